@@ -1,0 +1,58 @@
+"""Every error the workbench raises on purpose.
+
+PruneError                  anything below; `str(error)` says what, what was got, and what to do
+├── InputError              the request is wrong; the command line answers with exit code 2
+│   ├── SpecError           a field of a RunSpec is out of range or of the wrong type
+│   ├── UnknownNameError    no such criterion, method, layer, text or run; lists what there is
+│   ├── ModelError          no such model, not a decoder, or it cannot be read
+│   └── DataError           a text is missing, empty or too short
+├── NotPrunableError        a coupling cannot be followed, or a plan asks for what cannot go
+├── ArtifactError           a file in a run directory is missing or damaged
+├── StorageError            a folder cannot be written, or the disk is full
+├── LaunchError             a worker or the engine could not be started, or has died
+└── StopRequested           somebody asked this run to stop; what is done so far is kept
+"""
+
+
+class PruneError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class InputError(PruneError):
+    """The request is wrong; nothing was started."""
+
+
+class SpecError(InputError):
+    """A field of a `RunSpec` is out of range or of the wrong type."""
+
+
+class UnknownNameError(InputError):
+    """A name that is not registered; the message lists what is."""
+
+
+class ModelError(InputError):
+    """A model that does not exist, is no decoder, or cannot be read."""
+
+
+class DataError(InputError):
+    """A text that is missing, empty or too short."""
+
+
+class NotPrunableError(PruneError):
+    """A coupling that cannot be followed, or a plan that asks for what cannot go."""
+
+
+class ArtifactError(PruneError):
+    """A file in a run directory that is missing or damaged."""
+
+
+class StorageError(PruneError):
+    """A folder that cannot be written, or a full disk."""
+
+
+class LaunchError(PruneError):
+    """A worker or the engine that could not be started, or has died."""
+
+
+class StopRequested(PruneError):
+    """Raised inside a worker between two steps once somebody asked the run to stop."""

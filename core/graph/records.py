@@ -1,0 +1,209 @@
+"""What the dependency graph says, as plain records: read and written as JSON, without torch.
+
+A *group* holds all parameter slices that are coupled through the same units. A *member* is one
+parameter's part in it: along `dim`, unit `u` owns `indices(u)`. Index sets are kept as runs of an
+arithmetic progression, so a 70B model's groups stay small on disk.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["ffn_channel", "query_head", "kv_group", "residual_channel", "head_dim_pair", "expert"]
+Role = Literal["layer1", "layer2", "vector", "embedding", "router"]
+
+#: LLM-Pruner's names (Section 3.1): Type A = FFN, Type B = attention, Type C = residual channel.
+TYPES: dict[str, str] = {"ffn_channel": "A", "query_head": "B", "kv_group": "B", "residual_channel": "C"}
+#: Kinds a user may prune; the others are found and shown, not offered.
+OFFERED: tuple[Kind, ...] = ("ffn_channel", "query_head", "kv_group", "residual_channel")
+
+Runs = tuple[tuple[int, int, int], ...]
+
+
+def to_runs(values: NDArray[np.int64]) -> Runs:
+    """Write a flat index list as `(start, count, step)` runs, in order."""
+    runs: list[tuple[int, int, int]] = []
+    i, n = 0, len(values)
+    while i < n:
+        step = int(values[i + 1] - values[i]) if i + 1 < n else 1
+        j = i + 1
+        while j < n and values[j] - values[j - 1] == step:
+            j += 1
+        runs.append((int(values[i]), j - i, step))
+        i = j
+    return tuple(runs)
+
+
+def from_runs(runs: Runs) -> NDArray[np.int64]:
+    """The flat index list behind `runs`."""
+    if not runs:
+        return np.empty(0, dtype=np.int64)
+    return np.concatenate([start + step * np.arange(count, dtype=np.int64) for start, count, step in runs])
+
+
+@dataclass(frozen=True)
+class Member:
+    """One parameter's part in a group.
+
+    Attributes:
+        parameter: its name in `model.named_parameters()`; a tied parameter stands under its first name.
+        dim: the dimension along which units are laid out.
+        role: `layer1` produces the units (their rows go), `layer2` consumes them (their columns go),
+            `vector` is a bias or norm weight that goes along, `embedding` and `router` say it themselves.
+        width: how many indices one unit owns, e.g. head_dim.
+        runs: the indices of unit 0, then of unit 1, … (units * width numbers) as runs.
+    """
+
+    parameter: str
+    dim: int
+    role: Role
+    width: int
+    runs: Runs
+
+    def index(self) -> NDArray[np.int64]:
+        """All indices, (units, width)."""
+        return from_runs(self.runs).reshape(-1, self.width)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Coupled parameter slices of one kind in one layer (the residual group spans all layers: `layer` is None).
+
+    Attributes:
+        id: unique and stable, e.g. `L04.ffn_channel`, `residual_channel`.
+        units: how many units there are.
+        prunable: False where removing a unit would not be sound; `reason` then says why.
+        parent: for `query_head` under grouped-query attention, the id of the `kv_group` group whose
+            key and value slices are shared; a key-value unit goes with the last of its query heads.
+        parent_unit: for each unit, the parent's unit it shares, (units,).
+    """
+
+    id: str
+    kind: Kind
+    layer: int | None
+    units: int
+    members: tuple[Member, ...]
+    prunable: bool = True
+    reason: str | None = None
+    parent: str | None = None
+    parent_unit: tuple[int, ...] = ()
+
+    @property
+    def type(self) -> str:
+        """LLM-Pruner's letter, or an empty string."""
+        return TYPES.get(self.kind, "")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Shape and use of one parameter.
+
+    Attributes:
+        shape: as in the model.
+        macs_per_token: multiply-accumulates each element of it costs per token; 1 for a matrix a
+            linear layer multiplies with, 0 for one that is looked up or added, k / experts for a
+            routed expert.
+        module: the class of the module that owns it, for people to read.
+        layer: the decoder layer it lies in, or None.
+    """
+
+    shape: tuple[int, ...]
+    macs_per_token: float
+    module: str
+    layer: int | None
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Data flows from one parameter's output dimension to another's input through `ops`.
+
+    `source` and `target` are parameter names; `ops` are the ATen operations on the way, in order.
+    """
+
+    source: str
+    target: str
+    ops: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What one attention block looks like: which module, how many heads, how wide.
+
+    Attributes:
+        module: the name of the module whose forward holds the softmax.
+        heads: query heads; kv_heads: key-value heads; head_dim: channels of one key; value_dim: of one value.
+    """
+
+    layer: int
+    module: str
+    heads: int
+    kv_heads: int
+    head_dim: int
+    value_dim: int
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All groups of a model, as discovered.
+
+    Attributes:
+        layer_modules: the names of the decoder layers in order, e.g. `model.layers.0`.
+        not_prunable: `{"kind", "layer", "reason"}` for every coupling that could not be followed.
+    """
+
+    model: str
+    family: str
+    config_only: bool
+    seconds: float
+    parameters: dict[str, Parameter]
+    groups: tuple[Group, ...]
+    attentions: tuple[Attention, ...]
+    layer_modules: tuple[str, ...]
+    edges: tuple[Edge, ...] = ()
+    not_prunable: tuple[dict[str, Any], ...] = ()
+    tied: dict[str, str] = field(default_factory=dict)
+
+    def group(self, group_id: str) -> Group:
+        """The group with this id. Raises KeyError."""
+        return self.by_id[group_id]
+
+    @property
+    def by_id(self) -> dict[str, Group]:
+        """Groups by id."""
+        return {group.id: group for group in self.groups}
+
+    def of_kind(self, *kinds: str) -> list[Group]:
+        """Groups of these kinds, in order of layer."""
+        return [group for group in self.groups if group.kind in kinds]
+
+    def to_json(self) -> str:
+        """One JSON document, as in `groups.json`."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Graph:
+        """Read what `to_json` wrote. Raises ValueError, KeyError or TypeError on a damaged document."""
+        raw = json.loads(text)
+        raw["parameters"] = {
+            name: Parameter(tuple(p["shape"]), p["macs_per_token"], p["module"], p["layer"])
+            for name, p in raw["parameters"].items()
+        }
+        raw["groups"] = tuple(_group_from(g) for g in raw["groups"])
+        raw["attentions"] = tuple(Attention(**a) for a in raw["attentions"])
+        raw["layer_modules"] = tuple(raw["layer_modules"])
+        raw["edges"] = tuple(Edge(e["source"], e["target"], tuple(e["ops"])) for e in raw["edges"])
+        raw["not_prunable"] = tuple(raw["not_prunable"])
+        return cls(**raw)
+
+
+def _group_from(raw: dict[str, Any]) -> Group:
+    members = tuple(
+        Member(m["parameter"], m["dim"], m["role"], m["width"], tuple((r[0], r[1], r[2]) for r in m["runs"]))
+        for m in raw["members"]
+    )
+    return Group(**{**raw, "members": members, "parent_unit": tuple(raw["parent_unit"])})
