@@ -1,0 +1,228 @@
+"""Names and readers of everything in a run directory. Nothing here needs torch.
+
+Files that are rewritten are written beside and moved into place, so a reader never sees half a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from core.errors import ArtifactError, StorageError
+from core.graph.records import Graph
+
+SPEC = "spec.json"
+STATUS = "status.json"
+EVENTS = "events.jsonl"
+LOG = "log.txt"
+GROUPS = "groups.json"
+SIMILARITY = "similarity.safetensors"
+SCORES = "scores.safetensors"
+SENSITIVITY = "sensitivity.json"
+PLAN = "plan.json"
+WIDTHS = "widths.json"
+METRICS = "metrics.json"
+SAMPLES = "samples.json"
+CHECKPOINT = "checkpoint"
+MODEL = "model"
+#: An empty file with this name asks the worker to stop after the step it is in.
+STOP = "stop"
+
+STATES = ("queued", "starting", "running", "stopping", "finished", "failed", "stopped", "crashed")
+ENDED = ("finished", "failed", "stopped", "crashed")
+
+
+@dataclass
+class Status:
+    """`status.json`: where a run stands.
+
+    Attributes:
+        state: one of `STATES`.
+        stage: the stage being worked on; stages: all of them, in order.
+        progress: share of the stage done, in [0, 1]; message: the same for people.
+        pid, pid_started: the worker and when it started (seconds since the epoch): together they name a process.
+        heartbeat: when the worker last wrote, seconds since the epoch.
+        eta_s: seconds left in this stage, None if unknown.
+        error: {"type", "message", "fix"} of a failed run.
+    """
+
+    state: str = "queued"
+    stage: str = ""
+    stages: list[str] = field(default_factory=list)
+    progress: float = 0.0
+    message: str = ""
+    pid: int | None = None
+    pid_started: float | None = None
+    heartbeat: float = 0.0
+    created: float = 0.0
+    started: float | None = None
+    ended: float | None = None
+    eta_s: float | None = None
+    error: dict[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """`similarity.safetensors`: how differently two heads attend.
+
+    Attributes:
+        divergence: mean Jensen-Shannon distance, (layers, heads, heads), float32, natural logarithm.
+        layers: the layer each first index stands for.
+        tokens: how many query positions were averaged.
+    """
+
+    divergence: NDArray[np.float32]
+    layers: list[int]
+    tokens: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """`sensitivity.json`: perplexity when only one layer's units of one kind are pruned.
+
+    `points` are {"layer", "kind", "ratio", "ppl"}; `window` and `tokens` say how it was measured.
+    """
+
+    baseline_ppl: float
+    text: str
+    window: int
+    tokens: int
+    criterion: str
+    points: list[dict[str, Any]]
+    seconds: float = 0.0
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write beside, then move into place. Raises StorageError with the cause (full disk, no permission)."""
+    write_text(path, json.dumps(value, indent=1))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside, then move into place. Raises StorageError."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise storage_error(path, error) from error
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """What cannot be written, why, and what to do."""
+    fix = "free some space" if error.errno == 28 else "choose another folder with --runs-dir"
+    return StorageError(f"{path} cannot be written: {error.strerror or error}; {fix}.")
+
+
+def read_json(path: Path) -> Any:
+    """Raises ArtifactError if the file is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path.name} is not there yet.") from error
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); run the analysis again.") from error
+
+
+def write_status(run_dir: Path, status: Status) -> None:
+    """Replace `status.json`."""
+    write_json(run_dir / STATUS, asdict(status))
+
+
+def read_status(run_dir: Path) -> Status:
+    """Raises ArtifactError."""
+    raw = read_json(run_dir / STATUS)
+    try:
+        return Status(**raw)
+    except TypeError as error:
+        raise ArtifactError(f"{run_dir / STATUS} is damaged ({error}).") from error
+
+
+def read_graph(run_dir: Path) -> Graph:
+    """`groups.json`. Raises ArtifactError."""
+    path = run_dir / GROUPS
+    try:
+        return Graph.from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{GROUPS} is not there yet.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); run the analysis again.") from error
+
+
+def _save_arrays(path: Path, arrays: dict[str, NDArray[np.float32]], metadata: dict[str, str]) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(arrays, beside, metadata=metadata)
+        beside.replace(path)
+    except (OSError, SafetensorError) as error:
+        beside.unlink(missing_ok=True)
+        cause = error if isinstance(error, OSError) else OSError(str(error))
+        raise storage_error(path, cause) from error
+
+
+def _load_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:  # type: ignore[no-untyped-call]
+            metadata = dict(file.metadata() or {})
+        return load_file(path), metadata
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path.name} is not there yet.") from error
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); run the analysis again.") from error
+
+
+def write_similarity(run_dir: Path, similarity: Similarity) -> None:
+    """Write `similarity.safetensors`. Raises StorageError."""
+    facts = {"layers": similarity.layers, "tokens": similarity.tokens, "text": similarity.text}
+    _save_arrays(run_dir / SIMILARITY, {"divergence": similarity.divergence}, {"facts": json.dumps(facts)})
+
+
+def read_similarity(run_dir: Path) -> Similarity:
+    """Raises ArtifactError."""
+    arrays, metadata = _load_arrays(run_dir / SIMILARITY)
+    facts = json.loads(metadata["facts"])
+    return Similarity(arrays["divergence"], list(facts["layers"]), int(facts["tokens"]), str(facts["text"]))
+
+
+Scores = dict[str, dict[str, NDArray[np.float32]]]
+
+
+def write_scores(run_dir: Path, scores: Scores) -> None:
+    """Write `scores.safetensors`: criterion -> group id -> one score per unit, (units,). Raises StorageError."""
+    flat = {f"{criterion}/{group}": array for criterion, by in scores.items() for group, array in by.items()}
+    _save_arrays(run_dir / SCORES, flat, {"criteria": json.dumps(list(scores))})
+
+
+def read_scores(run_dir: Path) -> Scores:
+    """criterion -> group id -> (units,). Raises ArtifactError."""
+    arrays, metadata = _load_arrays(run_dir / SCORES)
+    scores: Scores = {name: {} for name in json.loads(metadata.get("criteria", "[]"))}
+    for key, array in sorted(arrays.items()):
+        criterion, group = key.split("/", 1)
+        scores.setdefault(criterion, {})[group] = array
+    return scores
+
+
+def write_sensitivity(run_dir: Path, sensitivity: Sensitivity) -> None:
+    """Write `sensitivity.json`. Raises StorageError."""
+    write_json(run_dir / SENSITIVITY, asdict(sensitivity))
+
+
+def read_sensitivity(run_dir: Path) -> Sensitivity:
+    """Raises ArtifactError."""
+    try:
+        return Sensitivity(**read_json(run_dir / SENSITIVITY))
+    except TypeError as error:
+        raise ArtifactError(f"{run_dir / SENSITIVITY} is damaged ({error}); run the analysis again.") from error

@@ -1,0 +1,97 @@
+"""What happens in a run, one JSON object per line, appended only.
+
+A reader keeps a byte offset and asks for more; a torn last line is left for the next read, and a
+damaged line in the middle is skipped and counted, so one bad byte never hides a run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+EventType = Literal["stage", "progress", "metric", "message", "artifact", "error", "done"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of `events.jsonl`.
+
+    Attributes:
+        type: `stage` a stage begins (data: index, stages); `progress` (data: done, total, unit);
+            `metric` a point of a curve (data: name, step, value); `message` for people (data: text);
+            `artifact` a file is there (data: name); `error` (data: type, message, fix); `done` (data: state).
+        time: seconds since the epoch.
+    """
+
+    type: str
+    stage: str
+    data: dict[str, Any] = field(default_factory=dict)
+    time: float = 0.0
+
+    def to_json(self) -> str:
+        """The event as one line, without the line feed."""
+        return json.dumps({"time": self.time, "type": self.type, "stage": self.stage, "data": self.data})
+
+
+class EventWriter:
+    """Appends events to a file; every line is flushed, so a reader sees it at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8")
+        if path.stat().st_size and not _ends_line(path):
+            self._file.write("\n")  # a killed writer left half a line: close it off
+
+    def write(self, type: EventType, stage: str, **data: Any) -> Event:
+        """Append one event and return it."""
+        event = Event(type, stage, data, time.time())
+        self._file.write(event.to_json() + "\n")
+        self._file.flush()
+        return event
+
+    def close(self) -> None:
+        """Close the file; nothing is lost without it."""
+        self._file.close()
+
+
+@dataclass
+class EventReader:
+    """Reads what has been appended since the last call.
+
+    Attributes:
+        offset: bytes read so far.
+        damaged: lines skipped because they are no events.
+    """
+
+    path: Path
+    offset: int = 0
+    damaged: int = 0
+
+    def read(self) -> list[Event]:
+        """New whole lines as events; an empty list if there is none, or no file yet."""
+        if not self.path.exists():
+            return []
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            chunk = file.read()
+        end = chunk.rfind(b"\n") + 1
+        self.offset += end
+        return [event for line in chunk[:end].splitlines() if (event := self._parse(line)) is not None]
+
+    def _parse(self, line: bytes) -> Event | None:
+        if not line.strip():
+            return None
+        try:
+            raw = json.loads(line)
+            return Event(str(raw["type"]), str(raw["stage"]), dict(raw["data"]), float(raw["time"]))
+        except (ValueError, KeyError, TypeError):
+            self.damaged += 1
+            return None
+
+
+def _ends_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        return file.read(1) == b"\n"

@@ -1,0 +1,193 @@
+"""A pruning plan: which units go, and what that saves. The contract between every part.
+
+Costs are counted, not estimated: a plan becomes a set of indices that stay along every dimension of
+every parameter, and what is left of a parameter is the product of those. So a row and a column that
+cross are never counted twice.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import NotPrunableError
+from core.graph.records import Graph, Group
+
+#: parameter -> dimension -> indices that go, sorted and unique.
+Cuts = dict[str, dict[int, NDArray[np.int64]]]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Size of a model under a plan.
+
+    Attributes:
+        params: parameters left.
+        macs_per_token: multiply-accumulates of all matrices for one token, attention products not included.
+        kv_bytes_per_token: key-value cache, at `dtype_bytes` a number.
+    """
+
+    params: int
+    macs_per_token: int
+    kv_bytes_per_token: int
+
+
+@dataclass(frozen=True)
+class PruningPlan:
+    """Units that go, per group.
+
+    Attributes:
+        removed: group id -> sorted units that go.
+        method, target, scope, kinds, layers: how it was asked for.
+        before, after: what the model costs, filled in by `with_costs`.
+        params_in_scope: parameters in the prunable groups in scope: what `sparsity` is a fraction of.
+    """
+
+    removed: dict[str, tuple[int, ...]]
+    model: str = ""
+    method: str = ""
+    target: float = 0.0
+    scope: str = "local"
+    kinds: tuple[str, ...] = ()
+    layers: str | None = None
+    params_in_scope: int = 0
+    before: Cost | None = None
+    after: Cost | None = None
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def sparsity(self) -> float:
+        """Removed parameters as a fraction of `params_in_scope`."""
+        return self._removed_params() / self.params_in_scope if self.params_in_scope else 0.0
+
+    @property
+    def sparsity_total(self) -> float:
+        """Removed parameters as a fraction of all parameters."""
+        return self._removed_params() / self.before.params if self.before else 0.0
+
+    def _removed_params(self) -> int:
+        return self.before.params - self.after.params if self.before and self.after else 0
+
+    def to_json(self) -> str:
+        """One JSON document, as in `plan.json`; the shares are written too, for other readers."""
+        return json.dumps({**asdict(self), "sparsity": self.sparsity, "sparsity_total": self.sparsity_total})
+
+    @classmethod
+    def from_json(cls, text: str) -> PruningPlan:
+        """Read what `to_json` wrote. Raises ValueError, KeyError or TypeError on a damaged document."""
+        raw: dict[str, Any] = json.loads(text)
+        raw.pop("sparsity", None)
+        raw.pop("sparsity_total", None)
+        raw["removed"] = {group: tuple(units) for group, units in raw["removed"].items()}
+        raw["kinds"], raw["notes"] = tuple(raw["kinds"]), tuple(raw["notes"])
+        for key in ("before", "after"):
+            raw[key] = Cost(**raw[key]) if raw[key] else None
+        return cls(**raw)
+
+
+def check_plan(graph: Graph, removed: dict[str, tuple[int, ...]]) -> None:
+    """Raises NotPrunableError if a group or unit does not exist, cannot go, or if nothing of a group would stay."""
+    groups = graph.by_id
+    for group_id, units in removed.items():
+        if group_id not in groups:
+            raise NotPrunableError(f"This model has no group '{group_id}'; see `python -m core groups MODEL`.")
+        group = groups[group_id]
+        if units and not group.prunable:
+            raise NotPrunableError(f"{group_id} cannot be pruned: {group.reason}.")
+        if units and (min(units) < 0 or max(units) >= group.units or len(set(units)) != len(units)):
+            raise NotPrunableError(f"{group_id} has units 0 to {group.units - 1}, each once; got {list(units)}.")
+        if len(units) >= group.units:
+            raise NotPrunableError(f"The plan removes all {group.units} units of {group_id}; at least one must stay.")
+
+
+def implied(graph: Graph, removed: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Add what goes by consequence: a key-value unit whose query heads all go, and the heads of one that goes."""
+    full = {group: set(units) for group, units in removed.items() if units}
+    for group in graph.groups:
+        if group.parent is None:
+            continue
+        parents = np.asarray(group.parent_unit)
+        gone = full.get(group.parent, set())
+        heads = full.get(group.id, set()) | {int(u) for u in np.flatnonzero(np.isin(parents, list(gone)))}
+        if not heads:
+            continue
+        full[group.id] = heads
+        emptied = {int(p) for p in np.unique(parents) if set(np.flatnonzero(parents == p).tolist()) <= heads}
+        if gone | emptied:
+            full[group.parent] = gone | emptied
+    return {group: tuple(sorted(units)) for group, units in full.items()}
+
+
+def cuts(graph: Graph, removed: dict[str, tuple[int, ...]]) -> Cuts:
+    """The indices that go along every dimension of every parameter."""
+    found: dict[str, dict[int, list[NDArray[np.int64]]]] = {}
+    groups = graph.by_id
+    for group_id, units in implied(graph, removed).items():
+        for member in groups[group_id].members:
+            rows = member.index()[list(units)].ravel()
+            found.setdefault(member.parameter, {}).setdefault(member.dim, []).append(rows)
+    return {
+        name: {dim: np.unique(np.concatenate(parts)) for dim, parts in dims.items()} for name, dims in found.items()
+    }
+
+
+def cost(graph: Graph, removed: dict[str, tuple[int, ...]], dtype_bytes: int = 2) -> Cost:
+    """What the model costs once these units are gone."""
+    gone = cuts(graph, removed)
+    params = macs = 0.0
+    for name, parameter in graph.parameters.items():
+        dims = gone.get(name, {})
+        left = prod(size - (len(dims[dim]) if dim in dims else 0) for dim, size in enumerate(parameter.shape))
+        params += left
+        macs += left * parameter.macs_per_token
+    return Cost(int(params), int(macs), _kv_numbers(graph, removed) * dtype_bytes)
+
+
+def _kv_numbers(graph: Graph, removed: dict[str, tuple[int, ...]]) -> int:
+    """Numbers cached per token: keys and values of every key-value head that stays."""
+    full, total = implied(graph, removed), 0
+    for attention in graph.attentions:
+        gone = sum(
+            len(full.get(group.id, ()))
+            for group in graph.groups
+            if group.layer == attention.layer and group.kind == "kv_group" and group.units == attention.kv_heads
+        )
+        total += (attention.kv_heads - gone) * (attention.head_dim + attention.value_dim)
+    return total
+
+
+def params_in(graph: Graph, groups: list[Group]) -> int:
+    """Parameters that belong to at least one unit of these groups or of their parents."""
+    by_id = graph.by_id
+    todo = {group.id: group for group in groups}
+    todo |= {group.parent: by_id[group.parent] for group in groups if group.parent}
+    touched: dict[str, dict[int, set[int]]] = {}
+    for group in todo.values():
+        for member in group.members:
+            touched.setdefault(member.parameter, {}).setdefault(member.dim, set()).update(
+                member.index().ravel().tolist()
+            )
+    total = 0
+    for name, dims in touched.items():
+        shape = graph.parameters[name].shape
+        untouched = prod(size - len(dims.get(dim, ())) for dim, size in enumerate(shape))
+        total += prod(shape) - untouched
+    return total
+
+
+def with_costs(graph: Graph, plan: PruningPlan, groups: list[Group], dtype_bytes: int = 2) -> PruningPlan:
+    """The same plan with its costs counted against `groups`, the prunable groups in scope."""
+    from dataclasses import replace
+
+    check_plan(graph, plan.removed)
+    return replace(
+        plan,
+        params_in_scope=params_in(graph, groups),
+        before=cost(graph, {}, dtype_bytes),
+        after=cost(graph, plan.removed, dtype_bytes),
+    )

@@ -1,0 +1,244 @@
+"""What a run is asked to do: frozen dataclasses, JSON in and out, checked on construction."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from core.errors import SpecError
+
+Goal = Literal["explore", "prune", "evaluate"]
+Analysis = Literal["groups", "similarity", "scores", "sensitivity"]
+ANALYSES: tuple[Analysis, ...] = ("groups", "similarity", "scores", "sensitivity")
+#: Unit kinds a plan may cut. `attention` kinds exclude each other: both own the same query heads.
+KINDS = ("ffn_channel", "query_head", "kv_group", "residual_channel")
+SCOPES = ("local",)
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Which model, where, and in which precision.
+
+    `source` is `demo`, a hub id, a folder, a `.gguf` file, or a run directory with a pruned model.
+    """
+
+    source: str = "demo"
+    device: str = "auto"
+    dtype: str = "auto"
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        _require(bool(self.source.strip()), "model", self.source, "a hub id, a folder, a .gguf file or 'demo'")
+        _require(self.dtype in DTYPES, "dtype", self.dtype, f"one of {', '.join(DTYPES)}")
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Calibration text: `bundled` or a file; `samples` windows of `length` tokens."""
+
+    name: str = "bundled"
+    samples: int = 32
+    length: int = 128
+
+    def __post_init__(self) -> None:
+        _require(_is_int(self.samples) and self.samples >= 1, "samples", self.samples, "a whole number from 1 up")
+        _require(_is_int(self.length) and self.length >= 8, "length", self.length, "a whole number of tokens from 8 up")
+
+
+@dataclass(frozen=True)
+class PruneSpec:
+    """How much goes, of what, and by which method.
+
+    Attributes:
+        method: a registered method or criterion, e.g. `taylor_first`.
+        sparsity: fraction of the parameters in the prunable groups in scope, in [0, 1).
+        scope: how the target is spread; `local` = the same fraction of every group.
+        kinds: the unit kinds in scope.
+        layers: `first:last` as in a Python slice (last not included), or None for all layers.
+        options: the method's own options.
+    """
+
+    method: str = "taylor_first"
+    sparsity: float = 0.2
+    scope: str = "local"
+    kinds: tuple[str, ...] = ("query_head", "ffn_channel")
+    layers: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_sparsity(self.sparsity)
+        _require(self.scope in SCOPES, "scope", self.scope, f"one of {', '.join(SCOPES)}")
+        unknown = [kind for kind in self.kinds if kind not in KINDS]
+        _require(not unknown and bool(self.kinds), "kinds", list(self.kinds), f"some of {', '.join(KINDS)}")
+        _require(
+            not {"query_head", "kv_group"} <= set(self.kinds),
+            "kinds",
+            list(self.kinds),
+            "either query_head or kv_group, since both own the same heads",
+        )
+        if self.layers is not None:
+            parse_layers(self.layers)
+
+
+@dataclass(frozen=True)
+class EvalSpec:
+    """How the result is measured: perplexity on `text` in windows of `window` tokens, `tokens` in all.
+
+    `prompts` are completed by the dense and the pruned model and kept in `samples.json`.
+    """
+
+    text: str = "bundled"
+    window: int = 256
+    tokens: int = 8192
+    prompts: tuple[str, ...] = (
+        "The capital of France is",
+        "Explain in one sentence why the sky is blue.",
+        "Once upon a time, in a small village,",
+    )
+    max_new_tokens: int = 48
+    efficiency: bool = True
+
+    def __post_init__(self) -> None:
+        _require(_is_int(self.window) and self.window >= 8, "window", self.window, "a whole number of tokens from 8 up")
+        _require(_is_int(self.tokens) and self.tokens >= self.window, "tokens", self.tokens, "at least one window")
+
+
+@dataclass(frozen=True)
+class ExploreSpec:
+    """Which analyses an exploring run makes, and with what.
+
+    Attributes:
+        criteria: scored side by side in one pass.
+        sensitivity_ratio: fraction of one layer's units of a kind that is removed for one point.
+        sensitivity_criterion: which criterion picks those units.
+        sensitivity_tokens: evaluation tokens per point, in windows of `EvalSpec.window`.
+    """
+
+    analyses: tuple[Analysis, ...] = ANALYSES
+    criteria: tuple[str, ...] = ("taylor_first", "l2", "l1", "random")
+    sensitivity_ratio: float = 0.5
+    sensitivity_criterion: str = "taylor_first"
+    sensitivity_tokens: int = 1024
+    tau: float = 0.2
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.analyses if name not in ANALYSES]
+        _require(not unknown and bool(self.analyses), "analyses", list(self.analyses), f"some of {', '.join(ANALYSES)}")
+        check_tau(self.tau)
+        _require(
+            _is_number(self.sensitivity_ratio) and 0 < self.sensitivity_ratio <= 1,
+            "sensitivity_ratio", self.sensitivity_ratio, "a number in (0, 1]",
+        )
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run, whole. `name` is for people; `extra` records the data's hash and library versions."""
+
+    goal: Goal = "prune"
+    name: str = ""
+    seed: int = 0
+    model: ModelSpec = field(default_factory=ModelSpec)
+    calibration: DataSpec = field(default_factory=DataSpec)
+    explore: ExploreSpec = field(default_factory=ExploreSpec)
+    prune: PruneSpec = field(default_factory=PruneSpec)
+    evaluate: EvalSpec = field(default_factory=EvalSpec)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(self.goal in ("explore", "prune", "evaluate"), "goal", self.goal, "explore, prune or evaluate")
+        _require(_is_int(self.seed) and self.seed >= 0, "seed", self.seed, "a whole number from 0 up")
+
+    def to_json(self) -> str:
+        """One JSON document, as in `spec.json`."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> RunSpec:
+        """Read a spec. Raises SpecError on anything that is no spec, naming the field."""
+        try:
+            raw = json.loads(text)
+        except ValueError as error:
+            raise SpecError(f"This is no spec: {error}. A spec is the JSON that a run keeps as spec.json.") from error
+        return _build(cls, raw, "spec")
+
+
+_PARTS = {
+    "model": ModelSpec, "calibration": DataSpec, "explore": ExploreSpec, "prune": PruneSpec, "evaluate": EvalSpec
+}  # fmt: skip
+
+
+def _build(cls: Any, raw: Any, where: str) -> Any:
+    if not isinstance(raw, dict):
+        raise SpecError(f"{where} must be a JSON object, got {raw!r}.")
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    stray = sorted(set(raw) - set(fields))
+    if stray:
+        raise SpecError(f"{where} has no field {', '.join(map(repr, stray))}; it has {', '.join(fields)}.")
+    values = {}
+    for key, value in raw.items():
+        if cls is RunSpec and key in _PARTS:
+            value = _build(_PARTS[key], value, key)
+        elif isinstance(value, list):
+            value = tuple(value)
+        values[key] = value
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise SpecError(f"{where} does not fit: {error}.") from error
+
+
+def check_sparsity(value: object) -> float:
+    """Return `value` if it is a sparsity. Raises SpecError, with the number the user probably meant."""
+    if _is_number(value) and 0 <= value < 1:  # type: ignore[operator]
+        return float(value)  # type: ignore[arg-type]
+    hint = ""
+    if _is_number(value) and 1 < value < 100:  # type: ignore[operator]
+        hint = f"; write {value / 100:g} for {value:g} %"  # type: ignore[operator]
+    raise SpecError(f"sparsity must be in [0, 1), got {value}{hint}.")
+
+
+def check_tau(value: object) -> float:
+    """Return `value` if it is a threshold. Raises SpecError."""
+    if _is_number(value) and 0 <= value <= 1:  # type: ignore[operator]
+        return float(value)  # type: ignore[arg-type]
+    raise SpecError(f"tau must be in [0, 1], got {value}; the papers use 0.16 to 0.2.")
+
+
+def parse_layers(text: str, layers: int | None = None) -> range:
+    """Read `first:last` as a Python slice does, last not included.
+
+    Args:
+        text: e.g. `4:30`, `:12`, `5:`.
+        layers: how many the model has; an open end needs it, and the range is checked against it.
+
+    Raises:
+        SpecError: not of that form, empty, or a layer that does not exist.
+    """
+    parts = text.split(":")
+    if len(parts) != 2 or not all(part.strip().isdecimal() or not part.strip() for part in parts):
+        raise SpecError(f"layers must be first:last, for example 4:30, got {text!r}.")
+    first = int(parts[0]) if parts[0].strip() else 0
+    last = int(parts[1]) if parts[1].strip() else (layers if layers is not None else first + 1)
+    if first >= last:
+        raise SpecError(f"layers {text} is empty; first must be below last, which is not included.")
+    if layers is not None and last > layers:
+        raise SpecError(f"layers {text} goes past the model, which has layers 0 to {layers - 1}; write {first}:{layers}.")
+    return range(first, last)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _require(holds: bool, name: str, got: object, wanted: str) -> None:
+    if not holds:
+        raise SpecError(f"{name} must be {wanted}, got {got!r}.")
