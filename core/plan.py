@@ -152,12 +152,12 @@ def _kv_numbers(graph: Graph, removed: dict[str, tuple[int, ...]]) -> int:
     """Numbers cached per token: keys and values of every key-value head that stays."""
     full, total = implied(graph, removed), 0
     for attention in graph.attentions:
-        gone = sum(
-            len(full.get(group.id, ()))
-            for group in graph.groups
-            if group.layer == attention.layer and group.kind == "kv_group" and group.units == attention.kv_heads
-        )
-        total += (attention.kv_heads - gone) * (attention.head_dim + attention.value_dim)
+        gone: set[int] = set()
+        for group in graph.groups:
+            holds_keys = group.kind == "kv_group" or (group.kind == "query_head" and group.parent is None)
+            if group.layer == attention.layer and holds_keys and group.units == attention.kv_heads:
+                gone |= set(full.get(group.id, ()))
+        total += (attention.kv_heads - len(gone)) * (attention.head_dim + attention.value_dim)
     return total
 
 
