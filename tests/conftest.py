@@ -1,0 +1,76 @@
+"""Fixtures that several test folders share: a tiny random Llama, its folder on disk, and its tokenizer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+WORDS = "the a of to and in is it that for on with as was at by be this from or an have not are but"
+
+
+def llama_config(**changes: object):  # type: ignore[no-untyped-def]
+    """A 2-layer grouped-query Llama config, small enough for every test."""
+    from transformers import LlamaConfig
+
+    settings: dict[str, object] = dict(
+        vocab_size=128, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, max_position_embeddings=256, tie_word_embeddings=True,
+        bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    return LlamaConfig(**{**settings, **changes})
+
+
+def random_model(config):  # type: ignore[no-untyped-def]
+    """A model of this config with seeded random weights, large enough that pruning shows in the logits."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.2 + (parameter.ndim == 1))
+    return model
+
+
+@pytest.fixture
+def tiny_llama():  # type: ignore[no-untyped-def]
+    """A fresh 2-layer grouped-query Llama in float32 on the CPU."""
+    return random_model(llama_config())
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():  # type: ignore[no-untyped-def]
+    """A word-level tokenizer with 128 entries, so texts can be tokenised without a download."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "<s>", "</s>", "<unk>", *WORDS.split()]
+    vocabulary = {word: i for i, word in enumerate([*words, *(f"w{i}" for i in range(128 - len(words)))])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_llama_folder(tmp_path_factory, tiny_tokenizer) -> Path:  # type: ignore[no-untyped-def]
+    """A folder in the hub's layout: config, safetensors, tokenizer."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    random_model(llama_config()).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with real texts and benchmarks beside the project; skips where it is absent."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the folder with real texts is not there")
+    return folder
