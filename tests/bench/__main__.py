@@ -1,0 +1,28 @@
+"""`make bench [ARGS="start models"]`: measure every goal and print the table for the README."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+
+from tests.bench.figure import Figure
+
+BENCHES = ("start", "models", "sensitivity", "graph")
+
+
+def main(names: list[str]) -> int:
+    """Run the named benches, or all; prints as it goes. Exit code 1 if a goal is missed."""
+    figures: list[Figure] = []
+    print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}\n")
+    print("| figure | measured | goal | | what was measured |\n|---|---|---|---|---|")
+    for name in names or BENCHES:
+        for figure in importlib.import_module(f"tests.bench.{name}").run():
+            figures.append(figure)
+            print(figure.row(), flush=True)
+    return 0 if all(figure.met for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,47 @@
+"""A dashboard on a tiny model and a browser page that notes everything that goes wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.driver import Dashboard, chromium, find_browser
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium; skips where there is none."""
+    if find_browser() is None:
+        pytest.skip("no Chromium or Chrome on the PATH")
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def dashboard(tmp_path_factory: pytest.TempPathFactory, tiny_llama_folder: Path) -> Iterator[Dashboard]:
+    """A dashboard on the tiny Llama with an empty runs folder."""
+    app = Dashboard(tmp_path_factory.mktemp("browser") / "runs", model=str(tiny_llama_folder))
+    app.start()
+    yield app
+    app.stop()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A fresh page; the test fails if it wrote an error to the console or asked any other host for something."""
+    opened = browser.new_page(viewport={"width": 1400, "height": 950})
+    errors: list[str] = []
+    strangers: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on("request", lambda r: strangers.append(r.url) if not _is_local(r.url) else None)
+    yield opened
+    opened.close()
+    assert not errors, errors
+    assert not strangers, strangers
+
+
+def _is_local(url: str) -> bool:
+    return url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:", "about:"))
