@@ -1,0 +1,50 @@
+"""How long discovering the groups takes, and how much memory, from a config alone."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+
+from tests.bench.figure import Figure
+
+LLAMA = dict(vocab_size=32000, max_position_embeddings=4096, tie_word_embeddings=False)
+SIZES = {
+    "Llama-7B": ({"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+                  "num_attention_heads": 32, "num_key_value_heads": 32}, 20, 1),
+    "70B": ({"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80,
+             "num_attention_heads": 64, "num_key_value_heads": 8}, 60, 2),
+}  # fmt: skip
+
+
+def run() -> list[Figure]:
+    """Each size in a process of its own, so that its peak memory is its own; imports are not counted as time."""
+    figures = []
+    for name, (sizes, seconds, gib) in SIZES.items():
+        code = f"from tests.bench.graph import measure; measure({sizes!r})"
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        found = json.loads(out.splitlines()[-1])
+        parts = f"{found['groups']} groups, no weights"
+        figures.append(Figure(f"{name} config, groups", found["seconds"], "at most", seconds, "s", parts))
+        parts = f"of which {found['gib_before']:.2f} GiB after the imports"
+        figures.append(Figure(f"{name} config, peak memory", found["gib"], "at most", gib, "GiB", parts))
+    return figures
+
+
+def measure(sizes: dict[str, int]) -> None:
+    """Print seconds and peak memory of one discovery as a JSON object."""
+    from transformers import LlamaConfig
+
+    from core.graph.discover import discover_config
+
+    before = _peak_gib()
+    began = time.perf_counter()
+    graph = discover_config(LlamaConfig(**LLAMA, **sizes), name="bench")
+    seconds = time.perf_counter() - began
+    print(json.dumps({"seconds": seconds, "gib": _peak_gib(), "gib_before": before, "groups": len(graph.groups)}))
+
+
+def _peak_gib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
