@@ -1,0 +1,38 @@
+"""What the buttons do: launch, stop, resume. Thin calls into `core.launch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core.spec import Analysis, ExploreSpec, RunSpec
+from pruneviz.context import AppContext
+
+
+def explore(app: AppContext, model: str, analyses: tuple[Analysis, ...]) -> Path:
+    """Launch an exploring run of `model` and return its directory. Raises PruneError."""
+    spec = RunSpec(goal="explore", model=app.model_spec(model), explore=ExploreSpec(analyses=analyses))
+    return launch(app, spec)
+
+
+def launch(app: AppContext, spec: RunSpec) -> Path:
+    """Queue `spec` and start it if nothing else runs. Raises PruneError."""
+    from core import launch as launcher
+
+    run_dir = launcher.create(app.runs_dir, spec)
+    launcher.start_next(app.runs_dir)
+    return run_dir
+
+
+def stop(run_dir: Path) -> None:
+    """Ask the run to stop; what is done so far is kept. Raises PruneError."""
+    from core import launch as launcher
+
+    launcher.stop(run_dir)
+
+
+def resume(run_dir: Path) -> None:
+    """Go on with a run that was stopped, failed or crashed. Raises PruneError."""
+    from core import launch as launcher
+
+    launcher.resume(run_dir)
+    launcher.start_next(run_dir.parent)

@@ -1,0 +1,171 @@
+"""Run directory -> typed records. Everything the dashboard shows of runs is read here, and only read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core import artifacts
+from core.artifacts import Status
+from core.errors import ArtifactError, SpecError
+from core.events import Event, EventReader
+from core.plan import PruningPlan
+from core.spec import RunSpec
+
+LIVE = ("queued", "starting", "running", "stopping")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run directory as read just now.
+
+    Attributes:
+        id: the directory's name.
+        spec, status: None where the file is damaged; `damaged` then says what is wrong.
+        metrics: `metrics.json`, empty until the run is measured.
+    """
+
+    id: str
+    path: Path
+    spec: RunSpec | None
+    status: Status
+    metrics: dict[str, Any]
+    damaged: str = ""
+
+    @property
+    def state(self) -> str:
+        """One of `core.artifacts.STATES`, or `damaged`."""
+        return "damaged" if self.damaged else self.status.state
+
+    @property
+    def live(self) -> bool:
+        """Whether something may still change by itself."""
+        return self.state in LIVE
+
+    @property
+    def model(self) -> str:
+        """The model's source, empty for a damaged spec."""
+        return self.spec.model.source if self.spec else ""
+
+    def has(self, artifact: str) -> bool:
+        """Whether the directory holds this file, e.g. `core.artifacts.GROUPS`."""
+        return (self.path / artifact).exists()
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read one run directory. Never raises on damaged files: the record says what is wrong."""
+    damaged: list[str] = []
+    spec: RunSpec | None = None
+    status = Status(state="crashed")
+    metrics: dict[str, Any] = {}
+    try:
+        spec = RunSpec.from_json((path / artifacts.SPEC).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        damaged.append(f"{artifacts.SPEC} is missing")
+    except (OSError, ValueError, SpecError) as error:
+        damaged.append(f"{artifacts.SPEC} is damaged: {error}")
+    try:
+        status = artifacts.read_status(path)
+    except ArtifactError as error:
+        damaged.append(str(error))
+    if (path / artifacts.METRICS).exists():
+        try:
+            metrics = dict(artifacts.read_json(path / artifacts.METRICS))
+        except (ArtifactError, TypeError, ValueError) as error:
+            damaged.append(str(error))
+    return RunRecord(path.name, path, spec, status, metrics, "; ".join(damaged))
+
+
+def list_runs(runs_dir: Path) -> list[RunRecord]:
+    """All runs, newest first. A run whose worker is gone is turned into `crashed` on the way."""
+    from core import launch
+
+    records = []
+    for path in launch.list_runs(runs_dir):
+        record = read_run(path)
+        if record.live:
+            launch.refresh(path)
+            record = read_run(path)
+        records.append(record)
+    return sorted(records, key=lambda record: (record.status.created, record.id), reverse=True)
+
+
+def find(runs_dir: Path, run_id: str) -> RunRecord | None:
+    """The run with this id, or None."""
+    path = runs_dir / run_id
+    if not run_id or Path(run_id).name != run_id or not path.is_dir():
+        return None
+    return read_run(path)
+
+
+def latest(runs_dir: Path, model: str, artifact: str) -> Path | None:
+    """The newest run of this model that holds `artifact`, whatever its state.
+
+    Only runs that describe the model itself count: a prune run's groups are those of its dense model too.
+    """
+    for record in list_runs(runs_dir):
+        if record.model == model and record.has(artifact):
+            return record.path
+    return None
+
+
+def live_run(runs_dir: Path, model: str, goal: str = "explore") -> RunRecord | None:
+    """The newest run of this model and goal that is still going, or None."""
+    for record in list_runs(runs_dir):
+        if record.live and record.spec and record.model == model and record.spec.goal == goal:
+            return record
+    return None
+
+
+def read_events(run_dir: Path) -> list[Event]:
+    """All events so far; damaged lines are skipped."""
+    return EventReader(run_dir / artifacts.EVENTS).read()
+
+
+def metric_series(events: list[Event]) -> dict[str, list[tuple[float, float]]]:
+    """Metric name -> [(step, value)], in order."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for event in events:
+        if event.type == "metric" and {"name", "step", "value"} <= event.data.keys():
+            point = (float(event.data["step"]), float(event.data["value"]))
+            series.setdefault(str(event.data["name"]), []).append(point)
+    return series
+
+
+def log_tail(run_dir: Path, lines: int = 40, limit: int = 16_384) -> str:
+    """The last lines of the worker's log, or an empty string."""
+    path = run_dir / artifacts.LOG
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - limit))
+        text = file.read().decode("utf-8", errors="replace")
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def read_plan(run_dir: Path) -> PruningPlan | None:
+    """`plan.json`, or None while there is none. Raises ArtifactError if it is damaged."""
+    path = run_dir / artifacts.PLAN
+    if not path.exists():
+        return None
+    try:
+        return PruningPlan.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); run it again.") from error
+
+
+def read_samples(run_dir: Path) -> list[dict[str, Any]]:
+    """`samples.json`, or an empty list. Raises ArtifactError if it is damaged."""
+    path = run_dir / artifacts.SAMPLES
+    return list(artifacts.read_json(path)) if path.exists() else []
+
+
+def spec_json(record: RunRecord) -> str:
+    """The run's spec for people to read, as it lies on disk."""
+    try:
+        text = (record.path / artifacts.SPEC).read_text(encoding="utf-8")
+        return json.dumps(json.loads(text), indent=2)
+    except (OSError, ValueError) as error:
+        return f"spec.json cannot be read: {error}"

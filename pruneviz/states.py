@@ -1,0 +1,95 @@
+"""Empty, loading and error states, the same on every tab. Pure: records -> HTML with everything escaped."""
+
+from __future__ import annotations
+
+import time
+from html import escape
+
+from core.artifacts import Status
+from pruneviz.runs import RunRecord
+
+#: Stage -> what a person reads.
+STAGE_WORDS = {
+    "load": "Loading the model",
+    "graph": "Finding coupled groups",
+    "similarity": "Comparing attention heads",
+    "capture": "Collecting statistics on calibration text",
+    "score": "Scoring units",
+    "sensitivity": "Measuring each layer's sensitivity",
+    "plan": "Planning what to remove",
+    "surgery": "Cutting the model",
+    "recover": "Recovering quality",
+    "evaluate": "Measuring before and after",
+    "export": "Saving the smaller model",
+}
+
+
+def stage_words(stage: str) -> str:
+    """The stage in words; a stage nobody listed is shown under its own name."""
+    return STAGE_WORDS.get(stage, stage.replace("_", " ").capitalize())
+
+
+def duration(seconds: float | None) -> str:
+    """`45 s`, `3 min 05 s`, `2 h 10 min`, or an empty string."""
+    if seconds is None or seconds < 0:
+        return ""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def empty_html(title: str, text: str) -> str:
+    """Nothing here yet, and what to do next; the button that does it stands below."""
+    return f'<div class="pv-state pv-empty"><h3>{escape(title)}</h3><p>{escape(text)}</p></div>'
+
+
+def error_html(cause: str, fix: str = "", log: str = "") -> str:
+    """What went wrong, what to do, and the log's last lines."""
+    parts = [f'<div class="pv-state pv-error" role="alert"><h3>Something went wrong</h3><p>{escape(cause)}</p>']
+    if fix:
+        parts.append(f"<p><b>What to do:</b> {escape(fix)}</p>")
+    if log:
+        parts.append(f"<details><summary>Log</summary><pre>{escape(log)}</pre></details>")
+    return "".join(parts) + "</div>"
+
+
+def progress_html(record: RunRecord, now: float | None = None) -> str:
+    """A live run in place: stage in words, share done, elapsed time and time left."""
+    status, now = record.status, time.time() if now is None else now
+    share = _overall(status)
+    head = "Waiting for a free place" if status.state == "queued" else stage_words(status.stage or "load")
+    facts = [f"elapsed {duration(now - (status.started or status.created))}"]
+    if status.stages and status.stage in status.stages:
+        facts.insert(0, f"step {status.stages.index(status.stage) + 1} of {len(status.stages)}")
+    if status.eta_s is not None:
+        facts.append(f"about {duration(status.eta_s)} left in this step")
+    if status.message:
+        facts.append(status.message)
+    return (
+        f'<div class="pv-state pv-loading" role="status"><h3><span class="pv-spin"></span>{escape(head)}</h3>'
+        f'<div class="pv-bar" role="progressbar" aria-valuenow="{share:.0%}"><i style="width:{share:.1%}"></i></div>'
+        f"<p>{escape(' · '.join(facts))}</p></div>"
+    )
+
+
+def _overall(status: Status) -> float:
+    """Share of all stages done, counting each alike."""
+    if status.state == "finished":
+        return 1.0
+    if not status.stages or status.stage not in status.stages:
+        return 0.0
+    return (status.stages.index(status.stage) + min(max(status.progress, 0.0), 1.0)) / len(status.stages)
+
+
+def ended_html(record: RunRecord, log: str = "") -> str:
+    """The error state of a run that failed, crashed or is damaged; empty if it did not."""
+    if record.damaged:
+        return error_html(f"Run {record.id} is damaged: {record.damaged}", "Clone it or start a new run.")
+    if record.state not in ("failed", "crashed"):
+        return ""
+    error = record.status.error or {}
+    cause = error.get("message") or "The worker ended without a word; it may have been killed or run out of memory."
+    return error_html(cause, error.get("fix", ""), log)
