@@ -1,0 +1,225 @@
+"""Apply a plan reversibly: hooks multiply activations, no weight is touched.
+
+A unit is silenced where it is *read*: the inputs of the modules that consume it are multiplied by
+its mask. That is what slicing does, since nobody else looks. Masks are tensors, one factor per unit,
+so a learned mask keeps its gradient.
+
+Norms that average over the masked channels need care, because slicing changes how many channels
+there are. A root-mean-square norm keeps dividing by the old number (surgery scales its weight to
+match); a norm that subtracts the mean takes mean and variance over the channels that stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers.pytorch_utils import Conv1D
+
+from core.errors import NotPrunableError
+from core.graph.records import Graph, Member
+from core.norms import is_norm, subtracts_mean
+from core.plan import check_plan, implied
+
+Removed = Mapping[str, tuple[int, ...]]
+
+
+@dataclass
+class MaskHandle:
+    """Takes the masks off again."""
+
+    _hooks: list[RemovableHandle] = field(default_factory=list)
+
+    def remove(self) -> None:
+        """Remove every hook; the model is as it was."""
+        while self._hooks:
+            self._hooks.pop().remove()
+
+    def add(self, *hooks: RemovableHandle) -> None:
+        """Remember hooks to remove."""
+        self._hooks.extend(hooks)
+
+
+def apply_masks(model: nn.Module, graph: Graph, removed: Removed) -> MaskHandle:
+    """Silence the units a plan removes, until `.remove()`.
+
+    Args:
+        removed: group id -> units that go.
+
+    Raises:
+        NotPrunableError: the plan does not fit the graph, or a parameter cannot be masked.
+    """
+    check_plan(graph, dict(removed))
+    masks = {}
+    for group_id, units in implied(graph, dict(removed)).items():
+        mask = torch.ones(graph.group(group_id).units)
+        mask[list(units)] = 0.0
+        masks[group_id] = mask
+    return apply_soft_masks(model, graph, masks)
+
+
+@contextmanager
+def masked(model: nn.Module, graph: Graph, removed: Removed) -> Iterator[None]:
+    """`apply_masks` for the length of a `with` block."""
+    handle = apply_masks(model, graph, removed)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def apply_soft_masks(model: nn.Module, graph: Graph, masks: Mapping[str, Tensor]) -> MaskHandle:
+    """Multiply every unit by its factor, until `.remove()`; gradients flow into `masks`.
+
+    Factors of a learned mask are read anew in every forward; those without gradient are read once.
+
+    Args:
+        masks: group id -> one factor per unit, (units,). A key-value unit's factor reaches the query
+            heads that share it.
+
+    Raises:
+        NotPrunableError: a parameter's owner cannot be masked.
+    """
+    handle = MaskHandle()
+    try:
+        for place, factors in _by_place(graph, masks).items():
+            handle.add(*_mask_place(model, graph, place, factors))
+    except BaseException:
+        handle.remove()
+        raise
+    return handle
+
+
+Place = tuple[str, int, str]  # parameter, dim, how it reads: "input" or "norm"
+Factor = tuple[Tensor, Member]
+
+
+def _by_place(graph: Graph, masks: Mapping[str, Tensor]) -> dict[Place, list[Factor]]:
+    """All factors that meet at one dimension of one parameter."""
+    groups, places = graph.by_id, dict[Place, list[Factor]]()
+    for group_id, mask in _with_children(graph, masks).items():
+        for member in groups[group_id].members:
+            reads = "input" if member.role in ("layer2", "router") else member.role
+            if reads in ("input", "vector", "embedding"):
+                places.setdefault((member.parameter, member.dim, reads), []).append((mask, member))
+    return places
+
+
+def _with_children(graph: Graph, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Hand a key-value unit's factor down to its query heads, which are what is read."""
+    full = dict(masks)
+    for group in graph.groups:
+        if group.parent is not None and group.parent in masks:
+            shared = masks[group.parent][list(group.parent_unit)]  # (query heads,)
+            full[group.id] = full[group.id] * shared if group.id in full else shared
+    return full
+
+
+def _mask_place(model: nn.Module, graph: Graph, place: Place, factors: list[Factor]) -> list[RemovableHandle]:
+    name, dim, reads = place
+    if reads == "embedding":  # a tied output layer reads the channels that the embedding writes
+        aliases = [alias for alias, first in graph.tied.items() if first == name]
+        width = model.get_parameter(name).shape[dim]
+        return [_mask_input(owner_of(model, alias)[0], _Features(width, factors)) for alias in aliases]
+    owner, attribute = owner_of(model, name)
+    size = model.get_parameter(name).shape[dim]
+    if reads == "vector":
+        return _mask_norm(owner, _Features(size, factors)) if is_norm(owner) and dim == 0 else []
+    if reads_last_dim(owner, attribute, dim):
+        return [_mask_input(owner, _Features(size, factors))]
+    if isinstance(owner, (nn.Linear, Conv1D)):
+        raise NotPrunableError(f"{name} does not read its units along dimension {dim}; it cannot be masked.")
+    return _mask_weight(owner, attribute, dim, _Features(size, factors))
+
+
+def owner_of(model: nn.Module, parameter: str) -> tuple[nn.Module, str]:
+    """The module that owns a parameter, and the attribute it is kept in."""
+    path, _, attribute = parameter.rpartition(".")
+    return model.get_submodule(path), attribute
+
+
+def reads_last_dim(owner: nn.Module, attribute: str, dim: int) -> bool:
+    """Whether `dim` of this weight is multiplied with the last dimension of the module's input."""
+    if attribute != "weight":
+        return False
+    return (isinstance(owner, nn.Linear) and dim == 1) or (isinstance(owner, Conv1D) and dim == 0)
+
+
+class _Features:
+    """Unit factors spread over the features they own, (size,), in the dtype and on the device asked for."""
+
+    def __init__(self, size: int, factors: list[Factor]) -> None:
+        self.size = size
+        self.factors = [(mask, torch.from_numpy(member.index())) for mask, member in factors]
+        self._constant: Tensor | None = None
+
+    def like(self, x: Tensor) -> Tensor:
+        """One factor per feature, (size,)."""
+        known = self._constant
+        if known is not None and known.device == x.device and known.dtype == x.dtype:
+            return known
+        total = torch.ones(self.size, dtype=torch.float32, device=x.device)
+        for mask, index in self.factors:
+            spread = mask.to(x.device, torch.float32).unsqueeze(1).expand(index.shape)  # (units, width)
+            part = torch.ones_like(total)
+            total = total * part.scatter(0, index.reshape(-1).to(x.device), spread.reshape(-1))
+        total = total.to(x.dtype)
+        if not any(mask.requires_grad for mask, _ in self.factors):
+            self._constant = total
+        return total
+
+
+def _mask_input(owner: nn.Module, features: _Features) -> RemovableHandle:
+    def hook(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        x = args[0]  # (..., features)
+        return (x * features.like(x), *args[1:])
+
+    return owner.register_forward_pre_hook(hook)
+
+
+def _mask_norm(owner: nn.Module, features: _Features) -> list[RemovableHandle]:
+    """Silence channels before and after a norm; a norm that subtracts the mean counts only what stays."""
+    centred = subtracts_mean(owner)
+
+    def before(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        x = args[0]  # (..., features)
+        m = features.like(x)
+        if not centred:
+            return (x * m, *args[1:])
+        kept = m.sum().clamp_min(1.0)
+        mean = (x * m).sum(dim=-1, keepdim=True) / kept
+        # Filling with the mean leaves it in place; the stretch makes the variance over all channels
+        # what it is over those that stay. `after` takes the stretch out of the result.
+        stretch = (m.numel() / kept).sqrt()
+        return (mean + (x - mean) * m.sqrt() * stretch, *args[1:])
+
+    def after(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:
+        m = features.like(out)
+        if not centred:
+            return out * m
+        shift = module.forward(torch.zeros_like(out[..., :1, :]))  # the bias alone
+        stretch = (m.numel() / m.sum().clamp_min(1.0)).sqrt()
+        return ((out - shift) / stretch + shift) * m
+
+    return [owner.register_forward_pre_hook(before), owner.register_forward_hook(after)]
+
+
+def _mask_weight(owner: nn.Module, attribute: str, dim: int, features: _Features) -> list[RemovableHandle]:
+    """For modules that multiply inside their own forward (expert stacks): lend it a masked copy."""
+
+    def before(module: nn.Module, args: tuple[Any, ...]) -> None:
+        weight = module._parameters[attribute]
+        assert weight is not None
+        shape = [-1 if d == dim else 1 for d in range(weight.dim())]
+        # An instance attribute is found before the parameter of the same name, which stays as it is.
+        module.__dict__[attribute] = weight * features.like(weight).view(shape)
+
+    def after(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        module.__dict__.pop(attribute, None)
+
+    return [owner.register_forward_pre_hook(before), owner.register_forward_hook(after, always_call=True)]
