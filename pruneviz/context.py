@@ -1,4 +1,8 @@
-"""What every tab gets: where the runs are, which model, the engine, and the state kept in the URL."""
+"""What every tab gets: where the runs are, which model, the engine, and the state kept in the URL.
+
+There is no `gr.State` anywhere in the dashboard. It would be lost on reload, and it makes Gradio hold a
+connection open per page, so that the sixth page of one browser hangs.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +36,8 @@ class UrlState:
 
     Read one as an input, write one as an output, listen to its `.change`; the address follows by itself.
     All values are strings and may be empty. They are filled once the page has loaded.
+    `go` is not part of the address: write a tab's id to it to open that tab (append a space and anything
+    that changes, e.g. a time, so that the same tab can be asked for twice).
     """
 
     tab: gr.Textbox
@@ -39,6 +45,7 @@ class UrlState:
     run: gr.Textbox
     layer: gr.Textbox
     tau: gr.Textbox
+    go: gr.Textbox
 
     def all(self) -> list[gr.Textbox]:
         """The boxes, in the order of the address."""
@@ -51,7 +58,8 @@ def build_url_state(model: str) -> UrlState:
     def box(name: str, value: str) -> gr.Textbox:
         return gr.Textbox(value, label=name, visible="hidden", elem_id=f"url-{name}")
 
-    return UrlState(box("tab", ""), box("model", model), box("run", ""), box("layer", ""), box("tau", DEFAULT_TAU))
+    tab, shown = box("tab", ""), box("model", model)
+    return UrlState(tab, shown, box("run", ""), box("layer", ""), box("tau", DEFAULT_TAU), box("go", ""))
 
 
 @dataclass
@@ -63,6 +71,7 @@ class AppContext:
         model: the source given on the command line; the one in use is the value of `url.model`.
         device, dtype: as given on the command line.
         url: the state in the address; set by `ui.build` before any tab is built.
+        tabs: id -> gr.Tab; `tabs[id].select` also fires when the tab opens with the page.
     """
 
     runs_dir: Path
@@ -70,6 +79,7 @@ class AppContext:
     device: str = "auto"
     dtype: str = "auto"
     url: UrlState = field(init=False)
+    tabs: dict[str, gr.Tab] = field(default_factory=dict, init=False)
     _engine: Engine | None = field(default=None, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 

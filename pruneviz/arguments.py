@@ -1,0 +1,99 @@
+"""The dashboard's command line, and the checks worth making before anything is started."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from core.artifacts import storage_error
+from core.errors import InputError, LaunchError
+from core.spec import DTYPES
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What was given on the command line, checked."""
+
+    model: str
+    host: str
+    port: int
+    runs_dir: Path
+    device: str
+    dtype: str
+    auth: tuple[str, str] | None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line that says what is wrong, instead of the whole usage."""
+        raise InputError(f"{message[:1].upper()}{message[1:]}; see python app.py --help.")
+
+
+def parse(argv: list[str] | None = None) -> Arguments:
+    """Read the command line. Raises InputError, LaunchError or StorageError with what to do."""
+    parser = _Parser(
+        prog="app.py",
+        description="Structured pruning of language models, in the browser.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--model", default="demo", help="demo, a hub id, a folder, or a .gguf file")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all")
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="folder that holds all runs")
+    parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
+    parser.add_argument("--dtype", default="auto", choices=DTYPES, help="precision of the weights")
+    parser.add_argument("--auth", default=None, metavar="USER:PASSWORD", help="ask for this name and password")
+    given = parser.parse_args(argv)
+    return Arguments(
+        given.model, given.host, free_port(given.host, given.port), writable(given.runs_dir), given.device,
+        given.dtype, credentials(given.auth),
+    )  # fmt: skip
+
+
+def credentials(text: str | None) -> tuple[str, str] | None:
+    """`user:password` as a pair. Raises InputError."""
+    if text is None:
+        return None
+    user, colon, password = text.partition(":")
+    if not (user and colon and password):
+        raise InputError("--auth must be USER:PASSWORD, for example --auth ada:s3cret.")
+    return user, password
+
+
+def free_port(host: str, port: int) -> int:
+    """`port` if this program can listen there. Raises InputError or LaunchError."""
+    if not 1 <= port <= 65535:
+        raise InputError(f"--port must be between 1 and 65535, got {port}; the usual one is 7860.")
+    try:
+        address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(address[0], socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address[4])
+    except socket.gaierror as error:
+        raise InputError(f"--host {host} is no address of this machine ({error.strerror}); try 127.0.0.1.") from error
+    except OverflowError as error:
+        raise InputError(f"--port must be between 1 and 65535, got {port}; the usual one is 7860.") from error
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise InputError(f"--host {host} is no address of this machine; try 127.0.0.1 or 0.0.0.0.") from error
+        raise LaunchError(
+            f"Port {port} on {host} cannot be used: {error.strerror}; choose another one, for example --port {port + 1}."
+        ) from error
+    return port
+
+
+def writable(folder: Path) -> Path:
+    """`folder`, made if need be, as an absolute path. Raises StorageError if nothing can be written there."""
+    folder = folder.expanduser().absolute()
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise storage_error(folder, error) from error
+    return folder

@@ -1,0 +1,62 @@
+"""The few lines of JavaScript that keep the address, the header and the theme in step. No server is asked."""
+
+from __future__ import annotations
+
+import json
+
+from pruneviz.context import DEFAULT_TAU, TABS
+
+#: Runs before anything is drawn: the visitor's own choice of theme, if there is one.
+HEAD = """<script>
+(() => {
+  const wanted = localStorage.getItem("pv-theme");
+  if (wanted) {
+    const apply = () => document.body.classList.toggle("dark", wanted === "dark");
+    const watch = new MutationObserver(() => { if (!window.pvThemeTouched) apply(); });
+    document.addEventListener("DOMContentLoaded", () => {
+      apply();
+      watch.observe(document.body, {attributes: true, attributeFilter: ["class"]});
+      setTimeout(() => watch.disconnect(), 5000);
+    });
+  }
+})();
+</script>"""
+
+TOGGLE_THEME = """() => {
+  window.pvThemeTouched = true;
+  const dark = document.body.classList.toggle("dark");
+  localStorage.setItem("pv-theme", dark ? "dark" : "light");
+  document.dispatchEvent(new CustomEvent("pv-theme", {detail: dark ? "dark" : "light"}));
+}"""
+
+#: What stands at its default is left out, so addresses stay short.
+WRITE_URL = """(tab, model, run, layer, tau) => {
+  if (!window.pvRestored) return;
+  const label = document.getElementById("pv-model");
+  if (label) { label.textContent = model; label.title = model; }
+  const query = new URLSearchParams(location.search);
+  for (const [key, value] of Object.entries({tab, model, run, layer, tau}))
+    if (value === "" || value === null || value === undefined) query.delete(key); else query.set(key, value);
+  history.replaceState(null, "", "?" + query.toString());
+}"""
+
+GO = """(target) => ({__type__: "update", selected: target.split(" ")[0]})"""
+
+
+def restore(model: str) -> str:
+    """Read the address once: the values of the url boxes, then the tab to open."""
+    return f"""() => {{
+  const query = new URLSearchParams(location.search), known = {json.dumps(list(TABS))};
+  const tab = known.includes(query.get("tab")) ? query.get("tab") : known[0];
+  const model = query.get("model") || {json.dumps(model)};
+  window.pvRestored = true;
+  const label = document.getElementById("pv-model");
+  if (label) {{ label.textContent = model; label.title = model; }}
+  return [tab, model, query.get("run") || "", query.get("layer") || "", query.get("tau") || {json.dumps(DEFAULT_TAU)},
+          {{__type__: "update", selected: tab}}];
+}}"""
+
+
+def select_tab(name: str) -> str:
+    """What the hidden tab box holds once a tab is opened; nothing before the address has been read."""
+    return f'() => window.pvRestored ? {json.dumps(name)} : ""'

@@ -1,0 +1,1 @@
+"""One file per tab: records in, components out."""

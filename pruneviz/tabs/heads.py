@@ -1,0 +1,12 @@
+"""The Heads tab."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from pruneviz.context import AppContext
+
+
+def build_heads_tab(app: AppContext) -> None:
+    """Build the tab."""
+    gr.HTML('<p class="pv-intro">Heads</p>')

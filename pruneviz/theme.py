@@ -1,0 +1,98 @@
+"""Colours, type and CSS. The colours live here once; CSS gets them as variables, figures as values.
+
+Contrast of every text colour on its background is at least 4.5 : 1 (WCAG AA); a test computes it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+from gradio.themes.utils import colors, fonts, sizes
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+
+#: Green leaves what stays; clay marks what goes; blue is attention and ochre FFN wherever the two stand side by side.
+LIGHT = {
+    "page": "#f7f6f2", "panel": "#ffffff", "sunken": "#f0eee7", "line": "#dedbd1", "text": "#1d2521",
+    "quiet": "#5a645e", "accent": "#1d6b50", "on-accent": "#ffffff", "soft": "#e2efe8", "removed": "#a8431f",
+    "attention": "#2f5f9e", "ffn": "#8a5a00", "residual": "#7a3f86", "embedding": "#4d5f57",
+    "good": "#1d6b50", "busy": "#2f5f9e", "bad": "#a32424", "warn": "#8a5a00", "idle": "#5a645e",
+}  # fmt: skip
+DARK = {
+    "page": "#121614", "panel": "#1a201d", "sunken": "#151a17", "line": "#333c37", "text": "#e8ece9",
+    "quiet": "#a3aea8", "accent": "#74c9a6", "on-accent": "#0f1512", "soft": "#21332b", "removed": "#f08d66",
+    "attention": "#8db8f2", "ffn": "#e0b04f", "residual": "#d09be0", "embedding": "#a9bcb2",
+    "good": "#74c9a6", "busy": "#8db8f2", "bad": "#f59a9a", "warn": "#e0b04f", "idle": "#a3aea8",
+}  # fmt: skip
+
+GREEN = colors.Color(
+    "#f1f7f4", "#e2efe8", "#c3dfd2", "#96c9b2", "#5fab8c", "#3b8d6d", "#1d6b50", "#195a44", "#164838", "#123a2e",
+    "#0a221b", "leaf",
+)  # fmt: skip
+STONE = colors.Color(
+    "#faf9f6", "#f0eee7", "#dedbd1", "#c7c4b9", "#a3aea8", "#727c76", "#5a645e", "#414a45", "#333c37", "#1a201d",
+    "#121614", "stone-green",
+)  # fmt: skip
+
+
+def build_theme() -> gr.themes.Base:
+    """The Gradio theme. All fonts are served by the app itself."""
+    theme = gr.themes.Base(
+        primary_hue=GREEN,
+        secondary_hue=GREEN,
+        neutral_hue=STONE,
+        radius_size=sizes.radius_sm,
+        font=[fonts.LocalFont("IBM Plex Sans", weights=(400, 600)), "system-ui", "sans-serif"],
+        font_mono=[fonts.LocalFont("IBM Plex Mono", weights=(400, 600)), "ui-monospace", "monospace"],
+    )
+    return theme.set(
+        body_background_fill="var(--pv-page)",
+        body_background_fill_dark="var(--pv-page)",
+        body_text_color="var(--pv-text)",
+        body_text_color_dark="var(--pv-text)",
+        body_text_color_subdued="var(--pv-quiet)",
+        body_text_color_subdued_dark="var(--pv-quiet)",
+        background_fill_primary="var(--pv-panel)",
+        background_fill_primary_dark="var(--pv-panel)",
+        background_fill_secondary="var(--pv-sunken)",
+        background_fill_secondary_dark="var(--pv-sunken)",
+        border_color_primary="var(--pv-line)",
+        border_color_primary_dark="var(--pv-line)",
+        block_background_fill="var(--pv-panel)",
+        block_background_fill_dark="var(--pv-panel)",
+        block_label_text_color="var(--pv-quiet)",
+        block_label_text_color_dark="var(--pv-quiet)",
+        block_title_text_weight="600",
+        block_info_text_color="var(--pv-quiet)",
+        block_info_text_color_dark="var(--pv-quiet)",
+        block_shadow="none",
+        input_background_fill="var(--pv-panel)",
+        input_background_fill_dark="var(--pv-sunken)",
+        input_border_color="var(--pv-line)",
+        input_border_color_dark="var(--pv-line)",
+        button_primary_background_fill="var(--pv-accent)",
+        button_primary_background_fill_dark="var(--pv-accent)",
+        button_primary_background_fill_hover="color-mix(in srgb, var(--pv-accent) 88%, black)",
+        button_primary_background_fill_hover_dark="color-mix(in srgb, var(--pv-accent) 88%, white)",
+        button_primary_text_color="var(--pv-on-accent)",
+        button_primary_text_color_dark="var(--pv-on-accent)",
+        button_secondary_background_fill="var(--pv-panel)",
+        button_secondary_background_fill_dark="var(--pv-panel)",
+        button_secondary_border_color="var(--pv-line)",
+        button_secondary_border_color_dark="var(--pv-line)",
+        color_accent="var(--pv-accent)",
+        slider_color="var(--pv-accent)",
+        slider_color_dark="var(--pv-accent)",
+    )
+
+
+def variables(colours: dict[str, str]) -> str:
+    """The colours as CSS custom properties `--pv-<name>`."""
+    return "".join(f"--pv-{name}:{value};" for name, value in colours.items())
+
+
+def build_css() -> str:
+    """Colour variables for both themes, then `assets/theme.css`."""
+    sheet = (ASSETS / "theme.css").read_text(encoding="utf-8")
+    return f":root{{{variables(LIGHT)}}}\n.dark{{{variables(DARK)}}}\n{sheet}"

@@ -1,0 +1,74 @@
+"""Composes the page; no logic.
+
+Stable element ids, for tests and style sheets:
+
+    page       header, theme-toggle, tabs, tab-<id>-button, url-tab, url-model, url-run, url-layer, url-tau
+    Model      see `pruneviz/tabs/model.py`
+    Structure  see `pruneviz/tabs/structure.py`
+    Heads      see `pruneviz/tabs/heads.py`
+    Sensitivity see `pruneviz/tabs/sensitivity.py`
+    Runs       see `pruneviz/tabs/runs.py`
+    Compare    see `pruneviz/tabs/compare.py`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gradio as gr
+
+from pruneviz import scripts
+from pruneviz.context import TABS, AppContext, build_url_state
+from pruneviz.tabs.compare import build_compare_tab
+from pruneviz.tabs.heads import build_heads_tab
+from pruneviz.tabs.model import build_model_tab
+from pruneviz.tabs.runs import build_runs_tab
+from pruneviz.tabs.sensitivity import build_sensitivity_tab
+from pruneviz.tabs.structure import build_structure_tab
+
+TITLE = "Pruning workbench"
+BUILDERS: dict[str, Callable[[AppContext], None]] = {
+    "model": build_model_tab,
+    "structure": build_structure_tab,
+    "heads": build_heads_tab,
+    "sensitivity": build_sensitivity_tab,
+    "runs": build_runs_tab,
+    "compare": build_compare_tab,
+}
+HEADER = """
+<div class="pv-header">
+  <svg class="pv-mark" viewBox="0 0 34 34" fill="none" stroke="currentColor" stroke-width="2.2" stroke-linecap="round"
+       aria-hidden="true"><path d="M17 31V13"/><path d="M17 22c-6 0-9-3-9-8"/><path d="M17 18c5 0 8-3 8-8"/>
+    <circle cx="8" cy="10" r="3.4" stroke-dasharray="2.6 2.6"/><circle cx="25" cy="6.4" r="3.4" fill="currentColor"/>
+    <circle cx="17" cy="9" r="3.4" fill="currentColor"/></svg>
+  <div><h1 class="pv-name">Pruning workbench</h1>
+    <div class="pv-sub">See what a language model can do without, and take it out</div></div>
+  <div class="pv-loaded">Model <b id="pv-model"></b></div>
+</div>
+"""
+
+
+def build(app: AppContext) -> gr.Blocks:
+    """The whole page around `app`, not launched yet."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+        app.url = build_url_state(app.model)
+        with gr.Column(elem_id="header"):
+            gr.HTML(HEADER, js_on_load=None)
+            toggle = gr.Button("◐", elem_id="theme-toggle", size="sm")
+        with gr.Tabs(elem_id="tabs") as tabs:
+            for name, title in TABS.items():
+                with gr.Tab(title, id=name, elem_id=f"tab-{name}") as app.tabs[name]:
+                    BUILDERS[name](app)
+        toggle.click(None, js=scripts.TOGGLE_THEME)
+        _wire_url(page, app, tabs)
+    return page
+
+
+def _wire_url(page: gr.Blocks, app: AppContext, tabs: gr.Tabs) -> None:
+    """Address -> page once on load, page -> address ever after; all in the browser."""
+    page.load(None, None, [*app.url.all(), tabs], js=scripts.restore(app.model), api_visibility="private")
+    for name, tab in app.tabs.items():
+        tab.select(None, None, app.url.tab, js=scripts.select_tab(name), api_visibility="private")
+    for box in app.url.all():
+        box.change(None, app.url.all(), None, js=scripts.WRITE_URL, api_visibility="private")
+    app.url.go.change(None, app.url.go, tabs, js=scripts.GO, api_visibility="private")
