@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from core.errors import ArtifactError, StorageError
+from core.errors import ArtifactError, SpecError
+from core.errors import storage_error as storage_error
 from core.graph.records import Graph
+from core.plan import PruningPlan
+from core.spec import RunSpec
 
 SPEC = "spec.json"
 STATUS = "status.json"
@@ -48,10 +51,11 @@ class Status:
         state: one of `STATES`.
         stage: the stage being worked on; stages: all of them, in order.
         progress: share of the stage done, in [0, 1]; message: the same for people.
-        pid, pid_started: the worker and when it started (seconds since the epoch): together they name a process.
+        pid, pid_started: the worker and when it started (seconds since the epoch): both name a process.
         heartbeat: when the worker last wrote, seconds since the epoch.
+        host: the machine the worker runs on; a pid means nothing on another one.
         eta_s: seconds left in this stage, None if unknown.
-        error: {"type", "message", "fix"} of a failed run.
+        error: {"type", "message", "fix"} of a failed run; a crashed one has its last `log` lines too.
     """
 
     state: str = "queued"
@@ -61,6 +65,7 @@ class Status:
     message: str = ""
     pid: int | None = None
     pid_started: float | None = None
+    host: str = ""
     heartbeat: float = 0.0
     created: float = 0.0
     started: float | None = None
@@ -118,12 +123,6 @@ def write_text(path: Path, text: str) -> None:
         raise storage_error(path, error) from error
 
 
-def storage_error(path: Path, error: OSError) -> StorageError:
-    """What cannot be written, why, and what to do."""
-    fix = "free some space" if error.errno == 28 else "choose another folder with --runs-dir"
-    return StorageError(f"{path} cannot be written: {error.strerror or error}; {fix}.")
-
-
 def read_json(path: Path) -> Any:
     """Raises ArtifactError if the file is missing or damaged."""
     try:
@@ -143,9 +142,36 @@ def read_status(run_dir: Path) -> Status:
     """Raises ArtifactError."""
     raw = read_json(run_dir / STATUS)
     try:
-        return Status(**raw)
-    except TypeError as error:
+        status = Status(**raw)
+        if status.state not in STATES:
+            raise ValueError(f"there is no state {status.state!r}")
+        for number in (status.heartbeat, status.created, status.progress):
+            float(number)
+    except (TypeError, ValueError) as error:
         raise ArtifactError(f"{run_dir / STATUS} is damaged ({error}).") from error
+    return status
+
+
+def read_spec(run_dir: Path) -> RunSpec:
+    """`spec.json`. Raises ArtifactError."""
+    path = run_dir / SPEC
+    try:
+        return RunSpec.from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{SPEC} is not there.") from error
+    except (OSError, ValueError, SpecError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}).") from error
+
+
+def read_plan(run_dir: Path) -> PruningPlan:
+    """`plan.json`. Raises ArtifactError."""
+    path = run_dir / PLAN
+    try:
+        return PruningPlan.from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{PLAN} is not there yet.") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); run it again.") from error
 
 
 def read_graph(run_dir: Path) -> Graph:
@@ -155,7 +181,7 @@ def read_graph(run_dir: Path) -> Graph:
         return Graph.from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ArtifactError(f"{GROUPS} is not there yet.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} is damaged ({error}); run the analysis again.") from error
 
 
@@ -174,7 +200,7 @@ def _load_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     from safetensors import safe_open
 
     try:
-        with safe_open(path, framework="numpy") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
         return load_file(path), metadata
     except FileNotFoundError as error:
@@ -192,15 +218,22 @@ def write_similarity(run_dir: Path, similarity: Similarity) -> None:
 def read_similarity(run_dir: Path) -> Similarity:
     """Raises ArtifactError."""
     arrays, metadata = _load_arrays(run_dir / SIMILARITY)
-    facts = json.loads(metadata["facts"])
-    return Similarity(arrays["divergence"], list(facts["layers"]), int(facts["tokens"]), str(facts["text"]))
+    try:
+        facts = json.loads(metadata["facts"])
+        return Similarity(
+            arrays["divergence"], list(facts["layers"]), int(facts["tokens"]), str(facts["text"])
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{run_dir / SIMILARITY} is damaged ({error}); run the analysis again."
+        ) from error
 
 
 Scores = dict[str, dict[str, NDArray[np.float32]]]
 
 
 def write_scores(run_dir: Path, scores: Scores) -> None:
-    """Write `scores.safetensors`: criterion -> group id -> one score per unit, (units,). Raises StorageError."""
+    """Write `scores.safetensors`: criterion -> group id -> (units,). Raises StorageError."""
     flat = {f"{criterion}/{group}": array for criterion, by in scores.items() for group, array in by.items()}
     _save_arrays(run_dir / SCORES, flat, {"criteria": json.dumps(list(scores))})
 
@@ -208,7 +241,10 @@ def write_scores(run_dir: Path, scores: Scores) -> None:
 def read_scores(run_dir: Path) -> Scores:
     """criterion -> group id -> (units,). Raises ArtifactError."""
     arrays, metadata = _load_arrays(run_dir / SCORES)
-    scores: Scores = {name: {} for name in json.loads(metadata.get("criteria", "[]"))}
+    try:
+        scores: Scores = {name: {} for name in json.loads(metadata["criteria"])}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{run_dir / SCORES} is damaged ({error}); run the analysis again.") from error
     for key, array in sorted(arrays.items()):
         criterion, group = key.split("/", 1)
         scores.setdefault(criterion, {})[group] = array
@@ -225,4 +261,6 @@ def read_sensitivity(run_dir: Path) -> Sensitivity:
     try:
         return Sensitivity(**read_json(run_dir / SENSITIVITY))
     except TypeError as error:
-        raise ArtifactError(f"{run_dir / SENSITIVITY} is damaged ({error}); run the analysis again.") from error
+        raise ArtifactError(
+            f"{run_dir / SENSITIVITY} is damaged ({error}); run the analysis again."
+        ) from error

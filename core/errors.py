@@ -13,6 +13,9 @@ PruneError                  anything below; `str(error)` says what, what was got
 └── StopRequested           somebody asked this run to stop; what is done so far is kept
 """
 
+import errno
+from pathlib import Path
+
 
 class PruneError(Exception):
     """Base of every error raised on purpose."""
@@ -56,3 +59,10 @@ class LaunchError(PruneError):
 
 class StopRequested(PruneError):
     """Raised inside a worker between two steps once somebody asked the run to stop."""
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """What cannot be written, why, and what to do."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    fix = "free some space" if full else "choose another folder with --runs-dir"
+    return StorageError(f"{path} cannot be written: {error.strerror or error}; {fix}.")

@@ -6,11 +6,14 @@ damaged line in the middle is skipped and counted, so one bad byte never hides a
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from core.errors import storage_error
 
 EventType = Literal["stage", "progress", "metric", "message", "artifact", "error", "done"]
 
@@ -37,18 +40,28 @@ class Event:
 
 
 class EventWriter:
-    """Appends events to a file; every line is flushed, so a reader sees it at once."""
+    """Appends events, unbuffered: a reader sees each at once, and a full disk is noticed at once."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8")
-        if path.stat().st_size and not _ends_line(path):
-            self._file.write("\n")  # a killed writer left half a line: close it off
+        self._path = path
+        try:
+            self._file = path.open("ab", buffering=0)
+            # A killed writer left half a line: close it off before the next one.
+            self._torn = path.stat().st_size > 0 and not _ends_line(path)
+        except OSError as error:
+            raise storage_error(path, error) from error
 
     def write(self, type: EventType, stage: str, **data: Any) -> Event:
-        """Append one event and return it."""
+        """Append one event and return it. Raises StorageError; the writer stays usable."""
         event = Event(type, stage, data, time.time())
-        self._file.write(event.to_json() + "\n")
-        self._file.flush()
+        line = (b"\n" if self._torn else b"") + event.to_json().encode() + b"\n"
+        self._torn = True
+        try:
+            self._torn = self._file.write(line) != len(line)
+        except OSError as error:
+            raise storage_error(self._path, error) from error
+        if self._torn:
+            raise storage_error(self._path, OSError(errno.ENOSPC, "only part of the line was written"))
         return event
 
     def close(self) -> None:
@@ -73,6 +86,8 @@ class EventReader:
         """New whole lines as events; an empty list if there is none, or no file yet."""
         if not self.path.exists():
             return []
+        if self.path.stat().st_size < self.offset:
+            self.offset = 0  # somebody emptied or replaced the file
         with self.path.open("rb") as file:
             file.seek(self.offset)
             chunk = file.read()
@@ -86,7 +101,7 @@ class EventReader:
         try:
             raw = json.loads(line)
             return Event(str(raw["type"]), str(raw["stage"]), dict(raw["data"]), float(raw["time"]))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             self.damaged += 1
             return None
 

@@ -46,7 +46,9 @@ class Entry(Generic[T]):
             "equation": self.equation,
             "needs": list(self.needs),
             "summary": self.summary,
-            "options": {key: {"default": default, "meaning": text} for key, (default, text) in self.options.items()},
+            "options": {
+                key: {"default": default, "meaning": text} for key, (default, text) in self.options.items()
+            },
         }
 
 

@@ -32,7 +32,7 @@ class ModelSpec:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        _require(bool(self.source.strip()), "model", self.source, "a hub id, a folder, a .gguf file or 'demo'")
+        _require(bool(self.source.strip()), "model", self.source, "a hub id, folder, .gguf file or 'demo'")
         _require(self.dtype in DTYPES, "dtype", self.dtype, f"one of {', '.join(DTYPES)}")
 
 
@@ -45,8 +45,8 @@ class DataSpec:
     length: int = 128
 
     def __post_init__(self) -> None:
-        _require(_is_int(self.samples) and self.samples >= 1, "samples", self.samples, "a whole number from 1 up")
-        _require(_is_int(self.length) and self.length >= 8, "length", self.length, "a whole number of tokens from 8 up")
+        _require_whole("samples", self.samples, 1)
+        _require_whole("length", self.length, 8)
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,9 @@ class EvalSpec:
     efficiency: bool = True
 
     def __post_init__(self) -> None:
-        _require(_is_int(self.window) and self.window >= 8, "window", self.window, "a whole number of tokens from 8 up")
-        _require(_is_int(self.tokens) and self.tokens >= self.window, "tokens", self.tokens, "at least one window")
+        _require_whole("window", self.window, 8)
+        _require_whole("tokens", self.tokens, self.window)
+        _require_whole("max_new_tokens", self.max_new_tokens, 1)
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,13 @@ class ExploreSpec:
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.analyses if name not in ANALYSES]
-        _require(not unknown and bool(self.analyses), "analyses", list(self.analyses), f"some of {', '.join(ANALYSES)}")
+        wanted = f"some of {', '.join(ANALYSES)}"
+        _require(not unknown and bool(self.analyses), "analyses", list(self.analyses), wanted)
+        _require(bool(self.criteria), "criteria", list(self.criteria), "at least one criterion")
         check_tau(self.tau)
-        _require(
-            _is_number(self.sensitivity_ratio) and 0 < self.sensitivity_ratio <= 1,
-            "sensitivity_ratio", self.sensitivity_ratio, "a number in (0, 1]",
-        )
+        ratio = self.sensitivity_ratio
+        _require(_is_number(ratio) and 0 < ratio <= 1, "sensitivity_ratio", ratio, "a number in (0, 1]")
+        _require_whole("sensitivity_tokens", self.sensitivity_tokens, 8)
 
 
 @dataclass(frozen=True)
@@ -150,8 +152,9 @@ class RunSpec:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require(self.goal in ("explore", "prune", "evaluate"), "goal", self.goal, "explore, prune or evaluate")
-        _require(_is_int(self.seed) and self.seed >= 0, "seed", self.seed, "a whole number from 0 up")
+        goals = ("explore", "prune", "evaluate")
+        _require(self.goal in goals, "goal", self.goal, f"one of {', '.join(goals)}")
+        _require_whole("seed", self.seed, 0)
 
     def to_json(self) -> str:
         """One JSON document, as in `spec.json`."""
@@ -163,13 +166,19 @@ class RunSpec:
         try:
             raw = json.loads(text)
         except ValueError as error:
-            raise SpecError(f"This is no spec: {error}. A spec is the JSON that a run keeps as spec.json.") from error
+            raise SpecError(
+                f"This is no spec: {error}; give the JSON that a run keeps as spec.json."
+            ) from error
         return _build(cls, raw, "spec")
 
 
-_PARTS = {
-    "model": ModelSpec, "calibration": DataSpec, "explore": ExploreSpec, "prune": PruneSpec, "evaluate": EvalSpec
-}  # fmt: skip
+_PARTS: dict[str, Any] = {
+    "model": ModelSpec,
+    "calibration": DataSpec,
+    "explore": ExploreSpec,
+    "prune": PruneSpec,
+    "evaluate": EvalSpec,
+}
 
 
 def _build(cls: Any, raw: Any, where: str) -> Any:
@@ -188,7 +197,7 @@ def _build(cls: Any, raw: Any, where: str) -> Any:
         values[key] = value
     try:
         return cls(**values)
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise SpecError(f"{where} does not fit: {error}.") from error
 
 
@@ -196,10 +205,8 @@ def check_sparsity(value: object) -> float:
     """Return `value` if it is a sparsity. Raises SpecError, with the number the user probably meant."""
     if _is_number(value) and 0 <= value < 1:  # type: ignore[operator]
         return float(value)  # type: ignore[arg-type]
-    hint = ""
-    if _is_number(value) and 1 < value < 100:  # type: ignore[operator]
-        hint = f"; write {value / 100:g} for {value:g} %"  # type: ignore[operator]
-    raise SpecError(f"sparsity must be in [0, 1), got {value}{hint}.")
+    meant = value if _is_number(value) and 1 < value < 100 else 20  # type: ignore[operator]
+    raise SpecError(f"sparsity must be in [0, 1), got {value}; write {meant / 100:g} for {meant:g} %.")  # type: ignore[operator]
 
 
 def check_tau(value: object) -> float:
@@ -227,7 +234,9 @@ def parse_layers(text: str, layers: int | None = None) -> range:
     if first >= last:
         raise SpecError(f"layers {text} is empty; first must be below last, which is not included.")
     if layers is not None and last > layers:
-        raise SpecError(f"layers {text} goes past the model, which has layers 0 to {layers - 1}; write {first}:{layers}.")
+        raise SpecError(
+            f"layers {text} goes past the model, which has layers 0 to {layers - 1}; write :{layers} for all."
+        )
     return range(first, last)
 
 
@@ -237,6 +246,10 @@ def _is_int(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _require_whole(name: str, got: object, least: int) -> None:
+    _require(_is_int(got) and got >= least, name, got, f"a whole number from {least} up")  # type: ignore[operator]
 
 
 def _require(holds: bool, name: str, got: object, wanted: str) -> None:
