@@ -46,7 +46,7 @@ def parse(argv: list[str] | None = None) -> Arguments:
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="folder that holds all runs")
     parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
     parser.add_argument("--dtype", default="auto", choices=DTYPES, help="precision of the weights")
-    parser.add_argument("--auth", default=None, metavar="USER:PASSWORD", help="ask for this name and password")
+    parser.add_argument("--auth", default=None, metavar="USER:PASSWORD", help="ask for this login")
     given = parser.parse_args(argv)
     return Arguments(
         given.model, given.host, free_port(given.host, given.port), writable(given.runs_dir), given.device,
@@ -74,14 +74,13 @@ def free_port(host: str, port: int) -> int:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address[4])
     except socket.gaierror as error:
-        raise InputError(f"--host {host} is no address of this machine ({error.strerror}); try 127.0.0.1.") from error
-    except OverflowError as error:
-        raise InputError(f"--port must be between 1 and 65535, got {port}; the usual one is 7860.") from error
+        raise InputError(f"--host {host} is no address ({error.strerror}); try 127.0.0.1.") from error
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL:
-            raise InputError(f"--host {host} is no address of this machine; try 127.0.0.1 or 0.0.0.0.") from error
+            raise InputError(f"--host {host} is no address of this machine; try 127.0.0.1.") from error
         raise LaunchError(
-            f"Port {port} on {host} cannot be used: {error.strerror}; choose another one, for example --port {port + 1}."
+            f"Port {port} on {host} cannot be used: {error.strerror}; "
+            f"choose another one, for example --port {port + 1}."
         ) from error
     return port
 

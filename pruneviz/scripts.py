@@ -52,7 +52,8 @@ def restore(model: str) -> str:
   window.pvRestored = true;
   const label = document.getElementById("pv-model");
   if (label) {{ label.textContent = model; label.title = model; }}
-  return [tab, model, query.get("run") || "", query.get("layer") || "", query.get("tau") || {json.dumps(DEFAULT_TAU)},
+  const value = (key) => query.get(key) || "";
+  return [tab, model, value("run"), value("layer"), value("tau") || {json.dumps(DEFAULT_TAU)},
           {{__type__: "update", selected: tab}}];
 }}"""
 

@@ -48,7 +48,8 @@ def empty_html(title: str, text: str) -> str:
 
 def error_html(cause: str, fix: str = "", log: str = "") -> str:
     """What went wrong, what to do, and the log's last lines."""
-    parts = [f'<div class="pv-state pv-error" role="alert"><h3>Something went wrong</h3><p>{escape(cause)}</p>']
+    title = "<h3>Something went wrong</h3>"
+    parts = [f'<div class="pv-state pv-error" role="alert">{title}<p>{escape(cause)}</p>']
     if fix:
         parts.append(f"<p><b>What to do:</b> {escape(fix)}</p>")
     if log:
@@ -70,9 +71,15 @@ def progress_html(record: RunRecord, now: float | None = None) -> str:
         facts.append(status.message)
     return (
         f'<div class="pv-state pv-loading" role="status"><h3><span class="pv-spin"></span>{escape(head)}</h3>'
-        f'<div class="pv-bar" role="progressbar" aria-valuenow="{share:.0%}"><i style="width:{share:.1%}"></i></div>'
+        f"{bar_html(share)}"
         f"<p>{escape(' · '.join(facts))}</p></div>"
     )
+
+
+def bar_html(share: float) -> str:
+    """A bar filled to `share`, in [0, 1]."""
+    value = f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{100 * share:.0f}"'
+    return f'<div class="pv-bar" role="progressbar" {value}><i style="width:{share:.1%}"></i></div>'
 
 
 def _overall(status: Status) -> float:
@@ -91,5 +98,5 @@ def ended_html(record: RunRecord, log: str = "") -> str:
     if record.state not in ("failed", "crashed"):
         return ""
     error = record.status.error or {}
-    cause = error.get("message") or "The worker ended without a word; it may have been killed or run out of memory."
+    cause = error.get("message") or "The worker ended without a word: killed, or out of memory."
     return error_html(cause, error.get("fix", ""), log)

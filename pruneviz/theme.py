@@ -12,7 +12,7 @@ from gradio.themes.utils import colors, fonts, sizes
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
-#: Green leaves what stays; clay marks what goes; blue is attention and ochre FFN wherever the two stand side by side.
+#: Green is what stays, clay what goes; blue is attention and ochre FFN wherever the two stand side by side.
 LIGHT = {
     "page": "#f7f6f2", "panel": "#ffffff", "sunken": "#f0eee7", "line": "#dedbd1", "text": "#1d2521",
     "quiet": "#5a645e", "accent": "#1d6b50", "on-accent": "#ffffff", "soft": "#e2efe8", "removed": "#a8431f",
@@ -27,24 +27,27 @@ DARK = {
 }  # fmt: skip
 
 GREEN = colors.Color(
-    "#f1f7f4", "#e2efe8", "#c3dfd2", "#96c9b2", "#5fab8c", "#3b8d6d", "#1d6b50", "#195a44", "#164838", "#123a2e",
-    "#0a221b", "leaf",
+    "#f1f7f4", "#e2efe8", "#c3dfd2", "#96c9b2", "#5fab8c", "#3b8d6d", "#1d6b50", "#195a44", "#164838",
+    "#123a2e", "#0a221b", "leaf",
 )  # fmt: skip
 STONE = colors.Color(
-    "#faf9f6", "#f0eee7", "#dedbd1", "#c7c4b9", "#a3aea8", "#727c76", "#5a645e", "#414a45", "#333c37", "#1a201d",
-    "#121614", "stone-green",
+    "#faf9f6", "#f0eee7", "#dedbd1", "#c7c4b9", "#a3aea8", "#727c76", "#5a645e", "#414a45", "#333c37",
+    "#1a201d", "#121614", "stone-green",
 )  # fmt: skip
 
 
 def build_theme() -> gr.themes.Base:
-    """The Gradio theme. All fonts are served by the app itself."""
+    """The Gradio theme. All fonts are served by the app itself.
+
+    Weights are 400 and 700: the 600 files that Gradio ships lack most letters.
+    """
     theme = gr.themes.Base(
         primary_hue=GREEN,
         secondary_hue=GREEN,
         neutral_hue=STONE,
         radius_size=sizes.radius_sm,
-        font=[fonts.LocalFont("IBM Plex Sans", weights=(400, 600)), "system-ui", "sans-serif"],
-        font_mono=[fonts.LocalFont("IBM Plex Mono", weights=(400, 600)), "ui-monospace", "monospace"],
+        font=[fonts.LocalFont("IBM Plex Sans", weights=(400, 700)), "system-ui", "sans-serif"],
+        font_mono=[fonts.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace"],
     )
     return theme.set(
         body_background_fill="var(--pv-page)",

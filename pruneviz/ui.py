@@ -37,9 +37,11 @@ BUILDERS: dict[str, Callable[[AppContext], None]] = {
 }
 HEADER = """
 <div class="pv-header">
-  <svg class="pv-mark" viewBox="0 0 34 34" fill="none" stroke="currentColor" stroke-width="2.2" stroke-linecap="round"
-       aria-hidden="true"><path d="M17 31V13"/><path d="M17 22c-6 0-9-3-9-8"/><path d="M17 18c5 0 8-3 8-8"/>
-    <circle cx="8" cy="10" r="3.4" stroke-dasharray="2.6 2.6"/><circle cx="25" cy="6.4" r="3.4" fill="currentColor"/>
+  <svg class="pv-mark" viewBox="0 0 34 34" fill="none" stroke="currentColor" stroke-width="2.2"
+       stroke-linecap="round" aria-hidden="true">
+    <path d="M17 31V13"/><path d="M17 22c-6 0-9-3-9-8"/><path d="M17 18c5 0 8-3 8-8"/>
+    <circle cx="8" cy="10" r="3.4" stroke-dasharray="2.6 2.6"/>
+    <circle cx="25" cy="6.4" r="3.4" fill="currentColor"/>
     <circle cx="17" cy="9" r="3.4" fill="currentColor"/></svg>
   <div><h1 class="pv-name">Pruning workbench</h1>
     <div class="pv-sub">See what a language model can do without, and take it out</div></div>
