@@ -8,7 +8,7 @@ cross are never counted twice.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -91,22 +91,29 @@ class PruningPlan:
 
 
 def check_plan(graph: Graph, removed: dict[str, tuple[int, ...]]) -> None:
-    """Raises NotPrunableError if a group or unit does not exist, cannot go, or if nothing of a group would stay."""
+    """Raises NotPrunableError if a unit does not exist or cannot go, or if nothing of a group would stay."""
     groups = graph.by_id
     for group_id, units in removed.items():
         if group_id not in groups:
-            raise NotPrunableError(f"This model has no group '{group_id}'; see `python -m core groups MODEL`.")
+            raise NotPrunableError(
+                f"This model has no group '{group_id}'; see `python -m core groups MODEL`."
+            )
         group = groups[group_id]
         if units and not group.prunable:
             raise NotPrunableError(f"{group_id} cannot be pruned: {group.reason}.")
         if units and (min(units) < 0 or max(units) >= group.units or len(set(units)) != len(units)):
-            raise NotPrunableError(f"{group_id} has units 0 to {group.units - 1}, each once; got {list(units)}.")
-        if len(units) >= group.units:
-            raise NotPrunableError(f"The plan removes all {group.units} units of {group_id}; at least one must stay.")
+            raise NotPrunableError(
+                f"{group_id} has units 0 to {group.units - 1}, each once; got {list(units)}."
+            )
+    for group_id, units in implied(graph, removed).items():
+        if len(units) >= groups[group_id].units:
+            raise NotPrunableError(
+                f"The plan removes all {len(units)} units of {group_id}; at least one must stay."
+            )
 
 
 def implied(graph: Graph, removed: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Add what goes by consequence: a key-value unit whose query heads all go, and the heads of one that goes."""
+    """Add what follows: a key-value unit goes with its last query head, and all its heads go with it."""
     full = {group: set(units) for group, units in removed.items() if units}
     for group in graph.groups:
         if group.parent is None:
@@ -132,7 +139,8 @@ def cuts(graph: Graph, removed: dict[str, tuple[int, ...]]) -> Cuts:
             rows = member.index()[list(units)].ravel()
             found.setdefault(member.parameter, {}).setdefault(member.dim, []).append(rows)
     return {
-        name: {dim: np.unique(np.concatenate(parts)) for dim, parts in dims.items()} for name, dims in found.items()
+        name: {dim: np.unique(np.concatenate(parts)) for dim, parts in dims.items()}
+        for name, dims in found.items()
     }
 
 
@@ -166,24 +174,26 @@ def params_in(graph: Graph, groups: list[Group]) -> int:
     by_id = graph.by_id
     todo = {group.id: group for group in groups}
     todo |= {group.parent: by_id[group.parent] for group in groups if group.parent}
-    touched: dict[str, dict[int, set[int]]] = {}
+    touched: dict[str, dict[int, NDArray[np.bool_]]] = {}
     for group in todo.values():
         for member in group.members:
-            touched.setdefault(member.parameter, {}).setdefault(member.dim, set()).update(
-                member.index().ravel().tolist()
+            size = graph.parameters[member.parameter].shape[member.dim]
+            mask = touched.setdefault(member.parameter, {}).setdefault(
+                member.dim, np.zeros(size, dtype=np.bool_)
             )
+            mask[member.index().ravel()] = True
     total = 0
     for name, dims in touched.items():
         shape = graph.parameters[name].shape
-        untouched = prod(size - len(dims.get(dim, ())) for dim, size in enumerate(shape))
+        untouched = prod(
+            size - int(dims[dim].sum()) if dim in dims else size for dim, size in enumerate(shape)
+        )
         total += prod(shape) - untouched
     return total
 
 
 def with_costs(graph: Graph, plan: PruningPlan, groups: list[Group], dtype_bytes: int = 2) -> PruningPlan:
     """The same plan with its costs counted against `groups`, the prunable groups in scope."""
-    from dataclasses import replace
-
     check_plan(graph, plan.removed)
     return replace(
         plan,

@@ -1,0 +1,169 @@
+"""Local allocation: on target, in order of score, the same for every group, and never the last unit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from core.allocation import allocate
+from core.errors import NotPrunableError, SpecError
+from core.graph.records import Attention, Graph, Group, Member, Parameter, Role, to_runs
+from core.plan import cost, params_in
+
+RNG = np.random.default_rng
+
+
+def model_graph(
+    layers: int = 6, heads: int = 9, kv_heads: int = 3, dim: int = 4, hidden: int = 36, ffn: int = 96
+):  # type: ignore[no-untyped-def]
+    """Attention and FFN groups of a grouped-query model, made of records only."""
+    parameters: dict[str, Parameter] = {}
+    groups: list[Group] = []
+
+    def member(name: str, axis: int, role: Role, units: int, width: int, layer: int) -> Member:
+        size = units * width
+        parameters[name] = Parameter((size, hidden) if axis == 0 else (hidden, size), 1.0, "Linear", layer)
+        return Member(name, axis, role, width, to_runs(np.arange(size, dtype=np.int64)))
+
+    for at in range(layers):
+        kv = tuple(member(f"{at}.{n}", 0, "layer1", kv_heads, dim, at) for n in "kv")
+        head = (
+            member(f"{at}.q", 0, "layer1", heads, dim, at),
+            member(f"{at}.o", 1, "layer2", heads, dim, at),
+        )
+        mlp = (member(f"{at}.up", 0, "layer1", ffn, 1, at), member(f"{at}.down", 1, "layer2", ffn, 1, at))
+        parents = tuple(u // (heads // kv_heads) for u in range(heads))
+        groups += [
+            Group(f"L{at:02d}.kv_group", "kv_group", at, kv_heads, kv),
+            Group(
+                f"L{at:02d}.query_head", "query_head", at, heads, head,
+                parent=f"L{at:02d}.kv_group", parent_unit=parents,
+            ),
+            Group(f"L{at:02d}.ffn_channel", "ffn_channel", at, ffn, mlp),
+        ]  # fmt: skip
+    attentions = tuple(Attention(at, str(at), heads, kv_heads, dim, dim) for at in range(layers))
+    names = tuple(str(at) for at in range(layers))
+    return Graph("made", "made", True, 0.0, parameters, tuple(groups), attentions, names)
+
+
+def random_scores(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = RNG(seed)
+    return {group.id: rng.random(group.units).astype(np.float32) for group in graph.groups}
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.01, 0.1, 0.2, 0.37, 0.5, 0.8, 0.9])
+@pytest.mark.parametrize(
+    "kinds", [("query_head", "ffn_channel"), ("kv_group", "ffn_channel"), ("ffn_channel",)]
+)
+def test_a_plan_lands_within_one_ffn_channel(sparsity: float, kinds: tuple[str, ...]) -> None:
+    graph = model_graph()
+    for seed in range(3):
+        plan = allocate(graph, random_scores(graph, seed), sparsity=sparsity, kinds=kinds)
+        assert abs(plan.sparsity - sparsity) * plan.params_in_scope <= 2 * 36
+        assert plan.before is not None and plan.after is not None
+        gone = plan.before.params - plan.after.params
+        assert gone == cost(graph, {}).params - cost(graph, plan.removed).params
+        assert plan.params_in_scope == params_in(graph, graph.of_kind(*kinds))
+
+
+@pytest.mark.parametrize("sparsity", [0.1, 0.2, 0.5, 0.7])
+def test_heads_alone_land_within_one_head_and_its_key_value_slices(sparsity: float) -> None:
+    graph = model_graph()
+    plan = allocate(graph, random_scores(graph), sparsity=sparsity, kinds=("query_head",))
+    assert abs(plan.sparsity - sparsity) * plan.params_in_scope <= 4 * 4 * 36
+
+
+def test_zero_removes_nothing() -> None:
+    plan = allocate(model_graph(), None, sparsity=0.0)
+    assert plan.removed == {} and plan.sparsity == 0.0
+
+
+def test_the_lowest_scores_go_first_and_ties_by_number() -> None:
+    graph = model_graph(layers=1)
+    scores = {"L00.ffn_channel": np.ones(96, dtype=np.float32)}
+    scores["L00.ffn_channel"][[7, 50]] = 0.5
+    plan = allocate(graph, scores, sparsity=4 / 96, kinds=("ffn_channel",))
+    assert plan.removed == {"L00.ffn_channel": (0, 1, 7, 50)}
+
+
+def test_every_group_gives_the_same_fraction() -> None:
+    graph = model_graph()
+    plan = allocate(graph, random_scores(graph), sparsity=0.3)
+    for kind in ("query_head", "ffn_channel"):
+        counts = [len(plan.removed[group.id]) for group in graph.of_kind(kind)]
+        assert max(counts) - min(counts) <= 1
+    heads = sum(len(plan.removed[group.id]) for group in graph.of_kind("query_head")) / 54
+    ffn = sum(len(plan.removed[group.id]) for group in graph.of_kind("ffn_channel")) / 576
+    assert abs(heads - ffn) < 0.05
+
+
+def test_roundings_do_not_favour_one_end_of_the_model() -> None:
+    graph = model_graph(layers=20)
+    plan = allocate(graph, random_scores(graph), sparsity=0.05)
+    counts = [len(plan.removed.get(group.id, ())) for group in graph.of_kind("query_head")]
+    assert sum(counts) > 0 and abs(sum(counts[:10]) - sum(counts[10:])) <= 2
+
+
+def test_permuting_scores_permutes_the_plan() -> None:
+    graph, rng = model_graph(), RNG(1)
+    scores = random_scores(graph)
+    order = rng.permutation(96)
+    shuffled = {**scores, "L02.ffn_channel": scores["L02.ffn_channel"][order]}
+    plain, moved = (allocate(graph, s, sparsity=0.3, kinds=("ffn_channel",)) for s in (scores, shuffled))
+    assert sorted(order[list(moved.removed["L02.ffn_channel"])]) == list(plain.removed["L02.ffn_channel"])
+
+
+def test_layers_restrict_the_scope_and_the_fraction_is_of_that_scope() -> None:
+    graph = model_graph()
+    plan = allocate(graph, random_scores(graph), sparsity=0.4, layers="1:3")
+    assert {group.split(".")[0] for group in plan.removed} == {"L01", "L02"}
+    assert plan.params_in_scope == params_in(graph, [g for g in graph.groups if g.layer in (1, 2)])
+    assert abs(plan.sparsity - 0.4) < 0.01
+
+
+def test_a_preview_needs_no_scores() -> None:
+    graph = model_graph()
+    plan = allocate(graph, None, sparsity=0.2)
+    assert plan.after is not None and abs(plan.sparsity - 0.2) * plan.params_in_scope <= 72
+    assert plan == allocate(graph, None, sparsity=0.2)
+
+
+def test_an_impossible_target_says_what_is_reachable() -> None:
+    with pytest.raises(NotPrunableError, match=r"At most 0\.8333.*0\.9500 was asked for"):
+        allocate(model_graph(), None, sparsity=0.95, kinds=("query_head",))
+    nearly = allocate(model_graph(), None, sparsity=0.83, kinds=("query_head",))
+    assert {len(units) for units in nearly.removed.values()} == {8}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"sparsity": 20}, SpecError, r"write 0\.2 for 20 %"),
+        ({"sparsity": 1.0}, SpecError, r"\[0, 1\)"),
+        ({"scope": "galactic"}, SpecError, "local"),
+        ({"layers": "4:9"}, SpecError, "layers 0 to 5"),
+        ({"kinds": ("query_head", "kv_group")}, SpecError, "either query_head or kv_group"),
+        ({"kinds": ("residual_channel",)}, NotPrunableError, "has no residual_channel"),
+    ],
+)
+def test_bad_requests_are_explained(changes: dict, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        allocate(model_graph(), None, **{"sparsity": 0.2, **changes})
+
+
+def test_missing_and_broken_scores_are_refused() -> None:
+    graph = model_graph()
+    with pytest.raises(NotPrunableError, match="no scores for L00"):
+        allocate(graph, {}, sparsity=0.2)
+    broken = random_scores(graph)
+    broken["L03.ffn_channel"][4] = np.nan
+    with pytest.raises(NotPrunableError, match="95 are finite"):
+        allocate(graph, broken, sparsity=0.2)
+
+
+def test_torch_is_not_needed() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, core.allocation, core.heads; raise SystemExit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
