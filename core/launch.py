@@ -1,0 +1,219 @@
+"""Create, queue, start, find again, stop and resume workers. Nothing here needs torch.
+
+One worker at a time per runs folder. Every decision is taken under a lock on that folder, so two
+dashboards never start the same run twice; a worker that ends starts the next queued run itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+from core.artifacts import (
+    ENDED,
+    LOG,
+    SPEC,
+    STOP,
+    Status,
+    read_spec,
+    read_status,
+    storage_error,
+    write_status,
+    write_text,
+)
+from core.errors import ArtifactError, InputError, LaunchError, StorageError
+from core.processes import host, kill_process, started_at
+from core.spec import RunSpec
+from core.watch import ACTIVE, locked, lost, read
+from core.watch import find as find
+from core.watch import list_runs as list_runs
+from core.watch import log_tail as log_tail
+from core.watch import refresh as refresh
+from core.watch import worker_alive as worker_alive
+
+ROOT = Path(__file__).resolve().parents[1]
+#: Workers this process started, so that it can collect them when they end.
+_children: list[subprocess.Popen[bytes]] = []
+
+
+def run_id(spec: RunSpec, now: float | None = None) -> str:
+    """A readable name, e.g. `20261122-231455-taylor_first-20`."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+    what = spec.goal
+    if spec.goal == "prune":
+        what = f"{spec.prune.method}-{spec.prune.sparsity * 100:g}"  # type: ignore[assignment]
+    return f"{stamp}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', what)}"
+
+
+def create(runs_dir: Path, spec: RunSpec, *, mine: bool = False) -> Path:
+    """Make a run and return its directory: queued, or to be executed by this very process (`mine`).
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    runs_dir = runs_dir.absolute()
+    status = Status(created=time.time())
+    if mine:
+        pid = os.getpid()
+        status = replace(
+            status, state="starting", started=time.time(), pid=pid, pid_started=started_at(pid), host=host()
+        )
+    beside = runs_dir / f".new-{uuid.uuid4().hex}"
+    try:
+        write_text(beside / SPEC, _absolute(spec).to_json())
+        write_status(beside, status)
+        return _into_place(beside, runs_dir / run_id(spec))
+    except StorageError:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def _into_place(beside: Path, wanted: Path) -> Path:
+    for attempt in range(1, 1000):
+        run_dir = wanted if attempt == 1 else wanted.with_name(f"{wanted.name}-{attempt}")
+        try:
+            return beside.rename(run_dir)  # fails on a directory that holds something
+        except OSError as error:
+            if not run_dir.exists():
+                raise storage_error(run_dir, error) from error
+    raise StorageError(f"{wanted} and 998 more of that name are there; wait a second and try again.")
+
+
+def _absolute(spec: RunSpec) -> RunSpec:
+    """Paths made absolute, so the worker finds them wherever it runs."""
+
+    def full(name: str) -> str:
+        return str(Path(name).absolute()) if Path(name).exists() else name
+
+    source = spec.model.source if spec.model.source == "demo" else full(spec.model.source)
+    return replace(
+        spec,
+        model=replace(spec.model, source=source),
+        calibration=replace(spec.calibration, name=full(spec.calibration.name)),
+        evaluate=replace(spec.evaluate, text=full(spec.evaluate.text)),
+    )
+
+
+def start_next(runs_dir: Path) -> Path | None:
+    """Start the oldest queued run, unless a worker is busy; return what was started.
+
+    Raises:
+        StorageError: the folder cannot be written.
+        LaunchError: no process could be started.
+    """
+    _collect()
+    for path in list_runs(runs_dir):
+        refresh(path)  # a worker that died must not hold up the queue
+    with locked(runs_dir):
+        found = [(path, read(path)) for path in list_runs(runs_dir)]
+        queued = [(status.created, path) for path, status in found if status.state == "queued"]
+        if not queued or any(_busy(status) for _, status in found):
+            return None
+        run_dir = min(queued)[1]
+        _spawn(run_dir)
+        return run_dir
+
+
+def _busy(status: Status) -> bool:
+    """Whether a worker is there, a stuck one included: it may wake up."""
+    at_work = status.state in ACTIVE and not lost(status)
+    return at_work or (status.state in (*ACTIVE, "crashed") and worker_alive(status))
+
+
+def _spawn(run_dir: Path) -> None:
+    """Start a detached worker and write down who it is; the lock is held, so the worker waits for that."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    status = replace(read_status(run_dir), state="starting", started=time.time(), host=host())
+    write_status(run_dir, status)
+    try:
+        with (run_dir / LOG).open("ab") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "core.worker", str(run_dir)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,  # `-m` looks there first: another folder may hold another `core`
+                env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+            )
+    except OSError as error:
+        write_status(run_dir, replace(status, state="queued", started=None))
+        raise LaunchError(
+            f"The worker could not be started: {error}; free some memory and try again."
+        ) from error
+    _children.append(worker)
+    write_status(run_dir, replace(status, pid=worker.pid, pid_started=started_at(worker.pid)))
+
+
+def _collect() -> None:
+    """Let the system forget ended workers that this process started."""
+    _children[:] = [child for child in _children if child.poll() is None]
+
+
+def start(runs_dir: Path, spec: RunSpec) -> Path:
+    """Create a run and start it if no worker is busy, else leave it queued. Returns its directory."""
+    run_dir = create(runs_dir, spec)
+    start_next(runs_dir)
+    return run_dir
+
+
+def stop(run_dir: Path) -> Status:
+    """Ask a run to stop: a queued one at once, a running one at its next step. Raises StorageError."""
+    refresh(run_dir)
+    with locked(run_dir.parent):
+        status = read(run_dir)
+        if status.state == "queued":
+            status = replace(status, state="stopped", message="Stopped before it started", ended=time.time())
+            write_status(run_dir, status)
+        elif _busy(status):
+            write_text(run_dir / STOP, "")
+    return refresh(run_dir)
+
+
+def kill(run_dir: Path) -> Status:
+    """End a worker that does not stop when asked; what it wrote stays. Raises StorageError, LaunchError."""
+    status = refresh(run_dir)
+    if status.pid is None or status.state not in (*ACTIVE, "crashed") or not worker_alive(status):
+        return status
+    if status.host not in ("", host()):
+        raise LaunchError(f"The worker runs on {status.host}; end it there.")
+    kill_process(status.pid)
+    with locked(run_dir.parent):
+        status = read(run_dir)
+        if status.state not in ENDED or status.state == "crashed":
+            ended = {"message": "Ended by request", "ended": time.time(), "eta_s": None, "error": None}
+            status = replace(status, state="stopped", **ended)  # type: ignore[arg-type]
+            write_status(run_dir, status)
+    return status
+
+
+def resume(run_dir: Path) -> Status:
+    """Queue an ended run again, in the same directory, and start it if no worker is busy.
+
+    What is finished and undamaged is not repeated. Returns the new status.
+
+    Raises:
+        InputError: the run is queued, at work or finished, or its spec cannot be read.
+        StorageError: the folder cannot be written.
+    """
+    refresh(run_dir)
+    try:
+        read_spec(run_dir)
+    except ArtifactError as error:
+        raise InputError(f"{run_dir.name} cannot be resumed: {error} Start a new run instead.") from error
+    with locked(run_dir.parent):
+        status = read(run_dir)
+        if status.state in ("finished", "queued") or _busy(status):
+            fix = "clone it to run it again" if status.state == "finished" else "stop it first, or wait"
+            raise InputError(f"{run_dir.name} is {status.state}; only an ended run can be resumed: {fix}.")
+        (run_dir / STOP).unlink(missing_ok=True)
+        write_status(run_dir, Status(created=status.created or time.time(), message="Waiting to go on"))
+    start_next(run_dir.parent)
+    return refresh(run_dir)

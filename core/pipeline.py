@@ -1,0 +1,109 @@
+"""The whole story of a run in eight verbs: load, graph, capture, score, plan, surgery, evaluate, export.
+
+A stage whose artifact is there and undamaged is not repeated, so a resumed run ends as one that was
+never interrupted. Each goal below reads from top to bottom.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core import measures, stages
+from core.artifacts import Scores
+from core.criteria import CRITERIA
+from core.graph.records import Graph
+from core.models import Loaded, load_config
+from core.recorder import Recorder
+from core.spec import RunSpec, parse_layers
+from core.stages import Work
+from core.texts import calibration_text, evaluation_text
+
+
+def run(spec: RunSpec, run_dir: Path, recorder: Recorder) -> None:
+    """Do what `spec` asks and leave every artifact in `run_dir`.
+
+    Raises:
+        PruneError: what cannot be done, or StopRequested.
+    """
+    goals = {"explore": explore, "prune": prune, "evaluate": evaluate}
+    goals[spec.goal](Work(spec, run_dir, recorder))
+
+
+def check(spec: RunSpec) -> None:
+    """Find what is wrong with a request before anything is started. Raises InputError."""
+    for name in criteria_of(spec):
+        CRITERIA[name]
+    config = load_config(spec.model.source, spec.model.trust_remote_code).get_text_config()
+    if spec.goal == "prune" and spec.prune.layers is not None:
+        parse_layers(spec.prune.layers, config.num_hidden_layers)
+    if spec.goal != "evaluate":
+        calibration_text(spec.calibration.name)
+    evaluation_text(spec.evaluate.text)
+
+
+def prune(work: Work) -> None:
+    """Measure the dense model, cut it to the target, measure it again and save it."""
+    asked = work.spec.prune
+    capture = ["capture"] if stages.needs([asked.method]) else []
+    work.recorder.begin(
+        ["load", "graph", "baseline", *capture, "score", "plan", "surgery", "evaluate", "export"]
+    )
+    loaded = stages.load(work)
+    graph = stages.graph(work, loaded)
+    if asked.layers is not None:
+        parse_layers(asked.layers, len(graph.layer_modules))
+    before = measures.baseline(work, loaded)
+    scores = scored(work, loaded, graph)
+    plan = stages.plan(work, graph, scores[asked.method])
+    dense = measures.dense_copy(work, loaded, before)
+    pruned = stages.surgery(work, loaded, graph, plan)
+    before, after = measures.after(work, pruned, before, dense)
+    metrics = measures.metrics(work, plan, before, after)
+    stages.export(work, pruned, graph, plan, metrics)
+    measures.write(work, {**metrics, "seconds": work.recorder.seconds})
+
+
+def explore(work: Work) -> None:
+    """Find out about a model without changing it: the analyses that were asked for."""
+    asked, criteria = work.spec.explore.analyses, criteria_of(work.spec)
+    capture = ["capture"] if stages.needs(criteria) else []
+    verbs = ["load", "graph", *(["similarity"] if "similarity" in asked else [])]
+    verbs += [*capture, "score"] if criteria else []
+    verbs += ["sensitivity"] if "sensitivity" in asked else []
+    work.recorder.begin(verbs)
+    loaded = stages.load(work)
+    graph = stages.graph(work, loaded)
+    if "similarity" in asked:
+        stages.similarity(work, loaded, graph)
+    scores = scored(work, loaded, graph) if criteria else {}
+    if "sensitivity" in asked:
+        stages.sensitivity(work, loaded, graph, scores[work.spec.explore.sensitivity_criterion])
+
+
+def evaluate(work: Work) -> None:
+    """Measure a model, or the result of a finished run."""
+    work.recorder.begin(["load", "evaluate"])
+    loaded = stages.load(work)
+    measures.write(work, measures.alone(work, loaded))
+
+
+def scored(work: Work, loaded: Loaded, graph: Graph) -> Scores:
+    """Capture and score, unless undamaged scores of all criteria are there."""
+    criteria = criteria_of(work.spec)
+    kept = stages.kept_scores(work, graph, criteria)
+    if kept is not None:
+        work.recorder.message("The scores from before are kept")
+        return kept
+    statistics = stages.capture(work, loaded, graph, criteria)
+    kinds = work.spec.prune.kinds if work.spec.goal == "prune" else None
+    return stages.score(work, loaded, graph, criteria, statistics, kinds)
+
+
+def criteria_of(spec: RunSpec) -> list[str]:
+    """The criteria a run scores with, each once."""
+    if spec.goal == "prune":
+        return [spec.prune.method]
+    asked = list(spec.explore.criteria) if "scores" in spec.explore.analyses else []
+    if "sensitivity" in spec.explore.analyses:
+        asked.append(spec.explore.sensitivity_criterion)
+    return list(dict.fromkeys(asked)) if spec.goal == "explore" else []

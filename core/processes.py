@@ -1,0 +1,57 @@
+"""Processes by number and start time: the only two facts that name one for good. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import signal
+import socket
+
+import psutil
+
+#: The clock behind a process's start time is coarse and differs a little between readings.
+TOLERANCE_S = 2.0
+
+
+def host() -> str:
+    """The name of this machine."""
+    return socket.gethostname()
+
+
+def started_at(pid: int) -> float | None:
+    """When the process started, in seconds since the epoch; None if it is gone."""
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.Error:
+        return None
+
+
+def alive(pid: int, started: float | None) -> bool:
+    """Whether this very process is there and has not ended (one that waits to be collected has)."""
+    try:
+        process = psutil.Process(pid)
+        if started is not None and abs(process.create_time() - started) > TOLERANCE_S:
+            return False
+        return process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.Error:
+        return False
+
+
+def kill_process(pid: int, wait_s: float = 10.0) -> None:
+    """End a process at once and wait until it is gone."""
+    try:
+        process = psutil.Process(pid)
+        process.kill()
+        process.wait(wait_s)
+    except psutil.Error:
+        return
+
+
+def describe_exit(code: int | None) -> str:
+    """What an exit code says, for people; None = nobody was there to see it."""
+    if code is None:
+        return "is gone without a word: killed, possibly out of memory"
+    if code >= 0:
+        return f"ended with code {code} before it could say why; see the log"
+    name = signal.Signals(-code).name
+    if -code == signal.SIGKILL:
+        return "was killed (SIGKILL), possibly out of memory"
+    return f"was ended by {name}"

@@ -1,0 +1,188 @@
+"""What a worker says while it works: status, events and log of one run. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from core.artifacts import EVENTS, LOG, STOP, Status, read_status, storage_error, write_status
+from core.errors import StopRequested, StorageError
+from core.events import Event, EventType, EventWriter
+from core.processes import host, started_at
+
+BEAT_S = 2.0
+#: Progress is written at most this often.
+THROTTLE_S = 0.25
+#: Given back when the disk is full, so that the last status can still be written.
+RESERVE = ".reserve"
+RESERVE_BYTES = 64 * 1024
+
+
+class Recorder:
+    """Keeps `status.json`, `events.jsonl` and `log.txt` of one run; a thread shows that the worker lives.
+
+    Use as a context manager. Every method raises StopRequested once somebody asked the run to stop
+    (`stage` and `progress`), and StorageError when the disk is full.
+
+    Args:
+        on_event: called with every event, e.g. to draw a progress bar.
+        clock: seconds, for throttling and the time left.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        on_event: Callable[[Event], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.run_dir = run_dir
+        self.status = mine(read_status(run_dir))
+        self._on_event, self._clock = on_event, clock
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._stage_began = self._last_progress = clock()
+        self._began = clock()
+        self._events = EventWriter(run_dir / EVENTS)
+        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Recorder:
+        with suppress(OSError):
+            (self.run_dir / RESERVE).write_bytes(bytes(RESERVE_BYTES))
+        self._write()
+        self._heart.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._heart.join()
+        self._events.close()
+        (self.run_dir / RESERVE).unlink(missing_ok=True)
+
+    @property
+    def seconds(self) -> float:
+        """How long this run has been at work."""
+        return self._clock() - self._began
+
+    def begin(self, stages: list[str]) -> None:
+        """Say which stages there will be."""
+        with self._lock:
+            self.status.stages = stages
+
+    def stage(self, name: str) -> None:
+        """Begin a stage. Raises StopRequested."""
+        self.check_stop()
+        stages = self.status.stages
+        with self._lock:
+            self.status.stage, self.status.progress, self.status.eta_s = name, 0.0, None
+            self.status.message = ""
+        self._stage_began, self._last_progress = self._clock(), 0.0
+        self.log(f"stage {name}")
+        self._event("stage", index=stages.index(name) if name in stages else 0, stages=stages)
+        self._write()
+
+    def progress(self, done: int, total: int, unit: str = "steps") -> None:
+        """Tell how far the stage is. Raises StopRequested."""
+        self.check_stop()
+        now = self._clock()
+        if done < total and now - self._last_progress < THROTTLE_S:
+            return
+        self._last_progress = now
+        spent = now - self._stage_began
+        with self._lock:
+            self.status.progress = done / total if total else 1.0
+            self.status.eta_s = spent * (total - done) / done if done else None
+            self.status.message = f"{done} of {total} {unit}"
+        self._event("progress", done=done, total=total, unit=unit)
+        self._write()
+
+    def counter(self, unit: str) -> Callable[[int, int], None]:
+        """`progress` for a stage function's `on_progress`."""
+        return lambda done, total: self.progress(done, total, unit)
+
+    def metric(self, name: str, step: float, value: float) -> None:
+        """A point of a curve."""
+        self._event("metric", name=name, step=step, value=value)
+
+    def message(self, text: str) -> None:
+        """A sentence for people."""
+        self.log(text)
+        self._event("message", text=text)
+
+    def artifact(self, name: str) -> None:
+        """A file is there now."""
+        self._event("artifact", name=name)
+
+    def check_stop(self) -> None:
+        """Raises StopRequested once somebody asked this run to stop."""
+        if (self.run_dir / STOP).exists():
+            raise StopRequested("Stopped on request; what is finished is kept.")
+
+    def log(self, text: str) -> None:
+        """Add a line to the log. Raises StorageError."""
+        try:
+            with (self.run_dir / LOG).open("a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+        except OSError as error:
+            raise storage_error(self.run_dir / LOG, error) from error
+
+    def end(self, state: str, message: str = "", error: dict[str, str] | None = None) -> None:
+        """Write the last status; room for it was kept aside. Raises StorageError if even that fails."""
+        self._over.set()
+        (self.run_dir / RESERVE).unlink(missing_ok=True)
+        (self.run_dir / STOP).unlink(missing_ok=True)
+        with self._lock:
+            status = self.status
+            status.state, status.message, status.error = state, message, error
+            status.ended, status.eta_s = time.time(), None
+            status.progress = 1.0 if state == "finished" else status.progress
+        self._write(force=True)
+        # On a full disk the status, which is written already, says more than these lines.
+        with suppress(StorageError):
+            if error:
+                self._event("error", **error)
+            self._event("done", state=state)
+
+    def _event(self, type: EventType, **data: Any) -> None:
+        event = self._events.write(type, self.status.stage, **data)
+        if self._on_event:
+            self._on_event(event)
+
+    def _write(self, force: bool = False) -> None:
+        with self._lock:
+            if self._over.is_set() and not force:
+                return  # the last status is written; a late heartbeat must not touch it
+            status = self.status
+            status.heartbeat = time.time()
+            if not force:
+                status.state = "stopping" if (self.run_dir / STOP).exists() else "running"
+            write_status(self.run_dir, status)
+
+    def _beat(self) -> None:
+        while not self._over.wait(BEAT_S):
+            # The disk may have room again at the next beat; the main thread reports it if not.
+            with suppress(StorageError):
+                self._write()
+
+
+def mine(status: Status) -> Status:
+    """The status of a run that this process works on from now."""
+    pid = os.getpid()
+    return replace(
+        status,
+        state="running",
+        pid=pid,
+        pid_started=started_at(pid),
+        host=host(),
+        started=status.started or time.time(),
+        heartbeat=time.time(),
+        error=None,
+    )

@@ -1,0 +1,230 @@
+"""The stages of a run: each announces itself, calls one part of the engine and writes its artifact."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from core import artifacts, models
+from core.allocation import allocate
+from core.artifacts import GROUPS, MODEL, PLAN, SCORES, SENSITIVITY, SIMILARITY, SPEC, WIDTHS, Scores
+from core.capture import Statistics
+from core.capture import capture as capture_statistics
+from core.capture import similarity as measure_similarity
+from core.criteria import CRITERIA
+from core.criteria import score as score_units
+from core.errors import ArtifactError
+from core.evaluate.sensitivity import scan
+from core.export import save
+from core.graph.discover import discover
+from core.graph.records import Graph
+from core.models import Loaded
+from core.plan import PruningPlan
+from core.recorder import Recorder
+from core.spec import RunSpec
+from core.surgery import operate
+from core.texts import calibration_text, consecutive_windows, evaluation_text, same_text, sample_windows
+from core.widths import widths
+
+T = TypeVar("T")
+LIBRARIES = ("torch", "transformers", "safetensors", "tokenizers", "numpy")
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run at work: what was asked, where it is written, who is told."""
+
+    spec: RunSpec
+    run_dir: Path
+    recorder: Recorder
+
+
+def kept(read: Callable[[Path], T], run_dir: Path) -> T | None:
+    """An artifact from before the run was interrupted; None if it is missing or damaged."""
+    try:
+        return read(run_dir)
+    except ArtifactError:
+        return None
+
+
+def load(work: Work) -> Loaded:
+    """Load the model and write down what the result depends on."""
+    work.recorder.stage("load")
+    torch.manual_seed(work.spec.seed)
+    if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    record_facts(work)
+    loaded = models.load(work.spec.model)
+    count = sum(parameter.numel() for parameter in loaded.model.parameters())
+    dtype = str(loaded.dtype).removeprefix("torch.")
+    work.recorder.message(f"{loaded.name}: {count:,} parameters, {dtype} on {loaded.device}")
+    return loaded
+
+
+def record_facts(work: Work) -> None:
+    """Add library versions and the hashes of the texts to `spec.json`."""
+    spec = work.spec
+    evaluation = evaluation_text(spec.evaluate.text)
+    facts: dict[str, Any] = {name: metadata.version(name) for name in LIBRARIES}
+    extra: dict[str, Any] = {"versions": {"python": platform.python_version(), **facts}}
+    extra["evaluation"] = {"name": evaluation.name, "sha256": evaluation.sha256}
+    if spec.goal != "evaluate":
+        calibration = calibration_text(spec.calibration.name)
+        extra["calibration"] = {"name": calibration.name, "sha256": calibration.sha256}
+        if spec.goal == "prune" and needs([spec.prune.method]) and same_text(calibration, evaluation):
+            work.recorder.message(
+                "Warning: calibration and evaluation read the same text, so the perplexity is no result."
+            )
+    artifacts.write_text(work.run_dir / SPEC, replace(spec, extra={**spec.extra, **extra}).to_json())
+
+
+def graph(work: Work, loaded: Loaded) -> Graph:
+    """Trace the coupled groups, or read them."""
+    work.recorder.stage("graph")
+    found = kept(artifacts.read_graph, work.run_dir)
+    if found is None:
+        found = discover(loaded.model, name=loaded.name)
+        artifacts.write_text(work.run_dir / GROUPS, found.to_json())
+    work.recorder.message(f"{len(found.groups)} coupled groups in {len(found.layer_modules)} layers")
+    work.recorder.artifact(GROUPS)
+    return found
+
+
+def needs(names: Sequence[str]) -> set[str]:
+    """The statistics these criteria read."""
+    return {statistic for name in names for statistic in CRITERIA[name].needs}
+
+
+def windows(work: Work, loaded: Loaded) -> torch.Tensor:
+    """Calibration windows, (samples, length)."""
+    data = work.spec.calibration
+    text = calibration_text(data.name)
+    return sample_windows(
+        loaded.tokenizer, text, samples=data.samples, length=data.length, seed=work.spec.seed
+    )
+
+
+def similarity(work: Work, loaded: Loaded, graph: Graph) -> None:
+    """How alike the heads of each layer attend."""
+    work.recorder.stage("similarity")
+    if kept(artifacts.read_similarity, work.run_dir) is None:
+        found = measure_similarity(
+            loaded.model,
+            graph,
+            windows(work, loaded),
+            text=calibration_text(work.spec.calibration.name).name,
+            on_progress=work.recorder.counter("windows"),
+        )
+        artifacts.write_similarity(work.run_dir, found)
+    work.recorder.artifact(SIMILARITY)
+
+
+def kept_scores(work: Work, graph: Graph, names: Sequence[str]) -> Scores | None:
+    """Undamaged scores of all these criteria, or None."""
+    scores = kept(artifacts.read_scores, work.run_dir)
+    if scores is None or any(not scores.get(name) for name in names):
+        return None
+    sizes = {group.id: group.units for group in graph.groups}
+    fits = all(sizes.get(group) == len(array) for by in scores.values() for group, array in by.items())
+    return scores if fits else None
+
+
+def capture(work: Work, loaded: Loaded, graph: Graph, names: Sequence[str]) -> Statistics | None:
+    """One pass over the calibration text, if any of these criteria needs data."""
+    wanted = needs(names)
+    if not wanted:
+        return None
+    work.recorder.stage("capture")
+    return capture_statistics(
+        loaded.model,
+        graph,
+        windows(work, loaded),
+        needs=wanted,
+        on_progress=work.recorder.counter("windows"),
+    )
+
+
+def score(
+    work: Work,
+    loaded: Loaded,
+    graph: Graph,
+    names: Sequence[str],
+    statistics: Statistics | None,
+    kinds: Sequence[str] | None,
+) -> Scores:
+    """A score per unit."""
+    work.recorder.stage("score")
+    seed = work.spec.seed
+    scores = score_units(loaded.model, graph, list(names), statistics, seed=seed, kinds=kinds)
+    artifacts.write_scores(work.run_dir, scores)
+    work.recorder.artifact(SCORES)
+    return scores
+
+
+def sensitivity(work: Work, loaded: Loaded, graph: Graph, scores: dict[str, Any]) -> None:
+    """Perplexity when only one layer's attention or FFN is pruned."""
+    work.recorder.stage("sensitivity")
+    asked, text = work.spec.explore, evaluation_text(work.spec.evaluate.text)
+    if kept(artifacts.read_sensitivity, work.run_dir) is None:
+        window = min(work.spec.evaluate.window, asked.sensitivity_tokens)
+        found = scan(
+            loaded.model,
+            graph,
+            scores,
+            consecutive_windows(loaded.tokenizer, text, window=window, tokens=asked.sensitivity_tokens),
+            ratio=asked.sensitivity_ratio,
+            layers=None,
+            criterion=asked.sensitivity_criterion,
+            text=text.name,
+            on_progress=work.recorder.counter("points"),
+        )
+        for point in found.points:
+            work.recorder.metric(f"sensitivity.{point['kind']}", point["layer"], point["ppl"])
+        artifacts.write_sensitivity(work.run_dir, found)
+    work.recorder.artifact(SENSITIVITY)
+
+
+def plan(work: Work, graph: Graph, scores: dict[str, Any]) -> PruningPlan:
+    """Which units go, written down before anything is cut."""
+    work.recorder.stage("plan")
+    asked = work.spec.prune
+    found = kept(artifacts.read_plan, work.run_dir)
+    if found is None:
+        found = allocate(
+            graph,
+            scores,
+            sparsity=asked.sparsity,
+            scope=asked.scope,
+            kinds=asked.kinds,
+            layers=asked.layers,
+            method=asked.method,
+            model=graph.model,
+        )
+        artifacts.write_text(work.run_dir / PLAN, found.to_json())
+    artifacts.write_json(work.run_dir / WIDTHS, widths(graph, found))
+    share = f"{found.sparsity:.1%} of block parameters, {found.sparsity_total:.1%} of all"
+    work.recorder.message(f"The plan removes {share}")
+    for name in (PLAN, WIDTHS):
+        work.recorder.artifact(name)
+    return found
+
+
+def surgery(work: Work, loaded: Loaded, graph: Graph, plan: PruningPlan) -> Loaded:
+    """Cut the model in place."""
+    work.recorder.stage("surgery")
+    return replace(loaded, model=operate(loaded.model, graph, plan.removed), plan=plan)
+
+
+def export(work: Work, loaded: Loaded, graph: Graph, plan: PruningPlan, facts: dict[str, Any]) -> None:
+    """Save the pruned model where `from_pretrained` finds it."""
+    work.recorder.stage("export")
+    folder = work.run_dir / MODEL
+    save(loaded.model, loaded.tokenizer, graph, plan, folder, facts=facts)
+    work.recorder.artifact(MODEL)

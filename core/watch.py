@@ -1,0 +1,151 @@
+"""Find runs, tell how they stand, and notice workers that are gone or silent. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from core.artifacts import (
+    LOG,
+    SPEC,
+    STATUS,
+    STOP,
+    Status,
+    read_spec,
+    read_status,
+    storage_error,
+    write_status,
+)
+from core.errors import ArtifactError, StorageError
+from core.processes import alive, describe_exit, host
+from core.registry import unknown
+
+ACTIVE = ("starting", "running", "stopping")
+#: Shown, never written: the status or the spec cannot be read.
+DAMAGED = "damaged"
+#: A worker beats every 2 s; after this long without, it is stuck or lost.
+SILENT_S = 60.0
+
+
+def list_runs(runs_dir: Path) -> list[Path]:
+    """Every run directory, newest first, damaged ones included; an empty list if there is no folder yet."""
+    if not runs_dir.is_dir():
+        return []
+    found = [
+        path
+        for path in runs_dir.absolute().iterdir()
+        if not path.name.startswith(".") and any((path / name).exists() for name in (STATUS, SPEC, LOG))
+    ]
+    return sorted(found, key=lambda path: path.name, reverse=True)
+
+
+def find(runs_dir: Path, name: str) -> Path:
+    """The run with this id, or the only one whose id begins so. Raises UnknownNameError."""
+    runs = {path.name: path for path in list_runs(runs_dir)}
+    matches = [name] if name in runs else [full for full in runs if name and full.startswith(name)]
+    if len(matches) == 1:
+        return runs[matches[0]]
+    raise unknown("run", name, matches or list(runs))
+
+
+def worker_alive(status: Status) -> bool:
+    """Whether the worker's process is there: the pid alone may have been given to another process."""
+    if status.host and status.host != host():
+        return time.time() - status.heartbeat < SILENT_S
+    return status.pid is not None and alive(status.pid, status.pid_started)
+
+
+def refresh(run_dir: Path, exit_code: int | None = None) -> Status:
+    """The run's status now; a worker that is gone or silent makes it `crashed`. Never raises.
+
+    Args:
+        exit_code: how the worker's process ended, if the caller waited for it.
+    """
+    status = read(run_dir)
+    if status.state not in ACTIVE:
+        return status
+    if exit_code is None and not lost(status):
+        asked = (run_dir / STOP).exists()
+        return replace(status, state="stopping", message="Stopping after this step") if asked else status
+    try:
+        with locked(run_dir.parent):
+            # A worker writes its last status before it goes: only what stands there now counts.
+            status = read(run_dir)
+            if status.state in ACTIVE and (exit_code is not None or lost(status)):
+                status = _crashed(run_dir, status, exit_code)
+                write_status(run_dir, status)
+    except StorageError:
+        return _crashed(run_dir, status, exit_code)  # a folder we may only read still tells the truth
+    return status
+
+
+def read(run_dir: Path) -> Status:
+    """The status on disk; `damaged`, saying what is wrong, if it or the spec cannot be read."""
+    try:
+        status = read_status(run_dir)
+    except ArtifactError as error:
+        return Status(state=DAMAGED, error=_damage(run_dir, error))
+    if status.state in ACTIVE:
+        return status
+    try:
+        read_spec(run_dir)
+    except ArtifactError as error:
+        return replace(status, state=DAMAGED, error=_damage(run_dir, error))
+    return status
+
+
+def _damage(run_dir: Path, error: ArtifactError) -> dict[str, str]:
+    fix = f"Nothing was deleted: look into {run_dir}, then start the run again or remove the folder."
+    return {"type": "ArtifactError", "message": str(error), "fix": fix}
+
+
+def lost(status: Status) -> bool:
+    """Whether a run that should be at work has no worker that gives a sign of life."""
+    silent = time.time() - max(status.heartbeat, status.started or 0.0, status.created) > SILENT_S
+    if status.pid is None:
+        return silent  # its launcher died between taking it from the queue and starting a worker
+    return silent or not worker_alive(status)
+
+
+def _crashed(run_dir: Path, status: Status, exit_code: int | None) -> Status:
+    if exit_code is None and worker_alive(status):
+        message = f"The worker (process {status.pid}) is there but silent; it may be stuck or suspended."
+        fix = "It goes on by itself if it wakes up; otherwise stop it, then resume the run."
+    else:
+        message = f"The worker {describe_exit(exit_code)}."
+        fix = "Resume the run; if memory was short, use fewer samples, a shorter length or bfloat16."
+    error = {"type": "Crashed", "message": message, "fix": fix, "log": log_tail(run_dir)}
+    ended = status.heartbeat or time.time()
+    return replace(status, state="crashed", message=message, error=error, ended=ended, eta_s=None)
+
+
+def log_tail(run_dir: Path, lines: int = 40) -> str:
+    """The last lines of the worker's log; empty if there is none."""
+    try:
+        with (run_dir / LOG).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 64 * 1024))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+@contextmanager
+def locked(runs_dir: Path) -> Iterator[None]:
+    """Hold the folder's lock. Raises StorageError if the folder cannot be written."""
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(runs_dir / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    except OSError as error:
+        raise storage_error(runs_dir, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # lets go; so does the end of this process, however it comes

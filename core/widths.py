@@ -1,0 +1,44 @@
+"""How wide every layer is under a plan: what `widths.json` holds. Nothing here needs torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.graph.records import Attention, Graph
+from core.plan import PruningPlan, implied
+
+
+def widths(graph: Graph, plan: PruningPlan) -> dict[str, Any]:
+    """Heads, key-value heads and FFN channels left in every layer, beside the dense model's.
+
+    Returns:
+        {"layers": [{"layer", "query_heads", "kv_heads", "ffn"}], "dense": {..., "hidden"}, "hidden"};
+        `dense` gives the widest layer of the dense model.
+    """
+    removed = implied(graph, plan.removed)
+    attentions = {attention.layer: attention for attention in graph.attentions}
+    layers = range(len(graph.layer_modules))
+    left = [_layer(graph, attentions.get(layer), layer, removed) for layer in layers]
+    full = [_layer(graph, attentions.get(layer), layer, {}) for layer in layers]
+    hidden = sum(group.units for group in graph.of_kind("residual_channel"))
+    gone = sum(len(removed.get(group.id, ())) for group in graph.of_kind("residual_channel"))
+    dense = {key: max((row[key] for row in full), default=0) for key in ("query_heads", "kv_heads", "ffn")}
+    return {"layers": left, "dense": {**dense, "hidden": hidden}, "hidden": hidden - gone}
+
+
+def _layer(
+    graph: Graph, attention: Attention | None, layer: int, removed: dict[str, tuple[int, ...]]
+) -> dict[str, int]:
+    groups = [group for group in graph.groups if group.layer == layer]
+    ffn = sum(g.units - len(removed.get(g.id, ())) for g in groups if g.kind == "ffn_channel")
+    query = attention.heads if attention else 0
+    keys = attention.kv_heads if attention else 0
+    for group in groups:
+        gone = len(removed.get(group.id, ()))
+        if group.kind == "query_head":
+            query -= gone
+            # Multi-head attention has no key-value group of its own: every head takes its own keys along.
+            keys -= gone if group.parent is None and group.units == keys else 0
+        elif group.kind == "kv_group":
+            keys -= gone
+    return {"layer": layer, "query_heads": query, "kv_heads": keys, "ffn": ffn}

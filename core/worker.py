@@ -1,0 +1,135 @@
+"""`python -m core.worker RUN_DIR`: run one spec and write its directory.
+
+The process splits before torch is loaded: the child works, the parent only waits. So even a child
+that is killed is noticed at once, and the next queued run starts without any dashboard.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from core import launch
+from core.artifacts import LOG, STOP, read_spec, storage_error, write_status, write_text
+from core.errors import InputError, LaunchError, PruneError, StopRequested, StorageError
+from core.events import Event
+from core.recorder import Recorder, mine
+from core.watch import DAMAGED, locked, read
+
+Work = Callable[[Path, Recorder], None]
+
+
+def execute(run_dir: Path, on_event: Callable[[Event], None] | None = None, work: Work | None = None) -> None:
+    """Run the spec in `run_dir` in this process; its status says how that went.
+
+    Args:
+        on_event: called with every event.
+        work: what to do; the pipeline if None.
+
+    Raises:
+        PruneError: whatever made it fail or stop, after it was written down.
+        Exception: a bug of ours, after it was written down with its traceback.
+    """
+    adopt(run_dir)
+    with Recorder(run_dir, on_event) as recorder:
+        try:
+            (work or _pipeline)(run_dir, recorder)
+        except (StopRequested, KeyboardInterrupt) as error:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            recorder.end("stopped", "Stopped on request; what is finished is kept")
+            raise StopRequested(f"Stopped. Go on with: python -m core runs resume {run_dir.name}") from error
+        except Exception as error:
+            known = translate(error, run_dir)
+            # Written first: a full disk leaves room for this and perhaps for nothing else.
+            recorder.end("failed", str(known), explain(known))
+            with suppress(StorageError):
+                recorder.log("".join(traceback.format_exception(error)).rstrip())
+            raise known from error
+        recorder.end("finished")
+
+
+def _pipeline(run_dir: Path, recorder: Recorder) -> None:
+    from core import pipeline
+
+    pipeline.run(read_spec(run_dir), run_dir, recorder)
+
+
+def adopt(run_dir: Path) -> None:
+    """Take over a run that waits for this process. Raises LaunchError if it does not wait."""
+    with locked(run_dir.parent):  # a launcher writes down whom it started before it lets go
+        status = read(run_dir)
+        if status.state == DAMAGED and status.error:
+            raise LaunchError(f"{status.error['message']} {status.error['fix']}")
+        ours = (os.getpid(), os.getppid(), None)
+        if status.state != "queued" and not (status.state == "starting" and status.pid in ours):
+            raise LaunchError(
+                f"{run_dir.name} is {status.state}; use: python -m core runs resume {run_dir.name}"
+            )
+        write_status(run_dir, mine(status))
+
+
+def translate(error: Exception, run_dir: Path) -> Exception:
+    """What a library says about memory or the disk, as one of our errors; anything else as it is."""
+    if isinstance(error, PruneError):
+        return error
+    # safetensors and torch have their own classes for these, known here by what they say.
+    if "No space left on device" in str(error) or getattr(error, "errno", None) == errno.ENOSPC:
+        return storage_error(run_dir, OSError(errno.ENOSPC, "No space left on device"))
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return LaunchError("Memory ran out; use fewer samples, a shorter length, bfloat16 or --device cpu.")
+    return error
+
+
+def explain(error: Exception) -> dict[str, str]:
+    """An error as `status.json` keeps it: type, message and what to do."""
+    kind = type(error).__name__
+    if isinstance(error, StorageError):
+        fix = "Free some space or choose another runs folder, then resume this run; nothing finished is lost."
+    elif isinstance(error, InputError):
+        fix = "Clone this run, change what the message names, and launch it again."
+    elif isinstance(error, PruneError):
+        fix = "See the log, then resume the run or clone it with other settings."
+    else:
+        message = f"This is a bug in the workbench: {kind}: {error}"
+        return {"type": kind, "message": message, "fix": f"Please report it with {LOG}, which says where."}
+    return {"type": kind, "message": str(error), "fix": fix}
+
+
+def main(run_dir: Path) -> int:
+    """Work in a child, wait for it, and start the next queued run. Returns the child's exit code."""
+    child = os.fork()
+    if child == 0:
+        return _child(run_dir)
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if read(run_dir).pid in (child, os.getpid()):
+        launch.refresh(run_dir, code)
+    launch.start_next(run_dir.parent)
+    return abs(code)
+
+
+def _child(run_dir: Path) -> int:
+    def ask_to_stop(number: int, frame: FrameType | None) -> None:
+        write_text(run_dir / STOP, "")  # a library may swallow the exception; the file stays
+        raise StopRequested("Stopped by SIGTERM.")
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    try:
+        execute(run_dir)
+    except StopRequested:
+        return 0
+    except PruneError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]).absolute()))
