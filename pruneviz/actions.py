@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from core import launch as launcher
 from core.spec import Analysis, ExploreSpec, RunSpec
 from pruneviz.context import AppContext
 
@@ -16,23 +17,14 @@ def explore(app: AppContext, model: str, analyses: tuple[Analysis, ...]) -> Path
 
 def launch(app: AppContext, spec: RunSpec) -> Path:
     """Queue `spec` and start it if nothing else runs. Raises PruneError."""
-    from core import launch as launcher
-
-    run_dir = launcher.create(app.runs_dir, spec)
-    launcher.start_next(app.runs_dir)
-    return run_dir
+    return launcher.start(app.runs_dir, spec)
 
 
 def stop(run_dir: Path) -> None:
     """Ask the run to stop; what is done so far is kept. Raises PruneError."""
-    from core import launch as launcher
-
     launcher.stop(run_dir)
 
 
 def resume(run_dir: Path) -> None:
     """Go on with a run that was stopped, failed or crashed. Raises PruneError."""
-    from core import launch as launcher
-
     launcher.resume(run_dir)
-    launcher.start_next(run_dir.parent)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from core.spec import ModelSpec
+from pruneviz.cards import Card, card_from_engine
 
 if TYPE_CHECKING:
     from core.engine import Engine
@@ -71,6 +72,7 @@ class AppContext:
         model: the source given on the command line; the one in use is the value of `url.model`.
         device, dtype: as given on the command line.
         url: the state in the address; set by `ui.build` before any tab is built.
+        cards: source -> what is known of a model, as far as somebody asked.
         tabs: id -> gr.Tab; `tabs[id].select` also fires when the tab opens with the page.
     """
 
@@ -79,6 +81,7 @@ class AppContext:
     device: str = "auto"
     dtype: str = "auto"
     url: UrlState = field(init=False)
+    cards: dict[str, Card] = field(default_factory=dict, init=False)
     tabs: dict[str, gr.Tab] = field(default_factory=dict, init=False)
     _engine: Engine | None = field(default=None, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
@@ -92,6 +95,16 @@ class AppContext:
             if self._engine is None:
                 self._engine = Engine(self.device, self.dtype)
             return self._engine
+
+    def card(self, source: str) -> Card:
+        """What the engine says of a model, weights unread. Raises PruneError."""
+        self.cards[source] = card_from_engine(source, self.engine.card(source))
+        return self.cards[source]
+
+    def load(self, source: str) -> Card:
+        """Have the engine read the weights. Raises PruneError."""
+        self.cards[source] = card_from_engine(source, self.engine.load(source))
+        return self.cards[source]
 
     def model_spec(self, source: str) -> ModelSpec:
         """`source` with the device and precision of the command line. Raises SpecError."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core import artifacts
+from core import artifacts, watch
 from core.artifacts import Status
-from core.errors import ArtifactError, SpecError
+from core.errors import ArtifactError
 from core.events import Event, EventReader
 from core.plan import PruningPlan
 from core.spec import RunSpec
+from core.watch import log_tail as log_tail
 
 LIVE = ("queued", "starting", "running", "stopping")
 
@@ -55,41 +56,31 @@ class RunRecord:
 
 
 def read_run(path: Path) -> RunRecord:
-    """Read one run directory. Never raises on damaged files: the record says what is wrong."""
-    damaged: list[str] = []
-    spec: RunSpec | None = None
-    status = Status(state="crashed")
-    metrics: dict[str, Any] = {}
+    """Read one run directory as it stands. Never raises on damaged files: the record says what is wrong.
+
+    A run whose worker is gone is turned into `crashed` on the way.
+    """
+    status, spec, metrics, damaged = watch.refresh(path), None, {}, ""
+    if status.state == watch.DAMAGED:
+        damaged = (status.error or {}).get("message", "its files cannot be read")
     try:
-        spec = RunSpec.from_json((path / artifacts.SPEC).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        damaged.append(f"{artifacts.SPEC} is missing")
-    except (OSError, ValueError, SpecError) as error:
-        damaged.append(f"{artifacts.SPEC} is damaged: {error}")
-    try:
-        status = artifacts.read_status(path)
-    except ArtifactError as error:
-        damaged.append(str(error))
-    if (path / artifacts.METRICS).exists():
-        try:
+        spec = artifacts.read_spec(path)
+        if (path / artifacts.METRICS).exists():
             metrics = dict(artifacts.read_json(path / artifacts.METRICS))
-        except (ArtifactError, TypeError, ValueError) as error:
-            damaged.append(str(error))
-    return RunRecord(path.name, path, spec, status, metrics, "; ".join(damaged))
+    except (ArtifactError, TypeError, ValueError) as error:
+        damaged = damaged or str(error)
+    return RunRecord(path.name, path, spec, status, metrics, damaged)
 
 
 def list_runs(runs_dir: Path) -> list[RunRecord]:
-    """All runs, newest first. A run whose worker is gone is turned into `crashed` on the way."""
-    from core import launch
-
-    records = []
-    for path in launch.list_runs(runs_dir):
-        record = read_run(path)
-        if record.live:
-            launch.refresh(path)
-            record = read_run(path)
-        records.append(record)
+    """All runs, newest first."""
+    records = [read_run(path) for path in watch.list_runs(runs_dir)]
     return sorted(records, key=lambda record: (record.status.created, record.id), reverse=True)
+
+
+def source_key(source: str) -> str:
+    """What two ways of naming one model have in common: a path is made absolute, as runs do."""
+    return source if source == "demo" or not Path(source).exists() else str(Path(source).absolute())
 
 
 def find(runs_dir: Path, run_id: str) -> RunRecord | None:
@@ -106,7 +97,7 @@ def latest(runs_dir: Path, model: str, artifact: str) -> Path | None:
     Only runs that describe the model itself count: a prune run's groups are those of its dense model too.
     """
     for record in list_runs(runs_dir):
-        if record.model == model and record.has(artifact):
+        if record.has(artifact) and source_key(record.model) == source_key(model):
             return record.path
     return None
 
@@ -114,7 +105,8 @@ def latest(runs_dir: Path, model: str, artifact: str) -> Path | None:
 def live_run(runs_dir: Path, model: str, goal: str = "explore") -> RunRecord | None:
     """The newest run of this model and goal that is still going, or None."""
     for record in list_runs(runs_dir):
-        if record.live and record.spec and record.model == model and record.spec.goal == goal:
+        wanted = record.live and record.spec is not None and record.spec.goal == goal
+        if wanted and source_key(record.model) == source_key(model):
             return record
     return None
 
@@ -134,26 +126,9 @@ def metric_series(events: list[Event]) -> dict[str, list[tuple[float, float]]]:
     return series
 
 
-def log_tail(run_dir: Path, lines: int = 40, limit: int = 16_384) -> str:
-    """The last lines of the worker's log, or an empty string."""
-    path = run_dir / artifacts.LOG
-    if not path.exists():
-        return ""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - limit))
-        text = file.read().decode("utf-8", errors="replace")
-    return "\n".join(text.splitlines()[-lines:])
-
-
 def read_plan(run_dir: Path) -> PruningPlan | None:
     """`plan.json`, or None while there is none. Raises ArtifactError if it is damaged."""
-    path = run_dir / artifacts.PLAN
-    if not path.exists():
-        return None
-    try:
-        return PruningPlan.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); run it again.") from error
+    return artifacts.read_plan(run_dir) if (run_dir / artifacts.PLAN).exists() else None
 
 
 def read_samples(run_dir: Path) -> list[dict[str, Any]]:

@@ -6,9 +6,24 @@ import json
 
 from pruneviz.context import DEFAULT_TAU, TABS
 
-#: Runs before anything is drawn: the visitor's own choice of theme, if there is one.
+#: Runs before anything is drawn: the visitor's own choice of theme, if there is one, and links of the form
+#: `<a data-go="runs" data-run="ID">`, which open a tab (and choose a run) without loading the page anew.
 HEAD = """<script>
 (() => {
+  const set = (id, value) => {
+    const box = document.querySelector(`#${id} textarea, #${id} input`);
+    if (!box || box.value === value) return;
+    Object.getOwnPropertyDescriptor(Object.getPrototypeOf(box), "value").set.call(box, value);
+    box.dispatchEvent(new Event("input", {bubbles: true}));
+  };
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest && event.target.closest("[data-go]");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    if (link.dataset.run !== undefined) set("url-run", link.dataset.run);
+    const tab = document.getElementById(`tab-${link.dataset.go}-button`);
+    if (tab && tab.getAttribute("aria-selected") !== "true") tab.click();
+  });
   const wanted = localStorage.getItem("pv-theme");
   if (wanted) {
     const apply = () => document.body.classList.toggle("dark", wanted === "dark");

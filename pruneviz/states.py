@@ -7,6 +7,7 @@ from html import escape
 
 from core.artifacts import Status
 from pruneviz.runs import RunRecord
+from pruneviz.words import duration as duration
 
 #: Stage -> what a person reads.
 STAGE_WORDS = {
@@ -29,18 +30,6 @@ def stage_words(stage: str) -> str:
     return STAGE_WORDS.get(stage, stage.replace("_", " ").capitalize())
 
 
-def duration(seconds: float | None) -> str:
-    """`45 s`, `3 min 05 s`, `2 h 10 min`, or an empty string."""
-    if seconds is None or seconds < 0:
-        return ""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
 def empty_html(title: str, text: str) -> str:
     """Nothing here yet, and what to do next; the button that does it stands below."""
     return f'<div class="pv-state pv-empty"><h3>{escape(title)}</h3><p>{escape(text)}</p></div>'
@@ -55,6 +44,20 @@ def error_html(cause: str, fix: str = "", log: str = "") -> str:
     if log:
         parts.append(f"<details><summary>Log</summary><pre>{escape(log)}</pre></details>")
     return "".join(parts) + "</div>"
+
+
+def loading_html(title: str, elapsed_s: float, detail: str = "") -> str:
+    """Something is being done right here: what, and for how long already."""
+    facts = " · ".join(filter(None, [f"elapsed {duration(elapsed_s)}", detail]))
+    return (
+        '<div class="pv-state pv-loading" role="status">'
+        f'<h3><span class="pv-spin"></span>{escape(title)}</h3><p>{escape(facts)}</p></div>'
+    )
+
+
+def failure_html(error: Exception, fix: str = "", log: str = "") -> str:
+    """The error state of something that was raised. Our own errors carry their fix in the text."""
+    return error_html(str(error) or type(error).__name__, fix, log)
 
 
 def progress_html(record: RunRecord, now: float | None = None) -> str:
@@ -99,4 +102,4 @@ def ended_html(record: RunRecord, log: str = "") -> str:
         return ""
     error = record.status.error or {}
     cause = error.get("message") or "The worker ended without a word: killed, or out of memory."
-    return error_html(cause, error.get("fix", ""), log)
+    return error_html(cause, error.get("fix", ""), log or error.get("log", ""))

@@ -1,0 +1,171 @@
+"""What can be said of a model without loading it: its config, and the headers of its weight files."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from core import artifacts
+from core.errors import ModelError, PruneError
+
+#: Our word -> the names configs use for it, the common one first.
+_NAMES: dict[str, tuple[str, ...]] = {
+    "layers": ("num_hidden_layers", "n_layer", "num_layers"),
+    "hidden": ("hidden_size", "n_embd", "d_model"),
+    "ffn": ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"),
+    "heads": ("num_attention_heads", "n_head", "num_heads"),
+    "kv_heads": ("num_key_value_heads", "num_kv_heads", "multi_query_group_num"),
+    "head_dim": ("head_dim", "kv_channels"),
+    "vocab": ("vocab_size",),
+    "context": ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"),
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model is. Numbers nobody wrote down are None.
+
+    Attributes:
+        params: numbers in its weight files; tied output weights are counted once, as they are stored.
+        stored_bytes, stored_dtype: the weight files.
+        device, dtype, memory_gib: as loaded in the engine, empty or None until then.
+    """
+
+    source: str
+    name: str
+    family: str = ""
+    architecture: str = ""
+    layers: int | None = None
+    hidden: int | None = None
+    ffn: int | None = None
+    heads: int | None = None
+    kv_heads: int | None = None
+    head_dim: int | None = None
+    vocab: int | None = None
+    context: int | None = None
+    tied: bool | None = None
+    chat_template: bool | None = None
+    licence: str = ""
+    params: int | None = None
+    stored_bytes: int | None = None
+    stored_dtype: str = ""
+    device: str = ""
+    dtype: str = ""
+    memory_gib: float | None = None
+
+
+def local_folder(source: str) -> Path | None:
+    """The folder a source's files lie in, or None for a hub id, a .gguf file, or a demo not prepared yet."""
+    if source == "demo":
+        from core.demo import DEMO_NAME, cache_folder
+
+        found = sorted(cache_folder().glob(f"{DEMO_NAME}-*/config.json"))
+        return found[-1].parent if found else None
+    path = Path(source).expanduser()
+    if (path / artifacts.SPEC).is_file():
+        path = path / artifacts.MODEL
+    return path if (path / "config.json").is_file() else None
+
+
+def read_card(source: str) -> Card | None:
+    """The card of a model whose files are here; None where only the engine can tell.
+
+    Raises:
+        ModelError: config.json is damaged.
+    """
+    folder = local_folder(source)
+    if folder is None:
+        return None
+    try:
+        config = artifacts.read_json(folder / "config.json")
+    except PruneError as error:
+        raise ModelError(f"{folder / 'config.json'} cannot be read; download the model again.") from error
+    name = folder.name if source != "demo" else folder.name.rpartition("-")[0]
+    if folder.name == artifacts.MODEL:
+        name = folder.parent.name
+    card = card_from_config(source, name, config)
+    params, size, dtype = stored_weights(folder)
+    return Card(
+        **{
+            **card.__dict__,
+            "params": params,
+            "stored_bytes": size,
+            "stored_dtype": dtype,
+            "chat_template": _has_chat_template(folder),
+        }
+    )
+
+
+def card_from_config(source: str, name: str, config: dict[str, Any]) -> Card:
+    """Read the shape of a decoder out of its config."""
+    text = config.get("text_config")
+    inner: dict[str, Any] = text if isinstance(text, dict) else config
+    found: dict[str, Any] = {}
+    for word, names in _NAMES.items():
+        values = [inner[key] for key in names if isinstance(inner.get(key), int)]
+        found[word] = values[0] if values else None
+    if found["kv_heads"] is None:
+        found["kv_heads"] = found["heads"]
+    if found["head_dim"] is None and found["hidden"] and found["heads"]:
+        found["head_dim"] = found["hidden"] // found["heads"]
+    classes = config.get("architectures") or [""]
+    return Card(
+        source,
+        name,
+        family=str(config.get("model_type", "")),
+        architecture=str(classes[0]),
+        tied=bool(inner.get("tie_word_embeddings", config.get("tie_word_embeddings", True))),
+        **found,
+    )
+
+
+def card_from_engine(source: str, found: dict[str, Any]) -> Card:
+    """The engine's card, joined with what the files say."""
+    known = read_card(source) or Card(source, str(found.get("name") or source))
+    fresh = {
+        "params": found.get("params"),
+        "licence": found.get("licence") or "",
+        "device": str(found.get("device") or ""),
+        "dtype": str(found.get("dtype") or "").removeprefix("torch."),
+        "memory_gib": found.get("memory_gib"),
+    }
+    shape = card_from_config(
+        source, known.name, {**found, "architectures": [found.get("architecture") or ""]}
+    )
+    merged = {key: value for key, value in shape.__dict__.items() if value not in (None, "")}
+    merged |= {key: value for key, value in known.__dict__.items() if value not in (None, "")}
+    return Card(**{**merged, **{key: value for key, value in fresh.items() if value not in (None, "")}})
+
+
+def stored_weights(folder: Path) -> tuple[int | None, int | None, str]:
+    """Numbers, bytes and dtypes in the folder's safetensors files, from their headers alone."""
+    files = sorted(folder.glob("*.safetensors"))
+    params, dtypes = 0, set()
+    for file in files:
+        for name, entry in _header(file).items():
+            if name != "__metadata__":
+                params += prod(entry["shape"])
+                dtypes.add(entry["dtype"])
+    if not files:
+        return None, None, ""
+    return params, sum(file.stat().st_size for file in files), ", ".join(sorted(dtypes))
+
+
+def _header(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as opened:
+            (length,) = struct.unpack("<Q", opened.read(8))
+            return dict(json.loads(opened.read(length)))
+    except (OSError, ValueError, struct.error) as error:
+        raise ModelError(f"{file} is damaged ({error}); download the model again.") from error
+
+
+def _has_chat_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    path = folder / "tokenizer_config.json"
+    return path.is_file() and "chat_template" in path.read_text(encoding="utf-8", errors="replace")

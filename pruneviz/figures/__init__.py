@@ -1,0 +1,1 @@
+"""One file per figure: records -> Info (numbers, tested) -> drawing."""

@@ -1,0 +1,111 @@
+"""Where a model's parameters sit, and what it looks like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from math import prod
+
+from core.graph.records import Graph
+from pruneviz import words
+from pruneviz.cards import Card
+
+#: Part of the model -> what a person reads, in the order shown.
+PARTS = {
+    "attention": "Attention heads",
+    "ffn": "Feed-forward channels",
+    "embedding": "Embeddings and output",
+    "other": "Norms and the rest",
+}
+_KIND_PARTS = {"query_head": "attention", "kv_group": "attention", "ffn_channel": "ffn", "expert": "ffn"}
+
+
+@dataclass(frozen=True)
+class PartsInfo:
+    """Parameters by part; `shares` add up to 1."""
+
+    params: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """All parameters."""
+        return sum(self.params.values())
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Part -> fraction of all parameters."""
+        return {part: number / self.total for part, number in self.params.items()} if self.total else {}
+
+
+def parts_info(graph: Graph) -> PartsInfo:
+    """Count every parameter once, under the first part that claims it."""
+    part_of: dict[str, str] = {}
+    for group in graph.groups:
+        part = _KIND_PARTS.get(group.kind)
+        for member in group.members if part else ():
+            part_of.setdefault(member.parameter, str(part))
+    counted = dict.fromkeys(PARTS, 0)
+    for name, parameter in graph.parameters.items():
+        outside = parameter.layer is None and len(parameter.shape) > 1
+        counted[part_of.get(name, "embedding" if outside else "other")] += prod(parameter.shape)
+    return PartsInfo(counted)
+
+
+def parts_html(info: PartsInfo) -> str:
+    """One bar per part."""
+    rows = [
+        f"<span>{PARTS[part]}</span>"
+        f'<span class="track"><i class="{part}" style="width:{share:.2%}"></i></span>'
+        f"<span>{words.percent(share)} · {words.count(info.params[part])}</span>"
+        for part, share in info.shares.items()
+    ]
+    return (
+        f'<div class="pv-card"><h3>Parameters by kind</h3><div class="pv-bars" role="img" '
+        f'aria-label="{escape(_in_words(info))}">{"".join(rows)}</div></div>'
+    )
+
+
+def _in_words(info: PartsInfo) -> str:
+    return "; ".join(f"{PARTS[part]} {words.percent(share)}" for part, share in info.shares.items())
+
+
+def card_facts(card: Card) -> list[tuple[str, str]]:
+    """What the card shows, in order; facts nobody knows are left out."""
+    grouped = card.heads and card.kv_heads and card.kv_heads < card.heads
+    heads = f"{card.heads} query, {card.kv_heads} key-value" if grouped else words.count(card.heads)
+    facts = [
+        ("Parameters", words.count(card.params)),
+        ("Layers", words.count(card.layers)),
+        ("Attention heads", f"{heads} × {card.head_dim}" if card.head_dim else heads),
+        ("Feed-forward width", words.count(card.ffn)),
+        ("Hidden size", words.count(card.hidden)),
+        ("Vocabulary", words.count(card.vocab)),
+        ("Context", f"{card.context:,} tokens" if card.context else words.DASH),
+        ("Output weights", _either(card.tied, "shared with embeddings", "own matrix")),
+        ("Chat template", _either(card.chat_template, "yes", "no")),
+        ("Files", " ".join(filter(None, [words.size(card.stored_bytes), card.stored_dtype]))),
+        ("Licence", card.licence or words.DASH),
+        ("Family", " · ".join(filter(None, [card.family, card.architecture])) or words.DASH),
+    ]
+    return [(label, value) for label, value in facts if value != words.DASH]
+
+
+def _either(value: bool | None, yes: str, no: str) -> str:
+    return words.DASH if value is None else yes if value else no
+
+
+def memory_words(card: Card) -> str:
+    """Where the weights are."""
+    if not card.device:
+        return "Not in memory. Weights are read when Compare or a what-if needs them."
+    gib = f", {card.memory_gib:.2f} GiB" if card.memory_gib is not None else ""
+    return f"In memory on {card.device} in {card.dtype}{gib}."
+
+
+def card_html(card: Card) -> str:
+    """The architecture card."""
+    facts = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in card_facts(card))
+    return (
+        f'<div class="pv-card"><h3>{escape(card.name)}</h3><dl class="pv-facts">{facts}</dl>'
+        f'<p class="pv-quiet pv-foot">{escape(memory_words(card))}</p></div>'
+    )

@@ -1,0 +1,92 @@
+"""Numbers in words, the same everywhere: units, signs, ages. Missing numbers are a dash."""
+
+from __future__ import annotations
+
+import math
+import time
+
+DASH = "–"
+
+
+def count(value: float | None) -> str:
+    """`134.5 M`, `1.2 B`, `512`."""
+    if value is None:
+        return DASH
+    for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if abs(value) >= limit:
+            return f"{value / limit:.4g} {unit}"
+    return f"{value:,.0f}"
+
+
+def size(value: float | None) -> str:
+    """Bytes as `22.5 KiB`, `513 MiB`."""
+    if value is None:
+        return DASH
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1024 or unit == "GiB":
+            return f"{value:.0f} {unit}" if unit == "B" or abs(value) >= 100 else f"{value:.3g} {unit}"
+        value /= 1024
+    return DASH
+
+
+def perplexity(value: float | None) -> str:
+    """`26.2`, `1,230`, `1.9 million`."""
+    if value is None:
+        return DASH
+    if not math.isfinite(value):
+        return "infinite"
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:,.1f} million" if value < 1e12 else f"{value:.1e}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.{2 if value < 10 else 1}f}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """`20.0 %`."""
+    return DASH if share is None else f"{100 * share:.{digits}f} %"
+
+
+def sparsity(of_block: float | None, of_all: float | None) -> str:
+    """`20.0 % of block parameters, 15.8 % of all`."""
+    if of_block is None:
+        return DASH
+    return f"{percent(of_block)} of block parameters, {percent(of_all)} of all"
+
+
+def difference(before: float | None, after: float | None) -> str:
+    """The change in percent with its sign: `−15.8 %`, `+126 %`, `×72,500`."""
+    if before is None or after is None or not before or not math.isfinite(after):
+        return DASH
+    ratio = after / before
+    if ratio >= 10:
+        return f"×{ratio:,.0f}"
+    change = 100 * (ratio - 1)
+    if round(change, 1) == 0:
+        return "0 %"
+    return f"{'+' if change > 0 else '−'}{abs(change):.{0 if abs(change) >= 100 else 1}f} %"
+
+
+def duration(seconds: float | None) -> str:
+    """`45 s`, `3 min 05 s`, `2 h 10 min`; empty if unknown."""
+    if seconds is None or seconds < 0:
+        return ""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def age(then: float | None, now: float | None = None) -> str:
+    """`just now`, `5 min ago`, `3 h ago`, `2 days ago`; a dash if unknown."""
+    if not then:
+        return DASH
+    seconds = max(0.0, (time.time() if now is None else now) - then)
+    if seconds < 60:
+        return "just now"
+    if seconds < 3600:
+        return f"{int(seconds / 60)} min ago"
+    if seconds < 86400:
+        return f"{int(seconds / 3600)} h ago"
+    days = int(seconds / 86400)
+    return f"{days} day{'s' if days > 1 else ''} ago"
