@@ -202,7 +202,8 @@ def _solve(groups: Sequence[Group], meter: _Meter, target: float, total: int) ->
     if meter.removed(most) < target:
         raise NotPrunableError(
             f"At most {meter.removed(most) / total:.4f} of the parameters in scope can go, since one unit "
-            f"of every group must stay; {target / total:.4f} was asked for. Lower the sparsity or add kinds or layers."
+            f"of every group must stay; {target / total:.4f} was asked for. "
+            "Lower the sparsity or add kinds or layers."
         )
     counts = _bisect(groups, {}, meter, target)
     finest = min(groups, key=lambda group: _unit_size(meter, group, groups)).kind

@@ -1,0 +1,164 @@
+"""A short run of a model, to see what its modules are handed and whether two versions of it agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from core.errors import NotPrunableError
+from core.graph.records import Graph
+
+#: Position or name of an argument, and one of its dimensions.
+Place = tuple[int | str, int]
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a short run showed.
+
+    Attributes:
+        logits: (batch, tokens, vocabulary).
+        layers: the output of each decoder layer, (batch, tokens, hidden).
+        arguments: attention module -> argument -> shape.
+    """
+
+    batch: int
+    logits: Tensor
+    layers: list[Tensor]
+    arguments: dict[str, dict[int | str, tuple[int, ...]]]
+
+
+def rehearse(
+    model: PreTrainedModel, graph: Graph, *, when: str, batch: int = 2, tokens: int = 7
+) -> Rehearsal:
+    """Run a few made-up tokens through a model in evaluation mode.
+
+    Args:
+        when: ends the sentence "X fails ..." should it fail.
+
+    Raises:
+        NotPrunableError: the forward fails; names the module it fails in.
+    """
+    layers: list[Tensor] = []
+    arguments: dict[str, dict[int | str, tuple[int, ...]]] = {}
+
+    def keep_output(_: nn.Module, args: Any, out: Any) -> None:
+        layers.append(out[0] if isinstance(out, tuple) else out)
+
+    def keep_shapes(name: str) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            named: Iterable[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+            arguments[name] = {key: tuple(value.shape) for key, value in named if isinstance(value, Tensor)}
+
+        return hook
+
+    hooks = [model.get_submodule(name).register_forward_hook(keep_output) for name in graph.layer_modules]
+    for name in {attention.module for attention in graph.attentions}:
+        module = model.get_submodule(name)
+        hooks.append(module.register_forward_pre_hook(keep_shapes(name), with_kwargs=True))
+    ids = torch.arange(batch * tokens, device=model.device).view(batch, tokens) * 7 % model.config.vocab_size
+    try:
+        with _evaluating(model), _shapes_only(model), _naming_the_module(model, when):
+            logits = model(input_ids=ids, use_cache=False).logits
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return Rehearsal(batch, logits, layers, arguments)
+
+
+def per_head_arguments(model: PreTrainedModel, graph: Graph, first: Rehearsal) -> dict[str, list[Place]]:
+    """Arguments of attention modules with one entry per head, such as ALiBi slopes: module -> places.
+
+    A dimension counts if it follows the number of heads (or batch x heads) in two runs of different size.
+    """
+    heads = {attention.module: attention.heads for attention in graph.attentions}
+    found = {name: _head_sized(first, name, heads[name]) for name in first.arguments}
+    if not any(found.values()):
+        return {}
+    second = rehearse(model, graph, when="as it is", batch=3, tokens=11)
+    return {
+        name: sorted(places & _head_sized(second, name, heads[name]), key=str)
+        for name, places in found.items()
+        if name in second.arguments
+    }
+
+
+def _head_sized(rehearsal: Rehearsal, name: str, heads: int) -> set[Place]:
+    sizes = {heads, heads * rehearsal.batch} if heads > 1 else set()
+    return {
+        (key, dim)
+        for key, shape in rehearsal.arguments[name].items()
+        for dim, size in enumerate(shape)
+        if size in sizes
+    }
+
+
+def compare(graph: Graph, expected: Rehearsal, got: Rehearsal) -> None:
+    """Raises NotPrunableError where two runs part; names the first layer. On the meta device, shapes only."""
+    names = [*graph.layer_modules, "the output layer"]
+    pairs = zip(names, [*expected.layers, expected.logits], [*got.layers, got.logits], strict=True)
+    for name, one, other in pairs:
+        if one.shape != other.shape and name in graph.layer_modules:
+            continue  # residual channels went: only the logits can be compared
+        if one.shape != other.shape or not (one.is_meta or _close(one, other)):
+            raise NotPrunableError(
+                f"{name} does not do with its units cut what it did with them masked; "
+                "this model's code keeps a size that could not be rewritten. Prune other kinds or layers."
+            )
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    exact = torch.finfo(one.dtype).bits >= 32
+    one, other = one.float(), other.float()
+    if exact:
+        return bool((one - other).abs().max() <= 1e-4 * one.abs().max().clamp_min(1.0))
+    return bool((one - other).norm() <= 0.1 * one.norm())
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    was = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was)
+
+
+def _shapes_only(model: PreTrainedModel) -> AbstractContextManager[object]:
+    """On the meta device, have transformers skip its shortcuts that look at the numbers in a mask."""
+    return torch.compiler._compile_session_context() if model.device.type == "meta" else nullcontext()
+
+
+@contextmanager
+def _naming_the_module(model: nn.Module, when: str) -> Iterator[None]:
+    """Turn an error inside a forward into one that names the innermost module."""
+    inside: list[str] = []
+
+    def enter(name: str) -> Any:
+        return lambda *_: inside.append(name)
+
+    def leave(*_: Any) -> None:
+        inside.pop()
+
+    hooks = []
+    for name, module in model.named_modules():
+        hooks += [
+            module.register_forward_pre_hook(enter(name), prepend=True),
+            module.register_forward_hook(leave),
+        ]
+    try:
+        yield
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        where = inside[-1] if inside else "the model"
+        raise NotPrunableError(f"{where} fails {when}: {str(error).splitlines()[0]}") from error
+    finally:
+        for hook in hooks:
+            hook.remove()

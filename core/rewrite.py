@@ -1,0 +1,187 @@
+"""What modules remember about their size, brought in line with the slices that are left.
+
+Parameters say their own shape. The rest are integers kept by modules (head counts, split sizes), by
+the config they read, and arguments with one entry per head (ALiBi slopes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from core.errors import NotPrunableError
+from core.graph.records import Attention, Graph, Group
+from core.ragged import LayerConfig, expand_after_cache, expand_outputs, uses_interface
+
+#: Integers that name something else than a size, whatever their value.
+_NOT_A_SIZE = ("head_dim", "head_size", "idx", "index", "layer", "max_", "rotary", "rope", "groups", "window")
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The heads an attention block keeps.
+
+    Attributes:
+        query: old numbers of the query heads that stay; key_value: of the key-value heads that stay.
+        kv_index: for each query head that stays, which of the staying key-value heads it reads.
+    """
+
+    query: list[int]
+    key_value: list[int]
+    kv_index: list[int]
+
+    @property
+    def uniform(self) -> int:
+        """Query heads per key-value head if `repeat_interleave` yields `kv_index`, else 0."""
+        each, rest = divmod(len(self.query), len(self.key_value))
+        expected = [kv for kv in range(len(self.key_value)) for _ in range(each)]
+        return each if rest == 0 and self.kv_index == expected else 0
+
+
+def fit_shapes(owner: nn.Module, attribute: str) -> None:
+    """Make a module's own sizes those of its parameter."""
+    if attribute != "weight":
+        return
+    shape = owner.get_parameter(attribute).shape
+    if isinstance(owner, nn.Linear):
+        owner.out_features, owner.in_features = shape
+    elif isinstance(owner, Conv1D):
+        owner.nx, owner.nf = shape
+    elif isinstance(owner, nn.Embedding):
+        owner.num_embeddings, owner.embedding_dim = shape
+    elif isinstance(getattr(owner, "normalized_shape", None), tuple):
+        owner.normalized_shape = tuple(shape)  # type: ignore[assignment]
+
+
+def replace_sizes(module: nn.Module, sizes: Mapping[int, int]) -> None:
+    """Replace integers a module keeps by value: old size -> new size."""
+    for name, value in list(vars(module).items()):
+        is_size = type(value) is int and not any(part in name for part in _NOT_A_SIZE)
+        if is_size and value in sizes:
+            setattr(module, name, sizes[value])
+
+
+def fit_feed_forward(model: nn.Module, group: Group, removed: int) -> None:
+    """Bring the modules around an FFN group in line: those that own its members and the one around them."""
+    owners = {member.parameter.rpartition(".")[0] for member in group.members}
+    around = _common_parent(sorted(owners))
+    for name in sorted(owners | {around}):
+        module = model.get_submodule(name)
+        if not isinstance(module, (nn.Linear, Conv1D)) and name != "":
+            replace_sizes(module, {group.units: group.units - removed})
+
+
+def _common_parent(names: Sequence[str]) -> str:
+    parts = [name.split(".") for name in names]
+    common = []
+    for level in zip(*parts, strict=False):
+        if len(set(level)) > 1:
+            break
+        common.append(level[0])
+    return ".".join(common)
+
+
+def heads_kept(graph: Graph, attention: Attention, full: Mapping[str, tuple[int, ...]]) -> Heads | None:
+    """Which heads of an attention block stay under a plan with its consequences, or None if all do."""
+    group = next((g for g in graph.of_kind("query_head") if g.layer == attention.layer), None)
+    if group is None or not full.get(group.id):
+        return None
+    query = _stay(group.units, full.get(group.id, ()))
+    if group.parent is None:
+        return Heads(query, query, list(range(len(query))))
+    key_value = _stay(graph.group(group.parent).units, full.get(group.parent, ()))
+    return Heads(query, key_value, [key_value.index(group.parent_unit[head]) for head in query])
+
+
+def _stay(units: int, gone: Sequence[int]) -> list[int]:
+    return np.setdiff1d(np.arange(units), np.asarray(gone, dtype=np.int64)).tolist()
+
+
+def fit_attention(model: nn.Module, graph: Graph, attention: Attention, heads: Heads) -> None:
+    """Bring an attention block in line with the heads it keeps.
+
+    Raises:
+        NotPrunableError: ragged heads in a block that offers no place to expand them.
+    """
+    module: Any = model.get_submodule(attention.module)
+    ragged = not heads.uniform
+    key_value = len(heads.key_value)
+    if ragged and not uses_interface(module):
+        _expand_before_cache(model, graph, attention, heads)
+        key_value, ragged = len(heads.query), False
+    _replace_head_counts(module, attention, len(heads.query), key_value)
+    if hasattr(module, "num_key_value_groups"):
+        module.num_key_value_groups = len(heads.query) // key_value
+    if ragged:
+        expand_after_cache(module, heads.kv_index)
+    if hasattr(module, "config"):
+        counts = {"num_attention_heads": len(heads.query), "num_key_value_heads": key_value}
+        module.config = LayerConfig(module.config, _as_named(module.config, counts), ragged=ragged)
+
+
+def _as_named(config: Any, values: dict[str, int]) -> dict[str, int]:
+    """The values under the standard names and under this family's own (`n_head`)."""
+    aliases: dict[str, str] = getattr(config, "attribute_map", {})
+    return values | {aliases[name]: value for name, value in values.items() if name in aliases}
+
+
+def _replace_head_counts(module: nn.Module, attention: Attention, query: int, key_value: int) -> None:
+    old_q, old_kv, dim = attention.heads, attention.kv_heads, attention.head_dim
+    total, left = old_q + 2 * old_kv, query + 2 * key_value
+    by_value = {old_kv: key_value, old_kv * dim: key_value * dim, total * dim: left * dim}
+    by_value |= {old_q: query, old_q * dim: query * dim}  # where both fit, a size is more often the queries'
+    for name, value in list(vars(module).items()):
+        if type(value) is int and ("kv" in name or "key_value" in name) and "groups" not in name:
+            setattr(module, name, {old_kv: key_value, old_kv * dim: key_value * dim}.get(value, value))
+        elif type(value) is int and value in by_value and not any(part in name for part in _NOT_A_SIZE):
+            setattr(module, name, by_value[value])
+
+
+def _expand_before_cache(model: nn.Module, graph: Graph, attention: Attention, heads: Heads) -> None:
+    group = next(g for g in graph.of_kind("query_head") if g.layer == attention.layer)
+    assert group.parent is not None
+    for member in graph.group(group.parent).members:
+        owner = model.get_submodule(member.parameter.rpartition(".")[0])
+        whole = member.index().size == graph.parameters[member.parameter].shape[member.dim]
+        if member.role == "vector" and isinstance(owner, nn.Linear):
+            continue  # the bias of a matrix that is expanded with it
+        if member.role != "layer1" or not whole or not isinstance(owner, (nn.Linear, Conv1D)):
+            raise NotPrunableError(
+                f"{attention.module} cannot keep uneven numbers of query heads: its keys and values are not "
+                f"made by matrices of their own. Prune kv_group instead of query_head, or other layers."
+            )
+        width = member.width
+        expand_outputs(owner, [kv * width + i for kv in heads.kv_index for i in range(width)])
+
+
+def slice_per_head(
+    module: nn.Module, places: Sequence[tuple[int | str, int]], heads: int, kept: list[int]
+) -> None:
+    """Hand an attention module only the entries of its surviving heads in arguments that have one per head.
+
+    Args:
+        places: (position or name of the argument, dimension); it is heads or batch x heads long.
+        heads: the old number of heads; kept: those that stay.
+    """
+
+    def pick(value: Tensor, dim: int) -> Tensor:
+        batch = value.shape[dim] // heads
+        rows = [b * heads + head for b in range(batch) for head in kept]
+        return value.index_select(dim, value.new_tensor(rows, dtype=torch.long))
+
+    def hook(
+        _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        new_args, new_kwargs = list(args), dict(kwargs)
+        for key, dim in places:
+            holder: Any = new_args if isinstance(key, int) else new_kwargs
+            holder[key] = pick(holder[key], dim)
+        return tuple(new_args), new_kwargs
+
+    module.register_forward_pre_hook(hook, with_kwargs=True)

@@ -1,0 +1,94 @@
+"""Apply a plan for good: slice every parameter and bring the modules in line.
+
+The result is checked, not hoped for: a short input must give what the same model gave under masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from core.graph.records import Graph
+from core.masks import masked, owner_of
+from core.norms import is_norm, shrink_rms, subtracts_mean
+from core.plan import Cuts, check_plan, cuts, implied
+from core.rehearsal import Place, compare, per_head_arguments, rehearse
+from core.rewrite import fit_attention, fit_feed_forward, fit_shapes, heads_kept, slice_per_head
+
+Removed = Mapping[str, tuple[int, ...]]
+
+
+def operate(model: PreTrainedModel, graph: Graph, removed: Removed) -> PreTrainedModel:
+    """Remove units from a model, in place.
+
+    Works on the meta device too; only shapes can be checked there.
+
+    Args:
+        removed: group id -> units that go; key-value units without query heads go by themselves.
+
+    Returns:
+        The same model, smaller. `model.config` still describes the dense one.
+
+    Raises:
+        NotPrunableError: the plan does not fit, or the sliced model does not do what the masked one
+            does; names the module. The model is of no use then: load it again.
+    """
+    check_plan(graph, dict(removed))
+    full = implied(graph, dict(removed))
+    if not full:
+        return model
+    with masked(model, graph, removed):
+        expected = rehearse(model, graph, when="with these units masked")
+    places = per_head_arguments(model, graph, expected)
+    _slice(model, cuts(graph, dict(removed)))
+    _fit(model, graph, full, places)
+    compare(graph, expected, rehearse(model, graph, when="with these units cut"))
+    return model
+
+
+def _slice(model: nn.Module, gone: Cuts) -> None:
+    """Replace every touched parameter, in every module that uses it, by what is left of it."""
+    users: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module in model.modules():
+        for key, parameter in module._parameters.items():
+            if parameter is not None:
+                users.setdefault(id(parameter), []).append((module, key))
+    for name, dims in gone.items():
+        owner, attribute = owner_of(model, name)
+        old = owner.get_parameter(attribute)
+        new = nn.Parameter(_kept(old, dims), requires_grad=old.requires_grad)
+        averaged = attribute == "weight" and is_norm(owner) and not subtracts_mean(owner)
+        for user, key in users[id(old)]:
+            user._parameters[key] = new
+            fit_shapes(user, key)
+        if averaged:
+            shrink_rms(owner, old.shape[0], new.shape[0])
+
+
+def _kept(parameter: nn.Parameter, dims: dict[int, NDArray[np.int64]]) -> Tensor:
+    left = parameter.detach()
+    for dim, indices in dims.items():
+        keep = np.setdiff1d(np.arange(parameter.shape[dim]), indices)
+        left = left.index_select(dim, torch.from_numpy(keep).to(parameter.device))
+    return left
+
+
+def _fit(
+    model: nn.Module, graph: Graph, full: Mapping[str, tuple[int, ...]], places: Mapping[str, list[Place]]
+) -> None:
+    """Sizes that modules keep for themselves."""
+    for group_id, units in full.items():
+        if graph.group(group_id).kind == "ffn_channel":
+            fit_feed_forward(model, graph.group(group_id), len(units))
+    for attention in graph.attentions:
+        heads = heads_kept(graph, attention, full)
+        if heads is not None:
+            fit_attention(model, graph, attention, heads)
+            if found := places.get(attention.module):
+                module = model.get_submodule(attention.module)
+                slice_per_head(module, found, attention.heads, heads.query)
