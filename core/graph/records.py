@@ -57,6 +57,7 @@ class Member:
             `vector` is a bias or norm weight that goes along, `embedding` and `router` say it themselves.
         width: how many indices one unit owns, e.g. head_dim.
         runs: the indices of unit 0, then of unit 1, … (units * width numbers) as runs.
+        at: for a stack of experts, the slice of dimension 0 that is meant; None = the whole parameter.
     """
 
     parameter: str
@@ -64,10 +65,25 @@ class Member:
     role: Role
     width: int
     runs: Runs
+    at: int | None = None
 
     def index(self) -> NDArray[np.int64]:
         """All indices, (units, width)."""
         return from_runs(self.runs).reshape(-1, self.width)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A normalisation whose statistics run across the units of a group, so it must be rescaled with them.
+
+    Attributes:
+        module: the module that computes it.
+        statistic: `rms` (root mean square: weight and eps are rescaled) or `layer` (mean and variance:
+            they must go on being taken over the width there was).
+    """
+
+    module: str
+    statistic: Literal["rms", "layer"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +97,8 @@ class Group:
         parent: for `query_head` under grouped-query attention, the id of the `kv_group` group whose
             key and value slices are shared; a key-value unit goes with the last of its query heads.
         parent_unit: for each unit, the parent's unit it shares, (units,).
+        norms: normalisations that run across the units.
+        constants: modules in which fixed numbers per unit enter, e.g. ALiBi slopes; survivors keep theirs.
     """
 
     id: str
@@ -92,6 +110,8 @@ class Group:
     reason: str | None = None
     parent: str | None = None
     parent_unit: tuple[int, ...] = ()
+    norms: tuple[Norm, ...] = ()
+    constants: tuple[str, ...] = ()
 
     @property
     def type(self) -> str:
@@ -203,7 +223,12 @@ class Graph:
 
 def _group_from(raw: dict[str, Any]) -> Group:
     members = tuple(
-        Member(m["parameter"], m["dim"], m["role"], m["width"], tuple((r[0], r[1], r[2]) for r in m["runs"]))
-        for m in raw["members"]
+        Member(**{**m, "runs": tuple((r[0], r[1], r[2]) for r in m["runs"])}) for m in raw["members"]
     )
-    return Group(**{**raw, "members": members, "parent_unit": tuple(raw["parent_unit"])})
+    rest = {
+        "members": members,
+        "parent_unit": tuple(raw["parent_unit"]),
+        "norms": tuple(Norm(**n) for n in raw.get("norms", ())),
+        "constants": tuple(raw.get("constants", ())),
+    }
+    return Group(**{**raw, **rest})

@@ -1,0 +1,109 @@
+"""Find the coupled groups of any decoder-only model: record, follow, sort out."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+import core.graph.moving
+import core.graph.products
+import core.graph.reducing  # noqa: F401  (importing them registers their rules)
+from core.errors import ModelError
+from core.graph.layers import Walk, decoder_layers, walk
+from core.graph.records import Graph, Parameter
+from core.graph.replicate import replicate
+from core.graph.trace import Tape, trace
+from core.graph.units import Finder
+
+
+def discover(model: PreTrainedModel, *, name: str, trace_length: int = 7) -> Graph:
+    """The coupled groups of a model; its weights are neither read nor changed.
+
+    Args:
+        model: on any device, the meta device included.
+        name: how to call it in the result.
+        trace_length: tokens per sequence of the recorded pass.
+
+    Raises:
+        ModelError: an encoder or a sequence-to-sequence model.
+        NotPrunableError: the forward pass cannot be recorded; names the operation and the module.
+    """
+    return _discover(model, name, trace_length, config_only=False)
+
+
+def discover_config(config: PretrainedConfig, *, name: str) -> Graph:
+    """The coupled groups of the model a config describes, without any weights.
+
+    Raises:
+        ModelError: no decoder-only language model can be built from the config.
+        NotPrunableError: as in `discover`.
+    """
+    _refuse_encoders(config, None)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    except (ValueError, KeyError, AttributeError, TypeError, AssertionError) as error:
+        raise ModelError(f"No decoder can be built from the config of '{name}': {error}") from error
+    return _discover(model, name, 7, config_only=True)
+
+
+def _discover(model: PreTrainedModel, name: str, length: int, config_only: bool) -> Graph:
+    start = time.perf_counter()
+    _refuse_encoders(model.config, model)
+    tape = trace(model, length=length)
+    layers = decoder_layers(model, tape)
+    if not layers:
+        raise ModelError(f"'{name}' has no list of decoder layers that its forward pass runs through.")
+    result = walk(tape, layers)
+    parts = replicate(result, Finder(result).run())
+    tied = _tied(model)
+    return Graph(
+        model=name,
+        family=str(model.config.model_type),
+        config_only=config_only,
+        seconds=time.perf_counter() - start,
+        parameters=_parameters(model, tape, result),
+        groups=parts.groups,
+        attentions=parts.attentions,
+        layer_modules=layers,
+        edges=(),
+        not_prunable=parts.not_prunable,
+        tied=tied,
+    )
+
+
+def _refuse_encoders(config: PretrainedConfig, model: nn.Module | None) -> None:
+    what = type(model).__name__ if model is not None else config.model_type
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{what} is a sequence-to-sequence model; only decoder-only language models are supported."
+        )
+    if getattr(config, "is_decoder", None) is False and hasattr(config, "add_cross_attention"):
+        raise ModelError(f"{what} is an encoder; only decoder-only language models are supported.")
+
+
+def _parameters(model: nn.Module, tape: Tape, result: Walk) -> dict[str, Parameter]:
+    owners = dict(model.named_modules())
+    found = {}
+    for name, parameter in model.named_parameters():
+        layer = result.layer_of(name)
+        macs = result.flow.macs.get(name)
+        if macs is None and layer is not None and layer in result.twins:
+            original = result.layers[result.twins[layer]] + name.removeprefix(result.layers[layer])
+            macs = result.flow.macs.get(original)
+        owner = type(owners[name.rpartition(".")[0]]).__name__
+        found[name] = Parameter(tuple(parameter.shape), macs or 0.0, owner, layer)
+    return found
+
+
+def _tied(model: nn.Module) -> dict[str, str]:
+    first: dict[int, str] = {}
+    tied = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if id(parameter) in first:
+            tied[name] = first[id(parameter)]
+        first.setdefault(id(parameter), name)
+    return tied

@@ -1,0 +1,211 @@
+"""Follow the labels through a recorded forward pass, one operation at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.graph.labels import Across, Ints, LabelStore
+from core.graph.trace import Node, Ref, Tape
+
+
+@dataclass
+class Labels:
+    """The labels of one value.
+
+    Attributes:
+        planes: one integer tensor of the value's shape for an activation; for a parameter one per
+            dimension, each with the labels of that dimension, expanded over the others.
+        origin: the parameter this value is, perhaps rearranged; None for an activation.
+    """
+
+    planes: tuple[Tensor, ...]
+    origin: str | None = None
+
+    @property
+    def plane(self) -> Tensor:
+        """The only plane of an activation or a vector."""
+        return self.planes[0]
+
+
+@dataclass
+class Flow:
+    """The state of the walk: labels per value (absent or None: no channel), and what has been learned."""
+
+    tape: Tape
+    store: LabelStore = field(default_factory=LabelStore)
+    values: dict[int, Labels | None] = field(default_factory=dict)
+    macs: dict[str, float] = field(default_factory=dict)
+    softmaxes: list[tuple[Ints, str]] = field(default_factory=list)
+    makers: dict[int, Node] = field(default_factory=dict)
+    position: int = 0
+    node: Node | None = None
+
+    def get(self, operand: Any) -> Labels | None:
+        """Labels of an operand; a parameter gets its labels when it is first looked at."""
+        if not isinstance(operand, Ref):
+            return None
+        if operand.id not in self.values and operand.id in self.tape.parameters:
+            self.values[operand.id] = self._parameter(operand.id)
+        return self.values.get(operand.id)
+
+    def shape(self, operand: Any) -> tuple[int, ...]:
+        """Shape of an operand; () for a number."""
+        return self.tape.shapes[operand.id] if isinstance(operand, Ref) else ()
+
+    def step(self, position: int) -> None:
+        """Run one operation on the labels of its operands."""
+        node = self.tape.nodes[position]
+        self.position, self.node = position, node
+        operands = refs(node)
+        labelled = [ref for ref in operands if self.get(ref) is not None]
+        for output in node.outputs:
+            self.makers[output] = node
+        if not labelled:
+            return
+        rule = rule_for(node)
+        results = rule(self, node)
+        inplace = node.op._schema.name.endswith("_") and not node.op._schema.name.endswith("__")
+        for output, labels in zip(node.outputs, results, strict=False):
+            known = self.values.get(output)
+            if inplace and known is not None and labels is not None:
+                # Views made earlier share this memory and must see the new labels.
+                known.planes = tuple(
+                    _written(old, new) for old, new in zip(known.planes, labels.planes, strict=True)
+                )
+            else:
+                self.values[output] = labels
+
+    def look_across(self, labels: Tensor, dims: tuple[int, ...], kind: str, what: str | None = None) -> None:
+        """Note that an operation looks at all labels along `dims` together."""
+        assert self.node is not None
+        lines = rows_along(labels, dims)
+        lines = np.unique(self.store.find(lines), axis=0)
+        lines = lines[(lines != 0).any(axis=1)]
+        if len(lines):
+            self.store.across.append(Across(lines, kind, self.node.module, what or self.node.name))
+
+    def real(self, operand: Any) -> Tensor | None:
+        """The numbers in an index, where they follow from buffers and constants alone; else None."""
+        if not isinstance(operand, Ref):
+            return None
+        known = self.tape.constants.get(operand.id)
+        if known is not None:
+            return known
+        node = self.makers.get(operand.id)
+        if node is None or len(node.outputs) != 1:
+            return None
+        inputs = {ref.id: self.real(ref) for ref in refs(node)}
+        if any(value is None for value in inputs.values()):
+            return None
+        args, kwargs = substitute(node, lambda ref: inputs[ref.id])
+        if "device" in kwargs:
+            kwargs["device"] = torch.device("cpu")
+        value: Tensor = node.op(*args, **kwargs)
+        self.tape.constants[operand.id] = value
+        return value
+
+    def _parameter(self, value: int) -> Labels:
+        name, shape = self.tape.parameters[value], self.tape.shapes[value]
+        planes = []
+        for dim, size in enumerate(shape):
+            labels = torch.from_numpy(self.store.of_parameter(name, dim, size))
+            planes.append(labels.reshape([-1 if d == dim else 1 for d in range(len(shape))]).expand(shape))
+        return Labels(tuple(planes), origin=name)
+
+
+Rule = Callable[[Flow, Node], "list[Labels | None]"]
+_RULES: dict[str, Rule] = {}
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for these ATen operations, without namespace, overload or trailing underscore."""
+
+    def register(function: Rule) -> Rule:
+        for name in names:
+            _RULES[name] = function
+        return function
+
+    return register
+
+
+def rule_for(node: Node) -> Rule:
+    """The rule of an operation: its own, or that of all elementwise ones, or that of all views."""
+    name = node.op._schema.name.split("::")[-1]
+    if name in _RULES:
+        return _RULES[name]
+    if name.rstrip("_") in _RULES:
+        return _RULES[name.rstrip("_")]
+    if torch.Tag.pointwise in node.op.tags:
+        return _RULES["*pointwise"]
+    if any(r.alias_info is not None and not r.alias_info.is_write for r in node.op._schema.returns):
+        return _RULES["*view"]
+    return _RULES["*unknown"]
+
+
+def refs(node: Node) -> list[Ref]:
+    """All tensor operands of an operation, in order."""
+    found: list[Ref] = []
+
+    def look(argument: Any) -> None:
+        if isinstance(argument, Ref):
+            found.append(argument)
+        elif isinstance(argument, (list, tuple)):
+            for item in argument:
+                look(item)
+
+    look(node.args)
+    look(list(node.kwargs.values()))
+    return found
+
+
+def substitute(node: Node, by: Callable[[Ref], Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of an operation with every operand replaced."""
+
+    def swap(argument: Any) -> Any:
+        if isinstance(argument, Ref):
+            return by(argument)
+        if isinstance(argument, (list, tuple)):
+            return type(argument)(swap(item) for item in argument)
+        return argument
+
+    return swap(node.args), {key: swap(value) for key, value in node.kwargs.items()}
+
+
+def compact(labels: Tensor, keep: tuple[int, ...] = ()) -> Tensor:
+    """Drop the copies an expanded plane holds: size 1 along every expanded dimension not in `keep`."""
+    for dim in range(labels.dim()):
+        if dim not in keep and labels.stride(dim) == 0 and labels.shape[dim] > 1:
+            labels = labels.narrow(dim, 0, 1)
+    return labels
+
+
+def varies(labels: Tensor, dim: int) -> bool:
+    """Whether the labels change along this dimension."""
+    if labels.shape[dim] <= 1 or labels.stride(dim) == 0:
+        return False
+    labels = compact(labels)
+    return bool((labels != labels.narrow(dim, 0, 1)).any())
+
+
+def rows_along(labels: Tensor, dims: tuple[int, ...]) -> Ints:
+    """The distinct lines of labels along `dims`, (lines, channels)."""
+    dims = tuple(dim % labels.dim() for dim in dims)
+    labels = compact(labels, keep=dims)
+    others = [dim for dim in range(labels.dim()) if dim not in dims]
+    length = int(np.prod([labels.shape[dim] for dim in dims]))
+    lines = labels.permute(*others, *dims).reshape(-1, length)
+    if len(lines) > 1 and bool((lines == lines[:1]).all()):
+        lines = lines[:1]
+    return np.unique(lines.numpy(), axis=0)
+
+
+def _written(old: Tensor, new: Tensor) -> Tensor:
+    if old.shape != new.shape or any(s == 0 and n > 1 for s, n in zip(old.stride(), old.shape, strict=True)):
+        return new
+    return old.copy_(new)

@@ -1,0 +1,182 @@
+"""Channel labels and what is known about them.
+
+Every index of every parameter dimension gets a label, an integer from 1 on; 0 means "no channel".
+Where two labels meet in an operation they are *tied*:
+
+- one to one: they go together (union-find);
+- one to many: the one is shared by the many and goes when the last of them goes, as a key channel goes
+  with its query heads, or a norm weight over head_dim with all heads;
+- many to many: they all go together, which is the cautious reading.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Product:
+    """Two activations multiplied over their channels: query times key.
+
+    Attributes:
+        scores: the fresh label of each head, (heads,).
+        left, right: the labels contracted into it, (heads, head_dim).
+    """
+
+    scores: Ints
+    left: Ints
+    right: Ints
+    module: str
+    node: int
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Values averaged with probabilities: output `out[i]` carries head `head[i]` and value channel `value[i]`."""
+
+    out: Ints
+    head: Ints
+    value: Ints
+
+
+@dataclass(frozen=True)
+class Across:
+    """An operation that looks across channels, so that a channel cannot go unnoticed.
+
+    Attributes:
+        lines: the labels that were looked at together, (lines, channels).
+        kind: `rms`, `mean`, `variance`, `softmax`, `choice`, `constant` or `unknown`.
+        what: the operation, for people to read.
+    """
+
+    lines: Ints
+    kind: str
+    module: str
+    what: str
+
+
+@dataclass
+class LabelStore:
+    """All labels: whose they are, which go together, which are shared by others.
+
+    Attributes:
+        first: (parameter, dim) -> its first label; the others follow in order.
+        roles: (parameter, dim) -> how that dimension is used: `in`, `out`, `vector`, `embedding`,
+            `lookup` (vocabulary rows) or `stack` (one slice per expert).
+        shared: pairs (centre, leaf): the centre goes when its last leaf goes.
+    """
+
+    first: dict[tuple[str, int], int] = field(default_factory=dict)
+    sizes: dict[tuple[str, int], int] = field(default_factory=dict)
+    roles: dict[tuple[str, int], str] = field(default_factory=dict)
+    products: list[Product] = field(default_factory=list)
+    mixtures: list[Mixture] = field(default_factory=list)
+    across: list[Across] = field(default_factory=list)
+    shared: list[Ints] = field(default_factory=list)
+    _roots: Ints = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
+
+    @property
+    def total(self) -> int:
+        """One more than the highest label."""
+        return len(self._roots)
+
+    def fresh(self, count: int) -> Ints:
+        """New labels that belong to no parameter, (count,)."""
+        start = len(self._roots)
+        new = np.arange(start, start + count, dtype=np.int64)
+        self._roots = np.concatenate([self._roots, new])
+        return new
+
+    def of_parameter(self, name: str, dim: int, size: int) -> Ints:
+        """The labels of one dimension of a parameter, (size,)."""
+        key = (name, dim)
+        if key not in self.first:
+            self.first[key] = int(self.fresh(size)[0]) if size else len(self._roots)
+            self.sizes[key] = size
+        start = self.first[key]
+        return np.arange(start, start + size, dtype=np.int64)
+
+    def use(self, name: str, dim: int, role: str) -> None:
+        """Remember how a dimension is used. A lookup says more about it than the matrix product of a tied head."""
+        current = self.roles.get((name, dim))
+        if current is None or role in ("embedding", "lookup", "stack"):
+            self.roles[name, dim] = role
+
+    def find(self, labels: Ints) -> Ints:
+        """The class each label belongs to, named by one of its members; 0 stays 0."""
+        found: Ints = self._roots[labels]
+        return found
+
+    def tie(self, left: Ints, right: Ints) -> Ints:
+        """Tie labels that meet, position by position.
+
+        Args:
+            left, right: equally shaped; pairs with a 0 in them say nothing.
+
+        Returns:
+            The classes that turned out to be shared by several others, sorted.
+        """
+        pairs = self._pairs(left, right)
+        if not len(pairs):
+            return np.empty(0, dtype=np.int64)
+        classes, inverse = np.unique(pairs, return_inverse=True)
+        inverse = inverse.reshape(pairs.shape)
+        degree = np.bincount(inverse.ravel(), minlength=len(classes))
+        ends = degree[inverse]  # (pairs, 2)
+        star = (ends.min(axis=1) == 1) & (ends.max(axis=1) > 1)
+        # A star whose centre also meets a class that meets others is no star: all of it is united.
+        tangled = np.unique(inverse[ends.min(axis=1) > 1])
+        star &= ~np.isin(inverse, tangled).any(axis=1)
+        self._unite(pairs[~star])
+        if not star.any():
+            return np.empty(0, dtype=np.int64)
+        centre_first = ends[star, 0] > ends[star, 1]
+        stars = np.where(centre_first[:, None], pairs[star], pairs[star][:, ::-1])
+        self.shared.append(stars)
+        return np.unique(stars[:, 0])
+
+    def unite(self, left: Ints, right: Ints) -> None:
+        """Put labels into one class, pair by pair, whatever else they meet."""
+        self._unite(self._pairs(left, right))
+
+    def shares(self) -> Ints:
+        """All (centre, leaf) pairs of classes, (pairs, 2); a centre with one leaf was united with it."""
+        while True:
+            if not self.shared:
+                return np.empty((0, 2), dtype=np.int64)
+            stars = np.unique(self.find(np.concatenate(self.shared)), axis=0)
+            stars = stars[(stars[:, 0] != stars[:, 1]) & (stars[:, 1] != 0)]
+            centres, counts = np.unique(stars[:, 0], return_counts=True)
+            single = np.isin(stars[:, 0], centres[counts == 1])
+            if not single.any():
+                return stars
+            self._unite(stars[single])
+
+    def _pairs(self, left: Ints, right: Ints) -> Ints:
+        left, right = self.find(left.ravel()), self.find(right.ravel())
+        met = (left != 0) & (right != 0) & (left != right)
+        low, high = np.minimum(left[met], right[met]), np.maximum(left[met], right[met])
+        codes = np.unique(low * len(self._roots) + high)
+        return np.stack(np.divmod(codes, len(self._roots)), axis=1)
+
+    def _unite(self, pairs: Ints) -> None:
+        if not len(pairs):
+            return
+        classes, ends = np.unique(pairs, return_inverse=True)
+        ends = ends.reshape(pairs.shape)
+        edges = coo_matrix(
+            (np.ones(len(pairs), dtype=bool), (ends[:, 0], ends[:, 1])), shape=(len(classes),) * 2
+        )
+        _, component = connected_components(edges, directed=False)
+        lowest = np.full(component.max() + 1, np.iinfo(np.int64).max, dtype=np.int64)
+        np.minimum.at(lowest, component, classes)
+        table = np.arange(len(self._roots), dtype=np.int64)
+        table[classes] = lowest[component]
+        self._roots = table[self._roots]

@@ -1,0 +1,72 @@
+"""Rules for elementwise operations: labels that meet are tied."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.graph.flow import Flow, Labels, compact, refs, rule, varies
+from core.graph.trace import Node, Ref
+
+
+@rule("*pointwise", "where", "masked_fill", "dropout", "native_dropout", "rsub", "nan_to_num")
+def pointwise(flow: Flow, node: Node) -> list[Labels | None]:
+    """Any elementwise operation on one or more values, with broadcasting."""
+    shape = flow.tape.shapes[node.outputs[0]]
+    operands = refs(node)
+    result: Labels | None = None
+    for ref in operands:
+        labels = flow.get(ref)
+        if labels is not None:
+            spread = Labels(tuple(plane.expand(shape) for plane in labels.planes), labels.origin)
+            result = spread if result is None else meet(flow, result, spread)
+    assert result is not None
+    for ref in operands:
+        if flow.get(ref) is None:
+            _constant(flow, result, ref, shape)
+    if len(operands) == 1 or result.origin is not None:
+        return [Labels(tuple(p if result.origin else p.clone() for p in result.planes), result.origin)]
+    return [Labels((result.plane.clone(),))]
+
+
+def meet(flow: Flow, left: Labels, right: Labels) -> Labels:
+    """Tie the labels of two equally shaped values; the finer labels go on."""
+    for labels in (left, right):
+        if labels.origin is not None and len(labels.planes) == 1:
+            flow.store.use(labels.origin, 0, "vector")
+    if len(left.planes) == len(right.planes):
+        planes = tuple(_tied(flow, a, b) for a, b in zip(left.planes, right.planes, strict=True))
+        return Labels(planes, left.origin if right.origin is not None else None)
+    table, values = (left, right) if len(left.planes) > 1 else (right, left)
+    # A table added to activations, e.g. of positions: only its channel dimension meets theirs.
+    plane = values.plane
+    for number, part in enumerate(table.planes):
+        if _same_lines(plane, part):
+            if table.origin is not None:
+                flow.store.use(table.origin, number, "embedding")
+            plane = _tied(flow, plane, part)
+    return Labels((plane,))
+
+
+def _same_lines(values: Tensor, part: Tensor) -> bool:
+    """Whether `part` changes along no dimension but those along which the activations' labels change."""
+    return all(varies(values, dim) or not varies(part, dim) for dim in range(values.dim()))
+
+
+def _tied(flow: Flow, left: Tensor, right: Tensor) -> Tensor:
+    shared = flow.store.tie(left.numpy(), right.numpy())
+    coarse = torch.from_numpy(np.isin(flow.store.find(left.numpy()), shared))
+    return torch.where((left == 0) | (coarse & (right != 0)), right, left)
+
+
+def _constant(flow: Flow, result: Labels, ref: Ref, shape: tuple[int, ...]) -> None:
+    """Note fixed numbers that differ from channel to channel, e.g. one slope per head."""
+    size = flow.shape(ref)
+    if result.origin is not None or not size:
+        return
+    offset = len(shape) - len(size)
+    plane = result.plane
+    dims = tuple(d for d in range(offset, len(shape)) if size[d - offset] > 1 and varies(plane, d))
+    if dims:
+        flow.look_across(compact(plane, keep=dims), dims, "constant")

@@ -1,0 +1,71 @@
+"""Whether a unit can go without disturbing the others: operations that look across units."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from core.graph.labels import Across, Ints, LabelStore
+from core.graph.records import Norm
+
+_STATISTICS = {"rms", "mean", "variance", "length"}
+
+
+def judge(
+    store: LabelStore, kind: str, units: list[Ints]
+) -> tuple[str | None, tuple[Norm, ...], tuple[str, ...]]:
+    """Look at every operation that runs across the units of a group.
+
+    Returns:
+        Why the units cannot go (None if they can), the norms to rescale, and the modules in which
+        fixed numbers per unit enter.
+    """
+    owner = np.full(store.total, -1, dtype=np.int64)
+    owner[np.concatenate(units)] = np.repeat(np.arange(len(units)), [len(unit) for unit in units])
+    statistics: dict[str, set[str]] = {}
+    constants: dict[str, None] = {}
+    for across in store.across:
+        if not _crosses(store, owner, across):
+            continue
+        if across.kind in _STATISTICS:
+            statistics.setdefault(across.module, set()).add(across.kind)
+        elif across.kind == "constant" and kind in ("query_head", "kv_group") and _on_scores(store, across):
+            constants.setdefault(across.module)
+        else:
+            return _because(across), (), ()
+    norms = []
+    for module, kinds in statistics.items():
+        if kinds == {"mean"}:
+            return (
+                f"module '{module}' takes the mean over the units, which changes when some are gone",
+                (),
+                (),
+            )
+        if kinds != {"length"}:
+            norms.append(Norm(module, "rms" if kinds <= {"rms", "length"} else "layer"))
+    return None, tuple(norms), tuple(constants)
+
+
+def _crosses(store: LabelStore, owner: Ints, across: Across) -> bool:
+    """Whether one line holds labels of a unit beside labels of another unit, or of none."""
+    lines = store.find(across.lines)
+    who = np.where(lines == 0, -2, owner[lines])
+    low = np.where(who == -2, np.iinfo(np.int64).max, who).min(axis=1)
+    high = who.max(axis=1)
+    return bool(((high >= 0) & (low != high)).any())
+
+
+def _on_scores(store: LabelStore, across: Across) -> bool:
+    scores = [store.find(product.scores) for product in store.products]
+    return bool(np.isin(store.find(across.lines), np.concatenate([*scores, [0]])).all())
+
+
+def _because(across: Across) -> str:
+    what = {
+        "softmax": f"a softmax runs across the units in module '{across.module}'",
+        "choice": f"module '{across.module}' chooses between the units by their values ({across.what})",
+        "constant": f"fixed numbers, one per unit, enter in module '{across.module}' ({across.what})",
+    }
+    return what.get(
+        across.kind,
+        f"operation {across.what} in module '{across.module}' mixes the units in a way that is not understood",
+    )

@@ -1,0 +1,100 @@
+"""From classes of labels to members of groups: which indices of which parameters a unit owns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.graph.labels import Ints, LabelStore
+from core.graph.records import Member, Role, to_runs
+
+_ROLES: dict[str, Role] = {"in": "layer2", "out": "layer1", "vector": "vector", "embedding": "embedding"}
+#: Members stand in the order in which a person reads them.
+_ORDER = ("embedding", "layer1", "vector", "layer2", "router")
+
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Units whose members have the same shape, in order.
+
+    Attributes:
+        units: which of the units that were asked for, (units,).
+        members: their part in each parameter dimension.
+    """
+
+    units: Ints
+    members: tuple[Member, ...]
+
+
+class Table:
+    """All labels of parameters, sorted out by class."""
+
+    def __init__(self, store: LabelStore) -> None:
+        self.store = store
+        self.shares = store.shares()
+        self.keys: list[Key] = [key for key in store.first if store.roles.get(key) in _ROLES]
+        self.roles = [_ROLES[store.roles[key]] for key in self.keys]
+        sizes = [store.sizes[key] for key in self.keys]
+        starts = [store.first[key] for key in self.keys]
+        self.key = np.repeat(np.arange(len(self.keys)), sizes)
+        self.index = np.concatenate([np.arange(size) for size in [0, *sizes]]).astype(np.int64)
+        self.classes = store.find(self.index + np.repeat(np.array(starts, dtype=np.int64), sizes))
+
+    def of_key(self, key: Key) -> Ints:
+        """The class of every index of one parameter dimension, (size,)."""
+        return self.store.find(self.store.of_parameter(*key, self.store.sizes[key]))
+
+    def owner(self, units: list[Ints]) -> Ints:
+        """For every class the unit it belongs to, or -1, (classes,)."""
+        owner = np.full(self.store.total, -1, dtype=np.int64)
+        if units:
+            owner[np.concatenate(units)] = np.repeat(np.arange(len(units)), [len(unit) for unit in units])
+        return owner
+
+    def closure(self, classes: Ints) -> Ints:
+        """`classes` and everything that only they share."""
+        centres, which = np.unique(self.shares[:, 0], return_inverse=True)
+        while len(centres):
+            inside = np.isin(self.shares[:, 1], classes)
+            gone = np.bincount(which[~inside], minlength=len(centres)) == 0
+            new = np.setdiff1d(centres[gone], classes)
+            if not len(new):
+                break
+            classes = np.union1d(classes, new)
+        return classes
+
+    def layouts(self, units: list[Ints]) -> list[Layout]:
+        """Lay units out over the parameters; units of different shapes stand in different layouts.
+
+        Args:
+            units: the classes of each unit; no class in two of them.
+        """
+        owner = self.owner(units)[self.classes]
+        rows = np.flatnonzero(owner >= 0)
+        if not len(rows):
+            return []
+        keys, local = np.unique(self.key[rows], return_inverse=True)
+        counts = np.zeros((len(units), len(keys)), dtype=np.int64)
+        np.add.at(counts, (owner[rows], local), 1)
+        shapes, shape_of = np.unique(counts, axis=0, return_inverse=True)
+        found = []
+        for number, widths in enumerate(shapes):
+            chosen = np.flatnonzero(shape_of.ravel() == number)
+            if widths.any():
+                members = [
+                    self._member(int(k), rows[local == i], owner, chosen)
+                    for i, k in enumerate(keys)
+                    if widths[i]
+                ]
+                members.sort(key=lambda member: _ORDER.index(member.role))
+                found.append(Layout(chosen, tuple(members)))
+        return sorted(found, key=lambda layout: int(layout.units[0]))
+
+    def _member(self, key: int, rows: Ints, owner: Ints, units: Ints) -> Member:
+        rows = rows[np.isin(owner[rows], units)]
+        rows = rows[np.lexsort((self.index[rows], owner[rows]))]
+        name, dim = self.keys[key]
+        return Member(name, dim, self.roles[key], len(rows) // len(units), to_runs(self.index[rows]))

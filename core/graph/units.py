@@ -1,0 +1,166 @@
+"""From labels to groups: FFN channels, heads, key-value groups and residual channels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from core.graph.heads import HeadSet, find_heads
+from core.graph.labels import Ints
+from core.graph.layers import Walk
+from core.graph.records import Attention, Group, Kind
+from core.graph.soundness import judge
+from core.graph.table import Key, Layout, Table
+
+
+@dataclass
+class Found:
+    """Groups of the layers that were followed, not yet copied to their twins."""
+
+    groups: list[Group] = field(default_factory=list)
+    attentions: list[Attention] = field(default_factory=list)
+    not_prunable: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Finder:
+    """Builds the groups of the layers that were followed."""
+
+    def __init__(self, walk: Walk) -> None:
+        self.walk = walk
+        self.store = walk.flow.store
+        self.table = Table(self.store)
+        self.stream = np.unique(self.store.find(walk.stream))
+        self.found = Found()
+        self._taken: Counter[str] = Counter()
+
+    def run(self) -> Found:
+        """All groups, heads first: what belongs to a head is no FFN channel."""
+        heads, failed = find_heads(self.walk.flow, self.table)
+        for module, reason in failed:
+            self._refuse("kv_group", self.walk.layer_of(module), f"module '{module}': {reason}")
+        for head_set in heads:
+            self._add_heads(head_set)
+        used = [classes for head_set in heads for classes in head_set.groups]
+        used += [head_set.channels.ravel() for head_set in heads]
+        self._add_ffn(np.unique(np.concatenate([self.stream, *used])))
+        self._add_residual()
+        return self.found
+
+    def _add_heads(self, heads: HeadSet) -> None:
+        layer = self.walk.layer_of(heads.module)
+        parents = self._add("kv_group", layer, heads.groups)
+        multi_head = len(heads.groups) == len(heads.heads)
+        place = {int(unit): (group, i) for group, layout in parents for i, unit in enumerate(layout.units)}
+        families: dict[str | None, list[int]] = {}
+        for head, group in enumerate(heads.group_of):
+            owner = None if multi_head else place[int(group)][0].id
+            families.setdefault(owner, []).append(head)
+        for owner, members in families.items():
+            self._add(
+                "query_head",
+                layer,
+                [heads.heads[h] for h in members],
+                parent=owner,
+                parent_unit=[] if owner is None else [place[int(heads.group_of[h])][1] for h in members],
+            )
+        if layer is not None:
+            count = len(heads.heads), len(heads.groups), heads.channels.shape[1], heads.value_dim
+            self.found.attentions.append(Attention(layer, heads.module, *count))
+
+    def _add_ffn(self, taken: Ints) -> None:
+        """Channels between a layer that reads the residual stream and one that writes it."""
+        table, busy = self.table, np.zeros(self.store.total, dtype=bool)
+        busy[taken] = True
+        has = {role: np.zeros(self.store.total, dtype=bool) for role in ("layer1", "layer2")}
+        for number, role in enumerate(table.roles):
+            if role in has:
+                has[role][table.classes[table.key == number]] = True
+        free = np.flatnonzero(has["layer1"] & has["layer2"] & ~busy)
+        units = [np.array([unit]) for unit in self._in_order(free)]
+        for layout in table.layouts(units):
+            keys = [(member.parameter, member.dim) for member in layout.members]
+            layer = self._common_layer(keys)
+            classes = [units[i] for i in layout.units]
+            where = ", ".join(sorted({name for name, _ in keys}))
+            if not self._between_stream(keys):
+                self._refuse(
+                    "ffn_channel",
+                    layer,
+                    f"the channels that {where} share neither come straight from the residual stream nor lead straight back to it",
+                )
+            elif np.isin(np.concatenate(classes), table.shares[:, 0]).any():
+                self._refuse(
+                    "ffn_channel",
+                    layer,
+                    f"the channels of {where} are shared by others that cannot be told apart",
+                )
+            else:
+                self._add("ffn_channel", layer, classes)
+
+    def _in_order(self, classes: Ints) -> list[int]:
+        """Classes in the order in which their first index stands in the parameter that makes them."""
+        rows = np.flatnonzero(np.isin(self.table.classes, classes))
+        first_row = [i for i in rows if self.table.roles[self.table.key[i]] == "layer1"]
+        seen: dict[int, None] = {}
+        for row in first_row:
+            seen.setdefault(int(self.table.classes[row]))
+        return list(seen)
+
+    def _between_stream(self, keys: list[Key]) -> bool:
+        """Whether the matrices have residual channels on their other side."""
+        for name, dim in keys:
+            role = self.store.roles[name, dim]
+            other = {"out": "in", "in": "out"}.get(role)
+            for key in self.store.first:
+                if key[0] == name and key[1] != dim and self.store.roles.get(key) == other:
+                    if not np.isin(self.table.of_key(key), self.stream).all():
+                        return False
+        return True
+
+    def _add_residual(self) -> None:
+        units = [np.array([unit]) for unit in self.stream]
+        if units:
+            self._add("residual_channel", None, units)
+        else:
+            self._refuse("residual_channel", None, "no stream of channels runs through the decoder layers")
+
+    def _add(
+        self,
+        kind: Kind,
+        layer: int | None,
+        units: list[Ints],
+        parent: str | None = None,
+        parent_unit: Any = (),
+    ) -> list[tuple[Group, Layout]]:
+        added = []
+        owner = self.table.owner(units)
+        clash = sum(len(unit) for unit in units) != int((owner >= 0).sum())
+        for layout in self.table.layouts(units):
+            reason, norms, constants = judge(self.store, kind, [units[i] for i in layout.units])
+            if clash:
+                reason = "some of its slices belong to several units at once"
+            parents = tuple(int(parent_unit[i]) for i in layout.units) if parent is not None else ()
+            group = Group(
+                self._name(kind, layer), kind, layer, len(layout.units), layout.members, reason is None, reason,
+                parent, parents, norms, constants,
+            )  # fmt: skip
+            self.found.groups.append(group)
+            added.append((group, layout))
+            if reason is not None:
+                self._refuse(kind, layer, reason)
+        return added
+
+    def _name(self, kind: str, layer: int | None) -> str:
+        stem = kind if layer is None else f"L{layer:02d}.{kind}"
+        self._taken[stem] += 1
+        return stem if self._taken[stem] == 1 else f"{stem}.{self._taken[stem] - 1}"
+
+    def _common_layer(self, keys: list[Key]) -> int | None:
+        layers = {self.walk.layer_of(name) for name, _ in keys}
+        return layers.pop() if len(layers) == 1 else None
+
+    def _refuse(self, kind: str, layer: int | None, reason: str) -> None:
+        self.found.not_prunable.append({"kind": kind, "layer": layer, "reason": reason})
