@@ -38,6 +38,7 @@ from core.watch import log_tail as log_tail
 from core.watch import refresh as refresh
 from core.watch import worker_alive as worker_alive
 
+WORKER = (sys.executable, "-m", "core.worker")
 ROOT = Path(__file__).resolve().parents[1]
 #: Workers this process started, so that it can collect them when they end.
 _children: list[subprocess.Popen[bytes]] = []
@@ -135,7 +136,7 @@ def _spawn(run_dir: Path) -> None:
     try:
         with (run_dir / LOG).open("ab") as log:
             worker = subprocess.Popen(
-                [sys.executable, "-m", "core.worker", str(run_dir)],
+                [*WORKER, str(run_dir)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -205,8 +205,9 @@ def check_sparsity(value: object) -> float:
     """Return `value` if it is a sparsity. Raises SpecError, with the number the user probably meant."""
     if _is_number(value) and 0 <= value < 1:  # type: ignore[operator]
         return float(value)  # type: ignore[arg-type]
-    meant = value if _is_number(value) and 1 < value < 100 else 20  # type: ignore[operator]
-    raise SpecError(f"sparsity must be in [0, 1), got {value}; write {meant / 100:g} for {meant:g} %.")  # type: ignore[operator]
+    got = f"{value:g}" if isinstance(value, float) else str(value)
+    meant = float(got) if _is_number(value) and 1 < float(got) < 100 else 20.0
+    raise SpecError(f"sparsity must be in [0, 1), got {got}; write {meant / 100:g} for {meant:g} %.")
 
 
 def check_tau(value: object) -> float:

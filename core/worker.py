@@ -102,11 +102,11 @@ def explain(error: Exception) -> dict[str, str]:
     return {"type": kind, "message": str(error), "fix": fix}
 
 
-def main(run_dir: Path) -> int:
+def main(run_dir: Path, work: Work | None = None) -> int:
     """Work in a child, wait for it, and start the next queued run. Returns the child's exit code."""
     child = os.fork()
     if child == 0:
-        return _child(run_dir)
+        return _child(run_dir, work)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if read(run_dir).pid in (child, os.getpid()):
@@ -115,14 +115,14 @@ def main(run_dir: Path) -> int:
     return abs(code)
 
 
-def _child(run_dir: Path) -> int:
+def _child(run_dir: Path, work: Work | None) -> int:
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         write_text(run_dir / STOP, "")  # a library may swallow the exception; the file stays
         raise StopRequested("Stopped by SIGTERM.")
 
     signal.signal(signal.SIGTERM, ask_to_stop)
     try:
-        execute(run_dir)
+        execute(run_dir, work=work)
     except StopRequested:
         return 0
     except PruneError as error:

@@ -1,0 +1,179 @@
+"""The commands that find out about a model without changing it. torch is loaded when one runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from core import options
+from core.artifacts import read_scores, read_sensitivity, read_similarity
+from core.headless import RUNS, ask, emit_run, foreground, seconds
+from core.spec import ModelSpec
+from core.terminal import emit, number, stdout_kept_clean, table
+
+
+def groups(
+    model: options.ModelArgument,
+    config_only: Annotated[
+        bool, typer.Option("--config-only", help="Read the config, not the weights.")
+    ] = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    trust_remote_code: options.TrustRemoteCode = None,
+    as_json: options.Json = False,
+) -> None:
+    """Find the coupled groups: what has to be removed together."""
+    with stdout_kept_clean():
+        from core.describe import graph_of, summary
+
+        spec = ModelSpec(model, device or "auto", dtype or "auto", bool(trust_remote_code))
+        found = summary(graph_of(spec, config_only))
+    head = ["kind", "groups", "units", "parameters", "prunable"]
+    rows = [
+        [
+            kind,
+            str(one["groups"]),
+            f"{one['units']:,}",
+            f"{one['params']:,}",
+            "yes" if one["prunable"] else "no",
+        ]
+        for kind, one in found["kinds"].items()
+    ]
+    notes = [f"{one['kind']} cannot be pruned: {one['reason']}" for one in found["not_prunable"]]
+    emit(found, as_json, [f"{found['model']} ({found['family']})", "", *table([head, *rows]), *notes])
+
+
+def score(
+    model: options.ModelArgument,
+    criterion: options.Criteria = None,
+    runs_dir: options.RunsDir = RUNS,
+    name: options.Name = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    trust_remote_code: options.TrustRemoteCode = None,
+    calibration: options.Calibration = None,
+    samples: options.Samples = None,
+    length: options.Length = None,
+    as_json: options.Json = False,
+) -> None:
+    """Score every unit: how much each would be missed."""
+    spec = ask("explore", model, {**locals(), "analyses": "groups,scores"})
+    run_dir = foreground(runs_dir, spec)
+    scored = list(read_scores(run_dir))
+    result = {"seconds": seconds(run_dir), "criteria": scored}
+    emit_run(run_dir, result, as_json, [f"scored by {', '.join(scored)}"])
+
+
+def similarity(
+    model: options.ModelArgument,
+    tau: options.Tau = None,
+    runs_dir: options.RunsDir = RUNS,
+    name: options.Name = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    trust_remote_code: options.TrustRemoteCode = None,
+    calibration: options.Calibration = None,
+    samples: options.Samples = None,
+    length: options.Length = None,
+    as_json: options.Json = False,
+) -> None:
+    """Compare how the heads of each layer attend; heads closer than tau say the same."""
+    from core.heads import algorithm_1, pairs_below
+
+    spec = ask("explore", model, {**locals(), "analyses": "groups,similarity"})
+    run_dir = foreground(runs_dir, spec)
+    found, limit = read_similarity(run_dir), spec.explore.tau
+    layers: list[dict[str, Any]] = [
+        {
+            "layer": index,
+            "heads": len(matrix),
+            "pairs_below_tau": pairs_below(matrix, limit),
+            "candidates": algorithm_1(matrix, limit),
+        }
+        for index, matrix in zip(found.layers, found.divergence, strict=True)
+    ]
+    rows = [["layer", "heads", f"pairs below {limit:g}", "candidates"]]
+    for layer in layers:
+        *numbers, candidates = layer.values()
+        rows.append([*map(str, numbers), " ".join(map(str, candidates)) or "-"])
+    emit_run(run_dir, {"layers": layers}, as_json, table(rows))
+
+
+def sensitivity(
+    model: options.ModelArgument,
+    ratio: options.Ratio = None,
+    ratio_by: options.RatioBy = None,
+    ratio_tokens: options.RatioTokens = None,
+    runs_dir: options.RunsDir = RUNS,
+    name: options.Name = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    trust_remote_code: options.TrustRemoteCode = None,
+    calibration: options.Calibration = None,
+    samples: options.Samples = None,
+    length: options.Length = None,
+    ppl: options.Ppl = None,
+    window: options.Window = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure perplexity when only one layer's attention or FFN is pruned."""
+    spec = ask("explore", model, {**locals(), "analyses": "groups,sensitivity"})
+    run_dir = foreground(runs_dir, spec)
+    found = read_sensitivity(run_dir)
+    layers = [{key: point[key] for key in ("layer", "kind", "ppl")} for point in found.points]
+    rows = [["layer", "kind", "perplexity"]]
+    rows += [[str(row["layer"]), row["kind"], number(row["ppl"])] for row in layers]
+    result = {"baseline_ppl": found.baseline_ppl, "layers": layers}
+    emit_run(run_dir, result, as_json, [f"unpruned: {number(found.baseline_ppl)}", *table(rows)])
+
+
+def explore(
+    model: options.ModelArgument,
+    analyses: Annotated[
+        str | None,
+        typer.Option("--analyses", help="Some of groups,similarity,scores,sensitivity. Default: all."),
+    ] = None,
+    criterion: options.Criteria = None,
+    tau: options.Tau = None,
+    ratio: options.Ratio = None,
+    ratio_by: options.RatioBy = None,
+    ratio_tokens: options.RatioTokens = None,
+    runs_dir: options.RunsDir = RUNS,
+    name: options.Name = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    trust_remote_code: options.TrustRemoteCode = None,
+    calibration: options.Calibration = None,
+    samples: options.Samples = None,
+    length: options.Length = None,
+    ppl: options.Ppl = None,
+    window: options.Window = None,
+    as_json: options.Json = False,
+) -> None:
+    """Make several analyses of a model in one run."""
+    spec = ask("explore", model, locals())
+    run_dir = foreground(runs_dir, spec)
+    result = {"seconds": seconds(run_dir), "analyses": list(spec.explore.analyses)}
+    emit_run(run_dir, result, as_json, [", ".join(spec.explore.analyses)])
+
+
+def methods(as_json: options.Json = False) -> None:
+    """List every criterion and method: where it is from, what data it needs, its options."""
+    with stdout_kept_clean():
+        from core.criteria import CRITERIA
+
+    entries = [entry.describe() for entry in CRITERIA]
+    lines = [line for entry in entries for line in _described(entry)]
+    # Every criterion is a method of `prune`: rank by it, then cut.
+    emit({"criteria": entries, "methods": entries}, as_json, lines)
+
+
+def _described(entry: dict[str, Any]) -> list[str]:
+    source = " ".join(filter(None, (entry["paper"], entry["equation"])))
+    needs = f"needs {', '.join(entry['needs'])}" if entry["needs"] else "needs no data"
+    return [f"{entry['name']}  ({source}; {needs})", f"    {entry['summary']}"]

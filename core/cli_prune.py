@@ -1,0 +1,160 @@
+"""The commands that cut, measure and use models. torch is loaded when one runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from core import options
+from core.artifacts import METRICS, read_json
+from core.commands import record
+from core.errors import SpecError
+from core.headless import RUNS, ask, detached, emit_run, foreground, read_spec_file, source_of
+from core.spec import ModelSpec, check_sparsity
+from core.terminal import emit, keys_and_values, stdout_kept_clean
+
+#: What `prune` prints of `metrics.json`, after the run's directory.
+RESULT = (
+    "params_before",
+    "params_after",
+    "sparsity",
+    "sparsity_total",
+    "ppl_before",
+    "ppl_after",
+    "seconds",
+)
+
+
+def prune(
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="'demo', a hub id, a folder, or a .gguf file.")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option("--method", help="What ranks units; see `methods`. Default: taylor_first."),
+    ] = None,
+    sparsity: Annotated[
+        str | None,
+        typer.Option(
+            "--sparsity", help="Fraction of the block parameters that goes, in [0, 1). Default: 0.2."
+        ),
+    ] = None,
+    scope: Annotated[
+        str | None,
+        typer.Option("--scope", help="How the target is spread: local. Default: local."),
+    ] = None,
+    kinds: Annotated[
+        str | None, typer.Option("--kinds", help="Unit kinds that may go. Default: query_head,ffn_channel.")
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option("--layers", metavar="FIRST:LAST", help="Layers to prune, LAST excluded. Default: all."),
+    ] = None,
+    spec_file: Annotated[
+        Path | None, typer.Option("--spec", help="A saved spec.json to run again; other options change it.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Leave it to a worker and print its id.")] = False,
+    runs_dir: options.RunsDir = RUNS,
+    name: options.Name = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    trust_remote_code: options.TrustRemoteCode = None,
+    calibration: options.Calibration = None,
+    samples: options.Samples = None,
+    length: options.Length = None,
+    ppl: options.Ppl = None,
+    window: options.Window = None,
+    tokens: options.Tokens = None,
+    prompt: options.Prompt = None,
+    max_new_tokens: options.MaxNewTokens = None,
+    efficiency: options.Efficiency = None,
+    as_json: options.Json = False,
+) -> None:
+    """Prune a model to a target, measure it before and after, and save it."""
+    if model is None and spec_file is None:
+        raise SpecError("prune needs a MODEL, got none; give 'demo', a hub id, a folder or a .gguf file.")
+    values = {**locals(), "sparsity": None if sparsity is None else _sparsity(sparsity)}
+    spec = ask("prune", model, values, read_spec_file(spec_file))
+    if detach:
+        run_dir = detached(runs_dir, spec)
+        return emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])
+    run_dir = foreground(runs_dir, spec)
+    metrics = read_json(run_dir / METRICS)
+    result = {key: metrics[key] for key in RESULT}
+    return emit_run(run_dir, result, as_json, keys_and_values(result))
+
+
+def _sparsity(text: str) -> float:
+    try:
+        return check_sparsity(float(text))
+    except ValueError:
+        return check_sparsity(text)
+
+
+def evaluate(
+    model: options.ModelOrRun,
+    runs_dir: options.RunsDir = RUNS,
+    name: options.Name = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    trust_remote_code: options.TrustRemoteCode = None,
+    ppl: options.Ppl = None,
+    window: options.Window = None,
+    tokens: options.Tokens = None,
+    prompt: options.Prompt = None,
+    max_new_tokens: options.MaxNewTokens = None,
+    efficiency: options.Efficiency = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure a model or the result of a run: perplexity, size, speed and memory."""
+    run_dir = foreground(runs_dir, ask("evaluate", source_of(runs_dir, model), locals()))
+    metrics = read_json(run_dir / METRICS)
+    result = {key: metrics[key] for key in ("ppl", "tasks", "params", "macs", "latency_ms", "memory_gib")}
+    text, tokens_, window_ = (metrics[key] for key in ("ppl_text", "ppl_tokens", "ppl_window"))
+    said = f"perplexity on {text}, {tokens_:,} tokens in windows of {window_}"
+    shown = {key: value for key, value in result.items() if key != "tasks"}
+    emit(result, as_json, [*keys_and_values(shown), said, f"run  {run_dir}"])
+
+
+def generate(
+    model: options.ModelOrRun,
+    prompt: Annotated[str, typer.Option("--prompt", help="The text to go on from.")],
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="At most so many tokens.")] = 48,
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="0 takes the likeliest token; higher draws at random.")
+    ] = 0.0,
+    top_p: Annotated[
+        float, typer.Option("--top-p", help="Draw among the likeliest tokens of this share.")
+    ] = 1.0,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Put the prompt into the model's chat template.")
+    ] = False,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    trust_remote_code: options.TrustRemoteCode = None,
+    runs_dir: options.RunsDir = RUNS,
+    as_json: options.Json = False,
+) -> None:
+    """Complete a prompt, greedily unless told otherwise."""
+    with stdout_kept_clean():
+        from core import models
+        from core.evaluate import generation
+
+        source = source_of(runs_dir, model)
+        loaded = models.load(ModelSpec(source, device or "auto", dtype or "auto", bool(trust_remote_code)))
+        found = generation.generate(
+            loaded.model,
+            loaded.tokenizer,
+            prompt,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed or 0,
+            chat=chat,
+        )
+    emit({"text": found.text, "tokens_per_second": found.tokens_per_second}, as_json, [found.text])

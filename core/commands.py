@@ -1,0 +1,134 @@
+"""A spec as the command that asks for it, and a run as one record. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from core.artifacts import EVENTS, METRICS, read_json, read_spec
+from core.errors import ArtifactError
+from core.events import EventReader
+from core.spec import RunSpec
+from core.watch import log_tail, refresh
+
+#: Option -> the field of the spec it sets.
+SHARED = {
+    "--name": "name",
+    "--seed": "seed",
+    "--device": "model.device",
+    "--dtype": "model.dtype",
+    "--trust-remote-code": "model.trust_remote_code",
+}
+CALIBRATION = {
+    "--calibration": "calibration.name",
+    "--samples": "calibration.samples",
+    "--length": "calibration.length",
+}
+PERPLEXITY = {"--ppl": "evaluate.text", "--window": "evaluate.window"}
+MEASURING = {
+    **PERPLEXITY,
+    "--tokens": "evaluate.tokens",
+    "--prompt": "evaluate.prompts",
+    "--max-new-tokens": "evaluate.max_new_tokens",
+    "--efficiency": "evaluate.efficiency",
+}
+PRUNING = {
+    "--method": "prune.method",
+    "--sparsity": "prune.sparsity",
+    "--scope": "prune.scope",
+    "--kinds": "prune.kinds",
+    "--layers": "prune.layers",
+}
+EXPLORING = {
+    "--analyses": "explore.analyses",
+    "--criterion": "explore.criteria",
+    "--tau": "explore.tau",
+    "--ratio": "explore.sensitivity_ratio",
+    "--ratio-by": "explore.sensitivity_criterion",
+    "--ratio-tokens": "explore.sensitivity_tokens",
+}
+OPTIONS = {
+    "prune": {**PRUNING, **CALIBRATION, **SHARED, **MEASURING},
+    "explore": {**EXPLORING, **CALIBRATION, **SHARED, **PERPLEXITY},
+    "evaluate": {**MEASURING, **SHARED},
+}
+#: Written out even where they are the default: they are what the run is about.
+ALWAYS = ("prune.method", "prune.sparsity")
+#: Given once per value; other lists are given with commas.
+REPEATED = ("evaluate.prompts", "explore.criteria")
+
+
+def command_line(spec: RunSpec) -> str:
+    """The command that asks for the same run, to be typed into a shell."""
+    words = ["python", "-m", "core", spec.goal, spec.model.source]
+    for option, path in OPTIONS[spec.goal].items():
+        value = field_of(spec, path)
+        if path in ALWAYS or value != field_of(RunSpec(), path):
+            words += _words(option, path, value)
+    return shlex.join(words)
+
+
+def _words(option: str, path: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [option if value else option.replace("--", "--no-", 1)]
+    if path in REPEATED:
+        return [word for one in (value or ("",)) for word in (option, str(one))]
+    return [option, ",".join(value) if isinstance(value, tuple) else str(value)]
+
+
+def field_of(spec: RunSpec, path: str) -> Any:
+    """The value at a dotted path such as `prune.sparsity`."""
+    value: Any = spec
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def changed(spec: RunSpec, changes: dict[str, Any]) -> RunSpec:
+    """The spec with the fields at dotted paths replaced; None leaves a field as it is. Raises SpecError."""
+    parts: dict[str, dict[str, Any]] = {}
+    for path, value in changes.items():
+        if value is not None:
+            part, _, name = path.rpartition(".")
+            parts.setdefault(part, {})[name] = value
+    top = parts.pop("", {})
+    return replace(spec, **top, **{part: replace(getattr(spec, part), **new) for part, new in parts.items()})
+
+
+def record(run_dir: Path) -> dict[str, Any]:
+    """A run as `runs list` shows it; a damaged one says in `error` what is wrong."""
+    status = dataclasses.asdict(refresh(run_dir))
+    found: dict[str, Any] = {"id": run_dir.name, "run_dir": str(run_dir), **status}
+    try:
+        spec = read_spec(run_dir)
+    except ArtifactError:
+        return {**found, "goal": None, "name": None, "model": None, "method": None, "sparsity": None}
+    cut = spec.goal == "prune"
+    return {
+        **found,
+        "goal": spec.goal,
+        "name": spec.name,
+        "model": spec.model.source,
+        "method": spec.prune.method if cut else None,
+        "sparsity": spec.prune.sparsity if cut else None,
+    }
+
+
+def full_record(run_dir: Path) -> dict[str, Any]:
+    """A run as `runs show` shows it: the record with its spec, command, metrics and last log lines."""
+    reader = EventReader(run_dir / EVENTS)
+    events = reader.read()
+    found = {**record(run_dir), "events": len(events), "damaged_events": reader.damaged}
+    try:
+        spec = read_spec(run_dir)
+        found |= {"spec": dataclasses.asdict(spec), "command": command_line(spec)}
+    except ArtifactError:
+        found |= {"spec": None, "command": None}
+    try:
+        found["metrics"] = read_json(run_dir / METRICS)
+    except ArtifactError:
+        found["metrics"] = None
+    return {**found, "log": log_tail(run_dir)}

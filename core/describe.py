@@ -1,0 +1,40 @@
+"""A model's coupled groups, counted by kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.graph.discover import discover, discover_config
+from core.graph.records import Graph
+from core.models import load, load_config, resolve
+from core.plan import params_in
+from core.spec import ModelSpec
+
+
+def graph_of(spec: ModelSpec, config_only: bool) -> Graph:
+    """Trace a model, or only its config: no weights are read then."""
+    if config_only:
+        config = load_config(spec.source, spec.trust_remote_code)
+        return discover_config(config, name=resolve(spec.source).name)
+    loaded = load(spec)
+    return discover(loaded.model, name=loaded.name)
+
+
+def summary(graph: Graph) -> dict[str, Any]:
+    """What `groups` prints: per kind the groups, units and parameters, and what cannot be pruned."""
+    kinds = {}
+    for kind in dict.fromkeys(group.kind for group in graph.groups):
+        groups = graph.of_kind(kind)
+        kinds[kind] = {
+            "groups": len(groups),
+            "units": sum(group.units for group in groups),
+            "params": params_in(graph, groups),
+            "prunable": any(group.prunable for group in groups),
+        }
+    return {
+        "model": graph.model,
+        "family": graph.family,
+        "seconds": graph.seconds,
+        "kinds": kinds,
+        "not_prunable": list(graph.not_prunable),
+    }

@@ -1,0 +1,96 @@
+"""What the commands have in common: options to a spec, a run in the foreground, a run or model by name."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from core import launch
+from core.commands import OPTIONS, changed, record
+from core.errors import PruneError, SpecError, UnknownNameError
+from core.spec import Goal, RunSpec
+from core.terminal import ProgressBar, emit, stdout_kept_clean
+
+RUNS = Path("runs")
+#: Options whose value on the command line is a list written with commas.
+_COMMAS = ("--kinds", "--analyses")
+
+
+def read_spec_file(path: Path | None) -> RunSpec:
+    """A saved `spec.json`, without the facts that its run added; the defaults if there is no file."""
+    if path is None:
+        return RunSpec()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"--spec {path} cannot be read: {error}; give the spec.json of a run.") from error
+    return replace(RunSpec.from_json(text), extra={})
+
+
+def ask(goal: Goal, model: str | None, values: dict[str, Any], base: RunSpec | None = None) -> RunSpec:
+    """The spec that the options ask for. Options that were not given leave `base` as it is.
+
+    Args:
+        values: option or parameter name -> value, e.g. {"max_new_tokens": 16}.
+    """
+    changes: dict[str, Any] = {"goal": goal, "model.source": model}
+    for option, path in OPTIONS[goal].items():
+        value = values.get(option.removeprefix("--").replace("-", "_"))
+        if isinstance(value, str) and option in _COMMAS:
+            value = tuple(part.strip() for part in value.split(","))
+        if isinstance(value, list):
+            value = tuple(one for one in value if one)
+        changes[path] = value
+    return changed(base or RunSpec(), changes)
+
+
+def foreground(runs_dir: Path, spec: RunSpec) -> Path:
+    """Run a spec in this process, with a progress bar on stderr; Ctrl-C stops it. Returns the directory."""
+    from core import pipeline
+    from core.worker import execute
+
+    with stdout_kept_clean():
+        pipeline.check(spec)
+        run_dir = launch.create(runs_dir, spec, mine=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        bar = ProgressBar()
+        bar.say(f"{run_dir}")
+        try:
+            execute(run_dir, bar)
+        finally:
+            with suppress(PruneError):
+                launch.start_next(runs_dir)  # a run may have been queued behind this one
+    return run_dir
+
+
+def detached(runs_dir: Path, spec: RunSpec) -> Path:
+    """Leave a spec to a worker. Returns the run's directory."""
+    from core import pipeline
+
+    with stdout_kept_clean():
+        pipeline.check(spec)
+        return launch.start(runs_dir, spec)
+
+
+def source_of(runs_dir: Path, name: str) -> str:
+    """A model as it is, or the directory of the run with this id."""
+    if name == "demo" or Path(name).exists():
+        return name
+    try:
+        return str(launch.find(runs_dir, name))
+    except UnknownNameError:
+        return name
+
+
+def seconds(run_dir: Path) -> float:
+    """How long a run was at work."""
+    status = record(run_dir)
+    return float(status["ended"] - status["started"])
+
+
+def emit_run(run_dir: Path, result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
+    """Print a result with the directory of its run."""
+    emit({"run_dir": str(run_dir), **result}, as_json, [*lines, f"run     {run_dir}"])

@@ -1,0 +1,80 @@
+"""The options that several commands share, each described once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="'demo', a hub id, a folder, or a .gguf file.")
+]
+ModelOrRun = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL_OR_RUN",
+        help="'demo', a hub id, a folder, a .gguf file, or a finished run: its id or its folder.",
+    ),
+]
+RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Folder that keeps all runs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
+Name = Annotated[str | None, typer.Option("--name", help="A name for the run, for people.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice. Default: 0.")]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto: the best there is. Default: auto."),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option("--dtype", help="float32, bfloat16, float16, or auto: by the device. Default: auto."),
+]
+TrustRemoteCode = Annotated[
+    bool | None,
+    typer.Option(
+        "--trust-remote-code/--no-trust-remote-code", help="Run code that comes with the model. Default: no."
+    ),
+]
+Calibration = Annotated[
+    str | None,
+    typer.Option("--calibration", metavar="NAME_OR_FILE", help="Text that scores units. Default: bundled."),
+]
+Samples = Annotated[int | None, typer.Option("--samples", help="Windows of calibration text. Default: 32.")]
+Length = Annotated[int | None, typer.Option("--length", help="Tokens in each window. Default: 128.")]
+Ppl = Annotated[
+    str | None,
+    typer.Option("--ppl", metavar="TEXT", help="Text for perplexity: bundled, or a file. Default: bundled."),
+]
+Window = Annotated[
+    int | None, typer.Option("--window", help="Tokens in each window of perplexity. Default: 256.")
+]
+Tokens = Annotated[int | None, typer.Option("--tokens", help="Tokens of perplexity in all. Default: 8192.")]
+Prompt = Annotated[
+    list[str] | None,
+    typer.Option("--prompt", help="A prompt to complete; may be repeated; '' for none. Default: three."),
+]
+MaxNewTokens = Annotated[
+    int | None, typer.Option("--max-new-tokens", help="Tokens to generate for each prompt. Default: 48.")
+]
+Efficiency = Annotated[
+    bool | None,
+    typer.Option("--efficiency/--no-efficiency", help="Measure latency and memory. Default: yes."),
+]
+Tau = Annotated[
+    float | None,
+    typer.Option("--tau", help="Heads closer than this distance say the same, in [0, 1]. Default: 0.2."),
+]
+Criteria = Annotated[
+    list[str] | None,
+    typer.Option("--criterion", help="A criterion to score with; may be repeated. See `methods`."),
+]
+Ratio = Annotated[
+    float | None, typer.Option("--ratio", help="Share of one layer's units removed per point. Default: 0.5.")
+]
+RatioBy = Annotated[
+    str | None,
+    typer.Option("--ratio-by", metavar="CRITERION", help="What picks those. Default: taylor_first."),
+]
+RatioTokens = Annotated[
+    int | None, typer.Option("--ratio-tokens", help="Tokens of perplexity per point. Default: 1024.")
+]

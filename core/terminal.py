@@ -1,0 +1,96 @@
+"""What the command line shows: one JSON object or a few lines on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+from core.events import Event
+
+BAR = 30
+
+
+@contextmanager
+def stdout_kept_clean() -> Iterator[None]:
+    """Whatever libraries print goes to stderr: stdout carries the result and nothing else."""
+    with redirect_stdout(sys.stderr):
+        yield
+
+
+def emit(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
+    """Print the result: as one JSON object, or as lines for people."""
+    print(json.dumps(plain(result), indent=2) if as_json else "\n".join(lines))
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON knows it: JSON has no infinity, so a perplexity past all numbers becomes null."""
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def table(rows: list[list[str]]) -> list[str]:
+    """Rows as aligned lines; the first is the header."""
+    columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, columns)).rstrip() for row in rows]
+
+
+def number(value: Any, form: str = ",.4g") -> str:
+    """A number for people; a dash where there is none."""
+    return "-" if value is None else format(value, form)
+
+
+def keys_and_values(result: dict[str, Any]) -> list[str]:
+    """One line per entry, values aligned."""
+    width = max(map(len, result), default=0)
+    return [f"{key.replace('_', ' '):<{width}}  {_shown(value)}" for key, value in result.items()]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return number(value, ",.4f" if abs(value) < 1 else ",.2f")
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+class ProgressBar:
+    """Draws events on stderr: a moving bar on a terminal, one line per stage elsewhere."""
+
+    def __init__(self) -> None:
+        self._moving = sys.stderr.isatty()
+        self._open = False
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if event.type == "progress" and self._moving:
+            self._bar(event)
+        elif event.type == "stage":
+            data = event.data
+            self.say(f"[{data['index'] + 1}/{len(data['stages'])}] {event.stage}")
+        elif event.type == "message":
+            self.say(f"      {event.data['text']}")
+        elif event.type == "metric" and event.data["name"].startswith("ppl"):
+            self.say(f"      perplexity {event.data['value']:.2f}")
+        elif event.type == "done":
+            self.say(event.data["state"])
+
+    def _bar(self, event: Event) -> None:
+        done, total = event.data["done"], max(event.data["total"], 1)
+        full = round(BAR * done / total)
+        sys.stderr.write(f"\r      {'#' * full}{'.' * (BAR - full)} {done}/{total} {event.data['unit']}  ")
+        sys.stderr.flush()
+        self._open = True
+
+    def say(self, text: str) -> None:
+        """Print a line below the bar."""
+        if self._open:
+            sys.stderr.write("\n")
+            self._open = False
+        print(text, file=sys.stderr, flush=True)
