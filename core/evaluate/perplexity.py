@@ -1,0 +1,113 @@
+"""Perplexity on windows of fixed length; the length stands beside every number, for it matters that much."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.errors import DataError
+
+#: Logits turned into float32 at a time; 128 MiB.
+_CHUNK_ELEMENTS = 2**25
+#: Logits a model may return at a time; 1 GiB in float32.
+_BATCH_ELEMENTS = 2**28
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """How surprised a model is by a text.
+
+    Attributes:
+        ppl: exp(nll).
+        nll: mean negative log-likelihood of a predicted token, in nats.
+        tokens: tokens read; each window of them predicts all but its first.
+        window: tokens a window.
+    """
+
+    ppl: float
+    nll: float
+    tokens: int
+    window: int
+
+
+def perplexity(
+    model: Any,
+    windows: Tensor,
+    *,
+    batch_size: int = 8,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Perplexity:
+    """Score every window on its own, each token given those before it in the window.
+
+    Args:
+        windows: token ids, (windows, window), without padding.
+        batch_size: windows at a time; fewer are taken where the vocabulary is large.
+        on_progress: told how many windows are done.
+
+    Raises:
+        DataError: there is nothing to predict.
+    """
+    check_windows(windows)
+    total, done = 0.0, 0
+    for batch in batches(model, windows, batch_size):
+        total += negative_log_likelihood(next_token_logits(model, batch), batch)
+        done += len(batch)
+        if on_progress:
+            on_progress(done, len(windows))
+    return summarise(total, windows)
+
+
+def check_windows(windows: Tensor) -> None:
+    """Raises DataError unless there is at least one window with at least one token to predict."""
+    if windows.ndim != 2 or len(windows) == 0 or windows.shape[1] < 2:
+        raise DataError(f"Perplexity needs windows of at least 2 tokens, got shape {tuple(windows.shape)}.")
+
+
+def batches(model: Any, windows: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+    """Windows in batches whose logits fit in memory, on the model's device, each (batch, window)."""
+    rows = max(1, _BATCH_ELEMENTS // (windows.shape[1] * vocabulary(model)))
+    return windows.to(next(model.parameters()).device).split(min(batch_size, rows))
+
+
+def vocabulary(model: Any) -> int:
+    """How many logits the model returns for a position."""
+    return int(model.config.get_text_config().vocab_size)
+
+
+@torch.no_grad()
+def next_token_logits(model: Any, ids: Tensor) -> Tensor:
+    """Logits of a whole window without cache, (batch, window, vocabulary)."""
+    logits: Tensor = model(input_ids=ids, use_cache=False).logits
+    return logits
+
+
+@torch.no_grad()
+def negative_log_likelihood(logits: Tensor, ids: Tensor) -> float:
+    """Sum over all predicted tokens, in nats; float32, a few positions at a time to bound memory.
+
+    Args:
+        logits: (batch, window, vocabulary); ids: (batch, window).
+    """
+    size = logits.shape[-1]
+    flat, targets = (
+        logits[:, :-1].flatten(0, 1),
+        ids[:, 1:].flatten(),
+    )  # (positions, vocabulary), (positions,)
+    step = max(1, _CHUNK_ELEMENTS // size)
+    parts = zip(flat.split(step), targets.split(step), strict=True)
+    return sum(
+        torch.nn.functional.cross_entropy(part.float(), wanted, reduction="sum").item()
+        for part, wanted in parts
+    )
+
+
+def summarise(total: float, windows: Tensor) -> Perplexity:
+    """Perplexity from the summed negative log-likelihood of these windows."""
+    count, window = windows.shape
+    nll = total / (count * (window - 1))
+    return Perplexity(math.exp(min(nll, 700.0)), nll, count * window, window)
