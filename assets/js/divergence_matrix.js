@@ -1,0 +1,84 @@
+// The divergences of one layer as a heat map; what lies below tau wears a dot. Arrow keys move a cursor.
+
+class DivergenceMatrix {
+  constructor(onPair) {
+    this.onPair = onPair;
+    this.canvas = make("canvas", {tabindex: 0, role: "img", onkeydown: (event) => this.key(event), onfocus: () => this.onPair(this.pair)});
+    this.legend = make("canvas", {"aria-hidden": "true"});
+    this.low = make("span"); this.high = make("span");
+    this.host = make("div", {class: "pv-matrix"}, this.canvas, make("div", {class: "pv-legend"}, this.low, this.legend, this.high));
+    this.canvas.addEventListener("pointermove", (event) => this.hover(event));
+    this.canvas.addEventListener("pointerleave", () => this.onPair(null));
+    this.pair = [0, 1];
+  }
+
+  // `most` is the largest divergence of all layers, so that colours mean the same in each.
+  show(state, most, label) {
+    this.state = state; this.most = most;
+    const size = Math.max(240, Math.min(this.host.clientWidth || 460, 480));
+    this.margin = 24;
+    this.cell = Math.max(4, Math.floor((size - this.margin) / state.heads));
+    this.canvas.setAttribute("aria-label", label);
+    this.low.textContent = "0 alike"; this.high.textContent = most.toFixed(2) + " different";
+    this.paint(null);
+  }
+
+  shade(value) {
+    if (!Number.isFinite(value)) return colour("line");
+    return mix(colour("accent"), colour("sunken"), Math.sqrt(Math.min(1, value / this.most)));
+  }
+
+  paint(pair) {
+    if (!this.state) return;
+    const {d, heads} = this.state, {cell, margin} = this, side = margin + cell * heads + 2;
+    const brush = context(this.canvas, side, side), gap = cell > 12 ? 1 : 0;
+    for (let i = 0; i < heads; i++)
+      for (let j = 0; j < heads; j++) {
+        const x = margin + j * cell, y = margin + i * cell;
+        brush.fillStyle = i === j ? colour("page") : this.shade(d[i * heads + j]);
+        brush.fillRect(x, y, cell - gap, cell - gap);
+        if (i !== j && this.state.below([i, j])) this.dot(brush, x + (cell - gap) / 2, y + (cell - gap) / 2);
+      }
+    this.numbers(brush);
+    if (pair) for (const [i, j] of [pair, [pair[1], pair[0]]]) {
+      brush.strokeStyle = colour("text"); brush.lineWidth = 2;
+      brush.strokeRect(margin + j * cell, margin + i * cell, cell - gap, cell - gap);
+    }
+    this.paintLegend();
+  }
+
+  dot(brush, x, y) {
+    brush.fillStyle = colour("on-accent"); brush.beginPath();
+    brush.arc(x, y, Math.max(1.2, Math.min(4, this.cell / 7)), 0, 7); brush.fill();
+  }
+
+  numbers(brush) {
+    const {heads} = this.state, {cell, margin} = this, every = Math.ceil(16 / cell), gone = this.state.gone;
+    brush.font = font(11); brush.textAlign = "center"; brush.textBaseline = "middle";
+    for (let i = 0; i < heads; i += every) {
+      brush.fillStyle = gone.has(i) ? colour("removed") : colour("quiet");
+      brush.fillText(i, margin / 2, margin + (i + 0.5) * cell);
+      brush.fillText(i, margin + (i + 0.5) * cell, margin / 2);
+    }
+  }
+
+  paintLegend() {
+    const brush = context(this.legend, 140, 10);
+    for (let x = 0; x < 140; x++) { brush.fillStyle = this.shade(this.most * x / 139); brush.fillRect(x, 0, 1, 10); }
+  }
+
+  hover(event) {
+    if (!this.state) return;
+    const j = Math.floor((event.offsetX - this.margin) / this.cell), i = Math.floor((event.offsetY - this.margin) / this.cell);
+    const inside = i >= 0 && j >= 0 && i < this.state.heads && j < this.state.heads && i !== j;
+    this.onPair(inside ? [i, j] : null);
+  }
+
+  key(event) {
+    const step = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]}[event.key];
+    if (!step || !this.state) return;
+    event.preventDefault();
+    this.pair = this.pair.map((at, k) => Math.max(0, Math.min(this.state.heads - 1, at + step[k])));
+    this.onPair(this.pair[0] === this.pair[1] ? null : this.pair);
+  }
+}

@@ -1,0 +1,144 @@
+// Everything on the Heads tab that moves with tau. The divergences arrive once; tau never leaves the browser.
+
+let data = null, layer = 0, tau = 0.2;
+const summary = make("p", {class: "pv-summary", "aria-live": "polite"});
+const range = make("input", {type: "range", min: 0, max: 1, step: 0.005, id: "heads-tau", "aria-label": "Similarity threshold tau", oninput: () => setTau(range.value)});
+const number = make("input", {type: "number", min: 0, max: 1, step: 0.005, id: "heads-tau-number", "aria-label": "Similarity threshold tau as a number", onchange: () => setTau(number.value)});
+const strip = make("div", {class: "pv-strip", "aria-hidden": "true"});
+const thumbs = make("div", {class: "pv-thumbs", role: "listbox", "aria-label": "Layers"});
+const heading = make("h3", {id: "heads-layer"});
+const readout = make("p", {class: "pv-readout", id: "heads-pair", "aria-live": "polite"});
+const list = make("div", {id: "heads-candidates", class: "pv-candidates"});
+const graph = new HeadGraph(onPair), matrix = new DivergenceMatrix(onPair);
+
+element.replaceChildren(make("div", {class: "pv-heads"},
+  make("div", {class: "pv-taubar"}, make("label", {for: "heads-tau"}, "Threshold τ"), range, number, summary),
+  make("div", {class: "pv-panel"},
+    make("h3", {}, "All layers"), make("p", {class: "pv-quiet"}, "Bars count the pairs of heads below τ. Choose a layer."), strip, thumbs),
+  make("div", {class: "pv-panel"}, heading, readout,
+    make("div", {class: "pv-columns"},
+      make("figure", {}, make("figcaption", {}, "Similarity graph: an edge joins two heads below τ"), graph.host),
+      make("figure", {}, make("figcaption", {}, "Divergence matrix: a dot marks a pair below τ"), matrix.host),
+      make("div", {}, make("h4", {}, "Algorithm 1"), list)))));
+
+function setTau(text) {
+  const value = Number(text);
+  if (!(value >= 0 && value <= 1)) { number.value = tau; return; }
+  tau = value;
+  refresh();
+  tell();
+}
+
+// The address follows once the slider rests; Python is not asked.
+const tell = later(() => { element.dataset.tau = String(tau); trigger("tau"); }, 200);
+
+function choose(index) {
+  layer = index;
+  graph.over = null;
+  refresh();
+  element.dataset.layer = String(data.layers[index]);
+  trigger("layer");
+}
+
+// What one layer looks like at this tau.
+function look(index) {
+  const {d, at} = data.parts[index], {heads} = data, pairs = pairsBelow(d, heads, tau), limit = Math.fround(tau);
+  return {d, heads, at, pairs, gone: algorithm1(d, heads, tau), community: communities(pairs, heads), below: ([i, j]) => d[i * heads + j] < limit};
+}
+
+const refresh = once(() => {
+  if (!data) return;
+  range.value = number.value = tau;
+  const looks = data.layers.map((_, index) => look(index)), own = looks[layer];
+  const gone = looks.reduce((sum, one) => sum + one.gone.size, 0), pairs = looks.reduce((sum, one) => sum + one.pairs.length, 0);
+  summary.textContent = count(pairs, "pair") + " below τ. Algorithm 1 would remove " + gone + " of " + count(data.layers.length * data.heads, "head") + ".";
+  drawThumbs(looks);
+  heading.textContent = "Layer " + data.layers[layer];
+  graph.show(own, "Heads of layer " + data.layers[layer]);
+  matrix.show(own, data.most, "Divergence matrix of layer " + data.layers[layer] + ", arrow keys read one pair after another");
+  drawList(own);
+  readout.textContent = "Point at two heads to read their divergence.";
+});
+
+function onPair(pair) {
+  if (!data) return;
+  graph.paint(pair);
+  matrix.paint(pair);
+  if (!pair) { readout.textContent = "Point at two heads to read their divergence."; return; }
+  const [i, j] = pair, value = data.parts[layer].d[i * data.heads + j];
+  readout.textContent = "Heads " + i + " and " + j + ": divergence " + value.toFixed(5) + (value < Math.fround(tau) ? ", below τ" : ", not below τ") + share(i, j);
+}
+
+function share(i, j) {
+  if (!data.shares) return "";
+  return data.shares[i] === data.shares[j] ? "; they share key-value head " + data.shares[i] : "; key-value heads " + data.shares[i] + " and " + data.shares[j];
+}
+
+function drawList(own) {
+  if (!own.gone.size) { list.replaceChildren(make("p", {class: "pv-quiet"}, "No two heads of this layer lie below τ. Raise τ to see candidates.")); return; }
+  const names = [...own.gone.keys()];
+  list.replaceChildren(
+    make("p", {}, "Would remove " + (names.length === 1 ? "head " : "heads ") + names.join(", ") + " of layer " + data.layers[layer] + "."),
+    make("ul", {}, names.map((i) => make("li", {}, make("b", {}, "Head " + i), " resembles head " + own.gone.get(i) + " ("
+      + own.d[i * own.heads + own.gone.get(i)].toFixed(4) + ")"))));
+}
+
+function buildThumbs() {
+  const buttons = data.layers.map((name, index) => make("button", {type: "button", class: "pv-thumb", role: "option", "data-layer": name, onclick: () => choose(index)},
+    make("canvas", {"aria-hidden": "true"}), make("span", {}, "L" + name), make("small", {})));
+  thumbs.replaceChildren(...buttons);
+  strip.replaceChildren(...data.layers.map((name, index) => make("i", {onclick: () => choose(index)}, make("b"), make("span", {}, data.layers.length <= 40 || name % 5 === 0 ? String(name) : ""))));
+  rove(buttons, () => Math.max(1, buttons.filter((button) => button.offsetTop === buttons[0].offsetTop).length), choose);
+}
+
+function drawThumbs(looks) {
+  const most = Math.max(1, ...looks.map((one) => one.pairs.length));
+  looks.forEach((one, index) => {
+    const button = thumbs.children[index], bar = strip.children[index];
+    button.setAttribute("aria-selected", String(index === layer));
+    button.tabIndex = index === layer ? 0 : -1;
+    button.setAttribute("aria-label", "Layer " + data.layers[index] + ", " + count(one.pairs.length, "pair") + " below tau, " + one.gone.size + " to remove");
+    button.lastChild.textContent = one.pairs.length ? count(one.pairs.length, "pair") : "none";
+    bar.classList.toggle("chosen", index === layer);
+    bar.title = "Layer " + data.layers[index] + ": " + count(one.pairs.length, "pair") + " below τ";
+    bar.firstChild.style.height = 100 * one.pairs.length / most + "%";
+    drawThumb(button.firstChild, one);
+  });
+}
+
+function drawThumb(canvas, one) {
+  const width = 64, height = 52, brush = context(canvas, width, height), point = ([x, y]) => [6 + x * (width - 12), 6 + y * (height - 12)];
+  brush.globalAlpha = one.pairs.length > 100 ? 0.3 : 0.8;
+  for (const [i, j] of one.pairs) {
+    brush.strokeStyle = colour(COMMUNITY[one.community[i] % COMMUNITY.length]);
+    brush.beginPath(); brush.moveTo(...point(one.at[i])); brush.lineTo(...point(one.at[j])); brush.stroke();
+  }
+  brush.globalAlpha = 1;
+  one.at.forEach((place, i) => {
+    brush.fillStyle = one.gone.has(i) ? colour("removed") : one.community[i] < 0 ? colour("quiet") : colour(COMMUNITY[one.community[i] % COMMUNITY.length]);
+    brush.beginPath(); brush.arc(...point(place), one.heads > 24 ? 1.4 : 2.6, 0, 7); brush.fill();
+  });
+}
+
+// The address is where tau and layer come from when the page opens.
+function fromAddress() {
+  const query = new URLSearchParams(location.search), asked = Number(query.get("tau") || data.tau);
+  tau = asked >= 0 && asked <= 1 ? asked : data.tau;
+  selectLayer(query.get("layer"));
+}
+
+function selectLayer(name) {
+  const index = data.layers.indexOf(Number(name));
+  layer = name !== "" && name !== null && index >= 0 ? index : Math.min(layer, data.layers.length - 1);
+}
+
+onTheme(refresh);
+new ResizeObserver(later(refresh, 100)).observe(element);
+onValue((value) => {
+  const all = decode(value.divergence), block = value.heads * value.heads;
+  const parts = value.layers.map((_, index) => all.subarray(index * block, (index + 1) * block));
+  data = {...value, most: all.reduce((most, x) => (x > most ? x : most), 1e-6), parts: parts.map((d) => ({d, at: places(d, value.heads)}))};
+  fromAddress();
+  buildThumbs();
+  refresh();
+});

@@ -1,0 +1,59 @@
+// A Plotly figure that keeps its zoom when data comes in, follows light and dark, and reports clicks.
+// Gradio has a Plotly of its own as window.Plotly; ours is loaded beside it and leaves that name alone.
+
+const host = make("div", {class: "pv-plot", role: "img"});
+element.replaceChildren(host);
+let figure = null, library = null;
+
+function loadLibrary() {
+  window.pvPlotly ||= (async () => {
+    const reply = await fetch((window.gradio_config?.root || "") + "/gradio_api/file=" + props.library);
+    if (!reply.ok) throw new Error("the drawing library could not be read (" + reply.status + ")");
+    const source = await reply.text(), before = window.Plotly, module = {exports: {}};
+    new Function("module", source)(module);
+    if (before) window.Plotly = before; else delete window.Plotly;
+    return module.exports;
+  })();
+  return window.pvPlotly;
+}
+
+// Figures name colours as var(--pv-...); Plotly wants plain ones.
+function resolve(value) {
+  if (typeof value === "string") return value.replace(/var\(--pv-([a-z-]+)\)/g, (_, name) => colour(name));
+  if (Array.isArray(value)) return value.map(resolve);
+  if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, resolve(v)]));
+  return value;
+}
+
+function themed(layout) {
+  const axis = {gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), tickcolor: colour("line")};
+  const axes = Object.fromEntries(Object.entries(layout).filter(([key]) => /^[xy]axis/.test(key)).map(([key, own]) => [key, {...axis, ...own}]));
+  const family = getComputedStyle(element).fontFamily;
+  return {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", uirevision: "keep", autosize: true,
+    hoverlabel: {bgcolor: colour("panel"), bordercolor: colour("line"), font: {color: colour("text"), family}},
+    ...layout, ...axes, font: {color: colour("text"), family, size: 13, ...(layout.font || {})},
+  };
+}
+
+async function draw() {
+  if (!figure) return;
+  try {
+    library = await loadLibrary();
+  } catch (error) {
+    host.textContent = "The chart cannot be drawn: " + error.message + ". Reload the page.";
+    return;
+  }
+  host.style.height = (figure.layout.height || 380) + "px";
+  host.setAttribute("aria-label", figure.layout.meta?.description || "Chart");
+  const first = !host.data;
+  await library.react(host, resolve(figure.data), themed(resolve(figure.layout)), {displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"]});
+  if (first) host.on("plotly_click", ({points}) => {
+    const {x, y, curveNumber, customdata} = points[0];
+    trigger("pick", {x, y, curve: curveNumber, customdata});
+  });
+}
+
+new ResizeObserver(() => { if (library && host.data && host.offsetWidth) library.Plots.resize(host); }).observe(host);
+onTheme(draw);
+onValue((value) => { figure = value; draw(); });

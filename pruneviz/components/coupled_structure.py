@@ -1,0 +1,172 @@
+"""The coupled structure of one unit as a drawing: slices as boxes, data flow as dashed links, as in LLM-Pruner's Figure 2."""
+
+from __future__ import annotations
+
+from html import escape
+
+from pruneviz import words
+from pruneviz.figures.structure import Link, Slice, StructureInfo
+
+WIDTH, BOX, HEIGHT, GAP, TOP = 1000, 262, 74, 16, 30
+#: Links beyond this many are drawn without their operations written on them.
+LABELLED = 9
+
+
+def structure_svg(info: StructureInfo) -> str:
+    """The drawing as SVG; colours come from the style sheet, so it follows light and dark."""
+    columns = _columns(info.slices)
+    places = _places(columns)
+    height = TOP + max(len(column) for column in columns) * (HEIGHT + GAP) + 4
+    crowded = len(info.links) > LABELLED
+    links = [_link(info, link, places) for link in info.links]
+    labels = [] if crowded else [_label(info, link, places) for link in info.links]
+    heads = [_head(column, i, len(columns)) for i, column in enumerate(columns) if column]
+    boxes = [_box(part, *places[i]) for i, part in enumerate(info.slices)]
+    title = f"Coupled structure of unit {info.unit} of {info.group}: " + "; ".join(
+        f"{part.title} {part.where}" for part in info.slices
+    )
+    body = "".join([*heads, *links, *boxes, *labels])
+    return (
+        f'<div class="pv-drawing"><svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title, quote=True)}">'
+        f"{body}</svg></div>"
+    )
+
+
+def _columns(slices: tuple[Slice, ...]) -> list[list[int]]:
+    """Producers left, norms and the like between, consumers right; a bias stands below its matrix."""
+    makers = [i for i, part in enumerate(slices) if part.role in ("layer1", "embedding", "router")]
+    takers = [i for i, part in enumerate(slices) if part.role == "layer2"]
+    rest = [i for i in range(len(slices)) if i not in makers and i not in takers]
+    modules = {slices[i].title for i in makers}
+    biases = [i for i in rest if slices[i].title.removesuffix(".bias") in modules]
+    makers = sorted(makers + biases, key=lambda i: (slices[i].stays, _after(slices, makers, i), i))
+    between = [i for i in rest if i not in biases]
+    return [makers, between, takers] if between else [makers, takers]
+
+
+def _after(slices: tuple[Slice, ...], makers: list[int], i: int) -> int:
+    """The place of the matrix a bias belongs to; a matrix stands at its own."""
+    name = slices[i].title.removesuffix(".bias")
+    return next((m for m in makers if slices[m].title == name), i)
+
+
+def _places(columns: list[list[int]]) -> dict[int, tuple[float, float]]:
+    """Slice -> left upper corner; shorter columns are centred."""
+    tallest = max(len(column) for column in columns)
+    step = (WIDTH - BOX - 8) / (len(columns) - 1)
+    places: dict[int, tuple[float, float]] = {}
+    for c, column in enumerate(columns):
+        start = TOP + (tallest - len(column)) * (HEIGHT + GAP) / 2
+        for r, i in enumerate(column):
+            places[i] = (4 + c * step, start + r * (HEIGHT + GAP))
+    return places
+
+
+def _head(column: list[int], at: int, columns: int) -> str:
+    names = ("Layer 1: rows produce the unit", "Norms and vectors", "Layer 2: columns consume it")
+    text = names[at] if columns == 3 else (names[0], names[2])[at]
+    x = 4 + at * (WIDTH - BOX - 8) / (columns - 1)
+    return f'<text class="small" x="{x:.0f}" y="16">{text}</text>'
+
+
+def _box(part: Slice, x: float, y: float) -> str:
+    state = "trigger" if part.trigger else "stays" if part.stays else "goes"
+    tag = {"trigger": "trigger", "stays": "stays", "goes": ""}[state]
+    name = part.title if len(part.title) <= 26 else "…" + part.title[-25:]
+    many = f" × {part.times} layers" if part.times > 1 else ""
+    note = f'<text class="tag" x="{BOX - 10}" y="{HEIGHT - 10}" text-anchor="end">{tag}</text>' if tag else ""
+    return (
+        f'<g class="{state}" transform="translate({x:.0f} {y:.0f})"><title>{escape(part.parameter)}{many}, '
+        f"{'×'.join(map(str, part.shape))}, {escape(part.where)}</title>"
+        f'<rect class="box" width="{BOX}" height="{HEIGHT}" rx="7"/>{_glyph(part)}'
+        f'<text class="name" x="66" y="23">{escape(name)}</text><text x="66" y="42">{escape(part.where)}</text>'
+        f'<text class="small" x="66" y="60">{words.count(part.params)} parameters{many}</text>{note}</g>'
+    )
+
+
+def _glyph(part: Slice) -> str:
+    """A small picture of the parameter with the slice marked where it lies."""
+    flat = len(part.shape) == 1
+    wide, high = (10, 46) if flat else (42, 42)
+    x, y = 12 + (42 - wide) / 2, (HEIGHT - high) / 2
+    across = not flat and part.dim == len(part.shape) - 1
+    length = wide if across else high
+    marks = []
+    for first, last in part.spans[:12]:
+        thick = max(2.5, (last - first + 1) / part.size * length)
+        start = min(first / part.size * length, length - thick)
+        box = (x + start, y, thick, high) if across else (x, y + start, wide, thick)
+        marks.append('<rect class="slice" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'.format(*box))
+    return f'<rect class="matrix" x="{x:.1f}" y="{y:.1f}" width="{wide}" height="{high}"/>{"".join(marks)}'
+
+
+def _ends(link: Link, places: dict[int, tuple[float, float]]) -> tuple[float, float, float, float, float]:
+    """Start, end and how far the curve swings out."""
+    (ax, ay), (bx, by) = places[link.source], places[link.target]
+    start = (ax + BOX, ay + HEIGHT / 2)
+    if bx > ax:
+        return (*start, bx, by + HEIGHT / 2, (bx - ax - BOX) / 2)
+    if bx < ax:  # data that goes on to the next layer comes back to the left
+        return (ax, ay + HEIGHT / 2, bx + BOX, by + HEIGHT / 2, -(ax - bx - BOX) / 2)
+    return (*start, bx + BOX, by + HEIGHT / 2, 46)
+
+
+def _link(info: StructureInfo, link: Link, places: dict[int, tuple[float, float]]) -> str:
+    x1, y1, x2, y2, swing = _ends(link, places)
+    kept = info.slices[link.source].stays or info.slices[link.target].stays
+    same = places[link.source][0] == places[link.target][0]
+    back = x2 + swing if same else x2 - swing
+    ops = " → ".join(link.ops) or "coupled through the same units"
+    return (
+        f'<path class="edge{" kept" if kept else ""}" d="M{x1:.0f} {y1:.0f}C{x1 + swing:.0f} {y1:.0f} {back:.0f} '
+        f'{y2:.0f} {x2:.0f} {y2:.0f}"><title>{escape(ops)}</title></path>'
+    )
+
+
+def _label(info: StructureInfo, link: Link, places: dict[int, tuple[float, float]]) -> str:
+    """The operations, a third of the way along, where links to one target still lie apart."""
+    if not link.label:
+        return ""
+    x1, y1, x2, y2, swing = _ends(link, places)
+    if places[link.source][0] == places[link.target][0]:
+        return f'<text class="op" x="{x1 + swing * 0.85:.0f}" y="{(y1 + y2) / 2 + 4:.0f}">{escape(link.label)}</text>'
+    t, s = 0.36, 0.64
+    x = s**3 * x1 + 3 * s * s * t * (x1 + swing) + 3 * s * t * t * (x2 - swing) + t**3 * x2
+    y = (s**3 + 3 * s * s * t) * y1 + (3 * s * t * t + t**3) * y2
+    return f'<text class="op" x="{x:.0f}" y="{y + 4:.0f}" text-anchor="middle">{escape(link.label)}</text>'
+
+
+def cost_html(info: StructureInfo) -> str:
+    """What removing this unit alone saves, exactly."""
+    facts = [
+        ("Parameters", f"{info.cost.params:,}", f"{_share(info.cost.params, info.dense.params)} of all"),
+        ("Multiply-adds per token", f"{info.cost.macs_per_token:,}", f"{_share(info.cost.macs_per_token, info.dense.macs_per_token)} of all"),
+        ("KV cache per token", f"{info.cost.kv_bytes_per_token:,} B", "at 2 bytes a number"),
+    ]  # fmt: skip
+    cells = "".join(f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>" for name, value, note in facts)
+    note = f'<p class="pv-note">{escape(info.note)}</p>' if info.note else ""
+    refusal = "" if info.prunable else f'<p class="pv-note">Not prunable: {escape(info.reason or "")}.</p>'
+    return f'<dl class="pv-cost">{cells}</dl>{note}{refusal}'
+
+
+def members_html(info: StructureInfo) -> str:
+    """Every slice in a table: parameter, what is cut, role, size."""
+    rows = "".join(
+        f'<tr><td class="pv-mono">{escape(part.parameter)}{f" and {part.times - 1} more" if part.times > 1 else ""}</td>'
+        f'<td>{"×".join(map(str, part.shape))}</td><td class="num">{part.dim}</td><td>{escape(part.where)}</td>'
+        f'<td>{_role(part)}</td><td class="num">{part.params:,}</td></tr>'
+        for part in info.slices
+    )
+    head = '<th>Parameter</th><th>Shape</th><th class="num">Dimension</th><th>What goes</th><th>Role</th><th class="num">Parameters</th>'
+    return (
+        f'<div class="pv-scroll"><table class="pv-table"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+
+
+def _role(part: Slice) -> str:
+    name = {"layer1": "layer 1, produces", "layer2": "layer 2, consumes", "vector": "goes along"}.get(part.role, part.role)
+    return "shared, stays" if part.stays else name + (", trigger" if part.trigger else "")
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.3f} %" if whole else words.DASH

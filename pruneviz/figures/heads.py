@@ -1,0 +1,83 @@
+"""How alike the heads of a model attend: what the browser draws, and the same numbers for tests."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.artifacts import Similarity
+from core.graph.records import Graph
+from core.heads import algorithm_1, pairs_below
+
+
+@dataclass(frozen=True)
+class HeadsInfo:
+    """Divergences of all layers and where they come from.
+
+    Attributes:
+        layers: layer numbers, in the order of `divergence`, (layers, heads, heads), float32.
+        shares: for each query head the key-value head it reads, or None where each has its own.
+        text, tokens: what was read, and how many query positions were averaged.
+    """
+
+    layers: tuple[int, ...]
+    divergence: NDArray[np.float32]
+    shares: tuple[int, ...] | None
+    text: str
+    tokens: int
+
+    @property
+    def heads(self) -> int:
+        """Heads of one layer."""
+        return int(self.divergence.shape[1])
+
+    def pairs(self, tau: float) -> dict[int, int]:
+        """Layer -> pairs of heads below tau; the browser counts the same."""
+        return {layer: pairs_below(self.divergence[i], tau) for i, layer in enumerate(self.layers)}
+
+    def candidates(self, tau: float) -> dict[int, list[int]]:
+        """Layer -> heads Algorithm 1 would remove, in the order found; the browser finds the same."""
+        return {layer: algorithm_1(self.divergence[i], tau) for i, layer in enumerate(self.layers)}
+
+    def to_browser(self, tau: float) -> dict[str, Any]:
+        """Raw float32 numbers as base64, little-endian, plus what labels need. `tau` is the first threshold."""
+        raw = np.ascontiguousarray(self.divergence, dtype="<f4").tobytes()
+        return {
+            "layers": list(self.layers),
+            "heads": self.heads,
+            "divergence": base64.b64encode(raw).decode("ascii"),
+            "shares": list(self.shares) if self.shares else None,
+            "tau": tau,
+        }
+
+
+def heads_info(similarity: Similarity, graph: Graph | None = None) -> HeadsInfo:
+    """Collect what the Heads tab shows; `graph` adds which heads share a key-value head."""
+    return HeadsInfo(
+        tuple(similarity.layers),
+        similarity.divergence.astype(np.float32),
+        _shares(graph, similarity.divergence.shape[1]) if graph else None,
+        similarity.text,
+        similarity.tokens,
+    )
+
+
+def _shares(graph: Graph, heads: int) -> tuple[int, ...] | None:
+    """Key-value head per query head, if it is the same in all layers."""
+    found = {group.parent_unit for group in graph.of_kind("query_head")}
+    only = found.pop() if len(found) == 1 else ()
+    return only if len(only) == heads else None
+
+
+def source_html(info: HeadsInfo) -> str:
+    """Where the divergences come from, in one sentence."""
+    return (
+        f'<p class="pv-quiet">Distance between what two heads attend to: the square root of the Jensen-Shannon '
+        f"divergence (natural logarithm), averaged over {info.tokens:,} query positions of the text "
+        f"“{escape(info.text)}”. 0 means the same; {np.sqrt(np.log(2)):.2f} is the most two heads can differ.</p>"
+    )

@@ -1,0 +1,232 @@
+"""One unit and everything that is coupled to it: its parameter slices, how data links them, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from core.graph.records import Graph, Group, Member, to_runs
+from core.plan import Cost, cost, implied
+
+#: Operations that only move numbers about; left out of a link's label.
+MOVES = frozenset(
+    "view _unsafe_view reshape transpose permute t expand clone contiguous slice unsqueeze squeeze to _to_copy "
+    "alias select split split_with_sizes unbind getitem index repeat repeat_interleave cat stack flatten unflatten "
+    "detach lift_fresh_copy copy".split()
+)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One parameter's part in the unit; the same part of several layers is one slice.
+
+    Attributes:
+        title: the module a person knows, e.g. `mlp.gate_proj`; parameter: the full name of the first one.
+        dim: the dimension that is cut; size: its length; spans: (first, last) indices that go, both included.
+        shape: of the parameter.
+        params: parameters in the slice, all layers together; times: in how many parameters it occurs.
+        trigger: pruning starts here and everything else follows.
+        stays: shared with units that are not removed.
+    """
+
+    title: str
+    parameter: str
+    role: str
+    dim: int
+    size: int
+    shape: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+    params: int
+    times: int = 1
+    trigger: bool = False
+    stays: bool = False
+
+    @property
+    def where(self) -> str:
+        """`rows 64–127 of 576`."""
+        word = "entries" if len(self.shape) == 1 else ("rows", "columns")[self.dim == len(self.shape) - 1]
+        return f"{word} {spans_text(self.spans)} of {self.size:,}"
+
+
+@dataclass(frozen=True)
+class Link:
+    """Data flows from slice `source` to slice `target` (indices) through `ops`."""
+
+    source: int
+    target: int
+    ops: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """The operations that compute something, at most four."""
+        names = [op for op in (short_op(name) for name in self.ops) if op not in MOVES]
+        kept = list(dict.fromkeys(names))
+        return " · ".join(kept[:4]) + (" …" if len(kept) > 4 else "")
+
+
+@dataclass(frozen=True)
+class StructureInfo:
+    """What goes with one unit.
+
+    Attributes:
+        cost: what removing it alone saves; dense: what the whole model costs.
+        note: what shares parameters with it and so stays, or None.
+    """
+
+    group: str
+    kind: str
+    layer: int | None
+    unit: int
+    units: int
+    prunable: bool
+    reason: str | None
+    slices: tuple[Slice, ...]
+    links: tuple[Link, ...]
+    cost: Cost
+    dense: Cost
+    note: str | None = None
+
+
+def structure_info(graph: Graph, group_id: str, unit: int) -> StructureInfo:
+    """Everything coupled to `unit` of `group_id`. Raises KeyError or IndexError if there is no such unit."""
+    group = graph.group(group_id)
+    if not 0 <= unit < group.units:
+        raise IndexError(f"{group_id} has units 0 to {group.units - 1}, got {unit}.")
+    goes = implied(graph, {group_id: (unit,)})
+    slices = _mark(_merge(_slices(graph, goes, stays=False) + _slices(graph, _shared(graph, group, unit, goes), stays=True)), group)
+    dense, left = cost(graph, {}), cost(graph, {group_id: (unit,)})
+    saved = Cost(
+        dense.params - left.params,
+        dense.macs_per_token - left.macs_per_token,
+        dense.kv_bytes_per_token - left.kv_bytes_per_token,
+    )
+    return StructureInfo(
+        group_id, group.kind, group.layer, unit, group.units, group.prunable, group.reason,
+        tuple(part for part, _ in slices), _links(graph, slices), saved, dense, _note(group, unit, goes),
+    )  # fmt: skip
+
+
+def _shared(graph: Graph, group: Group, unit: int, goes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The parent's unit, where it stays because other units still need it."""
+    if group.parent is None or group.parent in goes or group.parent not in graph.by_id:
+        return {}
+    return {group.parent: (group.parent_unit[unit],)}
+
+
+def _note(group: Group, unit: int, goes: dict[str, tuple[int, ...]]) -> str | None:
+    if group.parent is None or group.parent in goes:
+        return None
+    head = group.parent_unit[unit]
+    others = [str(u) for u, parent in enumerate(group.parent_unit) if parent == head and u != unit]
+    return f"Key-value head {head} stays: query heads {', '.join(others)} still read it. It goes with the last of them."
+
+
+Marked = list[tuple[Slice, set[str]]]
+
+
+def _slices(graph: Graph, units: dict[str, tuple[int, ...]], stays: bool) -> Marked:
+    """One slice per member of these groups, with the parameter it lies in."""
+    by_id = graph.by_id
+    return [
+        (_slice(graph, member, chosen, stays), {member.parameter})
+        for group, chosen in units.items()
+        for member in by_id[group].members
+    ]
+
+
+def _slice(graph: Graph, member: Member, units: Iterable[int], stays: bool) -> Slice:
+    shape = graph.parameters[member.parameter].shape
+    index = np.unique(member.index()[list(units)])
+    spans = tuple((a, a + (n - 1) * step) for a, n, step in _steps(index))
+    whole = prod(shape) // shape[member.dim]
+    params = len(index) * (whole // shape[0] if member.at is not None else whole)
+    title = _title(graph, member.parameter) + (f" [expert {member.at}]" if member.at is not None else "")
+    return Slice(
+        title, member.parameter, member.role, member.dim, shape[member.dim], shape, spans, params, stays=stays
+    )
+
+
+def _steps(index: np.ndarray) -> list[tuple[int, int, int]]:  # type: ignore[type-arg]
+    """Runs with step 1 only, so that a span is what it says."""
+    runs: list[tuple[int, int, int]] = []
+    for start, length, step in to_runs(index):
+        runs += [(start, length, 1)] if step == 1 else [(start + i * step, 1, 1) for i in range(length)]
+    return runs
+
+
+def _title(graph: Graph, parameter: str) -> str:
+    """Without the layer's own name and `.weight`: `mlp.gate_proj`."""
+    layer = graph.parameters[parameter].layer
+    prefix = f"{graph.layer_modules[layer]}." if layer is not None else ""
+    name = parameter.removeprefix(prefix).removesuffix(".weight")
+    ties = [_title_of(other) for other, first in graph.tied.items() if first == parameter]
+    return name + (f" = {', '.join(ties)}" if ties else "")
+
+
+def _title_of(parameter: str) -> str:
+    return parameter.removesuffix(".weight").rsplit(".", 1)[-1]
+
+
+def _merge(slices: Marked) -> Marked:
+    """Join slices that say the same of different layers, or of the same parameter through two groups."""
+    joined: dict[tuple[object, ...], tuple[Slice, set[str]]] = {}
+    for part, names in slices:
+        key = (part.title, part.role, part.dim, part.spans, part.stays)
+        if key not in joined:
+            joined[key] = (part, set(names))
+            continue
+        first, known = joined[key]
+        if not names <= known:
+            known |= names
+            joined[key] = (replace(first, params=first.params + part.params, times=len(known)), known)
+    return list(joined.values())
+
+
+def _mark(slices: Marked, group: Group) -> Marked:
+    """Name the trigger: the first producer of the group's own members."""
+    own = {member.parameter for member in group.members}
+    producers = [i for i, (part, names) in enumerate(slices) if part.role in ("layer1", "embedding", "router") and names & own]
+    if producers:
+        part, names = slices[producers[0]]
+        slices[producers[0]] = (replace(part, trigger=True), names)
+    return slices
+
+
+def _links(graph: Graph, slices: Marked) -> tuple[Link, ...]:
+    """Edges of the graph between these slices; without any, each producer is linked to each consumer."""
+    found: dict[tuple[int, int], tuple[str, ...]] = {}
+    sources, targets = _by_parameter(slices, ("layer2",)), _by_parameter(slices, ("layer1", "embedding"))
+    for edge in graph.edges:
+        for a in sources.get(edge.source, ()):
+            for b in targets.get(edge.target, ()):
+                if a != b:
+                    found.setdefault((a, b), edge.ops)
+    if not found:
+        makers = [i for i, (part, _) in enumerate(slices) if part.role in ("layer1", "embedding", "router")]
+        takers = [i for i, (part, _) in enumerate(slices) if part.role == "layer2"]
+        found = {(a, b): () for a in makers for b in takers}
+    return tuple(Link(a, b, ops) for (a, b), ops in found.items())
+
+
+def _by_parameter(slices: Marked, without: tuple[str, ...]) -> dict[str, list[int]]:
+    """Parameter -> its slices, without those of these roles: a consumer starts no link, a producer ends none."""
+    places: dict[str, list[int]] = {}
+    for i, (part, names) in enumerate(slices):
+        for name in names if part.role not in without else ():
+            places.setdefault(name, []).append(i)
+    return places
+
+
+def short_op(name: str) -> str:
+    """`aten.silu.default` -> `silu`."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "aten" and len(parts) > 1 else parts[0]
+
+
+def spans_text(spans: tuple[tuple[int, int], ...]) -> str:
+    """`64–127`, `3`, `0, 64, 128 and 5 more`."""
+    words = [str(first) if first == last else f"{first}–{last}" for first, last in spans]
+    return ", ".join(words) if len(words) <= 4 else f"{', '.join(words[:3])} and {len(words) - 3} more"

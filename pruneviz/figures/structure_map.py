@@ -1,0 +1,158 @@
+"""The layer x kind map: every group of a model with its units and parameters."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from html import escape
+from math import prod
+from typing import Any
+
+from core.graph.records import OFFERED, Graph, Group
+from pruneviz import words
+
+#: Kind -> (title, what it is, colour, one unit in words).
+KINDS: dict[str, tuple[str, str, str, str]] = {
+    "query_head": ("Query heads", "Type B, attention", "attention", "Query head"),
+    "kv_group": ("Key-value heads", "Type B, with their query heads", "attention", "Key-value head"),
+    "ffn_channel": ("FFN channels", "Type A", "ffn", "FFN channel"),
+    "residual_channel": ("Residual channels", "Type C, all layers at once", "residual", "Residual channel"),
+    "head_dim_pair": ("Head dimensions", "found, not offered", "embedding", "Dimension"),
+    "expert": ("Experts", "found, not offered", "embedding", "Expert"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One group as a cell of the map.
+
+    Attributes:
+        params: parameters that belong to at least one of its units, shared ones included.
+        size: the same in words.
+    """
+
+    group: str
+    kind: str
+    title: str
+    layer: int | None
+    units: int
+    params: int
+    size: str
+    prunable: bool
+    reason: str | None
+    colour: str
+
+
+@dataclass(frozen=True)
+class MapInfo:
+    """All cells, and the couplings that cannot be pruned: (kind, layers in words, reason)."""
+
+    model: str
+    family: str
+    config_only: bool
+    seconds: float
+    layers: tuple[int, ...]
+    kinds: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    refused: tuple[tuple[str, str, str], ...]
+
+    def to_browser(self, selected: str) -> dict[str, Any]:
+        """What the map component draws; `selected` is a group id."""
+        return {
+            "layers": list(self.layers),
+            "kinds": [{"kind": kind, "title": kind_words(kind)[0], "note": kind_words(kind)[1]} for kind in self.kinds],
+            "cells": [asdict(cell) for cell in self.cells],
+            "most": max((cell.params for cell in self.cells), default=1) or 1,
+            "selected": selected,
+        }
+
+
+def kind_words(kind: str) -> tuple[str, str, str, str]:
+    """Title, note, colour and unit of a kind; one nobody listed is shown under its own name."""
+    plain = kind.replace("_", " ").capitalize()
+    return KINDS.get(kind, (plain, "found, not offered", "embedding", plain))
+
+
+def map_info(graph: Graph) -> MapInfo:
+    """Count every group."""
+    order = list(KINDS)
+    kinds = sorted({g.kind for g in graph.groups}, key=lambda k: (order.index(k) if k in order else len(order), k))
+    children: dict[str, list[Group]] = {}
+    for group in graph.groups:
+        children.setdefault(group.parent or "", []).append(group)
+    cells = tuple(_cell(graph, group, children.get(group.id, [])) for group in graph.groups)
+    return MapInfo(
+        graph.model, graph.family, graph.config_only, graph.seconds,
+        tuple(range(len(graph.layer_modules))), tuple(kinds), cells, _refused(graph),
+    )  # fmt: skip
+
+
+def _cell(graph: Graph, group: Group, children: list[Group]) -> Cell:
+    title, _, colour, _ = kind_words(group.kind)
+    parents = [graph.by_id[group.parent]] if group.parent else []
+    params = touched(graph, [group, *parents, *children])
+    return Cell(
+        group.id, group.kind, title, group.layer, group.units, params, words.count(params),
+        group.prunable, group.reason, colour,
+    )  # fmt: skip
+
+
+def touched(graph: Graph, groups: list[Group]) -> int:
+    """Parameters in at least one unit of these groups, counted from sizes alone: no index list is written out."""
+    cut: dict[tuple[str, int | None], dict[int, int]] = {}
+    for group in groups:
+        for member in group.members:
+            dims = cut.setdefault((member.parameter, member.at), {})
+            dims[member.dim] = dims.get(member.dim, 0) + sum(count for _, count, _ in member.runs)
+    total = 0
+    for (name, at), dims in cut.items():
+        shape = graph.parameters[name].shape
+        sizes = [(dim, size) for dim, size in enumerate(shape) if at is None or dim > 0]
+        total += prod(size for _, size in sizes) - prod(max(0, size - dims.get(dim, 0)) for dim, size in sizes)
+    return total
+
+
+def _refused(graph: Graph) -> tuple[tuple[str, str, str], ...]:
+    """Couplings that cannot go, one line per kind and reason."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for entry in graph.not_prunable:
+        key = (str(entry.get("kind", "")), str(entry.get("reason", "")))
+        found.setdefault(key, []).extend([] if entry.get("layer") is None else [int(entry["layer"])])
+    for group in graph.groups:
+        if not group.prunable and group.kind in OFFERED:
+            layers = found.setdefault((group.kind, group.reason or "no reason was recorded"), [])
+            if group.layer is not None and group.layer not in layers:
+                layers.append(group.layer)
+    return tuple((kind, _layers_text(layers, graph), reason) for (kind, reason), layers in found.items())
+
+
+def _layers_text(layers: list[int], graph: Graph) -> str:
+    if not layers or len(set(layers)) == len(graph.layer_modules):
+        return "all layers"
+    kept = sorted(set(layers))
+    return ", ".join(map(str, kept[:8])) + (f" and {len(kept) - 8} more" if len(kept) > 8 else "")
+
+
+def about_html(info: MapInfo) -> str:
+    """Where the map comes from, in one sentence."""
+    origin = "from its configuration alone, without weights" if info.config_only else "by tracing the model"
+    groups = len(info.cells)
+    return (
+        f'<p class="pv-quiet">{groups} coupled groups of {escape(info.model)} ({escape(info.family)}, '
+        f"{len(info.layers)} layers), found {origin} in {info.seconds:.1f} s. "
+        "The bar under a cell compares its parameters with the largest.</p>"
+        + ('<p class="pv-note">Config only: sizes are exact, scores and weights are not there.</p>' if info.config_only else "")
+    )
+
+
+def refused_html(info: MapInfo) -> str:
+    """What was found but cannot be pruned, with the reason; empty if there is nothing."""
+    if not info.refused:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(kind_words(kind)[0])}</td><td>{escape(layers)}</td><td>{escape(reason)}</td></tr>"
+        for kind, layers, reason in info.refused
+    )
+    return (
+        '<div class="pv-card"><h3>Found, but not prunable</h3><div class="pv-scroll"><table class="pv-table"><thead><tr>'
+        f"<th>Kind</th><th>Layers</th><th>Why</th></tr></thead><tbody>{rows}</tbody></table></div></div>"
+    )

@@ -1,0 +1,156 @@
+"""The three states every analysis tab goes through: nothing yet, being made, there; and what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from core import artifacts
+from core.errors import PruneError
+from core.graph.records import Graph
+from core.spec import Analysis
+from core.watch import log_tail
+from pruneviz import actions, runs, states
+from pruneviz.context import AppContext
+from pruneviz.runs import RunRecord
+
+POLL_S = 1.5
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where an analysis of a model stands.
+
+    Attributes:
+        run_dir: the newest run that holds the artifact, or None.
+        live: a run that is making it now; failed: the newest attempt, if it failed and nothing came of it.
+    """
+
+    run_dir: Path | None
+    live: RunRecord | None
+    failed: RunRecord | None
+
+
+def standing(runs_dir: Path, model: str, artifact: str, analysis: Analysis) -> Standing:
+    """Look through the runs of this model."""
+    key = runs.source_key(model)
+    mine = [record for record in runs.list_runs(runs_dir) if runs.source_key(record.model) == key]
+    made = next((record.path for record in mine if record.has(artifact)), None)
+    tries = [record for record in mine if _makes(record, analysis)]
+    live = next((record for record in tries if record.live), None)
+    last = tries[0] if tries else None
+    failed = last if last and made is None and last.state in ("failed", "crashed", "damaged") else None
+    return Standing(made, live, failed)
+
+
+def _makes(record: RunRecord, analysis: Analysis) -> bool:
+    if record.spec is None or record.spec.goal != "explore":
+        return False
+    return analysis == "groups" or analysis in record.spec.explore.analyses
+
+
+@lru_cache(maxsize=4)
+def _graph(run_dir: Path, changed: int) -> Graph:
+    return artifacts.read_graph(run_dir)
+
+
+def cached_graph(run_dir: Path) -> Graph:
+    """`groups.json`, kept in memory until the file changes. Raises ArtifactError."""
+    path = run_dir / artifacts.GROUPS
+    return _graph(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+Load = Callable[..., list[Any]]
+
+
+@dataclass
+class AnalysisFrame:
+    """State, launch button and clock of one tab, and the column that shows once the artifact is there.
+
+    Args:
+        name: the tab's id; elements are `<name>-state`, `<name>-launch`, `<name>-content`.
+        analysis, artifact: what the tab shows; analyses: what its button launches.
+        title, text, button: the empty state and its next action.
+    """
+
+    app: AppContext
+    name: str
+    analysis: Analysis
+    artifact: str
+    analyses: tuple[Analysis, ...]
+    title: str
+    text: str
+    button: str
+    content: gr.Column = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.state = gr.HTML(elem_id=f"{self.name}-state", min_height=110)
+        self.launch = gr.Button(
+            self.button, variant="primary", elem_id=f"{self.name}-launch", visible=False, scale=0
+        )
+        self.timer = gr.Timer(POLL_S, active=False)
+        self.content = gr.Column(visible=False, elem_id=f"{self.name}-content")
+
+    def wire(self, load: Load, outputs: list[Any], inputs: list[Any] | None = None, partial: Load | None = None) -> None:
+        """Connect everything.
+
+        Args:
+            load: (model, run_dir, *inputs) -> one update per output; may raise PruneError.
+            outputs: components inside `content`; inputs: more components to read than the model.
+            partial: (model, live run, *inputs) -> the same while the run is on, or [] for nothing yet.
+        """
+
+        def show(model: str, *given: Any) -> list[Any]:
+            return self._show(load, len(outputs), partial, model, *given)
+
+        def start(model: str, *given: Any) -> list[Any]:
+            try:
+                actions.explore(self.app, model, self.analyses)
+            except PruneError as error:
+                return self._frame(states.failure_html(error), launch=True, ticking=False) + [gr.skip()] * (1 + len(outputs))
+            return show(model, *given)
+
+        def tick(model: str, *given: Any) -> list[Any]:
+            found = standing(self.app.runs_dir, model, self.artifact, self.analysis)
+            if found.live and partial is None:  # nothing can have changed but the progress
+                return [gr.HTML(states.progress_html(found.live)), *[gr.skip()] * (3 + len(outputs))]
+            return show(model, *given)
+
+        frame = [self.state, self.launch, self.timer, self.content, *outputs]
+        read = [self.app.url.model, *(inputs or [])]
+        self.app.tabs[self.name].select(show, read, frame, **QUIET)
+        self.app.url.model.change(show, read, frame, **QUIET)
+        self.launch.click(start, read, frame, **QUIET)
+        self.timer.tick(tick, read, frame, **QUIET)
+        rest = f'(tab) => tab === "{self.name}" ? ({{__type__: "update"}}) : ({{__type__: "update", active: false}})'
+        self.app.url.tab.change(None, self.app.url.tab, self.timer, js=rest, api_visibility="private")
+
+    def _show(self, load: Load, outputs: int, partial: Load | None, model: str, *given: Any) -> list[Any]:
+        found = standing(self.app.runs_dir, model, self.artifact, self.analysis)
+        words, updates = "", []
+        try:
+            if found.run_dir:
+                updates = load(model, found.run_dir, *given)
+            elif found.live and partial:
+                updates = partial(model, found.live, *given)
+            elif found.failed:
+                words = states.ended_html(found.failed, log_tail(found.failed.path))
+        except PruneError as error:
+            words = states.failure_html(error)
+        if found.live:
+            words = states.progress_html(found.live)
+        ready = bool(updates)
+        if not words and not ready:
+            words = states.empty_html(self.title, self.text)
+        frame = self._frame(words, launch=not ready and not found.live, ticking=found.live is not None)
+        return [*frame, gr.Column(visible=ready), *(updates or [gr.skip()] * outputs)]
+
+    @staticmethod
+    def _frame(words: str, launch: bool, ticking: bool) -> list[Any]:
+        return [gr.HTML(words, visible=bool(words)), gr.Button(visible=launch), gr.Timer(active=ticking)]
