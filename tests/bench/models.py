@@ -13,11 +13,11 @@ def run() -> list[Figure]:
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from core import models
+    from core import demo, models
     from core.spec import ModelSpec
 
-    models.demo_folder()
-    gguf = models.demo_gguf()
+    demo.demo_folder()
+    gguf = demo.demo_gguf()
     began = time.perf_counter()
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
