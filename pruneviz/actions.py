@@ -11,8 +11,12 @@ from pruneviz.context import AppContext
 
 def explore(app: AppContext, model: str, analyses: tuple[Analysis, ...]) -> Path:
     """Launch an exploring run of `model` and return its directory. Raises PruneError."""
-    spec = RunSpec(goal="explore", model=app.model_spec(model), explore=ExploreSpec(analyses=analyses))
-    return launch(app, spec)
+    return launch(app, explore_spec(app, model, analyses))
+
+
+def explore_spec(app: AppContext, model: str, analyses: tuple[Analysis, ...]) -> RunSpec:
+    """What an exploring run is asked to do. Raises SpecError."""
+    return RunSpec(goal="explore", model=app.model_spec(model), explore=ExploreSpec(analyses=analyses))
 
 
 def launch(app: AppContext, spec: RunSpec) -> Path:
@@ -23,6 +27,11 @@ def launch(app: AppContext, spec: RunSpec) -> Path:
 def stop(run_dir: Path) -> None:
     """Ask the run to stop; what is done so far is kept. Raises PruneError."""
     launcher.stop(run_dir)
+
+
+def end(run_dir: Path) -> None:
+    """End a worker that does not stop when asked. Raises PruneError."""
+    launcher.kill(run_dir)
 
 
 def resume(run_dir: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from core import artifacts, watch
 from core.artifacts import Status
 from core.errors import ArtifactError
 from core.events import Event, EventReader
+from core.graph.records import Graph
 from core.plan import PruningPlan
 from core.spec import RunSpec
 from core.watch import log_tail as log_tail
@@ -111,9 +113,24 @@ def live_run(runs_dir: Path, model: str, goal: str = "explore") -> RunRecord | N
     return None
 
 
+def share_done(status: Status) -> float:
+    """Share of all stages done, counting each alike."""
+    if status.state == "finished":
+        return 1.0
+    if not status.stages or status.stage not in status.stages:
+        return 0.0
+    return (status.stages.index(status.stage) + min(max(status.progress, 0.0), 1.0)) / len(status.stages)
+
+
 def read_events(run_dir: Path) -> list[Event]:
     """All events so far; damaged lines are skipped."""
     return EventReader(run_dir / artifacts.EVENTS).read()
+
+
+def warnings_in(events: list[Event]) -> list[str]:
+    """What the worker wants known, e.g. that calibration and evaluation read the same text."""
+    texts = [str(event.data.get("text", "")) for event in events if event.type == "message"]
+    return [text for text in texts if text.startswith("Warning")]
 
 
 def metric_series(events: list[Event]) -> dict[str, list[tuple[float, float]]]:
@@ -129,6 +146,17 @@ def metric_series(events: list[Event]) -> dict[str, list[tuple[float, float]]]:
 def read_plan(run_dir: Path) -> PruningPlan | None:
     """`plan.json`, or None while there is none. Raises ArtifactError if it is damaged."""
     return artifacts.read_plan(run_dir) if (run_dir / artifacts.PLAN).exists() else None
+
+
+def graph_of(run_dir: Path) -> Graph:
+    """`groups.json`, kept in memory until the file changes. Raises ArtifactError."""
+    path = run_dir / artifacts.GROUPS
+    return _graph(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(maxsize=4)
+def _graph(run_dir: Path, changed: int) -> Graph:
+    return artifacts.read_graph(run_dir)
 
 
 def read_samples(run_dir: Path) -> list[dict[str, Any]]:

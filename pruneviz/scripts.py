@@ -65,6 +65,7 @@ def restore(model: str) -> str:
   const tab = known.includes(query.get("tab")) ? query.get("tab") : known[0];
   const model = query.get("model") || {json.dumps(model)};
   window.pvRestored = true;
+  if (tab !== known[0]) {{ window.pvWanted = tab; setTimeout(() => {{ window.pvWanted = null; }}, 4000); }}
   const label = document.getElementById("pv-model");
   if (label) {{ label.textContent = model; label.title = model; }}
   const value = (key) => query.get(key) || "";
@@ -74,5 +75,14 @@ def restore(model: str) -> str:
 
 
 def select_tab(name: str) -> str:
-    """What the hidden tab box holds once a tab is opened; nothing before the address has been read."""
-    return f'() => window.pvRestored ? {json.dumps(name)} : ""'
+    """What the hidden tab box holds once a tab is opened; nothing before the address has been read.
+
+    Gradio reports the first tab as opened some time while the page loads; that must not overrule the address.
+    """
+    return f"""() => {{
+  const name = {json.dumps(name)};
+  if (!window.pvRestored) return "";
+  if (window.pvWanted && window.pvWanted !== name) return window.pvWanted;
+  window.pvWanted = null;
+  return name;
+}}"""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from html import escape
 
-from core.artifacts import Status
-from pruneviz.runs import RunRecord
+from pruneviz.runs import RunRecord, share_done
 from pruneviz.words import duration as duration
 
 #: Stage -> what a person reads.
 STAGE_WORDS = {
     "load": "Loading the model",
+    "baseline": "Measuring the dense model",
     "graph": "Finding coupled groups",
     "similarity": "Comparing attention heads",
     "capture": "Collecting statistics on calibration text",
@@ -63,7 +63,7 @@ def failure_html(error: Exception, fix: str = "", log: str = "") -> str:
 def progress_html(record: RunRecord, now: float | None = None) -> str:
     """A live run in place: stage in words, share done, elapsed time and time left."""
     status, now = record.status, time.time() if now is None else now
-    share = _overall(status)
+    share = share_done(status)
     head = "Waiting for a free place" if status.state == "queued" else stage_words(status.stage or "load")
     facts = [f"elapsed {duration(now - (status.started or status.created))}"]
     if status.stages and status.stage in status.stages:
@@ -83,15 +83,6 @@ def bar_html(share: float) -> str:
     """A bar filled to `share`, in [0, 1]."""
     value = f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{100 * share:.0f}"'
     return f'<div class="pv-bar" role="progressbar" {value}><i style="width:{share:.1%}"></i></div>'
-
-
-def _overall(status: Status) -> float:
-    """Share of all stages done, counting each alike."""
-    if status.state == "finished":
-        return 1.0
-    if not status.stages or status.stage not in status.stages:
-        return 0.0
-    return (status.stages.index(status.stage) + min(max(status.progress, 0.0), 1.0)) / len(status.stages)
 
 
 def ended_html(record: RunRecord, log: str = "") -> str:

@@ -22,6 +22,7 @@ from pruneviz.context import TABS, AppContext, build_url_state
 from pruneviz.tabs.compare import build_compare_tab
 from pruneviz.tabs.heads import build_heads_tab
 from pruneviz.tabs.model import build_model_tab
+from pruneviz.tabs.parts import panel
 from pruneviz.tabs.runs import build_runs_tab
 from pruneviz.tabs.sensitivity import build_sensitivity_tab
 from pruneviz.tabs.structure import build_structure_tab
@@ -55,7 +56,7 @@ def build(app: AppContext) -> gr.Blocks:
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         app.url = build_url_state(app.model)
         with gr.Column(elem_id="header"):
-            gr.HTML(HEADER, js_on_load=None)
+            panel("brand", HEADER)
             toggle = gr.Button("◐", elem_id="theme-toggle", size="sm")
         with gr.Tabs(elem_id="tabs") as tabs:
             for name, title in TABS.items():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
+Writer = Callable[[float | None], str]
 DASH = "–"
 
 

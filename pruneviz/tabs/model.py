@@ -19,6 +19,7 @@ from pruneviz.cards import Card, read_card
 from pruneviz.context import AppContext
 from pruneviz.figures.analyses import analyses_html, analyses_info
 from pruneviz.figures.model import card_html, parts_html, parts_info
+from pruneviz.tabs.parts import intro, panel, quietly
 from pruneviz.waiting import Done, ticking
 
 INTRO = (
@@ -30,18 +31,18 @@ POLL_S = 1.5
 
 def build_model_tab(app: AppContext) -> None:
     """Build the tab and wire it."""
-    gr.HTML(f'<p class="pv-intro">{INTRO}</p>')
+    intro(INTRO)
     with gr.Row(equal_height=True, elem_classes="pv-field-row"):
         source = gr.Textbox(
             app.model, label="Model", info=SOURCES, elem_id="model-source", scale=5, max_lines=1
         )
         opener = gr.Button("Open", elem_id="model-open", scale=0, min_width=110)
-    state = gr.HTML(elem_id="model-state", visible=False)
+    state = panel("model-state", visible=False)
     with gr.Row(equal_height=True):
-        card = gr.HTML(elem_id="model-card", elem_classes="pv-fill", min_height=250)
-        parts = gr.HTML(elem_id="model-parts", elem_classes="pv-fill", min_height=250)
-    analyses = gr.HTML(elem_id="model-analyses", min_height=200)
-    progress = gr.HTML(elem_id="model-progress", visible=False)
+        card = panel("model-card", elem_classes="pv-fill", min_height=330)
+        parts = panel("model-parts", elem_classes="pv-fill", min_height=330)
+    analyses = panel("model-analyses", min_height=230)
+    progress = panel("model-progress", visible=False)
     with gr.Row():
         analyse = gr.Button("Analyse this model", variant="primary", elem_id="model-analyse", scale=0)
         stop = gr.Button("Stop", elem_id="model-stop", scale=0, visible=False)
@@ -74,7 +75,7 @@ def build_model_tab(app: AppContext) -> None:
     def load_now(model: str) -> Iterator[list[Any]]:
         yield from _load(app, model)
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    quiet = quietly()
     tab.select(show, app.url.model, seen + live, **quiet)
     app.url.model.change(show, app.url.model, seen + live, **quiet)
     app.url.tab.change(None, app.url.tab, timer, js=_ONLY_HERE, api_visibility="private")
@@ -105,7 +106,7 @@ def _parts(app: AppContext, model: str) -> str:
     if run is None:
         return states.empty_html("Parameters by kind", "Analyse this model to see where its parameters sit.")
     try:
-        return parts_html(parts_info(artifacts.read_graph(run)))
+        return parts_html(parts_info(runs.graph_of(run)))
     except ArtifactError as error:
         return states.failure_html(error)
 

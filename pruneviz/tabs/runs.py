@@ -1,12 +1,188 @@
-"""The Runs tab."""
+"""The Runs tab: every run in one table, one of them in detail, and the form for a new one.
+
+Element ids: runs-table, runs-empty, runs-refresh, run-detail, run-curves, run-log, run-command, run-spec,
+run-stop, run-end, run-resume, run-clone, run-compare, run-message; the form's are in `tabs/new_run.py`.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import gradio as gr
 
+from core.commands import command_line
+from core.errors import PruneError
+from pruneviz import actions, runs, states
+from pruneviz.components.plotly_figure import PlotlyFigure
 from pruneviz.context import AppContext
+from pruneviz.figures.curves import curves_figure, curves_info
+from pruneviz.figures.run_detail import detail_html
+from pruneviz.figures.runs_table import row_info, table_html
+from pruneviz.runs import RunRecord
+from pruneviz.tabs.new_run import NewRun, build_new_run
+from pruneviz.tabs.parts import intro, panel, quietly
+
+INTRO = "Every run of this folder. Runs go on without this page; come back any time."
+POLL_S = 1.5
+LOG_LINES = 12
+NO_RUNS = states.empty_html(
+    "No runs yet", "Fill in New run above and launch it: the demo model takes a few minutes on two cores."
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """The components that show the table and the chosen run, in the order `_view` fills them."""
+
+    table: gr.HTML
+    detail: gr.HTML
+    curves: PlotlyFigure
+    log: gr.Textbox
+    command: gr.Textbox
+    spec: gr.Code
+    stop: gr.Button
+    end: gr.Button
+    resume: gr.Button
+    clone: gr.Button
+    compare: gr.Button
+    timer: gr.Timer
+
+    def all(self) -> list[Any]:
+        """All of them, in order."""
+        return list(self.__dict__.values())
 
 
 def build_runs_tab(app: AppContext) -> None:
-    """Build the tab."""
-    gr.HTML('<p class="pv-intro">Runs</p>')
+    """Build the tab and wire it."""
+    with gr.Row(elem_classes="pv-line"):
+        intro(INTRO)
+        refresh = gr.Button("Refresh", elem_id="runs-refresh", size="sm", scale=0, min_width=90)
+    form = build_new_run(app)
+    message = panel("run-message", visible=False)
+    table = panel("runs-table", min_height=160)
+    view = _build_detail(table)
+    _wire(app, view, form, message, refresh)
+
+
+def _build_detail(table: gr.HTML) -> View:
+    detail = panel("run-detail", min_height=220)
+    with gr.Row(elem_id="run-buttons"):
+        stop = gr.Button("Stop", elem_id="run-stop", scale=0, interactive=False)
+        end = gr.Button("End now", variant="stop", elem_id="run-end", scale=0, visible=False)
+        resume = gr.Button("Resume", elem_id="run-resume", scale=0, interactive=False)
+        clone = gr.Button("Clone", elem_id="run-clone", scale=0, interactive=False)
+        compare = gr.Button("Open in Compare", elem_id="run-compare", scale=0, interactive=False)
+    curves = PlotlyFigure(elem_id="run-curves", visible=False)
+    log = gr.Textbox(
+        label="Log, last lines",
+        lines=LOG_LINES,
+        max_lines=LOG_LINES,
+        interactive=False,
+        elem_id="run-log",
+        autoscroll=True,
+    )
+    with gr.Accordion("Command line and specification", open=False):
+        command = gr.Textbox(
+            label="The same run from a shell",
+            lines=2,
+            interactive=False,
+            elem_id="run-command",
+            buttons=["copy"],
+        )
+        spec = gr.Code(
+            language="json", label="spec.json", elem_id="run-spec", interactive=False, max_lines=24
+        )
+    timer = gr.Timer(POLL_S, active=False)
+    return View(table, detail, curves, log, command, spec, stop, end, resume, clone, compare, timer)
+
+
+def _wire(app: AppContext, view: View, form: NewRun, message: gr.HTML, refresh: gr.Button) -> None:
+    url, quiet = app.url, quietly()
+    here = [url.run, url.tab]
+
+    def show(run: str, tab: str) -> list[Any]:
+        return _view(app, run, tab)
+
+    def act(action: Any) -> Any:
+        def clicked(run: str, tab: str) -> list[Any]:
+            return [_attempt(app, action, run), *_view(app, run, tab)]
+
+        return clicked
+
+    gr.on([app.tabs["runs"].select, url.run.change, refresh.click], show, here, view.all(), **quiet)
+    view.timer.tick(show, here, view.all(), **quiet)
+    url.tab.change(None, url.tab, view.timer, js=_ONLY_HERE, api_visibility="private")
+    for button, action in ((view.stop, actions.stop), (view.end, actions.end), (view.resume, actions.resume)):
+        button.click(act(action), here, [message, *view.all()], **quiet)
+    view.clone.click(lambda run: form.filled_from(_chosen(app, run)), url.run, form.fields(), **quiet)
+    view.compare.click(None, None, None, js=_GO_COMPARE, api_visibility="private")
+    form.launched.change(lambda run: run, form.launched, url.run, **quiet)
+
+
+_ONLY_HERE = """(tab) => tab === "runs" ? undefined : ({__type__: "update", active: false})"""
+_GO_COMPARE = """() => document.getElementById("tab-compare-button").click()"""
+
+
+def _attempt(app: AppContext, action: Any, run: str) -> gr.HTML:
+    """Do something to the chosen run; what went wrong, in words, or nothing."""
+    record = _chosen(app, run)
+    if record is None:
+        return gr.HTML(visible=False)
+    try:
+        action(record.path)
+    except PruneError as error:
+        return gr.HTML(states.failure_html(error), visible=True)
+    return gr.HTML(visible=False)
+
+
+def _chosen(app: AppContext, run: str) -> RunRecord | None:
+    """The run in the address, or the newest one."""
+    if run:
+        return runs.find(app.runs_dir, run)
+    return next(iter(runs.list_runs(app.runs_dir)), None)
+
+
+def _view(app: AppContext, run: str, tab: str) -> list[Any]:
+    """Everything `View` shows."""
+    records = runs.list_runs(app.runs_dir)
+    chosen = next((r for r in records if r.id == run), None) if run else next(iter(records), None)
+    table = table_html([row_info(r) for r in records], chosen.id if chosen else "") if records else NO_RUNS
+    clock = gr.Timer(active=tab == "runs" and any(r.live for r in records))
+    if chosen is None:
+        return [table, _missing(run), gr.skip(), "", "", "", *_buttons(None), clock]
+    events = runs.read_events(chosen.path)
+    curves = curves_info(events)
+    log = runs.log_tail(chosen.path, LOG_LINES)
+    return [
+        table,
+        detail_html(chosen, runs.log_tail(chosen.path), runs.warnings_in(events)),
+        PlotlyFigure(curves_figure(curves), visible=True)
+        if not curves.empty
+        else PlotlyFigure(visible=False),
+        log,
+        command_line(chosen.spec) if chosen.spec else "",
+        runs.spec_json(chosen),
+        *_buttons(chosen),
+        clock,
+    ]
+
+
+def _missing(run: str) -> str:
+    if not run:
+        return ""
+    return states.error_html(f"There is no run {run} in this folder.", "Choose one from the table above.")
+
+
+def _buttons(record: RunRecord | None) -> list[gr.Button]:
+    """Which buttons make sense: stop, end now, resume, clone, compare."""
+    state = record.state if record else ""
+    spec = record.spec if record else None
+    pruned = spec is not None and spec.goal == "prune"
+    return [
+        gr.Button(interactive=state in ("queued", "starting", "running")),
+        gr.Button(visible=state == "stopping"),
+        gr.Button(interactive=state in ("failed", "stopped", "crashed")),
+        gr.Button(interactive=pruned),
+        gr.Button(interactive=pruned and state == "finished"),
+    ]

@@ -1,0 +1,154 @@
+"""What a pruning run would leave of a model, before it is launched: exact widths and costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html import escape
+
+from core.allocation import Scores, allocate
+from core.commands import command_line
+from core.errors import PruneError
+from core.graph.records import Graph
+from core.plan import PruningPlan
+from core.spec import RunSpec
+from core.widths import widths
+from pruneviz import words
+from pruneviz.figures.run_detail import SAME_TEXT
+
+WIDTHS = {
+    "query_heads": "Query heads per layer",
+    "kv_heads": "Key-value heads per layer",
+    "ffn": "Feed-forward channels per layer",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One quantity before and after; `write` puts a number in words."""
+
+    title: str
+    before: float
+    after: float
+    write: words.Writer
+
+
+@dataclass(frozen=True)
+class PreviewInfo:
+    """What would happen.
+
+    Attributes:
+        sparsity, sparsity_total: what the plan removes, of the parameters in scope and of all.
+        lines: parameters, MACs, cache.
+        widths: name -> (dense, narrowest, widest).
+        exact: False where the plan was made without scores: the widths hold, the units do not.
+        problem: why there is no plan; then everything else but `command` is empty.
+    """
+
+    command: str
+    sparsity: float | None = None
+    sparsity_total: float | None = None
+    lines: list[Line] = field(default_factory=list)
+    widths: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    exact: bool = False
+    warnings: list[str] = field(default_factory=list)
+    problem: str = ""
+
+
+def preview_info(spec: RunSpec, graph: Graph | None, scores: Scores | None) -> PreviewInfo:
+    """Make the plan this run would make. A model that was never analysed has no preview yet."""
+    command, warnings = command_line(spec), warnings_for(spec)
+    if graph is None:
+        return PreviewInfo(command, warnings=warnings)
+    asked = spec.prune
+    try:
+        plan = allocate(
+            graph, scores, sparsity=asked.sparsity, scope=asked.scope, kinds=asked.kinds, layers=asked.layers
+        )
+    except PruneError as error:
+        return PreviewInfo(command, warnings=warnings, problem=str(error))
+    return PreviewInfo(
+        command,
+        plan.sparsity,
+        plan.sparsity_total,
+        _lines(plan),
+        _ranges(graph, plan),
+        exact=scores is not None,
+        warnings=warnings,
+    )
+
+
+def warnings_for(spec: RunSpec) -> list[str]:
+    """What is allowed but should not go unsaid."""
+    found = []
+    if spec.calibration.name == spec.evaluate.text != "bundled":
+        found.append(SAME_TEXT)
+    if spec.prune.sparsity > 0.5:
+        found.append("Above 50 % a model usually falls apart unless it is trained again afterwards.")
+    if spec.prune.sparsity == 0:
+        found.append("At 0 nothing is removed: the run measures and saves the dense model.")
+    return found
+
+
+def _lines(plan: PruningPlan) -> list[Line]:
+    before, after = plan.before, plan.after
+    assert before and after, "a plan is allocated with its costs"
+    cache = "Key-value cache per token, 16-bit"
+    return [
+        Line("Parameters", before.params, after.params, words.count),
+        Line("Multiply-adds per token", before.macs_per_token, after.macs_per_token, words.count),
+        Line(cache, before.kv_bytes_per_token, after.kv_bytes_per_token, words.size),
+    ]
+
+
+def _ranges(graph: Graph, plan: PruningPlan) -> dict[str, tuple[int, int, int]]:
+    found = widths(graph, plan)
+    return {
+        key: (
+            found["dense"][key],
+            min(row[key] for row in found["layers"]),
+            max(row[key] for row in found["layers"]),
+        )
+        for key in WIDTHS
+        if found["layers"] and found["dense"][key]
+    }
+
+
+def preview_html(info: PreviewInfo) -> str:
+    """Costs and widths before and after, then warnings."""
+    notes = "".join(f'<p class="pv-note">{escape(text)}</p>' for text in info.warnings)
+    if info.problem:
+        return f'<div class="pv-state pv-error" role="alert"><p>{escape(info.problem)}</p></div>{notes}'
+    if info.sparsity is None:
+        return (
+            '<div class="pv-state pv-empty"><h3>No preview yet</h3><p>The exact preview needs the coupled '
+            "groups of this model. Discover them (it takes seconds), or launch without a preview.</p></div>"
+            + notes
+        )
+    head = "<tr><th></th><th class='num'>Now</th><th class='num'>After</th><th class='num'>Change</th></tr>"
+    rows = [
+        _row(x.title, x.write(x.before), x.write(x.after), words.difference(x.before, x.after))
+        for x in info.lines
+    ]
+    rows += [
+        _row(WIDTHS[key], f"{dense:,}", _range(low, high), words.difference(dense, (low + high) / 2))
+        for key, (dense, low, high) in info.widths.items()
+    ]
+    basis = (
+        "Exact: made from kept scores."
+        if info.exact
+        else "Sizes are exact; which units go follows from the scores."
+    )
+    return (
+        f'<div class="pv-card"><h3>Removes {words.sparsity(info.sparsity, info.sparsity_total)}</h3>'
+        f'<table class="pv-table"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
+        f'<p class="pv-quiet pv-foot">{basis}</p></div>{notes}'
+    )
+
+
+def _range(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _row(title: str, before: str, after: str, change: str) -> str:
+    cells = "".join(f'<td class="num">{text}</td>' for text in (before, after, change))
+    return f"<tr><td>{title}</td>{cells}</tr>"

@@ -1,0 +1,110 @@
+"""Every run in one table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from pruneviz import words
+from pruneviz.runs import RunRecord, share_done
+
+#: State -> (the word people read, the class that colours it).
+STATES = {
+    "queued": ("waiting", "idle"),
+    "starting": ("starting", "busy"),
+    "running": ("running", "busy"),
+    "stopping": ("stopping", "warn"),
+    "finished": ("finished", "good"),
+    "failed": ("failed", "bad"),
+    "stopped": ("stopped", "warn"),
+    "crashed": ("crashed", "bad"),
+    "damaged": ("damaged", "bad"),
+}
+GOALS = {"explore": "Analysis", "prune": "Pruning", "evaluate": "Measurement"}
+HEADS = ("Run", "Model", "Method", "Removed", "State", "Perplexity", "Started", "Took")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run as the table shows it; all texts are for people."""
+
+    id: str
+    title: str
+    model: str
+    method: str
+    sparsity: str
+    state: str
+    share: float | None
+    perplexity: str
+    age: str
+    took: str
+
+
+def row_info(record: RunRecord, now: float | None = None) -> Row:
+    """What is said of one run. Metrics count over what was asked for."""
+    now = time.time() if now is None else now
+    spec, status, metrics = record.spec, record.status, record.metrics
+    pruning = spec is not None and spec.goal == "prune"
+    removed = words.DASH
+    if pruning and spec:
+        asked = f"{words.percent(spec.prune.sparsity)} of block parameters asked for"
+        measured = words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total"))
+        removed = measured if metrics.get("sparsity") is not None else asked
+    end = status.ended if status.state not in ("running", "starting", "stopping") else now
+    return Row(
+        id=record.id,
+        title=(
+            spec.name if spec and spec.name else GOALS.get(spec.goal, spec.goal) if spec else "Unreadable"
+        ),
+        model=record.model or words.DASH,
+        method=spec.prune.method if pruning and spec else words.DASH,
+        sparsity=removed,
+        state=record.state,
+        share=share_done(status) if record.live else None,
+        perplexity=_change(metrics),
+        age=words.age(status.created or None, now),
+        took=words.duration(end - status.started if end and status.started else None) or words.DASH,
+    )
+
+
+def _change(metrics: dict[str, float | None]) -> str:
+    before, after = metrics.get("ppl_before"), metrics.get("ppl_after")
+    if before is None and after is None:
+        return words.DASH
+    return f"{words.perplexity(before)} → {words.perplexity(after)}"
+
+
+def badge(state: str) -> str:
+    """A run's state: colour, sign and word."""
+    word, colour = STATES.get(state, (state, "idle"))
+    return f'<span class="pv-badge {colour}">{escape(word)}</span>'
+
+
+def table_html(rows: Sequence[Row], chosen: str = "") -> str:
+    """The table; each row's name opens the run."""
+    head = "".join(f"<th>{name}</th>" for name in HEADS)
+    body = "".join(_row_html(row, row.id == chosen) for row in rows)
+    return (
+        '<div class="pv-card pv-scroll"><table class="pv-table pv-runs" aria-label="All runs">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _row_html(row: Row, chosen: bool) -> str:
+    name = escape(row.id, quote=True)
+    link = f'<a href="?tab=runs&amp;run={name}" data-go="runs" data-run="{name}">{escape(row.title)}</a>'
+    share = f"<small>{words.percent(row.share, 0)}</small>" if row.share is not None else ""
+    cells = [
+        f'{link}<small class="pv-mono">{name}</small>',
+        f'<span class="pv-clip" title="{escape(row.model, quote=True)}">{escape(row.model)}</span>',
+        escape(row.method),
+        escape(row.sparsity),
+        badge(row.state) + share,
+        escape(row.perplexity),
+        row.age,
+        row.took,
+    ]
+    mark = ' class="chosen" aria-current="true"' if chosen else ""
+    return f'<tr{mark} data-go="runs" data-run="{name}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'

@@ -1,0 +1,100 @@
+"""The New run form: what is typed -> a RunSpec, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import SpecError
+from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec, check_sparsity
+
+#: Unit kinds as the form names them.
+KIND_WORDS = {
+    "Query heads": "query_head",
+    "Key-value groups": "kv_group",
+    "Feed-forward channels": "ffn_channel",
+    "Hidden channels": "residual_channel",
+}
+
+
+#: Fields that are empty, not missing, where nothing was typed.
+_TEXTS = ("name", "sparsity", "layers", "calibration", "text")
+
+
+@dataclass(frozen=True)
+class Form:
+    """The fields in the order they stand on the page, as people fill them in."""
+
+    name: str = ""
+    method: str = "taylor_first"
+    sparsity: str = "0.2"
+    kinds: tuple[str, ...] = ("Query heads", "Feed-forward channels")
+    layers: str = ""
+    calibration: str = "bundled"
+    samples: float | None = 32
+    length: float | None = 128
+    text: str = "bundled"
+    seed: float | None = 0
+
+    def values(self) -> list[Any]:
+        """The fields' values, in order."""
+        return [list(v) if isinstance(v, tuple) else v for v in self.__dict__.values()]
+
+
+def spec_from(model: ModelSpec, *values: Any) -> RunSpec:
+    """What the form asks for. Raises SpecError, naming the field."""
+    form = Form(*_typed(values))
+    return RunSpec(
+        goal="prune",
+        name=form.name.strip(),
+        seed=_whole("seed", form.seed),
+        model=model,
+        calibration=DataSpec(
+            form.calibration.strip() or "bundled",
+            _whole("samples", form.samples),
+            _whole("length", form.length),
+        ),
+        prune=PruneSpec(
+            method=form.method,
+            sparsity=_sparsity(form.sparsity),
+            kinds=tuple(KIND_WORDS[kind] for kind in form.kinds),
+            layers=form.layers.strip() or None,
+        ),
+        evaluate=EvalSpec(text=form.text.strip() or "bundled"),
+    )
+
+
+def _typed(values: tuple[Any, ...]) -> list[Any]:
+    """The values, with an empty text where a text box was never touched."""
+    named = zip(Form.__dataclass_fields__, values, strict=True)
+    return ["" if value is None and name in _TEXTS else value for name, value in named]
+
+
+def form_from(spec: RunSpec) -> Form:
+    """The form that asks for this run again."""
+    words = {kind: word for word, kind in KIND_WORDS.items()}
+    return Form(
+        name=spec.name,
+        method=spec.prune.method,
+        sparsity=f"{spec.prune.sparsity:g}",
+        kinds=tuple(words[kind] for kind in spec.prune.kinds),
+        layers=spec.prune.layers or "",
+        calibration=spec.calibration.name,
+        samples=spec.calibration.samples,
+        length=spec.calibration.length,
+        text=spec.evaluate.text,
+        seed=spec.seed,
+    )
+
+
+def _sparsity(text: str) -> float:
+    try:
+        return check_sparsity(float(str(text).replace(",", ".")))
+    except ValueError:
+        return check_sparsity(text)
+
+
+def _whole(name: str, value: Any) -> int:
+    if value is None or value != int(value):
+        raise SpecError(f"{name} must be a whole number, got {'nothing' if value is None else f'{value:g}'}.")
+    return int(value)

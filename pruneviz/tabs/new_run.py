@@ -1,0 +1,216 @@
+"""The New run form of the Runs tab, with an exact preview of what it would leave.
+
+Element ids: new-run, new-name, new-method, new-about, new-slider, new-sparsity, new-kinds, new-layers,
+new-calibration, new-samples, new-length, new-text, new-seed, new-preview, new-command, new-launch,
+new-discover, new-message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from core import artifacts
+from core.errors import ArtifactError, PruneError
+from core.graph.records import Graph
+from core.spec import RunSpec
+from pruneviz import actions, methods, runs, states
+from pruneviz.context import AppContext
+from pruneviz.figures.preview import preview_html, preview_info
+from pruneviz.forms import KIND_WORDS, Form, form_from, spec_from
+from pruneviz.runs import RunRecord
+from pruneviz.tabs.parts import panel, quietly
+from pruneviz.waiting import Done, ticking
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """The form. `inputs` are its fields in the order of `Form`; `launched` is the id of what it started."""
+
+    box: gr.Accordion
+    inputs: list[Any]
+    slider: gr.Slider
+    launched: gr.Textbox
+
+    def fields(self) -> list[Any]:
+        """What `filled_from` fills."""
+        return [self.box, *self.inputs, self.slider]
+
+    def filled_from(self, record: RunRecord | None) -> list[Any]:
+        """The open form with what another run was asked to do."""
+        if record is None or record.spec is None:
+            return [gr.skip()] * len(self.fields())
+        form = form_from(record.spec)
+        return [gr.Accordion(open=True), *form.values(), record.spec.prune.sparsity]
+
+
+def build_new_run(app: AppContext) -> NewRun:
+    """Build the form inside an accordion and wire it."""
+    start = Form()
+    with gr.Accordion("New run", open=False, elem_id="new-run") as box, gr.Row(equal_height=False):
+        with gr.Column(scale=3):
+            inputs, slider, about = _build_fields(start)
+        with gr.Column(scale=2):
+            preview = panel("new-preview", min_height=320)
+            command = gr.Textbox(
+                label="The same run from a shell",
+                lines=2,
+                interactive=False,
+                elem_id="new-command",
+                buttons=["copy"],
+            )
+            message = panel("new-message", visible=False)
+            with gr.Row():
+                launch = gr.Button("Launch", variant="primary", elem_id="new-launch", scale=0)
+                discover = gr.Button("Discover groups", elem_id="new-discover", scale=0)
+    launched = gr.Textbox(visible="hidden", elem_id="new-launched", label="launched")
+    form = NewRun(box, inputs, slider, launched)
+    _wire(app, form, about, preview, command, message, launch, discover)
+    return form
+
+
+def _build_fields(start: Form) -> tuple[list[Any], gr.Slider, gr.HTML]:
+    with gr.Row():
+        method = gr.Dropdown(methods.names(), value=start.method, label="Method", elem_id="new-method")
+        name = gr.Textbox(value="", label="Name, if you like", max_lines=1, elem_id="new-name")
+    about = panel("new-about", min_height=42)
+    with gr.Row():
+        slider = gr.Slider(
+            0, 0.95, 0.2, step=0.01, label="Sparsity", elem_id="new-slider", scale=3, buttons=[],
+            info="Share of the parameters in the chosen blocks that goes.",
+        )  # fmt: skip
+        sparsity = gr.Textbox(start.sparsity, label="As a number", elem_id="new-sparsity", max_lines=1)
+    kinds = gr.CheckboxGroup(
+        list(KIND_WORDS), value=list(start.kinds), label="What may go", elem_id="new-kinds"
+    )
+    with gr.Row():
+        layers = gr.Textbox(
+            value="",
+            label="Layers",
+            placeholder="all",
+            info="first:last, last not included",
+            elem_id="new-layers",
+            max_lines=1,
+        )
+        seed = gr.Number(
+            start.seed, label="Seed", info="of every random choice", elem_id="new-seed", precision=0
+        )
+    with gr.Row():
+        calibration = gr.Textbox(
+            start.calibration, label="Calibration text", info="bundled, or a file", elem_id="new-calibration",
+            max_lines=1,
+        )  # fmt: skip
+        samples = gr.Number(
+            start.samples, label="Windows", info="of this text", elem_id="new-samples", precision=0
+        )
+        length = gr.Number(
+            start.length, label="Tokens", info="in each window", elem_id="new-length", precision=0
+        )
+    text = gr.Textbox(
+        start.text,
+        label="Text that measures perplexity",
+        info="bundled, or a file",
+        elem_id="new-text",
+        max_lines=1,
+    )
+    fields = [name, method, sparsity, kinds, layers, calibration, samples, length, text, seed]
+    return fields, slider, about
+
+
+def _wire(
+    app: AppContext,
+    form: NewRun,
+    about: gr.HTML,
+    preview: gr.HTML,
+    command: gr.Textbox,
+    message: gr.HTML,
+    launch: gr.Button,
+    discover: gr.Button,
+) -> None:
+    quiet = quietly()
+    asked, method, sparsity = [app.url.model, *form.inputs], form.inputs[1], form.inputs[2]
+    seen = [preview, command, launch]
+
+    def show(model: str, *values: Any) -> list[Any]:
+        return _preview(app, model, values)
+
+    def start(model: str, *values: Any) -> list[Any]:
+        return _launch(app, lambda: spec_from(app.model_spec(model), *values))
+
+    def find_groups(model: str) -> list[Any]:
+        return _launch(app, lambda: actions.explore_spec(app, model, ("groups",)))
+
+    form.slider.input(None, form.slider, sparsity, js="(v) => String(v)", api_visibility="private")
+    sparsity.input(None, sparsity, form.slider, js=_TO_SLIDER, api_visibility="private")
+    triggers = [field.change for field in form.inputs]
+    gr.on(
+        [app.tabs["runs"].select, app.url.model.change, form.launched.change, *triggers],
+        show, asked, seen, trigger_mode="always_last", **quiet,
+    )  # fmt: skip
+    method.change(_about, method, about, **quiet)
+    app.tabs["runs"].select(_learn_methods, method, [method, about], **quiet)
+    launch.click(start, asked, [message, form.launched], **quiet)
+    discover.click(find_groups, app.url.model, [message, form.launched], **quiet)
+
+
+#: A number in range moves the slider; anything else leaves it where it is.
+_TO_SLIDER = """(text) => {
+  const value = Number(String(text).replace(",", "."));
+  return text !== "" && value >= 0 && value < 1 ? Math.min(value, 0.95) : undefined;
+}"""
+
+
+def _preview(app: AppContext, model: str, values: tuple[Any, ...]) -> list[Any]:
+    """Preview, command and whether Launch makes sense."""
+    try:
+        spec = spec_from(app.model_spec(model), *values)
+        info = preview_info(spec, _graph(app, model), _scores(app, model, spec.prune.method))
+    except PruneError as error:
+        return [states.error_html(str(error)), "", gr.Button(interactive=False)]
+    return [preview_html(info), info.command, gr.Button(interactive=not info.problem)]
+
+
+def _graph(app: AppContext, model: str) -> Graph | None:
+    run = runs.latest(app.runs_dir, model, artifacts.GROUPS)
+    return runs.graph_of(run) if run else None
+
+
+def _scores(app: AppContext, model: str, method: str) -> Any:
+    """Kept scores of this method, or None: damaged ones count as none, a run makes its own anyway."""
+    run = runs.latest(app.runs_dir, model, artifacts.SCORES)
+    try:
+        return artifacts.read_scores(run).get(method) if run else None
+    except ArtifactError:
+        return None
+
+
+def _launch(app: AppContext, make: Any) -> list[Any]:
+    try:
+        spec: RunSpec = make()
+        run_dir = actions.launch(app, spec)
+    except PruneError as error:
+        return [gr.HTML(states.failure_html(error), visible=True), gr.skip()]
+    return [gr.HTML(visible=False), run_dir.name]
+
+
+def _about(name: str) -> str:
+    """Two sentences on the method, and where it is from."""
+    method = methods.find(name)
+    if method is None:
+        return '<p class="pv-quiet">&nbsp;</p>'
+    source = ", ".join(filter(None, [method.paper, method.equation]))
+    return f'<p class="pv-quiet">{escape(method.summary)} <span>({escape(source)})</span></p>'
+
+
+def _learn_methods(chosen: str) -> Iterator[list[Any]]:
+    """All methods, once per dashboard; until they are there the form works with the usual ones."""
+    try:
+        for step in ticking(methods.all_methods):
+            if isinstance(step, Done):
+                yield [gr.Dropdown([m.name for m in step.value], value=chosen), _about(chosen)]
+    except PruneError as error:
+        yield [gr.skip(), f'<p class="pv-note">{escape(str(error))}</p>']
