@@ -140,7 +140,8 @@ class _Slice:
 class _Meter:
     """Counts the parameters that go with the first n units of every group's order, without index sets.
 
-    Groups own disjoint indices along a dimension, so what stays of it is a subtraction.
+    Groups own disjoint indices along a dimension, so what stays of it is a subtraction. Only a
+    key-value group lists its query heads' slices too; those are counted with the group that is cut.
     """
 
     def __init__(self, graph: Graph, orders: Mapping[str, NDArray[np.int64]]) -> None:
@@ -151,7 +152,10 @@ class _Meter:
                 self._add(graph, group_id, affected, taken)
 
     def _add(self, graph: Graph, group_id: str, affected: Group, taken: NDArray[np.int64]) -> None:
+        own = {(member.parameter, member.dim) for member in graph.group(group_id).members}
         for member in affected.members:
+            if affected.id != group_id and (member.parameter, member.dim) in own:
+                continue
             shape = graph.parameters[member.parameter].shape
             self._shapes[member.parameter] = shape
             part = _Slice(shape[member.dim], member.width, taken, group_id)

@@ -111,10 +111,12 @@ def _by_place(graph: Graph, masks: Mapping[str, Tensor]) -> dict[Place, list[Fac
 
 
 def _with_children(graph: Graph, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Hand a key-value unit's factor down to its query heads, which are what is read."""
+    """Hand a key-value unit's factor down to its query heads, unless it lists what reads them itself."""
     full = dict(masks)
     for group in graph.groups:
-        if group.parent is not None and group.parent in masks:
+        if group.parent is None or group.parent not in masks:
+            continue
+        if not any(member.role == "layer2" for member in graph.group(group.parent).members):
             shared = masks[group.parent][list(group.parent_unit)]  # (query heads,)
             full[group.id] = full[group.id] * shared if group.id in full else shared
     return full
@@ -129,7 +131,9 @@ def _mask_place(model: nn.Module, graph: Graph, place: Place, factors: list[Fact
     owner, attribute = owner_of(model, name)
     size = model.get_parameter(name).shape[dim]
     if reads == "vector":
-        return _mask_norm(owner, _Features(size, factors)) if is_norm(owner) and dim == 0 else []
+        # A norm is masked once, for its weight; its bias and other biases add to channels nobody reads.
+        norm = attribute == "weight" and is_norm(owner)
+        return _mask_norm(owner, _Features(size, factors)) if norm else []
     if reads_last_dim(owner, attribute, dim):
         return [_mask_input(owner, _Features(size, factors))]
     if isinstance(owner, (nn.Linear, Conv1D)):

@@ -19,13 +19,13 @@ _INTERFACE = "ALL_ATTENTION_FUNCTIONS"
 
 
 class LayerConfig:
-    """A model's config as one attention layer sees it: head counts of its own, all else from the base.
+    """A model's config as one module sees it: some values of its own, all else from the base.
 
     Values are looked up at every access, so switching the model's attention implementation later
     reaches the layer too.
     """
 
-    def __init__(self, base: Any, values: dict[str, int], *, ragged: bool) -> None:
+    def __init__(self, base: Any, values: dict[str, Any], *, ragged: bool = False) -> None:
         self.__dict__.update(_base=base, _values=values, _ragged=ragged)
 
     def __getattr__(self, name: str) -> Any:
@@ -63,9 +63,7 @@ def _register(implementation: str) -> str:
 
 
 def _ragged_twin(implementation: str) -> Callable[..., Any]:
-    def ragged(
-        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
-    ) -> Any:
+    def ragged(module: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
         index = module.kv_index.to(key.device)  # (query heads,)
         # The stock eager function is not in the interface; each modelling file brings its own.
         stock = _forward_of(module).__globals__.get("eager_attention_forward")

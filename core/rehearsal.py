@@ -100,13 +100,13 @@ def _head_sized(rehearsal: Rehearsal, name: str, heads: int) -> set[Place]:
 
 
 def compare(graph: Graph, expected: Rehearsal, got: Rehearsal) -> None:
-    """Raises NotPrunableError where two runs part; names the first layer. On the meta device, shapes only."""
+    """Raises NotPrunableError where two runs part; names the first layer."""
     names = [*graph.layer_modules, "the output layer"]
     pairs = zip(names, [*expected.layers, expected.logits], [*got.layers, got.logits], strict=True)
     for name, one, other in pairs:
         if one.shape != other.shape and name in graph.layer_modules:
             continue  # residual channels went: only the logits can be compared
-        if one.shape != other.shape or not (one.is_meta or _close(one, other)):
+        if one.shape != other.shape or not _close(one, other):
             raise NotPrunableError(
                 f"{name} does not do with its units cut what it did with them masked; "
                 "this model's code keeps a size that could not be rewritten. Prune other kinds or layers."

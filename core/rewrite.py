@@ -23,6 +23,9 @@ from core.ragged import LayerConfig, expand_after_cache, expand_outputs, uses_in
 _NOT_A_SIZE = ("head_dim", "head_size", "idx", "index", "layer", "max_", "rotary", "rope", "groups", "window")
 
 
+_ALIGNED = 8
+
+
 @dataclass(frozen=True)
 class Heads:
     """The heads an attention block keeps.
@@ -44,19 +47,23 @@ class Heads:
         return each if rest == 0 and self.kv_index == expected else 0
 
 
-def fit_shapes(owner: nn.Module, attribute: str) -> None:
-    """Make a module's own sizes those of its parameter."""
-    if attribute != "weight":
-        return
+def fit_shapes(owner: Any, attribute: str, old: Sequence[int]) -> None:
+    """Make a module's own sizes those of its parameter, whose shape was `old`."""
     shape = owner.get_parameter(attribute).shape
-    if isinstance(owner, nn.Linear):
-        owner.out_features, owner.in_features = shape
-    elif isinstance(owner, Conv1D):
-        owner.nx, owner.nf = shape
-    elif isinstance(owner, nn.Embedding):
-        owner.num_embeddings, owner.embedding_dim = shape
+    if isinstance(owner, (nn.Linear, Conv1D, nn.Embedding)):
+        if attribute == "weight" and isinstance(owner, nn.Linear):
+            owner.out_features, owner.in_features = shape
+        elif attribute == "weight" and isinstance(owner, Conv1D):
+            owner.nx, owner.nf = shape
+        elif isinstance(owner, nn.Embedding):
+            owner.num_embeddings, owner.embedding_dim = shape
     elif isinstance(getattr(owner, "normalized_shape", None), tuple):
-        owner.normalized_shape = tuple(shape)  # type: ignore[assignment]
+        owner.normalized_shape = tuple(shape)
+    else:
+        replace_sizes(owner, {was: now for was, now in zip(old, shape, strict=True) if was != now})
+    if len(shape) >= 3 and hasattr(owner, "config") and any(size % _ALIGNED for size in shape[1:]):
+        # The grouped matrix product wants rows of whole 16 bytes; the module's own loop takes any size.
+        owner.config = LayerConfig(owner.config, {"_experts_implementation": "eager"})
 
 
 def replace_sizes(module: nn.Module, sizes: Mapping[int, int]) -> None:
@@ -89,12 +96,14 @@ def _common_parent(names: Sequence[str]) -> str:
 
 def heads_kept(graph: Graph, attention: Attention, full: Mapping[str, tuple[int, ...]]) -> Heads | None:
     """Which heads of an attention block stay under a plan with its consequences, or None if all do."""
-    group = next((g for g in graph.of_kind("query_head") if g.layer == attention.layer), None)
-    if group is None or not full.get(group.id):
+    by_kind = {g.kind: g for g in graph.of_kind("query_head", "kv_group") if g.layer == attention.layer}
+    group = by_kind.get("query_head", by_kind.get("kv_group"))
+    if group is None or not any(full.get(g.id) for g in by_kind.values()):
         return None
-    query = _stay(group.units, full.get(group.id, ()))
-    if group.parent is None:
+    if group.parent is None:  # every head has a key-value head of its own: both kinds name the same
+        query = _stay(group.units, [unit for g in by_kind.values() for unit in full.get(g.id, ())])
         return Heads(query, query, list(range(len(query))))
+    query = _stay(group.units, full.get(group.id, ()))
     key_value = _stay(graph.group(group.parent).units, full.get(group.parent, ()))
     return Heads(query, key_value, [key_value.index(group.parent_unit[head]) for head in query])
 
@@ -146,12 +155,14 @@ def _replace_head_counts(module: nn.Module, attention: Attention, query: int, ke
 def _expand_before_cache(model: nn.Module, graph: Graph, attention: Attention, heads: Heads) -> None:
     group = next(g for g in graph.of_kind("query_head") if g.layer == attention.layer)
     assert group.parent is not None
+    own = {(member.parameter, member.dim): member.index() for member in group.members}
     for member in graph.group(group.parent).members:
         owner = model.get_submodule(member.parameter.rpartition(".")[0])
+        shared = np.isin(member.index(), own.get((member.parameter, member.dim), ()))
+        if shared.all() or (member.role == "vector" and isinstance(owner, (nn.Linear, Conv1D))):
+            continue  # the query heads' own slices, and biases, which go with their matrix
         whole = member.index().size == graph.parameters[member.parameter].shape[member.dim]
-        if member.role == "vector" and isinstance(owner, nn.Linear):
-            continue  # the bias of a matrix that is expanded with it
-        if member.role != "layer1" or not whole or not isinstance(owner, (nn.Linear, Conv1D)):
+        if shared.any() or member.role != "layer1" or not whole or not isinstance(owner, (nn.Linear, Conv1D)):
             raise NotPrunableError(
                 f"{attention.module} cannot keep uneven numbers of query heads: its keys and values are not "
                 f"made by matrices of their own. Prune kv_group instead of query_head, or other layers."

@@ -6,6 +6,7 @@ The result is checked, not hoped for: a short input must give what the same mode
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ Removed = Mapping[str, tuple[int, ...]]
 def operate(model: PreTrainedModel, graph: Graph, removed: Removed) -> PreTrainedModel:
     """Remove units from a model, in place.
 
-    Works on the meta device too; only shapes can be checked there.
+    Works on the meta device too, but there is nothing to check there.
 
     Args:
         removed: group id -> units that go; key-value units without query heads go by themselves.
@@ -42,12 +43,14 @@ def operate(model: PreTrainedModel, graph: Graph, removed: Removed) -> PreTraine
     full = implied(graph, dict(removed))
     if not full:
         return model
-    with masked(model, graph, removed):
+    empty = model.device.type == "meta"
+    with nullcontext() if empty else masked(model, graph, removed):
         expected = rehearse(model, graph, when="with these units masked")
     places = per_head_arguments(model, graph, expected)
     _slice(model, cuts(graph, dict(removed)))
     _fit(model, graph, full, places)
-    compare(graph, expected, rehearse(model, graph, when="with these units cut"))
+    if not empty:
+        compare(graph, expected, rehearse(model, graph, when="with these units cut"))
     return model
 
 
@@ -65,7 +68,7 @@ def _slice(model: nn.Module, gone: Cuts) -> None:
         averaged = attribute == "weight" and is_norm(owner) and not subtracts_mean(owner)
         for user, key in users[id(old)]:
             user._parameters[key] = new
-            fit_shapes(user, key)
+            fit_shapes(user, key, old.shape)
         if averaged:
             shrink_rms(owner, old.shape[0], new.shape[0])
 

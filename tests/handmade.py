@@ -5,6 +5,8 @@ Only tests may know layer names.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from transformers import (
@@ -80,7 +82,8 @@ def graph_of(model: PreTrainedModel) -> Graph:
         shared = heads != kv_heads
         parents = tuple(u // (heads // kv_heads) for u in range(heads))
         if shared:
-            groups.append(Group(f"L{layer:02d}.kv_group", "kv_group", layer, kv_heads, tuple(kv)))
+            wide = [replace(m, width=dim * heads // kv_heads) for m in q + o]
+            groups.append(Group(f"L{layer:02d}.kv_group", "kv_group", layer, kv_heads, tuple(wide + kv)))
         groups.append(
             Group(
                 f"L{layer:02d}.query_head", "query_head", layer, heads,
