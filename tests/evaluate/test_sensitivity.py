@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from core.errors import DataError, NotPrunableError, StopRequested
+from core.evaluate.perplexity import perplexity
+from core.evaluate.sensitivity import lowest, scan
+from core.masks import masked
+from tests.handmade import graph_of, ids, tiny
+
+
+@pytest.fixture(params=["llama", "qwen3"])
+def case(request: pytest.FixtureRequest) -> tuple[Any, Any, dict[str, Any], torch.Tensor]:
+    """A 3-layer model, its graph, random scores, 10 windows of 12 tokens."""
+    model = tiny(request.param, num_hidden_layers=3)
+    graph = graph_of(model)
+    rng = np.random.default_rng(0)
+    scores = {group.id: rng.random(group.units, dtype=np.float32) for group in graph.groups}
+    return model, graph, scores, ids(model, batch=10)
+
+
+def arguments(**changes: Any) -> dict[str, Any]:
+    return {"ratio": 0.5, "criterion": "random", "text": "made up", **changes}
+
+
+def naive(model: Any, graph: Any, scores: Any, windows: torch.Tensor) -> dict[tuple[int, str], float]:
+    found = {}
+    for kind, unit_kind in (("attention", "query_head"), ("ffn", "ffn_channel")):
+        for group in graph.of_kind(unit_kind):
+            with masked(model, graph, {group.id: lowest(scores[group.id], 0.5)}):
+                found[group.layer, kind] = perplexity(model, windows).ppl
+    return found
+
+
+def test_it_equals_evaluating_the_whole_model_for_every_point(case: Any) -> None:
+    model, graph, scores, windows = case
+    wanted = naive(model, graph, scores, windows)
+    found = scan(model, graph, scores, windows, **arguments())
+    assert {(p["layer"], p["kind"]) for p in found.points} == set(wanted) and len(wanted) == 6
+    for point in found.points:
+        assert point["ppl"] == pytest.approx(wanted[point["layer"], point["kind"]], rel=1e-5)
+    assert found.baseline_ppl == pytest.approx(perplexity(model, windows).ppl, rel=1e-6)
+    assert len({round(point["ppl"], 3) for point in found.points}) > 4, "the points tell nothing"
+    assert (found.window, found.tokens, found.criterion, found.text) == (12, 120, "random", "made up")
+
+
+def test_layers_below_are_not_run_again(case: Any) -> None:
+    model, graph, scores, windows = case
+    runs = [0, 0, 0]
+    hooks = []
+    for layer, name in enumerate(graph.layer_modules):
+
+        def count(*_: Any, layer: int = layer) -> None:
+            runs[layer] += 1
+
+        attention = model.get_submodule(name).self_attn
+        hooks.append(attention.register_forward_hook(count))
+    scan(model, graph, scores, windows[:8], **arguments())
+    # One dense pass; two points for each layer up to this one; the last layer once more, for the check.
+    assert runs == [1 + 2, 1 + 4, 1 + 6 + 1]
+
+
+def test_the_model_is_left_as_it_was(case: Any) -> None:
+    model, graph, scores, windows = case
+    before = model(windows).logits
+    scan(model, graph, scores, windows, **arguments())
+
+    def stop(done: int, total: int) -> None:
+        raise StopRequested("enough")
+
+    with pytest.raises(StopRequested):
+        scan(model, graph, scores, windows, **arguments(on_progress=stop))
+    assert torch.equal(model(windows).logits, before)
+    assert not any("forward" in module.__dict__ or module._forward_hooks for module in model.modules())
+
+
+def test_layers_that_share_more_than_the_stream_are_evaluated_whole(case: Any) -> None:
+    """The last layer adds what the first one's FFN saw: skipping the first would change the result."""
+    model, graph, scores, windows = case
+    first, last = model.model.layers[0].mlp, model.model.layers[2].mlp
+    seen: list[torch.Tensor] = []
+    first.register_forward_hook(lambda module, args, out: seen.append(out))
+    last.register_forward_hook(lambda module, args, out: out + seen.pop())
+    found = scan(model, graph, scores, windows, **arguments())
+    wanted = naive(model, graph, scores, windows)
+    for point in found.points:
+        assert point["ppl"] == pytest.approx(wanted[point["layer"], point["kind"]], rel=1e-5)
+
+
+def test_layers_kinds_and_progress(case: Any) -> None:
+    model, graph, scores, windows = case
+    told: list[tuple[int, int]] = []
+    asked = arguments(
+        kinds=("ffn",), layers=[1, 2], on_progress=lambda done, total: told.append((done, total))
+    )
+    found = scan(model, graph, scores, windows, **asked)
+    assert [(p["layer"], p["kind"], p["ratio"]) for p in found.points] == [(1, "ffn", 0.5), (2, "ffn", 0.5)]
+    assert told == [(1, 2), (2, 2)]
+
+
+def test_the_lowest_units_go_at_least_one_and_never_all() -> None:
+    scores = np.array([0.3, 0.1, 0.2, 0.1], dtype=np.float32)
+    assert lowest(scores, 0.5) == (1, 3)
+    assert lowest(scores, 0.01) == (1,)
+    assert lowest(scores, 1.0) == (1, 2, 3)
+
+
+def test_nothing_to_do_is_refused(case: Any) -> None:
+    model, graph, scores, windows = case
+    with pytest.raises(NotPrunableError, match="score the model first"):
+        scan(model, graph, {}, windows, **arguments())
+    with pytest.raises(NotPrunableError):
+        scan(model, graph, scores, windows, **arguments(layers=[7]))
+    with pytest.raises(DataError):
+        scan(model, graph, scores, windows[:, :1], **arguments())
+
+
+def test_a_tuple_from_a_layer_is_given_back_as_one(case: Any) -> None:
+    model, graph, scores, windows = case
+    wanted = scan(model, graph, scores, windows, **arguments()).points
+    for layer in model.model.layers:
+        inner = layer.forward
+        layer.forward = lambda *args, inner=inner, **kwargs: (inner(*args, **kwargs), None)
+    stream = model.model.layers[1:]
+    for layer in stream:
+        layer.register_forward_pre_hook(lambda module, args: (args[0][0], *args[1:]))
+    model.model.norm.register_forward_pre_hook(lambda module, args: (args[0][0],))
+    got = scan(model, graph, scores, windows, **arguments()).points
+    assert [p["ppl"] for p in got] == pytest.approx([p["ppl"] for p in wanted], rel=1e-6)
