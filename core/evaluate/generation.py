@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -130,6 +131,11 @@ def _chooser(temperature: float, top_p: float, seed: int) -> Callable[[Tensor], 
     return draw
 
 
+def last_only(model: Any) -> dict[str, int]:
+    """The argument that spares logits nobody reads, for models that take it."""
+    return {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
+
+
 @torch.no_grad()
 def _step(model: Any, ids: list[int], past: Any) -> tuple[Tensor, Any]:
     """Logits after the last of `ids`, (vocabulary,), and the cache; all ids are read if there is none yet."""
@@ -138,6 +144,7 @@ def _step(model: Any, ids: list[int], past: Any) -> tuple[Tensor, Any]:
         input_ids=torch.tensor([fresh], device=next(model.parameters()).device),
         past_key_values=past,
         use_cache=True,
+        **last_only(model),
     )
     return out.logits[0, -1], getattr(out, "past_key_values", None)
 

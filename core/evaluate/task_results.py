@@ -1,0 +1,153 @@
+"""What a benchmark left behind, and when two of them may be compared. Nothing here needs torch or lm-eval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from core.errors import ArtifactError
+
+#: Where the questions came from. `bundled` tasks are the workbench's own, never one of the standard ones.
+SOURCES = ("hub", "folder", "bundled")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question and what became of it.
+
+    Attributes:
+        id: lm-eval's number of the question and the hash of its content; the same wherever the data is.
+        question: the question without the examples before it.
+        answer: the right answer; given: the model's.
+        right: None where the task has no right or wrong (a perplexity, an overlap score).
+    """
+
+    id: str
+    question: str
+    answer: str
+    given: str
+    right: bool | None
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """The scores of one task, and everything that must be equal before they are compared with others.
+
+    Attributes:
+        task: the name it was asked for by; lm_eval_task: what lm-eval calls it.
+        metrics: metric -> value; stderrs: metric -> standard error, None where lm-eval has none.
+        metric: the one the papers quote.
+        n: questions that were scored.
+        template: `none`, or `chat` and the hash of the chat template.
+        source: one of `SOURCES`; data: what exactly was read; its `questions` is the hash of all sample ids.
+        parts: the tasks a group or suite was averaged over; absent: parts the folder does not hold.
+        part_of: the group this task was asked for through.
+        truncated: prompts that lost their beginning because they did not fit into the context.
+        cached: read from an earlier run on the same weights.
+    """
+
+    task: str
+    lm_eval_task: str
+    metrics: dict[str, float]
+    stderrs: dict[str, float | None]
+    metric: str
+    n: int
+    version: str
+    num_fewshot: int
+    limit: int | None
+    template: str
+    source: str
+    data: dict[str, Any] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    part_of: str = ""
+    truncated: int = 0
+    seconds: float = 0.0
+    cached: bool = False
+    samples: tuple[Sample, ...] = ()
+
+    @property
+    def value(self) -> float:
+        """The metric the papers quote."""
+        return self.metrics[self.metric]
+
+    @property
+    def stderr(self) -> float | None:
+        """The standard error of `value`."""
+        return self.stderrs.get(self.metric)
+
+    def summary(self) -> dict[str, Any]:
+        """Metrics, standard errors and n, without the questions; `stderr` is that of `metric`."""
+        others = {f"{name}_stderr": error for name, error in self.stderrs.items()}
+        left_out = ("task", "metrics", "stderrs", "samples")
+        facts = {key: value for key, value in asdict(self).items() if key not in left_out}
+        own = self.source == "bundled"
+        return {**self.metrics, **others, "stderr": self.stderr, **facts, "own_task": own}
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> TaskResult:
+        """Raises TypeError or KeyError on what is no record."""
+        samples = tuple(Sample(**sample) for sample in raw["samples"])
+        lists = {key: tuple(raw[key]) for key in ("parts", "absent")}
+        return cls(**{**raw, **lists, "samples": samples})
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """All tasks of one call, in the order asked for.
+
+    Attributes:
+        tasks: name -> result; a group or suite comes before its parts.
+        refused: name -> why it was not scored; the others were.
+        weights: the hash of the model and its tokenizer.
+        seed: 0 gives lm-eval's own default seeds.
+    """
+
+    tasks: dict[str, TaskResult]
+    refused: dict[str, str]
+    weights: str
+    lm_eval: str
+    batch_size: str
+    seed: int
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """task -> metrics, `stderr`, `n` and how it was measured, as the command line prints it."""
+        return {name: result.summary() for name, result in self.tasks.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, with the questions."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> BenchmarkResult:
+        """Raises ArtifactError on what is no record."""
+        try:
+            tasks = {name: TaskResult.from_json(task) for name, task in raw["tasks"].items()}
+            return cls(**{**raw, "tasks": tasks})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"The benchmark record is damaged ({error}); run it again.") from error
+
+
+def not_comparable(a: TaskResult, b: TaskResult) -> str:
+    """Why two results must not be set side by side; empty if they may."""
+    fields = {
+        "task": (a.lm_eval_task, b.lm_eval_task),
+        "task version": (a.version, b.version),
+        "few-shot examples": (a.num_fewshot, b.num_fewshot),
+        "limit": (a.limit, b.limit),
+        "prompt template": (a.template, b.template),
+        "parts": (a.parts, b.parts),
+        "questions": (a.data.get("questions"), b.data.get("questions")),
+    }
+    differing = [f"{name} {left} and {right}" for name, (left, right) in fields.items() if left != right]
+    return f"{a.task}: not comparable, for the {'; the '.join(differing)} differ." if differing else ""
+
+
+def flips(before: TaskResult, after: TaskResult) -> Iterator[tuple[Sample, Sample]]:
+    """The questions that one result has right and the other wrong, both ways, by question."""
+    now = {sample.id: sample for sample in after.samples}
+    for sample in before.samples:
+        other = now.get(sample.id)
+        if other is not None and None not in (sample.right, other.right) and sample.right != other.right:
+            yield sample, other
