@@ -35,7 +35,14 @@ class Labels:
 
 @dataclass
 class Flow:
-    """The state of the walk: labels per value (absent or None: no channel), and what has been learned."""
+    """The state of the walk: labels per value (absent or None: no channel), and what has been learned.
+
+    Attributes:
+        macs: how often each element of a parameter is multiplied per token.
+        softmaxes: the labels each softmax ran over, and its module.
+        makers: value -> the operation that wrote it last.
+        lost: value -> the operation after which its channels could not be followed any more.
+    """
 
     tape: Tape
     store: LabelStore = field(default_factory=LabelStore)
@@ -43,6 +50,7 @@ class Flow:
     macs: dict[str, float] = field(default_factory=dict)
     softmaxes: list[tuple[Ints, str]] = field(default_factory=list)
     makers: dict[int, Node] = field(default_factory=dict)
+    lost: dict[int, str] = field(default_factory=dict)
     position: int = 0
     node: Node | None = None
 
@@ -66,18 +74,45 @@ class Flow:
         labelled = [ref for ref in operands if self.get(ref) is not None]
         for output in node.outputs:
             self.makers[output] = node
+        lost = next((self.lost[ref.id] for ref in operands if ref.id in self.lost), None)
         if not labelled:
+            self._lose(node, lost)
             return
-        rule = rule_for(node)
-        results = rule(self, node)
-        inplace = node.op._schema.name.endswith("_") and not node.op._schema.name.endswith("__")
+        results = rule_for(node)(self, node)
+        weighted = node.op._schema.name.split("::")[-1] in PRODUCTS and any(
+            labels is not None and labels.origin is not None for labels in map(self.get, labelled)
+        )
+        # A matrix of the model gives its outputs labels of their own, whatever goes in.
+        if lost is not None and not weighted:
+            results = self._meet_lost(node, labelled, results, lost)
+        self._write(node, results)
+
+    def _lose(self, node: Node, reason: str | None) -> None:
+        if reason is not None:
+            self.lost.update(dict.fromkeys(node.outputs, reason))
+
+    def _meet_lost(
+        self, node: Node, labelled: list[Ref], results: list[Labels | None], lost: str
+    ) -> list[Labels | None]:
+        """Channels that meet others which could not be followed cannot go on their own."""
+        for ref in labelled:
+            labels = self.get(ref)
+            for plane in labels.planes if labels is not None else ():
+                self.flag(plane, "unknown", lost)
+        if all(labels is not None and labels.origin is not None for labels in map(self.get, labelled)):
+            self._lose(node, lost)
+            return [None] * len(results)
+        return results
+
+    def _write(self, node: Node, results: list[Labels | None]) -> None:
+        name = node.op._schema.name
+        inplace = name.endswith("_") and not name.endswith("__")
         for output, labels in zip(node.outputs, results, strict=False):
             known = self.values.get(output)
             if inplace and known is not None and labels is not None:
                 # Views made earlier share this memory and must see the new labels.
-                known.planes = tuple(
-                    _written(old, new) for old, new in zip(known.planes, labels.planes, strict=True)
-                )
+                pairs = zip(known.planes, labels.planes, strict=True)
+                known.planes = tuple(_written(old, new) for old, new in pairs)
             else:
                 self.values[output] = labels
 
@@ -88,7 +123,15 @@ class Flow:
         lines = np.unique(self.store.find(lines), axis=0)
         lines = lines[(lines != 0).any(axis=1)]
         if len(lines):
-            self.store.across.append(Across(lines, kind, self.node.module, what or self.node.name))
+            shape = tuple(labels.shape[dim] for dim in dims) if kind == "grid" else ()
+            self.store.across.append(Across(lines, kind, self.node.module, what or self.node.name, shape))
+
+    def flag(self, labels: Tensor, kind: str, what: str | None = None) -> None:
+        """Note that an operation looks at all these labels together, wherever they stand."""
+        assert self.node is not None
+        classes = np.unique(self.store.find(np.unique(compact(labels).numpy())))
+        if len(classes := classes[classes != 0]):
+            self.store.across.append(Across(classes[None], kind, self.node.module, what or self.node.name))
 
     def real(self, operand: Any) -> Tensor | None:
         """The numbers in an index, where they follow from buffers and constants alone; else None."""
@@ -118,6 +161,8 @@ class Flow:
             planes.append(labels.reshape([-1 if d == dim else 1 for d in range(len(shape))]).expand(shape))
         return Labels(tuple(planes), origin=name)
 
+
+PRODUCTS = ("mm", "bmm", "mv", "addmm", "baddbmm", "addbmm", "_grouped_mm", "grouped_mm_fallback")
 
 Rule = Callable[[Flow, Node], "list[Labels | None]"]
 _RULES: dict[str, Rule] = {}

@@ -52,14 +52,16 @@ class Across:
 
     Attributes:
         lines: the labels that were looked at together, (lines, channels).
-        kind: `rms`, `mean`, `variance`, `softmax`, `choice`, `constant` or `unknown`.
+        kind: `rms`, `mean`, `variance`, `length`, `softmax`, `choice`, `constant`, `grid` or `unknown`.
         what: the operation, for people to read.
+        shape: for a `grid`, the dimensions the channels were laid out in.
     """
 
     lines: Ints
     kind: str
     module: str
     what: str
+    shape: tuple[int, ...] = ()
 
 
 @dataclass
@@ -121,30 +123,28 @@ class LabelStore:
             left, right: equally shaped; pairs with a 0 in them say nothing.
 
         Returns:
-            The classes that turned out to be shared by several others, sorted.
+            The labels that turned out to be shared by several others, sorted.
         """
-        pairs = self._pairs(left, right)
-        if not len(pairs):
-            return np.empty(0, dtype=np.int64)
-        classes, inverse = np.unique(pairs, return_inverse=True)
-        inverse = inverse.reshape(pairs.shape)
-        degree = np.bincount(inverse.ravel(), minlength=len(classes))
-        ends = degree[inverse]  # (pairs, 2)
-        star = (ends.min(axis=1) == 1) & (ends.max(axis=1) > 1)
-        # A star whose centre also meets a class that meets others is no star: all of it is united.
-        tangled = np.unique(inverse[ends.min(axis=1) > 1])
-        star &= ~np.isin(inverse, tangled).any(axis=1)
-        self._unite(pairs[~star])
-        if not star.any():
-            return np.empty(0, dtype=np.int64)
-        centre_first = ends[star, 0] > ends[star, 1]
+        pairs = self._pairs(left.ravel(), right.ravel())
+        # Degrees are those of the labels, not of their classes: a class that stands for several channels
+        # of the same value is no broadcast.
+        labels, ends = np.unique(pairs, return_inverse=True)
+        ends = ends.reshape(pairs.shape)
+        degree = np.bincount(ends.ravel(), minlength=len(labels))[ends]  # (pairs, 2)
+        star = (degree.min(axis=1, initial=len(pairs) + 1) == 1) & (degree.max(axis=1, initial=0) > 1)
+        # A star whose centre also meets a label that meets others is no star: all of it is united.
+        tangled = np.unique(ends[degree.min(axis=1, initial=len(pairs) + 1) > 1])
+        star &= ~np.isin(ends, tangled).any(axis=1)
+        self._unite(self.find(pairs[~star]))
+        centre_first = degree[star, 0] > degree[star, 1]
         stars = np.where(centre_first[:, None], pairs[star], pairs[star][:, ::-1])
-        self.shared.append(stars)
+        if len(stars):
+            self.shared.append(stars)
         return np.unique(stars[:, 0])
 
     def unite(self, left: Ints, right: Ints) -> None:
         """Put labels into one class, pair by pair, whatever else they meet."""
-        self._unite(self._pairs(left, right))
+        self._unite(self._pairs(self.find(left.ravel()), self.find(right.ravel())))
 
     def shares(self) -> Ints:
         """All (centre, leaf) pairs of classes, (pairs, 2); a centre with one leaf was united with it."""
@@ -160,13 +160,14 @@ class LabelStore:
             self._unite(stars[single])
 
     def _pairs(self, left: Ints, right: Ints) -> Ints:
-        left, right = self.find(left.ravel()), self.find(right.ravel())
+        """The distinct unordered pairs of different labels, (pairs, 2)."""
         met = (left != 0) & (right != 0) & (left != right)
         low, high = np.minimum(left[met], right[met]), np.maximum(left[met], right[met])
-        codes = np.unique(low * len(self._roots) + high)
-        return np.stack(np.divmod(codes, len(self._roots)), axis=1)
+        codes = np.unique(low * self.total + high)
+        return np.stack(np.divmod(codes, self.total), axis=1)
 
     def _unite(self, pairs: Ints) -> None:
+        pairs = pairs[pairs[:, 0] != pairs[:, 1]]
         if not len(pairs):
             return
         classes, ends = np.unique(pairs, return_inverse=True)

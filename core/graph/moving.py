@@ -28,7 +28,31 @@ def reshape(flow: Flow, node: Node) -> list[Labels | None]:
     labels = flow.get(node.args[0])
     assert labels is not None
     shape = flow.tape.shapes[node.outputs[0]]
-    return [Labels(tuple(plane.reshape(shape) for plane in labels.planes), labels.origin)]
+    result = Labels(tuple(plane.reshape(shape) for plane in labels.planes), labels.origin)
+    if result.origin is None:
+        for dims in _splits(flow.shape(node.args[0]), shape):
+            if sum(varies(result.plane, dim) for dim in dims) > 1:
+                flow.look_across(result.plane, dims, "grid", f"{node.name} to {[shape[d] for d in dims]}")
+    return [result]
+
+
+def _splits(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The dimensions of `after` that one dimension of `before` was taken apart into."""
+    found = []
+    i = j = 0
+    while i < len(before) and j < len(after):
+        start_i, start_j, left, right = i, j, before[i], after[j]
+        while left != right:
+            if left < right:
+                i += 1
+                left *= before[i]
+            else:
+                j += 1
+                right *= after[j]
+        i, j = i + 1, j + 1
+        if i - start_i == 1 and j - start_j > 1:
+            found.append(tuple(range(start_j, j)))
+    return found
 
 
 @rule("*view", "repeat", "flip", "roll", "unfold", "tril", "triu", "constant_pad_nd")
@@ -185,10 +209,11 @@ def put(flow: Flow, node: Node) -> list[Labels | None]:
 
 @rule("*unknown")
 def unknown(flow: Flow, node: Node) -> list[Labels | None]:
-    """An operation without a rule: its channels cannot be followed, and every group is told so."""
+    """An operation without a rule: its channels cannot be followed, and whatever meets them is told so."""
     for ref in refs(node):
         labels = flow.get(ref)
         for plane in labels.planes if labels is not None else ():
-            flow.look_across(compact(plane), tuple(range(plane.dim())), "unknown")
+            flow.flag(plane, "unknown")
+    flow.lost.update(dict.fromkeys(node.outputs, f"{node.name} in module '{node.module}'"))
     nothing: list[Any] = [None] * len(node.outputs)
     return nothing

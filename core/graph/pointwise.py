@@ -14,20 +14,29 @@ from core.graph.trace import Node, Ref
 def pointwise(flow: Flow, node: Node) -> list[Labels | None]:
     """Any elementwise operation on one or more values, with broadcasting."""
     shape = flow.tape.shapes[node.outputs[0]]
-    operands = refs(node)
     result: Labels | None = None
-    for ref in operands:
+    plain: list[Ref] = []
+    for ref in refs(node):
         labels = flow.get(ref)
-        if labels is not None:
-            spread = Labels(tuple(plane.expand(shape) for plane in labels.planes), labels.origin)
-            result = spread if result is None else meet(flow, result, spread)
+        if labels is None:
+            plain.append(ref)
+            continue
+        spread = Labels(tuple(plane.expand(shape) for plane in labels.planes), labels.origin)
+        result = spread if result is None else meet(flow, result, spread)
     assert result is not None
-    for ref in operands:
-        if flow.get(ref) is None:
-            _constant(flow, result, ref, shape)
-    if len(operands) == 1 or result.origin is not None:
-        return [Labels(tuple(p if result.origin else p.clone() for p in result.planes), result.origin)]
-    return [Labels((result.plane.clone(),))]
+    if (
+        result.origin is not None
+        and len(result.planes) == 1
+        and any(max(flow.shape(r), default=1) > 1 for r in plain)
+    ):
+        # A vector of the model applied to values without channels makes its indices their channels.
+        flow.store.use(result.origin, 0, "vector")
+        result = Labels(result.planes)
+    for ref in plain:
+        constant(flow, result, ref, shape)
+    if result.origin is not None:
+        return [result]
+    return [Labels(tuple(plane.clone() for plane in result.planes))]
 
 
 def meet(flow: Flow, left: Labels, right: Labels) -> Labels:
@@ -44,7 +53,10 @@ def meet(flow: Flow, left: Labels, right: Labels) -> Labels:
     for number, part in enumerate(table.planes):
         if _same_lines(plane, part):
             if table.origin is not None:
-                flow.store.use(table.origin, number, "embedding")
+                stacked = "stack" in (
+                    flow.store.roles.get((table.origin, d)) for d in range(len(table.planes))
+                )
+                flow.store.use(table.origin, number, "vector" if stacked else "embedding")
             plane = _tied(flow, plane, part)
     return Labels((plane,))
 
@@ -56,11 +68,11 @@ def _same_lines(values: Tensor, part: Tensor) -> bool:
 
 def _tied(flow: Flow, left: Tensor, right: Tensor) -> Tensor:
     shared = flow.store.tie(left.numpy(), right.numpy())
-    coarse = torch.from_numpy(np.isin(flow.store.find(left.numpy()), shared))
+    coarse = torch.from_numpy(np.isin(left.numpy(), shared))
     return torch.where((left == 0) | (coarse & (right != 0)), right, left)
 
 
-def _constant(flow: Flow, result: Labels, ref: Ref, shape: tuple[int, ...]) -> None:
+def constant(flow: Flow, result: Labels, ref: Ref, shape: tuple[int, ...]) -> None:
     """Note fixed numbers that differ from channel to channel, e.g. one slope per head."""
     size = flow.shape(ref)
     if result.origin is not None or not size:

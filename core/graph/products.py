@@ -11,7 +11,7 @@ from torch import Tensor
 
 from core.graph.flow import Flow, Labels, compact, rule, varies
 from core.graph.labels import Ints, Mixture, Product
-from core.graph.pointwise import meet
+from core.graph.pointwise import constant, meet
 from core.graph.trace import Node
 
 
@@ -24,13 +24,11 @@ def product(flow: Flow, node: Node) -> list[Labels | None]:
 @rule("addmm", "baddbmm", "addbmm")
 def added_product(flow: Flow, node: Node) -> list[Labels | None]:
     """`c + a @ b`: a bias, or what is added to attention scores."""
-    from core.graph.pointwise import _constant
-
     result = contract(flow, node, node.args[1], node.args[2])
     added, shape = flow.get(node.args[0]), flow.tape.shapes[node.outputs[0]]
     if added is None:
         if result is not None:
-            _constant(flow, result, node.args[0], shape)
+            constant(flow, result, node.args[0], shape)
         return [result]
     spread = Labels(tuple(plane.expand(shape) for plane in added.planes), added.origin)
     return [spread if result is None else meet(flow, result, spread)]

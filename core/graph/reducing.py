@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from core.graph.flow import Flow, Labels, refs, rule, varies
-from core.graph.pointwise import meet
+from core.graph.pointwise import meet, pointwise
 from core.graph.trace import Node, Ref
 
 
@@ -158,7 +158,18 @@ def running(flow: Flow, node: Node) -> list[Labels | None]:
     return [Labels((labels.plane.clone(),))]
 
 
-@rule("topk", "sort", "argmax", "argmin", "max", "min", "argsort", "kthvalue")
+@rule("max", "min")
+def extreme(flow: Flow, node: Node) -> list[Labels | None]:
+    """The largest of a line of channels, and where it stands."""
+    labels = flow.get(node.args[0])
+    assert labels is not None
+    if len(node.args) > 1 and isinstance(node.args[1], Ref):
+        return pointwise(flow, node)
+    values = _reduced(flow, node, labels, "choice")
+    return [values] + [None] * (len(node.outputs) - 1)
+
+
+@rule("topk", "sort", "argmax", "argmin", "argsort", "kthvalue")
 def choice(flow: Flow, node: Node) -> list[Labels | None]:
     """Channels chosen by their values (experts): the values carry no label afterwards."""
     for ref in refs(node):

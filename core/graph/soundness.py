@@ -26,6 +26,10 @@ def judge(
     for across in store.across:
         if not _crosses(store, owner, across):
             continue
+        if across.kind == "grid":
+            if kind in ("query_head", "kv_group") or _stays_a_grid(store, owner, across):
+                continue
+            return _because(across), (), ()
         if across.kind in _STATISTICS:
             statistics.setdefault(across.module, set()).add(across.kind)
         elif across.kind == "constant" and kind in ("query_head", "kv_group") and _on_scores(store, across):
@@ -54,6 +58,16 @@ def _crosses(store: LabelStore, owner: Ints, across: Across) -> bool:
     return bool(((high >= 0) & (low != high)).any())
 
 
+def _stays_a_grid(store: LabelStore, owner: Ints, across: Across) -> bool:
+    """Whether channels laid out in several dimensions lose whole rows of one of them."""
+    who = owner[store.find(across.lines)].reshape(-1, *across.shape)
+    for dim in range(1, who.ndim):
+        line = np.moveaxis(who, dim, 1).reshape(len(who), who.shape[dim], -1)
+        if (line == line[:, :, :1]).all():
+            return True
+    return False
+
+
 def _on_scores(store: LabelStore, across: Across) -> bool:
     scores = [store.find(product.scores) for product in store.products]
     return bool(np.isin(store.find(across.lines), np.concatenate([*scores, [0]])).all())
@@ -63,6 +77,7 @@ def _because(across: Across) -> str:
     what = {
         "softmax": f"a softmax runs across the units in module '{across.module}'",
         "choice": f"module '{across.module}' chooses between the units by their values ({across.what})",
+        "grid": f"module '{across.module}' lays the units out in a grid ({across.what}), which has no room for gaps",
         "constant": f"fixed numbers, one per unit, enter in module '{across.module}' ({across.what})",
     }
     return what.get(

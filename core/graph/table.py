@@ -35,8 +35,11 @@ class Table:
     def __init__(self, store: LabelStore) -> None:
         self.store = store
         self.shares = store.shares()
-        self.keys: list[Key] = [key for key in store.first if store.roles.get(key) in _ROLES]
-        self.roles = [_ROLES[store.roles[key]] for key in self.keys]
+        vectors = {name for name, dim in store.first} - {name for name, dim in store.first if dim > 0}
+        # A vector that is only joined to other values, such as an attention sink, was never met in a sum.
+        used = {key: store.roles.get(key, "vector" if key[0] in vectors else "") for key in store.first}
+        self.keys: list[Key] = [key for key in store.first if used[key] in _ROLES]
+        self.roles = [_ROLES[used[key]] for key in self.keys]
         sizes = [store.sizes[key] for key in self.keys]
         starts = [store.first[key] for key in self.keys]
         self.key = np.repeat(np.arange(len(self.keys)), sizes)

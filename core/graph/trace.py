@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_map, tree_map_only
 from transformers import PreTrainedModel
 
 from core.errors import NotPrunableError
@@ -61,7 +62,7 @@ class Tape:
     Attributes:
         shapes, dtypes: of each value.
         parameters, buffers: value -> name.
-        constants: values of integer buffers that have real numbers, by value.
+        constants: integer values whose numbers are known: buffers, and indices written in the code.
         classes: module name -> class name.
         tokens: how many tokens went in.
         result: the value of the logits.
@@ -85,6 +86,7 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.tape = Tape()
         self.modules: list[str] = [""]
+        self.failed = ""
         self._ids: dict[int, int] = {}
         # A tensor that is freed may hand its address to another one: all of them are kept.
         self._alive: list[Tensor] = []
@@ -99,13 +101,18 @@ class _Recorder(TorchDispatchMode):
         self._alive.append(tensor)
         self.tape.shapes.append(tuple(tensor.shape))
         self.tape.dtypes.append(tensor.dtype)
+        if not tensor.is_meta and not tensor.is_floating_point() and tensor.numel() <= 1 << 16:
+            # An index written in the code, e.g. `x[..., [-2], :]`, is real even here.
+            self.tape.constants[number] = tensor.detach().clone()
         return number
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        self.failed = f"{func.namespace}.{func._schema.name.split('::')[-1]}"
         out = func(*args, **kwargs)
+        self.failed = ""
         refs, kwrefs = tree_map(self._ref, (args, kwargs))
         written = out if isinstance(out, (tuple, list)) else (out,)
         outputs = tuple(self.value(t) if isinstance(t, Tensor) else -1 for t in written)
@@ -114,6 +121,20 @@ class _Recorder(TorchDispatchMode):
 
     def _ref(self, leaf: Any) -> Any:
         return Ref(self.value(leaf)) if isinstance(leaf, Tensor) else leaf
+
+
+class _RealIndices(TorchFunctionMode):
+    """Keeps the numbers of an index written as a list, e.g. `x[..., [-2], :]`, which the meta device would drop."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is Tensor.__getitem__ and isinstance(args[1], (list, tuple)):
+            args = (
+                args[0],
+                tree_map_only(list, torch.tensor, args[1], is_leaf=lambda x: isinstance(x, list)),
+            )
+        return func(*args, **(kwargs or {}))
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
@@ -164,7 +185,8 @@ def trace(model: nn.Module, *, length: int = 7) -> Tape:
 
 def _run(twin: nn.Module, ids: Tensor, recorder: _Recorder) -> Tensor:
     # Under this flag transformers skips its shortcuts that look at the numbers in a mask.
-    with _named_modules(twin, recorder), torch.compiler._compile_session_context(), torch.no_grad(), recorder:
+    session = torch.compiler._compile_session_context()
+    with _named_modules(twin, recorder), session, torch.no_grad(), _RealIndices(), recorder:
         try:
             out = twin(input_ids=ids, use_cache=False)
         except Exception as error:
@@ -175,12 +197,12 @@ def _run(twin: nn.Module, ids: Tensor, recorder: _Recorder) -> Tensor:
 def _explain(error: Exception, twin: nn.Module, recorder: _Recorder) -> str:
     module = recorder.modules[-1]
     kind = type(twin.get_submodule(module)).__name__
-    last = recorder.tape.nodes[-1].name if recorder.tape.nodes else "the first operation"
-    return (
-        f"The model cannot be traced without weights: module '{module}' ({kind}) failed after {last} with "
-        f"'{str(error).splitlines()[0] if str(error) else type(error).__name__}'. A forward pass whose course "
-        "depends on the numbers in a tensor cannot be followed."
-    )
+    message = str(error).splitlines()[0] if str(error) else type(error).__name__
+    start = f"The model cannot be traced without weights: in module '{module}' ({kind}), "
+    if recorder.failed and ("meta" in message.lower() or "data" in message.lower()):
+        why = "whose result depends on the numbers in a tensor; control flow that does so cannot be followed"
+        return f"{start}operation {recorder.failed} was called, {why} ('{message}')."
+    return f"{start}operation {recorder.failed or 'before the first one'} failed: '{message}'."
 
 
 @contextmanager

@@ -47,7 +47,20 @@ class Finder:
         used += [head_set.channels.ravel() for head_set in heads]
         self._add_ffn(np.unique(np.concatenate([self.stream, *used])))
         self._add_residual()
+        self._missing_heads({self.walk.layer_of(head_set.module) for head_set in heads})
         return self.found
+
+    def _missing_heads(self, with_heads: set[int | None]) -> None:
+        """Say of every layer in which no heads were found why that may be."""
+        for layer in {s.layer for s in self.walk.segments if s.layer is not None} - set(self.walk.twins):
+            if layer in with_heads:
+                continue
+            unknown = (
+                a for a in self.store.across if a.kind == "unknown" and self.walk.layer_of(a.module) == layer
+            )
+            first = next(unknown, None)
+            why = f": operation {first.what} in module '{first.module}' cannot be followed" if first else ""
+            self._refuse("kv_group", layer, f"no attention with heads was found in this layer{why}")
 
     def _add_heads(self, heads: HeadSet) -> None:
         layer = self.walk.layer_of(heads.module)
