@@ -72,6 +72,7 @@ class AppContext:
         model: the source given on the command line; the one in use is the value of `url.model`.
         device, dtype: as given on the command line.
         url: the state in the address; set by `ui.build` before any tab is built.
+        answers_stopped: how often Stop was pressed on the Compare tab.
         cards: source -> what is known of a model, as far as somebody asked.
         tabs: id -> gr.Tab; `tabs[id].select` also fires when the tab opens with the page.
     """
@@ -83,6 +84,7 @@ class AppContext:
     url: UrlState = field(init=False)
     cards: dict[str, Card] = field(default_factory=dict, init=False)
     tabs: dict[str, gr.Tab] = field(default_factory=dict, init=False)
+    answers_stopped: int = field(default=0, init=False)
     _engine: Engine | None = field(default=None, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
@@ -105,6 +107,12 @@ class AppContext:
         """Have the engine read the weights. Raises PruneError."""
         self.cards[source] = card_from_engine(source, self.engine.load(source))
         return self.cards[source]
+
+    def stop_answers(self) -> None:
+        """Have the engine end the answer it is writing."""
+        self.answers_stopped += 1
+        if self._engine is not None:
+            self._engine.stop()
 
     def model_spec(self, source: str) -> ModelSpec:
         """`source` with the device and precision of the command line. Raises SpecError."""

@@ -88,6 +88,8 @@ def form_from(spec: RunSpec) -> Form:
 
 
 def _sparsity(text: str) -> float:
+    if not str(text).strip():
+        raise SpecError("sparsity is empty; write 0.2 for 20 %.")
     try:
         return check_sparsity(float(str(text).replace(",", ".")))
     except ValueError:

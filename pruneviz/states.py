@@ -35,9 +35,9 @@ def empty_html(title: str, text: str) -> str:
     return f'<div class="pv-state pv-empty"><h3>{escape(title)}</h3><p>{escape(text)}</p></div>'
 
 
-def error_html(cause: str, fix: str = "", log: str = "") -> str:
+def error_html(cause: str, fix: str = "", log: str = "", title: str = "Something went wrong") -> str:
     """What went wrong, what to do, and the log's last lines."""
-    title = "<h3>Something went wrong</h3>"
+    title = f"<h3>{escape(title)}</h3>"
     parts = [f'<div class="pv-state pv-error" role="alert">{title}<p>{escape(cause)}</p>']
     if fix:
         parts.append(f"<p><b>What to do:</b> {escape(fix)}</p>")

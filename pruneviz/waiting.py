@@ -1,10 +1,11 @@
-"""Call something slow from a generator and show how long it has been going on."""
+"""Wait for something slow from a generator, and show how long it has been going on."""
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -18,14 +19,49 @@ class Done(Generic[T]):
     value: T
 
 
+@dataclass(frozen=True)
+class Item(Generic[T]):
+    """One thing an iterator gave."""
+
+    value: T
+
+
 def ticking(call: Callable[..., T], *arguments: Any, every_s: float = 0.5) -> Iterator[float | Done[T]]:
     """Yield the seconds gone by while `call` runs, then `Done` with its result. Raises what it raises."""
+
+    def once() -> Iterator[T]:
+        yield call(*arguments)
+
+    for step in ticking_items(once(), every_s=every_s):
+        yield Done(step.value) if isinstance(step, Item) else step
+
+
+def ticking_items(items: Iterator[T], *, every_s: float = 0.5) -> Iterator[float | Item[T]]:
+    """Yield what `items` gives as it comes, and the seconds gone by whenever it takes its time.
+
+    Raises:
+        Exception: whatever `items` raises.
+    """
+    arrived: queue.Queue[Item[T] | BaseException | None] = queue.Queue()
+
+    def read() -> None:
+        try:
+            for item in items:
+                arrived.put(Item(item))
+            arrived.put(None)
+        except BaseException as error:  # handed over: the waiting side raises it
+            arrived.put(error)
+
     began = time.monotonic()
-    pool = ThreadPoolExecutor(max_workers=1)
-    try:
-        future = pool.submit(call, *arguments)
-        while wait([future], timeout=every_s).not_done:
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            got = arrived.get(timeout=every_s)
+        except queue.Empty:
             yield time.monotonic() - began
-        yield Done(future.result())
-    finally:
-        pool.shutdown(wait=False)
+            continue
+        if got is None:
+            return
+        if isinstance(got, BaseException):
+            raise got
+        yield got

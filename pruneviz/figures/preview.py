@@ -12,7 +12,7 @@ from core.graph.records import Graph
 from core.plan import PruningPlan
 from core.spec import RunSpec
 from core.widths import widths
-from pruneviz import words
+from pruneviz import states, words
 from pruneviz.figures.run_detail import SAME_TEXT
 
 WIDTHS = {
@@ -117,7 +117,7 @@ def preview_html(info: PreviewInfo) -> str:
     """Costs and widths before and after, then warnings."""
     notes = "".join(f'<p class="pv-note">{escape(text)}</p>' for text in info.warnings)
     if info.problem:
-        return f'<div class="pv-state pv-error" role="alert"><p>{escape(info.problem)}</p></div>{notes}'
+        return states.error_html(info.problem, title="This cannot be launched yet") + notes
     if info.sparsity is None:
         return (
             '<div class="pv-state pv-empty"><h3>No preview yet</h3><p>The exact preview needs the coupled '

@@ -145,7 +145,7 @@ def _wire(
         return _launch(app, lambda: actions.explore_spec(app, model, ("groups",)))
 
     form.slider.input(None, form.slider, sparsity, js="(v) => String(v)", api_visibility="private")
-    sparsity.input(None, sparsity, form.slider, js=_TO_SLIDER, api_visibility="private")
+    sparsity.change(None, sparsity, form.slider, js=_TO_SLIDER, api_visibility="private")
     triggers = [field.change for field in form.inputs]
     gr.on(
         [app.tabs["runs"].select, app.url.model.change, form.launched.change, *triggers],
@@ -160,7 +160,8 @@ def _wire(
 #: A number in range moves the slider; anything else leaves it where it is.
 _TO_SLIDER = """(text) => {
   const value = Number(String(text).replace(",", "."));
-  return text !== "" && value >= 0 && value < 1 ? Math.min(value, 0.95) : undefined;
+  const good = String(text).trim() !== "" && value >= 0 && value < 1;
+  return good ? Math.min(value, 0.95) : {__type__: "update"};
 }"""
 
 
@@ -170,7 +171,11 @@ def _preview(app: AppContext, model: str, values: tuple[Any, ...]) -> list[Any]:
         spec = spec_from(app.model_spec(model), *values)
         info = preview_info(spec, _graph(app, model), _scores(app, model, spec.prune.method))
     except PruneError as error:
-        return [states.error_html(str(error)), "", gr.Button(interactive=False)]
+        return [
+            states.error_html(str(error), title="This cannot be launched yet"),
+            "",
+            gr.Button(interactive=False),
+        ]
     return [preview_html(info), info.command, gr.Button(interactive=not info.problem)]
 
 

@@ -14,9 +14,9 @@ import gradio as gr
 from core.commands import command_line
 from core.errors import PruneError
 from pruneviz import actions, runs, states
-from pruneviz.components.plotly_figure import PlotlyFigure
+from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.context import AppContext
-from pruneviz.figures.curves import curves_figure, curves_info
+from pruneviz.figures.curves import CurvesInfo, curves_figure, curves_info
 from pruneviz.figures.run_detail import detail_html
 from pruneviz.figures.runs_table import row_info, table_html
 from pruneviz.runs import RunRecord
@@ -37,7 +37,7 @@ class View:
 
     table: gr.HTML
     detail: gr.HTML
-    curves: PlotlyFigure
+    curves: gr.HTML
     log: gr.Textbox
     command: gr.Textbox
     spec: gr.Code
@@ -73,7 +73,7 @@ def _build_detail(table: gr.HTML) -> View:
         resume = gr.Button("Resume", elem_id="run-resume", scale=0, interactive=False)
         clone = gr.Button("Clone", elem_id="run-clone", scale=0, interactive=False)
         compare = gr.Button("Open in Compare", elem_id="run-compare", scale=0, interactive=False)
-    curves = PlotlyFigure(elem_id="run-curves", visible=False)
+    curves = plotly_figure(elem_id="run-curves", visible=False)
     log = gr.Textbox(
         label="Log, last lines",
         lines=LOG_LINES,
@@ -150,22 +150,35 @@ def _view(app: AppContext, run: str, tab: str) -> list[Any]:
     table = table_html([row_info(r) for r in records], chosen.id if chosen else "") if records else NO_RUNS
     clock = gr.Timer(active=tab == "runs" and any(r.live for r in records))
     if chosen is None:
-        return [table, _missing(run), gr.skip(), "", "", "", *_buttons(None), clock]
+        return [
+            table,
+            _missing(run),
+            gr.HTML(visible=False),
+            gr.Textbox("", visible=False),
+            "",
+            "",
+            *_buttons(None),
+            clock,
+        ]
     events = runs.read_events(chosen.path)
     curves = curves_info(events)
     log = runs.log_tail(chosen.path, LOG_LINES)
     return [
         table,
         detail_html(chosen, runs.log_tail(chosen.path), runs.warnings_in(events)),
-        PlotlyFigure(curves_figure(curves), visible=True)
-        if not curves.empty
-        else PlotlyFigure(visible=False),
-        log,
+        _curves(curves),
+        gr.Textbox(log, visible=bool(log)),
         command_line(chosen.spec) if chosen.spec else "",
         runs.spec_json(chosen),
         *_buttons(chosen),
         clock,
     ]
+
+
+def _curves(info: CurvesInfo) -> gr.HTML:
+    if info.empty:
+        return gr.HTML(visible=False)
+    return gr.HTML(figure_payload(curves_figure(info)), visible=True)
 
 
 def _missing(run: str) -> str:

@@ -1,0 +1,77 @@
+"""Ask the dense and the pruned model the same question, one after the other, through the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from core.errors import PruneError
+from pruneviz import states
+from pruneviz.context import AppContext
+from pruneviz.runs import RunRecord
+from pruneviz.waiting import Item, ticking_items
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked and how the answer is drawn; the fields in the order they stand on the page."""
+
+    prompt: str
+    chat: bool = False
+    seed: float | None = 0
+    max_new_tokens: float | None = 64
+    temperature: float = 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The page while the models write. `state` is HTML; the texts are the models' own and never HTML."""
+
+    state: str = ""
+    dense: str = ""
+    pruned: str = ""
+    dense_speed: float | None = None
+    pruned_speed: float | None = None
+
+
+def ask_both(app: AppContext, record: RunRecord, question: Question) -> Iterator[Answer]:
+    """Stream the dense model's answer, then the pruned one's. Errors become the state, never an exception."""
+    answer = Answer(state=states.loading_html("Starting the engine", 0.0))
+    yield answer
+    stopped = app.answers_stopped
+    try:
+        for side, source in (("dense", record.model), ("pruned", str(record.path))):
+            for fresh in _one(app, source, side, question, answer):
+                answer = fresh
+                yield answer
+            if app.answers_stopped > stopped:
+                break
+        yield replace(answer, state="")
+    except PruneError as error:
+        yield replace(answer, state=states.failure_html(error, "Press Answer to try again."))
+
+
+def _one(app: AppContext, source: str, side: str, question: Question, answer: Answer) -> Iterator[Answer]:
+    text = ""
+    pieces = app.engine.generate(
+        source,
+        question.prompt,
+        max_new_tokens=int(question.max_new_tokens or 64),
+        temperature=float(question.temperature),
+        seed=int(question.seed or 0),
+        chat=bool(question.chat),
+    )
+    for step in ticking_items(pieces):
+        if not isinstance(step, Item):
+            title = f"The {side} model is {'writing' if text else 'being read'}"
+            yield replace(answer, state=states.loading_html(title, step))
+            continue
+        event: dict[str, Any] = step.value
+        if "piece" in event:
+            text += event["piece"]
+            answer = replace(answer, state="", **{side: text})
+            yield answer
+        if "tokens_per_second" in event:
+            answer = replace(answer, **{f"{side}_speed": event["tokens_per_second"]})
+            yield answer
