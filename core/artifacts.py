@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,8 @@ def write_text(path: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder itself may be missing
+            beside.unlink()
         raise storage_error(path, error) from error
 
 
@@ -191,7 +193,8 @@ def _save_arrays(path: Path, arrays: dict[str, NDArray[np.float32]], metadata: d
         save_file(arrays, beside, metadata=metadata)
         beside.replace(path)
     except (OSError, SafetensorError) as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder itself may be missing
+            beside.unlink()
         cause = error if isinstance(error, OSError) else OSError(str(error))
         raise storage_error(path, cause) from error
 

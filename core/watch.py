@@ -21,7 +21,7 @@ from core.artifacts import (
     storage_error,
     write_status,
 )
-from core.errors import ArtifactError, StorageError
+from core.errors import ArtifactError, LaunchError, StorageError
 from core.processes import alive, describe_exit, host
 from core.registry import unknown
 
@@ -30,6 +30,8 @@ ACTIVE = ("starting", "running", "stopping")
 DAMAGED = "damaged"
 #: A worker beats every 2 s; after this long without, it is stuck or lost.
 SILENT_S = 60.0
+#: Nobody needs the lock for longer than it takes to start a process.
+LOCK_S = 10.0
 
 
 def list_runs(runs_dir: Path) -> list[Path]:
@@ -79,7 +81,7 @@ def refresh(run_dir: Path, exit_code: int | None = None) -> Status:
             if status.state in ACTIVE and (exit_code is not None or lost(status)):
                 status = _crashed(run_dir, status, exit_code)
                 write_status(run_dir, status)
-    except StorageError:
+    except (StorageError, LaunchError):
         return _crashed(run_dir, status, exit_code)  # a folder we may only read still tells the truth
     return status
 
@@ -138,14 +140,34 @@ def log_tail(run_dir: Path, lines: int = 40) -> str:
 
 @contextmanager
 def locked(runs_dir: Path) -> Iterator[None]:
-    """Hold the folder's lock. Raises StorageError if the folder cannot be written."""
+    """Hold the folder's lock for a moment.
+
+    Raises:
+        StorageError: the folder cannot be written.
+        LaunchError: another process holds the lock and does not let go, e.g. because it is suspended.
+    """
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(runs_dir / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     except OSError as error:
         raise storage_error(runs_dir, error) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _wait_for(descriptor, runs_dir)
         yield
     finally:
         os.close(descriptor)  # lets go; so does the end of this process, however it comes
+
+
+def _wait_for(descriptor: int, runs_dir: Path) -> None:
+    end = time.monotonic() + LOCK_S
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > end:
+                raise LaunchError(
+                    f"{runs_dir} is held by another process for {LOCK_S:g} s; end or wake the one that hangs."
+                ) from error
+            time.sleep(0.01)
+        except OSError as error:
+            raise storage_error(runs_dir, error) from error

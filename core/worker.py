@@ -69,9 +69,7 @@ def adopt(run_dir: Path) -> None:
             raise LaunchError(f"{status.error['message']} {status.error['fix']}")
         ours = (os.getpid(), os.getppid(), None)
         if status.state != "queued" and not (status.state == "starting" and status.pid in ours):
-            raise LaunchError(
-                f"{run_dir.name} is {status.state}; use: python -m core runs resume {run_dir.name}"
-            )
+            raise LaunchError(f"{run_dir.name} is {status.state} and does not wait for a worker; resume it.")
         write_status(run_dir, mine(status))
 
 
