@@ -4,6 +4,9 @@ let data = null;
 const table = make("table", {class: "pv-map"});
 element.replaceChildren(make("div", {class: "pv-mapbox"}, table));
 
+// Holding an arrow key down asks for the last cell only.
+const send = later((group) => trigger("pick", {group, unit: 0}), 120);
+
 function words(cell) {
   const where = cell.layer === null ? "all layers" : "layer " + cell.layer;
   return cell.title + ", " + where + ": " + count(cell.units, "unit") + ", " + count(cell.params, "parameter") + (cell.reason ? "; not prunable: " + cell.reason : "");
@@ -23,7 +26,7 @@ function pick(group) {
     one.setAttribute("aria-pressed", String(one.dataset.group === group));
     one.tabIndex = one.dataset.group === group ? 0 : -1;
   }
-  trigger("pick", {group, unit: 0});
+  send(group);
 }
 
 function build() {

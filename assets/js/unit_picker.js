@@ -10,14 +10,14 @@ element.replaceChildren(make("div", {class: "pv-units"}, canvas, label));
 const send = later(() => trigger("pick", {group: data.group, unit: data.unit}), 120);
 
 function shape() {
-  const width = Math.max(200, element.clientWidth - 2), side = data.units <= 64 ? 30 : data.units <= 2048 ? 11 : 6;
+  const width = Math.max(200, element.clientWidth - 2), side = data.units <= 64 ? 30 : data.units <= 600 ? 11 : data.units <= 2048 ? 9 : data.units <= 6000 ? 6 : 4;
   const columns = Math.max(1, Math.min(data.units, Math.floor(width / side)));
   return {side, columns, rows: Math.ceil(data.units / columns)};
 }
 
 function draw() {
   if (!data || !element.clientWidth) return;
-  const {side, columns, rows} = shape(), brush = context(canvas, columns * side, rows * side), gap = side > 8 ? 2 : 1;
+  const {side, columns, rows} = shape(), brush = context(canvas, columns * side, rows * side), gap = side > 9 ? 2 : 1;
   brush.font = font(12); brush.textAlign = "center"; brush.textBaseline = "middle";
   for (let unit = 0; unit < data.units; unit++) {
     const x = unit % columns * side, y = Math.floor(unit / columns) * side, chosen = unit === data.unit;

@@ -1,4 +1,8 @@
-"""What the components share: their scripts, their style sheet and JSON values."""
+"""What the components share: their scripts, their style sheet and how data reaches the browser.
+
+Components are made by functions and not as subclasses of `gr.HTML`: for every subclass Gradio writes a
+`.pyi` file beside its source, which then hides the source from the type checker.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,8 @@ ASSETS = Path(__file__).resolve().parents[2] / "assets"
 @lru_cache
 def script(*names: str) -> str:
     """`assets/js/shared.js` and these files after it, as one `js_on_load`."""
-    return "\n".join((ASSETS / "js" / f"{name}.js").read_text(encoding="utf-8") for name in ("shared", *names))
+    files = [ASSETS / "js" / f"{name}.js" for name in ("shared", *names)]
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 
 @lru_cache
@@ -24,36 +29,28 @@ def sheet() -> str:
     return (ASSETS / "components.css").read_text(encoding="utf-8")
 
 
-class Canvas(gr.HTML):
-    """An empty element that scripts draw into. The value is data, sent as one JSON string.
+def canvas(*scripts: str, **options: Any) -> gr.HTML:
+    """An empty element that scripts draw into. Its value is what `payload` returns.
 
     The template is fixed and never holds the value: Gradio compiles templates as code.
     """
-
-    def __init__(self, scripts: tuple[str, ...], value: Any = None, **options: Any) -> None:
-        super().__init__(
-            value,
-            html_template='<div class="pv-wait"></div>',
-            css_template=sheet(),
-            js_on_load=script(*scripts),
-            apply_default_css=False,
-            **options,
-        )
-
-    def postprocess(self, value: Any) -> str | None:
-        """Data -> one JSON string; NaN and infinities become null, which JSON can hold."""
-        return None if value is None else json.dumps(_finite(value), allow_nan=False)
-
-    def preprocess(self, payload: Any) -> Any:
-        """The data as it was sent."""
-        return None if not payload else json.loads(payload)
+    return gr.HTML(
+        html_template='<div class="pv-wait"></div>',
+        css_template=sheet(),
+        js_on_load=script(*scripts),
+        apply_default_css=False,
+        **options,
+    )
 
 
-class Panel(gr.HTML):
-    """HTML written in Python, everything in it escaped, with the components' style sheet."""
+def panel(**options: Any) -> gr.HTML:
+    """For HTML written in Python, everything in it escaped, with the components' style sheet."""
+    return gr.HTML(css_template=sheet(), js_on_load=None, apply_default_css=False, **options)
 
-    def __init__(self, value: str = "", **options: Any) -> None:
-        super().__init__(value, css_template=sheet(), js_on_load=None, apply_default_css=False, **options)
+
+def payload(value: Any) -> str:
+    """Data -> one JSON string, which Gradio compares and copies at once; NaN and infinities become null."""
+    return json.dumps(_finite(value), allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

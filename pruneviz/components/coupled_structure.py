@@ -1,15 +1,21 @@
-"""The coupled structure of one unit as a drawing: slices as boxes, data flow as dashed links, as in LLM-Pruner's Figure 2."""
+"""The coupled structure of one unit as a drawing, as in LLM-Pruner's Figure 2.
+
+Slices are boxes, data flow is links; what goes is red and dashed.
+"""
 
 from __future__ import annotations
 
 from html import escape
+from itertools import pairwise
 
 from pruneviz import words
 from pruneviz.figures.structure import Link, Slice, StructureInfo
 
-WIDTH, BOX, HEIGHT, GAP, TOP = 1000, 262, 74, 16, 30
-#: Links beyond this many are drawn without their operations written on them.
-LABELLED = 9
+WIDTH, BOX, HEIGHT, GAP, TOP = 800, 240, 74, 14, 30
+#: More links than this are drawn as one line that all boxes of a column hang on.
+CROWDED = 9
+#: Characters of a name that fit into a box.
+LONGEST = 24
 
 
 def structure_svg(info: StructureInfo) -> str:
@@ -17,9 +23,11 @@ def structure_svg(info: StructureInfo) -> str:
     columns = _columns(info.slices)
     places = _places(columns)
     height = TOP + max(len(column) for column in columns) * (HEIGHT + GAP) + 4
-    crowded = len(info.links) > LABELLED
-    links = [_link(info, link, places) for link in info.links]
-    labels = [] if crowded else [_label(info, link, places) for link in info.links]
+    if len(info.links) > CROWDED:
+        links, labels = [_bus(a, b, places) for a, b in pairwise(columns)], []
+    else:
+        links = [_link(info, link, places) for link in info.links]
+        labels = [_label(info, link, places) for link in info.links]
     heads = [_head(column, i, len(columns)) for i, column in enumerate(columns) if column]
     boxes = [_box(part, *places[i]) for i, part in enumerate(info.slices)]
     title = f"Coupled structure of unit {info.unit} of {info.group}: " + "; ".join(
@@ -27,9 +35,16 @@ def structure_svg(info: StructureInfo) -> str:
     )
     body = "".join([*heads, *links, *boxes, *labels])
     return (
-        f'<div class="pv-drawing"><svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title, quote=True)}">'
-        f"{body}</svg></div>"
+        f'<div class="pv-drawing"><svg viewBox="0 0 {WIDTH} {height}" role="img" '
+        f'aria-label="{escape(title, quote=True)}">'
+        f'{body}</svg><p class="pv-quiet">{_legend(info)}</p></div>'
     )
+
+
+def _legend(info: StructureInfo) -> str:
+    shared = any(part.stays for part in info.slices)
+    rest = " Grey stays, because other units share it." if shared else ""
+    return "Red marks what goes; dashed links are cut with it." + rest
 
 
 def _columns(slices: tuple[Slice, ...]) -> list[list[int]]:
@@ -72,15 +87,16 @@ def _head(column: list[int], at: int, columns: int) -> str:
 def _box(part: Slice, x: float, y: float) -> str:
     state = "trigger" if part.trigger else "stays" if part.stays else "goes"
     tag = {"trigger": "trigger", "stays": "stays", "goes": ""}[state]
-    name = part.title if len(part.title) <= 26 else "…" + part.title[-25:]
+    name = part.title if len(part.title) <= LONGEST else "…" + part.title[1 - LONGEST :]
     many = f" × {part.times} layers" if part.times > 1 else ""
-    note = f'<text class="tag" x="{BOX - 10}" y="{HEIGHT - 10}" text-anchor="end">{tag}</text>' if tag else ""
+    note = f'<text class="tag {tag}" x="{BOX - 10}" y="{HEIGHT - 10}" text-anchor="end">{tag}</text>'
     return (
         f'<g class="{state}" transform="translate({x:.0f} {y:.0f})"><title>{escape(part.parameter)}{many}, '
         f"{'×'.join(map(str, part.shape))}, {escape(part.where)}</title>"
         f'<rect class="box" width="{BOX}" height="{HEIGHT}" rx="7"/>{_glyph(part)}'
-        f'<text class="name" x="66" y="23">{escape(name)}</text><text x="66" y="42">{escape(part.where)}</text>'
-        f'<text class="small" x="66" y="60">{words.count(part.params)} parameters{many}</text>{note}</g>'
+        f'<text class="name" x="62" y="23">{escape(name)}</text>'
+        f'<text x="62" y="42">{escape(part.where)}</text>'
+        f'<text class="small" x="62" y="60">{words.count(part.params)} {"parameter" if part.params == 1 else "parameters"}{many}</text>{note}</g>'
     )
 
 
@@ -95,8 +111,8 @@ def _glyph(part: Slice) -> str:
     for first, last in part.spans[:12]:
         thick = max(2.5, (last - first + 1) / part.size * length)
         start = min(first / part.size * length, length - thick)
-        box = (x + start, y, thick, high) if across else (x, y + start, wide, thick)
-        marks.append('<rect class="slice" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'.format(*box))
+        left, top, w, h = (x + start, y, thick, high) if across else (x, y + start, wide, thick)
+        marks.append(f'<rect class="slice" x="{left:.1f}" y="{top:.1f}" width="{w:.1f}" height="{h:.1f}"/>')
     return f'<rect class="matrix" x="{x:.1f}" y="{y:.1f}" width="{wide}" height="{high}"/>{"".join(marks)}'
 
 
@@ -118,9 +134,20 @@ def _link(info: StructureInfo, link: Link, places: dict[int, tuple[float, float]
     back = x2 + swing if same else x2 - swing
     ops = " → ".join(link.ops) or "coupled through the same units"
     return (
-        f'<path class="edge{" kept" if kept else ""}" d="M{x1:.0f} {y1:.0f}C{x1 + swing:.0f} {y1:.0f} {back:.0f} '
+        f'<path class="edge{" kept" if kept else ""}" '
+        f'd="M{x1:.0f} {y1:.0f}C{x1 + swing:.0f} {y1:.0f} {back:.0f} '
         f'{y2:.0f} {x2:.0f} {y2:.0f}"><title>{escape(ops)}</title></path>'
     )
+
+
+def _bus(left: list[int], right: list[int], places: dict[int, tuple[float, float]]) -> str:
+    """One upright line between two columns, with a short one to every box."""
+    x = (places[left[0]][0] + BOX + places[right[0]][0]) / 2
+    ends = [(places[i][0] + BOX, places[i][1] + HEIGHT / 2) for i in left]
+    ends += [(places[i][0], places[i][1] + HEIGHT / 2) for i in right]
+    heights = [y for _, y in ends]
+    stubs = "".join(f"M{end:.0f} {y:.0f}H{x:.0f}" for end, y in ends)
+    return f'<path class="edge" d="M{x:.0f} {min(heights):.0f}V{max(heights):.0f}{stubs}"/>'
 
 
 def _label(info: StructureInfo, link: Link, places: dict[int, tuple[float, float]]) -> str:
@@ -129,7 +156,8 @@ def _label(info: StructureInfo, link: Link, places: dict[int, tuple[float, float
         return ""
     x1, y1, x2, y2, swing = _ends(link, places)
     if places[link.source][0] == places[link.target][0]:
-        return f'<text class="op" x="{x1 + swing * 0.85:.0f}" y="{(y1 + y2) / 2 + 4:.0f}">{escape(link.label)}</text>'
+        x, y = x1 + swing * 0.85, (y1 + y2) / 2 + 4
+        return f'<text class="op" x="{x:.0f}" y="{y:.0f}">{escape(link.label)}</text>'
     t, s = 0.36, 0.64
     x = s**3 * x1 + 3 * s * s * t * (x1 + swing) + 3 * s * t * t * (x2 - swing) + t**3 * x2
     y = (s**3 + 3 * s * s * t) * y1 + (3 * s * t * t + t**3) * y2
@@ -138,12 +166,15 @@ def _label(info: StructureInfo, link: Link, places: dict[int, tuple[float, float
 
 def cost_html(info: StructureInfo) -> str:
     """What removing this unit alone saves, exactly."""
+    params, macs = info.cost.params, info.cost.macs_per_token
     facts = [
-        ("Parameters", f"{info.cost.params:,}", f"{_share(info.cost.params, info.dense.params)} of all"),
-        ("Multiply-adds per token", f"{info.cost.macs_per_token:,}", f"{_share(info.cost.macs_per_token, info.dense.macs_per_token)} of all"),
+        ("Parameters", f"{params:,}", _share(params, info.dense.params)),
+        ("Multiply-adds per token", f"{macs:,}", _share(macs, info.dense.macs_per_token)),
         ("KV cache per token", f"{info.cost.kv_bytes_per_token:,} B", "at 2 bytes a number"),
-    ]  # fmt: skip
-    cells = "".join(f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>" for name, value, note in facts)
+    ]
+    cells = "".join(f"<div><dt>{name}</dt><dd>{value}<small>{rest}</small></dd></div>"
+        for name, value, rest in facts
+    )
     note = f'<p class="pv-note">{escape(info.note)}</p>' if info.note else ""
     refusal = "" if info.prunable else f'<p class="pv-note">Not prunable: {escape(info.reason or "")}.</p>'
     return f'<dl class="pv-cost">{cells}</dl>{note}{refusal}'
@@ -151,22 +182,32 @@ def cost_html(info: StructureInfo) -> str:
 
 def members_html(info: StructureInfo) -> str:
     """Every slice in a table: parameter, what is cut, role, size."""
-    rows = "".join(
-        f'<tr><td class="pv-mono">{escape(part.parameter)}{f" and {part.times - 1} more" if part.times > 1 else ""}</td>'
-        f'<td>{"×".join(map(str, part.shape))}</td><td class="num">{part.dim}</td><td>{escape(part.where)}</td>'
-        f'<td>{_role(part)}</td><td class="num">{part.params:,}</td></tr>'
-        for part in info.slices
+    head = (
+        '<th>Parameter</th><th>Shape</th><th class="num">Dimension</th><th>Where</th><th>Role</th>'
+        '<th class="num">Parameters</th>'
     )
-    head = '<th>Parameter</th><th>Shape</th><th class="num">Dimension</th><th>What goes</th><th>Role</th><th class="num">Parameters</th>'
     return (
-        f'<div class="pv-scroll"><table class="pv-table"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        f'<div class="pv-scroll"><table class="pv-table"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(map(_row, info.slices))}</tbody></table></div>"
+    )
+
+
+def _row(part: Slice) -> str:
+    more = f" and {part.times - 1} more" if part.times > 1 else ""
+    return (
+        f'<tr><td class="pv-mono">{escape(part.parameter)}{more}</td>'
+        f"<td>{'×'.join(map(str, part.shape))}</td>"
+        f'<td class="num">{part.dim}</td><td>{escape(part.where)}</td><td>{_role(part)}</td>'
+        f'<td class="num">{part.params:,}</td></tr>'
     )
 
 
 def _role(part: Slice) -> str:
-    name = {"layer1": "layer 1, produces", "layer2": "layer 2, consumes", "vector": "goes along"}.get(part.role, part.role)
-    return "shared, stays" if part.stays else name + (", trigger" if part.trigger else "")
+    if part.stays:
+        return "shared, stays"
+    name = {"layer1": "layer 1, produces", "layer2": "layer 2, consumes", "vector": "goes along"}
+    return name.get(part.role, part.role) + (", trigger" if part.trigger else "")
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.3f} %" if whole else words.DASH
+    return f"{100 * part / whole:.3f} % of all" if whole else words.DASH

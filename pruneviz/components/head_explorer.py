@@ -1,21 +1,21 @@
-"""Similarity graph, divergence matrix, thumbnails and Algorithm 1, all redrawn in the browser as tau moves."""
+"""Similarity graph, divergence matrix, thumbnails and Algorithm 1, redrawn in the browser as tau moves."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pruneviz.components.base import Canvas
+import gradio as gr
+
+from pruneviz.components.base import canvas
 
 #: The address follows the slider and the chosen layer without asking the server.
 TAU_TO_ADDRESS = '() => document.querySelector("#heads-explorer [data-tau]").dataset.tau'
 LAYER_TO_ADDRESS = '() => document.querySelector("#heads-explorer [data-layer]:not(button)").dataset.layer'
 
 
-class HeadExplorer(Canvas):
-    """Shows `HeadsInfo.to_browser()`. Reads tau and layer from the address when data comes in.
+def head_explorer(**options: Any) -> gr.HTML:
+    """Shows `payload(HeadsInfo.to_browser(tau))`. Reads tau and layer from the address when data comes in.
 
     Events, both to be listened to in JavaScript only: `tau`, `layer`.
     """
-
-    def __init__(self, value: Any = None, **options: Any) -> None:
-        super().__init__(("head_maths", "head_graph", "divergence_matrix", "head_explorer"), value, **options)
+    return canvas("head_maths", "head_graph", "divergence_matrix", "head_explorer", **options)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from pruneviz.components.base import Canvas
+from pruneviz.components.base import canvas, payload
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -24,21 +24,21 @@ def library() -> Path:
     return Path(next(iter(folders))) / "package_data" / "plotly.min.js"
 
 
-class PlotlyFigure(Canvas):
-    """Shows a `go.Figure`. Colours may be written `var(--pv-attention)`, as in `pruneviz/theme.py`.
+def plotly_figure(**options: Any) -> gr.HTML:
+    """Shows what `figure_payload` returns.
 
     Events: `pick`, with `x`, `y`, `curve` and `customdata` of the point clicked.
-    `figure.layout.meta["description"]` is read out by screen readers.
     """
+    gr.set_static_paths([library()])
+    return canvas("plotly_figure", library=str(library()), **options)
 
-    def __init__(self, value: go.Figure | None = None, **options: Any) -> None:
-        gr.set_static_paths([library()])
-        super().__init__(("plotly_figure",), value, library=str(library()), **options)
 
-    def postprocess(self, value: go.Figure | dict[str, Any] | None) -> str | None:
-        """The figure as Plotly's own JSON, without the default template, which would fix the colours."""
-        if value is None or isinstance(value, dict):
-            return super().postprocess(value)
-        raw = json.loads(value.to_json())
-        raw["layout"].pop("template", None)
-        return super().postprocess({"data": raw["data"], "layout": raw["layout"]})
+def figure_payload(figure: go.Figure) -> str:
+    """The figure for the browser, without the default template, which would fix the colours.
+
+    Colours may be written `var(--pv-attention)`, as in `pruneviz/theme.py`; `layout.meta["description"]` is
+    what screen readers say.
+    """
+    raw = json.loads(figure.to_json())
+    raw["layout"].pop("template", None)
+    return payload({"data": raw["data"], "layout": raw["layout"]})

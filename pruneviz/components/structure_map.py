@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from pruneviz.components.base import Canvas
+import gradio as gr
+
+from pruneviz.components.base import canvas
 
 
-class StructureMap(Canvas):
-    """Shows `MapInfo.to_browser()`. Event `pick`, with `group` and `unit` (always 0)."""
-
-    def __init__(self, value: Any = None, **options: Any) -> None:
-        super().__init__(("structure_map",), value, **options)
+def structure_map(**options: Any) -> gr.HTML:
+    """Shows `payload(MapInfo.to_browser(selected))`. Event `pick`, with `group` and `unit` (always 0)."""
+    return canvas("structure_map", **options)
 
 
-class UnitPicker(Canvas):
-    """Shows {"group", "units", "unit", "word"} as a grid. Event `pick`, with `group` and `unit`."""
-
-    def __init__(self, value: Any = None, **options: Any) -> None:
-        super().__init__(("unit_picker",), value, **options)
+def unit_picker(**options: Any) -> gr.HTML:
+    """Shows `payload({"group", "units", "unit", "word"})`. Event `pick`, with `group` and `unit`."""
+    return canvas("unit_picker", **options)

@@ -45,7 +45,7 @@ class HeadsInfo:
         return {layer: algorithm_1(self.divergence[i], tau) for i, layer in enumerate(self.layers)}
 
     def to_browser(self, tau: float) -> dict[str, Any]:
-        """Raw float32 numbers as base64, little-endian, plus what labels need. `tau` is the first threshold."""
+        """Raw float32 numbers as base64, little-endian, and labels; `tau` is the first threshold."""
         raw = np.ascontiguousarray(self.divergence, dtype="<f4").tobytes()
         return {
             "layers": list(self.layers),
@@ -77,7 +77,8 @@ def _shares(graph: Graph, heads: int) -> tuple[int, ...] | None:
 def source_html(info: HeadsInfo) -> str:
     """Where the divergences come from, in one sentence."""
     return (
-        f'<p class="pv-quiet">Distance between what two heads attend to: the square root of the Jensen-Shannon '
-        f"divergence (natural logarithm), averaged over {info.tokens:,} query positions of the text "
-        f"“{escape(info.text)}”. 0 means the same; {np.sqrt(np.log(2)):.2f} is the most two heads can differ.</p>"
+        f'<p class="pv-quiet">Distance between what two heads attend to: the square root of the '
+        f"Jensen-Shannon divergence (natural logarithm), averaged over {info.tokens:,} query positions "
+        f"of the text “{escape(info.text)}”. 0 means the same; "
+        f"{np.sqrt(np.log(2)):.2f} is the most two heads can differ.</p>"
     )

@@ -89,9 +89,10 @@ def method_html(info: SensitivityInfo) -> str:
         return ""
     share = f"{info.ratio:.0%}" if info.ratio is not None else "a part"
     parts = [
-        f"Each point removes {share} of one layer’s units, chosen by {escape(info.criterion)}, and leaves the rest "
-        f"of the model whole. Perplexity on the text “{escape(info.text)}” in windows of {info.window} tokens, "
-        f"{info.tokens:,} tokens in all; {words.perplexity(info.baseline)} with nothing removed."
+        f"Each point removes {share} of one layer’s units, chosen by {escape(info.criterion)}, and leaves "
+        f"the rest of the model whole. Perplexity on the text “{escape(info.text)}” in windows of "
+        f"{info.window} tokens, {info.tokens:,} tokens in all; "
+        f"{words.perplexity(info.baseline)} with nothing removed."
     ]
     if info.worst:
         kind, layer, ppl = info.worst
@@ -122,11 +123,12 @@ def sensitivity_figure(info: SensitivityInfo, log: bool = False) -> go.Figure:
             annotation={"text": f"nothing pruned: {words.perplexity(info.baseline)}", "font": {"size": 12}},
             annotation_position="bottom right",
         )  # fmt: skip
+    every = 1 if len(info.layers) <= 40 else 5
     title: dict[str, object] = {"font": {"size": 13}}
     figure.update_layout(
         height=430, margin={"l": 64, "r": 24, "t": 52, "b": 52}, hovermode="x unified",
         legend={"orientation": "h", "x": 0, "y": 1.04, "yanchor": "bottom"},
-        xaxis={"title": title | {"text": "Layer"}, "dtick": 1 if len(info.layers) <= 40 else 5, "range": _range(info)},
+        xaxis={"title": title | {"text": "Layer"}, "dtick": every, "range": _range(info)},
         yaxis={"title": title | {"text": "Perplexity"}, "type": "log" if log else "linear"},
         meta={"description": "Perplexity over layers when one layer's attention or FFN is pruned alone"},
     )  # fmt: skip
@@ -141,17 +143,21 @@ def _range(info: SensitivityInfo) -> list[float]:
 def table_html(info: SensitivityInfo) -> str:
     """All points as a table, and the same as a CSV file."""
     kinds = list(info.curves)
-    head = "".join(f'<th class="num">{KINDS.get(kind, escape(kind))}</th><th class="num">Change</th>' for kind in kinds)
+    head = "".join(
+        f'<th class="num">{KINDS.get(kind, escape(kind))}</th><th class="num">Change</th>' for kind in kinds
+    )
     rows = []
     for layer in info.layers:
         values = [info.curves[kind].get(layer) for kind in kinds]
         cells = "".join(
-            f'<td class="num">{words.perplexity(ppl)}</td><td class="num">{words.difference(info.baseline, ppl)}</td>'
+            f'<td class="num">{words.perplexity(ppl)}</td>'
+            f'<td class="num">{words.difference(info.baseline, ppl)}</td>'
             for ppl in values
         )
         rows.append(f'<tr><th scope="row">{layer}</th>{cells}</tr>')
     link = (
-        f'<a class="pv-csv" download="sensitivity.csv" href="data:text/csv;charset=utf-8,{quote(table_csv(info))}">'
+        '<a class="pv-csv" download="sensitivity.csv" '
+        f'href="data:text/csv;charset=utf-8,{quote(table_csv(info))}">'
         "Download as CSV</a>"
     )
     return (

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core.graph.records import Graph, Group, Member, to_runs
 from core.plan import Cost, cost, implied
 
 #: Operations that only move numbers about; left out of a link's label.
-MOVES = frozenset(
-    "view _unsafe_view reshape transpose permute t expand clone contiguous slice unsqueeze squeeze to _to_copy "
-    "alias select split split_with_sizes unbind getitem index repeat repeat_interleave cat stack flatten unflatten "
-    "detach lift_fresh_copy copy".split()
-)
+MOVES = frozenset({
+    "view", "_unsafe_view", "reshape", "transpose", "permute", "t", "expand", "clone", "contiguous", "slice",
+    "unsqueeze", "squeeze", "to", "_to_copy", "alias", "select", "split", "split_with_sizes", "unbind",
+    "getitem", "index", "repeat", "repeat_interleave", "cat", "stack", "flatten", "unflatten", "detach",
+    "lift_fresh_copy", "copy",
+})  # fmt: skip
+MAKERS = ("layer1", "embedding", "router")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,9 @@ class Slice:
     @property
     def where(self) -> str:
         """`rows 64–127 of 576`."""
-        word = "entries" if len(self.shape) == 1 else ("rows", "columns")[self.dim == len(self.shape) - 1]
+        one = len(self.spans) == 1 and self.spans[0][0] == self.spans[0][1]
+        flat, across = len(self.shape) == 1, self.dim == len(self.shape) - 1
+        word = ("entry" if one else "entries") if flat else ("column" if across else "row") + "s" * (not one)
         return f"{word} {spans_text(self.spans)} of {self.size:,}"
 
 
@@ -96,7 +100,7 @@ def structure_info(graph: Graph, group_id: str, unit: int) -> StructureInfo:
     if not 0 <= unit < group.units:
         raise IndexError(f"{group_id} has units 0 to {group.units - 1}, got {unit}.")
     goes = implied(graph, {group_id: (unit,)})
-    slices = _mark(_merge(_slices(graph, goes, stays=False) + _slices(graph, _shared(graph, group, unit, goes), stays=True)), group)
+    slices = _mark(_merge(_slices(graph, goes) + _shared(graph, group, unit, goes)), group)
     dense, left = cost(graph, {}), cost(graph, {group_id: (unit,)})
     saved = Cost(
         dense.params - left.params,
@@ -109,37 +113,46 @@ def structure_info(graph: Graph, group_id: str, unit: int) -> StructureInfo:
     )  # fmt: skip
 
 
-def _shared(graph: Graph, group: Group, unit: int, goes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """The parent's unit, where it stays because other units still need it."""
-    if group.parent is None or group.parent in goes or group.parent not in graph.by_id:
-        return {}
-    return {group.parent: (group.parent_unit[unit],)}
-
-
 def _note(group: Group, unit: int, goes: dict[str, tuple[int, ...]]) -> str | None:
     if group.parent is None or group.parent in goes:
         return None
     head = group.parent_unit[unit]
     others = [str(u) for u, parent in enumerate(group.parent_unit) if parent == head and u != unit]
-    return f"Key-value head {head} stays: query heads {', '.join(others)} still read it. It goes with the last of them."
+    readers = ", ".join(others)
+    return f"Key-value head {head} stays: query heads {readers} still read it. It goes with the last of them."
 
 
 Marked = list[tuple[Slice, set[str]]]
+Indices = NDArray[np.int64]
 
 
-def _slices(graph: Graph, units: dict[str, tuple[int, ...]], stays: bool) -> Marked:
+def _slices(graph: Graph, units: dict[str, tuple[int, ...]]) -> Marked:
     """One slice per member of these groups, with the parameter it lies in."""
     by_id = graph.by_id
     return [
-        (_slice(graph, member, chosen, stays), {member.parameter})
+        (_slice(graph, member, np.unique(member.index()[list(chosen)]), stays=False), {member.parameter})
         for group, chosen in units.items()
         for member in by_id[group].members
     ]
 
 
-def _slice(graph: Graph, member: Member, units: Iterable[int], stays: bool) -> Slice:
+def _shared(graph: Graph, group: Group, unit: int, goes: dict[str, tuple[int, ...]]) -> Marked:
+    """What the parent's unit owns beside this group, where it stays because other units still need it."""
+    if group.parent is None or group.parent in goes or group.parent not in graph.by_id:
+        return []
+    own = {(m.parameter, m.dim, m.at): m.index() for m in group.members}
+    found: Marked = []
+    for member in graph.group(group.parent).members:
+        index = np.unique(member.index()[group.parent_unit[unit]])
+        taken = own.get((member.parameter, member.dim, member.at))
+        index = index if taken is None else np.setdiff1d(index, taken)
+        if index.size:
+            found.append((_slice(graph, member, index, stays=True), {member.parameter}))
+    return found
+
+
+def _slice(graph: Graph, member: Member, index: Indices, stays: bool) -> Slice:
     shape = graph.parameters[member.parameter].shape
-    index = np.unique(member.index()[list(units)])
     spans = tuple((a, a + (n - 1) * step) for a, n, step in _steps(index))
     whole = prod(shape) // shape[member.dim]
     params = len(index) * (whole // shape[0] if member.at is not None else whole)
@@ -149,7 +162,7 @@ def _slice(graph: Graph, member: Member, units: Iterable[int], stays: bool) -> S
     )
 
 
-def _steps(index: np.ndarray) -> list[tuple[int, int, int]]:  # type: ignore[type-arg]
+def _steps(index: Indices) -> list[tuple[int, int, int]]:
     """Runs with step 1 only, so that a span is what it says."""
     runs: list[tuple[int, int, int]] = []
     for start, length, step in to_runs(index):
@@ -162,11 +175,11 @@ def _title(graph: Graph, parameter: str) -> str:
     layer = graph.parameters[parameter].layer
     prefix = f"{graph.layer_modules[layer]}." if layer is not None else ""
     name = parameter.removeprefix(prefix).removesuffix(".weight")
-    ties = [_title_of(other) for other, first in graph.tied.items() if first == parameter]
-    return name + (f" = {', '.join(ties)}" if ties else "")
+    tied = [parameter, *(other for other, first in graph.tied.items() if first == parameter)]
+    return " = ".join(map(_last, tied)) if len(tied) > 1 else name
 
 
-def _title_of(parameter: str) -> str:
+def _last(parameter: str) -> str:
     return parameter.removesuffix(".weight").rsplit(".", 1)[-1]
 
 
@@ -188,7 +201,7 @@ def _merge(slices: Marked) -> Marked:
 def _mark(slices: Marked, group: Group) -> Marked:
     """Name the trigger: the first producer of the group's own members."""
     own = {member.parameter for member in group.members}
-    producers = [i for i, (part, names) in enumerate(slices) if part.role in ("layer1", "embedding", "router") and names & own]
+    producers = [i for i, (part, names) in enumerate(slices) if part.role in MAKERS and names & own]
     if producers:
         part, names = slices[producers[0]]
         slices[producers[0]] = (replace(part, trigger=True), names)
@@ -205,14 +218,14 @@ def _links(graph: Graph, slices: Marked) -> tuple[Link, ...]:
                 if a != b:
                     found.setdefault((a, b), edge.ops)
     if not found:
-        makers = [i for i, (part, _) in enumerate(slices) if part.role in ("layer1", "embedding", "router")]
+        makers = [i for i, (part, _) in enumerate(slices) if part.role in MAKERS]
         takers = [i for i, (part, _) in enumerate(slices) if part.role == "layer2"]
         found = {(a, b): () for a in makers for b in takers}
     return tuple(Link(a, b, ops) for (a, b), ops in found.items())
 
 
 def _by_parameter(slices: Marked, without: tuple[str, ...]) -> dict[str, list[int]]:
-    """Parameter -> its slices, without those of these roles: a consumer starts no link, a producer ends none."""
+    """Parameter -> its slices without these roles: a consumer starts no link, a producer ends none."""
     places: dict[str, list[int]] = {}
     for i, (part, names) in enumerate(slices):
         for name in names if part.role not in without else ():

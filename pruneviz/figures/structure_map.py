@@ -7,7 +7,9 @@ from html import escape
 from math import prod
 from typing import Any
 
-from core.graph.records import OFFERED, Graph, Group
+import numpy as np
+
+from core.graph.records import OFFERED, Graph, Group, Member
 from pruneviz import words
 
 #: Kind -> (title, what it is, colour, one unit in words).
@@ -59,7 +61,7 @@ class MapInfo:
         """What the map component draws; `selected` is a group id."""
         return {
             "layers": list(self.layers),
-            "kinds": [{"kind": kind, "title": kind_words(kind)[0], "note": kind_words(kind)[1]} for kind in self.kinds],
+            "kinds": [_column(kind) for kind in self.kinds],
             "cells": [asdict(cell) for cell in self.cells],
             "most": max((cell.params for cell in self.cells), default=1) or 1,
             "selected": selected,
@@ -72,10 +74,16 @@ def kind_words(kind: str) -> tuple[str, str, str, str]:
     return KINDS.get(kind, (plain, "found, not offered", "embedding", plain))
 
 
+def _column(kind: str) -> dict[str, str]:
+    title, note, _, _ = kind_words(kind)
+    return {"kind": kind, "title": title, "note": note}
+
+
 def map_info(graph: Graph) -> MapInfo:
     """Count every group."""
     order = list(KINDS)
-    kinds = sorted({g.kind for g in graph.groups}, key=lambda k: (order.index(k) if k in order else len(order), k))
+    known = {group.kind for group in graph.groups}
+    kinds = [kind for kind in order if kind in known] + sorted(known - set(order))
     children: dict[str, list[Group]] = {}
     for group in graph.groups:
         children.setdefault(group.parent or "", []).append(group)
@@ -97,18 +105,32 @@ def _cell(graph: Graph, group: Group, children: list[Group]) -> Cell:
 
 
 def touched(graph: Graph, groups: list[Group]) -> int:
-    """Parameters in at least one unit of these groups, counted from sizes alone: no index list is written out."""
+    """Parameters in at least one unit of these groups."""
     cut: dict[tuple[str, int | None], dict[int, int]] = {}
-    for group in groups:
-        for member in group.members:
-            dims = cut.setdefault((member.parameter, member.at), {})
-            dims[member.dim] = dims.get(member.dim, 0) + sum(count for _, count, _ in member.runs)
+    for (name, at, dim), members in _places(groups).items():
+        cut.setdefault((name, at), {})[dim] = _length(members)
     total = 0
     for (name, at), dims in cut.items():
         shape = graph.parameters[name].shape
         sizes = [(dim, size) for dim, size in enumerate(shape) if at is None or dim > 0]
-        total += prod(size for _, size in sizes) - prod(max(0, size - dims.get(dim, 0)) for dim, size in sizes)
+        left = prod(size - dims.get(dim, 0) for dim, size in sizes)
+        total += prod(size for _, size in sizes) - left
     return total
+
+
+def _places(groups: list[Group]) -> dict[tuple[str, int | None, int], list[Member]]:
+    places: dict[tuple[str, int | None, int], list[Member]] = {}
+    for group in groups:
+        for member in group.members:
+            places.setdefault((member.parameter, member.at, member.dim), []).append(member)
+    return places
+
+
+def _length(members: list[Member]) -> int:
+    """Indices owned by these members of one parameter; lists are written out only where they may overlap."""
+    if len(members) == 1:
+        return sum(count for _, count, _ in members[0].runs)
+    return len(np.unique(np.concatenate([member.index().ravel() for member in members])))
 
 
 def _refused(graph: Graph) -> tuple[tuple[str, str, str], ...]:
@@ -132,15 +154,18 @@ def _layers_text(layers: list[int], graph: Graph) -> str:
     return ", ".join(map(str, kept[:8])) + (f" and {len(kept) - 8} more" if len(kept) > 8 else "")
 
 
+CONFIG_ONLY = '<p class="pv-note">Config only: sizes are exact, scores and weights are not there.</p>'
+
+
 def about_html(info: MapInfo) -> str:
     """Where the map comes from, in one sentence."""
-    origin = "from its configuration alone, without weights" if info.config_only else "by tracing the model"
+    origin = " from its configuration alone, without weights" if info.config_only else " by tracing it"
     groups = len(info.cells)
     return (
         f'<p class="pv-quiet">{groups} coupled groups of {escape(info.model)} ({escape(info.family)}, '
-        f"{len(info.layers)} layers), found {origin} in {info.seconds:.1f} s. "
-        "The bar under a cell compares its parameters with the largest.</p>"
-        + ('<p class="pv-note">Config only: sizes are exact, scores and weights are not there.</p>' if info.config_only else "")
+        f"{len(info.layers)} layers), found in {info.seconds:.1f} s{origin}. "
+        "Each cell gives the units and all parameters they touch; heads that share keys touch the same.</p>"
+        + (CONFIG_ONLY if info.config_only else "")
     )
 
 
@@ -153,6 +178,6 @@ def refused_html(info: MapInfo) -> str:
         for kind, layers, reason in info.refused
     )
     return (
-        '<div class="pv-card"><h3>Found, but not prunable</h3><div class="pv-scroll"><table class="pv-table"><thead><tr>'
-        f"<th>Kind</th><th>Layers</th><th>Why</th></tr></thead><tbody>{rows}</tbody></table></div></div>"
+        '<div class="pv-card"><h3>Found, but not prunable</h3><div class="pv-scroll"><table class="pv-table">'
+        f"<thead><tr><th>Kind</th><th>Layers</th><th>Why</th></tr></thead><tbody>{rows}</tbody></table></div></div>"
     )

@@ -97,7 +97,9 @@ class AnalysisFrame:
         self.timer = gr.Timer(POLL_S, active=False)
         self.content = gr.Column(visible=False, elem_id=f"{self.name}-content")
 
-    def wire(self, load: Load, outputs: list[Any], inputs: list[Any] | None = None, partial: Load | None = None) -> None:
+    def wire(
+        self, load: Load, outputs: list[Any], inputs: list[Any] | None = None, partial: Load | None = None
+    ) -> None:
         """Connect everything.
 
         Args:
@@ -113,7 +115,8 @@ class AnalysisFrame:
             try:
                 actions.explore(self.app, model, self.analyses)
             except PruneError as error:
-                return self._frame(states.failure_html(error), launch=True, ticking=False) + [gr.skip()] * (1 + len(outputs))
+                frame = self._frame(states.failure_html(error), launch=True, ticking=False)
+                return [*frame, *[gr.skip()] * (1 + len(outputs))]
             return show(model, *given)
 
         def tick(model: str, *given: Any) -> list[Any]:
@@ -128,7 +131,7 @@ class AnalysisFrame:
         self.app.url.model.change(show, read, frame, **QUIET)
         self.launch.click(start, read, frame, **QUIET)
         self.timer.tick(tick, read, frame, **QUIET)
-        rest = f'(tab) => tab === "{self.name}" ? ({{__type__: "update"}}) : ({{__type__: "update", active: false}})'
+        rest = f'(tab) => ({{__type__: "update", ...(tab === "{self.name}" ? {{}} : {{active: false}})}})'
         self.app.url.tab.change(None, self.app.url.tab, self.timer, js=rest, api_visibility="private")
 
     def _show(self, load: Load, outputs: int, partial: Load | None, model: str, *given: Any) -> list[Any]:

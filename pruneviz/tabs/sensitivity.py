@@ -13,8 +13,8 @@ import gradio as gr
 
 from core import artifacts
 from pruneviz import runs
-from pruneviz.components.base import Panel
-from pruneviz.components.plotly_figure import PlotlyFigure
+from pruneviz.components.base import panel
+from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.context import AppContext
 from pruneviz.figures.sensitivity import (
     SensitivityInfo,
@@ -28,8 +28,8 @@ from pruneviz.runs import RunRecord
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame
 
 INTRO = (
-    "Layers are not equally patient. Each point prunes one layer's attention or FFN alone and measures the whole "
-    "model again: the higher it lies, the more that layer is needed."
+    "Layers are not equally patient. Each point prunes one layer's attention or FFN alone and measures the "
+    "whole model again: the higher it lies, the more that layer is needed."
 )
 SCALES = ["Automatic", "Linear", "Logarithmic"]
 
@@ -40,16 +40,16 @@ def build_sensitivity_tab(app: AppContext) -> None:
     frame = AnalysisFrame(
         app, "sensitivity", "sensitivity", artifacts.SENSITIVITY, ("groups", "scores", "sensitivity"),
         "No sensitivity scan of this model yet",
-        "A scan prunes one layer after another, alone, and measures perplexity each time. It takes a few minutes.",
+        "A scan prunes one layer after another, alone, and measures perplexity each time; minutes in all.",
         "Scan layers",
     )  # fmt: skip
     with frame.content:
-        method = Panel(elem_id="sensitivity-method")
+        method = panel(elem_id="sensitivity-method")
         scale = gr.Radio(
             SCALES, value=SCALES[0], label="Perplexity axis", elem_id="sensitivity-scale", container=False
         )
-        chart = PlotlyFigure(elem_id="sensitivity-chart", min_height=430)
-        table = Panel(elem_id="sensitivity-table")
+        chart = plotly_figure(elem_id="sensitivity-chart", min_height=430)
+        table = panel(elem_id="sensitivity-table")
 
     def load(model: str, run_dir: Path, scaled: str) -> list[Any]:
         return _shown(sensitivity_info(artifacts.read_sensitivity(run_dir)), scaled)
@@ -68,4 +68,4 @@ def build_sensitivity_tab(app: AppContext) -> None:
 
 def _shown(info: SensitivityInfo, scaled: str) -> list[Any]:
     log = info.wide if scaled == SCALES[0] else scaled == SCALES[2]
-    return [method_html(info), sensitivity_figure(info, log), table_html(info)]
+    return [method_html(info), figure_payload(sensitivity_figure(info, log)), table_html(info)]

@@ -1,8 +1,9 @@
 """The Structure tab: which parameters belong together, and what removing one unit takes along and saves.
 
-Element ids: structure-state, structure-launch, structure-content, structure-about, structure-map, structure-title,
-structure-units, structure-number, structure-cost, structure-drawing, structure-members, structure-refused,
-structure-unit. Cells of the map are `#structure-map .pv-cell[data-group="L04.ffn_channel"]`.
+Element ids: structure-state, structure-launch, structure-content, structure-about, structure-map,
+structure-title, structure-units, structure-number, structure-cost, structure-drawing, structure-members,
+structure-refused, structure-unit. Cells of the map are
+`#structure-map .pv-cell[data-group="L04.ffn_channel"]`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from core import artifacts
 from core.errors import ArtifactError
 from core.graph.records import Graph
 from pruneviz import runs
-from pruneviz.components.base import Panel
+from pruneviz.components.base import panel, payload
 from pruneviz.components.coupled_structure import cost_html, members_html, structure_svg
-from pruneviz.components.structure_map import StructureMap, UnitPicker
+from pruneviz.components.structure_map import structure_map, unit_picker
 from pruneviz.context import AppContext
 from pruneviz.figures.structure import structure_info
 from pruneviz.figures.structure_map import about_html, kind_words, map_info, refused_html
@@ -40,18 +41,22 @@ def build_structure_tab(app: AppContext) -> None:
         "Discover groups",
     )  # fmt: skip
     with frame.content:
-        about = Panel(elem_id="structure-about")
+        about = panel(elem_id="structure-about")
         with gr.Row():
             with gr.Column(scale=5, min_width=380):
-                overview = StructureMap(elem_id="structure-map", min_height=400)
+                overview = structure_map(elem_id="structure-map", min_height=400)
             with gr.Column(scale=8, min_width=480):
-                title = Panel(elem_id="structure-title")
-                picker = UnitPicker(elem_id="structure-units")
-                number = gr.Number(label="Unit", precision=0, minimum=0, elem_id="structure-number", scale=0)
-                price = Panel(elem_id="structure-cost")
-                drawing = Panel(elem_id="structure-drawing")
-        members = Panel(elem_id="structure-members")
-        refused = Panel(elem_id="structure-refused")
+                with gr.Row(equal_height=True):
+                    title = panel(elem_id="structure-title")
+                    number = gr.Number(
+                        label="Unit", precision=0, minimum=0, elem_id="structure-number",
+                        scale=0, min_width=210,
+                    )  # fmt: skip
+                picker = unit_picker(elem_id="structure-units")
+                price = panel(elem_id="structure-cost")
+                drawing = panel(elem_id="structure-drawing")
+        members = panel(elem_id="structure-members")
+        refused = panel(elem_id="structure-refused")
         chosen = gr.Textbox("", visible="hidden", elem_id="structure-unit")
 
     detail = [chosen, title, picker, number, price, drawing, members]
@@ -60,7 +65,8 @@ def build_structure_tab(app: AppContext) -> None:
         graph = cached_graph(run_dir)
         group, unit = first_choice(graph, layer or "", before or "")
         info = map_info(graph)
-        return [about_html(info), info.to_browser(group), refused_html(info), *describe(graph, group, unit)]
+        shown = [about_html(info), payload(info.to_browser(group)), refused_html(info)]
+        return [*shown, *describe(graph, group, unit)]
 
     def pick(model: str, event: gr.EventData) -> list[Any]:
         return _picked(app, model, str(event.group), int(event.unit))
@@ -72,18 +78,22 @@ def build_structure_tab(app: AppContext) -> None:
         return _picked(app, model, group, int(unit))
 
     frame.wire(load, [about, overview, refused, *detail], [app.url.layer, chosen])
-    overview.pick(pick, app.url.model, [app.url.layer, *detail], **QUIET)
-    picker.pick(pick, app.url.model, [app.url.layer, *detail], **QUIET)
+    for component in (overview, picker):  # every pick counts, one after the other
+        component.pick(
+            pick, app.url.model, [app.url.layer, *detail],
+            trigger_mode="multiple", concurrency_limit=1, concurrency_id="pick", **QUIET,
+        )  # fmt: skip
     number.submit(type_unit, [app.url.model, number, chosen], [app.url.layer, *detail], **QUIET)
     number.blur(type_unit, [app.url.model, number, chosen], [app.url.layer, *detail], **QUIET)
 
 
 def first_choice(graph: Graph, layer: str, before: str) -> tuple[str, int]:
-    """Group and unit to open with: the one chosen before if it still fits the layer in the address, else the first."""
+    """Group and unit to open with: those chosen before if they fit the layer asked for, else the first."""
     group_id, _, unit = before.rpartition("/")
     group = graph.by_id.get(group_id)
     wanted = int(layer) if layer.isdecimal() else None
-    if group and unit.isdecimal() and int(unit) < group.units and (wanted is None or group.layer in (None, wanted)):
+    fits = group is not None and unit.isdecimal() and int(unit) < group.units
+    if group and fits and (wanted is None or group.layer in (None, wanted)):
         return group_id, int(unit)
     order = ("query_head", "ffn_channel", "kv_group", "residual_channel")
     kinds = [*order, *{g.kind for g in graph.groups if g.kind not in order}]
@@ -104,7 +114,7 @@ def describe(graph: Graph, group_id: str, unit: int) -> list[Any]:
     grid = {"group": group_id, "units": info.units, "unit": unit, "word": kind}
     number = gr.Number(unit, maximum=info.units - 1, label=f"{kind}, 0 to {info.units - 1}")
     table = f'<div class="pv-card"><h3>Everything in this unit</h3>{members_html(info)}</div>'
-    return [f"{group_id}/{unit}", title, grid, number, cost_html(info), structure_svg(info), table]
+    return [f"{group_id}/{unit}", title, payload(grid), number, cost_html(info), structure_svg(info), table]
 
 
 def _picked(app: AppContext, model: str, group_id: str, unit: int) -> list[Any]:
