@@ -51,7 +51,7 @@ class EventWriter:
         except OSError as error:
             raise storage_error(path, error) from error
 
-    def write(self, type: EventType, stage: str, **data: Any) -> Event:
+    def write(self, type: EventType, stage: str, /, **data: Any) -> Event:
         """Append one event and return it. Raises StorageError; the writer stays usable."""
         event = Event(type, stage, data, time.time())
         line = (b"\n" if self._torn else b"") + event.to_json().encode() + b"\n"

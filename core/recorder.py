@@ -151,7 +151,7 @@ class Recorder:
                 self._event("error", **error)
             self._event("done", state=state)
 
-    def _event(self, type: EventType, **data: Any) -> None:
+    def _event(self, type: EventType, /, **data: Any) -> None:
         event = self._events.write(type, self.status.stage, **data)
         if self._on_event:
             self._on_event(event)

@@ -109,7 +109,10 @@ def main(run_dir: Path, work: Work | None = None) -> int:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if read(run_dir).pid in (child, os.getpid()):
         launch.refresh(run_dir, code)
-    launch.start_next(run_dir.parent)
+    try:
+        launch.start_next(run_dir.parent)
+    except PruneError as error:
+        print(error, file=sys.stderr)
     return abs(code)
 
 
