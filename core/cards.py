@@ -1,0 +1,107 @@
+"""What a model is, as a plain dict for people: shape, size, where it sits, where it comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig
+
+from core.evaluate.efficiency import weights_bytes
+from core.models import Loaded, load_config, resolve
+
+#: Config names as everybody writes them; None where a family has no such number.
+_SHAPE = (
+    "num_hidden_layers",
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "max_position_embeddings",
+    "tie_word_embeddings",
+)
+_SAMPLE_BYTES = 2**16
+
+
+def describe(loaded: Loaded, source: str) -> dict[str, Any]:
+    """The card of a model in memory."""
+    return {
+        **_shape(loaded.config),
+        "source": source,
+        "name": loaded.name,
+        "params": sum(parameter.numel() for parameter in loaded.model.parameters()),
+        "dtype": str(loaded.dtype).removeprefix("torch."),
+        "device": str(loaded.device),
+        "memory_gib": weights_bytes(loaded.model) / 2**30,
+        "pruned": loaded.plan is not None,
+        "chat_template": bool(getattr(loaded.tokenizer, "chat_template", None)),
+        "revision": loaded.revision,
+        **_files(loaded.folder),
+    }
+
+
+def describe_config(source: str) -> dict[str, Any]:
+    """The card of a model whose weights are not read; of a pruned one it says the shape before.
+
+    Raises:
+        ModelError: as `core.models.load_config`.
+    """
+    config, found = load_config(source), resolve(source)
+    params = None
+    if found.kind != "pruned":
+        with torch.device("meta"):
+            params = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+    return {
+        **_shape(config),
+        "source": source,
+        "name": found.name,
+        "params": params,
+        "pruned": found.kind == "pruned",
+        "revision": found.revision,
+        **_files(Path(found.where) if found.kind != "hub" else None),
+    }
+
+
+def _shape(config: PretrainedConfig) -> dict[str, Any]:
+    text = config.get_text_config()
+    found = {name: getattr(text, name, None) for name in _SHAPE}
+    heads, hidden = found["num_attention_heads"], found["hidden_size"]
+    found["num_key_value_heads"] = found["num_key_value_heads"] or heads
+    if not found["head_dim"] and isinstance(heads, int) and isinstance(hidden, int):
+        found["head_dim"] = hidden // heads
+    name = (config.architectures or [type(config).__name__])[0]
+    return {"family": config.model_type, "architecture": name, **found}
+
+
+def _files(folder: Path | None) -> dict[str, Any]:
+    if folder is None:
+        return {"licence": None, "weights_sha256": None}
+    return {"licence": licence(folder), "weights_sha256": fingerprint(folder)}
+
+
+def licence(folder: Path) -> str | None:
+    """What the model's README says in its head."""
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace")[:10_000] if card.is_file() else ""
+    head = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
+    line = re.search(r"^license:\s*(\S.*?)\s*$", head[1], re.MULTILINE) if head else None
+    return line[1] if line else None
+
+
+def fingerprint(folder: Path) -> str | None:
+    """A hash to tell weights apart by: the size, head, middle and end of each file, not all of it."""
+    files = sorted(folder.glob("*.safetensors"))
+    digest = hashlib.sha256()
+    for path in files:
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size};".encode())
+        with path.open("rb") as file:
+            for start in (0, size // 2, max(0, size - _SAMPLE_BYTES)):
+                file.seek(start)
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest() if files else None

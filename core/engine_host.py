@@ -1,0 +1,171 @@
+"""What happens inside the engine's process: models in memory, and what is asked of them.
+
+Every public method of `Host` can be called by name from `core.engine`. Arguments and results are
+plain values, so that the process that asks needs no torch.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from core import cards, models, texts
+from core.errors import LaunchError, PruneError, StopRequested
+from core.evaluate.generation import stream
+from core.evaluate.perplexity import perplexity
+from core.graph.records import Graph
+from core.masks import masked
+from core.models import Loaded
+from core.spec import ModelSpec
+
+Removed = Mapping[str, Sequence[int]]
+
+
+@dataclass
+class Held:
+    """A model in memory; its graph is traced when the first mask needs it."""
+
+    source: str
+    loaded: Loaded
+    card: dict[str, Any]
+    graph: Graph | None = None
+
+
+class Host:
+    """One dense and at most one pruned model.
+
+    Attributes:
+        channel: to the process that asks: (call, event) goes out; the number of a call to stop comes
+            in, or None to end.
+    """
+
+    def __init__(self, channel: Connection, device: str, dtype: str) -> None:
+        self.channel, self.device, self.dtype = channel, device, dtype
+        self._held: dict[str, Held] = {}  # "dense" or "pruned" -> model
+        self._stopped: set[int] = set()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        """Note what is to be stopped; end with the process that asks, however it ends."""
+        with suppress(EOFError, OSError):  # the other side is gone, killed perhaps
+            while (call := self.channel.recv()) is not None:
+                self._stopped.add(call)
+        os._exit(0)
+
+    def cards(self) -> dict[str, dict[str, Any]]:
+        """What is held: "dense" or "pruned" -> card."""
+        return {slot: held.card for slot, held in self._held.items()}
+
+    def load(self, call: int, source: str) -> dict[str, Any]:
+        """Hold this model and return its card."""
+        return self._model(source).card
+
+    def card(self, call: int, source: str) -> dict[str, Any]:
+        """The card of a model; its weights are not read for it."""
+        held = self._find(source)
+        return held.card if held else cards.describe_config(source)
+
+    def release(self, call: int) -> None:
+        """Give all models back."""
+        for slot in list(self._held):
+            self._drop(slot)
+
+    def generate(self, call: int, source: str, prompt: str, removed: Removed | None, **settings: Any) -> None:
+        """Send {"piece"} for every token, and at last {"done", …}; see `core.engine.Engine.generate`."""
+        held = self._model(source)
+        model, tokenizer = held.loaded.model, held.loaded.tokenizer
+        with _masked(held, removed):
+            began, tokens = time.perf_counter(), -1  # the last piece is what was held back, not a token
+            for piece in stream(model, tokenizer, prompt, stop=lambda: call in self._stopped, **settings):
+                tokens += 1
+                if piece:
+                    self.channel.send((call, {"piece": piece}))
+            seconds = time.perf_counter() - began
+        done = {"done": True, "tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds}
+        self.channel.send((call, {**done, "stopped": call in self._stopped}))
+
+    def perplexity(
+        self, call: int, source: str, text: str, window: int, tokens: int, removed: Removed | None
+    ) -> dict[str, Any]:
+        """{"ppl", "nll", "tokens", "window", "text"} on an evaluation text."""
+        held, found = self._model(source), texts.evaluation_text(text)
+        windows = texts.consecutive_windows(held.loaded.tokenizer, found, window=window, tokens=tokens)
+
+        def check(done: int, total: int) -> None:
+            if call in self._stopped:
+                raise StopRequested(f"Stopped after {done} of {total} windows.")
+
+        with _masked(held, removed):
+            return {**asdict(perplexity(held.loaded.model, windows, on_progress=check)), "text": found.name}
+
+    def _find(self, source: str) -> Held | None:
+        return next((held for held in self._held.values() if held.source == source), None)
+
+    def _model(self, source: str) -> Held:
+        """The model, read if it is not held; another one of its sort is given back first."""
+        held = self._find(source)
+        if held is not None:
+            return held
+        slot = "pruned" if models.resolve(source).kind == "pruned" else "dense"
+        self._drop(slot)
+        loaded = models.load(ModelSpec(source=source, device=self.device, dtype=self.dtype))
+        self._held[slot] = Held(source, loaded, cards.describe(loaded, source))
+        return self._held[slot]
+
+    def _drop(self, slot: str) -> None:
+        self._held.pop(slot, None)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _masked(held: Held, removed: Removed | None) -> AbstractContextManager[None]:
+    if not removed:
+        return nullcontext()
+    if held.graph is None:
+        from core.graph.discover import discover  # slow to import, and most calls need no mask
+
+        held.graph = discover(held.loaded.model, name=held.loaded.name)
+    units = {group: tuple(sorted(int(unit) for unit in gone)) for group, gone in removed.items()}
+    return masked(held.loaded.model, held.graph, units)
+
+
+_host: Host | None = None
+
+
+def start(channel: Connection, device: str, dtype: str) -> None:
+    """Run once when the process starts."""
+    global _host
+    transformers_logging.disable_progress_bar()
+    _host = Host(channel, device, dtype)
+
+
+def answer(name: str, call: int, arguments: dict[str, Any]) -> tuple[Any, dict[str, dict[str, Any]]]:
+    """Call a method of the host; return its result and the cards of what is held now.
+
+    Raises:
+        PruneError: of any kind. Other errors become LaunchError: their classes may live in torch,
+            which the process that asks must not import.
+    """
+    assert _host is not None, "start() runs first"
+    try:
+        return getattr(_host, name)(call, **arguments), _host.cards()
+    except PruneError:
+        raise
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        _host.release(call)
+        raise LaunchError(
+            "The engine ran out of memory and gave its models back; take a smaller model or another device."
+        ) from error
+    except Exception as error:
+        raise LaunchError(f"The engine failed: {type(error).__name__}: {error}") from error
