@@ -1,0 +1,13 @@
+"""Criteria: what a unit is worth, one file per paper. Importing this package registers all of them.
+
+A criterion is a pure function of a `GroupView`: the weights of one group's units, and the statistics
+it asked for.
+"""
+
+from __future__ import annotations
+
+from core.criteria import llm_pruner, random  # registers
+from core.criteria.registry import CRITERIA
+from core.criteria.scoring import score
+
+__all__ = ["CRITERIA", "llm_pruner", "random", "score"]
