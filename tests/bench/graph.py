@@ -43,7 +43,11 @@ def measure(sizes: dict[str, int]) -> None:
     began = time.perf_counter()
     graph = discover_config(LlamaConfig(**LLAMA, **sizes), name="bench")
     seconds = time.perf_counter() - began
-    print(json.dumps({"seconds": seconds, "gib": _peak_gib(), "gib_before": before, "groups": len(graph.groups)}))
+    print(
+        json.dumps(
+            {"seconds": seconds, "gib": _peak_gib(), "gib_before": before, "groups": len(graph.groups)}
+        )
+    )
 
 
 def _peak_gib() -> float:

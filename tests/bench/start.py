@@ -31,8 +31,22 @@ def run(repeats: int = 5) -> list[Figure]:
             dashboard.stop()
     a, b = statistics.median(ours), statistics.median(empty)
     return [
-        Figure("start of the dashboard / of an empty Gradio app", a / b, "at most", 1.5, "x", f"{a:.2f} s / {b:.2f} s"),
-        Figure("page usable after opening", statistics.median(usable), "at most", 3, "s", f"{repeats} starts, median"),
+        Figure(
+            "start of the dashboard / of an empty Gradio app",
+            a / b,
+            "at most",
+            1.5,
+            "x",
+            f"{a:.2f} s / {b:.2f} s",
+        ),
+        Figure(
+            "page usable after opening",
+            statistics.median(usable),
+            "at most",
+            3,
+            "s",
+            f"{repeats} starts, median",
+        ),
     ]
 
 

@@ -37,11 +37,15 @@ def answers(url: str) -> bool:
     return False
 
 
-def start(command: list[str], url: str, log: Path, seconds: float = 90) -> tuple[subprocess.Popen[bytes], float]:
+def start(
+    command: list[str], url: str, log: Path, seconds: float = 90
+) -> tuple[subprocess.Popen[bytes], float]:
     """Run `command` until `url` answers; the process and the seconds it took. Raises RuntimeError with its log."""
     began = time.perf_counter()
     with log.open("ab") as out:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=out, stderr=out, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        )
     while time.perf_counter() - began < seconds:
         if answers(url):
             return process, time.perf_counter() - began

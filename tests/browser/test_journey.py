@@ -1,0 +1,147 @@
+"""What a person does, in order, in a real browser on a tiny model: analyse, look, prune, reload, restart, compare."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from core import artifacts
+from tests.browser.driver import Dashboard
+
+pytestmark = pytest.mark.browser
+LONG = 120_000
+
+
+def open_tab(page: Any, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def finished(dashboard: Dashboard, goal: str) -> Path:
+    """The one run with this goal in its spec."""
+    return next(
+        p.parent for p in dashboard.runs_dir.glob("*/spec.json") if f'"goal": "{goal}"' in p.read_text()
+    )
+
+
+@pytest.fixture(scope="module")
+def explored(browser: Any, dashboard: Dashboard) -> Path:
+    """The run directory of an analysis started by a click on the Model tab."""
+    page = browser.new_page()
+    page.goto(dashboard.url)
+    page.locator("#model-analyse").click()
+    expect(page.locator("#model-analyses")).not_to_contain_text("not yet", timeout=LONG)
+    page.close()
+    return finished(dashboard, "explore")
+
+
+def test_every_tab_opens_and_says_what_to_do_next(page: Any, dashboard: Dashboard) -> None:
+    page.goto(dashboard.url + "?tab=structure&model=nobody")
+    for name in ("Structure", "Heads", "Sensitivity", "Runs", "Compare", "Model"):
+        open_tab(page, name)
+        expect(page.get_by_role("tabpanel").locator("button:visible").first).to_be_visible()
+        expect(page).to_have_url(re.compile(f"tab={name.lower()}"))
+
+
+def test_an_unknown_model_is_refused_in_words(page: Any, dashboard: Dashboard) -> None:
+    page.goto(dashboard.url)
+    page.locator("#model-source textarea, #model-source input").first.fill("/no/such/folder")
+    page.locator("#model-open").click()
+    expect(page.get_by_text("/no/such/folder").first).to_be_visible()
+    expect(
+        page.locator("#model-state, #model-card").filter(has_text=re.compile("folder|hub id")).first
+    ).to_be_visible()
+
+
+def test_structure_shows_what_goes_with_a_unit(page: Any, dashboard: Dashboard, explored: Path) -> None:
+    page.goto(dashboard.url + "?tab=structure")
+    page.locator('#structure-map .pv-cell[data-group="L01.ffn_channel"]').click()
+    members = page.locator("#structure-members")
+    graph = artifacts.read_graph(explored)
+    for member in graph.group("L01.ffn_channel").members:
+        expect(members).to_contain_text(member.parameter.removesuffix(".weight").split(".")[-1])
+    expect(page.locator("#structure-cost")).to_contain_text("96")  # 3 matrices x hidden size 32
+
+
+def test_tau_redraws_without_asking_the_server(page: Any, dashboard: Dashboard, explored: Path) -> None:
+    page.goto(dashboard.url + "?tab=heads&layer=1&tau=0.05")
+    slider = page.locator("#heads-tau")
+    expect(page.locator("#heads-layer")).to_have_text("Layer 1")
+    page.wait_for_load_state("networkidle")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    candidates = page.locator("#heads-candidates")
+    few = candidates.inner_text()
+    slider.evaluate("(e) => { e.value = 0.9; e.dispatchEvent(new Event('input', {bubbles: true})); }")
+    expect(candidates).not_to_have_text(few)
+    page.wait_for_timeout(600)
+    expect(page).to_have_url(re.compile(r"tau=0\.9"))
+    assert not asked, asked
+
+
+def test_algorithm_1_on_the_page_is_algorithm_1_in_the_engine(
+    page: Any, dashboard: Dashboard, explored: Path
+) -> None:
+    from core.heads import algorithm_1
+
+    divergence = artifacts.read_similarity(explored).divergence[0]
+    for tau in (0.1, 0.3, 0.9):
+        page.goto(dashboard.url + f"?tab=heads&layer=0&tau={tau}")
+        expect(page.locator("#heads-layer")).to_have_text("Layer 0")
+        listed = page.locator("#heads-candidates").inner_text()
+        for head in algorithm_1(divergence, tau):
+            assert re.search(rf"\b{head}\b", listed), (tau, head, listed)
+
+
+def test_sensitivity_shows_every_layer(page: Any, dashboard: Dashboard, explored: Path) -> None:
+    page.goto(dashboard.url + "?tab=sensitivity")
+    expect(page.locator("#sensitivity-chart .main-svg").first).to_be_visible()
+    found = artifacts.read_sensitivity(explored)
+    expect(page.locator("#sensitivity-content")).to_contain_text(f"{found.baseline_ppl:,.1f}")
+
+
+def test_a_wrong_sparsity_is_explained_before_anything_starts(
+    page: Any, dashboard: Dashboard, explored: Path
+) -> None:
+    page.goto(dashboard.url + "?tab=runs")
+    field = page.locator("#new-sparsity input")
+    field.fill("20")
+    field.blur()
+    expect(page.get_by_text("write 0.2 for 20 %").first).to_be_visible()
+
+
+def test_prune_reload_restart_compare(page: Any, dashboard: Dashboard, explored: Path) -> None:
+    page.goto(dashboard.url + "?tab=runs")
+    expect(page.locator("#new-preview")).to_contain_text("%")
+    page.locator("#new-launch").click()
+    expect(page.locator("#run-detail")).to_contain_text(
+        re.compile("load|graph|capture|score", re.I), timeout=LONG
+    )
+    page.reload()
+    expect(page.locator("#runs-table")).to_contain_text("taylor_first")
+    dashboard.stop()
+    dashboard.start()
+    page.goto(dashboard.url + "?tab=runs")
+    expect(page.locator("#runs-table")).to_contain_text("finished", ignore_case=True, timeout=LONG)
+    expect(page.locator("#run-detail")).to_contain_text(re.compile("finished", re.I), timeout=LONG)
+    metrics = artifacts.read_json(finished(dashboard, "prune") / "metrics.json")
+    open_tab(page, "Compare")
+    expect(page.locator("#compare-table")).to_contain_text(f"{metrics['params_after']:,}")
+    page.locator("#compare-go").click()
+    expect(page.locator("#compare-pruned-speed")).to_contain_text("tokens/s", timeout=LONG)
+    assert page.locator("#compare-dense textarea").input_value()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_follows_the_system_theme(browser: Any, dashboard: Dashboard, scheme: str) -> None:
+    context = browser.new_context(color_scheme=scheme)
+    page = context.new_page()
+    page.goto(dashboard.url)
+    page.get_by_role("tab", name="Runs").wait_for()
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    level = sum(int(part) for part in re.findall(r"\d+", colour)[:3])
+    assert (level > 600) == (scheme == "light"), colour
+    context.close()
