@@ -12,6 +12,7 @@ import core.graph.moving
 import core.graph.products
 import core.graph.reducing  # noqa: F401  (importing them registers their rules)
 from core.errors import ModelError
+from core.graph.edges import find_edges
 from core.graph.layers import Walk, decoder_layers, walk
 from core.graph.records import Graph, Parameter
 from core.graph.replicate import replicate
@@ -69,7 +70,7 @@ def _discover(model: PreTrainedModel, name: str, length: int, config_only: bool)
         groups=parts.groups,
         attentions=parts.attentions,
         layer_modules=layers,
-        edges=(),
+        edges=find_edges(result),
         not_prunable=parts.not_prunable,
         tied=tied,
     )

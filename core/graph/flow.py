@@ -27,6 +27,10 @@ class Labels:
     planes: tuple[Tensor, ...]
     origin: str | None = None
 
+    def blank(self) -> bool:
+        """Whether no element carries a label."""
+        return not any(bool(compact(plane).any()) for plane in self.planes)
+
     @property
     def plane(self) -> Tensor:
         """The only plane of an activation or a vector."""
@@ -71,11 +75,17 @@ class Flow:
         node = self.tape.nodes[position]
         self.position, self.node = position, node
         operands = refs(node)
-        labelled = [ref for ref in operands if self.get(ref) is not None]
         for output in node.outputs:
             self.makers[output] = node
+        if node.name.split(".")[-1] in _FACTORIES:
+            # Only the shape of an operand is looked at. What is written later needs labels to write into.
+            shape = self.tape.shapes[node.outputs[0]]
+            self.values[node.outputs[0]] = Labels((torch.zeros(shape, dtype=torch.long),))
+            return
+        labelled = [ref for ref in operands if (labels := self.get(ref)) is not None and not labels.blank()]
         lost = next((self.lost[ref.id] for ref in operands if ref.id in self.lost), None)
         if not labelled:
+            self._blank(node, operands)
             self._lose(node, lost)
             return
         results = rule_for(node)(self, node)
@@ -86,6 +96,11 @@ class Flow:
         if lost is not None and not weighted:
             results = self._meet_lost(node, labelled, results, lost)
         self._write(node, results)
+
+    def _blank(self, node: Node, operands: list[Ref]) -> None:
+        """Views of memory that is filled later are views of its labels."""
+        if any(self.get(ref) is not None for ref in operands) and _is_view(node):
+            self._write(node, rule_for(node)(self, node))
 
     def _lose(self, node: Node, reason: str | None) -> None:
         if reason is not None:
@@ -166,6 +181,10 @@ PRODUCTS = ("mm", "bmm", "mv", "addmm", "baddbmm", "addbmm", "_grouped_mm", "gro
 
 Rule = Callable[[Flow, Node], "list[Labels | None]"]
 _RULES: dict[str, Rule] = {}
+_FACTORIES = (
+    "empty", "new_empty", "empty_like", "zeros", "new_zeros", "zeros_like",
+    "ones", "new_ones", "ones_like", "full", "new_full", "full_like", "rand_like", "randn_like",
+)  # fmt: skip
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -188,9 +207,13 @@ def rule_for(node: Node) -> Rule:
         return _RULES[name.rstrip("_")]
     if torch.Tag.pointwise in node.op.tags:
         return _RULES["*pointwise"]
-    if any(r.alias_info is not None and not r.alias_info.is_write for r in node.op._schema.returns):
+    if _is_view(node):
         return _RULES["*view"]
     return _RULES["*unknown"]
+
+
+def _is_view(node: Node) -> bool:
+    return any(r.alias_info is not None and not r.alias_info.is_write for r in node.op._schema.returns)
 
 
 def refs(node: Node) -> list[Ref]:

@@ -22,7 +22,7 @@ class HeadSet:
         heads: classes that go with each query head.
         groups: classes that go with each key-value head (all its query heads in it).
         group_of: the key-value head of each query head, (heads,).
-        channels: classes of the query and key channels, head by head, (heads, head_dim).
+        channels: classes of the query channels, head by head, then of the key channels, (2 * heads, head_dim).
         value_dim: channels of one value.
     """
 
@@ -83,7 +83,8 @@ def _heads(flow: Flow, table: Table, product: Product, module: str) -> HeadSet |
         inside = np.flatnonzero(sharing == group)
         parts = [heads[h] for h in inside] + [values[h] for h in inside] + [_nonzero(together[inside])]
         groups.append(table.closure(np.unique(np.concatenate(parts))))
-    return HeadSet(module, heads, groups, sharing, left, max(len(value) for value in values))
+    channels = np.concatenate([left, right])
+    return HeadSet(module, heads, groups, sharing, channels, max(len(value) for value in values))
 
 
 def _values(flow: Flow, scores: Ints) -> tuple[list[Ints], list[Ints]]:
@@ -137,3 +138,18 @@ def _only_one(lines: Ints, owner: Ints) -> Ints:
     np.maximum.at(high, which.ravel(), who)
     kept: Ints = np.where((low == high)[which].reshape(lines.shape), lines, 0)
     return kept
+
+
+def head_dim_pairs(table: Table, heads: HeadSet) -> list[Ints]:
+    """Channels of queries and keys that only go together, in all heads at once, e.g. rotary pairs."""
+    classes, column = np.unique(heads.channels, return_inverse=True)
+    width = heads.channels.shape[1]
+    where = np.tile(np.arange(width), len(heads.channels))
+    shape = (width, len(classes))
+    incidence = csr_matrix((np.ones(len(where)), (where, column.ravel())), shape=shape)
+    count, component = connected_components(incidence @ incidence.T, directed=False)
+    found: list[Ints] = []
+    for number in range(count):
+        pair = heads.channels[:, component == number]
+        found.append(table.closure(np.setdiff1d(np.unique(pair), [0])))
+    return sorted(found, key=lambda unit: int(unit[0]))

@@ -77,7 +77,7 @@ def decoder_layers(model: nn.Module, tape: Tape) -> tuple[str, ...]:
 def walk(tape: Tape, layers: tuple[str, ...]) -> Walk:
     """Follow the labels through the whole tape."""
     result = Walk(Flow(tape), layers, _segments(tape, layers))
-    last_use = _last_uses(tape)
+    last_use = last_uses(tape)
     seen: dict[Any, Segment] = {}
     for segment in result.segments:
         key = _fingerprint(result.flow, segment, layers) if segment.layer is not None else None
@@ -101,7 +101,8 @@ def _segments(tape: Tape, layers: tuple[str, ...]) -> tuple[Segment, ...]:
     return tuple(Segment(marks[a], a, b) for a, b in zip(edges, edges[1:], strict=False) if b > a)
 
 
-def _last_uses(tape: Tape) -> dict[int, int]:
+def last_uses(tape: Tape) -> dict[int, int]:
+    """The last operation that reads each value; the logits are read after all of them."""
     last = {ref.id: position for position, node in enumerate(tape.nodes) for ref in refs(node)}
     last[tape.result] = len(tape.nodes)
     return last

@@ -176,16 +176,15 @@ def chosen(flow: Flow, labels: Labels, number: int, dims: tuple[int, ...], shape
     return torch.zeros(1, dtype=torch.long).expand(shape)
 
 
-@rule(
-    "index_put",
-    "index_add",
-    "index_copy",
-    "scatter",
-    "scatter_add",
-    "copy",
-    "slice_scatter",
-    "select_scatter",
-)
+@rule("copy")
+def copy(flow: Flow, node: Node) -> list[Labels | None]:
+    """All of a value written into another, or into a view of it."""
+    shape, source = flow.tape.shapes[node.outputs[0]], flow.get(node.args[1])
+    plane = source.plane if source is not None else torch.zeros(1, dtype=torch.long)
+    return [Labels((plane.expand(shape).clone(),))]
+
+
+@rule("index_put", "index_add", "index_copy", "scatter", "scatter_add", "slice_scatter", "select_scatter")
 def put(flow: Flow, node: Node) -> list[Labels | None]:
     """Write one value into another; exact where labels do not change along the places written to."""
     target, shape = flow.get(node.args[0]), flow.tape.shapes[node.outputs[0]]

@@ -8,7 +8,7 @@ arithmetic progression, so a 70B model's groups stay small on disk.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -56,7 +56,8 @@ class Member:
         role: `layer1` produces the units (their rows go), `layer2` consumes them (their columns go),
             `vector` is a bias or norm weight that goes along, `embedding` and `router` say it themselves.
         width: how many indices one unit owns, e.g. head_dim.
-        runs: the indices of unit 0, then of unit 1, … (units * width numbers) as runs.
+        runs: units * width indices as runs; those of unit 0, then of unit 1, … — or, where `striped`,
+            the first index of every unit, then the second of every unit, …, which is shorter for fused matrices.
         at: for a stack of experts, the slice of dimension 0 that is meant; None = the whole parameter.
     """
 
@@ -66,10 +67,19 @@ class Member:
     width: int
     runs: Runs
     at: int | None = None
+    striped: bool = False
 
     def index(self) -> NDArray[np.int64]:
         """All indices, (units, width)."""
-        return from_runs(self.runs).reshape(-1, self.width)
+        flat = from_runs(self.runs)
+        return flat.reshape(self.width, -1).T if self.striped else flat.reshape(-1, self.width)
+
+    @classmethod
+    def of(cls, parameter: str, dim: int, role: Role, index: NDArray[np.int64]) -> Member:
+        """A member from all its indices, (units, width), written down the shorter way."""
+        plain, striped = to_runs(index.ravel()), to_runs(index.T.ravel())
+        shorter = len(striped) < len(plain)
+        return cls(parameter, dim, role, index.shape[1], striped if shorter else plain, striped=shorter)
 
 
 @dataclass(frozen=True)
@@ -142,12 +152,14 @@ class Parameter:
 class Edge:
     """Data flows from one parameter's output dimension to another's input through `ops`.
 
-    `source` and `target` are parameter names; `ops` are the ATen operations on the way, in order.
+    `source` and `target` are parameter names; `ops` are the ATen operations on the way, in order, and
+    `steps` their numbers: where two edges have a number in common, their data met.
     """
 
     source: str
     target: str
     ops: tuple[str, ...]
+    steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -203,7 +215,7 @@ class Graph:
 
     def to_json(self) -> str:
         """One JSON document, as in `groups.json`."""
-        return json.dumps(asdict(self))
+        return json.dumps(self, default=vars)
 
     @classmethod
     def from_json(cls, text: str) -> Graph:
@@ -216,7 +228,9 @@ class Graph:
         raw["groups"] = tuple(_group_from(g) for g in raw["groups"])
         raw["attentions"] = tuple(Attention(**a) for a in raw["attentions"])
         raw["layer_modules"] = tuple(raw["layer_modules"])
-        raw["edges"] = tuple(Edge(e["source"], e["target"], tuple(e["ops"])) for e in raw["edges"])
+        raw["edges"] = tuple(
+            Edge(e["source"], e["target"], tuple(e["ops"]), tuple(e.get("steps", ()))) for e in raw["edges"]
+        )
         raw["not_prunable"] = tuple(raw["not_prunable"])
         return cls(**raw)
 

@@ -7,6 +7,11 @@ import numpy as np
 from core.graph.labels import Across, Ints, LabelStore
 from core.graph.records import Norm
 
+#: Kinds that are found and shown, and why no unit of them goes.
+NOT_OFFERED = {
+    "head_dim_pair": "found, not offered: every head of a layer must keep the same head_dim",
+    "expert": "found, not offered: prune the channels of the experts instead",
+}
 _STATISTICS = {"rms", "mean", "variance", "length"}
 
 
@@ -19,6 +24,11 @@ def judge(
         Why the units cannot go (None if they can), the norms to rescale, and the modules in which
         fixed numbers per unit enter.
     """
+    if kind in NOT_OFFERED:
+        return NOT_OFFERED[kind], (), ()
+    total = sum(len(unit) for unit in units)
+    if len(np.unique(np.concatenate(units))) < total:
+        return "some of its slices belong to several units at once", (), ()
     owner = np.full(store.total, -1, dtype=np.int64)
     owner[np.concatenate(units)] = np.repeat(np.arange(len(units)), [len(unit) for unit in units])
     statistics: dict[str, set[str]] = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.graph.labels import Ints, LabelStore
-from core.graph.records import Member, Role, to_runs
+from core.graph.records import Member, Role
 
 _ROLES: dict[str, Role] = {"in": "layer2", "out": "layer1", "vector": "vector", "embedding": "embedding"}
 #: Members stand in the order in which a person reads them.
@@ -100,4 +100,4 @@ class Table:
         rows = rows[np.isin(owner[rows], units)]
         rows = rows[np.lexsort((self.index[rows], owner[rows]))]
         name, dim = self.keys[key]
-        return Member(name, dim, self.roles[key], len(rows) // len(units), to_runs(self.index[rows]))
+        return Member.of(name, dim, self.roles[key], self.index[rows].reshape(len(units), -1))

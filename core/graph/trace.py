@@ -123,8 +123,15 @@ class _Recorder(TorchDispatchMode):
         return Ref(self.value(leaf)) if isinstance(leaf, Tensor) else leaf
 
 
-class _RealIndices(TorchFunctionMode):
-    """Keeps the numbers of an index written as a list, e.g. `x[..., [-2], :]`, which the meta device would drop."""
+class _Calls(TorchFunctionMode):
+    """Remembers which call failed, and keeps the numbers of an index written as a list.
+
+    Such an index, e.g. `x[..., [-2], :]`, would become a tensor on the meta device and lose its numbers.
+    """
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -134,7 +141,11 @@ class _RealIndices(TorchFunctionMode):
                 args[0],
                 tree_map_only(list, torch.tensor, args[1], is_leaf=lambda x: isinstance(x, list)),
             )
-        return func(*args, **(kwargs or {}))
+        try:
+            return func(*args, **(kwargs or {}))
+        except Exception:
+            self.recorder.failed = self.recorder.failed or str(getattr(func, "__name__", func))
+            raise
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
@@ -186,7 +197,7 @@ def trace(model: nn.Module, *, length: int = 7) -> Tape:
 def _run(twin: nn.Module, ids: Tensor, recorder: _Recorder) -> Tensor:
     # Under this flag transformers skips its shortcuts that look at the numbers in a mask.
     session = torch.compiler._compile_session_context()
-    with _named_modules(twin, recorder), session, torch.no_grad(), _RealIndices(), recorder:
+    with _named_modules(twin, recorder), session, torch.no_grad(), _Calls(recorder), recorder:
         try:
             out = twin(input_ids=ids, use_cache=False)
         except Exception as error:
@@ -202,7 +213,7 @@ def _explain(error: Exception, twin: nn.Module, recorder: _Recorder) -> str:
     if recorder.failed and ("meta" in message.lower() or "data" in message.lower()):
         why = "whose result depends on the numbers in a tensor; control flow that does so cannot be followed"
         return f"{start}operation {recorder.failed} was called, {why} ('{message}')."
-    return f"{start}operation {recorder.failed or 'before the first one'} failed: '{message}'."
+    return f"{start}operation {recorder.failed or 'none'} failed: '{message}'."
 
 
 @contextmanager

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from core.graph.heads import HeadSet, find_heads
+from core.graph.experts import expert_groups, experts_of, one_per_expert
+from core.graph.heads import HeadSet, find_heads, head_dim_pairs
 from core.graph.labels import Ints
 from core.graph.layers import Walk
 from core.graph.records import Attention, Group, Kind
-from core.graph.soundness import judge
+from core.graph.soundness import NOT_OFFERED, judge
 from core.graph.table import Key, Layout, Table
 
 
@@ -47,6 +48,10 @@ class Finder:
         used += [head_set.channels.ravel() for head_set in heads]
         self._add_ffn(np.unique(np.concatenate([self.stream, *used])))
         self._add_residual()
+        for head_set in heads:
+            pairs = head_dim_pairs(self.table, head_set)
+            self._add("head_dim_pair", self.walk.layer_of(head_set.module), pairs)
+        self.found.groups += expert_groups(self.store, self.table, self.walk, self.found.groups)
         self._missing_heads({self.walk.layer_of(head_set.module) for head_set in heads})
         return self.found
 
@@ -100,7 +105,7 @@ class Finder:
             where = ", ".join(sorted({name for name, _ in keys}))
             if not self._between_stream(keys):
                 self._refuse(
-                    "ffn_channel",
+                    "latent_channel",
                     layer,
                     f"the channels that {where} share neither come straight from the residual stream nor lead straight back to it",
                 )
@@ -111,7 +116,7 @@ class Finder:
                     f"the channels of {where} are shared by others that cannot be told apart",
                 )
             else:
-                self._add("ffn_channel", layer, classes)
+                self._add("ffn_channel", layer, classes, experts=experts_of(self.store, keys))
 
     def _in_order(self, classes: Ints) -> list[int]:
         """Classes in the order in which their first index stands in the parameter that makes them."""
@@ -147,29 +152,37 @@ class Finder:
         units: list[Ints],
         parent: str | None = None,
         parent_unit: Any = (),
+        experts: int = 0,
     ) -> list[tuple[Group, Layout]]:
         added = []
-        owner = self.table.owner(units)
-        clash = sum(len(unit) for unit in units) != int((owner >= 0).sum())
         for layout in self.table.layouts(units):
             reason, norms, constants = judge(self.store, kind, [units[i] for i in layout.units])
-            if clash:
-                reason = "some of its slices belong to several units at once"
             parents = tuple(int(parent_unit[i]) for i in layout.units) if parent is not None else ()
             group = Group(
-                self._name(kind, layer), kind, layer, len(layout.units), layout.members, reason is None, reason,
-                parent, parents, norms, constants,
-            )  # fmt: skip
-            self.found.groups.append(group)
+                id=self._name(kind, layer, bool(experts)),
+                kind=kind,
+                layer=layer,
+                units=len(layout.units),
+                members=layout.members,
+                prunable=reason is None,
+                reason=reason,
+                parent=parent,
+                parent_unit=parents,
+                norms=norms,
+                constants=constants,
+            )
+            self.found.groups += one_per_expert(group, experts) if experts else [group]
             added.append((group, layout))
-            if reason is not None:
+            if reason is not None and reason not in NOT_OFFERED.values():
                 self._refuse(kind, layer, reason)
         return added
 
-    def _name(self, kind: str, layer: int | None) -> str:
+    def _name(self, kind: str, layer: int | None, experts: bool) -> str:
         stem = kind if layer is None else f"L{layer:02d}.{kind}"
-        self._taken[stem] += 1
-        return stem if self._taken[stem] == 1 else f"{stem}.{self._taken[stem] - 1}"
+        # Experts have a suffix of their own, so theirs do not count.
+        key = f"{stem}.e" if experts else stem
+        self._taken[key] += 1
+        return stem if self._taken[key] == 1 else f"{stem}.{self._taken[key] - 1}"
 
     def _common_layer(self, keys: list[Key]) -> int | None:
         layers = {self.walk.layer_of(name) for name, _ in keys}
