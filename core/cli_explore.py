@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from core import options
 from core.artifacts import read_scores, read_sensitivity, read_similarity
@@ -93,13 +95,19 @@ def similarity(
             "pairs_below_tau": pairs_below(matrix, limit),
             "candidates": algorithm_1(matrix, limit),
         }
-        for index, matrix in zip(found.layers, found.divergence, strict=True)
+        for index, matrix in zip(found.layers, map(heads_only, found.divergence), strict=True)
     ]
     rows = [["layer", "heads", f"pairs below {limit:g}", "candidates"]]
     for layer in layers:
         *numbers, candidates = layer.values()
         rows.append([*map(str, numbers), " ".join(map(str, candidates)) or "-"])
     emit_run(run_dir, {"layers": layers}, as_json, table(rows))
+
+
+def heads_only(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The heads a layer has: where layers differ, the matrix is filled up with NaN, (heads, heads)."""
+    there = ~np.isnan(np.diagonal(matrix))
+    return matrix[there][:, there]
 
 
 def sensitivity(

@@ -95,8 +95,7 @@ def scored(work: Work, loaded: Loaded, graph: Graph) -> Scores:
         work.recorder.message("The scores from before are kept")
         return kept
     statistics = stages.capture(work, loaded, graph, criteria)
-    kinds = work.spec.prune.kinds if work.spec.goal == "prune" else None
-    return stages.score(work, loaded, graph, criteria, statistics, kinds)
+    return stages.score(work, loaded, graph, criteria, statistics)
 
 
 def criteria_of(spec: RunSpec) -> list[str]:

@@ -17,9 +17,9 @@ from core.allocation import allocate
 from core.artifacts import GROUPS, MODEL, PLAN, SCORES, SENSITIVITY, SIMILARITY, SPEC, WIDTHS, Scores
 from core.capture import Statistics
 from core.capture import capture as capture_statistics
-from core.capture import similarity as measure_similarity
 from core.criteria import CRITERIA
 from core.criteria import score as score_units
+from core.divergence import similarity as measure_similarity
 from core.errors import ArtifactError
 from core.evaluate.sensitivity import scan
 from core.export import save
@@ -28,7 +28,7 @@ from core.graph.records import Graph
 from core.models import Loaded
 from core.plan import PruningPlan
 from core.recorder import Recorder
-from core.spec import RunSpec
+from core.spec import KINDS, RunSpec
 from core.surgery import operate
 from core.texts import calibration_text, consecutive_windows, evaluation_text, same_text, sample_windows
 from core.widths import widths
@@ -136,6 +136,14 @@ def kept_scores(work: Work, graph: Graph, names: Sequence[str]) -> Scores | None
     return scores if fits else None
 
 
+def kinds(work: Work, graph: Graph) -> list[str]:
+    """The unit kinds to score: those in scope; exploring leaves the costly residual channels out."""
+    if work.spec.goal == "prune":
+        return list(work.spec.prune.kinds)
+    there = {group.kind for group in graph.groups if group.prunable}
+    return [kind for kind in KINDS if kind in there and kind != "residual_channel"]
+
+
 def capture(work: Work, loaded: Loaded, graph: Graph, names: Sequence[str]) -> Statistics | None:
     """One pass over the calibration text, if any of these criteria needs data."""
     wanted = needs(names)
@@ -147,6 +155,7 @@ def capture(work: Work, loaded: Loaded, graph: Graph, names: Sequence[str]) -> S
         graph,
         windows(work, loaded),
         needs=wanted,
+        kinds=kinds(work, graph),
         on_progress=work.recorder.counter("windows"),
     )
 
@@ -157,12 +166,11 @@ def score(
     graph: Graph,
     names: Sequence[str],
     statistics: Statistics | None,
-    kinds: Sequence[str] | None,
 ) -> Scores:
     """A score per unit."""
     work.recorder.stage("score")
-    seed = work.spec.seed
-    scores = score_units(loaded.model, graph, list(names), statistics, seed=seed, kinds=kinds)
+    seed, scope = work.spec.seed, kinds(work, graph)
+    scores = score_units(loaded.model, graph, list(names), statistics, seed=seed, kinds=scope)
     artifacts.write_scores(work.run_dir, scores)
     work.recorder.artifact(SCORES)
     return scores
