@@ -48,7 +48,7 @@ class DivergenceMatrix {
   }
 
   dot(brush, x, y) {
-    brush.fillStyle = colour("on-accent"); brush.beginPath();
+    brush.fillStyle = colour("text"); brush.beginPath();
     brush.arc(x, y, Math.max(1.2, Math.min(4, this.cell / 7)), 0, 7); brush.fill();
   }
 

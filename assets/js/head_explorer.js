@@ -52,10 +52,10 @@ const refresh = once(() => {
   const looks = data.layers.map((_, index) => look(index)), own = looks[layer];
   const gone = looks.reduce((sum, one) => sum + one.gone.size, 0), pairs = looks.reduce((sum, one) => sum + one.pairs.length, 0);
   summary.textContent = count(pairs, "pair") + " below τ. Algorithm 1 would remove " + gone + " of " + count(data.layers.length * data.heads, "head") + ".";
-  drawThumbs(looks);
   heading.textContent = "Layer " + data.layers[layer];
   graph.show(own, "Heads of layer " + data.layers[layer]);
   matrix.show(own, data.most, "Divergence matrix of layer " + data.layers[layer] + ", arrow keys read one pair after another");
+  drawThumbs(looks);
   drawList(own);
   readout.textContent = "Point at two heads to read their divergence.";
 });

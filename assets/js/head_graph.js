@@ -19,7 +19,8 @@ class HeadGraph {
     this.state = state;
     this.nodes.setAttribute("aria-label", label);
     if (this.nodes.childElementCount !== state.heads) this.buildNodes(state.heads);
-    this.size = Math.max(240, Math.min(this.host.clientWidth || 460, 480));
+    this.width = this.host.clientWidth || 460;
+    this.size = Math.max(240, Math.min(this.width, 480));
     this.host.style.height = this.size + "px";
     this.place();
     this.paint(null);
@@ -37,7 +38,7 @@ class HeadGraph {
   place() {
     const {at, heads, gone, community} = this.state;
     const radius = heads > 40 ? 10 : heads > 20 ? 13 : 17, margin = radius + 6, room = this.size - 2 * margin;
-    const left = ((this.host.clientWidth || this.size) - this.size) / 2;
+    const left = (this.width - this.size) / 2;
     this.points = at.map(([x, y]) => [left + margin + x * room, margin + y * room]);
     this.buttons.forEach((button, i) => {
       const own = community[i];
@@ -54,7 +55,7 @@ class HeadGraph {
   // Edges; `pair` is drawn strong whether or not it lies below tau.
   paint(pair) {
     if (!this.state) return;
-    const {pairs, community} = this.state, brush = context(this.canvas, this.host.clientWidth || this.size, this.size);
+    const {pairs, community} = this.state, brush = context(this.canvas, this.width, this.size);
     const line = ([i, j], style, width, dash = []) => {
       brush.strokeStyle = style; brush.lineWidth = width; brush.setLineDash(dash); brush.beginPath();
       brush.moveTo(...this.points[i]); brush.lineTo(...this.points[j]); brush.stroke();

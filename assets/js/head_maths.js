@@ -37,41 +37,50 @@ function communities(pairs, heads) {
 }
 
 // Places in the unit square whose distances follow the divergences (stress majorisation from a circle).
-// They do not depend on tau, so nothing jumps while the threshold moves.
+// They do not depend on tau, so nothing jumps while the threshold moves. Flat arrays: 80 layers of 64 heads
+// are placed at once.
 function places(d, heads) {
-  const at = [...Array(heads).keys()].map((i) => [Math.cos(2 * Math.PI * i / heads), Math.sin(2 * Math.PI * i / heads)]);
-  const wanted = (i, j) => { const x = d[i * heads + j]; return Number.isFinite(x) ? x : 1; };
-  for (let round = 0; round < 150; round++)
-    for (let i = 0; i < heads; i++) {
-      let x = 0, y = 0;
-      for (let j = 0; j < heads; j++) {
-        if (i === j) continue;
-        const dx = at[i][0] - at[j][0], dy = at[i][1] - at[j][1], far = Math.hypot(dx, dy) || 1e-6;
-        x += at[j][0] + wanted(i, j) * dx / far;
-        y += at[j][1] + wanted(i, j) * dy / far;
-      }
-      if (heads > 1) at[i] = [x / (heads - 1), y / (heads - 1)];
-    }
-  return spread(fit(at), Math.min(0.16, 0.8 / Math.sqrt(heads)));
+  const x = new Float64Array(heads), y = new Float64Array(heads);
+  for (let i = 0; i < heads; i++) { x[i] = Math.cos(2 * Math.PI * i / heads); y[i] = Math.sin(2 * Math.PI * i / heads); }
+  const rounds = heads > 1 ? Math.round(Math.min(150, 3000 / heads)) : 0;
+  for (let round = 0; round < rounds; round++) for (let i = 0; i < heads; i++) pull(d, heads, x, y, i);
+  fit(x, y);
+  spread(x, y, Math.min(0.16, 0.8 / Math.sqrt(heads)));
+  fit(x, y);
+  return Array.from(x, (value, i) => [value, y[i]]);
 }
 
-// Scale both axes alike so that the longer one fills the square.
-function fit(at) {
-  const low = [0, 1].map((k) => Math.min(...at.map((p) => p[k]))), high = [0, 1].map((k) => Math.max(...at.map((p) => p[k])));
-  const span = Math.max(high[0] - low[0], high[1] - low[1]) || 1;
-  return at.map((p) => [0, 1].map((k) => 0.5 + (p[k] - (low[k] + high[k]) / 2) / span));
+// Move head i to where the others would have it.
+function pull(d, heads, x, y, i) {
+  let sumX = 0, sumY = 0;
+  for (let j = 0; j < heads; j++) {
+    if (i === j) continue;
+    const dx = x[i] - x[j], dy = y[i] - y[j], far = Math.sqrt(dx * dx + dy * dy) || 1e-6, raw = d[i * heads + j];
+    const share = (Number.isFinite(raw) ? raw : 1) / far;
+    sumX += x[j] + dx * share;
+    sumY += y[j] + dy * share;
+  }
+  x[i] = sumX / (heads - 1);
+  y[i] = sumY / (heads - 1);
 }
 
-// Push apart what is nearer than `gap`, so that no head hides another.
-function spread(at, gap) {
-  for (let round = 0; round < 60; round++)
-    for (let i = 0; i < at.length; i++)
-      for (let j = i + 1; j < at.length; j++) {
-        const dx = at[j][0] - at[i][0] || 1e-3 * (j - i), dy = at[j][1] - at[i][1], far = Math.hypot(dx, dy) || 1e-3;
+// Scale both axes alike so that the longer one fills the square; heads that all say the same stay together.
+function fit(x, y) {
+  const middle = (values) => (Math.min(...values) + Math.max(...values)) / 2, reach = (values) => Math.max(...values) - Math.min(...values);
+  const mx = middle(x), my = middle(y), span = Math.max(reach(x), reach(y), 0.05);
+  for (let i = 0; i < x.length; i++) { x[i] = 0.5 + (x[i] - mx) / span; y[i] = 0.5 + (y[i] - my) / span; }
+}
+
+// Push apart what is nearer than `gap`, so that no head hides another; coinciding heads go different ways.
+function spread(x, y, gap) {
+  for (let round = 0; round < 80; round++)
+    for (let i = 0; i < x.length; i++)
+      for (let j = i + 1; j < x.length; j++) {
+        let dx = x[j] - x[i], dy = y[j] - y[i], far = Math.sqrt(dx * dx + dy * dy);
         if (far >= gap) continue;
-        const push = (gap - far) / far / 2;
-        at[i] = [at[i][0] - dx * push, at[i][1] - dy * push];
-        at[j] = [at[j][0] + dx * push, at[j][1] + dy * push];
+        if (far < gap / 10) { dx += Math.cos(2.4 * j) * gap / 5; dy += Math.sin(2.4 * j) * gap / 5; far = Math.sqrt(dx * dx + dy * dy) || 1e-3; }
+        const push = (gap - Math.min(far, gap)) / far / 2;
+        x[i] -= dx * push; y[i] -= dy * push;
+        x[j] += dx * push; y[j] += dy * push;
       }
-  return fit(at);
 }

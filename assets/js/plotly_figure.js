@@ -28,11 +28,11 @@ function resolve(value) {
 function themed(layout) {
   const axis = {gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), tickcolor: colour("line")};
   const axes = Object.fromEntries(Object.entries(layout).filter(([key]) => /^[xy]axis/.test(key)).map(([key, own]) => [key, {...axis, ...own}]));
-  const family = getComputedStyle(element).fontFamily;
+  const letters = getComputedStyle(element).fontFamily;
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", uirevision: "keep", autosize: true,
-    hoverlabel: {bgcolor: colour("panel"), bordercolor: colour("line"), font: {color: colour("text"), family}},
-    ...layout, ...axes, font: {color: colour("text"), family, size: 13, ...(layout.font || {})},
+    hoverlabel: {bgcolor: colour("panel"), bordercolor: colour("line"), font: {color: colour("text"), family: letters}},
+    ...layout, ...axes, font: {color: colour("text"), family: letters, size: 13, ...(layout.font || {})},
   };
 }
 

@@ -20,12 +20,18 @@ function onValue(draw) {
   run();
 }
 
+// Reading a style is slow, so each colour is read once per theme.
+const palette = new Map();
+let family = null;
+
 function colour(name) {
-  return getComputedStyle(document.body).getPropertyValue("--pv-" + name).trim() || "#888888";
+  if (!palette.has(name)) palette.set(name, getComputedStyle(document.body).getPropertyValue("--pv-" + name).trim() || "#888888");
+  return palette.get(name);
 }
 
 function onTheme(redraw) {
   const observer = new MutationObserver(() => {
+    palette.clear();
     if (!element.isConnected) observer.disconnect(); else redraw();
   });
   observer.observe(document.body, {attributes: true, attributeFilter: ["class"]});
@@ -43,16 +49,19 @@ function mix(from, to, share) {
 }
 
 function font(size) {
-  return size + "px " + getComputedStyle(element).fontFamily;
+  family ||= getComputedStyle(element).fontFamily;
+  return size + "px " + family;
 }
 
 // Size a canvas to its box in device pixels and return a context that draws in CSS pixels.
 function context(canvas, width, height) {
   const scale = window.devicePixelRatio || 1;
-  canvas.width = Math.round(width * scale);
-  canvas.height = Math.round(height * scale);
-  canvas.style.width = width + "px";
-  canvas.style.height = height + "px";
+  const wide = Math.round(width * scale), high = Math.round(height * scale);
+  if (canvas.width !== wide || canvas.height !== high) {
+    canvas.width = wide;
+    canvas.height = high;
+    canvas.style.cssText = "width:" + width + "px;height:" + height + "px";
+  }
   const paint = canvas.getContext("2d");
   paint.setTransform(scale, 0, 0, scale, 0, 0);
   paint.clearRect(0, 0, width, height);

@@ -89,6 +89,7 @@ def _box(part: Slice, x: float, y: float) -> str:
     tag = {"trigger": "trigger", "stays": "stays", "goes": ""}[state]
     name = part.title if len(part.title) <= LONGEST else "…" + part.title[1 - LONGEST :]
     many = f" × {part.times} layers" if part.times > 1 else ""
+    amount = "1 parameter" if part.params == 1 else f"{words.count(part.params)} parameters"
     note = f'<text class="tag {tag}" x="{BOX - 10}" y="{HEIGHT - 10}" text-anchor="end">{tag}</text>'
     return (
         f'<g class="{state}" transform="translate({x:.0f} {y:.0f})"><title>{escape(part.parameter)}{many}, '
@@ -96,7 +97,7 @@ def _box(part: Slice, x: float, y: float) -> str:
         f'<rect class="box" width="{BOX}" height="{HEIGHT}" rx="7"/>{_glyph(part)}'
         f'<text class="name" x="62" y="23">{escape(name)}</text>'
         f'<text x="62" y="42">{escape(part.where)}</text>'
-        f'<text class="small" x="62" y="60">{words.count(part.params)} {"parameter" if part.params == 1 else "parameters"}{many}</text>{note}</g>'
+        f'<text class="small" x="62" y="60">{amount}{many}</text>{note}</g>'
     )
 
 

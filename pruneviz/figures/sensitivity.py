@@ -87,7 +87,7 @@ def method_html(info: SensitivityInfo) -> str:
     """How it was measured, and the one thing to see."""
     if not info.text:
         return ""
-    share = f"{info.ratio:.0%}" if info.ratio is not None else "a part"
+    share = words.percent(info.ratio, 0) if info.ratio is not None else "a part"
     parts = [
         f"Each point removes {share} of one layer’s units, chosen by {escape(info.criterion)}, and leaves "
         f"the rest of the model whole. Perplexity on the text “{escape(info.text)}” in windows of "
@@ -126,7 +126,7 @@ def sensitivity_figure(info: SensitivityInfo, log: bool = False) -> go.Figure:
     every = 1 if len(info.layers) <= 40 else 5
     title: dict[str, object] = {"font": {"size": 13}}
     figure.update_layout(
-        height=430, margin={"l": 64, "r": 24, "t": 52, "b": 52}, hovermode="x unified",
+        height=430, margin={"l": 64, "r": 24, "t": 52, "b": 66}, hovermode="x unified",
         legend={"orientation": "h", "x": 0, "y": 1.04, "yanchor": "bottom"},
         xaxis={"title": title | {"text": "Layer"}, "dtick": every, "range": _range(info)},
         yaxis={"title": title | {"text": "Perplexity"}, "type": "log" if log else "linear"},

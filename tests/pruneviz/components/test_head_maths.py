@@ -1,0 +1,85 @@
+"""The browser's arithmetic is the engine's arithmetic."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from core.heads import algorithm_1, pairs_below
+from pruneviz.components.base import ASSETS
+from tests.browser.driver import chromium, find_browser
+
+pytestmark = pytest.mark.browser
+LOOK = """([text, heads, tau]) => {
+  const d = decode(text), pairs = pairsBelow(d, heads, tau);
+  const gone = [...algorithm1(d, heads, tau).keys()];
+  return {pairs, gone, community: communities(pairs, heads), at: places(d, heads)};
+}"""
+
+
+@pytest.fixture(scope="module")
+def blank() -> Iterator[Any]:
+    """An empty page that knows the arithmetic and nothing else."""
+    if find_browser() is None:
+        pytest.skip("no Chromium or Chrome on the PATH")
+    with chromium() as browser:
+        page = browser.new_page()
+        page.add_script_tag(content=(ASSETS / "js" / "head_maths.js").read_text(encoding="utf-8"))
+        yield page
+
+
+def divergence(heads: int, seed: int) -> NDArray[np.float32]:
+    """Symmetric, zero on the diagonal, float32."""
+    raw = np.triu(np.random.default_rng(seed).uniform(0, 0.83, (heads, heads)), 1)
+    return (raw + raw.T).astype(np.float32)
+
+
+def look(page: Any, d: NDArray[np.float32], tau: float) -> Any:
+    return page.evaluate(LOOK, [base64.b64encode(d.tobytes()).decode(), len(d), tau])
+
+
+@pytest.mark.parametrize("heads", [1, 2, 9, 32])
+@pytest.mark.parametrize("tau", [0.0, 0.05, 0.2, 0.5, 1.0])
+def test_pairs_candidates_and_communities_agree(blank: Any, heads: int, tau: float) -> None:
+    d = divergence(heads, seed=heads)
+    found = look(blank, d, tau)
+    assert len(found["pairs"]) == pairs_below(d, tau)
+    assert found["gone"] == algorithm_1(d, tau)
+    graph = nx.Graph(found["pairs"])
+    wanted = {frozenset(part) for part in nx.connected_components(graph)}
+    community = np.array(found["community"])
+    assert {frozenset(np.flatnonzero(community == c).tolist()) for c in set(community.tolist()) - {-1}} == wanted
+
+
+def test_a_divergence_that_equals_tau_is_not_below_it(blank: Any) -> None:
+    d = np.array([[0, 0.2], [0.2, 0]], np.float32)  # 0.2 in single precision lies above 0.2 in double
+    assert look(blank, d, 0.2)["gone"] == algorithm_1(d, 0.2) == []
+    assert look(blank, d, 0.205)["gone"] == algorithm_1(d, 0.205) == [0]
+
+
+def test_heads_that_differ_less_are_placed_nearer_and_none_hides_another(blank: Any) -> None:
+    d = np.full((6, 6), 0.7, np.float32)
+    d[:3, :3] = d[3:, 3:] = 0.15
+    np.fill_diagonal(d, 0)
+    at = np.array(look(blank, d, 0.2)["at"])
+    assert at.min() >= -1e-6 and at.max() <= 1 + 1e-6
+    apart = np.linalg.norm(at[:, None] - at[None], axis=-1)
+    assert apart[0, 1] < apart[0, 4] and apart[~np.eye(6, dtype=bool)].min() > 0.05
+
+
+def test_heads_that_say_the_same_are_still_seen_apart(blank: Any) -> None:
+    at = np.array(look(blank, np.zeros((12, 12), np.float32), 0.2)["at"])
+    apart = np.linalg.norm(at[:, None] - at[None], axis=-1)
+    assert apart[~np.eye(12, dtype=bool)].min() > 0.1
+
+
+def test_numbers_that_are_missing_are_no_pairs(blank: Any) -> None:
+    d = np.full((3, 3), np.nan, np.float32)
+    found = look(blank, d, 0.9)
+    assert found["pairs"] == [] and np.isfinite(np.array(found["at"])).all()

@@ -1,0 +1,73 @@
+"""Numbers and drawing of the Sensitivity tab."""
+
+from __future__ import annotations
+
+import math
+from urllib.parse import unquote
+
+from core.artifacts import Sensitivity
+from pruneviz.figures.sensitivity import (
+    SensitivityInfo,
+    live_info,
+    method_html,
+    sensitivity_figure,
+    sensitivity_info,
+    table_csv,
+    table_html,
+)
+
+POINTS = [
+    {"layer": 0, "kind": "attention", "ratio": 0.5, "ppl": 30.0},
+    {"layer": 1, "kind": "attention", "ratio": 0.5, "ppl": 25.0},
+    {"layer": 0, "kind": "ffn", "ratio": 0.5, "ppl": 500.0},
+    {"layer": 1, "kind": "ffn", "ratio": 0.5, "ppl": None},
+]
+
+
+def info(points: list[dict[str, object]] = POINTS) -> SensitivityInfo:
+    return sensitivity_info(Sensitivity(20.0, "bundled", 256, 1024, "taylor_first", points))
+
+
+def test_curves_are_the_points_of_the_record() -> None:
+    found = info()
+    assert found.curves == {"attention": {0: 30.0, 1: 25.0}, "ffn": {0: 500.0, 1: math.inf}}
+    assert found.layers == [0, 1] and found.ratio == 0.5 and found.worst == ("ffn", 1, math.inf)
+
+
+def test_a_wide_spread_asks_for_a_logarithmic_axis() -> None:
+    assert info().wide
+    assert not info(POINTS[:2]).wide
+    assert not SensitivityInfo({}).wide
+
+
+def test_events_of_a_live_scan_make_the_curve_so_far() -> None:
+    series = {"sensitivity.attention": [(0.0, 30.0), (1.0, 25.0)], "sensitivity.baseline": [(0.0, 20.0)]}
+    found = live_info({**series, "loss": [(0.0, 1.0)]})
+    assert found.curves == {"attention": {0: 30.0, 1: 25.0}} and found.baseline == 20.0
+    assert live_info({}).curves == {} and method_html(found) == ""
+
+
+def test_how_it_was_measured_is_said() -> None:
+    words = method_html(info(POINTS[:3]))
+    measured = ("50 %", "taylor_first", "bundled", "256 tokens", "1,024 tokens")
+    for part in (*measured, "FFN of layer 0", "500", "×25"):
+        assert part in words, part
+
+
+def test_the_figure_draws_finite_points_and_the_baseline() -> None:
+    figure = sensitivity_figure(info(), log=True)
+    assert [list(trace.y) for trace in figure.data] == [[30.0, 25.0], [500.0]]
+    assert figure.layout.yaxis.type == "log" and figure.layout.shapes[0].y0 == 20.0
+    assert sensitivity_figure(info()).layout.yaxis.type == "linear"
+    assert sensitivity_figure(SensitivityInfo({})).data == ()
+
+
+def test_every_point_is_in_the_table_and_in_the_file() -> None:
+    assert table_csv(info()).splitlines() == [
+        "layer,kind,ratio,ppl,baseline_ppl",
+        "0,attention,0.5,30.0,20.0", "1,attention,0.5,25.0,20.0",
+        "0,ffn,0.5,500.0,20.0", "1,ffn,0.5,inf,20.0",
+    ]  # fmt: skip
+    page = table_html(info())
+    assert "infinite" in page and "+50.0 %" in page
+    assert unquote(page.split("charset=utf-8,")[1].split('"')[0]) == table_csv(info())
