@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0; 2 and one line on stderr if the request is wrong; 130 if it was stopped."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(args=given or ["--help"], standalone_mode=False, prog_name=PROGRAM)
+        code = app(args=given or ["--help"], standalone_mode=False, prog_name=PROGRAM)
     except TyperException as error:
         return _say(_usage(error, given), 2)
     except (StopRequested, KeyboardInterrupt, typer.Abort) as error:
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         traceback.print_exc()
         return _say(f"This is a bug in the workbench: {type(error).__name__}: {error}", 1)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _usage(error: TyperException, given: Sequence[str]) -> str:
