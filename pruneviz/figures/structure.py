@@ -18,6 +18,7 @@ MOVES = frozenset({
     "getitem", "index", "repeat", "repeat_interleave", "cat", "stack", "flatten", "unflatten", "detach",
     "lift_fresh_copy", "copy",
 })  # fmt: skip
+PRODUCTS = {"mm": "matmul", "bmm": "matmul", "addmm": "matmul", "baddbmm": "matmul", "matmul": "matmul"}
 MAKERS = ("layer1", "embedding", "router")
 
 
@@ -48,10 +49,13 @@ class Slice:
 
     @property
     def where(self) -> str:
-        """`rows 64–127 of 576`."""
+        """`rows 64–127 of 576`; where they lie scattered, only how many."""
         one = len(self.spans) == 1 and self.spans[0][0] == self.spans[0][1]
         flat, across = len(self.shape) == 1, self.dim == len(self.shape) - 1
         word = ("entry" if one else "entries") if flat else ("column" if across else "row") + "s" * (not one)
+        if len(self.spans) > 3:
+            total = sum(last - first + 1 for first, last in self.spans)
+            return f"{total:,} separate {word} of {self.size:,}"
         return f"{word} {spans_text(self.spans)} of {self.size:,}"
 
 
@@ -65,9 +69,10 @@ class Link:
 
     @property
     def label(self) -> str:
-        """The operations that compute something, at most four."""
-        names = [op for op in (short_op(name) for name in self.ops) if op not in MOVES]
-        kept = list(dict.fromkeys(names))
+        """What is computed on the way, each once, at most four; the last is the target's own product."""
+        names = [short_op(name) for name in self.ops]
+        inner = names[:-1] if names and names[-1] in PRODUCTS else names
+        kept = list(dict.fromkeys(PRODUCTS.get(op, op.strip("_")) for op in inner if op not in MOVES))
         return " · ".join(kept[:4]) + (" …" if len(kept) > 4 else "")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from core.graph.records import OFFERED, Graph, Group, Member
+from core.graph.records import Graph, Group, Member
 from pruneviz import words
 
 #: Kind -> (title, what it is, colour, one unit in words).
@@ -140,7 +140,7 @@ def _refused(graph: Graph) -> tuple[tuple[str, str, str], ...]:
         key = (str(entry.get("kind", "")), str(entry.get("reason", "")))
         found.setdefault(key, []).extend([] if entry.get("layer") is None else [int(entry["layer"])])
     for group in graph.groups:
-        if not group.prunable and group.kind in OFFERED:
+        if not group.prunable:
             layers = found.setdefault((group.kind, group.reason or "no reason was recorded"), [])
             if group.layer is not None and group.layer not in layers:
                 layers.append(group.layer)

@@ -54,7 +54,8 @@ def test_pairs_candidates_and_communities_agree(blank: Any, heads: int, tau: flo
     graph = nx.Graph(found["pairs"])
     wanted = {frozenset(part) for part in nx.connected_components(graph)}
     community = np.array(found["community"])
-    assert {frozenset(np.flatnonzero(community == c).tolist()) for c in set(community.tolist()) - {-1}} == wanted
+    numbers = set(community.tolist()) - {-1}
+    assert {frozenset(np.flatnonzero(community == c).tolist()) for c in numbers} == wanted
 
 
 def test_a_divergence_that_equals_tau_is_not_below_it(blank: Any) -> None:

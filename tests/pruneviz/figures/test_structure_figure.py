@@ -51,7 +51,8 @@ def with_residual() -> Graph:
     members = [Member("embed", 1, "embedding", 1, runs)]
     for i in range(LAYERS):
         members += [Member(f"layer{i}.norm", 0, "vector", 1, runs)]
-        members += [Member(f"layer{i}.down", 0, "layer1", 1, runs), Member(f"layer{i}.up", 1, "layer2", 1, runs)]
+        members += [Member(f"layer{i}.down", 0, "layer1", 1, runs)]
+        members += [Member(f"layer{i}.up", 1, "layer2", 1, runs)]
     group = Group("residual_channel", "residual_channel", None, HIDDEN, tuple(members))
     return replace(base, groups=(*base.groups, group), tied={"head.weight": "embed"})
 
@@ -66,10 +67,11 @@ def test_the_same_slice_of_every_layer_is_drawn_once() -> None:
 
 
 def test_links_are_the_edges_of_the_graph_and_name_what_computes() -> None:
-    ops = ("aten.view.default", "aten.silu.default", "aten.mul.Tensor", "aten.transpose.int")
+    ops = ("aten.view", "aten.silu", "aten.mul.Tensor", "aten.t", "aten.bmm", "aten._softmax", "aten.mm")
     base = replace(graph(), edges=(Edge("layer0.up", "layer0.down", ops), Edge("layer0.q", "layer0.o", ops)))
     info = structure_info(base, "L00.ffn_channel", 0)
-    assert [(link.source, link.target, link.label) for link in info.links] == [(0, 1, "silu · mul")]
+    wanted = [(0, 1, "silu · mul · matmul · softmax")]
+    assert [(link.source, link.target, link.label) for link in info.links] == wanted
     assert short_op("aten.silu.default") == "silu" and short_op("gelu") == "gelu"
 
 
@@ -83,6 +85,11 @@ def test_units_that_do_not_exist() -> None:
         structure_info(graph(), "L00.ffn_channel", FFN)
     with pytest.raises(KeyError):
         structure_info(graph(), "L09.ffn_channel", 0)
+
+
+def test_scattered_indices_are_counted() -> None:
+    part = structure_info(graph(), "L00.ffn_channel", 0).slices[0]
+    assert replace(part, spans=tuple((i, i + 1) for i in range(0, 12, 3))).where == "8 separate rows of 12"
 
 
 @pytest.mark.parametrize(
