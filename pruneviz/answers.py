@@ -37,16 +37,15 @@ class Answer:
 
 def ask_both(app: AppContext, record: RunRecord, question: Question) -> Iterator[Answer]:
     """Stream the dense model's answer, then the pruned one's. Errors become the state, never an exception."""
-    answer = Answer(state=states.loading_html("Starting the engine", 0.0))
+    stopped, answer = app.answers_stopped, Answer(state=states.loading_html("Starting the engine", 0.0))
     yield answer
-    stopped = app.answers_stopped
     try:
         for side, source in (("dense", record.model), ("pruned", str(record.path))):
+            if app.answers_stopped > stopped:
+                break
             for fresh in _one(app, source, side, question, answer):
                 answer = fresh
                 yield answer
-            if app.answers_stopped > stopped:
-                break
         yield replace(answer, state="")
     except PruneError as error:
         yield replace(answer, state=states.failure_html(error, "Press Answer to try again."))

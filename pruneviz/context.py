@@ -7,14 +7,14 @@ connection open per page, so that the sixth page of one browser hangs.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from core.spec import ModelSpec
-from pruneviz.cards import Card, card_from_engine
+from pruneviz.cards import Card, card_from_engine, read_card
 
 if TYPE_CHECKING:
     from core.engine import Engine
@@ -97,6 +97,19 @@ class AppContext:
             if self._engine is None:
                 self._engine = Engine(self.device, self.dtype)
             return self._engine
+
+    def known_card(self, source: str) -> Card | None:
+        """What is known of a model without asking anybody: its files, and whether the engine holds it.
+
+        Raises:
+            ModelError: its files are damaged.
+        """
+        held = self._engine.state()["models"].values() if self._engine else ()
+        for found in held:
+            if found["source"] == source:
+                return card_from_engine(source, found)
+        card = self.cards.get(source) or read_card(source)
+        return replace(card, device="", dtype="", memory_gib=None) if card else None
 
     def card(self, source: str) -> Card:
         """What the engine says of a model, weights unread. Raises PruneError."""

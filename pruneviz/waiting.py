@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -39,29 +39,37 @@ def ticking(call: Callable[..., T], *arguments: Any, every_s: float = 0.5) -> It
 def ticking_items(items: Iterator[T], *, every_s: float = 0.5) -> Iterator[float | Item[T]]:
     """Yield what `items` gives as it comes, and the seconds gone by whenever it takes its time.
 
-    Raises:
-        Exception: whatever `items` raises.
+    Whoever stops reading ends `items` too, at its next item. Raises what `items` raises.
     """
     arrived: queue.Queue[Item[T] | BaseException | None] = queue.Queue()
+
+    left = threading.Event()
 
     def read() -> None:
         try:
             for item in items:
                 arrived.put(Item(item))
+                if left.is_set():
+                    break
+            if isinstance(items, Generator):
+                items.close()
             arrived.put(None)
         except BaseException as error:  # handed over: the waiting side raises it
             arrived.put(error)
 
     began = time.monotonic()
     threading.Thread(target=read, daemon=True).start()
-    while True:
-        try:
-            got = arrived.get(timeout=every_s)
-        except queue.Empty:
-            yield time.monotonic() - began
-            continue
-        if got is None:
-            return
-        if isinstance(got, BaseException):
-            raise got
-        yield got
+    try:
+        while True:
+            try:
+                got = arrived.get(timeout=every_s)
+            except queue.Empty:
+                yield time.monotonic() - began
+                continue
+            if got is None:
+                return
+            if isinstance(got, BaseException):
+                raise got
+            yield got
+    finally:
+        left.set()

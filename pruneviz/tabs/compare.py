@@ -77,20 +77,17 @@ def _build_question() -> tuple[gr.Dropdown, gr.Textbox, list[Any], gr.Button, gr
     kept = gr.Dropdown([], label="Answers kept by the run", elem_id="compare-kept", filterable=False)
     prompt = gr.Textbox(EvalSpec().prompts[0], label="Prompt", lines=3, elem_id="compare-prompt")
     with gr.Row():
-        chat = gr.Checkbox(False, label="As a chat message", elem_id="compare-chat")
-        seed = gr.Number(0, label="Seed", precision=0, elem_id="compare-seed", min_width=90)
+        chat = gr.Checkbox(False, label="As a chat message", info="with its template", elem_id="compare-chat")
+        seed = gr.Number(
+            0, label="Seed", info="of the draw", precision=0, elem_id="compare-seed", min_width=90
+        )
         tokens = gr.Number(
-            64, label="New tokens, at most", precision=0, elem_id="compare-tokens", min_width=90
+            64, label="Tokens", info="at most", precision=0, elem_id="compare-tokens", min_width=90
         )
-        warmth = gr.Slider(
-            0,
-            1.5,
-            0,
-            step=0.1,
-            label="Temperature",
-            info="0: always the likeliest",
+        warmth = gr.Number(
+            0, label="Temperature", info="0: the likeliest", step=0.1, minimum=0, min_width=90,
             elem_id="compare-temperature",
-        )
+        )  # fmt: skip
     with gr.Row():
         go = gr.Button("Answer", variant="primary", elem_id="compare-go", scale=0)
         stop = gr.Button("Stop", elem_id="compare-stop", scale=0)

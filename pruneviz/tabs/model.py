@@ -93,7 +93,7 @@ _ONLY_HERE = """(tab) => tab === "model" ? undefined : ({__type__: "update", act
 def _describe(app: AppContext, model: str) -> list[Any]:
     """Source box, state, card and parts of `model`, from files alone."""
     try:
-        card = app.cards.get(model) or read_card(model)
+        card = app.known_card(model)
     except PruneError as error:
         return [model, gr.HTML(states.failure_html(error), visible=True), "", ""]
     if card is None:

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from math import prod
+
+import pytest
+
+from pruneviz.cards import Card
+from pruneviz.figures.model import card_facts, card_html, parts_html, parts_info
+from tests.pruneviz.samples import FFN, HIDDEN, LAYERS, VOCAB, graph
+
+
+def test_every_parameter_is_counted_once():
+    info = parts_info(graph())
+    assert info.total == sum(prod(p.shape) for p in graph().parameters.values())
+    assert sum(info.shares.values()) == pytest.approx(1)
+    assert info.params["ffn"] == LAYERS * 2 * FFN * HIDDEN
+    assert info.params["embedding"] == VOCAB * HIDDEN
+    assert info.params["other"] == LAYERS * HIDDEN
+
+
+def test_the_drawing_says_its_numbers():
+    assert "Feed-forward channels" in parts_html(parts_info(graph()))
+
+
+def test_unknown_facts_are_left_out():
+    facts = dict(card_facts(Card("x", "x", layers=2, heads=4, kv_heads=2, head_dim=8)))
+    assert facts["Attention heads"] == "4 query, 2 key-value × 8"
+    assert "Vocabulary" not in facts and "Licence" not in facts
+
+
+def test_names_are_escaped():
+    assert "<img" not in card_html(Card("x", "<img src=x onerror=alert(1)>"))

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from core.allocation import allocate
+from core.spec import DataSpec, EvalSpec, PruneSpec, RunSpec
+from pruneviz.figures.preview import preview_html, preview_info, warnings_for
+from tests.pruneviz.samples import FFN, HEADS, graph
+
+
+def test_the_preview_is_the_plan():
+    spec = RunSpec(prune=PruneSpec(sparsity=0.4))
+    plan = allocate(graph(), None, sparsity=0.4, kinds=spec.prune.kinds)
+    info = preview_info(spec, graph(), None)
+    assert info.sparsity == plan.sparsity == pytest.approx(0.4, abs=0.1)
+    assert info.sparsity_total == plan.sparsity_total
+    assert (info.lines[0].before, info.lines[0].after) == (plan.before.params, plan.after.params)
+    assert not info.exact and "--sparsity 0.4" in info.command
+
+
+def test_widths_are_dense_narrowest_widest():
+    info = preview_info(RunSpec(prune=PruneSpec(sparsity=0.5, layers="1:2")), graph(), None)
+    dense, low, high = info.widths["ffn"]
+    assert (dense, high) == (FFN, FFN) and low < FFN
+    assert info.widths["query_heads"][0] == HEADS
+
+
+def test_nothing_known_of_the_model_still_gives_the_command():
+    info = preview_info(RunSpec(), None, None)
+    assert info.sparsity is None and info.command.startswith("python -m core prune demo")
+    assert "Discover" in preview_html(info)
+
+
+def test_what_cannot_be_planned_is_said():
+    info = preview_info(RunSpec(prune=PruneSpec(layers="1:9")), graph(), None)
+    assert "layers 1:9" in info.problem and "layers 1:9" in preview_html(info)
+
+
+def test_warnings():
+    same = RunSpec(calibration=DataSpec("/a.txt"), evaluate=EvalSpec(text="/a.txt"))
+    assert any("same text" in text for text in warnings_for(same))
+    assert warnings_for(RunSpec()) == []
+    assert warnings_for(RunSpec(prune=PruneSpec(sparsity=0.6)))
+    assert warnings_for(RunSpec(prune=PruneSpec(sparsity=0.0)))

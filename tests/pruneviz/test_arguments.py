@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.errors import InputError, LaunchError, StorageError
+from pruneviz import arguments
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_port_in_use_is_said_with_the_next_one():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(LaunchError, match=f"Port {port} .* --port {port + 1}"):
+            arguments.free_port("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("port", [0, 70_000])
+def test_no_such_port(port):
+    with pytest.raises(InputError, match="between 1 and 65535"):
+        arguments.free_port("127.0.0.1", port)
+
+
+def test_a_runs_folder_below_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="--runs-dir"):
+        arguments.writable(tmp_path / "file" / "runs")
+
+
+def test_a_runs_folder_is_made_and_left_empty(tmp_path):
+    assert list(arguments.writable(tmp_path / "new").iterdir()) == []
+
+
+def test_credentials():
+    assert arguments.credentials("ada:a:b") == ("ada", "a:b")
+    assert arguments.credentials(None) is None
+    with pytest.raises(InputError, match="USER:PASSWORD"):
+        arguments.credentials("ada")
+
+
+def test_the_program_answers_a_wrong_option_in_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    command = [sys.executable, "app.py", "--runs-dir", str(tmp_path / "file" / "runs")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "--runs-dir" in done.stderr

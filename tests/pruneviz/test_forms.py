@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+
+from core.errors import SpecError
+from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
+from pruneviz.forms import Form, form_from, spec_from
+
+MODEL = ModelSpec("demo")
+
+
+def test_the_empty_form_asks_for_the_defaults():
+    assert spec_from(MODEL, *Form().values()) == RunSpec(goal="prune", model=MODEL)
+
+
+def test_a_cloned_run_asks_for_the_same():
+    spec = RunSpec(
+        name="mine",
+        seed=7,
+        calibration=DataSpec("bundled", 8, 64),
+        prune=PruneSpec("l2", 0.35, kinds=("kv_group", "ffn_channel"), layers="4:30"),
+        evaluate=EvalSpec(text="/tmp/text.txt"),
+    )
+    assert spec_from(MODEL, *form_from(spec).values()) == spec
+
+
+@pytest.mark.parametrize("text", ["1.0", "20", "-1", "abc", "", "nan"])
+def test_a_wrong_sparsity_is_said_in_words(text):
+    with pytest.raises(SpecError, match=r"sparsity .*write 0\.2 for 20 %"):
+        spec_from(MODEL, *Form(sparsity=text).values())
+
+
+def test_a_comma_is_a_decimal_point():
+    assert spec_from(MODEL, *Form(sparsity="0,25").values()).prune.sparsity == 0.25
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"samples": None}, "samples must be a whole number, got nothing"),
+        ({"length": 0.5}, "length must be a whole number, got 0.5"),
+        ({"length": 2}, "length must be"),
+        ({"seed": -1}, "seed must be"),
+        ({"kinds": ()}, "kinds must be"),
+        ({"kinds": ("Query heads", "Key-value groups")}, "either query_head or kv_group"),
+        ({"layers": "9:4"}, "layers 9:4 is empty"),
+        ({"layers": "all"}, "layers must be first:last"),
+    ],
+)
+def test_a_wrong_field_is_named(change, message):
+    with pytest.raises(SpecError, match=message):
+        spec_from(MODEL, *Form(**change).values())
+
+
+def test_text_boxes_nobody_touched_are_empty_texts():
+    values = [None if value == "" else value for value in Form().values()]
+    assert spec_from(MODEL, *values) == RunSpec(goal="prune", model=MODEL)

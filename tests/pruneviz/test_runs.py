@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from core import artifacts
+from core.artifacts import Status
+from core.errors import ArtifactError
+from core.processes import host, started_at
+from core.spec import ModelSpec, RunSpec
+from pruneviz import runs
+from tests.pruneviz.samples import METRICS, make_run
+
+
+def test_runs_are_listed_newest_first(tmp_path):
+    make_run(tmp_path, "a", created=10.0)
+    make_run(tmp_path, "b", created=30.0)
+    make_run(tmp_path, "c", created=20.0)
+    assert [record.id for record in runs.list_runs(tmp_path)] == ["b", "c", "a"]
+
+
+def test_no_folder_is_no_runs(tmp_path):
+    assert runs.list_runs(tmp_path / "missing") == []
+
+
+@pytest.mark.parametrize("name", [artifacts.SPEC, artifacts.STATUS, artifacts.METRICS])
+def test_a_damaged_file_is_said_and_hides_nothing(tmp_path, name):
+    run_dir = make_run(tmp_path, "a", metrics=METRICS)
+    (run_dir / name).write_text("{ torn")
+    make_run(tmp_path, "b")
+    found = {record.id: record for record in runs.list_runs(tmp_path)}
+    assert found["a"].state == "damaged" and name in found["a"].damaged
+    assert found["b"].state == "finished"
+
+
+def test_a_run_whose_worker_is_gone_has_crashed(tmp_path):
+    make_run(
+        tmp_path, "a", state="running", pid=2**22 - 1, pid_started=1.0, heartbeat=time.time(), ended=None
+    )
+    assert runs.list_runs(tmp_path)[0].state == "crashed"
+
+
+def test_a_live_run_is_found_by_model_and_goal(tmp_path):
+    alive = {
+        "pid": os.getpid(),
+        "pid_started": started_at(os.getpid()),
+        "host": host(),
+        "heartbeat": time.time(),
+    }
+    spec = RunSpec(goal="explore", model=ModelSpec("demo"))
+    make_run(tmp_path, "a", spec, state="running", ended=None, **alive)
+    found = runs.live_run(tmp_path, "demo")
+    assert found is not None and found.id == "a"
+    assert runs.live_run(tmp_path, "demo", goal="prune") is None
+    assert runs.live_run(tmp_path, "other") is None
+
+
+def test_latest_is_the_newest_run_of_the_model_that_has_the_artifact(tmp_path):
+    make_run(tmp_path, "old", created=1.0, with_graph=True)
+    make_run(tmp_path, "new", created=2.0, with_graph=True)
+    make_run(tmp_path, "without", created=3.0)
+    make_run(tmp_path, "other", RunSpec(model=ModelSpec("someone/else")), created=4.0, with_graph=True)
+    assert runs.latest(tmp_path, "demo", artifacts.GROUPS) == tmp_path / "new"
+    assert runs.latest(tmp_path, "demo", artifacts.SCORES) is None
+
+
+def test_one_folder_named_in_two_ways_is_one_model(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert runs.source_key("model") == runs.source_key(str(tmp_path / "model"))
+    assert runs.source_key("demo") == "demo"
+
+
+def test_a_name_cannot_lead_out_of_the_folder(tmp_path):
+    make_run(tmp_path / "runs", "a")
+    make_run(tmp_path, "outside")
+    assert runs.find(tmp_path / "runs", "a") is not None
+    assert runs.find(tmp_path / "runs", "../outside") is None
+    assert runs.find(tmp_path / "runs", "") is None
+
+
+def test_metrics_become_series_and_warnings_are_kept(tmp_path):
+    run_dir = make_run(
+        tmp_path,
+        "a",
+        events=[
+            ("metric", "evaluate", {"name": "loss", "step": 0, "value": 2.0}),
+            ("metric", "evaluate", {"name": "loss", "step": 1, "value": 1.5}),
+            ("message", "load", {"text": "Warning: same text"}),
+            ("message", "load", {"text": "hello"}),
+        ],
+    )
+    events = runs.read_events(run_dir)
+    assert runs.metric_series(events) == {"loss": [(0.0, 2.0), (1.0, 1.5)]}
+    assert runs.warnings_in(events) == ["Warning: same text"]
+
+
+def test_share_done_counts_stages_alike():
+    stages = ["a", "b", "c", "d"]
+    assert runs.share_done(Status(state="running", stage="c", stages=stages, progress=0.5)) == 0.625
+    assert runs.share_done(Status(state="finished", stage="d", stages=stages)) == 1.0
+    assert runs.share_done(Status()) == 0.0
+
+
+def test_a_changed_graph_is_read_again(tmp_path):
+    run_dir = make_run(tmp_path, "a", with_graph=True)
+    assert runs.graph_of(run_dir).model == "tiny"
+    path = run_dir / artifacts.GROUPS
+    path.write_text(path.read_text().replace('"model": "tiny"', '"model": "other"'))
+    os.utime(path, ns=(1, 1))
+    assert runs.graph_of(run_dir).model == "other"
+
+
+def test_damaged_samples_raise(tmp_path):
+    run_dir = make_run(tmp_path, "a")
+    assert runs.read_samples(run_dir) == []
+    (run_dir / artifacts.SAMPLES).write_text("[")
+    with pytest.raises(ArtifactError):
+        runs.read_samples(run_dir)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import collections
+
+import gradio as gr
+import pytest
+
+from core.spec import PruneSpec, RunSpec
+from pruneviz import scripts
+from pruneviz.context import TABS, AppContext
+from pruneviz.tabs import compare, model, new_run
+from pruneviz.tabs import runs as runs_tab
+from tests.pruneviz.samples import METRICS, make_run
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory, build_page):
+    app = AppContext(tmp_path_factory.mktemp("runs"))
+    return build_page(app), app
+
+
+def test_all_tabs_are_there_in_order(page):
+    tabs = [block for block in page[0].blocks.values() if isinstance(block, gr.Tab)]
+    assert [(tab.id, tab.label) for tab in tabs] == list(TABS.items())
+
+
+def test_no_state_that_a_reload_would_lose(page):
+    assert not [block for block in page[0].blocks.values() if isinstance(block, gr.State)]
+
+
+def test_element_ids_are_unique(page):
+    ids = [getattr(block, "elem_id", None) for block in page[0].blocks.values()]
+    twice = [name for name, times in collections.Counter(filter(None, ids)).items() if times > 1]
+    assert not twice
+
+
+def test_every_clock_stands_still_at_first(page):
+    assert not [b for b in page[0].blocks.values() if isinstance(b, gr.Timer) and b.active]
+
+
+def test_the_model_in_the_script_is_quoted():
+    assert '"x\\"y"' in scripts.restore('x"y')
+
+
+@pytest.fixture
+def app(tmp_path, build_page):
+    context = AppContext(tmp_path / "runs")
+    build_page(context)
+    return context
+
+
+def _view(app, run, tab="runs"):
+    names = list(runs_tab.View.__dataclass_fields__)
+    return dict(zip(names, runs_tab._view(app, run, tab), strict=True))
+
+
+def test_no_runs_is_an_empty_state(app):
+    view = _view(app, "")
+    assert "No runs yet" in view["table"] and view["timer"].active is False
+
+
+def test_a_run_that_is_not_there_is_said(app):
+    make_run(app.runs_dir, "a")
+    assert "no run missing" in _view(app, "missing")["detail"]
+
+
+def test_the_newest_run_is_shown_where_none_was_chosen(app):
+    make_run(app.runs_dir, "a", created=1.0)
+    make_run(app.runs_dir, "b", created=2.0, metrics=METRICS)
+    view = _view(app, "")
+    assert "26.2 → 59.2" in view["detail"] and view["compare"].interactive
+    assert view["command"].startswith("python -m core prune demo")
+
+
+def test_the_clock_runs_only_here_and_only_while_something_is_live(app):
+    make_run(app.runs_dir, "a", state="queued", stage="", stages=[])
+    assert _view(app, "a")["timer"].active and _view(app, "a")["stop"].interactive
+    assert not _view(app, "a", tab="model")["timer"].active
+
+
+def test_buttons_follow_the_state(app):
+    make_run(app.runs_dir, "a", state="failed", error={"type": "x", "message": "no", "fix": "do"})
+    view = _view(app, "a")
+    assert view["resume"].interactive and not view["stop"].interactive and not view["compare"].interactive
+
+
+def test_launching_makes_a_run_and_names_it(app, monkeypatch):
+    from core import launch
+
+    monkeypatch.setattr(launch, "_spawn", lambda run_dir: None)
+    message, run = new_run._launch(app, lambda: RunSpec(prune=PruneSpec(sparsity=0.3)))
+    assert not message.visible and (app.runs_dir / run / "spec.json").exists()
+
+
+def test_a_launch_that_is_refused_says_why(app, monkeypatch):
+    app.runs_dir.parent.joinpath("file").touch()
+    app.runs_dir = app.runs_dir.parent / "file" / "runs"
+    message, _ = new_run._launch(app, lambda: RunSpec())
+    assert message.visible and "--runs-dir" in message.value
+
+
+def test_compare_needs_a_finished_pruning_run(app):
+    make_run(app.runs_dir, "a", RunSpec(goal="explore"))
+    make_run(app.runs_dir, "b", state="failed")
+    state = compare._fill(app, "")[1]
+    assert state.visible and "Nothing to compare yet" in state.value
+
+
+def test_compare_shows_kept_answers_at_once(app):
+    path = make_run(app.runs_dir, "a", metrics=METRICS)
+    kept = '[{"prompt": "P", "dense": {"text": "D"}, "pruned": {"text": "Q", "tokens_per_second": 2.0}}]'
+    (path / "samples.json").write_text(kept)
+    filled = dict(zip(compare.Page.__dataclass_fields__, compare._fill(app, "a"), strict=True))
+    assert (filled["prompt"], filled["dense"], filled["pruned"]) == ("P", "D", "Q")
+    assert "2.0 tokens/s" in filled["pruned_speed"] and filled["run"].value == "a"
+
+
+def test_an_unknown_folder_is_refused_with_the_cause(app):
+    class Engine:
+        def card(self, source):
+            from core.errors import ModelError
+
+            raise ModelError(f"There is no folder or file {source}; give a hub id.")
+
+    app._engine = Engine()
+    state, address = list(model._open(app, "/nowhere/model"))[-1]
+    assert "There is no folder" in state.value and address == gr.skip()
