@@ -72,7 +72,19 @@ def test_a_tiny_top_p_is_greedy(tiny_llama: Any, tiny_tokenizer: Any) -> None:
     assert drawn == greedy
 
 
-def test_the_first_space_and_split_letters_survive(byte_tokenizer: Any) -> None:
+def test_the_first_space_survives() -> None:
+    """Tokenizers of this sort drop the space before the first word they decode."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.WordLevel({"\u2581France": 0, "\u2581is": 1, "\u2581Paris": 2}))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    words = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    assert words.decode([2]) == "Paris"
+    assert generate(Reciting(2, [2, 2]), words, "France is", max_new_tokens=2).text == " Paris Paris"
+
+
+def test_split_letters_survive(byte_tokenizer: Any) -> None:
     prompt, answer = "Say:", " héllo €!"
     tokens = byte_tokenizer(answer)["input_ids"]
     model = Reciting(len(byte_tokenizer(prompt)["input_ids"]), tokens)
