@@ -1,0 +1,97 @@
+"""Finished tasks on disk, by what they were measured on and how, so that nothing is measured twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from core.artifacts import write_json
+from core.evaluate.task_results import TaskResult
+
+logger = logging.getLogger(__name__)
+
+_INCIDENTAL = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
+_PROBE_TOKENS = 16
+
+
+def fingerprint(model: Any, tokenizer: Any) -> str:
+    """A hash of what decides an answer: structure, weights, buffers, hooks and tokenizer.
+
+    A path or a name plays no part, so a model that was saved and loaded again keeps its hash.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    config = {key: value for key, value in model.config.to_dict().items() if key not in _INCIDENTAL}
+    digest.update(json.dumps([config, repr(model)], sort_keys=True, default=str).encode())
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        flat = tensor.detach().reshape(-1).cpu().contiguous()
+        digest.update(memoryview(flat.view(torch.uint8).numpy()))
+    if _hooked(model):
+        digest.update(_probe(model))
+    digest.update(_tokenizer_text(tokenizer).encode())
+    return digest.hexdigest()
+
+
+def _tokenizer_text(tokenizer: Any) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return json.dumps([repr(tokenizer), sorted(tokenizer.get_vocab().items())])
+    raw = json.loads(backend.to_str())
+    # these two are switched by every call, and say nothing of the tokenizer
+    return json.dumps({key: value for key, value in raw.items() if key not in ("truncation", "padding")})
+
+
+def _hooked(model: Any) -> bool:
+    """Whether hooks may change what the model computes, as masks do: weights alone do not name it then."""
+    return any(
+        module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+        for module in model.modules()
+    )
+
+
+def _probe(model: Any) -> memoryview:
+    """The logits of a few tokens, to the last bit: elsewhere the hash may differ, but never wrongly agree."""
+    import torch
+
+    ids = torch.arange(_PROBE_TOKENS, device=model.device)[None] % model.get_input_embeddings().num_embeddings
+    with torch.inference_mode():
+        logits = model(input_ids=ids, use_cache=False).logits
+    return memoryview(logits.float().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+
+
+class ResultCache:
+    """Results in a folder, one JSON file each; without a folder nothing is kept."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def read(self, key: dict[str, Any]) -> TaskResult | None:
+        """The result under this key. A damaged file counts as none, and is replaced when the task is done."""
+        file = self._file(key)
+        if file is None or not file.is_file():
+            return None
+        try:
+            raw = json.loads(file.read_text(encoding="utf-8"))
+            result = TaskResult.from_json(raw["result"]) if raw["key"] == key else None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("%s is damaged (%s); the task is run again.", file, error)
+            return None
+        return replace(result, cached=True) if result else None
+
+    def write(self, key: dict[str, Any], result: TaskResult) -> None:
+        """Keep a result. Raises StorageError."""
+        file = self._file(key)
+        if file is not None:
+            write_json(file, {"key": key, "result": asdict(result)})
+
+    def _file(self, key: dict[str, Any]) -> Path | None:
+        if self.folder is None:
+            return None
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        return self.folder / f"{key['task']}-{digest[:16]}.json"
