@@ -31,7 +31,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory, tiny_llama_folder: Path)
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
-    """A fresh page; the test fails if it wrote an error to the console or asked any other host for something."""
+    """A fresh page; the test fails if a script broke in it or it asked any other host for something."""
     opened = browser.new_page(viewport={"width": 1400, "height": 950})
     errors: list[str] = []
     strangers: list[str] = []

@@ -40,7 +40,7 @@ def answers(url: str) -> bool:
 def start(
     command: list[str], url: str, log: Path, seconds: float = 90
 ) -> tuple[subprocess.Popen[bytes], float]:
-    """Run `command` until `url` answers; the process and the seconds it took. Raises RuntimeError with its log."""
+    """Run `command` until `url` answers: the process and the seconds. Raises RuntimeError with its log."""
     began = time.perf_counter()
     with log.open("ab") as out:
         process = subprocess.Popen(
@@ -88,7 +88,8 @@ def chromium() -> Iterator[Any]:
         browser = playwright.chromium.launch(
             executable_path=find_browser(),
             args=[
-                "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+                "--no-sandbox", "--disable-gpu",
+                "--disable-background-networking", "--disable-component-update",
                 "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
             ],
         )  # fmt: skip

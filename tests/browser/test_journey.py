@@ -1,4 +1,4 @@
-"""What a person does, in order, in a real browser on a tiny model: analyse, look, prune, reload, restart, compare."""
+"""What a person does in a real browser, on a tiny model: analyse, look, prune, reload, restart, compare."""
 
 from __future__ import annotations
 
@@ -51,9 +51,6 @@ def test_an_unknown_model_is_refused_in_words(page: Any, dashboard: Dashboard) -
     page.locator("#model-source textarea, #model-source input").first.fill("/no/such/folder")
     page.locator("#model-open").click()
     expect(page.get_by_text("/no/such/folder").first).to_be_visible()
-    expect(
-        page.locator("#model-state, #model-card").filter(has_text=re.compile("folder|hub id")).first
-    ).to_be_visible()
 
 
 def test_structure_shows_what_goes_with_a_unit(page: Any, dashboard: Dashboard, explored: Path) -> None:
@@ -82,9 +79,7 @@ def test_tau_redraws_without_asking_the_server(page: Any, dashboard: Dashboard, 
     assert not asked, asked
 
 
-def test_algorithm_1_on_the_page_is_algorithm_1_in_the_engine(
-    page: Any, dashboard: Dashboard, explored: Path
-) -> None:
+def test_algorithm_1_on_the_page_is_the_engines(page: Any, dashboard: Dashboard, explored: Path) -> None:
     from core.heads import algorithm_1
 
     divergence = artifacts.read_similarity(explored).divergence[0]
@@ -103,9 +98,7 @@ def test_sensitivity_shows_every_layer(page: Any, dashboard: Dashboard, explored
     expect(page.locator("#sensitivity-content")).to_contain_text(f"{found.baseline_ppl:,.1f}")
 
 
-def test_a_wrong_sparsity_is_explained_before_anything_starts(
-    page: Any, dashboard: Dashboard, explored: Path
-) -> None:
+def test_a_wrong_sparsity_is_explained_at_once(page: Any, dashboard: Dashboard, explored: Path) -> None:
     page.goto(dashboard.url + "?tab=runs")
     field = page.locator("#new-sparsity input")
     field.fill("20")
