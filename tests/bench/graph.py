@@ -20,7 +20,7 @@ SIZES = {
 
 
 def run() -> list[Figure]:
-    """Each size in a process of its own, so that its peak memory is its own; imports are not counted as time."""
+    """Each size in a process of its own, for a peak memory of its own; imports are not counted as time."""
     figures = []
     for name, (sizes, seconds, gib) in SIZES.items():
         code = f"from tests.bench.graph import measure; measure({sizes!r})"

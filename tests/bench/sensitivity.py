@@ -10,7 +10,7 @@ TOKENS, WINDOW = 512, 256
 
 
 def run() -> list[Figure]:
-    """All layers of the demo model, attention and FFN; the whole model is evaluated before and after the scan."""
+    """All layers of the demo model, attention and FFN, against evaluating the whole model per point."""
     import numpy as np
 
     from core import models, texts
