@@ -32,4 +32,5 @@ class Figure:
     def row(self) -> str:
         """One line of the table in the README."""
         verdict = "met" if self.met else f"missed by {abs(self.value / self.goal - 1):.0%}"
-        return f"| {self.name} | {self.value:.2f} {self.unit} | {self.bound} {self.goal:g} {self.unit} | {verdict} | {self.parts} |"
+        measured, goal = f"{self.value:.2f} {self.unit}", f"{self.bound} {self.goal:g} {self.unit}"
+        return f"| {self.name} | {measured} | {goal} | {verdict} | {self.parts} |"
