@@ -50,7 +50,7 @@ def baseline(work: Work, loaded: Loaded) -> Measured:
     else:
         found = quality(work, loaded)
         if work.spec.evaluate.efficiency and not roomy(loaded):
-            found = replace(found, efficiency=_efficiency({"dense": loaded})["dense"])
+            found = replace(found, efficiency=_efficiency(work, {"dense": loaded})["dense"])
         artifacts.write_json(path, asdict(found))
     work.recorder.metric("ppl_before", 0, found.ppl)
     return found
@@ -93,7 +93,7 @@ def after(work: Work, pruned: Loaded, before: Measured, dense: Loaded | None) ->
     found = quality(work, pruned)
     work.recorder.metric("ppl_after", 0, found.ppl)
     if work.spec.evaluate.efficiency:
-        timed = _efficiency({**({"dense": dense} if dense else {}), "pruned": pruned})
+        timed = _efficiency(work, {**({"dense": dense} if dense else {}), "pruned": pruned})
         found = replace(found, efficiency=timed["pruned"])
         before = replace(before, efficiency=timed.get("dense", before.efficiency))
     pairs = zip(work.spec.evaluate.prompts, before.samples, found.samples, strict=True)
@@ -103,8 +103,10 @@ def after(work: Work, pruned: Loaded, before: Measured, dense: Loaded | None) ->
     return before, found
 
 
-def _efficiency(models: dict[str, Loaded]) -> dict[str, dict[str, Any]]:
-    found: dict[str, Efficiency] = measure_efficiency({name: loaded.model for name, loaded in models.items()})
+def _efficiency(work: Work, models: dict[str, Loaded]) -> dict[str, dict[str, Any]]:
+    found: dict[str, Efficiency] = measure_efficiency(
+        {name: loaded.model for name, loaded in models.items()}, on_progress=work.recorder.counter("timings")
+    )
     keys = ("latency_ms", "tokens_per_second", "memory_gib")
     return {name: {key: getattr(one, key) for key in keys} for name, one in found.items()}
 
@@ -141,7 +143,7 @@ def alone(work: Work, loaded: Loaded) -> dict[str, Any]:
     found = quality(work, loaded)
     work.recorder.metric("ppl", 0, found.ppl)
     costs = _costs(loaded)
-    efficiency = _efficiency({"model": loaded})["model"] if work.spec.evaluate.efficiency else {}
+    efficiency = _efficiency(work, {"model": loaded})["model"] if work.spec.evaluate.efficiency else {}
     return {
         "ppl": found.ppl,
         "ppl_text": evaluation_text(work.spec.evaluate.text).name,
