@@ -156,6 +156,8 @@ class _Meter:
         for member in affected.members:
             if affected.id != group_id and (member.parameter, member.dim) in own:
                 continue
+            if member.at:
+                continue  # experts of one stack lose the same number each: the first stands for all
             shape = graph.parameters[member.parameter].shape
             self._shapes[member.parameter] = shape
             part = _Slice(shape[member.dim], member.width, taken, group_id)
@@ -194,10 +196,19 @@ def _at_or_before(when: NDArray[np.int64], units: int) -> NDArray[np.int64]:
 
 def _counts(groups: Sequence[Group], fraction: float) -> Counts:
     """Units that go at this fraction; never the last one."""
+    places: dict[str, int] = {}
+    for group in groups:
+        places.setdefault(_stack(group), len(places) + 1)
     return {
-        group.id: min(int(fraction * group.units + (i + 1) * _GOLDEN % 1.0), group.units - 1)
-        for i, group in enumerate(groups)
+        group.id: min(int(fraction * group.units + places[_stack(group)] * _GOLDEN % 1.0), group.units - 1)
+        for group in groups
     }
+
+
+def _stack(group: Group) -> str:
+    """The same for experts whose matrices are slices of one parameter, which must round alike."""
+    stacked = [member.parameter for member in group.members if member.at is not None]
+    return stacked[0] if stacked else group.id
 
 
 def _solve(groups: Sequence[Group], meter: _Meter, target: float, total: int) -> Counts:

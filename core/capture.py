@@ -31,7 +31,8 @@ class Statistics:
     """What one pass showed.
 
     Attributes:
-        values: statistic -> (parameter, dim) -> one number per index along that dim, (size,), float32.
+        values: statistic -> (parameter, dim) -> one number per index along that dim, (size,), float32;
+            (experts, size) for a stack of experts.
         windows, tokens: how much was read; tokens counts predicted tokens.
         loss: mean next-token loss.
         kinds: the unit kinds whose parameters were looked at.
@@ -94,6 +95,10 @@ def capture(
     return statistics
 
 
+#: Dimensions of a parameter that are not summed over: the units', and the experts' before it in a stack.
+Kept = tuple[int, ...]
+
+
 def next_token_loss(model: PreTrainedModel, ids: Tensor) -> tuple[Tensor, int]:
     """Mean cross-entropy of every next token that is no special token, and how many those are.
 
@@ -108,18 +113,19 @@ def next_token_loss(model: PreTrainedModel, ids: Tensor) -> tuple[Tensor, int]:
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten()), tokens
 
 
-def _dims_in_scope(graph: Graph, kinds: Sequence[str]) -> dict[str, list[int]]:
-    dims: dict[str, set[int]] = {}
+def _dims_in_scope(graph: Graph, kinds: Sequence[str]) -> dict[str, list[Kept]]:
+    dims: dict[str, set[Kept]] = {}
     for group in graph.of_kind(*kinds):
         parents = [graph.group(group.parent)] if group.parent else []
         for member in (member for one in [group, *parents] for member in one.members):
-            dims.setdefault(member.parameter, set()).add(member.dim)
+            kept = (member.dim,) if member.at is None else (0, member.dim)
+            dims.setdefault(member.parameter, set()).add(kept)
     return {name: sorted(found) for name, found in dims.items()}
 
 
 @contextmanager
 def _gradients(
-    model: nn.Module, dims: dict[str, list[int]], folded: dict[tuple[str, int], Tensor]
+    model: nn.Module, dims: dict[str, list[Kept]], folded: dict[tuple[str, int], Tensor]
 ) -> Iterator[None]:
     """Give gradients to these parameters alone; fold each as soon as it is complete, and free it."""
     wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
@@ -142,16 +148,16 @@ def _gradients(
 
 
 def _folding(
-    name: str, dims: Sequence[int], folded: dict[tuple[str, int], Tensor]
+    name: str, dims: Sequence[Kept], folded: dict[tuple[str, int], Tensor]
 ) -> Callable[[Tensor], None]:
     def fold(parameter: Tensor) -> None:
         assert parameter.grad is not None
         product = (parameter.detach().float() * parameter.grad.float()).abs_()
-        for dim in dims:
-            others = [d for d in range(product.dim()) if d != dim]
-            vector = product.sum(dim=others) if others else product
-            known = folded.get((name, dim))
-            folded[name, dim] = vector if known is None else known.add_(vector)
+        for kept in dims:
+            others = [d for d in range(product.dim()) if d not in kept]
+            sums = product.sum(dim=others) if others else product
+            known = folded.get((name, kept[-1]))
+            folded[name, kept[-1]] = sums if known is None else known.add_(sums)
         parameter.grad = None
 
     return fold

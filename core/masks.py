@@ -138,7 +138,7 @@ def _mask_place(model: nn.Module, graph: Graph, place: Place, factors: list[Fact
         return [_mask_input(owner, _Features(size, factors))]
     if isinstance(owner, (nn.Linear, Conv1D)):
         raise NotPrunableError(f"{name} does not read its units along dimension {dim}; it cannot be masked.")
-    return _mask_weight(owner, attribute, dim, _Features(size, factors))
+    return _mask_weight(owner, attribute, dim, size, factors)
 
 
 def owner_of(model: nn.Module, parameter: str) -> tuple[nn.Module, str]:
@@ -213,15 +213,24 @@ def _mask_norm(owner: nn.Module, features: _Features) -> list[RemovableHandle]:
     return [owner.register_forward_pre_hook(before), owner.register_forward_hook(after)]
 
 
-def _mask_weight(owner: nn.Module, attribute: str, dim: int, features: _Features) -> list[RemovableHandle]:
+def _mask_weight(
+    owner: nn.Module, attribute: str, dim: int, size: int, factors: list[Factor]
+) -> list[RemovableHandle]:
     """For modules that multiply inside their own forward (expert stacks): lend it a masked copy."""
+    experts = sorted({member.at for _, member in factors if member.at is not None})
+    of_expert = {at: _Features(size, [f for f in factors if f[1].at == at]) for at in experts}
+    of_all = _Features(size, [f for f in factors if f[1].at is None])
 
     def before(module: nn.Module, args: tuple[Any, ...]) -> None:
-        weight = module._parameters[attribute]
-        assert weight is not None
+        weight: Tensor = getattr(module, attribute)  # another dimension may be masked already
+        rows = of_all.like(weight)  # (size,)
         shape = [-1 if d == dim else 1 for d in range(weight.dim())]
+        if of_expert:
+            found = [of_expert[at].like(weight) if at in of_expert else None for at in range(len(weight))]
+            rows = torch.stack([rows if one is None else rows * one for one in found])  # (experts, size)
+            shape[0] = len(weight)
         # An instance attribute is found before the parameter of the same name, which stays as it is.
-        module.__dict__[attribute] = weight * features.like(weight).view(shape)
+        module.__dict__[attribute] = weight * rows.view(shape)
 
     def after(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         module.__dict__.pop(attribute, None)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from core.errors import NotPrunableError
 from core.graph.records import Graph, Group
 
-#: parameter -> dimension -> indices that go, sorted and unique.
+#: parameter -> dimension -> indices that go, sorted and unique; (experts, n) in a stack of experts.
 Cuts = dict[str, dict[int, NDArray[np.int64]]]
 
 
@@ -132,28 +132,55 @@ def implied(graph: Graph, removed: dict[str, tuple[int, ...]]) -> dict[str, tupl
 
 def cuts(graph: Graph, removed: dict[str, tuple[int, ...]]) -> Cuts:
     """The indices that go along every dimension of every parameter."""
-    found: dict[str, dict[int, list[NDArray[np.int64]]]] = {}
+    return {
+        name: {dim: _joined(parts, graph.parameters[name].shape[0]) for dim, parts in dims.items()}
+        for name, dims in _gone(graph, removed).items()
+    }
+
+
+#: Indices that go along one dimension, by the expert whose slice is meant (None: the whole parameter).
+_Parts = dict[int | None, NDArray[np.int64]]
+
+
+def _gone(graph: Graph, removed: dict[str, tuple[int, ...]]) -> dict[str, dict[int, _Parts]]:
+    found: dict[str, dict[int, _Parts]] = {}
     groups = graph.by_id
     for group_id, units in implied(graph, removed).items():
         for member in groups[group_id].members:
+            parts = found.setdefault(member.parameter, {}).setdefault(member.dim, {})
             rows = member.index()[list(units)].ravel()
-            found.setdefault(member.parameter, {}).setdefault(member.dim, []).append(rows)
-    return {
-        name: {dim: np.unique(np.concatenate(parts)) for dim, parts in dims.items()}
-        for name, dims in found.items()
-    }
+            parts[member.at] = np.union1d(parts.get(member.at, rows), rows)
+    return found
+
+
+def _joined(parts: _Parts, experts: int) -> NDArray[np.int64]:
+    """One sorted row of indices, or one row per expert of a stack, (experts, n)."""
+    if None in parts:
+        return parts[None]
+    counts = {len(parts.get(expert, ())) for expert in range(experts)}
+    if len(counts) > 1:
+        raise NotPrunableError(
+            "The experts of one layer are one stack of matrices, so each must lose the same number of "
+            f"channels; the plan takes between {min(counts)} and {max(counts)} slices."
+        )
+    return np.stack([parts[expert] for expert in range(experts)])
 
 
 def cost(graph: Graph, removed: dict[str, tuple[int, ...]], dtype_bytes: int = 2) -> Cost:
     """What the model costs once these units are gone."""
-    gone = cuts(graph, removed)
+    gone = _gone(graph, removed)
     params = macs = 0.0
     for name, parameter in graph.parameters.items():
-        dims = gone.get(name, {})
-        left = prod(size - (len(dims[dim]) if dim in dims else 0) for dim, size in enumerate(parameter.shape))
+        dims, shape = gone.get(name, {}), parameter.shape
+        left = prod(size - _share(dims.get(dim, {}), shape[0]) for dim, size in enumerate(shape))
         params += left
         macs += left * parameter.macs_per_token
-    return Cost(int(params), int(macs), _kv_numbers(graph, removed) * dtype_bytes)
+    return Cost(round(params), round(macs), _kv_numbers(graph, removed) * dtype_bytes)
+
+
+def _share(parts: _Parts, experts: int) -> float:
+    """How many indices go along a dimension, the mean over the experts of a stack."""
+    return sum(len(rows) / (1 if at is None else experts) for at, rows in parts.items())
 
 
 def _kv_numbers(graph: Graph, removed: dict[str, tuple[int, ...]]) -> int:

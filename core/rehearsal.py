@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,9 +132,22 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was)
 
 
-def _shapes_only(model: PreTrainedModel) -> AbstractContextManager[object]:
-    """On the meta device, have transformers skip its shortcuts that look at the numbers in a mask."""
-    return torch.compiler._compile_session_context() if model.device.type == "meta" else nullcontext()
+@contextmanager
+def _shapes_only(model: PreTrainedModel) -> Iterator[None]:
+    """For a model without weights: its buffers lose their numbers too, and transformers does not ask for any."""
+    if model.device.type != "meta":
+        yield
+        return
+    real = [(module, name, buffer) for module in model.modules() for name, buffer in module._buffers.items()]
+    try:
+        for module, name, buffer in real:
+            module._buffers[name] = buffer.to("meta") if buffer is not None else None
+        # Under this flag transformers skips its shortcuts that look at the numbers in a mask.
+        with torch.compiler._compile_session_context():
+            yield
+    finally:
+        for module, name, buffer in real:
+            module._buffers[name] = buffer
 
 
 @contextmanager

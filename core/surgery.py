@@ -76,9 +76,18 @@ def _slice(model: nn.Module, gone: Cuts) -> None:
 def _kept(parameter: nn.Parameter, dims: dict[int, NDArray[np.int64]]) -> Tensor:
     left = parameter.detach()
     for dim, indices in dims.items():
-        keep = np.setdiff1d(np.arange(parameter.shape[dim]), indices)
-        left = left.index_select(dim, torch.from_numpy(keep).to(parameter.device))
+        if indices.ndim == 1:
+            left = _without(left, dim, indices)
+        else:  # a stack of experts, each losing channels of its own
+            left = torch.stack(
+                [_without(one, dim - 1, gone) for one, gone in zip(left, indices, strict=True)]
+            )
     return left
+
+
+def _without(values: Tensor, dim: int, indices: NDArray[np.int64]) -> Tensor:
+    keep = np.setdiff1d(np.arange(values.shape[dim]), indices)
+    return values.index_select(dim, torch.from_numpy(keep).to(values.device))
 
 
 def _fit(

@@ -88,15 +88,8 @@ def _view(
     found: dict[str, Sequence[Part]] = {}
     for need in needs:
         assert statistics is not None
-        values = statistics.values[need]
         found[need] = [
-            Part(
-                values[member.parameter, member.dim][
-                    index.to(values[member.parameter, member.dim].device)
-                ].cpu(),
-                s,
-            )
-            for member, index, s in slices
+            Part(_captured(statistics.values[need], member, index), share) for member, index, share in slices
         ]
     rng = np.random.default_rng([seed, zlib.crc32(group.id.encode())])
     return GroupView(group.units, weights, rng, found)
@@ -122,5 +115,16 @@ def _slices(graph: Graph, group: Group) -> Iterator[tuple[Member, Tensor, Tensor
 def _of_units(model: nn.Module, member: Member, index: Tensor) -> Tensor:
     """The numbers of a parameter that belong to each unit, (units, elements)."""
     parameter = model.get_parameter(member.parameter)
-    rows = parameter.detach().movedim(member.dim, 0).index_select(0, index.flatten().to(parameter.device))
+    whole, dim = parameter.detach(), member.dim
+    if member.at is not None:
+        whole, dim = whole[member.at], dim - 1
+    rows = whole.movedim(dim, 0).index_select(0, index.flatten().to(parameter.device))
     return rows.reshape(len(index), -1).float().cpu()
+
+
+def _captured(values: dict[tuple[str, int], Tensor], member: Member, index: Tensor) -> Tensor:
+    """The captured numbers of each unit, (units, width)."""
+    known = values[member.parameter, member.dim].cpu()
+    if member.at is not None:
+        known = known[member.at]
+    return (known if known.dim() == 1 else known.sum(dim=0))[index]

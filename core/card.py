@@ -1,0 +1,90 @@
+"""The README of a saved model: what it is, what it was, how it was pruned, how it does, how to load it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.graph.records import Graph
+from core.plan import PruningPlan
+
+
+def card(graph: Graph, plan: PruningPlan, facts: Mapping[str, Any], *, stock: bool) -> str:
+    """The card as Markdown.
+
+    Args:
+        facts: measured numbers under the names of `metrics.json`, and `license`; what is None or absent is left out.
+        stock: whether plain `from_pretrained` reads the folder.
+    """
+    name = plan.model or graph.model
+    front = ["library_name: transformers", "tags: [pruned]"]
+    front += [f"license: {facts['license']}"] if facts.get("license") else []
+    sections = [
+        "---\n" + "\n".join(front) + "\n---",
+        f"# {name}, pruned by {plan.sparsity_total:.1%}",
+        f"A smaller version of `{name}` (`{graph.family}`). Parts of every layer were removed; nothing was added.",
+        _how(plan, facts),
+        _numbers(plan, facts),
+        "## Loading\n\n" + _loading(stock),
+        "`plan.json` lists what was removed, `groups.json` what belongs together. "
+        + (f"The base model's license is {facts['license']}." if facts.get("license") else _NO_LICENSE),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+_NO_LICENSE = "The base model's license applies; it was not recorded here."
+
+
+def _how(plan: PruningPlan, facts: Mapping[str, Any]) -> str:
+    where = f"layers {plan.layers}" if plan.layers else "all layers"
+    lines = [
+        "## How it was pruned",
+        f"- method `{plan.method or 'by hand'}`, scope {plan.scope}, {where}, units: {', '.join(plan.kinds) or 'chosen'}",
+        f"- {plan.sparsity:.1%} of the parameters in scope, {plan.sparsity_total:.1%} of all parameters",
+    ]
+    if facts.get("calibration_text"):
+        lines.append(f"- calibrated on {facts['calibration_text']}")
+    lines += [f"- {note}" for note in plan.notes]
+    return lines[0] + "\n\n" + "\n".join(lines[1:])
+
+
+_ROWS = (
+    ("parameters", "params", "{:,}"),
+    ("multiply-accumulates per token", "macs", "{:,}"),
+    ("key-value cache, bytes per token", "kv_bytes_per_token", "{:,}"),
+    ("perplexity", "ppl", "{:.2f}"),
+    ("latency, ms", "latency_ms", "{:.1f}"),
+    ("tokens per second", "tokens_per_second", "{:.1f}"),
+    ("memory, GiB", "memory_gib", "{:.2f}"),
+)
+
+
+def _numbers(plan: PruningPlan, facts: Mapping[str, Any]) -> str:
+    known = dict(facts)
+    if plan.before and plan.after:
+        for key, when in (("before", plan.before), ("after", plan.after)):
+            known.setdefault(f"params_{key}", when.params)
+            known.setdefault(f"macs_{key}", when.macs_per_token)
+            known.setdefault(f"kv_bytes_per_token_{key}", when.kv_bytes_per_token)
+    rows = [
+        f"| {title} | {form.format(known[key + '_before'])} | {form.format(known[key + '_after'])} |"
+        for title, key, form in _ROWS
+        if known.get(key + "_before") is not None and known.get(key + "_after") is not None
+    ]
+    if not rows:
+        return ""
+    table = "\n".join(["## Numbers", "", "| | dense | pruned |", "|---|---|---|", *rows])
+    if known.get("ppl_after") is None:
+        return table
+    return f"{table}\n\nPerplexity on {known.get('ppl_text')}, windows of {known.get('ppl_window')} tokens."
+
+
+def _loading(stock: bool) -> str:
+    plain = "from transformers import AutoModelForCausalLM\n\nmodel = AutoModelForCausalLM.from_pretrained(FOLDER)"
+    ours = "from core.export import from_pretrained\n\nmodel = from_pretrained(FOLDER)"
+    if stock:
+        return f"All layers are alike, so `transformers` reads it as it is:\n\n```python\n{plain}\n```"
+    return (
+        "Layers differ in width, which `transformers` has no format for. The pruning workbench replays the plan on "
+        f"an empty model and loads the weights into it:\n\n```python\n{ours}\n```"
+    )

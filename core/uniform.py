@@ -1,0 +1,73 @@
+"""A config for the pruned model itself, where its layers are all alike.
+
+Then the saved folder is an ordinary model, which any tool reads. Whether it is one is tried, not
+reasoned: the same weights in a model built from the reduced config must give the same logits.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from transformers import PretrainedConfig, PreTrainedModel
+
+from core.empty import empty_model, fill, tied_names
+from core.errors import PruneError
+from core.graph.records import Graph
+from core.plan import PruningPlan, implied
+from core.rehearsal import compare, rehearse
+from core.rewrite import heads_kept
+
+
+def uniform_config(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> PretrainedConfig | None:
+    """The reduced config, or None if the layers differ or no stock model computes the same."""
+    changes = _changes(model.config, graph, plan)
+    if changes is None or model.device.type == "meta":
+        return None
+    config = copy.deepcopy(model.config)
+    try:
+        for name, value in changes.items():
+            setattr(config, name, value)
+        twin = empty_model(config)
+        aliases = tied_names(model)
+        fill(twin, {name: value for name, value in model.state_dict().items() if name not in aliases})
+        twin.to(model.device)  # type: ignore[arg-type]
+        what = "in a stock model"
+        compare(graph, rehearse(model, graph, when=what), rehearse(twin, graph, when=what))
+    except (PruneError, ValueError, TypeError, RuntimeError):
+        return None  # this family derives one size from another; the plan is replayed instead
+    return config
+
+
+def _changes(config: PretrainedConfig, graph: Graph, plan: PruningPlan) -> dict[str, int] | None:
+    """Config fields with the size they have now, or None where one number cannot say it."""
+    full = implied(graph, plan.removed)
+    if full.get("residual_channel"):
+        return None  # norms were rescaled, which a config cannot say
+    heads, key_values, inner = set(), set(), set()
+    for attention in graph.attentions:
+        kept = heads_kept(graph, attention, full)
+        heads.add(len(kept.query) if kept else attention.heads)
+        key_values.add(len(kept.key_value) if kept else attention.kv_heads)
+        if kept is not None and not kept.uniform:
+            return None
+    for group in graph.of_kind("ffn_channel"):
+        inner.add((group.units, group.units - len(full.get(group.id, ()))))
+    if max(len(heads), len(key_values), len(inner)) > 1 or not graph.attentions:
+        return None
+    changes = {"num_attention_heads": heads.pop(), "num_key_value_heads": key_values.pop()}
+    changes = {name: value for name, value in changes.items() if hasattr(config, name)}
+    if hasattr(config, "head_dim"):
+        changes["head_dim"] = graph.attentions[0].head_dim
+    for dense, now in inner:
+        changes |= {name: now for name in _inner_names(config, dense)}
+    return changes
+
+
+def _inner_names(config: PretrainedConfig, dense: int) -> list[str]:
+    """Fields that hold the FFN's width; families call it by several names."""
+    values = config.to_dict()
+    return [
+        name
+        for name, value in values.items()
+        if value == dense and any(p in name for p in ("inner", "ffn", "inter"))
+    ]
