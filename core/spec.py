@@ -41,7 +41,7 @@ class DataSpec:
     """Calibration text: `bundled` or a file; `samples` windows of `length` tokens."""
 
     name: str = "bundled"
-    samples: int = 32
+    samples: int = 16
     length: int = 128
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ class EvalSpec:
 
     text: str = "bundled"
     window: int = 256
-    tokens: int = 8192
+    tokens: int = 4096
     prompts: tuple[str, ...] = (
         "The capital of France is",
         "Explain in one sentence why the sky is blue.",
