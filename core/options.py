@@ -39,7 +39,7 @@ Calibration = Annotated[
     str | None,
     typer.Option("--calibration", metavar="NAME_OR_FILE", help="Text that scores units. Default: bundled."),
 ]
-Samples = Annotated[int | None, typer.Option("--samples", help="Windows of calibration text. Default: 32.")]
+Samples = Annotated[int | None, typer.Option("--samples", help="Windows of calibration text. Default: 16.")]
 Length = Annotated[int | None, typer.Option("--length", help="Tokens in each window. Default: 128.")]
 Ppl = Annotated[
     str | None,
@@ -48,7 +48,7 @@ Ppl = Annotated[
 Window = Annotated[
     int | None, typer.Option("--window", help="Tokens in each window of perplexity. Default: 256.")
 ]
-Tokens = Annotated[int | None, typer.Option("--tokens", help="Tokens of perplexity in all. Default: 8192.")]
+Tokens = Annotated[int | None, typer.Option("--tokens", help="Tokens of perplexity in all. Default: 4096.")]
 Prompt = Annotated[
     list[str] | None,
     typer.Option("--prompt", help="A prompt to complete; may be repeated; '' for none. Default: three."),

@@ -31,7 +31,7 @@ class Form:
     kinds: tuple[str, ...] = ("Query heads", "Feed-forward channels")
     layers: str = ""
     calibration: str = "bundled"
-    samples: float | None = 32
+    samples: float | None = 16
     length: float | None = 128
     text: str = "bundled"
     seed: float | None = 0
