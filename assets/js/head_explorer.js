@@ -1,6 +1,6 @@
 // Everything on the Heads tab that moves with tau. The divergences arrive once; tau never leaves the browser.
 
-let data = null, layer = 0, tau = 0.2;
+let data = null, layer = null, tau = 0.2;
 const summary = make("p", {class: "pv-summary", "aria-live": "polite"});
 const range = make("input", {type: "range", min: 0, max: 1, step: 0.005, id: "heads-tau", "aria-label": "Similarity threshold tau", oninput: () => setTau(range.value)});
 const number = make("input", {type: "number", min: 0, max: 1, step: 0.005, id: "heads-tau-number", "aria-label": "Similarity threshold tau as a number", onchange: () => setTau(number.value)});
@@ -129,7 +129,14 @@ function fromAddress() {
 
 function selectLayer(name) {
   const index = data.layers.indexOf(Number(name));
-  layer = name !== "" && name !== null && index >= 0 ? index : Math.min(layer, data.layers.length - 1);
+  if (name !== "" && name !== null && index >= 0) layer = index;
+  else layer = layer === null ? busiest() : Math.min(layer, data.layers.length - 1);
+}
+
+// Where nobody asked for a layer, the one with most to see is opened.
+function busiest() {
+  const pairs = data.parts.map(({d}) => pairsBelow(d, data.heads, tau).length);
+  return pairs.indexOf(Math.max(...pairs));
 }
 
 onTheme(refresh);

@@ -95,6 +95,7 @@ class AnalysisFrame:
             self.button, variant="primary", elem_id=f"{self.name}-launch", visible=False, scale=0
         )
         self.timer = gr.Timer(POLL_S, active=False)
+        self.shown = gr.Textbox("", visible="hidden", elem_id=f"{self.name}-shown")
         self.content = gr.Column(visible=False, elem_id=f"{self.name}-content")
 
     def wire(
@@ -116,21 +117,22 @@ class AnalysisFrame:
                 actions.explore(self.app, model, self.analyses)
             except PruneError as error:
                 frame = self._frame(states.failure_html(error), launch=True, ticking=False)
-                return [*frame, *[gr.skip()] * (1 + len(outputs))]
+                return [*frame, *[gr.skip()] * (2 + len(outputs))]
             return show(model, *given)
 
-        def tick(model: str, *given: Any) -> list[Any]:
+        def tick(shown: str | None, model: str, *given: Any) -> list[Any]:
             found = standing(self.app.runs_dir, model, self.artifact, self.analysis)
-            if found.live and partial is None:  # nothing can have changed but the progress
-                return [gr.HTML(states.progress_html(found.live)), *[gr.skip()] * (3 + len(outputs))]
+            same = (found.run_dir.name if found.run_dir else "") == (shown or "")
+            if found.live and same and (found.run_dir or partial is None):  # only the progress has changed
+                return [gr.HTML(states.progress_html(found.live)), *[gr.skip()] * (4 + len(outputs))]
             return show(model, *given)
 
-        frame = [self.state, self.launch, self.timer, self.content, *outputs]
+        frame = [self.state, self.launch, self.timer, self.content, self.shown, *outputs]
         read = [self.app.url.model, *(inputs or [])]
         self.app.tabs[self.name].select(show, read, frame, **QUIET)
         self.app.url.model.change(show, read, frame, **QUIET)
         self.launch.click(start, read, frame, **QUIET)
-        self.timer.tick(tick, read, frame, **QUIET)
+        self.timer.tick(tick, [self.shown, *read], frame, **QUIET)
         rest = f'(tab) => ({{__type__: "update", ...(tab === "{self.name}" ? {{}} : {{active: false}})}})'
         self.app.url.tab.change(None, self.app.url.tab, self.timer, js=rest, api_visibility="private")
 
@@ -152,7 +154,8 @@ class AnalysisFrame:
         if not words and not ready:
             words = states.empty_html(self.title, self.text)
         frame = self._frame(words, launch=not ready and not found.live, ticking=found.live is not None)
-        return [*frame, gr.Column(visible=ready), *(updates or [gr.skip()] * outputs)]
+        shown = found.run_dir.name if found.run_dir and ready else ""
+        return [*frame, gr.Column(visible=ready), shown, *(updates or [gr.skip()] * outputs)]
 
     @staticmethod
     def _frame(words: str, launch: bool, ticking: bool) -> list[Any]:
