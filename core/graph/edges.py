@@ -12,7 +12,7 @@ from core.graph.trace import Node, Ref
 #: Operations that leave the numbers and their places as they are.
 _SILENT = ("detach", "alias", "lift_fresh", "_to_copy", "clone", "contiguous", "_unsafe_view", "expand", "t")
 #: Operations that add a parameter to a value rather than pass the value through it.
-_ADDING = ("add", "addmm", "baddbmm", "sub")
+_ADDING = ("add", "sub")
 
 Steps = tuple[tuple[str, int], ...]
 #: A source is a parameter, or the number of a value that entered the layer.
@@ -107,7 +107,7 @@ class _Finder:
         written = [value for value in node.outputs if value >= 0]
         if not origins or all(self._origin(Ref(value)) is not None for value in written):
             return through
-        if name in PRODUCTS or name.startswith("add") and len(origins) > 1:
+        if name in PRODUCTS:
             main, aside = origins[-1], origins[:-1]
         elif name in _ADDING:
             main, aside = None, origins
@@ -156,7 +156,7 @@ class _Finder:
                 self.found.setdefault((str(real), target), before + steps)
         for (offset, slot), sources in template.leaving.items():
             value = self.nodes[segment.start + offset].outputs[slot]
-            own = {source: steps for source, steps in sources.items() if isinstance(source, str)}
+            own: Sources = {source: steps for source, steps in sources.items() if isinstance(source, str)}
             passed = {
                 real: before + steps
                 for source, steps in sources.items()

@@ -22,7 +22,7 @@ class HeadSet:
         heads: classes that go with each query head.
         groups: classes that go with each key-value head (all its query heads in it).
         group_of: the key-value head of each query head, (heads,).
-        channels: classes of the query channels, head by head, then of the key channels, (2 * heads, head_dim).
+        channels: classes of the query channels by head, then of the key channels, (2 * heads, head_dim).
         value_dim: channels of one value.
     """
 

@@ -39,7 +39,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Values averaged with probabilities: output `out[i]` carries head `head[i]` and value channel `value[i]`."""
+    """Values averaged with probabilities: `out[i]` is channel `value[i]` as head `head[i]` saw it."""
 
     out: Ints
     head: Ints
@@ -106,7 +106,7 @@ class LabelStore:
         return np.arange(start, start + size, dtype=np.int64)
 
     def use(self, name: str, dim: int, role: str) -> None:
-        """Remember how a dimension is used. A lookup says more about it than the matrix product of a tied head."""
+        """Remember how a dimension is used. A lookup says more than the matrix product of a tied head."""
         current = self.roles.get((name, dim))
         if current is None or role in ("embedding", "lookup", "stack"):
             self.roles[name, dim] = role

@@ -7,6 +7,7 @@ labels of the same classes. That is checked operation by operation, so copying w
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ def walk(tape: Tape, layers: tuple[str, ...]) -> Walk:
 def _segments(tape: Tape, layers: tuple[str, ...]) -> tuple[Segment, ...]:
     marks = [layer_of(node.module, layers) for node in tape.nodes]
     edges = [0] + [i for i in range(1, len(marks)) if marks[i] != marks[i - 1]] + [len(marks)]
-    return tuple(Segment(marks[a], a, b) for a, b in zip(edges, edges[1:], strict=False) if b > a)
+    return tuple(Segment(marks[a], a, b) for a, b in pairwise(edges) if b > a)
 
 
 def last_uses(tape: Tape) -> dict[int, int]:

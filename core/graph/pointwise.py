@@ -48,16 +48,14 @@ def meet(flow: Flow, left: Labels, right: Labels) -> Labels:
         planes = tuple(_tied(flow, a, b) for a, b in zip(left.planes, right.planes, strict=True))
         return Labels(planes, left.origin if right.origin is not None else None)
     table, values = (left, right) if len(left.planes) > 1 else (right, left)
-    # A table added to activations, e.g. of positions: only its channel dimension meets theirs.
+    # Of a table of positions only the channel dimension meets the activations; of one of heads, both do.
     plane = values.plane
-    for number, part in enumerate(table.planes):
-        if _same_lines(plane, part):
-            if table.origin is not None:
-                stacked = "stack" in (
-                    flow.store.roles.get((table.origin, d)) for d in range(len(table.planes))
-                )
-                flow.store.use(table.origin, number, "vector" if stacked else "embedding")
-            plane = _tied(flow, plane, part)
+    meeting = [_same_lines(plane, part) for part in table.planes]
+    stacked = "stack" in (flow.store.roles.get((table.origin or "", d)) for d in range(len(meeting)))
+    for number in np.flatnonzero(meeting):
+        if table.origin is not None:
+            flow.store.use(table.origin, int(number), "vector" if stacked or all(meeting) else "embedding")
+        plane = _tied(flow, plane, table.planes[number])
     return Labels((plane,))
 
 

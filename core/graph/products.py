@@ -95,7 +95,7 @@ class _Side:
         flow.macs[origin] = flow.macs.get(origin, 0.0) + along / flow.tape.tokens / stack
 
     def lines(self) -> tuple[Ints, NDArray[np.int64]]:
-        """Distinct label lines along the contracted axis, and which one each batch and row has, (batch, rows)."""
+        """The distinct lines of labels that are contracted, and which one each row has, (batch, rows)."""
         assert self.inner is not None
         keep = (self.inner.dim() + self.axis,)
         plane = compact(self.inner, keep=keep).movedim(self.axis, -1)

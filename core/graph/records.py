@@ -56,8 +56,8 @@ class Member:
         role: `layer1` produces the units (their rows go), `layer2` consumes them (their columns go),
             `vector` is a bias or norm weight that goes along, `embedding` and `router` say it themselves.
         width: how many indices one unit owns, e.g. head_dim.
-        runs: units * width indices as runs; those of unit 0, then of unit 1, … — or, where `striped`,
-            the first index of every unit, then the second of every unit, …, which is shorter for fused matrices.
+        runs: units * width indices as runs; those of unit 0, then of unit 1, … — or, where `striped`, the
+            first index of every unit, then the second of every unit, …, which is shorter for fused matrices.
         at: for a stack of experts, the slice of dimension 0 that is meant; None = the whole parameter.
     """
 
@@ -98,7 +98,7 @@ class Norm:
 
 @dataclass(frozen=True)
 class Group:
-    """Coupled parameter slices of one kind in one layer (the residual group spans all layers: `layer` is None).
+    """Coupled parameter slices of one kind in one layer; the residual group spans all: `layer` is None.
 
     Attributes:
         id: unique and stable, e.g. `L04.ffn_channel`, `residual_channel`.

@@ -84,13 +84,11 @@ def _on_scores(store: LabelStore, across: Across) -> bool:
 
 
 def _because(across: Across) -> str:
+    module, op = f"module '{across.module}'", across.what
     what = {
-        "softmax": f"a softmax runs across the units in module '{across.module}'",
-        "choice": f"module '{across.module}' chooses between the units by their values ({across.what})",
-        "grid": f"module '{across.module}' lays the units out in a grid ({across.what}), which has no room for gaps",
-        "constant": f"fixed numbers, one per unit, enter in module '{across.module}' ({across.what})",
+        "softmax": f"a softmax runs across the units in {module}",
+        "choice": f"{module} chooses between the units by their values ({op})",
+        "grid": f"{module} lays the units out in a grid ({op}), which has no room for gaps",
+        "constant": f"fixed numbers, one per unit, enter in {module} ({op})",
     }
-    return what.get(
-        across.kind,
-        f"operation {across.what} in module '{across.module}' mixes the units in a way that is not understood",
-    )
+    return what.get(across.kind, f"in {module} the units meet {op}, which cannot be followed")

@@ -23,10 +23,13 @@ class Layout:
     Attributes:
         units: which of the units that were asked for, (units,).
         members: their part in each parameter dimension.
+        private: parameters that belong to one unit as a whole, such as a norm module per head; they are in
+            no member.
     """
 
     units: Ints
     members: tuple[Member, ...]
+    private: tuple[str, ...] = ()
 
 
 class Table:
@@ -82,6 +85,9 @@ class Table:
         keys, local = np.unique(self.key[rows], return_inverse=True)
         counts = np.zeros((len(units), len(keys)), dtype=np.int64)
         np.add.at(counts, (owner[rows], local), 1)
+        alone = (np.count_nonzero(counts, axis=0) == 1) & (len(units) > 1)
+        private = tuple(self.keys[int(k)][0] for k in keys[alone])
+        counts[:, alone] = 0
         shapes, shape_of = np.unique(counts, axis=0, return_inverse=True)
         found = []
         for number, widths in enumerate(shapes):
@@ -93,7 +99,7 @@ class Table:
                     if widths[i]
                 ]
                 members.sort(key=lambda member: _ORDER.index(member.role))
-                found.append(Layout(chosen, tuple(members)))
+                found.append(Layout(chosen, tuple(members), private))
         return sorted(found, key=lambda layout: int(layout.units[0]))
 
     def _member(self, key: int, rows: Ints, owner: Ints, units: Ints) -> Member:

@@ -102,19 +102,13 @@ class Finder:
             keys = [(member.parameter, member.dim) for member in layout.members]
             layer = self._common_layer(keys)
             classes = [units[i] for i in layout.units]
-            where = ", ".join(sorted({name for name, _ in keys}))
+            names = ", ".join(sorted({name for name, _ in keys}))
             if not self._between_stream(keys):
-                self._refuse(
-                    "latent_channel",
-                    layer,
-                    f"the channels that {where} share neither come straight from the residual stream nor lead straight back to it",
-                )
+                why = f"the channels between {names} do not run from the residual stream straight back to it"
+                self._refuse("latent_channel", layer, why)
             elif np.isin(np.concatenate(classes), table.shares[:, 0]).any():
-                self._refuse(
-                    "ffn_channel",
-                    layer,
-                    f"the channels of {where} are shared by others that cannot be told apart",
-                )
+                why = f"the channels of {names} are shared by others that cannot be told apart"
+                self._refuse("ffn_channel", layer, why)
             else:
                 self._add("ffn_channel", layer, classes, experts=experts_of(self.store, keys))
 
@@ -130,12 +124,10 @@ class Finder:
     def _between_stream(self, keys: list[Key]) -> bool:
         """Whether the matrices have residual channels on their other side."""
         for name, dim in keys:
-            role = self.store.roles[name, dim]
-            other = {"out": "in", "in": "out"}.get(role)
-            for key in self.store.first:
-                if key[0] == name and key[1] != dim and self.store.roles.get(key) == other:
-                    if not np.isin(self.table.of_key(key), self.stream).all():
-                        return False
+            other = {"out": "in", "in": "out"}.get(self.store.roles.get((name, dim), ""))
+            sides = (key for key, role in self.store.roles.items() if key[0] == name and role == other)
+            if not all(np.isin(self.table.of_key(key), self.stream).all() for key in sides):
+                return False
         return True
 
     def _add_residual(self) -> None:
@@ -157,6 +149,10 @@ class Finder:
         added = []
         for layout in self.table.layouts(units):
             reason, norms, constants = judge(self.store, kind, [units[i] for i in layout.units])
+            if layout.private and reason is None:
+                reason = (
+                    f"each unit has parameters of its own, e.g. {layout.private[0]}, that no slice can hold"
+                )
             parents = tuple(int(parent_unit[i]) for i in layout.units) if parent is not None else ()
             group = Group(
                 id=self._name(kind, layer, bool(experts)),

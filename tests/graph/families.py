@@ -5,21 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from tests.graph.packed import PackedConfig, PackedForCausalLM
+
+_TOKENS = {"vocab_size": 61, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 _LLAMA = {
-    "vocab_size": 61,
+    **_TOKENS,
     "hidden_size": 48,
     "intermediate_size": 40,
     "num_hidden_layers": 2,
     "num_attention_heads": 6,
     "num_key_value_heads": 2,
     "max_position_embeddings": 64,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
 }
 _MULTI_HEAD = {**_LLAMA, "num_key_value_heads": 6}
+_GPT = {**_TOKENS, "n_embd": 48, "n_layer": 2, "n_head": 6, "n_positions": 64, "n_inner": 40}
+_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 20, "head_dim": 8}
 
 #: name -> (model type, config).
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -29,23 +32,83 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral": ("mistral", _LLAMA),
     "qwen2": ("qwen2", _LLAMA),
     "qwen3": ("qwen3", {**_LLAMA, "head_dim": 10}),
+    "gpt2": ("gpt2", _GPT),
+    "gpt_neox": ("gpt_neox", _LLAMA),
+    "gptj": ("gptj", {**_GPT, "rotary_dim": 4}),
+    "bloom": ("bloom", {**_TOKENS, "hidden_size": 48, "n_layer": 2, "n_head": 6}),
+    "opt": (
+        "opt",
+        {**_TOKENS, "hidden_size": 48, "ffn_dim": 40, "num_hidden_layers": 2, "num_attention_heads": 6}
+        # With relu some channels happen to be dead on any few tokens.
+        | {"word_embed_proj_dim": 48, "max_position_embeddings": 64, "activation_function": "gelu"},
+    ),
+    "phi": ("phi", _MULTI_HEAD),
+    "phi3": ("phi3", _LLAMA),
+    "glm": ("glm", {**_LLAMA, "head_dim": 8}),
+    "falcon": ("falcon", {**_LLAMA, "multi_query": True, "ffn_hidden_size": 40}),
+    "falcon_grouped": (
+        "falcon",
+        {**_LLAMA, "new_decoder_architecture": True, "num_kv_heads": 2, "ffn_hidden_size": 40},
+    ),
+    "falcon_alibi": ("falcon", {**_LLAMA, "multi_query": False, "alibi": True, "ffn_hidden_size": 40}),
+    "gemma2": ("gemma2", {**_LLAMA, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 4}),
+    "gemma3": ("gemma3_text", {**_LLAMA, "head_dim": 8, "num_hidden_layers": 6, "sliding_window": 4}),
+    "olmo2": ("olmo2", _LLAMA),
+    "stablelm": ("stablelm", _LLAMA),
+    "starcoder2": ("starcoder2", _LLAMA),
+    "cohere": ("cohere", _LLAMA),
+    "cohere_norms": ("cohere", {**_LLAMA, "use_qk_norm": True}),
+    "granite": ("granite", _LLAMA),
+    "nemotron": ("nemotron", _LLAMA),
+    "mixtral": ("mixtral", {**_LLAMA, "num_local_experts": 4}),
+    "qwen2_moe": ("qwen2_moe", {**_LLAMA, **_EXPERTS, "shared_expert_intermediate_size": 24}),
+    "qwen3_moe": ("qwen3_moe", {**_LLAMA, **_EXPERTS}),
+    "packed": ("packed", {}),
+    # Not asked for by name: others should work too.
+    "gpt_bigcode": ("gpt_bigcode", _GPT),
+    "mpt": ("mpt", {"vocab_size": 61, "d_model": 48, "n_layers": 2, "n_heads": 6, "max_seq_len": 64}),
+    "gpt_oss": ("gpt_oss", {**_LLAMA, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    # One norm module per head: its heads are found, and refused.
+    "stablelm_norms": ("stablelm", {**_LLAMA, "qk_layernorm": True}),
+    "hunyuan": ("hunyuan_v1_dense", {**_LLAMA, "head_dim": 8}),
+    "deepseek_v3": (
+        "deepseek_v3",
+        {**_MULTI_HEAD, "n_routed_experts": 8, "n_group": 2, "topk_group": 1, "num_experts_per_tok": 2}
+        | {"moe_intermediate_size": 20, "first_k_dense_replace": 1, "q_lora_rank": 12, "kv_lora_rank": 10}
+        | {"qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 6},
+    ),
 }
+
+#: The families the project promises; the rest of `CONFIGS` is there to see that others work as well.
+PROMISED = tuple(CONFIGS)[: tuple(CONFIGS).index("gpt_bigcode")]
 
 
 def config(name: str) -> PretrainedConfig:
     """The config of a tiny model."""
     model_type, options = CONFIGS[name]
+    if model_type == "packed":
+        return PackedConfig(**options)
+    if model_type == "gpt_oss":
+        options = {**options, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}
     return AutoConfig.for_model(model_type, **options)
 
 
 def build(name: str, seed: int = 0) -> PreTrainedModel:
     """A tiny model of this family with random weights, in fp32 and evaluation mode."""
     torch.manual_seed(seed)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(
-        config(name), attn_implementation="eager"
-    ).eval()
+    settings = config(name)
+    model: PreTrainedModel
+    if isinstance(settings, PackedConfig):
+        model = PackedForCausalLM(settings).eval()
+    else:
+        model = AutoModelForCausalLM.from_config(settings, attn_implementation="eager").eval()
+    _shake(model)
+    return model
+
+
+def _shake(model: nn.Module) -> None:
+    """Biases and norm weights start at 0 or 1, and stacks of experts unset: many mistakes do not show so."""
     with torch.no_grad():
         for parameter in model.parameters():
-            # Biases and norm weights start at 0 or 1, where many mistakes do not show.
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    return model
+            noise = torch.randn_like(parameter)
+            parameter.copy_(noise * 0.2 if parameter.ndim > 1 else parameter.nan_to_num() + noise * 0.1)
