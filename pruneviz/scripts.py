@@ -16,6 +16,8 @@ HEAD = """<script>
     Object.getOwnPropertyDescriptor(Object.getPrototypeOf(box), "value").set.call(box, value);
     box.dispatchEvent(new Event("input", {bubbles: true}));
   };
+  for (const kind of ["pointerdown", "keydown", "click"])
+    document.addEventListener(kind, () => { window.pvWanted = null; }, {capture: true});
   document.addEventListener("click", (event) => {
     const link = event.target.closest && event.target.closest("[data-go]");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -65,7 +67,7 @@ def restore(model: str) -> str:
   const tab = known.includes(query.get("tab")) ? query.get("tab") : known[0];
   const model = query.get("model") || {json.dumps(model)};
   window.pvRestored = true;
-  if (tab !== known[0]) {{ window.pvWanted = tab; setTimeout(() => {{ window.pvWanted = null; }}, 4000); }}
+  if (tab !== known[0]) window.pvWanted = tab;
   const label = document.getElementById("pv-model");
   if (label) {{ label.textContent = model; label.title = model; }}
   const value = (key) => query.get(key) || "";
@@ -77,12 +79,11 @@ def restore(model: str) -> str:
 def select_tab(name: str) -> str:
     """What the hidden tab box holds once a tab is opened; nothing before the address has been read.
 
-    Gradio reports the first tab as opened some time while the page loads; that must not overrule the address.
+    Gradio reports the first tab as opened some time while the page loads; that must not overrule the
+    address. What the visitor clicks does.
     """
     return f"""() => {{
   const name = {json.dumps(name)};
   if (!window.pvRestored) return "";
-  if (window.pvWanted && window.pvWanted !== name) return window.pvWanted;
-  window.pvWanted = null;
-  return name;
+  return window.pvWanted || name;
 }}"""

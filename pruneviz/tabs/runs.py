@@ -1,7 +1,7 @@
 """The Runs tab: every run in one table, one of them in detail, and the form for a new one.
 
-Element ids: runs-table, runs-empty, runs-refresh, run-detail, run-curves, run-log, run-command, run-spec,
-run-stop, run-end, run-resume, run-clone, run-compare, run-message; the form's are in `tabs/new_run.py`.
+Element ids: runs-table, runs-first, runs-refresh, run-box, run-detail, run-curves, run-log, run-command,
+run-spec, run-stop, run-end, run-resume, run-clone, run-compare, run-message; the form's are in `new_run.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INTRO = "Every run of this folder. Runs go on without this page; come back any t
 POLL_S = 1.5
 LOG_LINES = 12
 NO_RUNS = states.empty_html(
-    "No runs yet", "Fill in New run above and launch it: the demo model takes a few minutes on two cores."
+    "No runs yet", "A run prunes a model, measures it before and after, and keeps the result in this folder."
 )
 
 
@@ -36,6 +36,8 @@ class View:
     """The components that show the table and the chosen run, in the order `_view` fills them."""
 
     table: gr.HTML
+    first: gr.Button
+    box: gr.Column
     detail: gr.HTML
     curves: gr.HTML
     log: gr.Textbox
@@ -61,11 +63,13 @@ def build_runs_tab(app: AppContext) -> None:
     form = build_new_run(app)
     message = panel("run-message", visible=False)
     table = panel("runs-table", min_height=160)
-    view = _build_detail(table)
+    first = gr.Button("Set up the first run", variant="primary", elem_id="runs-first", visible=False, scale=0)
+    with gr.Column(elem_id="run-box", visible=False) as box:
+        view = _build_detail(table, first, box)
     _wire(app, view, form, message, refresh)
 
 
-def _build_detail(table: gr.HTML) -> View:
+def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
     detail = panel("run-detail", min_height=220)
     with gr.Row(elem_id="run-buttons"):
         stop = gr.Button("Stop", elem_id="run-stop", scale=0, interactive=False)
@@ -94,7 +98,9 @@ def _build_detail(table: gr.HTML) -> View:
             language="json", label="spec.json", elem_id="run-spec", interactive=False, max_lines=24
         )
     timer = gr.Timer(POLL_S, active=False)
-    return View(table, detail, curves, log, command, spec, stop, end, resume, clone, compare, timer)
+    return View(
+        table, first, box, detail, curves, log, command, spec, stop, end, resume, clone, compare, timer
+    )
 
 
 def _wire(app: AppContext, view: View, form: NewRun, message: gr.HTML, refresh: gr.Button) -> None:
@@ -117,6 +123,7 @@ def _wire(app: AppContext, view: View, form: NewRun, message: gr.HTML, refresh: 
         button.click(act(action), here, [message, *view.all()], **quiet)
     view.clone.click(lambda run: form.filled_from(_chosen(app, run)), url.run, form.fields(), **quiet)
     view.compare.click(None, None, None, js=_GO_COMPARE, api_visibility="private")
+    view.first.click(lambda: gr.Accordion(open=True), None, form.box, **quiet)
     form.launched.change(lambda run: run, form.launched, url.run, **quiet)
 
 
@@ -148,10 +155,13 @@ def _view(app: AppContext, run: str, tab: str) -> list[Any]:
     records = runs.list_runs(app.runs_dir)
     chosen = next((r for r in records if r.id == run), None) if run else next(iter(records), None)
     table = table_html([row_info(r) for r in records], chosen.id if chosen else "") if records else NO_RUNS
+    first = gr.Button(visible=not records)
     clock = gr.Timer(active=tab == "runs" and any(r.live for r in records))
     if chosen is None:
         return [
             table,
+            first,
+            gr.Column(visible=bool(run)),
             _missing(run),
             gr.HTML(visible=False),
             gr.Textbox("", visible=False),
@@ -165,6 +175,8 @@ def _view(app: AppContext, run: str, tab: str) -> list[Any]:
     log = runs.log_tail(chosen.path, LOG_LINES)
     return [
         table,
+        first,
+        gr.Column(visible=True),
         detail_html(chosen, runs.log_tail(chosen.path), runs.warnings_in(events)),
         _curves(curves),
         gr.Textbox(log, visible=bool(log)),
