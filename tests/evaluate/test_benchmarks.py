@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 from core.errors import ArtifactError, DataError, InputError, StopRequested, UnknownNameError
 from core.evaluate.benchmarks import run_benchmarks
 from core.evaluate.task_bundled import bundled_spec
+from core.evaluate.task_lm import quiet
 from core.evaluate.task_results import BenchmarkResult, Sample, TaskResult, flips, not_comparable
 from core.evaluate.tasks import COMMONSENSE, requests, suite_averages
 from tests.conftest import llama_config, random_model
@@ -100,12 +102,23 @@ def test_scores_equal_those_of_lm_eval(model, tokenizer):
     assert any(value not in (0, 1) for scores in metrics for value in scores.values())
 
 
-def test_few_shot_scores_equal_those_of_lm_eval(model, tokenizer):
-    ours = run_benchmarks(model, tokenizer, BOTH[:1], limit=6, batch_size=8, num_fewshot=3)
-    spec = bundled_spec(BOTH[0])[0]
-    raw = directly(model, tokenizer, [spec], limit=6, num_fewshot=3)
-    same_scores(ours.tasks[BOTH[0]], raw["results"][BOTH[0]])
-    assert ours.tasks[BOTH[0]].num_fewshot == 3
+def test_few_shot_prompts_equal_those_of_lm_eval(model, tokenizer, monkeypatch):
+    from lm_eval.models.huggingface import HFLM
+
+    asked: list[list[tuple[str, str]]] = []
+    score = HFLM._loglikelihood_tokens
+
+    def spy(self, requests, **settings):
+        asked.append([request[0] for request in requests])
+        return score(self, requests, **settings)
+
+    monkeypatch.setattr(HFLM, "_loglikelihood_tokens", spy)
+    ours = run_benchmarks(model, tokenizer, BOTH[:1], limit=6, batch_size=8, num_fewshot=3).tasks[BOTH[0]]
+    raw = directly(model, tokenizer, [bundled_spec(BOTH[0])[0]], limit=6, num_fewshot=3)
+    run_benchmarks(model, tokenizer, BOTH[:1], limit=6, batch_size=8, num_fewshot=3, seed=1)
+    same_scores(ours, raw["results"][BOTH[0]])
+    assert ours.num_fewshot == 3
+    assert asked[0] == asked[1] != asked[2]
 
 
 def test_a_mirrored_task_keeps_the_stock_definition(model, tokenizer, tmp_path):
@@ -316,8 +329,12 @@ def test_stdout_and_tokenizer_are_left_alone(model, tokenizer, capfd):
     bare.pad_token = None
     run_benchmarks(model, bare, BOTH[:1], limit=2, batch_size="auto")
     assert bare.pad_token is None
-    out, err = capfd.readouterr()
-    assert (out, err) == ("", "")
+    assert capfd.readouterr() == ("", "")
+    level = logging.getLogger("lm_eval").level
+    with quiet():
+        print("what lm-eval prints")
+    assert capfd.readouterr() == ("", "what lm-eval prints\n")
+    assert logging.getLogger("lm_eval").level == level
 
 
 def test_records_survive_json_and_say_what_they_are(model, tokenizer):
