@@ -131,7 +131,9 @@ def _busy(status: Status) -> bool:
 def _spawn(run_dir: Path) -> None:
     """Start a detached worker and write down who it is; the lock is held, so the worker waits for that."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    status = replace(read_status(run_dir), state="starting", started=time.time(), host=host())
+    status = replace(
+        read_status(run_dir), state="starting", message="Starting", started=time.time(), host=host()
+    )
     write_status(run_dir, status)
     try:
         with (run_dir / LOG).open("ab") as log:
