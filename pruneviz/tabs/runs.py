@@ -62,7 +62,7 @@ def build_runs_tab(app: AppContext) -> None:
         refresh = gr.Button("Refresh", elem_id="runs-refresh", size="sm", scale=0, min_width=90)
     form = build_new_run(app)
     message = panel("run-message", visible=False)
-    table = panel("runs-table", min_height=160)
+    table = panel("runs-table", min_height=104)
     first = gr.Button("Set up the first run", variant="primary", elem_id="runs-first", visible=False, scale=0)
     with gr.Column(elem_id="run-box", visible=False) as box:
         view = _build_detail(table, first, box)
@@ -121,7 +121,7 @@ def _wire(app: AppContext, view: View, form: NewRun, message: gr.HTML, refresh: 
     url.tab.change(None, url.tab, view.timer, js=_ONLY_HERE, api_visibility="private")
     for button, action in ((view.stop, actions.stop), (view.end, actions.end), (view.resume, actions.resume)):
         button.click(act(action), here, [message, *view.all()], **quiet)
-    view.clone.click(lambda run: form.filled_from(_chosen(app, run)), url.run, form.fields(), **quiet)
+    view.clone.click(lambda run: _clone(app, form, run), url.run, [url.model, *form.fields()], **quiet)
     view.compare.click(None, None, None, js=_GO_COMPARE, api_visibility="private")
     view.first.click(lambda: gr.Accordion(open=True), None, form.box, **quiet)
     form.launched.change(lambda run: run, form.launched, url.run, **quiet)
@@ -141,6 +141,12 @@ def _attempt(app: AppContext, action: Any, run: str) -> gr.HTML:
     except PruneError as error:
         return gr.HTML(states.failure_html(error), visible=True)
     return gr.HTML(visible=False)
+
+
+def _clone(app: AppContext, form: NewRun, run: str) -> list[Any]:
+    """The model of the chosen run, and the form that asks for the same again."""
+    record = _chosen(app, run)
+    return [record.model if record and record.spec else gr.skip(), *form.filled_from(record)]
 
 
 def _chosen(app: AppContext, run: str) -> RunRecord | None:
