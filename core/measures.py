@@ -19,7 +19,7 @@ from core.graph.discover import discover
 from core.models import Loaded
 from core.plan import Cost, PruningPlan, cost
 from core.stages import Work, kept, needs
-from core.texts import consecutive_windows, evaluation_text
+from core.texts import calibration_text, consecutive_windows, evaluation_text
 
 BASELINE = "baseline.json"
 
@@ -132,7 +132,9 @@ def metrics(work: Work, plan: PruningPlan, before: Measured, after: Measured) ->
         "ppl_text": evaluation_text(spec.evaluate.text).name,
         "ppl_window": after.window,
         "ppl_tokens": after.tokens,
-        "calibration_text": spec.calibration.name if needs([spec.prune.method]) else None,
+        "calibration_text": calibration_text(spec.calibration.name).name
+        if needs([spec.prune.method])
+        else None,
         "seconds": work.recorder.seconds,
     }
 
