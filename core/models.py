@@ -88,6 +88,10 @@ def load(spec: ModelSpec, *, attn_implementation: str = "sdpa") -> Loaded:
         from core import export
 
         model, tokenizer, plan = export.load(Path(source.where), device=device, dtype=dtype)
+        if tokenizer is None:
+            raise ModelError(
+                f"{spec.source} was saved without a tokenizer; copy the dense model's files beside it."
+            )
     else:
         _config(source, spec.source, spec.trust_remote_code)
         tokenizer = _tokenizer(source, spec.source, spec.trust_remote_code)

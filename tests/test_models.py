@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,33 +45,46 @@ def test_a_config_alone_loads(tmp_path: Path) -> None:
     assert models.load_config(str(tmp_path)).num_hidden_layers == 2
 
 
-@pytest.mark.parametrize("kind", ["folder with plan", "run directory"])
-def test_pruned_models_go_through_the_plan(
-    tmp_path: Path, tiny_llama_folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    import shutil
-    from types import ModuleType
+@pytest.fixture(scope="module")
+def pruned_run(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> Path:
+    """A run directory whose model has lost FFN channels of one layer and a head of the other."""
+    from core import export
+    from core.plan import PruningPlan, with_costs
+    from core.surgery import operate
+    from tests.handmade import graph_of
 
-    from core.plan import PruningPlan
-
-    run = tmp_path / "run-1"
-    folder = run / "model"
-    shutil.copytree(tiny_llama_folder, folder)
-    plan = PruningPlan({})
-    (folder / "plan.json").write_text(plan.to_json())
+    run = tmp_path_factory.mktemp("runs") / "run-1"
+    model = random_model(llama_config())
+    graph = graph_of(model)
+    plan = with_costs(
+        graph, PruningPlan({"L00.ffn_channel": (1, 5), "L01.query_head": (2,)}), list(graph.groups)
+    )
+    export.save(operate(model, graph, plan.removed), tiny_tokenizer, graph, plan, run / "model", facts={})
     (run / "spec.json").write_text("{}")
-    asked: list[Path] = []
+    return run
 
-    def load(where: Path, *, device: torch.device, dtype: torch.dtype) -> object:
-        asked.append(where)
-        return random_model(llama_config()), "tokenizer", plan
 
-    stand_in = ModuleType("core.export")
-    stand_in.load = load  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "core.export", stand_in)
-    monkeypatch.setattr("core.export", stand_in, raising=False)
-    loaded = models.load(ModelSpec(str(folder if kind == "folder with plan" else run), device="cpu"))
-    assert (asked, loaded.plan) == ([folder], plan)
+@pytest.mark.parametrize("inside", ["", "model"])
+def test_pruned_models_go_through_the_plan(pruned_run: Path, inside: str) -> None:
+    from core.masks import masked
+    from tests.handmade import graph_of
+
+    loaded = models.load(ModelSpec(str(pruned_run / inside), device="cpu"))
+    assert loaded.plan is not None
+    dense, ids = random_model(llama_config()), torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad(), masked(dense, graph_of(dense), loaded.plan.removed):
+        assert torch.allclose(loaded.model(ids).logits, dense(ids).logits, atol=1e-4)
+    assert loaded.tokenizer("the of")["input_ids"] == [4, 6]
+
+
+def test_a_pruned_model_without_tokenizer_is_refused(pruned_run: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(pruned_run / "model", tmp_path / "model")
+    for file in (tmp_path / "model").glob("*token*"):
+        file.unlink()
+    with pytest.raises(ModelError, match="without a tokenizer"):
+        models.load(ModelSpec(str(tmp_path / "model"), device="cpu"))
 
 
 def _encoder(folder: Path) -> None:

@@ -38,6 +38,7 @@ def test_the_same_file_for_both_parts_is_noticed(tmp_path: Path) -> None:
     part.write_text("two three")
     assert same_text(calibration_text(str(whole)), evaluation_text(str(whole)))
     assert same_text(calibration_text(str(whole)), evaluation_text(str(part)))
+    assert same_text(calibration_text(str(part)), evaluation_text(str(whole)))
 
 
 @pytest.mark.parametrize(
