@@ -131,7 +131,6 @@ def removal_order(group: Group, scores: Scores | None) -> NDArray[np.int64]:
 class _Slice:
     """Part of a dimension: `width` indices a unit, `taken[n]` units of it once n of `group` are gone."""
 
-    size: int
     width: int
     taken: NDArray[np.int64]
     group: str
@@ -147,20 +146,24 @@ class _Meter:
     def __init__(self, graph: Graph, orders: Mapping[str, NDArray[np.int64]]) -> None:
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._slices: dict[str, dict[int, list[_Slice]]] = {}
+        groups = graph.by_id
+        children = {group.parent: group for group in graph.groups if group.parent is not None}
         for group_id, order in orders.items():
-            for affected, taken in _affected(graph, graph.group(group_id), order):
-                self._add(graph, group_id, affected, taken)
+            for affected, taken in _affected(groups, children.get(group_id), groups[group_id], order):
+                self._add(graph, groups[group_id], affected, taken)
 
-    def _add(self, graph: Graph, group_id: str, affected: Group, taken: NDArray[np.int64]) -> None:
-        own = {(member.parameter, member.dim) for member in graph.group(group_id).members}
+    def _add(self, graph: Graph, group: Group, affected: Group, taken: NDArray[np.int64]) -> None:
+        own = {(member.parameter, member.dim): member.index() for member in group.members}
         for member in affected.members:
-            if affected.id != group_id and (member.parameter, member.dim) in own:
-                continue
             if member.at:
                 continue  # experts of one stack lose the same number each: the first stands for all
+            width = member.width
+            if affected.id != group.id:
+                counted = np.isin(member.index(), own.get((member.parameter, member.dim), ()))
+                width -= int(counted[0].sum())
             shape = graph.parameters[member.parameter].shape
             self._shapes[member.parameter] = shape
-            part = _Slice(shape[member.dim], member.width, taken, group_id)
+            part = _Slice(width, taken, group.id)
             self._slices.setdefault(member.parameter, {}).setdefault(member.dim, []).append(part)
 
     def removed(self, counts: Counts) -> int:
@@ -174,19 +177,20 @@ class _Meter:
         return total
 
 
-def _affected(graph: Graph, group: Group, order: NDArray[np.int64]) -> list[tuple[Group, NDArray[np.int64]]]:
+def _affected(
+    groups: Mapping[str, Group], child: Group | None, group: Group, order: NDArray[np.int64]
+) -> list[tuple[Group, NDArray[np.int64]]]:
     """The groups that lose units with `group`, and how many after its first n: 0..units, (units + 1,)."""
     found = [(group, np.arange(group.units + 1, dtype=np.int64))]
     rank = np.empty(group.units, dtype=np.int64)
     rank[order] = np.arange(1, group.units + 1)
     if group.parent is not None:
-        parent = graph.group(group.parent)
+        parent = groups[group.parent]
         last = np.zeros(parent.units, dtype=np.int64)  # a parent's unit goes with the last of its children
         np.maximum.at(last, np.asarray(group.parent_unit), rank)
         found.append((parent, _at_or_before(last, group.units)))
-    for child in graph.groups:
-        if child.parent == group.id:
-            found.append((child, _at_or_before(rank[np.asarray(child.parent_unit)], group.units)))
+    if child is not None:
+        found.append((child, _at_or_before(rank[np.asarray(child.parent_unit)], group.units)))
     return found
 
 
@@ -221,7 +225,8 @@ def _solve(groups: Sequence[Group], meter: _Meter, target: float, total: int) ->
             "Lower the sparsity or add kinds or layers."
         )
     counts = _bisect(groups, {}, meter, target)
-    finest = min(groups, key=lambda group: _unit_size(meter, group, groups)).kind
+    first_of_kind = {group.kind: group for group in reversed(groups)}
+    finest = min(first_of_kind, key=lambda kind: _unit_size(meter, first_of_kind[kind], groups))
     coarse = {group.id: counts[group.id] for group in groups if group.kind != finest}
     if not coarse:
         return counts

@@ -13,7 +13,7 @@ def card(graph: Graph, plan: PruningPlan, facts: Mapping[str, Any], *, stock: bo
     """The card as Markdown.
 
     Args:
-        facts: measured numbers under the names of `metrics.json`, and `license`; what is None or absent is left out.
+        facts: under the names of `metrics.json`, and `license`; what is None or absent is left out.
         stock: whether plain `from_pretrained` reads the folder.
     """
     name = plan.model or graph.model
@@ -22,7 +22,7 @@ def card(graph: Graph, plan: PruningPlan, facts: Mapping[str, Any], *, stock: bo
     sections = [
         "---\n" + "\n".join(front) + "\n---",
         f"# {name}, pruned by {plan.sparsity_total:.1%}",
-        f"A smaller version of `{name}` (`{graph.family}`). Parts of every layer were removed; nothing was added.",
+        f"A smaller version of `{name}` (`{graph.family}`). Parts were removed; nothing was added.",
         _how(plan, facts),
         _numbers(plan, facts),
         "## Loading\n\n" + _loading(stock),
@@ -39,7 +39,8 @@ def _how(plan: PruningPlan, facts: Mapping[str, Any]) -> str:
     where = f"layers {plan.layers}" if plan.layers else "all layers"
     lines = [
         "## How it was pruned",
-        f"- method `{plan.method or 'by hand'}`, scope {plan.scope}, {where}, units: {', '.join(plan.kinds) or 'chosen'}",
+        f"- method `{plan.method or 'by hand'}`, scope {plan.scope}, {where}",
+        f"- units: {', '.join(plan.kinds) or 'chosen one by one'}",
         f"- {plan.sparsity:.1%} of the parameters in scope, {plan.sparsity_total:.1%} of all parameters",
     ]
     if facts.get("calibration_text"):
@@ -80,11 +81,12 @@ def _numbers(plan: PruningPlan, facts: Mapping[str, Any]) -> str:
 
 
 def _loading(stock: bool) -> str:
-    plain = "from transformers import AutoModelForCausalLM\n\nmodel = AutoModelForCausalLM.from_pretrained(FOLDER)"
+    auto = "AutoModelForCausalLM"
+    plain = f"from transformers import {auto}\n\nmodel = {auto}.from_pretrained(FOLDER)"
     ours = "from core.export import from_pretrained\n\nmodel = from_pretrained(FOLDER)"
     if stock:
         return f"All layers are alike, so `transformers` reads it as it is:\n\n```python\n{plain}\n```"
     return (
-        "Layers differ in width, which `transformers` has no format for. The pruning workbench replays the plan on "
-        f"an empty model and loads the weights into it:\n\n```python\n{ours}\n```"
+        "Layers differ in width, which `transformers` has no format for. The pruning workbench replays "
+        f"the plan on an empty model and loads the weights into it:\n\n```python\n{ours}\n```"
     )

@@ -207,4 +207,4 @@ def _read_weights(folder: Path, device: torch.device, dtype: torch.dtype | None)
 
 def _read_generation_config(model: PreTrainedModel, folder: Path) -> None:
     if (folder / "generation_config.json").is_file():
-        model.generation_config = type(model.generation_config).from_pretrained(folder)  # type: ignore[union-attr]
+        model.generation_config = type(model.generation_config).from_pretrained(folder)

@@ -134,7 +134,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _shapes_only(model: PreTrainedModel) -> Iterator[None]:
-    """For a model without weights: its buffers lose their numbers too, and transformers does not ask for any."""
+    """For a model without weights: buffers lose their numbers too, and transformers asks for none."""
     if model.device.type != "meta":
         yield
         return

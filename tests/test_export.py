@@ -172,7 +172,7 @@ def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 
 
 def test_a_plan_of_another_model_is_not_saved(tmp_path: Path) -> None:
-    model, graph, plan = pruned(RAGGED)
+    model, graph, _ = pruned(RAGGED)
     other = PruningPlan({"L00.ffn_channel": (0,)})
     with pytest.raises(NotPrunableError, match="pruned before"):
         save(model, None, graph, other, tmp_path / "model", facts={})
