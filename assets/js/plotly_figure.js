@@ -61,6 +61,6 @@ async function draw() {
 }
 
 new ResizeObserver(() => { if (library && host.data && host.offsetWidth) library.Plots.resize(host); }).observe(host);
-loadLibrary().catch(() => {});  // while the data is on its way; draw() says what went wrong
+if (props.library) loadLibrary().catch(() => {});  // while the data is on its way; draw() says what went wrong
 onTheme(draw);
 onValue((value) => { figure = value; draw(); });

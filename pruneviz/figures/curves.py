@@ -54,10 +54,13 @@ def curves_figure(info: CurvesInfo) -> go.Figure:
     by_layer = all(name.startswith("sensitivity.") for name in info.curves)
     figure.update_layout(
         height=300,
-        margin={"l": 56, "r": 16, "t": 12, "b": 44},
+        margin={"l": 64, "r": 16, "t": 12, "b": 52},
         legend={"orientation": "h", "y": 1.14},
-        xaxis={"title": {"text": "Layer" if by_layer else "Step"}},
-        yaxis={"title": {"text": "Perplexity" if by_layer else "Value"}, "rangemode": "tozero"},
+        xaxis={"title": {"text": "Layer" if by_layer else "Step", "font": {"size": 13}}},
+        yaxis={
+            "title": {"text": "Perplexity" if by_layer else "Value", "font": {"size": 13}},
+            "rangemode": "tozero",
+        },
         meta={"description": "Curves of this run: " + ", ".join(info.curves)},
     )
     return figure

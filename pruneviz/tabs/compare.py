@@ -77,7 +77,7 @@ def _build_question() -> tuple[gr.Dropdown, gr.Textbox, list[Any], gr.Button, gr
     kept = gr.Dropdown([], label="Answers kept by the run", elem_id="compare-kept", filterable=False)
     prompt = gr.Textbox(EvalSpec().prompts[0], label="Prompt", lines=3, elem_id="compare-prompt")
     with gr.Row():
-        chat = gr.Checkbox(False, label="As a chat message", info="with its template", elem_id="compare-chat")
+        chat = gr.Checkbox(False, label="As a chat message", elem_id="compare-chat")
         seed = gr.Number(
             0, label="Seed", info="of the draw", precision=0, elem_id="compare-seed", min_width=90
         )

@@ -39,6 +39,7 @@ class View:
     first: gr.Button
     box: gr.Column
     detail: gr.HTML
+    lines: gr.Column
     curves: gr.HTML
     log: gr.Textbox
     command: gr.Textbox
@@ -70,14 +71,15 @@ def build_runs_tab(app: AppContext) -> None:
 
 
 def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
-    detail = panel("run-detail", min_height=220)
+    detail = panel("run-detail", min_height=150)
     with gr.Row(elem_id="run-buttons"):
         stop = gr.Button("Stop", elem_id="run-stop", scale=0, interactive=False)
         end = gr.Button("End now", variant="stop", elem_id="run-end", scale=0, visible=False)
         resume = gr.Button("Resume", elem_id="run-resume", scale=0, interactive=False)
         clone = gr.Button("Clone", elem_id="run-clone", scale=0, interactive=False)
         compare = gr.Button("Open in Compare", elem_id="run-compare", scale=0, interactive=False)
-    curves = plotly_figure(elem_id="run-curves", visible=False)
+    with gr.Column(visible=False) as lines:  # hiding the figure itself would cost it its settings
+        curves = plotly_figure(elem_id="run-curves")
     log = gr.Textbox(
         label="Log, last lines",
         lines=LOG_LINES,
@@ -99,7 +101,7 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
         )
     timer = gr.Timer(POLL_S, active=False)
     return View(
-        table, first, box, detail, curves, log, command, spec, stop, end, resume, clone, compare, timer
+        table, first, box, detail, lines, curves, log, command, spec, stop, end, resume, clone, compare, timer
     )
 
 
@@ -169,7 +171,8 @@ def _view(app: AppContext, run: str, tab: str) -> list[Any]:
             first,
             gr.Column(visible=bool(run)),
             _missing(run),
-            gr.HTML(visible=False),
+            gr.Column(visible=False),
+            gr.skip(),
             gr.Textbox("", visible=False),
             "",
             "",
@@ -184,7 +187,7 @@ def _view(app: AppContext, run: str, tab: str) -> list[Any]:
         first,
         gr.Column(visible=True),
         detail_html(chosen, runs.log_tail(chosen.path), runs.warnings_in(events)),
-        _curves(curves),
+        *_curves(curves),
         gr.Textbox(log, visible=bool(log)),
         command_line(chosen.spec) if chosen.spec else "",
         runs.spec_json(chosen),
@@ -193,10 +196,11 @@ def _view(app: AppContext, run: str, tab: str) -> list[Any]:
     ]
 
 
-def _curves(info: CurvesInfo) -> gr.HTML:
+def _curves(info: CurvesInfo) -> list[Any]:
+    """Whether there is a line to draw, and the figure."""
     if info.empty:
-        return gr.HTML(visible=False)
-    return gr.HTML(figure_payload(curves_figure(info)), visible=True)
+        return [gr.Column(visible=False), gr.skip()]
+    return [gr.Column(visible=True), figure_payload(curves_figure(info))]
 
 
 def _missing(run: str) -> str:
