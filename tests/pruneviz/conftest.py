@@ -1,4 +1,4 @@
-"""Pages built so that Gradio leaves nothing open: outside a running event loop it makes ones it never closes."""
+"""Pages built so that Gradio leaves nothing open: outside an event loop it makes ones it never closes."""
 
 from __future__ import annotations
 
