@@ -192,9 +192,10 @@ def sensitivity(work: Work, loaded: Loaded, graph: Graph, scores: dict[str, Any]
             criterion=asked.sensitivity_criterion,
             text=text.name,
             on_progress=work.recorder.counter("points"),
+            on_point=lambda point: work.recorder.metric(
+                f"sensitivity.{point['kind']}", point["layer"] or 0, point["ppl"]
+            ),
         )
-        for point in found.points:
-            work.recorder.metric(f"sensitivity.{point['kind']}", point["layer"], point["ppl"])
         artifacts.write_sensitivity(work.run_dir, found)
     work.recorder.artifact(SENSITIVITY)
 

@@ -80,10 +80,13 @@ def select_tab(name: str) -> str:
     """What the hidden tab box holds once a tab is opened; nothing before the address has been read.
 
     Gradio reports the first tab as opened some time while the page loads; that must not overrule the
-    address. What the visitor clicks does.
+    address. So the page itself is asked which tab is open.
     """
     return f"""() => {{
   const name = {json.dumps(name)};
   if (!window.pvRestored) return "";
-  return window.pvWanted || name;
+  if (window.pvWanted) return window.pvWanted;
+  const open = document.querySelector('#tabs button[role="tab"][aria-selected="true"]');
+  const shown = open && open.id.match(/^tab-(.+)-button$/);
+  return shown ? shown[1] : name;
 }}"""

@@ -74,6 +74,7 @@ def scan(
     criterion: str,
     text: str,
     on_progress: Callable[[int, int], None] | None = None,
+    on_point: Callable[[dict[str, Any]], None] | None = None,
 ) -> Sensitivity:
     """Prune one layer at a time, by masks, and measure perplexity.
 
@@ -84,6 +85,7 @@ def scan(
         layers: which, or None for all.
         criterion: where the scores come from; text: where the windows come from.
         on_progress: told how many points are done.
+        on_point: told each point as it is found, the dense model first, as kind `baseline` of no layer.
 
     Returns:
         A point per layer and kind; its `ratio` is the share that went, after rounding to whole units.
@@ -98,15 +100,18 @@ def scan(
     modules = [model.get_submodule(name) for name in graph.layer_modules]
     passes = [_dense(model, modules, ids) for ids in batches(model, windows, _BATCH)]
     skip = _skipping_is_exact(model, modules, passes[0])
+    dense = summarise(sum(one.loss for one in passes), windows)
+    tell = on_point or (lambda _: None)
+    tell({"layer": None, "kind": "baseline", "ratio": 0.0, "ppl": dense.ppl})
     found = []
     for done, point in enumerate(todo, 1):
         with masked(model, graph, {point.group.id: point.units}):
             loss = sum(_loss_from(model, modules, point.layer if skip else 0, one) for one in passes)
         ppl = summarise(loss, windows).ppl
         found.append({"layer": point.layer, "kind": point.kind, "ratio": point.ratio, "ppl": ppl})
+        tell(found[-1])
         if on_progress:
             on_progress(done, len(todo))
-    dense = summarise(sum(one.loss for one in passes), windows)
     seconds = time.perf_counter() - began
     return Sensitivity(dense.ppl, text, dense.window, dense.tokens, criterion, found, seconds)
 

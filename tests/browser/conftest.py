@@ -10,12 +10,17 @@ import pytest
 
 from tests.browser.driver import Dashboard, chromium, find_browser
 
+SLOW_MACHINE_MS = 30_000
+
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Headless Chromium; skips where there is none."""
     if find_browser() is None:
         pytest.skip("no Chromium or Chrome on the PATH")
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=SLOW_MACHINE_MS)
     with chromium() as found:
         yield found
 

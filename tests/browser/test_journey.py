@@ -48,6 +48,7 @@ def test_every_tab_opens_and_says_what_to_do_next(page: Any, dashboard: Dashboar
 
 def test_an_unknown_model_is_refused_in_words(page: Any, dashboard: Dashboard) -> None:
     page.goto(dashboard.url)
+    expect(page.locator("#model-card")).to_contain_text("Parameters")
     page.locator("#model-source textarea, #model-source input").first.fill("/no/such/folder")
     page.locator("#model-open").click()
     expect(page.get_by_text("/no/such/folder").first).to_be_visible()
