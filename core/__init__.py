@@ -1,1 +1,1 @@
-"""The pruning engine. Nothing is imported here, so that a torch-free process can read specs, events and plans."""
+"""The pruning engine. Nothing is imported here, so specs, events and plans can be read without torch."""

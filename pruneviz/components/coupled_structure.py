@@ -173,8 +173,8 @@ def cost_html(info: StructureInfo) -> str:
         ("Multiply-adds per token", f"{macs:,}", _share(macs, info.dense.macs_per_token)),
         ("KV cache per token", f"{info.cost.kv_bytes_per_token:,} B", "at 2 bytes a number"),
     ]
-    cells = "".join(f"<div><dt>{name}</dt><dd>{value}<small>{rest}</small></dd></div>"
-        for name, value, rest in facts
+    cells = "".join(
+        f"<div><dt>{name}</dt><dd>{value}<small>{rest}</small></dd></div>" for name, value, rest in facts
     )
     note = f'<p class="pv-note">{escape(info.note)}</p>' if info.note else ""
     refusal = "" if info.prunable else f'<p class="pv-note">Not prunable: {escape(info.reason or "")}.</p>'
