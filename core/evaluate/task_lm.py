@@ -28,7 +28,9 @@ def wrap(model: Any, tokenizer: Any, batch_size: int | str, *, truncate: bool) -
     if batch_size == "auto" and model.device.type != "cuda":
         fitting = _BATCH_ELEMENTS // (_BATCH_TOKENS * len(tokenizer))
         size = max(1, min(_BATCH_ROWS, fitting))
-    lm = _wrapper()(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=size)
+    # lm-eval makes up a padding token where there is none
+    own = copy.deepcopy(tokenizer) if tokenizer.pad_token is None else tokenizer
+    lm = _wrapper()(pretrained=model, tokenizer=own, batch_size=size)
     lm.truncate = truncate
     return lm
 
