@@ -38,15 +38,15 @@ def build_model_tab(app: AppContext) -> None:
         )
         opener = gr.Button("Open", elem_id="model-open", scale=0, min_width=110)
     state = panel("model-state", visible=False)
-    with gr.Row(equal_height=True):
-        card = panel("model-card", elem_classes="pv-fill", min_height=330)
-        parts = panel("model-parts", elem_classes="pv-fill", min_height=330)
-    analyses = panel("model-analyses", min_height=230)
-    progress = panel("model-progress", visible=False)
     with gr.Row():
         analyse = gr.Button("Analyse this model", variant="primary", elem_id="model-analyse", scale=0)
         stop = gr.Button("Stop", elem_id="model-stop", scale=0, visible=False)
         load = gr.Button("Load into memory", elem_id="model-load", scale=0)
+    progress = panel("model-progress", visible=False)
+    with gr.Row(equal_height=True):
+        card = panel("model-card", elem_classes="pv-fill", min_height=330)
+        parts = panel("model-parts", elem_classes="pv-fill", min_height=330)
+    analyses = panel("model-analyses", min_height=230)
     timer = gr.Timer(POLL_S, active=False)
 
     seen: list[Any] = [source, state, card, parts]
