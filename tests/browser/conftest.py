@@ -13,7 +13,7 @@ from tests.browser.driver import Dashboard, chromium, find_browser
 SLOW_MACHINE_MS = 30_000
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Headless Chromium; skips where there is none."""
     if find_browser() is None:
