@@ -19,7 +19,7 @@ from tests.browser.driver import ROOT, Dashboard, chromium
 
 #: tab -> address after the `?`, and what has to be on the page before the picture is taken.
 TABS = {
-    "model": ("tab=model", "#model-parts svg, #model-parts .pv-bar, #model-parts table"),
+    "model": ("tab=model", "#model-parts:has-text('%')"),
     "structure": ("tab=structure&layer=4", "#structure-drawing svg"),
     "heads": ("tab=heads&layer=8&tau=0.2", "#heads-explorer canvas, #heads-explorer svg"),
     "sensitivity": ("tab=sensitivity", "#sensitivity-chart .main-svg"),
@@ -50,8 +50,10 @@ def main() -> None:
 
 def prepare(runs_dir: Path, spec: RunSpec) -> Path:
     """The newest finished run with this goal, or a new one. Raises RuntimeError if that fails."""
+    wanted = f'"goal": "{spec.goal}"', f'"method": "{spec.prune.method}"'
     for run in list_runs(runs_dir) if runs_dir.is_dir() else []:
-        if refresh(run).state == "finished" and f'"goal": "{spec.goal}"' in (run / "spec.json").read_text():
+        written = (run / "spec.json").read_text()
+        if refresh(run).state == "finished" and all(part in written for part in wanted):
             return run
     run = launch.start(runs_dir, spec)
     while (status := refresh(run)).state not in ENDED:
