@@ -47,18 +47,13 @@ class _Finder:
     def run(self) -> tuple[Edge, ...]:
         segment_of = {segment.layer: segment for segment in self.walk.segments}
         for segment in self.walk.segments:
-            twin = (
-                segment
-                if segment.layer is None
-                else segment_of[self.walk.twins.get(segment.layer, segment.layer)]
-            )
-            if twin is segment:
+            if segment.layer is None or segment.layer not in self.walk.twins:
                 template = self._follow(segment)
                 if segment.layer is not None:
                     self.templates[segment.layer] = template
             else:
-                assert twin.layer is not None
-                template = self._again(self.templates[twin.layer], twin, segment)
+                twin = self.walk.twins[segment.layer]
+                template = self._again(self.templates[twin], segment_of[twin], segment)
             self._apply(template, segment)
         return tuple(
             Edge(source, target, tuple(op for op, _ in steps), tuple(step for _, step in steps))

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.graph.labels import Across, Ints, LabelStore
+from core.graph.labels import Across, Ints, LabelStore, unique_rows
+from core.graph.planes import compact, rows_along
 from core.graph.trace import Node, Ref, Tape
 
 
@@ -45,7 +46,8 @@ class Flow:
         macs: how often each element of a parameter is multiplied per token.
         softmaxes: the labels each softmax ran over, and its module.
         makers: value -> the operation that wrote it last.
-        lost: value -> the operation after which its channels could not be followed any more.
+        lost: value -> the operation after which its channels could not be followed any more;
+        lost_memory: the same for memory such a value was written into.
     """
 
     tape: Tape
@@ -55,6 +57,7 @@ class Flow:
     softmaxes: list[tuple[Ints, str]] = field(default_factory=list)
     makers: dict[int, Node] = field(default_factory=dict)
     lost: dict[int, str] = field(default_factory=dict)
+    lost_memory: dict[int, str] = field(default_factory=dict)
     position: int = 0
     node: Node | None = None
 
@@ -70,6 +73,16 @@ class Flow:
         """Shape of an operand; () for a number."""
         return self.tape.shapes[operand.id] if isinstance(operand, Ref) else ()
 
+    def own_shape(self, ref: Ref) -> tuple[int, ...]:
+        """Shape of an operand before it was spread out: 1 along the dimensions it is the same along."""
+        shape = list(self.shape(ref))
+        maker = self.makers.get(ref.id)
+        if maker is not None and maker.name.split(".")[-1] == "expand":
+            before = self.own_shape(maker.args[0])
+            for dim in range(1, len(shape) + 1):
+                shape[-dim] = before[-dim] if dim <= len(before) else 1
+        return tuple(shape)
+
     def step(self, position: int) -> None:
         """Run one operation on the labels of its operands."""
         node = self.tape.nodes[position]
@@ -83,12 +96,12 @@ class Flow:
             self.values[node.outputs[0]] = Labels((torch.zeros(shape, dtype=torch.long),))
             return
         labelled = [ref for ref in operands if (labels := self.get(ref)) is not None and not labels.blank()]
-        lost = next((self.lost[ref.id] for ref in operands if ref.id in self.lost), None)
+        lost = next((why for ref in operands if (why := self._lost(ref)) is not None), None)
         if not labelled:
             self._blank(node, operands)
             self._lose(node, lost)
             return
-        results = rule_for(node)(self, node)
+        results = self._apply(node)
         weighted = node.op._schema.name.split("::")[-1] in PRODUCTS and any(
             labels is not None and labels.origin is not None for labels in map(self.get, labelled)
         )
@@ -97,14 +110,33 @@ class Flow:
             results = self._meet_lost(node, labelled, results, lost)
         self._write(node, results)
 
+    def _apply(self, node: Node) -> list[Labels | None]:
+        try:
+            return rule_for(node)(self, node)
+        except RuntimeError:
+            # Some operations refuse integers: what they do to channels is not known.
+            return _RULES["*unknown"](self, node)
+
     def _blank(self, node: Node, operands: list[Ref]) -> None:
         """Views of memory that is filled later are views of its labels."""
         if any(self.get(ref) is not None for ref in operands) and _is_view(node):
             self._write(node, rule_for(node)(self, node))
 
+    def _lost(self, ref: Ref) -> str | None:
+        labels = self.values.get(ref.id)
+        memory = None if labels is None else self.lost_memory.get(_memory(labels.planes[0]))
+        return self.lost.get(ref.id, memory)
+
     def _lose(self, node: Node, reason: str | None) -> None:
-        if reason is not None:
-            self.lost.update(dict.fromkeys(node.outputs, reason))
+        if reason is None:
+            return
+        for output in node.outputs:
+            labels = self.values.get(output)
+            if labels is None:
+                self.lost[output] = reason
+            else:
+                # Written into memory of which there are other views.
+                self.lost_memory[_memory(labels.planes[0])] = reason
 
     def _meet_lost(
         self, node: Node, labelled: list[Ref], results: list[Labels | None], lost: str
@@ -135,7 +167,7 @@ class Flow:
         """Note that an operation looks at all labels along `dims` together."""
         assert self.node is not None
         lines = rows_along(labels, dims)
-        lines = np.unique(self.store.find(lines), axis=0)
+        lines, _ = unique_rows(self.store.find(lines))
         lines = lines[(lines != 0).any(axis=1)]
         if len(lines):
             shape = tuple(labels.shape[dim] for dim in dims) if kind == "grid" else ()
@@ -245,32 +277,8 @@ def substitute(node: Node, by: Callable[[Ref], Any]) -> tuple[tuple[Any, ...], d
     return swap(node.args), {key: swap(value) for key, value in node.kwargs.items()}
 
 
-def compact(labels: Tensor, keep: tuple[int, ...] = ()) -> Tensor:
-    """Drop the copies an expanded plane holds: size 1 along every expanded dimension not in `keep`."""
-    for dim in range(labels.dim()):
-        if dim not in keep and labels.stride(dim) == 0 and labels.shape[dim] > 1:
-            labels = labels.narrow(dim, 0, 1)
-    return labels
-
-
-def varies(labels: Tensor, dim: int) -> bool:
-    """Whether the labels change along this dimension."""
-    if labels.shape[dim] <= 1 or labels.stride(dim) == 0:
-        return False
-    labels = compact(labels)
-    return bool((labels != labels.narrow(dim, 0, 1)).any())
-
-
-def rows_along(labels: Tensor, dims: tuple[int, ...]) -> Ints:
-    """The distinct lines of labels along `dims`, (lines, channels)."""
-    dims = tuple(dim % labels.dim() for dim in dims)
-    labels = compact(labels, keep=dims)
-    others = [dim for dim in range(labels.dim()) if dim not in dims]
-    length = int(np.prod([labels.shape[dim] for dim in dims]))
-    lines = labels.permute(*others, *dims).reshape(-1, length)
-    if len(lines) > 1 and bool((lines == lines[:1]).all()):
-        lines = lines[:1]
-    return np.unique(lines.numpy(), axis=0)
+def _memory(plane: Tensor) -> int:
+    return plane.untyped_storage().data_ptr()
 
 
 def _written(old: Tensor, new: Tensor) -> Tensor:

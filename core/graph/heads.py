@@ -36,19 +36,21 @@ class HeadSet:
 
 def find_heads(flow: Flow, table: Table) -> tuple[list[HeadSet], list[tuple[str, str]]]:
     """All attention blocks, and (module, reason) for products of activations that are none."""
+    find = flow.store.find
+    together: dict[bytes, list[Product]] = {}
+    for product in flow.store.products:
+        # The same queries and keys may be multiplied twice: a layer that runs twice, or values in two parts.
+        key = find(product.left).tobytes() + find(product.right).tobytes()
+        together.setdefault(key, []).append(product)
     found: list[HeadSet] = []
     failed: list[tuple[str, str]] = []
-    for product in flow.store.products:
-        softmax = _softmax_of(flow, product)
+    for products in together.values():
+        softmax = _softmax_of(flow, products)
         if softmax is None:
-            failed.append(
-                (
-                    product.module,
-                    "two activations are multiplied without a softmax: no heads can be told apart",
-                )
-            )
+            why = "two activations are multiplied without a softmax: no heads can be told apart"
+            failed.append((products[0].module, why))
             continue
-        heads = _heads(flow, table, product, softmax)
+        heads = _heads(flow, table, products, softmax)
         if heads is None:
             failed.append((softmax, "the probabilities of this attention never meet values with channels"))
         else:
@@ -56,47 +58,49 @@ def find_heads(flow: Flow, table: Table) -> tuple[list[HeadSet], list[tuple[str,
     return found, failed
 
 
-def _softmax_of(flow: Flow, product: Product) -> str | None:
-    scores = flow.store.find(product.scores)
+def _softmax_of(flow: Flow, products: list[Product]) -> str | None:
+    scores = np.concatenate([flow.store.find(product.scores) for product in products])
     for labels, module in flow.softmaxes:
         if np.isin(flow.store.find(labels), scores).any():
             return module
     return None
 
 
-def _heads(flow: Flow, table: Table, product: Product, module: str) -> HeadSet | None:
+def _heads(flow: Flow, table: Table, products: list[Product], module: str) -> HeadSet | None:
     find = flow.store.find
-    scores, first = np.unique(find(product.scores), return_index=True)
-    left, right = find(product.left[first]), find(product.right[first])  # (heads, head_dim)
+    _, first = np.unique(find(products[0].scores), return_index=True)
+    scores = np.stack([find(product.scores[first]) for product in products], axis=1)  # (heads, products)
+    left, right = find(products[0].left[first]), find(products[0].right[first])  # (heads, head_dim)
     outs, values = _values(flow, scores)
     if any(len(out) == 0 for out in outs):
         return None
-    sharing = _components(values, right)
-    alone = _only_one(np.concatenate([left, right], axis=1), np.arange(len(scores)))
+    channels = np.concatenate([left, right], axis=1)
+    alone = _only_one(channels, np.arange(len(scores)))
     heads = [
-        table.closure(np.unique(np.concatenate([[scores[h]], outs[h], _nonzero(alone[h])])))
-        for h in range(len(scores))
+        table.closure(np.concatenate([scores[h], outs[h], _nonzero(alone[h])])) for h in range(len(scores))
     ]
-    together = _only_one(np.concatenate([left, right], axis=1), sharing)
+    sharing = _components(values, right)
+    together = _only_one(channels, sharing)
     groups = []
     for group in range(int(sharing.max()) + 1):
         inside = np.flatnonzero(sharing == group)
         parts = [heads[h] for h in inside] + [values[h] for h in inside] + [_nonzero(together[inside])]
-        groups.append(table.closure(np.unique(np.concatenate(parts))))
-    channels = np.concatenate([left, right])
-    return HeadSet(module, heads, groups, sharing, channels, max(len(value) for value in values))
+        groups.append(table.closure(np.concatenate(parts)))
+    both = np.concatenate([left, right])
+    return HeadSet(module, heads, groups, sharing, both, max(len(value) for value in values))
 
 
 def _values(flow: Flow, scores: Ints) -> tuple[list[Ints], list[Ints]]:
-    """The output and the value classes of each head."""
+    """The output and the value classes of each head, from the scores of all its products."""
     find = flow.store.find
     outs: list[list[Ints]] = [[] for _ in scores]
     values: list[list[Ints]] = [[] for _ in scores]
     for mixture in flow.store.mixtures:
         heads = find(mixture.head)
-        for number in np.flatnonzero(np.isin(scores, heads)):
-            outs[number].append(find(mixture.out[heads == scores[number]]))
-            values[number].append(find(mixture.value[heads == scores[number]]))
+        for number in np.flatnonzero(np.isin(scores, heads).any(axis=1)):
+            mine = np.isin(heads, scores[number])
+            outs[number].append(find(mixture.out[mine]))
+            values[number].append(find(mixture.value[mine]))
     return [_joined(parts) for parts in outs], [_joined(parts) for parts in values]
 
 

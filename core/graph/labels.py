@@ -21,6 +21,22 @@ from scipy.sparse.csgraph import connected_components
 Ints = NDArray[np.int64]
 
 
+def unique_rows(rows: Ints) -> tuple[Ints, Ints]:
+    """The distinct rows in the order in which they first stand, and which of them each row is."""
+    if len(rows) and (rows == rows[:1]).all():
+        return rows[:1], np.zeros(len(rows), dtype=np.int64)
+    # Sorting hashes instead of rows is a hundred times faster; that it was right is checked.
+    factors = np.random.default_rng(0).integers(1, 1 << 62, rows.shape[1], dtype=np.int64)
+    _, first, which = np.unique((rows * factors).sum(axis=1), return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    distinct, which = rows[first[order]], rank[which.ravel()]
+    if not (distinct[which] == rows).all():
+        distinct, which = np.unique(rows, axis=0, return_inverse=True)
+    return distinct, which.ravel()
+
+
 @dataclass(frozen=True)
 class Product:
     """Two activations multiplied over their channels: query times key.
@@ -73,6 +89,8 @@ class LabelStore:
         roles: (parameter, dim) -> how that dimension is used: `in`, `out`, `vector`, `embedding`,
             `lookup` (vocabulary rows) or `stack` (one slice per expert).
         shared: pairs (centre, leaf): the centre goes when its last leaf goes.
+        lent: pairs (label of a parameter, label of an activation) that met one to one, with module and
+            operation.
     """
 
     first: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -82,6 +100,7 @@ class LabelStore:
     mixtures: list[Mixture] = field(default_factory=list)
     across: list[Across] = field(default_factory=list)
     shared: list[Ints] = field(default_factory=list)
+    lent: list[tuple[Ints, str, str]] = field(default_factory=list)
     _roots: Ints = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
 
     @property
@@ -116,11 +135,16 @@ class LabelStore:
         found: Ints = self._roots[labels]
         return found
 
-    def tie(self, left: Ints, right: Ints) -> Ints:
+    def tie(
+        self, left: Ints, right: Ints, vector: Ints | None = None, where: tuple[str, str] = ("", "")
+    ) -> Ints:
         """Tie labels that meet, position by position.
 
         Args:
             left, right: equally shaped; pairs with a 0 in them say nothing.
+            vector: labels of a parameter that is applied to activations. It may be applied elsewhere too,
+                so even one to one it is shared; it goes along if all of that is one class in the end.
+            where: the module and the operation.
 
         Returns:
             The labels that turned out to be shared by several others, sorted.
@@ -135,12 +159,25 @@ class LabelStore:
         # A star whose centre also meets a label that meets others is no star: all of it is united.
         tangled = np.unique(ends[degree.min(axis=1, initial=len(pairs) + 1) > 1])
         star &= ~np.isin(ends, tangled).any(axis=1)
-        self._unite(self.find(pairs[~star]))
+        lent = degree.max(axis=1, initial=0) == 1 if vector is not None else np.zeros(len(pairs), dtype=bool)
+        if vector is not None and lent.any():
+            flip = np.isin(pairs[lent, 1], vector)
+            self.shared.append(np.where(flip[:, None], pairs[lent][:, ::-1], pairs[lent]))
+            self.lent.append((self.shared[-1], *where))
+        self._unite(self.find(pairs[~star & ~lent]))
         centre_first = degree[star, 0] > degree[star, 1]
         stars = np.where(centre_first[:, None], pairs[star], pairs[star][:, ::-1])
         if len(stars):
             self.shared.append(stars)
         return np.unique(stars[:, 0])
+
+    def settle(self) -> None:
+        """At the end: a vector that several channels went on sharing is to each of them a fixed number."""
+        self.shares()
+        for pairs, module, what in self.lent:
+            kept = self.find(pairs[:, 0]) != self.find(pairs[:, 1])
+            if kept.any():
+                self.across.append(Across(pairs[kept, 1][None], "constant", module, what))
 
     def unite(self, left: Ints, right: Ints) -> None:
         """Put labels into one class, pair by pair, whatever else they meet."""

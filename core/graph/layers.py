@@ -6,6 +6,7 @@ labels of the same classes. That is checked operation by operation, so copying w
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -80,8 +81,11 @@ def walk(tape: Tape, layers: tuple[str, ...]) -> Walk:
     result = Walk(Flow(tape), layers, _segments(tape, layers))
     last_use = last_uses(tape)
     seen: dict[Any, Segment] = {}
+    runs = Counter(segment.layer for segment in result.segments)
     for segment in result.segments:
-        key = _fingerprint(result.flow, segment, layers) if segment.layer is not None else None
+        # A layer that runs more than once is no twin of itself.
+        once = segment.layer is not None and runs[segment.layer] == 1
+        key = _fingerprint(result.flow, segment, layers) if once else None
         twin = seen.get(key) if key is not None else None
         if segment.layer is not None and not len(result.stream):
             result.stream = _incoming(result.flow, segment)
@@ -93,6 +97,7 @@ def walk(tape: Tape, layers: tuple[str, ...]) -> Walk:
             result.flow.step(position)
         if key is not None:
             seen.setdefault(key, segment)
+    result.flow.store.settle()
     return result
 
 

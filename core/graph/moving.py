@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.graph.flow import Flow, Labels, compact, refs, rule, substitute, varies
+from core.graph.flow import Flow, Labels, refs, rule, substitute
+from core.graph.planes import compact, varies
 from core.graph.trace import Node, Ref
 
 _SAME = ("detach", "alias", "lift_fresh", "_to_copy", "contiguous", "_conj", "clone")
@@ -67,6 +68,23 @@ def move(flow: Flow, node: Node) -> list[Labels | None]:
         out = node.op(*args, **kwargs)
         results.append(list(out) if isinstance(out, (tuple, list)) else [out])
     return [Labels(planes, labels.origin) for planes in zip(*results, strict=True)]
+
+
+@rule("view_as_complex")
+def as_complex(flow: Flow, node: Node) -> list[Labels | None]:
+    """Two neighbours become one complex number: they go together, as rotary pairs do."""
+    labels = flow.get(node.args[0])
+    assert labels is not None
+    flow.store.unite(labels.plane[..., 0].numpy(), labels.plane[..., 1].numpy())
+    return [Labels((labels.plane[..., 0].clone(),))]
+
+
+@rule("view_as_real")
+def as_real(flow: Flow, node: Node) -> list[Labels | None]:
+    """One complex number becomes two neighbours."""
+    labels = flow.get(node.args[0])
+    assert labels is not None
+    return [Labels((labels.plane.unsqueeze(-1).expand(flow.tape.shapes[node.outputs[0]]).clone(),))]
 
 
 @rule("cat", "stack")

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.graph.flow import Flow, Labels, compact, refs, rule, varies
+from core.graph.flow import Flow, Labels, refs, rule
+from core.graph.planes import compact, varies
 from core.graph.trace import Node, Ref
 
 
@@ -45,8 +46,9 @@ def meet(flow: Flow, left: Labels, right: Labels) -> Labels:
         if labels.origin is not None and len(labels.planes) == 1:
             flow.store.use(labels.origin, 0, "vector")
     if len(left.planes) == len(right.planes):
-        planes = tuple(_tied(flow, a, b) for a, b in zip(left.planes, right.planes, strict=True))
-        return Labels(planes, left.origin if right.origin is not None else None)
+        vector = left.origin is not None, right.origin is not None
+        planes = tuple(_tied(flow, a, b, vector) for a, b in zip(left.planes, right.planes, strict=True))
+        return Labels(planes, left.origin if all(vector) else None)
     table, values = (left, right) if len(left.planes) > 1 else (right, left)
     # Of a table of positions only the channel dimension meets the activations; of one of heads, both do.
     plane = values.plane
@@ -55,7 +57,7 @@ def meet(flow: Flow, left: Labels, right: Labels) -> Labels:
     for number in np.flatnonzero(meeting):
         if table.origin is not None:
             flow.store.use(table.origin, int(number), "vector" if stacked or all(meeting) else "embedding")
-        plane = _tied(flow, plane, table.planes[number])
+        plane = _tied(flow, plane, table.planes[number], (False, table.origin is not None))
     return Labels((plane,))
 
 
@@ -64,15 +66,22 @@ def _same_lines(values: Tensor, part: Tensor) -> bool:
     return all(varies(values, dim) or not varies(part, dim) for dim in range(values.dim()))
 
 
-def _tied(flow: Flow, left: Tensor, right: Tensor) -> Tensor:
-    shared = flow.store.tie(left.numpy(), right.numpy())
+def _tied(flow: Flow, left: Tensor, right: Tensor, parameter: tuple[bool, bool]) -> Tensor:
+    """Tie two planes, and give the labels that go on: the finer ones, else the activations'."""
+    assert flow.node is not None
+    vector = None
+    if parameter[0] != parameter[1]:
+        vector = np.unique(compact(left if parameter[0] else right).numpy())
+    shared = flow.store.tie(left.numpy(), right.numpy(), vector, (flow.node.module, flow.node.name))
     coarse = torch.from_numpy(np.isin(left.numpy(), shared))
+    if parameter == (True, False):
+        coarse |= torch.from_numpy(~np.isin(right.numpy(), shared))
     return torch.where((left == 0) | (coarse & (right != 0)), right, left)
 
 
 def constant(flow: Flow, result: Labels, ref: Ref, shape: tuple[int, ...]) -> None:
     """Note fixed numbers that differ from channel to channel, e.g. one slope per head."""
-    size = flow.shape(ref)
+    size = flow.own_shape(ref)
     if result.origin is not None or not size:
         return
     offset = len(shape) - len(size)

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.graph.flow import Flow, Labels, compact, rule, varies
-from core.graph.labels import Ints, Mixture, Product
+from core.graph.flow import Flow, Labels, rule
+from core.graph.labels import Ints, Mixture, Product, unique_rows
+from core.graph.planes import compact, varies
 from core.graph.pointwise import constant, meet
 from core.graph.trace import Node
 
@@ -54,8 +55,13 @@ def contract(flow: Flow, node: Node, left: Any, right: Any) -> Labels | None:
 def _multiplied(flow: Flow, node: Node, a: Labels | None, b: Labels | None, stack: int) -> Labels | None:
     shape = flow.tape.shapes[node.outputs[0]]
     left, right = _Side(a, -1), _Side(b, -2)
-    for side in (left, right):
+    for side, other in ((left, right), (right, left)):
         side.count_use(flow, shape, stack)
+        if side.batch is not None and not other.same_in_batch():
+            _block_diagonal(flow, node, other)
+            return None
+        if side.batch is not None and side.labels is not None and side.labels.origin is not None:
+            flow.store.use(side.labels.origin, side.batch, "stack")
     if left.inner is not None and right.inner is not None:
         return _contracted(flow, node, left, right, shape)
     for side in (left, right):
@@ -64,8 +70,20 @@ def _multiplied(flow: Flow, node: Node, a: Labels | None, b: Labels | None, stac
     return _outer(flow, left, right, shape)
 
 
+def _block_diagonal(flow: Flow, node: Node, other: _Side) -> None:
+    """One matrix per block of channels: no channel can go without leaving a block of another size."""
+    if other.inner is not None:
+        flow.flag(other.inner, "unknown", f"{node.name} with one matrix per block")
+    flow.lost.update(dict.fromkeys(node.outputs, f"{node.name} in module '{node.module}'"))
+
+
 class _Side:
-    """One operand of a product: its labels along the contracted axis, and those along the other."""
+    """One operand of a product: its labels along the contracted axis, and those along the other.
+
+    Attributes:
+        inner: the plane that is contracted; outer: the plane that goes on; None where there is none.
+        batch: for a parameter with one matrix per entry of a batch, its dimension that counts them.
+    """
 
     def __init__(self, labels: Labels | None, axis: int) -> None:
         self.axis = axis
@@ -81,6 +99,13 @@ class _Side:
         self.inner: Tensor | None = inner[0][1] if inner else None
         self.outer: Tensor | None = outer[0][1].narrow(axis, 0, 1) if outer else None
         self.numbers = (inner[0][0] if inner else None, outer[0][0] if outer else None)
+
+        batched = self.parameter and len(planes) > 2 and planes[0][1].dim() == 3
+        self.batch = next((n for n, p in planes if batched and varies(p, 0)), None)
+
+    def same_in_batch(self) -> bool:
+        """Whether all entries of the batch hold the same channels, as when every expert reads the stream."""
+        return self.inner is not None and not varies(self.inner, 0)
 
     def count_use(self, flow: Flow, shape: tuple[int, ...], stack: int) -> None:
         """Remember which dimension of a parameter is read, which written, and what it costs."""
@@ -100,9 +125,7 @@ class _Side:
         keep = (self.inner.dim() + self.axis,)
         plane = compact(self.inner, keep=keep).movedim(self.axis, -1)
         flat = plane.reshape(-1, plane.shape[-1]).numpy()
-        if (flat == flat[:1]).all():
-            return flat[:1], np.zeros(plane.shape[:-1], dtype=np.int64)
-        distinct, which = np.unique(flat, axis=0, return_inverse=True)
+        distinct, which = unique_rows(flat)
         return distinct, which.reshape(plane.shape[:-1])
 
 

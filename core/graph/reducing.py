@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.graph.flow import Flow, Labels, refs, rule, varies
+from core.graph.flow import Flow, Labels, refs, rule
+from core.graph.labels import unique_rows
+from core.graph.planes import varies
 from core.graph.pointwise import meet, pointwise
 from core.graph.trace import Node, Ref
 
@@ -63,7 +65,7 @@ def _statistics(flow: Flow, node: Node, plane: Tensor, dims: tuple[int, ...]) ->
     """One number per head, say, goes with the head: its label is shared by the channels it came from."""
     rest = [dim for dim in range(plane.dim()) if dim not in dims]
     lines = plane.permute(*rest, *dims).reshape(int(np.prod([plane.shape[d] for d in rest])), -1).numpy()
-    distinct, which = np.unique(lines, axis=0, return_inverse=True)
+    distinct, which = unique_rows(lines)
     if len(distinct) == 1:
         return None
     fresh = flow.store.fresh(len(distinct))

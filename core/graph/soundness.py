@@ -26,9 +26,6 @@ def judge(
     """
     if kind in NOT_OFFERED:
         return NOT_OFFERED[kind], (), ()
-    total = sum(len(unit) for unit in units)
-    if len(np.unique(np.concatenate(units))) < total:
-        return "some of its slices belong to several units at once", (), ()
     owner = np.full(store.total, -1, dtype=np.int64)
     owner[np.concatenate(units)] = np.repeat(np.arange(len(units)), [len(unit) for unit in units])
     statistics: dict[str, set[str]] = {}

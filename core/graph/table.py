@@ -38,6 +38,9 @@ class Table:
     def __init__(self, store: LabelStore) -> None:
         self.store = store
         self.shares = store.shares()
+        by_leaf = self.shares[np.argsort(self.shares[:, 1], kind="stable")]
+        self._centre, self._leaf = by_leaf[:, 0], by_leaf[:, 1]
+        self._leaves = np.bincount(self._centre, minlength=store.total)
         vectors = {name for name, dim in store.first} - {name for name, dim in store.first if dim > 0}
         # A vector that is only joined to other values, such as an attention sink, was never met in a sum.
         used = {key: store.roles.get(key, "vector" if key[0] in vectors else "") for key in store.first}
@@ -62,15 +65,18 @@ class Table:
 
     def closure(self, classes: Ints) -> Ints:
         """`classes` and everything that only they share."""
-        centres, which = np.unique(self.shares[:, 0], return_inverse=True)
-        while len(centres):
-            inside = np.isin(self.shares[:, 1], classes)
-            gone = np.bincount(which[~inside], minlength=len(centres)) == 0
-            new = np.setdiff1d(centres[gone], classes)
+        known = np.unique(classes)
+        while True:
+            low, high = np.searchsorted(self._leaf, known), np.searchsorted(self._leaf, known, side="right")
+            rows = np.concatenate(
+                [np.arange(a, b) for a, b in zip(low, high, strict=True) if b > a] or [low[:0]]
+            )
+            centres, inside = np.unique(self._centre[rows], return_counts=True)
+            gone = centres[inside == self._leaves[centres]]
+            new = np.setdiff1d(gone, known)
             if not len(new):
-                break
-            classes = np.union1d(classes, new)
-        return classes
+                return known
+            known = np.union1d(known, new)
 
     def layouts(self, units: list[Ints]) -> list[Layout]:
         """Lay units out over the parameters; units of different shapes stand in different layouts.

@@ -12,7 +12,7 @@ from core.graph.experts import expert_groups, experts_of, one_per_expert
 from core.graph.heads import HeadSet, find_heads, head_dim_pairs
 from core.graph.labels import Ints
 from core.graph.layers import Walk
-from core.graph.records import Attention, Group, Kind
+from core.graph.records import Attention, Group, Kind, Member
 from core.graph.soundness import NOT_OFFERED, judge
 from core.graph.table import Key, Layout, Table
 
@@ -52,6 +52,7 @@ class Finder:
             pairs = head_dim_pairs(self.table, head_set)
             self._add("head_dim_pair", self.walk.layer_of(head_set.module), pairs)
         self.found.groups += expert_groups(self.store, self.table, self.walk, self.found.groups)
+        self._unfollowed()
         self._missing_heads({self.walk.layer_of(head_set.module) for head_set in heads})
         return self.found
 
@@ -66,6 +67,21 @@ class Finder:
             first = next(unknown, None)
             why = f": operation {first.what} in module '{first.module}' cannot be followed" if first else ""
             self._refuse("kv_group", layer, f"no attention with heads was found in this layer{why}")
+
+    def _unfollowed(self) -> None:
+        """Say which channels ended in an operation that could not be followed, and are in no group."""
+        grouped = {(member.parameter, member.dim) for group in self.found.groups for member in group.members}
+        told: set[tuple[str, str]] = set()
+        for across in self.store.across:
+            if across.kind != "unknown":
+                continue
+            classes = self.store.find(np.unique(across.lines))
+            keys = {self.table.keys[k] for k in self.table.key[np.isin(self.table.classes, classes)]}
+            made = sorted(name for name, dim in keys - grouped if self.store.roles.get((name, dim)) == "out")
+            if made and (made[0], across.what) not in told:
+                told.add((made[0], across.what))
+                why = f"the channels {', '.join(made)} makes end in {across.what} in module '{across.module}'"
+                self._refuse("ffn_channel", self.walk.layer_of(made[0]), f"{why}, which cannot be followed")
 
     def _add_heads(self, heads: HeadSet) -> None:
         layer = self.walk.layer_of(heads.module)
@@ -147,9 +163,14 @@ class Finder:
         experts: int = 0,
     ) -> list[tuple[Group, Layout]]:
         added = []
+        several = len(np.unique(np.concatenate(units))) < sum(len(unit) for unit in units)
         for layout in self.table.layouts(units):
             reason, norms, constants = judge(self.store, kind, [units[i] for i in layout.units])
-            if layout.private and reason is None:
+            if several and kind not in NOT_OFFERED:
+                reason = "some of its slices belong to several units at once"
+            elif layer is not None and (outside := self._outside(layout, layer)) and kind not in NOT_OFFERED:
+                reason = f"other layers share its parameter {outside}"
+            elif layout.private and reason is None:
                 reason = (
                     f"each unit has parameters of its own, e.g. {layout.private[0]}, that no slice can hold"
                 )
@@ -159,7 +180,7 @@ class Finder:
                 kind=kind,
                 layer=layer,
                 units=len(layout.units),
-                members=layout.members,
+                members=self._own(layout, layer),
                 prunable=reason is None,
                 reason=reason,
                 parent=parent,
@@ -172,6 +193,15 @@ class Finder:
             if reason is not None and reason not in NOT_OFFERED.values():
                 self._refuse(kind, layer, reason)
         return added
+
+    def _own(self, layout: Layout, layer: int | None) -> tuple[Member, ...]:
+        """The members that lie in the layer; all of them for a group across layers."""
+        return tuple(m for m in layout.members if layer is None or self.walk.layer_of(m.parameter) == layer)
+
+    def _outside(self, layout: Layout, layer: int) -> str | None:
+        """A parameter of the units that lies in no layer, or in another one."""
+        names = (member.parameter for member in layout.members)
+        return next((name for name in names if self.walk.layer_of(name) != layer), None)
 
     def _name(self, kind: str, layer: int | None, experts: bool) -> str:
         stem = kind if layer is None else f"L{layer:02d}.{kind}"

@@ -70,6 +70,16 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_oss": ("gpt_oss", {**_LLAMA, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2}),
     # One norm module per head: its heads are found, and refused.
     "stablelm_norms": ("stablelm", {**_LLAMA, "qk_layernorm": True}),
+    # Two attentions over the same queries and keys, a position bias that all layers share, layers that run
+    # twice, recurrent blocks: what is offered must be sound.
+    "diffllama": ("diffllama", {**_LLAMA, "head_dim": 8}),
+    "cpmant": (
+        "cpmant",
+        {**_TOKENS, "hidden_size": 48, "num_attention_heads": 6, "dim_head": 8, "dim_ff": 40}
+        | {"num_hidden_layers": 2, "prompt_length": 4},
+    ),
+    "recurrent_gemma": ("recurrent_gemma", {**_LLAMA, "num_hidden_layers": 3, "hidden_activation": "gelu"}),
+    "llama4": ("llama4_text", {**_LLAMA, "head_dim": 8, "num_local_experts": 2, "intermediate_size_mlp": 40}),
     "hunyuan": ("hunyuan_v1_dense", {**_LLAMA, "head_dim": 8}),
     "deepseek_v3": (
         "deepseek_v3",

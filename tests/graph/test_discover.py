@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.errors import ModelError
 from core.graph.discover import discover, discover_config
 from core.graph.records import Graph, Group
 from tests.graph.families import build, config
@@ -128,9 +127,34 @@ def test_weights_are_left_alone() -> None:
     assert model.config._attn_implementation == "eager"
 
 
-@pytest.mark.parametrize("model_type", ["t5", "bert"])
-def test_encoders_are_refused(model_type: str) -> None:
-    from transformers import AutoConfig
+def test_experts_are_groups_of_their_own() -> None:
+    graph = discover(build("qwen2_moe"), name="moe")
+    experts = [group for group in graph.of_kind("ffn_channel") if group.layer == 1 and ".e" in group.id]
+    assert [group.id for group in experts] == [f"L01.ffn_channel.e{e:02d}" for e in range(4)]
+    for number, group in enumerate(experts):
+        found = {m.parameter.rsplit(".", 1)[-1]: m for m in group.members}
+        assert {m.at for m in group.members} == {number}
+        assert found["gate_up_proj"].dim == 1 and found["down_proj"].dim == 2
+        assert found["gate_up_proj"].index().tolist() == [[i, i + 20] for i in range(20)]
+    shared = graph.group("L01.ffn_channel")
+    assert shared.units == 24 and all("shared_expert" in m.parameter for m in shared.members)
+    router = [m for m in graph.group("L01.expert").members if m.role == "router"]
+    assert [(m.parameter, m.dim) for m in router] == [("model.layers.1.mlp.gate.weight", 0)]
+    stack = graph.parameters["model.layers.1.mlp.experts.down_proj"]
+    assert stack.macs_per_token == 2 / 4
 
-    with pytest.raises(ModelError, match="decoder-only"):
-        discover_config(AutoConfig.for_model(model_type), name=model_type)
+
+def test_channels_of_a_head_go_in_rotary_pairs() -> None:
+    group = discover(build("qwen3"), name="qwen3").group("L00.head_dim_pair")
+    found = members(group)
+    attn = "model.layers.0.self_attn"
+    assert not group.prunable and group.units == 5
+    assert found[f"{attn}.q_norm.weight", 0].tolist() == [[d, d + 5] for d in range(5)]
+    assert found[f"{attn}.k_proj.weight", 0][2].tolist() == [2, 7, 12, 17]
+
+
+def test_interleaved_and_side_by_side_halves_of_a_fused_matrix() -> None:
+    side_by_side = members(discover(build("phi3"), name="phi3").group("L00.ffn_channel"))
+    assert side_by_side["model.layers.0.mlp.gate_up_proj.weight", 0][3].tolist() == [3, 43]
+    interleaved = members(discover(build("gpt_oss"), name="gpt_oss").group("L00.ffn_channel.e00"))
+    assert interleaved["model.layers.0.mlp.experts.gate_up_proj", 2][3].tolist() == [6, 7]
