@@ -109,6 +109,7 @@ def test_sensitivity_shows_every_layer(page: Any, dashboard: Dashboard, explored
 
 def test_a_wrong_sparsity_is_explained_at_once(page: Any, dashboard: Dashboard, explored: Path) -> None:
     open_form(page, dashboard)
+    expect(page.locator("#new-preview")).to_contain_text("%")
     field = page.locator("#new-sparsity input")
     field.fill("20")
     field.blur()
