@@ -40,6 +40,7 @@ def explored(browser: Any, dashboard: Dashboard) -> Path:
     """The run directory of an analysis started by a click on the Model tab."""
     page = browser.new_page()
     page.goto(dashboard.url)
+    expect(page.locator("#model-analyses")).to_contain_text("not yet")
     page.locator("#model-analyse").click()
     expect(page.locator("#model-analyses")).not_to_contain_text("not yet", timeout=LONG)
     page.close()
