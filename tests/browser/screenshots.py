@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core import launch
-from core.artifacts import ENDED
+from core.artifacts import ENDED, read_spec
 from core.spec import RunSpec
 from core.watch import list_runs, refresh
 from tests.browser.driver import ROOT, Dashboard, chromium
@@ -50,10 +50,9 @@ def main() -> None:
 
 def prepare(runs_dir: Path, spec: RunSpec) -> Path:
     """The newest finished run with this goal, or a new one. Raises RuntimeError if that fails."""
-    wanted = f'"goal": "{spec.goal}"', f'"method": "{spec.prune.method}"'
     for run in list_runs(runs_dir) if runs_dir.is_dir() else []:
-        written = (run / "spec.json").read_text()
-        if refresh(run).state == "finished" and all(part in written for part in wanted):
+        made = read_spec(run) if refresh(run).state == "finished" else None
+        if made and (made.goal, made.prune) == (spec.goal, spec.prune):
             return run
     run = launch.start(runs_dir, spec)
     while (status := refresh(run)).state not in ENDED:
