@@ -49,6 +49,7 @@ def groups(
 def score(
     model: options.ModelArgument,
     criterion: options.Criteria = None,
+    set: options.Set = None,
     runs_dir: options.RunsDir = RUNS,
     name: options.Name = None,
     seed: options.Seed = None,
@@ -150,6 +151,7 @@ def explore(
     ratio: options.Ratio = None,
     ratio_by: options.RatioBy = None,
     ratio_tokens: options.RatioTokens = None,
+    set: options.Set = None,
     runs_dir: options.RunsDir = RUNS,
     name: options.Name = None,
     seed: options.Seed = None,
@@ -184,4 +186,5 @@ def methods(as_json: options.Json = False) -> None:
 def _described(entry: dict[str, Any]) -> list[str]:
     source = " ".join(filter(None, (entry["paper"], entry["equation"])))
     needs = f"needs {', '.join(entry['needs'])}" if entry["needs"] else "needs no data"
-    return [f"{entry['name']}  ({source}; {needs})", f"    {entry['summary']}"]
+    options = [f"    --set {key}={one['default']}  {one['meaning']}" for key, one in entry["options"].items()]
+    return [f"{entry['name']}  ({source}; {needs})", f"    {entry['summary']}", *options]

@@ -62,6 +62,7 @@ def prune(
     device: options.Device = None,
     dtype: options.Dtype = None,
     trust_remote_code: options.TrustRemoteCode = None,
+    set: options.Set = None,
     calibration: options.Calibration = None,
     samples: options.Samples = None,
     length: options.Length = None,

@@ -41,6 +41,7 @@ PRUNING = {
     "--scope": "prune.scope",
     "--kinds": "prune.kinds",
     "--layers": "prune.layers",
+    "--set": "prune.options",
 }
 EXPLORING = {
     "--analyses": "explore.analyses",
@@ -49,6 +50,7 @@ EXPLORING = {
     "--ratio": "explore.sensitivity_ratio",
     "--ratio-by": "explore.sensitivity_criterion",
     "--ratio-tokens": "explore.sensitivity_tokens",
+    "--set": "explore.options",
 }
 OPTIONS = {
     "prune": {**PRUNING, **CALIBRATION, **SHARED, **MEASURING},
@@ -74,9 +76,15 @@ def command_line(spec: RunSpec) -> str:
 def _words(option: str, path: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [option if value else option.replace("--", "--no-", 1)]
+    if isinstance(value, dict):
+        return [word for key, one in value.items() for word in (option, f"{key}={_written(one)}")]
     if path in REPEATED:
         return [word for one in (value or ("",)) for word in (option, str(one))]
     return [option, ",".join(value) if isinstance(value, tuple) else str(value)]
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def field_of(spec: RunSpec, path: str) -> Any:

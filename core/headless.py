@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core import launch
-from core.commands import OPTIONS, changed, record
+from core.commands import OPTIONS, changed, field_of, record
 from core.errors import PruneError, SpecError, UnknownNameError
 from core.spec import Goal, RunSpec
 from core.terminal import ProgressBar, emit, stdout_kept_clean
@@ -36,15 +36,31 @@ def ask(goal: Goal, model: str | None, values: dict[str, Any], base: RunSpec | N
     Args:
         values: option or parameter name -> value, e.g. {"max_new_tokens": 16}.
     """
+    base = base or RunSpec()
     changes: dict[str, Any] = {"goal": goal, "model.source": model}
     for option, path in OPTIONS[goal].items():
         value = values.get(option.removeprefix("--").replace("-", "_"))
         if isinstance(value, str) and option in _COMMAS:
             value = tuple(part.strip() for part in value.split(","))
+        if option == "--set" and value:
+            value = {**field_of(base, path), **dict(map(_setting, value))}
         if isinstance(value, list):
             value = tuple(one for one in value if one)
         changes[path] = value
-    return changed(base or RunSpec(), changes)
+    if changes.get("prune.method") not in (None, base.prune.method):  # another method has other options
+        changes["prune.options"] = dict(map(_setting, values.get("set") or ()))
+    return changed(base, changes)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """A `key=value` with the value as what it looks like: true or false, a number, or a text."""
+    key, equals, value = text.partition("=")
+    if not key.strip() or not equals:
+        raise SpecError(f"--set takes key=value, got {text!r}; `methods` lists what each method takes.")
+    for read in ({"true": True, "false": False}.__getitem__, int, float):
+        with suppress(KeyError, ValueError):
+            return key.strip(), read(value.strip())
+    return key.strip(), value.strip()
 
 
 def foreground(runs_dir: Path, spec: RunSpec) -> Path:

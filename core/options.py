@@ -41,6 +41,14 @@ Calibration = Annotated[
 ]
 Samples = Annotated[int | None, typer.Option("--samples", help="Windows of calibration text. Default: 16.")]
 Length = Annotated[int | None, typer.Option("--length", help="Tokens in each window. Default: 128.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="An option of the method's or criterion's own; may be repeated. See `methods`.",
+    ),
+]
 Ppl = Annotated[
     str | None,
     typer.Option("--ppl", metavar="TEXT", help="Text for perplexity: bundled, or a file. Default: bundled."),

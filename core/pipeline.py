@@ -14,6 +14,7 @@ from core.criteria import CRITERIA
 from core.graph.records import Graph
 from core.models import Loaded, load_config
 from core.recorder import Recorder
+from core.registry import check_options
 from core.spec import RunSpec, parse_layers
 from core.stages import Work
 from core.texts import calibration_text, evaluation_text
@@ -31,8 +32,7 @@ def run(spec: RunSpec, run_dir: Path, recorder: Recorder) -> None:
 
 def check(spec: RunSpec) -> None:
     """Find what is wrong with a request before anything is started. Raises InputError."""
-    for name in criteria_of(spec):
-        CRITERIA[name]
+    check_options([CRITERIA[name] for name in criteria_of(spec)], stages.options(spec))
     config = load_config(spec.model.source, spec.model.trust_remote_code).get_text_config()
     if spec.goal == "prune" and spec.prune.layers is not None:
         parse_layers(spec.prune.layers, config.num_hidden_layers)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from core.errors import UnknownNameError
+from core.errors import SpecError, UnknownNameError
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -19,6 +20,47 @@ def unknown(what: str, given: str, available: list[str]) -> UnknownNameError:
     return UnknownNameError(f"Unknown {what} '{given}'.{hint} Available: {', '.join(available) or 'none'}.")
 
 
+class Option(NamedTuple):
+    """A component's own setting, given as `--set name=value`.
+
+    Attributes:
+        default: its type is the option's type: bool, int, float or str.
+        choices: what is accepted, if only a few things are.
+        within: the lowest and highest number accepted, both included.
+    """
+
+    default: Any
+    meaning: str
+    choices: tuple[Any, ...] = ()
+    within: tuple[float, float] | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """The option as a JSON object."""
+        limits = {"choices": list(self.choices)} if self.choices else {}
+        return {"default": self.default, "meaning": self.meaning, **limits}
+
+    def read(self, name: str, value: Any) -> Any:
+        """`value` in the option's type. Raises SpecError if it is none that is accepted."""
+        wanted: type = type(self.default)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if wanted is float and number:
+            value = float(value)
+        elif wanted is str and number:
+            value = str(value)
+        low, high = self.within or (-math.inf, math.inf)
+        fits = type(value) is wanted and (not self.choices or value in self.choices)
+        if not fits or (self.within and not low <= value <= high):
+            raise SpecError(f"{name} must be {self._accepted()}, got {value!r}; {self.meaning}.")
+        return value
+
+    def _accepted(self) -> str:
+        if self.choices:
+            return f"one of {', '.join(map(str, self.choices))}"
+        kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+        range_ = f" from {self.within[0]:g} to {self.within[1]:g}" if self.within else ""
+        return kinds[type(self.default)] + range_
+
+
 @dataclass(frozen=True)
 class Entry(Generic[T]):
     """A registered component and what people need to know of it.
@@ -27,7 +69,7 @@ class Entry(Generic[T]):
         paper: where it comes from; equation: where in the paper.
         needs: the statistics it reads, by name (empty: no data needed).
         summary: two sentences for people.
-        options: option -> (default, meaning).
+        options: its own settings by name.
     """
 
     name: str
@@ -36,7 +78,18 @@ class Entry(Generic[T]):
     equation: str
     needs: tuple[str, ...]
     summary: str
-    options: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+    def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Every option's value: the default, or what was given; names of others' options are passed over.
+
+        Raises:
+            SpecError: a value that is not accepted.
+        """
+        return {
+            key: option.read(f"{self.name}: {key}", given[key]) if key in given else option.default
+            for key, option in self.options.items()
+        }
 
     def describe(self) -> dict[str, Any]:
         """The entry as a JSON object, as `python -m core methods --json` prints it."""
@@ -46,10 +99,22 @@ class Entry(Generic[T]):
             "equation": self.equation,
             "needs": list(self.needs),
             "summary": self.summary,
-            "options": {
-                key: {"default": default, "meaning": text} for key, (default, text) in self.options.items()
-            },
+            "options": {key: option.describe() for key, option in self.options.items()},
         }
+
+
+def check_options(entries: Sequence[Entry[Any]], given: Mapping[str, Any]) -> None:
+    """Whether each option belongs to one of the components, with a value that is accepted.
+
+    Raises:
+        UnknownNameError, SpecError: it does not.
+    """
+    known = list(dict.fromkeys(key for entry in entries for key in entry.options))
+    for key in given:
+        if key not in known:
+            raise unknown(f"option of {', '.join(entry.name for entry in entries)}", key, known)
+    for entry in entries:
+        entry.settings(given)
 
 
 class Registry(Generic[T]):
@@ -67,7 +132,7 @@ class Registry(Generic[T]):
         summary: str,
         equation: str = "",
         needs: tuple[str, ...] = (),
-        options: dict[str, tuple[Any, str]] | None = None,
+        options: Mapping[str, Option] | None = None,
     ) -> Callable[[T], T]:
         """Decorator that files a component under `name`. Raises ValueError if the name is taken."""
 

@@ -71,6 +71,7 @@ class PruneSpec:
 
     def __post_init__(self) -> None:
         check_sparsity(self.sparsity)
+        _require(isinstance(self.options, dict), "options", self.options, "an object: option -> value")
         _require(self.scope in SCOPES, "scope", self.scope, f"one of {', '.join(SCOPES)}")
         unknown = [kind for kind in self.kinds if kind not in KINDS]
         _require(not unknown and bool(self.kinds), "kinds", list(self.kinds), f"some of {', '.join(KINDS)}")
@@ -117,6 +118,7 @@ class ExploreSpec:
         sensitivity_ratio: fraction of one layer's units of a kind that is removed for one point.
         sensitivity_criterion: which criterion picks those units.
         sensitivity_tokens: evaluation tokens per point, in windows of `EvalSpec.window`.
+        options: the criteria's own options; each goes to every criterion that has it.
     """
 
     analyses: tuple[Analysis, ...] = ANALYSES
@@ -125,8 +127,10 @@ class ExploreSpec:
     sensitivity_criterion: str = "taylor_first"
     sensitivity_tokens: int = 1024
     tau: float = 0.2
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _require(isinstance(self.options, dict), "options", self.options, "an object: option -> value")
         unknown = [name for name in self.analyses if name not in ANALYSES]
         wanted = f"some of {', '.join(ANALYSES)}"
         _require(not unknown and bool(self.analyses), "analyses", list(self.analyses), wanted)

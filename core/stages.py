@@ -102,6 +102,11 @@ def needs(names: Sequence[str]) -> set[str]:
     return {statistic for name in names for statistic in CRITERIA[name].needs}
 
 
+def options(spec: RunSpec) -> dict[str, Any]:
+    """The criteria's own options, as they were given."""
+    return spec.prune.options if spec.goal == "prune" else spec.explore.options
+
+
 def windows(work: Work, loaded: Loaded) -> torch.Tensor:
     """Calibration windows, (samples, length)."""
     data = work.spec.calibration
@@ -170,7 +175,8 @@ def score(
     """A score per unit."""
     work.recorder.stage("score")
     seed, scope = work.spec.seed, kinds(work, graph)
-    scores = score_units(loaded.model, graph, list(names), statistics, seed=seed, kinds=scope)
+    given = options(work.spec)
+    scores = score_units(loaded.model, graph, list(names), statistics, seed=seed, kinds=scope, options=given)
     artifacts.write_scores(work.run_dir, scores)
     work.recorder.artifact(SCORES)
     return scores

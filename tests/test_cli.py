@@ -316,14 +316,16 @@ SPECS = [
         seed=7,
         model=ModelSpec("a folder", "cpu", "bfloat16", True),
         calibration=DataSpec("my text.txt", 3, 9),
-        prune=PruneSpec("l2", 0.125, "local", ("kv_group",), "1:2"),
+        prune=PruneSpec(
+            "l2", 0.125, "local", ("kv_group",), "1:2", {"a": 1, "b": 0.5, "c": True, "d": "x y", "e": 1e-06}
+        ),
         evaluate=EvalSpec("other.txt", 32, 64, ("it's", "b"), 5, False),
     ),
     RunSpec(evaluate=EvalSpec(prompts=())),
     RunSpec(goal="evaluate", model=ModelSpec("x"), evaluate=EvalSpec(tokens=512)),
     RunSpec(
         goal="explore",
-        explore=ExploreSpec(("groups", "sensitivity"), ("l1", "l2"), 0.25, "l1", 64, 0.1),
+        explore=ExploreSpec(("groups", "sensitivity"), ("l1", "l2"), 0.25, "l1", 64, 0.1, {"p": 2}),
         calibration=DataSpec(samples=5),
     ),
 ]
@@ -359,6 +361,26 @@ def test_a_saved_spec_is_run_again_and_may_be_changed(
     file.write_text(replace(SPECS[1], extra={"versions": {}}).to_json())
     assert main(["prune", "--spec", str(file)]) == main(["prune", "--spec", str(file), "--seed", "8"]) == 130
     assert parsed == [SPECS[1], replace(SPECS[1], seed=8)]
+    parsed.clear()
+    main(["prune", "--spec", str(file), "--set", "a=2"])
+    main(["prune", "--spec", str(file), "--method", "l1"])
+    main(["prune", "--spec", str(file), "--method", "l1", "--set", "z= 3"])
+    assert [spec.prune.options for spec in parsed] == [{**SPECS[1].prune.options, "a": 2}, {}, {"z": 3}]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("tau", "--set takes key=value, got 'tau'"),
+        ("taw=1", "Unknown option of random 'taw'. Available: none"),
+    ],
+)
+def test_a_setting_that_nobody_takes_is_refused(
+    capsys: pytest.CaptureFixture[str], tiny_llama_folder: Path, given: str, said: str
+) -> None:
+    words = ["prune", str(tiny_llama_folder), "--method", "random", "--set", given]
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["prune", "--help"], ["runs", "list"]])

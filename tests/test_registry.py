@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from core.errors import InputError, UnknownNameError
-from core.registry import Registry
+from core.errors import InputError, SpecError, UnknownNameError
+from core.registry import Option, Registry, check_options
 
 
 def registry() -> Registry:  # type: ignore[type-arg]
     found: Registry = Registry("criterion")  # type: ignore[type-arg]
     for name in ("taylor_first", "l2"):
         found.register(
-            name, paper="arXiv:1", summary="Ranks.", needs=("gradient",), options={"p": (2, "the norm")}
+            name,
+            paper="arXiv:1",
+            summary="Ranks.",
+            needs=("gradient",),
+            options={"p": Option(2, "the norm"), "tau": Option(0.2, "how near", within=(0, 1))},
         )(print)
     return found
 
@@ -27,7 +31,10 @@ def test_entries_come_in_order_with_their_facts() -> None:
         "equation": "",
         "needs": ["gradient"],
         "summary": "Ranks.",
-        "options": {"p": {"default": 2, "meaning": "the norm"}},
+        "options": {
+            "p": {"default": 2, "meaning": "the norm"},
+            "tau": {"default": 0.2, "meaning": "how near"},
+        },
     }
 
 
@@ -43,3 +50,43 @@ def test_a_misspelt_name_gets_the_nearest_and_all() -> None:
 def test_a_name_is_registered_once() -> None:
     with pytest.raises(ValueError, match="twice"):
         registry().register("l2", paper="", summary="")(lambda: None)
+
+
+def test_options_have_defaults_and_keep_their_type() -> None:
+    entry = registry()["l2"]
+    assert entry.settings({}) == {"p": 2, "tau": 0.2}
+    found = entry.settings({"tau": 1, "of_another": 3})
+    assert found == {"p": 2, "tau": 1.0} and type(found["tau"]) is float
+    assert Option("a", "which", choices=("a", "1")).read("x", 1) == "1"
+    assert Option(False, "whether").read("x", True) is True
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        (
+            {"taw": 0.1},
+            UnknownNameError,
+            "Unknown option of l2 'taw'. Did you mean 'tau'? Available: p, tau.",
+        ),
+        ({"p": 2.5}, SpecError, "l2: p must be a whole number, got 2.5; the norm."),
+        ({"p": True}, SpecError, "a whole number, got True"),
+        ({"tau": "near"}, SpecError, "a number from 0 to 1, got 'near'"),
+        ({"tau": 1.01}, SpecError, "a number from 0 to 1, got 1.01"),
+        ({"tau": float("nan")}, SpecError, "got nan"),
+    ],
+)
+def test_an_option_that_is_not_accepted_is_explained(
+    given: dict[str, object], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error) as caught:
+        check_options([registry()["l2"]], given)
+    assert said in str(caught.value)
+
+
+def test_an_option_may_belong_to_any_of_several() -> None:
+    found = registry()
+    found.register("other", paper="", summary="", options={"q": Option("a", "which", ("a", "b"))})(print)
+    check_options(list(found), {"q": "b", "p": 3})
+    with pytest.raises(SpecError, match="other: q must be one of a, b, got 'c'"):
+        check_options(list(found), {"q": "c"})

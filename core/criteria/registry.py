@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -31,6 +32,7 @@ class GroupView:
     Attributes:
         weights: the parameters of each unit, member by member.
         statistics: name -> captured numbers of each unit, member by member.
+        options: every option of the criterion.
         rng: seeded for this group.
     """
 
@@ -38,6 +40,7 @@ class GroupView:
     weights: Sequence[Part]
     rng: np.random.Generator
     statistics: dict[str, Sequence[Part]] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 Criterion = Callable[[GroupView], Tensor]

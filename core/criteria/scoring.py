@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ def score(
     *,
     seed: int,
     kinds: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Scores:
     """Score every unit of the prunable groups.
 
@@ -34,6 +37,7 @@ def score(
         statistics: from `capture`, or None if no criterion asks for any.
         seed: with the group's id it seeds the random numbers of that group.
         kinds: which kinds to score; None for those that were captured.
+        options: the criteria's own options, where they differ from the defaults.
 
     Returns:
         criterion -> group id -> scores, higher = keep, (units,), float32.
@@ -53,6 +57,7 @@ def score(
                 continue
             for entry in entries:
                 view = _view(model, graph, group, statistics, entry.needs, seed)
+                view = replace(view, options=entry.settings(options or {}))
                 scores[entry.name][group.id] = entry.component(view).float().cpu().numpy()
     return scores
 
