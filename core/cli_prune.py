@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from core import options
 from core.artifacts import METRICS, read_json
-from core.commands import record
+from core.commands import RANKING, record
 from core.errors import SpecError
 from core.headless import RUNS, ask, detached, emit_run, foreground, read_spec_file, source_of
-from core.spec import ModelSpec, check_sparsity
+from core.selection import MANUAL, parse_units, read_plan_file
+from core.spec import ModelSpec, RunSpec, check_sparsity
 from core.terminal import emit, keys_and_values, stdout_kept_clean
 
 #: What `prune` prints of `metrics.json`, after the run's directory.
@@ -52,6 +53,17 @@ def prune(
         str | None,
         typer.Option("--layers", metavar="FIRST:LAST", help="Layers to prune, LAST excluded. Default: all."),
     ] = None,
+    units: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--units",
+            metavar="GROUP=UNITS",
+            help="Remove exactly these instead of ranking: L03.query_head=0-3,7. May be repeated.",
+        ),
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="Remove exactly the units in this plan.json.")
+    ] = None,
     spec_file: Annotated[
         Path | None, typer.Option("--spec", help="A saved spec.json to run again; other options change it.")
     ] = None,
@@ -78,7 +90,8 @@ def prune(
     if model is None and spec_file is None:
         raise SpecError("prune needs a MODEL, got none; give 'demo', a hub id, a folder or a .gguf file.")
     values = {**locals(), "sparsity": None if sparsity is None else _sparsity(sparsity)}
-    spec = ask("prune", model, values, read_spec_file(spec_file))
+    base = read_spec_file(spec_file)
+    spec = ask("prune", model, {**values, **_by_hand(values, base)}, base)
     if detach:
         run_dir = detached(runs_dir, spec)
         return emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])
@@ -86,6 +99,23 @@ def prune(
     metrics = read_json(run_dir / METRICS)
     result = {key: metrics[key] for key in RESULT}
     return emit_run(run_dir, result, as_json, keys_and_values(result))
+
+
+def _by_hand(values: dict[str, Any], base: RunSpec) -> dict[str, Any]:
+    """Units and method where the units are given; what would rank them is refused beside them."""
+    given = [f"--{name}" for name in ("units", "plan") if values[name] is not None]
+    if len(given) > 1:
+        raise SpecError("Give either --units or --plan, got both.")
+    if not given and not base.prune.units:
+        return {}
+    names = [path.removeprefix("prune.") for path in RANKING]
+    stray = [f"--{name}" for name in names if values[name] is not None and values[name] != MANUAL]
+    if stray:
+        raise SpecError(f"{(given or ['--spec'])[0]} says which units go, so leave out {', '.join(stray)}.")
+    if not given:
+        return {}
+    units = parse_units(values["units"]) if values["units"] is not None else read_plan_file(values["plan"])
+    return {"units": units, "method": MANUAL}
 
 
 def _sparsity(text: str) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 from core.artifacts import EVENTS, METRICS, read_json, read_spec
 from core.errors import ArtifactError
 from core.events import EventReader
+from core.selection import units_entries
 from core.spec import RunSpec
 from core.watch import log_tail, refresh
 
@@ -42,6 +43,7 @@ PRUNING = {
     "--kinds": "prune.kinds",
     "--layers": "prune.layers",
     "--set": "prune.options",
+    "--units": "prune.units",
 }
 EXPLORING = {
     "--analyses": "explore.analyses",
@@ -59,6 +61,8 @@ OPTIONS = {
 }
 #: Written out even where they are the default: they are what the run is about.
 ALWAYS = ("prune.method", "prune.sparsity")
+#: Left out where the units were chosen by hand: it follows from them.
+RANKING = ("prune.method", "prune.sparsity", "prune.scope", "prune.kinds", "prune.layers")
 #: Given once per value; other lists are given with commas.
 REPEATED = ("evaluate.prompts", "explore.criteria")
 
@@ -68,6 +72,8 @@ def command_line(spec: RunSpec) -> str:
     words = ["python", "-m", "core", spec.goal, spec.model.source]
     for option, path in OPTIONS[spec.goal].items():
         value = field_of(spec, path)
+        if spec.prune.units and path in RANKING:
+            continue
         if path in ALWAYS or value != field_of(RunSpec(), path):
             words += _words(option, path, value)
     return shlex.join(words)
@@ -77,7 +83,9 @@ def _words(option: str, path: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [option if value else option.replace("--", "--no-", 1)]
     if isinstance(value, dict):
-        return [word for key, one in value.items() for word in (option, f"{key}={_written(one)}")]
+        named = [f"{key}={_written(one)}" for key, one in value.items()]
+        entries = units_entries(value) if path == "prune.units" else named
+        return [word for entry in entries for word in (option, entry)]
     if path in REPEATED:
         return [word for one in (value or ("",)) for word in (option, str(one))]
     return [option, ",".join(value) if isinstance(value, tuple) else str(value)]
@@ -121,7 +129,7 @@ def record(run_dir: Path) -> dict[str, Any]:
         "name": spec.name,
         "model": spec.model.source,
         "method": spec.prune.method if cut else None,
-        "sparsity": spec.prune.sparsity if cut else None,
+        "sparsity": spec.prune.sparsity if cut and not spec.prune.units else None,
     }
 
 

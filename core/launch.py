@@ -49,7 +49,8 @@ def run_id(spec: RunSpec, now: float | None = None) -> str:
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
     what = spec.goal
     if spec.goal == "prune":
-        what = f"{spec.prune.method}-{spec.prune.sparsity * 100:g}"  # type: ignore[assignment]
+        share = "" if spec.prune.units else f"-{spec.prune.sparsity * 100:g}"
+        what = f"{spec.prune.method}{share}"  # type: ignore[assignment]
     return f"{stamp}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', what)}"
 
 

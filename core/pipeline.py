@@ -11,8 +11,10 @@ from pathlib import Path
 from core import measures, stages
 from core.artifacts import Scores
 from core.criteria import CRITERIA
+from core.describe import graph_of
 from core.graph.records import Graph
-from core.models import Loaded, load_config
+from core.models import Loaded, load_config, resolve
+from core.plan import check_plan
 from core.recorder import Recorder
 from core.registry import check_options
 from core.spec import RunSpec, parse_layers
@@ -31,11 +33,13 @@ def run(spec: RunSpec, run_dir: Path, recorder: Recorder) -> None:
 
 
 def check(spec: RunSpec) -> None:
-    """Find what is wrong with a request before anything is started. Raises InputError."""
+    """Find what is wrong with a request before anything is started. Raises InputError or NotPrunableError."""
     check_options([CRITERIA[name] for name in criteria_of(spec)], stages.options(spec))
     config = load_config(spec.model.source, spec.model.trust_remote_code).get_text_config()
     if spec.goal == "prune" and spec.prune.layers is not None:
         parse_layers(spec.prune.layers, config.num_hidden_layers)
+    if spec.prune.units and resolve(spec.model.source).kind != "pruned":  # whose config is the dense one
+        check_plan(graph_of(spec.model, config_only=True), spec.prune.units)
     if spec.goal != "evaluate":
         calibration_text(spec.calibration.name)
     evaluation_text(spec.evaluate.text)
@@ -44,17 +48,17 @@ def check(spec: RunSpec) -> None:
 def prune(work: Work) -> None:
     """Measure the dense model, cut it to the target, measure it again and save it."""
     asked = work.spec.prune
-    capture = ["capture"] if stages.needs([asked.method]) else []
-    work.recorder.begin(
-        ["load", "graph", "baseline", *capture, "score", "plan", "surgery", "evaluate", "export"]
-    )
+    criteria = criteria_of(work.spec)
+    ranking = [*(["capture"] if stages.needs(criteria) else []), *(["score"] if criteria else [])]
+    work.recorder.begin(["load", "graph", "baseline", *ranking, "plan", "surgery", "evaluate", "export"])
     loaded = stages.load(work)
     graph = stages.graph(work, loaded)
     if asked.layers is not None:
         parse_layers(asked.layers, len(graph.layer_modules))
+    check_plan(graph, asked.units)
     before = measures.baseline(work, loaded)
-    scores = scored(work, loaded, graph)
-    plan = stages.plan(work, graph, scores[asked.method])
+    scores = scored(work, loaded, graph) if criteria else {}
+    plan = stages.plan(work, graph, scores.get(asked.method, {}))
     dense = measures.dense_copy(work, loaded, before)
     pruned = stages.surgery(work, loaded, graph, plan)
     before, after = measures.after(work, pruned, before, dense)
@@ -101,7 +105,7 @@ def scored(work: Work, loaded: Loaded, graph: Graph) -> Scores:
 def criteria_of(spec: RunSpec) -> list[str]:
     """The criteria a run scores with, each once."""
     if spec.goal == "prune":
-        return [spec.prune.method]
+        return [] if spec.prune.units else [spec.prune.method]
     asked = list(spec.explore.criteria) if "scores" in spec.explore.analyses else []
     if "sensitivity" in spec.explore.analyses:
         asked.append(spec.explore.sensitivity_criterion)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from core.errors import SpecError
+from core.selection import MANUAL, checked_units, units_entries
 
 Goal = Literal["explore", "prune", "evaluate"]
 Analysis = Literal["groups", "similarity", "scores", "sensitivity"]
@@ -60,6 +61,8 @@ class PruneSpec:
         kinds: the unit kinds in scope.
         layers: `first:last` as in a Python slice (last not included), or None for all layers.
         options: the method's own options.
+        units: group id -> units that go, where they were chosen by hand. `method` is then `manual`, and
+            sparsity, scope, kinds and layers follow from them.
     """
 
     method: str = "taylor_first"
@@ -68,8 +71,13 @@ class PruneSpec:
     kinds: tuple[str, ...] = ("query_head", "ffn_channel")
     layers: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    units: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "units", checked_units(self.units))
+        wanted = "a method that ranks units, or manual with the units that go"
+        got = f"{self.method} with {' '.join(units_entries(self.units)) or 'no units'}"
+        _require((self.method == MANUAL) == bool(self.units), "method", got, wanted)
         check_sparsity(self.sparsity)
         _require(isinstance(self.options, dict), "options", self.options, "an object: option -> value")
         _require(self.scope in SCOPES, "scope", self.scope, f"one of {', '.join(SCOPES)}")

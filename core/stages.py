@@ -28,6 +28,7 @@ from core.graph.records import Graph
 from core.models import Loaded
 from core.plan import PruningPlan
 from core.recorder import Recorder
+from core.selection import MANUAL, chosen_plan
 from core.spec import KINDS, RunSpec
 from core.surgery import operate
 from core.texts import calibration_text, consecutive_windows, evaluation_text, same_text, sample_windows
@@ -98,8 +99,8 @@ def graph(work: Work, loaded: Loaded) -> Graph:
 
 
 def needs(names: Sequence[str]) -> set[str]:
-    """The statistics these criteria read."""
-    return {statistic for name in names for statistic in CRITERIA[name].needs}
+    """The statistics these criteria read; units chosen by hand need none."""
+    return {statistic for name in names if name != MANUAL for statistic in CRITERIA[name].needs}
 
 
 def options(spec: RunSpec) -> dict[str, Any]:
@@ -212,15 +213,19 @@ def plan(work: Work, graph: Graph, scores: dict[str, Any]) -> PruningPlan:
     asked = work.spec.prune
     found = kept(artifacts.read_plan, work.run_dir)
     if found is None:
-        found = allocate(
-            graph,
-            scores,
-            sparsity=asked.sparsity,
-            scope=asked.scope,
-            kinds=asked.kinds,
-            layers=asked.layers,
-            method=asked.method,
-            model=graph.model,
+        found = (
+            chosen_plan(graph, asked.units)
+            if asked.units
+            else allocate(
+                graph,
+                scores,
+                sparsity=asked.sparsity,
+                scope=asked.scope,
+                kinds=asked.kinds,
+                layers=asked.layers,
+                method=asked.method,
+                model=graph.model,
+            )
         )
         artifacts.write_text(work.run_dir / PLAN, found.to_json())
     artifacts.write_json(work.run_dir / WIDTHS, widths(graph, found))

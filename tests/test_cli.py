@@ -156,6 +156,22 @@ def test_prune_evaluate_generate_and_runs_work_together(
     assert "stage surgery" in shown["log"]
 
 
+def test_units_chosen_by_hand_are_cut_and_their_plan_can_be_given_as_a_file(
+    capsys: pytest.CaptureFixture[str], asked: dict[str, list[str]]
+) -> None:
+    words = asked["prune"][: asked["prune"].index("--method")]
+    chosen = ["--units", "L00.query_head=1", "--units", "L01.ffn_channel=0-5,40"]
+    first = answer(capsys, [*words, *chosen])
+    plan = artifacts.read_plan(Path(first["run_dir"]))
+    assert plan.removed == {"L00.query_head": (1,), "L01.ffn_channel": (0, 1, 2, 3, 4, 5, 40)}
+    # One head: 8 rows of q and 8 columns of o; seven channels: a row of gate, of up, a column of down each.
+    assert first["params_before"] - first["params_after"] == 2 * 8 * 32 + 7 * 3 * 32
+    again = answer(capsys, [*words, "--plan", str(Path(first["run_dir"]) / artifacts.PLAN)])
+    assert again["ppl_after"] == first["ppl_after"] and again["sparsity"] == first["sparsity"]
+    assert "manual" in Path(again["run_dir"]).name
+    assert not (Path(first["run_dir"]) / artifacts.SCORES).exists()
+
+
 def test_a_queued_run_is_stopped_and_an_ended_one_is_not_resumed_twice(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +221,16 @@ def test_detach_leaves_the_run_to_a_worker(
         (["--layers", "x"], "layers must be first:last, for example 4:30, got 'x'"),
         (["--kinds", "neuron"], "kinds must be some of ffn_channel"),
         (["--kinds", "query_head,kv_group"], "either query_head or kv_group"),
+        (["--method", "manual"], "method must be a method that ranks units, or manual with the units"),
+        (["--units", "L00.query_head"], "'L00.query_head' does not say which units of which group"),
+        (["--units", "L00.query_head=5-2"], "The range 5-2 runs backwards; write 2-5."),
+        (["--units", "L00.query_head=x"], "'x' is no unit number and no range; write numbers and ranges"),
+        (["--units", "L00.query_head=0", "--sparsity", "0.2"], "--units says which units go, so leave out"),
+        (["--units", "L00.query_head=0", "--plan", "plan.json"], "Give either --units or --plan, got both."),
+        (["--units", "L00.query_head=9"], "L00.query_head has units 0 to 3, each once; got [9]."),
+        (["--units", "L00.query_head=0-3"], "removes all 4 units of L00.query_head; at least one must stay"),
+        (["--units", "L09.query_head=0"], "This model has no group 'L09.query_head'"),
+        (["--plan", "nowhere.json"], "--plan nowhere.json cannot be read"),
         (["--samples", "many"], "'--samples'"),
         (["--samples", "0"], "samples must be a whole number from 1 up, got 0."),
         (["--seed", "-3"], "seed must be a whole number from 0 up, got -3."),
@@ -321,6 +347,7 @@ SPECS = [
         ),
         evaluate=EvalSpec("other.txt", 32, 64, ("it's", "b"), 5, False),
     ),
+    RunSpec(prune=PruneSpec("manual", units={"L01.ffn_channel": (4,), "L00.query_head": (0, 1, 3)})),
     RunSpec(evaluate=EvalSpec(prompts=())),
     RunSpec(goal="evaluate", model=ModelSpec("x"), evaluate=EvalSpec(tokens=512)),
     RunSpec(
