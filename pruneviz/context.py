@@ -33,12 +33,13 @@ DEFAULT_TAU = "0.2"
 
 @dataclass
 class UrlState:
-    """Hidden text boxes that mirror the address: `?tab=&model=&run=&layer=&tau=`.
+    """Hidden text boxes that mirror the address: `?tab=&model=&run=&layer=&tau=&units=`.
 
     Read one as an input, write one as an output, listen to its `.change`; the address follows by itself.
     All values are strings and may be empty. They are filled once the page has loaded.
     `go` is not part of the address: write a tab's id to it to open that tab (append a space and anything
-    that changes, e.g. a time, so that the same tab can be asked for twice).
+    that changes, e.g. a time, so that the same tab can be asked for twice). Nor is `plan`: write
+    `selection.hand_over(units)` to it to open the New run form with these units.
     """
 
     tab: gr.Textbox
@@ -46,11 +47,13 @@ class UrlState:
     run: gr.Textbox
     layer: gr.Textbox
     tau: gr.Textbox
+    units: gr.Textbox
     go: gr.Textbox
+    plan: gr.Textbox
 
     def all(self) -> list[gr.Textbox]:
         """The boxes, in the order of the address."""
-        return [self.tab, self.model, self.run, self.layer, self.tau]
+        return [self.tab, self.model, self.run, self.layer, self.tau, self.units]
 
 
 def build_url_state(model: str) -> UrlState:
@@ -60,7 +63,8 @@ def build_url_state(model: str) -> UrlState:
         return gr.Textbox(value, label=name, visible="hidden", elem_id=f"url-{name}")
 
     tab, shown = box("tab", ""), box("model", model)
-    return UrlState(tab, shown, box("run", ""), box("layer", ""), box("tau", DEFAULT_TAU), box("go", ""))
+    run, layer, tau, units = box("run", ""), box("layer", ""), box("tau", DEFAULT_TAU), box("units", "")
+    return UrlState(tab, shown, run, layer, tau, units, box("go", ""), box("plan", ""))
 
 
 @dataclass

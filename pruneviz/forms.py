@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import SpecError
+from core.selection import MANUAL
 from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec, check_sparsity
+from pruneviz.selection import text_of, units_of
 
 #: Unit kinds as the form names them.
 KIND_WORDS = {
@@ -18,7 +20,7 @@ KIND_WORDS = {
 
 
 #: Fields that are empty, not missing, where nothing was typed.
-_TEXTS = ("name", "sparsity", "layers", "calibration", "text")
+_TEXTS = ("name", "sparsity", "layers", "calibration", "text", "units")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Form:
     length: float | None = 128
     text: str = "bundled"
     seed: float | None = 0
+    units: str = ""
 
     def values(self) -> list[Any]:
         """The fields' values, in order."""
@@ -54,14 +57,24 @@ def spec_from(model: ModelSpec, *values: Any) -> RunSpec:
             _whole("samples", form.samples),
             _whole("length", form.length),
         ),
-        prune=PruneSpec(
-            method=form.method,
-            sparsity=_sparsity(form.sparsity),
-            kinds=tuple(KIND_WORDS[kind] for kind in form.kinds),
-            layers=form.layers.strip() or None,
-        ),
+        prune=_chosen(form) if form.method == MANUAL else _ranked(form),
         evaluate=EvalSpec(text=form.text.strip() or "bundled"),
     )
+
+
+def _ranked(form: Form) -> PruneSpec:
+    return PruneSpec(
+        method=form.method,
+        sparsity=_sparsity(form.sparsity),
+        kinds=tuple(KIND_WORDS[kind] for kind in form.kinds),
+        layers=form.layers.strip() or None,
+    )
+
+
+def _chosen(form: Form) -> PruneSpec:
+    if not form.units.strip():
+        raise SpecError("No unit is chosen; choose some on the Structure tab, or write L03.query_head=0-3,7.")
+    return PruneSpec(method=MANUAL, units=units_of(form.units))
 
 
 def _typed(values: tuple[Any, ...]) -> list[Any]:
@@ -84,6 +97,7 @@ def form_from(spec: RunSpec) -> Form:
         length=spec.calibration.length,
         text=spec.evaluate.text,
         seed=spec.seed,
+        units=text_of(spec.prune.units),
     )
 
 

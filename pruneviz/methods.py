@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import LaunchError
+from core.selection import MANUAL
 from core.spec import ExploreSpec
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,14 +29,20 @@ class Method:
     needs_data: bool = True
 
 
+#: Ranks nothing, so the registry does not know it.
+CHOSEN = Method(
+    MANUAL, summary="Removes exactly the units written below; nothing is ranked.", needs_data=False
+)
+
+
 def names() -> list[str]:
     """Method names at once: those a standard analysis scores, until all are known."""
-    return [method.name for method in _known] or list(ExploreSpec().criteria)
+    return [*([method.name for method in _known] or ExploreSpec().criteria), MANUAL]
 
 
 def find(name: str) -> Method | None:
     """What is known of a method so far."""
-    return next((method for method in _known if method.name == name), None)
+    return next((method for method in [*_known, CHOSEN] if method.name == name), None)
 
 
 def all_methods(timeout_s: float = 180) -> list[Method]:

@@ -46,15 +46,24 @@ TOGGLE_THEME = """() => {
   document.dispatchEvent(new CustomEvent("pv-theme", {detail: dark ? "dark" : "light"}));
 }"""
 
-#: What stands at its default is left out, so addresses stay short.
-WRITE_URL = """(tab, model, run, layer, tau) => {
+#: What stands at its default is left out, so addresses stay short; units too many for one wait in this tab.
+WRITE_URL = """(tab, model, run, layer, tau, units) => {
   if (!window.pvRestored) return;
   const label = document.getElementById("pv-model");
   if (label) { label.textContent = model; label.title = model; }
-  const query = new URLSearchParams(location.search);
-  for (const [key, value] of Object.entries({tab, model, run, layer, tau}))
+  const query = new URLSearchParams(location.search), many = units && units.length > 3000;
+  if (many) sessionStorage.setItem("pv-units", units);
+  if (many) units = "kept";
+  for (const [key, value] of Object.entries({tab, model, run, layer, tau, units}))
     if (value === "" || value === null || value === undefined) query.delete(key); else query.set(key, value);
   history.replaceState(null, "", "?" + query.toString());
+}"""
+
+#: Units belong to a model: another one starts without any.
+FORGET_UNITS = """(model, units) => {
+  const other = window.pvModel !== undefined && window.pvModel !== model;
+  window.pvModel = model;
+  return other ? "" : units;
 }"""
 
 GO = """(target) => ({__type__: "update", selected: target.split(" ")[0]})"""
@@ -66,12 +75,14 @@ def restore(model: str) -> str:
   const query = new URLSearchParams(location.search), known = {json.dumps(list(TABS))};
   const tab = known.includes(query.get("tab")) ? query.get("tab") : known[0];
   const model = query.get("model") || {json.dumps(model)};
+  const units = query.get("units") === "kept" ? sessionStorage.getItem("pv-units") : query.get("units");
   window.pvRestored = true;
+  window.pvModel = model;
   if (tab !== known[0]) window.pvWanted = tab;
   const label = document.getElementById("pv-model");
   if (label) {{ label.textContent = model; label.title = model; }}
   const value = (key) => query.get(key) || "";
-  return [tab, model, value("run"), value("layer"), value("tau") || {json.dumps(DEFAULT_TAU)},
+  return [tab, model, value("run"), value("layer"), value("tau") || {json.dumps(DEFAULT_TAU)}, units || "",
           {{__type__: "update", selected: tab}}];
 }}"""
 

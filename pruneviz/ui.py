@@ -2,7 +2,8 @@
 
 Stable element ids, for tests and style sheets:
 
-    page       header, theme-toggle, tabs, tab-<id>-button, url-tab, url-model, url-run, url-layer, url-tau
+    page       header, theme-toggle, tabs, tab-<id>-button, url-tab, url-model, url-run, url-layer, url-tau,
+               url-units
     Model      see `pruneviz/tabs/model.py`
     Structure  see `pruneviz/tabs/structure.py`
     Heads      see `pruneviz/tabs/heads.py`
@@ -74,4 +75,7 @@ def _wire_url(page: gr.Blocks, app: AppContext, tabs: gr.Tabs) -> None:
         tab.select(None, None, app.url.tab, js=scripts.select_tab(name), api_visibility="private")
     for box in app.url.all():
         box.change(None, app.url.all(), None, js=scripts.WRITE_URL, api_visibility="private")
+    app.url.model.change(
+        None, [app.url.model, app.url.units], app.url.units, js=scripts.FORGET_UNITS, api_visibility="private"
+    )
     app.url.go.change(None, app.url.go, tabs, js=scripts.GO, api_visibility="private")

@@ -10,6 +10,7 @@ from core.commands import command_line
 from core.errors import PruneError
 from core.graph.records import Graph
 from core.plan import PruningPlan
+from core.selection import chosen_plan
 from core.spec import RunSpec
 from core.widths import widths
 from pruneviz import states, words
@@ -61,8 +62,17 @@ def preview_info(spec: RunSpec, graph: Graph | None, scores: Scores | None) -> P
         return PreviewInfo(command, warnings=warnings)
     asked = spec.prune
     try:
-        plan = allocate(
-            graph, scores, sparsity=asked.sparsity, scope=asked.scope, kinds=asked.kinds, layers=asked.layers
+        plan = (
+            chosen_plan(graph, asked.units)
+            if asked.units
+            else allocate(
+                graph,
+                scores,
+                sparsity=asked.sparsity,
+                scope=asked.scope,
+                kinds=asked.kinds,
+                layers=asked.layers,
+            )
         )
     except PruneError as error:
         return PreviewInfo(command, warnings=warnings, problem=str(error))
@@ -72,7 +82,7 @@ def preview_info(spec: RunSpec, graph: Graph | None, scores: Scores | None) -> P
         plan.sparsity_total,
         _lines(plan),
         _ranges(graph, plan),
-        exact=scores is not None,
+        exact=scores is not None or bool(asked.units),
         warnings=warnings,
     )
 
@@ -82,6 +92,8 @@ def warnings_for(spec: RunSpec) -> list[str]:
     found = []
     if spec.calibration.name == spec.evaluate.text != "bundled":
         found.append(SAME_TEXT)
+    if spec.prune.units:
+        return found
     if spec.prune.sparsity > 0.5:
         found.append("Above 50 % a model usually falls apart unless it is trained again afterwards.")
     if spec.prune.sparsity == 0:
@@ -134,7 +146,7 @@ def preview_html(info: PreviewInfo) -> str:
         for key, (dense, low, high) in info.widths.items()
     ]
     basis = (
-        "Exact: made from kept scores."
+        "Exact: the units are known."
         if info.exact
         else "Sizes are exact; which units go follows from the scores."
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from core.spec import RunSpec
 from pruneviz import words
 from pruneviz.runs import RunRecord, share_done
 
@@ -49,7 +50,7 @@ def row_info(record: RunRecord, now: float | None = None) -> Row:
     pruning = spec is not None and spec.goal == "prune"
     removed = words.DASH
     if pruning and spec:
-        asked = f"{words.percent(spec.prune.sparsity)} of block parameters asked for"
+        asked = _asked(spec)
         measured = words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total"))
         removed = measured if metrics.get("sparsity") is not None else asked
     end = status.ended if status.state not in ("running", "starting", "stopping") else now
@@ -67,6 +68,14 @@ def row_info(record: RunRecord, now: float | None = None) -> Row:
         age=words.age(status.created or None, now),
         took=words.duration(end - status.started if end and status.started else None) or words.DASH,
     )
+
+
+def _asked(spec: RunSpec) -> str:
+    """How much is to go, before it is measured."""
+    if spec.prune.units:
+        count = sum(map(len, spec.prune.units.values()))
+        return f"{count:,} chosen unit{'' if count == 1 else 's'}"
+    return f"{words.percent(spec.prune.sparsity)} of block parameters asked for"
 
 
 def _change(metrics: dict[str, float | None]) -> str:

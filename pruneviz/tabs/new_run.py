@@ -1,12 +1,13 @@
 """The New run form of the Runs tab, with an exact preview of what it would leave.
 
 Element ids: new-run, new-name, new-method, new-about, new-slider, new-sparsity, new-kinds, new-layers,
-new-calibration, new-samples, new-length, new-text, new-seed, new-preview, new-command, new-launch,
+new-calibration, new-samples, new-length, new-text, new-seed, new-units, new-preview, new-command, new-launch,
 new-discover, new-message.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
@@ -17,8 +18,9 @@ import gradio as gr
 from core import artifacts
 from core.errors import ArtifactError, PruneError
 from core.graph.records import Graph
+from core.selection import MANUAL
 from core.spec import RunSpec
-from pruneviz import actions, methods, runs, states
+from pruneviz import actions, methods, runs, selection, states
 from pruneviz.context import AppContext
 from pruneviz.figures.preview import preview_html, preview_info
 from pruneviz.forms import KIND_WORDS, Form, form_from, spec_from
@@ -29,12 +31,18 @@ from pruneviz.waiting import Done, ticking
 
 @dataclass(frozen=True)
 class NewRun:
-    """The form. `inputs` are its fields in the order of `Form`; `launched` is the id of what it started."""
+    """The form.
+
+    Attributes:
+        inputs: its fields in the order of `Form`; launched: the id of what it started.
+        ranking: the fields that say how units are ranked, of no use where they were chosen by hand.
+    """
 
     box: gr.Accordion
     inputs: list[Any]
     slider: gr.Slider
     launched: gr.Textbox
+    ranking: gr.Column
 
     def fields(self) -> list[Any]:
         """What `filled_from` fills."""
@@ -53,7 +61,7 @@ def build_new_run(app: AppContext) -> NewRun:
     start = Form()
     with gr.Accordion("New run", open=False, elem_id="new-run") as box, gr.Row(equal_height=False):
         with gr.Column(scale=3):
-            inputs, slider, about = _build_fields(start)
+            inputs, slider, about, ranking = _build_fields(start)
         with gr.Column(scale=2):
             preview = panel("new-preview", min_height=320)
             command = gr.Textbox(
@@ -68,16 +76,35 @@ def build_new_run(app: AppContext) -> NewRun:
                 launch = gr.Button("Launch", variant="primary", elem_id="new-launch", scale=0)
                 discover = gr.Button("Discover groups", elem_id="new-discover", scale=0)
     launched = gr.Textbox(visible="hidden", elem_id="new-launched", label="launched")
-    form = NewRun(box, inputs, slider, launched)
+    form = NewRun(box, inputs, slider, launched, ranking)
     _wire(app, form, about, preview, command, message, launch, discover)
     return form
 
 
-def _build_fields(start: Form) -> tuple[list[Any], gr.Slider, gr.HTML]:
+def _build_fields(start: Form) -> tuple[list[Any], gr.Slider, gr.HTML, gr.Column]:
     with gr.Row():
         method = gr.Dropdown(methods.names(), value=start.method, label="Method", elem_id="new-method")
         name = gr.Textbox(value="", label="Name, if you like", max_lines=1, elem_id="new-name")
     about = panel("new-about", min_height=42)
+    units = gr.Textbox(
+        start.units, label="Units that go", info="chosen on the Structure tab, or written here", lines=3,
+        max_lines=8, elem_id="new-units", placeholder="L03.query_head=0-3,7 L04.ffn_channel=5", visible=False,
+    )  # fmt: skip
+    with gr.Column(elem_id="new-ranking") as ranking:
+        slider, rest = _build_ranking(start)
+    text = gr.Textbox(
+        start.text,
+        label="Text that measures perplexity",
+        info="bundled, or a file",
+        elem_id="new-text",
+        max_lines=1,
+    )
+    sparsity, kinds, layers, seed, calibration, samples, length = rest
+    fields = [name, method, sparsity, kinds, layers, calibration, samples, length, text, seed, units]
+    return fields, slider, about, ranking
+
+
+def _build_ranking(start: Form) -> tuple[gr.Slider, list[Any]]:
     with gr.Row():
         slider = gr.Slider(
             0, 0.95, 0.2, step=0.01, label="Sparsity", elem_id="new-slider", scale=3, buttons=[],
@@ -110,15 +137,7 @@ def _build_fields(start: Form) -> tuple[list[Any], gr.Slider, gr.HTML]:
         length = gr.Number(
             start.length, label="Tokens", info="in each window", elem_id="new-length", precision=0
         )
-    text = gr.Textbox(
-        start.text,
-        label="Text that measures perplexity",
-        info="bundled, or a file",
-        elem_id="new-text",
-        max_lines=1,
-    )
-    fields = [name, method, sparsity, kinds, layers, calibration, samples, length, text, seed]
-    return fields, slider, about
+    return slider, [sparsity, kinds, layers, seed, calibration, samples, length]
 
 
 def _wire(
@@ -152,6 +171,8 @@ def _wire(
         show, asked, seen, trigger_mode="always_last", **quiet,
     )  # fmt: skip
     method.change(_about, method, about, **quiet)
+    method.change(_by_hand, method, [form.inputs[-1], form.ranking], **quiet)
+    app.url.plan.change(_handed_over, app.url.plan, [form.box, method, form.inputs[-1], app.url.go], **quiet)
     app.tabs["runs"].select(_learn_methods, method, [method, about], **quiet)
     launch.click(start, asked, [message, form.launched], **quiet)
     discover.click(find_groups, app.url.model, [message, form.launched], **quiet)
@@ -211,11 +232,21 @@ def _about(name: str) -> str:
     return f'<p class="pv-quiet">{escape(method.summary)} <span>({escape(source)})</span></p>'
 
 
+def _by_hand(method: str) -> list[Any]:
+    """The units, or what ranks them."""
+    return [gr.Textbox(visible=method == MANUAL), gr.Column(visible=method != MANUAL)]
+
+
+def _handed_over(plan: str) -> list[Any]:
+    """Open the form with units from another tab."""
+    return [gr.Accordion(open=True), MANUAL, selection.handed_over(plan), f"runs {time.time()}"]
+
+
 def _learn_methods(chosen: str) -> Iterator[list[Any]]:
     """All methods, once per dashboard; until they are there the form works with the usual ones."""
     try:
         for step in ticking(methods.all_methods):
             if isinstance(step, Done):
-                yield [gr.Dropdown([m.name for m in step.value], value=chosen), _about(chosen)]
+                yield [gr.Dropdown(methods.names(), value=chosen), _about(chosen)]
     except PruneError as error:
         yield [gr.skip(), f'<p class="pv-note">{escape(str(error))}</p>']

@@ -13,6 +13,15 @@ def test_the_empty_form_asks_for_the_defaults():
     assert spec_from(MODEL, *Form().values()) == RunSpec(goal="prune", model=MODEL)
 
 
+def test_units_chosen_by_hand_are_the_whole_plan():
+    form = Form(method="manual", units="L01.ffn_channel=3-4\nL00.query_head=0", sparsity="nonsense", kinds=())
+    spec = spec_from(MODEL, *form.values())
+    assert spec.prune == PruneSpec("manual", units={"L00.query_head": (0,), "L01.ffn_channel": (3, 4)})
+    assert form_from(spec).units == "L00.query_head=0 L01.ffn_channel=3-4"
+    with pytest.raises(SpecError, match="No unit is chosen; choose some on the Structure tab"):
+        spec_from(MODEL, *Form(method="manual", units=" ").values())
+
+
 def test_a_cloned_run_asks_for_the_same():
     spec = RunSpec(
         name="mine",

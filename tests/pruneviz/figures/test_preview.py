@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from core.allocation import allocate
+from core.plan import cost
 from core.spec import DataSpec, EvalSpec, PruneSpec, RunSpec
 from pruneviz.figures.preview import preview_html, preview_info, warnings_for
 from tests.pruneviz.samples import FFN, HEADS, graph
@@ -16,6 +17,18 @@ def test_the_preview_is_the_plan():
     assert info.sparsity_total == plan.sparsity_total
     assert (info.lines[0].before, info.lines[0].after) == (plan.before.params, plan.after.params)
     assert not info.exact and "--sparsity 0.4" in info.command
+
+
+def test_the_preview_of_units_chosen_by_hand_is_exact():
+    units = {"L00.ffn_channel": (0, 1), "L01.query_head": (3,)}
+    info = preview_info(RunSpec(prune=PruneSpec("manual", units=units)), graph(), None)
+    assert (info.lines[0].before, info.lines[0].after) == tuple(
+        cost(graph(), removed).params for removed in ({}, units)
+    )
+    assert info.exact and not info.warnings and not info.problem
+    assert info.command == ("python -m core prune demo --units L00.ffn_channel=0-1 --units L01.query_head=3")
+    every = PruneSpec("manual", units={"L00.ffn_channel": range(FFN)})
+    assert "at least one must stay" in preview_info(RunSpec(prune=every), graph(), None).problem
 
 
 def test_widths_are_dense_narrowest_widest():

@@ -1,0 +1,66 @@
+"""Units chosen by hand, as the page keeps them: one line of text in the address, from any tab into a plan.
+
+The text is `L03.query_head=0-3,7 L04.ffn_channel=5` and stands in `app.url.units`. A tab that wants to offer
+units reads that box, writes `added(text, {group: units})` to it, and may send people on by writing
+`hand_over(text)` to `app.url.plan`: the New run form then opens with exactly these units.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+
+from core.errors import SpecError
+from core.graph.records import Graph
+from core.selection import Units, checked_units, parse_units, units_entries
+
+
+def units_of(text: str | None) -> Units:
+    """The units the text names. Raises SpecError."""
+    return parse_units((text or "").split())
+
+
+def text_of(units: Mapping[str, Iterable[int]]) -> str:
+    """What `units_of` reads."""
+    return " ".join(units_entries(checked_units(units)))
+
+
+def added(text: str | None, units: Mapping[str, Iterable[int]]) -> str:
+    """The text with these units too. Raises SpecError."""
+    before = units_of(text)
+    return text_of(before | {group: {*before.get(group, ()), *more} for group, more in units.items()})
+
+
+def taken_out(text: str | None, units: Mapping[str, Iterable[int]]) -> str:
+    """The text without these units. Raises SpecError."""
+    before = units_of(text)
+    return text_of({group: set(has) - set(units.get(group, ())) for group, has in before.items()})
+
+
+def hand_over(text: str) -> str:
+    """What to write to `app.url.plan`; it differs every time, so the same units can be handed over twice."""
+    return f"{text}\n{time.time()}"
+
+
+def handed_over(value: str | None) -> str:
+    """The text in `app.url.plan`."""
+    return (value or "").partition("\n")[0]
+
+
+def fitting(graph: Graph, text: str | None) -> tuple[Units, list[str]]:
+    """The units that this model has, and in words what of the text it has not."""
+    try:
+        units = units_of(text)
+    except SpecError as error:
+        return {}, [str(error)]
+    found, notes = {}, []
+    for group_id, numbers in units.items():
+        group = graph.by_id.get(group_id)
+        inside = tuple(u for u in numbers if group and u < group.units)
+        if group is None:
+            notes.append(f"This model has no group {group_id}; its units were left out.")
+        elif len(inside) < len(numbers):
+            notes.append(f"{group_id} has units 0 to {group.units - 1}; higher ones were left out.")
+        if inside:
+            found[group_id] = inside
+    return found, notes
