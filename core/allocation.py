@@ -1,30 +1,26 @@
 """Scores and a target -> a plan. Arithmetic on counts, so a preview of a 7B model is instant.
 
-Local scope: every group gives the same fraction of its units. Fractions of a unit are rounded with
-an offset of their own per layer, spread evenly, so that the roundings cancel over the model and no
-end of it is favoured. The fraction is then solved for the target; the finest units (FFN channels)
-take up what the coarse ones leave over.
+`ranking` puts every step that may be taken in one order. As many are taken as meet the target, counted
+in parameters; the finest steps (FFN channels) take up what the coarse ones leave over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.checks import check_kind_sparsity, check_name, check_sparsity, parse_layers
 from core.errors import NotPrunableError, SpecError
 from core.graph.records import Graph, Group
-from core.plan import PruningPlan, params_in, with_costs
-from core.registry import unknown
-from core.spec import SCOPES, check_sparsity, parse_layers
+from core.meter import Counts, Meter
+from core.plan import PruningPlan, bias_sizes, missing_biases, params_in, with_costs
+from core.ranking import Scores, Track, removal_order, tracks
+from core.spec import SCOPES
 
-Scores = Mapping[str, NDArray[np.floating]]
-Counts = dict[str, int]
 DEFAULT_KINDS = ("query_head", "ffn_channel")
-_GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo one, are spread as evenly as can be
 
 
 def allocate(
@@ -35,6 +31,9 @@ def allocate(
     scope: str = "local",
     kinds: Sequence[str] = DEFAULT_KINDS,
     layers: str | None = None,
+    kind_sparsity: Mapping[str, float] | None = None,
+    multiple: int = 1,
+    biased: bool = False,
     method: str = "",
     model: str = "",
     dtype_bytes: int = 2,
@@ -43,30 +42,40 @@ def allocate(
 
     Args:
         scores: group id -> one score per unit, higher = keep, (units,). None previews with equal
-            scores: the lowest unit numbers go.
+            scores: the lowest unit numbers go, from every group alike.
         sparsity: fraction of the parameters in the prunable groups in scope, in [0, 1).
-        layers: `first:last`, last not included; None for all.
+        scope: how the target is spread, see `core.ranking`.
+        layers: `first:last`, last not included, or a preset's name; None for all.
+        kind_sparsity: kind -> its own target, of the parameters in its own groups; the kinds it does
+            not name share `sparsity`.
+        multiple: channels that stay are whole multiples of it, in groups that lose some.
+        biased: the modules that read what goes get a bias if they have none; the target counts it.
 
     Returns:
-        A plan within one unit of the target, with at least one unit of every group left.
+        A plan within one unit of the target (one step of `multiple`), with at least one unit of every
+        group left.
 
     Raises:
-        SpecError: a sparsity, scope or layer range that does not exist.
+        SpecError: a sparsity, scope, multiple or layer range that does not exist.
         NotPrunableError: nothing to prune in scope, or the target is out of reach; says what is reachable.
     """
     check_sparsity(sparsity)
-    if scope not in SCOPES:
-        raise SpecError(str(unknown("scope", scope, list(SCOPES))))
+    check_name("scope", scope, SCOPES)
+    check_kind_sparsity(kind_sparsity or {}, kinds)
     groups = groups_in_scope(graph, kinds, layers)
     orders = {group.id: removal_order(group, scores) for group in groups}
-    meter = _Meter(graph, orders)
-    total = params_in(graph, groups)
-    counts = _solve(groups, meter, sparsity * total, total)
-    removed = {group.id: tuple(sorted(orders[group.id][: counts[group.id]].tolist())) for group in groups}
+    parts = _parts(graph, groups, scores, orders, sparsity, kind_sparsity or {}, scope, multiple)
+    removed = _removed(orders, parts)
+    biases = missing_biases(graph, removed) if biased else ()
+    if biases:
+        each = sum(bias_sizes(graph, biases).values()) / len(parts)
+        removed = _removed(orders, [replace(part, goal=part.goal + each) for part in parts])
+        biases = missing_biases(graph, removed)
+    own = sum(part.goal for part in parts) / sum(part.total for part in parts)
     plan = PruningPlan(
-        removed={group: units for group, units in removed.items() if units},
-        model=model or graph.model, method=method, target=sparsity, scope=scope, kinds=tuple(kinds),
-        layers=layers, notes=_notes(graph, kinds),
+        removed=removed, model=model or graph.model, method=method, scope=scope, kinds=tuple(kinds),
+        target=own if kind_sparsity else sparsity, layers=layers, biases=biases,
+        notes=(*_left_out(graph, kinds), *_remarks(scores, scope, multiple)),
     )  # fmt: skip
     return with_costs(graph, plan, groups, dtype_bytes)
 
@@ -83,14 +92,15 @@ def groups_in_scope(graph: Graph, kinds: Sequence[str], layers: str | None = Non
             "kinds must be either query_head or kv_group, since both own the same heads; got both."
         )
     inside = parse_layers(layers, len(graph.layer_modules)) if layers is not None else None
-    if inside is not None and "residual_channel" in kinds:
+    every = inside is None or len(inside) == len(graph.layer_modules)
+    if not every and "residual_channel" in kinds:
         raise SpecError(
             "residual channels run through all layers; leave layers out, or residual_channel out of kinds."
         )
     for kind in kinds:
         _require_kind(graph, kind)
     chosen = [group for group in graph.of_kind(*kinds) if group.prunable]
-    return [group for group in chosen if inside is None or group.layer in inside]
+    return [group for group in chosen if every or inside is None or group.layer in inside]
 
 
 def _require_kind(graph: Graph, kind: str) -> None:
@@ -108,146 +118,133 @@ def _require_kind(graph: Graph, kind: str) -> None:
     )
 
 
-def _notes(graph: Graph, kinds: Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"{g.id} is left out: {g.reason}" for g in graph.of_kind(*kinds) if not g.prunable)
+def _left_out(graph: Graph, kinds: Sequence[str]) -> list[str]:
+    return [f"{g.id} is left out: {g.reason}" for g in graph.of_kind(*kinds) if not g.prunable]
 
 
-def removal_order(group: Group, scores: Scores | None) -> NDArray[np.int64]:
-    """Unit numbers in the order in which they go: lowest score first, ties by number, (units,)."""
-    if scores is None:
-        return np.arange(group.units, dtype=np.int64)
-    if group.id not in scores:
-        raise NotPrunableError(f"There are no scores for {group.id}; score the kinds that shall be pruned.")
-    values = np.asarray(scores[group.id])
-    if values.shape != (group.units,) or not np.isfinite(values).all():
-        raise NotPrunableError(
-            f"{group.id} needs {group.units} finite scores, got {values.size} of which "
-            f"{int(np.isfinite(values).sum())} are finite; try float32 if the model overflows."
+def _remarks(scores: Scores | None, scope: str, multiple: int) -> list[str]:
+    found = []
+    if scores is None and scope != "local":
+        found.append(f"Made without scores, so every group loses alike; {scope} scope spreads by them.")
+    if multiple > 1:
+        found.append(
+            f"Channels that stay are whole multiples of {multiple}: the target is met within one such step."
         )
-    return np.argsort(values, kind="stable").astype(np.int64)
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """Part of a dimension: `width` indices a unit, `taken[n]` units of it once n of `group` are gone."""
-
-    width: int
-    taken: NDArray[np.int64]
-    group: str
-
-
-class _Meter:
-    """Counts the parameters that go with the first n units of every group's order, without index sets.
-
-    Groups own disjoint indices along a dimension, so what stays of it is a subtraction. Only a
-    key-value group lists its query heads' slices too; those are counted with the group that is cut.
-    """
-
-    def __init__(self, graph: Graph, orders: Mapping[str, NDArray[np.int64]]) -> None:
-        self._shapes: dict[str, tuple[int, ...]] = {}
-        self._slices: dict[str, dict[int, list[_Slice]]] = {}
-        groups = graph.by_id
-        children = {group.parent: group for group in graph.groups if group.parent is not None}
-        for group_id, order in orders.items():
-            for affected, taken in _affected(groups, children.get(group_id), groups[group_id], order):
-                self._add(graph, groups[group_id], affected, taken)
-
-    def _add(self, graph: Graph, group: Group, affected: Group, taken: NDArray[np.int64]) -> None:
-        own = {(member.parameter, member.dim): member.index() for member in group.members}
-        for member in affected.members:
-            if member.at:
-                continue  # experts of one stack lose the same number each: the first stands for all
-            width = member.width
-            if affected.id != group.id:
-                counted = np.isin(member.index(), own.get((member.parameter, member.dim), ()))
-                width -= int(counted[0].sum())
-            shape = graph.parameters[member.parameter].shape
-            self._shapes[member.parameter] = shape
-            part = _Slice(width, taken, group.id)
-            self._slices.setdefault(member.parameter, {}).setdefault(member.dim, []).append(part)
-
-    def removed(self, counts: Counts) -> int:
-        """Parameters gone when `counts` units of each group are."""
-        total = 0
-        for name, dims in self._slices.items():
-            left = list(self._shapes[name])
-            for dim, parts in dims.items():
-                left[dim] -= sum(part.width * int(part.taken[counts[part.group]]) for part in parts)
-            total += prod(self._shapes[name]) - prod(left)
-        return total
-
-
-def _affected(
-    groups: Mapping[str, Group], child: Group | None, group: Group, order: NDArray[np.int64]
-) -> list[tuple[Group, NDArray[np.int64]]]:
-    """The groups that lose units with `group`, and how many after its first n: 0..units, (units + 1,)."""
-    found = [(group, np.arange(group.units + 1, dtype=np.int64))]
-    rank = np.empty(group.units, dtype=np.int64)
-    rank[order] = np.arange(1, group.units + 1)
-    if group.parent is not None:
-        parent = groups[group.parent]
-        last = np.zeros(parent.units, dtype=np.int64)  # a parent's unit goes with the last of its children
-        np.maximum.at(last, np.asarray(group.parent_unit), rank)
-        found.append((parent, _at_or_before(last, group.units)))
-    if child is not None:
-        found.append((child, _at_or_before(rank[np.asarray(child.parent_unit)], group.units)))
     return found
 
 
-def _at_or_before(when: NDArray[np.int64], units: int) -> NDArray[np.int64]:
-    return np.cumsum(np.bincount(when, minlength=units + 1)).astype(np.int64)
+@dataclass(frozen=True)
+class _Part:
+    """Groups that share one target.
+
+    Attributes:
+        goal: parameters that shall go, of `total`.
+    """
+
+    tracks: list[Track]
+    meter: Meter
+    goal: float
+    total: int
+
+    def removed(self, counts: Counts) -> int:
+        """Parameters gone."""
+        return self.meter.removed(counts)
 
 
-def _counts(groups: Sequence[Group], fraction: float) -> Counts:
-    """Units that go at this fraction; never the last one."""
-    places: dict[str, int] = {}
-    for group in groups:
-        places.setdefault(_stack(group), len(places) + 1)
-    return {
-        group.id: min(int(fraction * group.units + places[_stack(group)] * _GOLDEN % 1.0), group.units - 1)
-        for group in groups
-    }
+def _parts(
+    graph: Graph,
+    groups: Sequence[Group],
+    scores: Scores | None,
+    orders: Mapping[str, NDArray[np.int64]],
+    sparsity: float,
+    kind_sparsity: Mapping[str, float],
+    scope: str,
+    multiple: int,
+) -> list[_Part]:
+    """The kinds with a target of their own, one by one, and the others together."""
+    shared = [group for group in groups if group.kind not in kind_sparsity]
+    found = [(shared, sparsity)] if shared else []
+    found += [([g for g in groups if g.kind == kind], own) for kind, own in kind_sparsity.items()]
+    parts = []
+    for members, target in found:
+        total = params_in(graph, members)
+        meter = Meter(graph, {group.id: orders[group.id] for group in members})
+        parts.append(_Part(tracks(graph, members, scores, scope, multiple), meter, target * total, total))
+    return parts
 
 
-def _stack(group: Group) -> str:
-    """The same for experts whose matrices are slices of one parameter, which must round alike."""
-    stacked = [member.parameter for member in group.members if member.at is not None]
-    return stacked[0] if stacked else group.id
+def _removed(orders: Mapping[str, NDArray[np.int64]], parts: Sequence[_Part]) -> dict[str, tuple[int, ...]]:
+    """The units that go, by group, sorted; groups that lose none are left out."""
+    counts = {group: count for part in parts for group, count in _solve(part).items() if count}
+    return {group: tuple(sorted(orders[group][:count].tolist())) for group, count in counts.items()}
 
 
-def _solve(groups: Sequence[Group], meter: _Meter, target: float, total: int) -> Counts:
-    """Counts whose parameters come nearest to `target`, the same fraction of all groups."""
-    most = {group.id: group.units - 1 for group in groups}
-    if meter.removed(most) < target:
+def _solve(part: _Part) -> Counts:
+    """Counts whose parameters come nearest to the goal, every step in its turn."""
+    order = _order(part.tracks)
+    if part.goal <= 0:
+        return {}
+    _check_reach(part, order)
+    short = _most(lambda n: part.removed(_after(part.tracks, order[:n])) <= part.goal, len(order))
+    finest = _finest(part)
+    fine = np.array([part.tracks[track].kind == finest for track in order], dtype=np.bool_)
+    later = order[short:][fine[short:]]  # finer steps fill what is missing ...
+    found = [np.concatenate([order[:short], later[:n]]) for n in _around(part, order[:short], later)]
+    taken = np.flatnonzero(fine[: short + 1])[::-1]  # ... or are given back after one step too many
+    beyond = order[: short + 1]
+    back = _most(
+        lambda n: part.removed(_after(part.tracks, np.delete(beyond, taken[:n]))) >= part.goal, len(taken)
+    )
+    found += [np.delete(beyond, taken[:n]) for n in (back, min(back + 1, len(taken)))]
+    every = [_after(part.tracks, steps) for steps in found]
+    return min(every, key=lambda counts: abs(part.removed(counts) - part.goal))
+
+
+def _around(part: _Part, fixed: NDArray[np.int64], more: NDArray[np.int64]) -> tuple[int, int]:
+    """How many of `more` to add so as to stay just below the goal, and just above."""
+    enough = _most(
+        lambda n: part.removed(_after(part.tracks, np.concatenate([fixed, more[:n]]))) <= part.goal, len(more)
+    )
+    return enough, min(enough + 1, len(more))
+
+
+def _order(found: Sequence[Track]) -> NDArray[np.int64]:
+    """The number of the track that takes each step, in turn, (steps of all tracks,)."""
+    owner = np.repeat(np.arange(len(found)), [len(track.turns) for track in found])
+    turns = np.concatenate([track.turns for track in found])
+    even = np.concatenate([track.even for track in found])
+    return owner[np.lexsort((even, turns))]
+
+
+def _after(found: Sequence[Track], taken: NDArray[np.int64]) -> Counts:
+    steps = np.bincount(taken, minlength=len(found))
+    counts: Counts = {}
+    for track, number in zip(found, steps, strict=True):
+        counts |= track.after(int(number))
+    return counts
+
+
+def _most(holds: Callable[[int], bool], most: int) -> int:
+    """The largest n in 0..most for which `holds`, which is true up to some n >= 0 and false beyond."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+    return low
+
+
+def _finest(part: _Part) -> str:
+    """The kind whose first step costs the fewest parameters."""
+    none = _after(part.tracks, np.empty(0, dtype=np.int64))
+    first = {track.kind: track for track in reversed(part.tracks) if len(track.turns)}
+    return min(first, key=lambda kind: part.removed(none | first[kind].after(1)))
+
+
+def _check_reach(part: _Part, order: NDArray[np.int64]) -> None:
+    most = part.removed(_after(part.tracks, order))
+    if most < part.goal:
         raise NotPrunableError(
-            f"At most {meter.removed(most) / total:.4f} of the parameters in scope can go, since one unit "
-            f"of every group must stay; {target / total:.4f} was asked for. "
+            f"At most {most / part.total:.4f} of the parameters in scope can go, since one unit of every "
+            f"group must stay; {part.goal / part.total:.4f} was asked for. "
             "Lower the sparsity or add kinds or layers."
         )
-    counts = _bisect(groups, {}, meter, target)
-    first_of_kind = {group.kind: group for group in reversed(groups)}
-    finest = min(first_of_kind, key=lambda kind: _unit_size(meter, first_of_kind[kind], groups))
-    coarse = {group.id: counts[group.id] for group in groups if group.kind != finest}
-    if not coarse:
-        return counts
-    better = _bisect([group for group in groups if group.kind == finest], coarse, meter, target)
-    return min(counts, better, key=lambda found: abs(meter.removed(found) - target))
-
-
-def _unit_size(meter: _Meter, group: Group, groups: Sequence[Group]) -> int:
-    return meter.removed({other.id: int(other.id == group.id and group.units > 1) for other in groups})
-
-
-def _bisect(groups: Sequence[Group], fixed: Counts, meter: _Meter, target: float) -> Counts:
-    """Solve the fraction of `groups` for `target` while `fixed` stay; the nearer side of the last step."""
-    low, high = 0.0, 1.0 + 1.0 / min(group.units for group in groups)
-    if target <= 0:
-        return fixed | {group.id: 0 for group in groups}
-    for _ in range(60):
-        middle = (low + high) / 2
-        if meter.removed(fixed | _counts(groups, middle)) <= target:
-            low = middle
-        else:
-            high = middle
-    ends = [fixed | _counts(groups, low), fixed | _counts(groups, high)]
-    return min(ends, key=lambda found: abs(meter.removed(found) - target))

@@ -9,11 +9,21 @@ import typer
 
 from core import options
 from core.artifacts import METRICS, read_json
+from core.checks import check_name
 from core.commands import RANKING, record
 from core.errors import SpecError
-from core.headless import RUNS, ask, detached, emit_run, foreground, read_spec_file, source_of
+from core.headless import (
+    RUNS,
+    ask,
+    detached,
+    emit_run,
+    foreground,
+    read_spec_file,
+    source_of,
+    sparsity_of,
+)
 from core.selection import MANUAL, parse_units, read_plan_file
-from core.spec import ModelSpec, RunSpec, check_sparsity
+from core.spec import STRATEGIES, ModelSpec, RunSpec
 from core.terminal import emit, keys_and_values, stdout_kept_clean
 
 #: What `prune` prints of `metrics.json`, after the run's directory.
@@ -44,14 +54,43 @@ def prune(
     ] = None,
     scope: Annotated[
         str | None,
-        typer.Option("--scope", help="How the target is spread: local. Default: local."),
+        typer.Option(
+            "--scope", help="How the target is spread: local, global or standardised. Default: local."
+        ),
     ] = None,
     kinds: Annotated[
         str | None, typer.Option("--kinds", help="Unit kinds that may go. Default: query_head,ffn_channel.")
     ] = None,
     layers: Annotated[
         str | None,
-        typer.Option("--layers", metavar="FIRST:LAST", help="Layers to prune, LAST excluded. Default: all."),
+        typer.Option(
+            "--layers",
+            metavar="FIRST:LAST",
+            help="Layers to prune, LAST excluded, or 4-30, 5-30, all as in the papers. Default: all.",
+        ),
+    ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            "--strategy", help="Short for --kinds: block (heads and FFN channels) or channel (hidden)."
+        ),
+    ] = None,
+    kind_sparsity: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kind-sparsity", metavar="KIND=S,...", help="A target of its own for a kind: ffn_channel=0.3."
+        ),
+    ] = None,
+    multiple: Annotated[
+        int | None,
+        typer.Option("--multiple", help="Keep channels in whole multiples: 8, 32, 64, 128. Default: 1."),
+    ] = None,
+    reconstruct: Annotated[
+        str | None,
+        typer.Option(
+            "--reconstruct",
+            help="Refit what stays, without training: none. Default: none.",
+        ),
     ] = None,
     units: Annotated[
         list[str] | None,
@@ -89,7 +128,9 @@ def prune(
     """Prune a model to a target, measure it before and after, and save it."""
     if model is None and spec_file is None:
         raise SpecError("prune needs a MODEL, got none; give 'demo', a hub id, a folder or a .gguf file.")
-    values = {**locals(), "sparsity": None if sparsity is None else _sparsity(sparsity)}
+    if strategy is not None:
+        kinds = _kinds_of(strategy, kinds)
+    values = {**locals(), "sparsity": None if sparsity is None else sparsity_of(sparsity)}
     base = read_spec_file(spec_file)
     spec = ask("prune", model, {**values, **_by_hand(values, base)}, base)
     if detach:
@@ -109,7 +150,9 @@ def _by_hand(values: dict[str, Any], base: RunSpec) -> dict[str, Any]:
     if not given and not base.prune.units:
         return {}
     names = [path.removeprefix("prune.") for path in RANKING]
-    stray = [f"--{name}" for name in names if values[name] is not None and values[name] != MANUAL]
+    stray = [
+        f"--{name.replace('_', '-')}" for name in names if values[name] is not None and values[name] != MANUAL
+    ]
     if stray:
         raise SpecError(f"{(given or ['--spec'])[0]} says which units go, so leave out {', '.join(stray)}.")
     if not given:
@@ -118,11 +161,11 @@ def _by_hand(values: dict[str, Any], base: RunSpec) -> dict[str, Any]:
     return {"units": units, "method": MANUAL}
 
 
-def _sparsity(text: str) -> float:
-    try:
-        return check_sparsity(float(text))
-    except ValueError:
-        return check_sparsity(text)
+def _kinds_of(strategy: str, kinds: str | None) -> str:
+    check_name("strategy", strategy, list(STRATEGIES))
+    if kinds is not None:
+        raise SpecError(f"--strategy {strategy} says which kinds go; leave out --kinds {kinds}.")
+    return ",".join(STRATEGIES[strategy])
 
 
 def evaluate(

@@ -44,6 +44,9 @@ PRUNING = {
     "--layers": "prune.layers",
     "--set": "prune.options",
     "--units": "prune.units",
+    "--kind-sparsity": "prune.kind_sparsity",
+    "--multiple": "prune.multiple",
+    "--reconstruct": "prune.reconstruct",
 }
 EXPLORING = {
     "--analyses": "explore.analyses",
@@ -62,7 +65,10 @@ OPTIONS = {
 #: Written out even where they are the default: they are what the run is about.
 ALWAYS = ("prune.method", "prune.sparsity")
 #: Left out where the units were chosen by hand: it follows from them.
-RANKING = ("prune.method", "prune.sparsity", "prune.scope", "prune.kinds", "prune.layers")
+RANKING = tuple(
+    f"prune.{name}"
+    for name in ("method", "sparsity", "scope", "kinds", "layers", "kind_sparsity", "multiple")
+)
 #: Given once per value; other lists are given with commas.
 REPEATED = ("evaluate.prompts", "explore.criteria")
 

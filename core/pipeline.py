@@ -10,6 +10,7 @@ from pathlib import Path
 
 from core import measures, stages
 from core.artifacts import Scores
+from core.checks import parse_layers
 from core.criteria import CRITERIA
 from core.describe import graph_of
 from core.graph.records import Graph
@@ -17,7 +18,7 @@ from core.models import Loaded, load_config, resolve
 from core.plan import check_plan
 from core.recorder import Recorder
 from core.registry import check_options
-from core.spec import RunSpec, parse_layers
+from core.spec import RunSpec
 from core.stages import Work
 from core.texts import calibration_text, evaluation_text
 

@@ -8,6 +8,7 @@ cross are never counted twice.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import prod
 from typing import Any
@@ -44,6 +45,8 @@ class PruningPlan:
     Attributes:
         removed: group id -> sorted units that go.
         method, target, scope, kinds, layers: how it was asked for.
+        biases: parameters the cut modules get that the dense model has not, to hold what reconstruction
+            found; they are part of what the model costs.
         before, after: what the model costs, filled in by `with_costs`.
         params_in_scope: parameters in the prunable groups in scope: what `sparsity` is a fraction of.
     """
@@ -56,6 +59,7 @@ class PruningPlan:
     kinds: tuple[str, ...] = ()
     layers: str | None = None
     params_in_scope: int = 0
+    biases: tuple[str, ...] = ()
     before: Cost | None = None
     after: Cost | None = None
     notes: tuple[str, ...] = field(default_factory=tuple)
@@ -84,7 +88,8 @@ class PruningPlan:
         raw.pop("sparsity", None)
         raw.pop("sparsity_total", None)
         raw["removed"] = {group: tuple(units) for group, units in raw["removed"].items()}
-        raw["kinds"], raw["notes"] = tuple(raw["kinds"]), tuple(raw["notes"])
+        for key in ("kinds", "notes", "biases"):
+            raw[key] = tuple(raw.get(key, ()))
         for key in ("before", "after"):
             raw[key] = Cost(**raw[key]) if raw[key] else None
         return cls(**raw)
@@ -166,8 +171,54 @@ def _joined(parts: _Parts, experts: int) -> NDArray[np.int64]:
     return np.stack([parts[expert] for expert in range(experts)])
 
 
-def cost(graph: Graph, removed: dict[str, tuple[int, ...]], dtype_bytes: int = 2) -> Cost:
-    """What the model costs once these units are gone."""
+def missing_biases(graph: Graph, removed: dict[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """The biases that matrices reading what goes have not, by the name they would have.
+
+    Only linear layers of their own can get one; a stack of experts cannot.
+    """
+    losing = {group for group, units in implied(graph, removed).items() if units}
+    return tuple(name for name, place in _bias_places(graph).items() if place.group in losing)
+
+
+@dataclass(frozen=True)
+class _BiasPlace:
+    group: str
+    weight: str
+    dim: int
+
+
+def _bias_places(graph: Graph) -> dict[str, _BiasPlace]:
+    """Where a bias can be added: its name -> the group read there, the matrix, and its output dimension."""
+    found: dict[str, _BiasPlace] = {}
+    for group in graph.of_kind("kv_group", "query_head", "ffn_channel"):
+        for member in group.members:
+            path, _, attribute = member.parameter.rpartition(".")
+            owner = graph.parameters[member.parameter].module
+            linear = attribute == "weight" and owner in ("Linear", "Conv1D")
+            if member.role == "layer2" and linear and f"{path}.bias" not in graph.parameters:
+                found[f"{path}.bias"] = _BiasPlace(group.id, member.parameter, 1 - member.dim)
+    return found
+
+
+def bias_cuts(graph: Graph, removed: dict[str, tuple[int, ...]], biases: Sequence[str]) -> Cuts:
+    """What goes of added biases: the outputs that their matrices lose."""
+    if not biases:
+        return {}
+    gone, places = cuts(graph, removed), _bias_places(graph)
+    lost = {name: gone.get(places[name].weight, {}).get(places[name].dim) for name in biases}
+    return {name: {0: rows} for name, rows in lost.items() if rows is not None}
+
+
+def bias_sizes(graph: Graph, biases: Sequence[str]) -> dict[str, int]:
+    """How long each added bias is before anything is cut."""
+    places = _bias_places(graph)
+    return {name: graph.parameters[places[name].weight].shape[places[name].dim] for name in biases}
+
+
+def cost(
+    graph: Graph, removed: dict[str, tuple[int, ...]], dtype_bytes: int = 2, biases: Sequence[str] = ()
+) -> Cost:
+    """What the model costs once these units are gone and these biases are added."""
     gone = _gone(graph, removed)
     params = macs = 0.0
     for name, parameter in graph.parameters.items():
@@ -175,6 +226,8 @@ def cost(graph: Graph, removed: dict[str, tuple[int, ...]], dtype_bytes: int = 2
         left = prod(size - _share(dims.get(dim, {}), shape[0]) for dim, size in enumerate(shape))
         params += left
         macs += left * parameter.macs_per_token
+    params += sum(bias_sizes(graph, biases).values())
+    params -= sum(len(gone[0]) for gone in bias_cuts(graph, removed, biases).values())
     return Cost(round(params), round(macs), _kv_numbers(graph, removed) * dtype_bytes)
 
 
@@ -226,5 +279,5 @@ def with_costs(graph: Graph, plan: PruningPlan, groups: list[Group], dtype_bytes
         plan,
         params_in_scope=params_in(graph, groups),
         before=cost(graph, {}, dtype_bytes),
-        after=cost(graph, plan.removed, dtype_bytes),
+        after=cost(graph, plan.removed, dtype_bytes, plan.biases),
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from core.checks import check_kind_sparsity, check_name, check_sparsity, check_tau, is_number, parse_layers
 from core.errors import SpecError
 from core.selection import MANUAL, checked_units, units_entries
 
@@ -16,7 +16,15 @@ Analysis = Literal["groups", "similarity", "scores", "sensitivity"]
 ANALYSES: tuple[Analysis, ...] = ("groups", "similarity", "scores", "sensitivity")
 #: Unit kinds a plan may cut. `attention` kinds exclude each other: both own the same query heads.
 KINDS = ("ffn_channel", "query_head", "kv_group", "residual_channel")
-SCOPES = ("local",)
+#: How a target is spread: evenly, by value per parameter, or by how a unit stands out in its group.
+SCOPES = ("local", "global", "standardised")
+#: What is done about the error that pruning makes, without training.
+RECONSTRUCTIONS = ("none",)
+#: Those which put part of what they find into a bias, also where the dense model has none.
+BIASED = ("bias", "least_squares")
+#: LLM-Pruner's two ways (Section 3.1): blocks lose heads and channels of their own, or all lose the same
+#: hidden channels.
+STRATEGIES = {"block": ("query_head", "ffn_channel"), "channel": ("residual_channel",)}
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -59,10 +67,14 @@ class PruneSpec:
         sparsity: fraction of the parameters in the prunable groups in scope, in [0, 1).
         scope: how the target is spread; `local` = the same fraction of every group.
         kinds: the unit kinds in scope.
-        layers: `first:last` as in a Python slice (last not included), or None for all layers.
+        layers: `first:last` as in a Python slice (last not included), a name of `LAYER_PRESETS`, or None
+            for all layers.
         options: the method's own options.
         units: group id -> units that go, where they were chosen by hand. `method` is then `manual`, and
             sparsity, scope, kinds and layers follow from them.
+        kind_sparsity: kind -> its own target; kinds without one take `sparsity`.
+        multiple: widths of channels that lose some are whole multiples of it; heads are left as heads.
+        reconstruct: how what stays is refitted without training, one of `RECONSTRUCTIONS`.
     """
 
     method: str = "taylor_first"
@@ -72,6 +84,19 @@ class PruneSpec:
     layers: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     units: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    kind_sparsity: dict[str, float] = field(default_factory=dict)
+    multiple: int = 1
+    reconstruct: str = "none"
+
+    @property
+    def biased(self) -> bool:
+        """Whether what is cut gets biases."""
+        return self.reconstruct in BIASED
+
+    def allocation(self) -> dict[str, Any]:
+        """What `core.allocation.allocate` is to do, by the names of its arguments."""
+        names = ("sparsity", "scope", "kinds", "layers", "kind_sparsity", "multiple", "biased")
+        return {name: getattr(self, name) for name in names}
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "units", checked_units(self.units))
@@ -80,7 +105,9 @@ class PruneSpec:
         _require((self.method == MANUAL) == bool(self.units), "method", got, wanted)
         check_sparsity(self.sparsity)
         _require(isinstance(self.options, dict), "options", self.options, "an object: option -> value")
-        _require(self.scope in SCOPES, "scope", self.scope, f"one of {', '.join(SCOPES)}")
+        check_name("scope", self.scope, SCOPES)
+        check_name("reconstruct", self.reconstruct, RECONSTRUCTIONS)
+        _require_whole("multiple", self.multiple, 1)
         unknown = [kind for kind in self.kinds if kind not in KINDS]
         _require(not unknown and bool(self.kinds), "kinds", list(self.kinds), f"some of {', '.join(KINDS)}")
         _require(
@@ -89,6 +116,7 @@ class PruneSpec:
             list(self.kinds),
             "either query_head or kv_group, since both own the same heads",
         )
+        check_kind_sparsity(self.kind_sparsity, self.kinds)
         if self.layers is not None:
             parse_layers(self.layers)
 
@@ -145,7 +173,7 @@ class ExploreSpec:
         _require(bool(self.criteria), "criteria", list(self.criteria), "at least one criterion")
         check_tau(self.tau)
         ratio = self.sensitivity_ratio
-        _require(_is_number(ratio) and 0 < ratio <= 1, "sensitivity_ratio", ratio, "a number in (0, 1]")
+        _require(is_number(ratio) and 0 < ratio <= 1, "sensitivity_ratio", ratio, "a number in (0, 1]")
         _require_whole("sensitivity_tokens", self.sensitivity_tokens, 8)
 
 
@@ -213,52 +241,8 @@ def _build(cls: Any, raw: Any, where: str) -> Any:
         raise SpecError(f"{where} does not fit: {error}.") from error
 
 
-def check_sparsity(value: object) -> float:
-    """Return `value` if it is a sparsity. Raises SpecError, with the number the user probably meant."""
-    if _is_number(value) and 0 <= value < 1:  # type: ignore[operator]
-        return float(value)  # type: ignore[arg-type]
-    got = f"{value:g}" if isinstance(value, float) else str(value)
-    meant = float(got) if _is_number(value) and 1 < float(got) < 100 else 20.0
-    raise SpecError(f"sparsity must be in [0, 1), got {got}; write {meant / 100:g} for {meant:g} %.")
-
-
-def check_tau(value: object) -> float:
-    """Return `value` if it is a threshold. Raises SpecError."""
-    if _is_number(value) and 0 <= value <= 1:  # type: ignore[operator]
-        return float(value)  # type: ignore[arg-type]
-    raise SpecError(f"tau must be in [0, 1], got {value}; the papers use 0.16 to 0.2.")
-
-
-def parse_layers(text: str, layers: int | None = None) -> range:
-    """Read `first:last` as a Python slice does, last not included.
-
-    Args:
-        text: e.g. `4:30`, `:12`, `5:`.
-        layers: how many the model has; an open end needs it, and the range is checked against it.
-
-    Raises:
-        SpecError: not of that form, empty, or a layer that does not exist.
-    """
-    parts = text.split(":")
-    if len(parts) != 2 or not all(part.strip().isdecimal() or not part.strip() for part in parts):
-        raise SpecError(f"layers must be first:last, for example 4:30, got {text!r}.")
-    first = int(parts[0]) if parts[0].strip() else 0
-    last = int(parts[1]) if parts[1].strip() else (layers if layers is not None else first + 1)
-    if first >= last:
-        raise SpecError(f"layers {text} is empty; first must be below last, which is not included.")
-    if layers is not None and last > layers:
-        raise SpecError(
-            f"layers {text} goes past the model, which has layers 0 to {layers - 1}; write :{layers} for all."
-        )
-    return range(first, last)
-
-
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _require_whole(name: str, got: object, least: int) -> None:

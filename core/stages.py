@@ -214,15 +214,12 @@ def plan(work: Work, graph: Graph, scores: dict[str, Any]) -> PruningPlan:
     found = kept(artifacts.read_plan, work.run_dir)
     if found is None:
         found = (
-            chosen_plan(graph, asked.units)
+            chosen_plan(graph, asked.units, biased=asked.biased)
             if asked.units
             else allocate(
                 graph,
                 scores,
-                sparsity=asked.sparsity,
-                scope=asked.scope,
-                kinds=asked.kinds,
-                layers=asked.layers,
+                **asked.allocation(),
                 method=asked.method,
                 model=graph.model,
             )

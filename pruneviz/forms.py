@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from core.checks import check_sparsity
 from core.errors import SpecError
 from core.selection import MANUAL
-from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec, check_sparsity
+from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
 from pruneviz.selection import text_of, units_of
 
 #: Unit kinds as the form names them.

@@ -1,4 +1,4 @@
-"""Local allocation: on target, in order of score, the same for every group, and never the last unit."""
+"""Allocation: on target in every scope, in order of score, and never the last unit of a group."""
 
 from __future__ import annotations
 
@@ -143,7 +143,10 @@ def test_an_impossible_target_says_what_is_reachable() -> None:
     [
         ({"sparsity": 20}, SpecError, r"write 0\.2 for 20 %"),
         ({"sparsity": 1.0}, SpecError, r"\[0, 1\)"),
-        ({"scope": "galactic"}, SpecError, "local"),
+        ({"scope": "standardized"}, SpecError, "Did you mean 'standardised'"),
+        ({"kind_sparsity": {"ffn_channel": 1.2}}, SpecError, r"kind_sparsity of ffn_channel.*got 1\.2"),
+        ({"kind_sparsity": {"kv_group": 0.2}}, SpecError, "kind_sparsity names kv_group"),
+        ({"multiple": 128}, SpecError, r"got 128 for L00\.ffn_channel with 96 units"),
         ({"layers": "4:9"}, SpecError, "layers 0 to 5"),
         ({"kinds": ("query_head", "kv_group")}, SpecError, "either query_head or kv_group"),
         ({"kinds": ("residual_channel",)}, NotPrunableError, "has no residual_channel"),
@@ -162,6 +165,147 @@ def test_missing_and_broken_scores_are_refused() -> None:
     broken["L03.ffn_channel"][4] = np.nan
     with pytest.raises(NotPrunableError, match="95 are finite"):
         allocate(graph, broken, sparsity=0.2)
+
+
+@pytest.mark.parametrize("scope", ["global", "standardised"])
+@pytest.mark.parametrize("sparsity", [0.0, 0.03, 0.2, 0.5, 0.8])
+def test_every_scope_lands_within_one_channel_and_leaves_a_unit(scope: str, sparsity: float) -> None:
+    graph = model_graph()
+    for seed in range(3):
+        plan = allocate(graph, random_scores(graph, seed), sparsity=sparsity, scope=scope)
+        assert abs(plan.sparsity - sparsity) * plan.params_in_scope <= 2 * 36
+        assert all(len(units) < graph.group(group).units for group, units in plan.removed.items())
+
+
+def test_global_scope_ranks_score_per_parameter() -> None:
+    """Two layers of four channels; the second's are worth ten times as much: the first gives all it can."""
+    graph = model_graph(layers=2, ffn=4)
+    scores = {"L00.ffn_channel": np.array([1, 2, 3, 4.0]), "L01.ffn_channel": np.array([10, 20, 30, 40.0])}
+    plan = allocate(graph, scores, sparsity=0.5, scope="global", kinds=("ffn_channel",))
+    assert plan.removed == {"L00.ffn_channel": (0, 1, 2), "L01.ffn_channel": (0,)}
+
+
+def test_global_scope_counts_what_a_head_costs() -> None:
+    """Raw scores would spare every head, since a head is the sum of so many more parameters."""
+    graph = model_graph()
+    scores = random_scores(graph)
+    channel = params_in(graph, graph.of_kind("ffn_channel")) / 576
+    head = params_in(graph, graph.of_kind("query_head")) / 54
+    for group in graph.of_kind("query_head"):
+        scores[group.id] = scores[group.id] * head / channel
+    plan = allocate(graph, scores, sparsity=0.4, scope="global")
+    gone = {
+        kind: sum(len(plan.removed.get(g.id, ())) for g in graph.of_kind(kind)) / total
+        for kind, total in (("query_head", 54), ("ffn_channel", 576))
+    }
+    assert abs(gone["query_head"] - gone["ffn_channel"]) < 0.15
+
+
+def test_global_scope_is_blind_to_the_unit_a_kind_is_scored_in() -> None:
+    graph = model_graph()
+    scores = random_scores(graph)
+    louder = {name: s * (1000 if "query" in name else 1) for name, s in scores.items()}
+    plain, loud = (allocate(graph, s, sparsity=0.3, scope="global").removed for s in (scores, louder))
+    assert plain == loud
+
+
+def test_standardised_scope_is_blind_to_level_and_spread_of_a_group() -> None:
+    graph = model_graph()
+    scores = random_scores(graph)
+    moved = {name: values * (1 + at) + 10 * at for at, (name, values) in enumerate(scores.items())}
+    plans = [allocate(graph, s, sparsity=0.3, scope="standardised").removed for s in (scores, moved)]
+    assert plans[0] == plans[1]
+
+
+def test_standardised_scope_equals_z_scores_in_one_list() -> None:
+    graph = model_graph(layers=3, ffn=40)
+    scores = {name: values**3 for name, values in random_scores(graph).items()}
+    plan = allocate(graph, scores, sparsity=0.25, scope="standardised", kinds=("ffn_channel",))
+    z = {
+        g.id: (scores[g.id] - scores[g.id].mean()) / scores[g.id].std() for g in graph.of_kind("ffn_channel")
+    }
+    ranked = sorted((float(v), name, unit) for name, values in z.items() for unit, v in enumerate(values))
+    expected = {(name, unit) for _, name, unit in ranked[:30]}
+    assert {(name, unit) for name, units in plan.removed.items() for unit in units} == expected
+
+
+def test_equal_scores_spread_evenly() -> None:
+    graph = model_graph()
+    same = {group.id: np.ones(group.units) for group in graph.groups}
+    for scope in ("global", "standardised"):
+        channels = {"sparsity": 0.3, "kinds": ("ffn_channel",)}
+        tied, plain = allocate(graph, same, scope=scope, **channels), allocate(graph, None, **channels)
+        assert tied.removed == plain.removed
+    even = allocate(graph, None, sparsity=0.3)
+    for scope in ("global", "standardised"):
+        preview = allocate(graph, None, sparsity=0.3, scope=scope)
+        assert preview.removed == even.removed and "without scores" in preview.notes[-1]
+
+
+@pytest.mark.parametrize("scope", ["local", "global", "standardised"])
+@pytest.mark.parametrize("multiple", [8, 32])
+def test_widths_that_change_are_multiples_and_heads_are_left_as_heads(scope: str, multiple: int) -> None:
+    graph = model_graph()
+    plan = allocate(graph, random_scores(graph), sparsity=0.3, scope=scope, multiple=multiple)
+    widths = [96 - len(plan.removed.get(group.id, ())) for group in graph.of_kind("ffn_channel")]
+    assert all(width % multiple == 0 and width > 0 for width in widths) and min(widths) < 96
+    heads = [9 - len(plan.removed.get(group.id, ())) for group in graph.of_kind("query_head")]
+    assert any(number % multiple for number in heads)
+    assert abs(plan.sparsity - 0.3) * plan.params_in_scope <= multiple * 2 * 36
+    assert f"multiples of {multiple}" in plan.notes[-1]
+
+
+def test_a_group_that_loses_nothing_keeps_a_width_that_is_no_multiple() -> None:
+    graph = model_graph(layers=2, ffn=20)
+    scores = {"L00.ffn_channel": np.zeros(20), "L01.ffn_channel": np.ones(20)}
+    plan = allocate(graph, scores, sparsity=0.1, scope="global", kinds=("ffn_channel",), multiple=8)
+    assert {name: len(units) for name, units in plan.removed.items()} == {"L00.ffn_channel": 4}
+    with pytest.raises(SpecError, match=r"multiple .* got 7 for L00\.ffn_channel with 4 units"):
+        allocate(model_graph(ffn=4), None, sparsity=0.1, multiple=7)
+
+
+def test_each_kind_meets_its_own_target() -> None:
+    graph = model_graph()
+    targets = {"ffn_channel": 0.3, "query_head": 0.1}
+    plan = allocate(graph, random_scores(graph), sparsity=0.9, kind_sparsity=targets)
+    totals = {kind: params_in(graph, graph.of_kind(kind)) for kind in targets}
+    for kind, target in targets.items():
+        units = {g: u for g, u in plan.removed.items() if kind in g}
+        gone = cost(graph, {}).params - cost(graph, units).params
+        assert abs(gone - target * totals[kind]) <= (72 if kind == "ffn_channel" else 4 * 4 * 36)
+    assert plan.target == pytest.approx(sum(targets[k] * totals[k] for k in targets) / sum(totals.values()))
+    rest = allocate(graph, random_scores(graph), sparsity=0.2, kind_sparsity={"query_head": 0.0})
+    assert all("ffn" in group for group in rest.removed)
+
+
+def test_presets_name_the_ranges_of_the_papers() -> None:
+    graph = model_graph(layers=32)
+    for preset, first in (("4-30", 4), ("5-30", 5)):
+        plan = allocate(graph, None, sparsity=0.2, layers=preset)
+        assert {graph.group(group).layer for group in plan.removed} == set(range(first, 30))
+    assert (
+        allocate(graph, None, sparsity=0.2, layers="all").removed
+        == allocate(graph, None, sparsity=0.2).removed
+    )
+    with pytest.raises(SpecError, match="goes past the model"):
+        allocate(model_graph(), None, sparsity=0.2, layers="4-30")
+
+
+def test_the_target_counts_biases_that_are_added() -> None:
+    graph = model_graph()
+    named = {name: f"{name}.weight" for name in graph.parameters}
+    members = {g.id: tuple(replace(m, parameter=named[m.parameter]) for m in g.members) for g in graph.groups}
+    graph = replace(
+        graph,
+        parameters={named[name]: value for name, value in graph.parameters.items()},
+        groups=tuple(replace(g, members=members[g.id]) for g in graph.groups),
+    )
+    plan = allocate(graph, random_scores(graph), sparsity=0.3, biased=True)
+    assert plan.biases == tuple(f"{at}.{name}.bias" for at in range(6) for name in ("o", "down"))
+    assert plan.after is not None
+    assert plan.after.params == cost(graph, plan.removed).params + 12 * 36
+    assert abs(plan.sparsity - 0.3) * plan.params_in_scope <= 2 * 36
+    assert allocate(graph, None, sparsity=0.0, biased=True).biases == ()
 
 
 def test_torch_is_not_needed() -> None:

@@ -219,6 +219,13 @@ def test_detach_leaves_the_run_to_a_worker(
         (["--method", "tailor_first"], "Did you mean 'taylor_first'? Available:"),
         (["--layers", "1:9"], "layers 1:9 goes past the model, which has layers 0 to 1"),
         (["--layers", "x"], "layers must be first:last, for example 4:30, got 'x'"),
+        (["--scope", "globl"], "Unknown scope 'globl'. Did you mean 'global'?"),
+        (["--kind-sparsity", "ffn_channel=1.2"], "sparsity must be in [0, 1), got 1.2; write"),
+        (["--kind-sparsity", "ffn_channel"], "--kind-sparsity takes kind=sparsity, got 'ffn_channel'"),
+        (["--multiple", "0"], "multiple must be a whole number from 1 up, got 0."),
+        (["--reconstruct", "non"], "Did you mean 'none'?"),
+        (["--strategy", "chanel"], "Did you mean 'channel'?"),
+        (["--strategy", "block", "--kinds", "ffn_channel"], "leave out --kinds ffn_channel"),
         (["--kinds", "neuron"], "kinds must be some of ffn_channel"),
         (["--kinds", "query_head,kv_group"], "either query_head or kv_group"),
         (["--method", "manual"], "method must be a method that ranks units, or manual with the units"),
@@ -349,6 +356,14 @@ SPECS = [
     ),
     RunSpec(prune=PruneSpec("manual", units={"L01.ffn_channel": (4,), "L00.query_head": (0, 1, 3)})),
     RunSpec(evaluate=EvalSpec(prompts=())),
+    RunSpec(
+        prune=PruneSpec(
+            scope="standardised",
+            layers="4-30",
+            multiple=64,
+            kind_sparsity={"ffn_channel": 0.3, "query_head": 0.1},
+        )
+    ),
     RunSpec(goal="evaluate", model=ModelSpec("x"), evaluate=EvalSpec(tokens=512)),
     RunSpec(
         goal="explore",

@@ -121,8 +121,10 @@ def _generated(model: PreTrainedModel, *, cache: bool) -> list[list[int]]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_plans_land_within_one_unit_of_the_target(family: str) -> None:
     _, graph = build(family)
-    for kinds in (("query_head", "ffn_channel"), ("kv_group", "ffn_channel"), ("ffn_channel",)):
-        plan = allocate(graph, None, sparsity=0.3, kinds=kinds)
+    scores = {group.id: np.random.default_rng(0).random(group.units) for group in graph.groups}
+    cases = [(kinds, "local") for kinds in (("query_head", "ffn_channel"), ("kv_group", "ffn_channel"))]
+    for kinds, scope in [*cases, *((("query_head", "ffn_channel"), s) for s in ("global", "standardised"))]:
+        plan = allocate(graph, scores, sparsity=0.3, kinds=kinds, scope=scope)
         assert plan.params_in_scope == params_in(graph, graph.of_kind(*kinds))
         channels = graph.of_kind("ffn_channel")
         unit = max(cost(graph, {}).params - cost(graph, {group.id: (0,)}).params for group in channels)

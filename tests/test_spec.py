@@ -6,18 +6,9 @@ import json
 
 import pytest
 
+from core.checks import check_sparsity, check_tau, parse_layers
 from core.errors import SpecError
-from core.spec import (
-    DataSpec,
-    EvalSpec,
-    ExploreSpec,
-    ModelSpec,
-    PruneSpec,
-    RunSpec,
-    check_sparsity,
-    check_tau,
-    parse_layers,
-)
+from core.spec import DataSpec, EvalSpec, ExploreSpec, ModelSpec, PruneSpec, RunSpec
 
 
 def test_json_round_trip_keeps_everything() -> None:
@@ -58,7 +49,8 @@ def test_tau_outside_its_range_is_refused(bad: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"), [("1:3", range(1, 3)), (":2", range(2)), ("1:", range(1, 4)), (":", range(4))]
+    ("text", "found"),
+    [("1:3", range(1, 3)), (":2", range(2)), ("1:", range(1, 4)), (":", range(4)), ("all", range(4))],
 )
 def test_layers_read_as_a_slice(text: str, found: range) -> None:
     assert parse_layers(text, 4) == found
@@ -85,7 +77,11 @@ def test_a_layer_that_does_not_exist_is_refused_with_the_range_there_is() -> Non
         (lambda: PruneSpec(kinds=("neuron",)), "kinds"),
         (lambda: PruneSpec(kinds=()), "kinds"),
         (lambda: PruneSpec(kinds=("query_head", "kv_group")), "either query_head or kv_group"),
-        (lambda: PruneSpec(scope="everywhere"), "scope"),
+        (lambda: PruneSpec(scope="globl"), "Unknown scope 'globl'. Did you mean 'global'"),
+        (lambda: PruneSpec(reconstruct="non"), "Did you mean 'none'"),
+        (lambda: PruneSpec(multiple=0), "multiple must be a whole number from 1 up"),
+        (lambda: PruneSpec(kind_sparsity={"ffn_channel": 1.2}), "kind_sparsity of ffn_channel"),
+        (lambda: PruneSpec(kind_sparsity={"kv_group": 0.1}), "kind_sparsity names kv_group"),
         (lambda: EvalSpec(window=4), "window"),
         (lambda: EvalSpec(window=64, tokens=63), "tokens"),
         (lambda: ExploreSpec(analyses=("dreams",)), "analyses"),  # type: ignore[arg-type]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from html import escape
 
-from core.allocation import Scores, allocate
+from core.allocation import allocate
 from core.commands import command_line
 from core.errors import PruneError
 from core.graph.records import Graph
 from core.plan import PruningPlan
+from core.ranking import Scores
 from core.selection import chosen_plan
 from core.spec import RunSpec
 from core.widths import widths
@@ -63,16 +64,9 @@ def preview_info(spec: RunSpec, graph: Graph | None, scores: Scores | None) -> P
     asked = spec.prune
     try:
         plan = (
-            chosen_plan(graph, asked.units)
+            chosen_plan(graph, asked.units, biased=asked.biased)
             if asked.units
-            else allocate(
-                graph,
-                scores,
-                sparsity=asked.sparsity,
-                scope=asked.scope,
-                kinds=asked.kinds,
-                layers=asked.layers,
-            )
+            else allocate(graph, scores, **asked.allocation())
         )
     except PruneError as error:
         return PreviewInfo(command, warnings=warnings, problem=str(error))

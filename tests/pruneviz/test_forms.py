@@ -53,7 +53,7 @@ def test_a_comma_is_a_decimal_point():
         ({"kinds": ()}, "kinds must be"),
         ({"kinds": ("Query heads", "Key-value groups")}, "either query_head or kv_group"),
         ({"layers": "9:4"}, "layers 9:4 is empty"),
-        ({"layers": "all"}, "layers must be first:last"),
+        ({"layers": "some"}, "layers must be first:last"),
     ],
 )
 def test_a_wrong_field_is_named(change, message):

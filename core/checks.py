@@ -1,0 +1,82 @@
+"""Values that a spec, a command and a function alike are asked for: is it one, and if not, what was meant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from core.errors import SpecError
+from core.registry import unknown
+
+#: Ranges of layers as the papers name them; on a model of fewer layers they are refused.
+LAYER_PRESETS = {"all": ":", "4-30": "4:30", "5-30": "5:30"}
+
+
+def check_sparsity(value: object) -> float:
+    """Return `value` if it is a sparsity. Raises SpecError, with the number the user probably meant."""
+    if is_number(value) and 0 <= value < 1:  # type: ignore[operator]
+        return float(value)  # type: ignore[arg-type]
+    got = f"{value:g}" if isinstance(value, float) else str(value)
+    meant = float(got) if is_number(value) and 1 < float(got) < 100 else 20.0
+    raise SpecError(f"sparsity must be in [0, 1), got {got}; write {meant / 100:g} for {meant:g} %.")
+
+
+def check_name(what: str, given: str, available: Sequence[str]) -> str:
+    """Return `given` if it is available. Raises SpecError with the nearest name there is."""
+    if given in available:
+        return given
+    raise SpecError(str(unknown(what, given, list(available))))
+
+
+def check_kind_sparsity(targets: Mapping[str, float], kinds: Sequence[str]) -> None:
+    """Raises SpecError for a kind that does not go, or a target that is no sparsity."""
+    for kind, target in targets.items():
+        if kind not in kinds:
+            raise SpecError(
+                f"kind_sparsity names {kind}, which is not among the kinds that may go ({', '.join(kinds)}); "
+                "add it to kinds, or leave it out."
+            )
+        try:
+            check_sparsity(target)
+        except SpecError as error:
+            raise SpecError(f"kind_sparsity of {kind}: {error}") from error
+
+
+def check_tau(value: object) -> float:
+    """Return `value` if it is a threshold. Raises SpecError."""
+    if is_number(value) and 0 <= value <= 1:  # type: ignore[operator]
+        return float(value)  # type: ignore[arg-type]
+    raise SpecError(f"tau must be in [0, 1], got {value}; the papers use 0.16 to 0.2.")
+
+
+def parse_layers(text: str, layers: int | None = None) -> range:
+    """Read `first:last` as a Python slice does, last not included.
+
+    Args:
+        text: e.g. `4:30`, `:12`, `5:`, or a name of `LAYER_PRESETS`.
+        layers: how many the model has; an open end needs it, and the range is checked against it.
+
+    Raises:
+        SpecError: not of that form, empty, or a layer that does not exist.
+    """
+    text = LAYER_PRESETS.get(text.strip(), text)
+    parts = text.split(":")
+    if len(parts) != 2 or not all(part.strip().isdecimal() or not part.strip() for part in parts):
+        names = ", ".join(LAYER_PRESETS)
+        raise SpecError(
+            f"layers must be first:last, for example 4:30, got {text!r}; the papers' ranges are {names}."
+        )
+    first = int(parts[0]) if parts[0].strip() else 0
+    last = int(parts[1]) if parts[1].strip() else (layers if layers is not None else first + 1)
+    if first >= last:
+        raise SpecError(f"layers {text} is empty; first must be below last, which is not included.")
+    if layers is not None and last > layers:
+        raise SpecError(
+            f"layers {text} goes past the model, which has layers 0 to {layers - 1}; write :{layers} for all."
+        )
+    return range(first, last)
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite number; True and False are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

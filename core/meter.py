@@ -1,0 +1,86 @@
+"""Counts the parameters that go with the first units of every group, without sets of indices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.graph.records import Graph, Group
+
+#: group id -> how many of its units go, the first in its order.
+Counts = dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """Part of a dimension: `width` indices a unit, `taken[n]` units of it once n of `group` are gone."""
+
+    width: int
+    taken: NDArray[np.int64]
+    group: str
+
+
+class Meter:
+    """Counts the parameters that go with the first n units of every group's order, without index sets.
+
+    Groups own disjoint indices along a dimension, so what stays of it is a subtraction. Only a
+    key-value group lists its query heads' slices too; those are counted with the group that is cut.
+    """
+
+    def __init__(self, graph: Graph, orders: Mapping[str, NDArray[np.int64]]) -> None:
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._slices: dict[str, dict[int, list[_Slice]]] = {}
+        groups = graph.by_id
+        children = {group.parent: group for group in graph.groups if group.parent is not None}
+        for group_id, order in orders.items():
+            for affected, taken in _affected(groups, children.get(group_id), groups[group_id], order):
+                self._add(graph, groups[group_id], affected, taken)
+
+    def _add(self, graph: Graph, group: Group, affected: Group, taken: NDArray[np.int64]) -> None:
+        own = {(member.parameter, member.dim): member.index() for member in group.members}
+        for member in affected.members:
+            if member.at:
+                continue  # experts of one stack lose the same number each: the first stands for all
+            width = member.width
+            if affected.id != group.id:
+                counted = np.isin(member.index(), own.get((member.parameter, member.dim), ()))
+                width -= int(counted[0].sum())
+            shape = graph.parameters[member.parameter].shape
+            self._shapes[member.parameter] = shape
+            part = _Slice(width, taken, group.id)
+            self._slices.setdefault(member.parameter, {}).setdefault(member.dim, []).append(part)
+
+    def removed(self, counts: Counts) -> int:
+        """Parameters gone when `counts` units of each group are."""
+        total = 0
+        for name, dims in self._slices.items():
+            left = list(self._shapes[name])
+            for dim, parts in dims.items():
+                left[dim] -= sum(part.width * int(part.taken[counts[part.group]]) for part in parts)
+            total += prod(self._shapes[name]) - prod(left)
+        return total
+
+
+def _affected(
+    groups: Mapping[str, Group], child: Group | None, group: Group, order: NDArray[np.int64]
+) -> list[tuple[Group, NDArray[np.int64]]]:
+    """The groups that lose units with `group`, and how many after its first n: 0..units, (units + 1,)."""
+    found = [(group, np.arange(group.units + 1, dtype=np.int64))]
+    rank = np.empty(group.units, dtype=np.int64)
+    rank[order] = np.arange(1, group.units + 1)
+    if group.parent is not None:
+        parent = groups[group.parent]
+        last = np.zeros(parent.units, dtype=np.int64)  # a parent's unit goes with the last of its children
+        np.maximum.at(last, np.asarray(group.parent_unit), rank)
+        found.append((parent, _at_or_before(last, group.units)))
+    if child is not None:
+        found.append((child, _at_or_before(rank[np.asarray(child.parent_unit)], group.units)))
+    return found
+
+
+def _at_or_before(when: NDArray[np.int64], units: int) -> NDArray[np.int64]:
+    return np.cumsum(np.bincount(when, minlength=units + 1)).astype(np.int64)
