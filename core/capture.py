@@ -1,12 +1,13 @@
-"""One pass over calibration text: what criteria need to know, folded to one number per slice as it comes.
+"""One pass over calibration text: what criteria need to know, folded as it comes.
 
-Nothing as large as the model is kept: a gradient is folded and freed the moment it is complete.
+Nothing as large as the model is kept: a gradient is folded and freed the moment it is complete, an
+attention map before the next layer's exists, and of activations only running moments stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -14,14 +15,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from core.divergence import Progress, similarity, special_positions
+from core.divergence import Divergences, Progress, special_positions
 from core.errors import DataError, UnknownNameError
+from core.gradients import COARSE, PER_INDEX, PER_SAMPLE, Gradients
 from core.graph.records import Graph
+from core.moments import ModuleMoments, Moments
+from core.slices import Key, maker_of, reader_of, slices
 
-__all__ = ["STATISTICS", "Statistics", "capture", "next_token_loss", "similarity"]
-
+#: Of the inputs of modules that read units, and of the outputs of modules that make FFN channels.
+INPUTS = ("input_mean", "input_variance", "input_norm", "input_second_moment")
+OUTPUTS = ("output_second_moment",)
+DIVERGENCE = "head_divergence"
+GRADIENTS = frozenset({*PER_INDEX, COARSE})
 #: What `capture` can find out, by the name that criteria ask for.
-STATISTICS = ("weight_gradient",)
+STATISTICS = (*INPUTS, *OUTPUTS, DIVERGENCE, *PER_INDEX, COARSE)
 #: Residual channels run through every parameter, embeddings included: they are captured only if asked for.
 DEFAULT_KINDS = ("ffn_channel", "query_head", "kv_group")
 
@@ -33,15 +40,23 @@ class Statistics:
     Attributes:
         values: statistic -> (parameter, dim) -> one number per index along that dim, (size,), float32;
             (experts, size) for a stack of experts.
-        windows, tokens: how much was read; tokens counts predicted tokens.
-        loss: mean next-token loss.
+        structures: group id -> the per-unit terms `gradient_coarse`, slice by slice, (units,).
+        divergence: layer -> distance of every pair of heads, (heads, heads).
+        captured: the statistics that were asked for.
+        windows: how many were read; tokens: positions in them that count.
+        predicted: tokens whose prediction gave the loss, 0 if no gradient was asked for.
+        loss: mean next-token loss, None if no gradient was asked for.
         kinds: the unit kinds whose parameters were looked at.
     """
 
-    values: dict[str, dict[tuple[str, int], Tensor]] = field(default_factory=dict)
+    values: dict[str, dict[Key, Tensor]] = field(default_factory=dict)
+    structures: dict[str, list[Tensor]] = field(default_factory=dict)
+    divergence: dict[int, Tensor] = field(default_factory=dict)
+    captured: frozenset[str] = frozenset()
     windows: int = 0
     tokens: int = 0
-    loss: float = 0.0
+    predicted: int = 0
+    loss: float | None = None
     kinds: tuple[str, ...] = DEFAULT_KINDS
 
 
@@ -55,48 +70,140 @@ def capture(
     kinds: Sequence[str] = DEFAULT_KINDS,
     on_progress: Progress | None = None,
 ) -> Statistics:
-    """Run calibration windows through the model and keep what `needs` names.
+    """Run calibration windows through the model once and keep what `needs` names.
 
-    `weight_gradient` is |w g| summed over everything but one dimension of a parameter, g being the
-    gradient of one batch's mean next-token loss. Several batches are averaged after the absolute
-    value, as mean over batches of |w g_b|.
+    Where a statistic is not linear in the gradient, one backward is made per window. Positions of
+    padding and special tokens do not count, neither as inputs nor as predictions.
 
     Args:
-        windows: token ids, (windows, length). Padding and special tokens are not predicted.
-        batch_size: windows per batch.
-        kinds: only the parameters of these kinds' groups get gradients.
+        windows: token ids, (windows, length).
+        batch_size: windows per batch where one window at a time is not asked for.
+        kinds: only modules and parameters of these kinds' groups are looked at.
         on_progress: told (windows done, windows in all) after each batch.
 
     Raises:
         UnknownNameError: a statistic that does not exist.
-        DataError: nothing to predict in the windows.
+        DataError: no window holds a token that counts, or a weight or activation is not finite.
     """
     if stray := needs - set(STATISTICS):
         raise UnknownNameError(
             f"Unknown statistic {', '.join(sorted(stray))}. Available: {', '.join(STATISTICS)}."
         )
-    statistics = Statistics(kinds=tuple(kinds))
     if not needs:
-        return statistics
-    folded = statistics.values.setdefault("weight_gradient", {})
-    batches = list(windows.split(batch_size))
-    with _gradients(model, _dims_in_scope(graph, kinds), folded):
-        for batch in batches:
-            loss, tokens = next_token_loss(model, batch.to(model.device))
-            loss.backward()
-            statistics.loss += float(loss.detach()) * tokens
-            statistics.tokens += tokens
-            statistics.windows += len(batch)
+        return Statistics(kinds=tuple(kinds))
+    run = _Pass(model, graph, needs, kinds)
+    done = 0
+    with run.watch():
+        for batch in windows.split(1 if needs & PER_SAMPLE else batch_size):
+            run.read(batch.to(model.device))
+            done += len(batch)
             if on_progress is not None:
-                on_progress(statistics.windows, len(windows))
-    statistics.loss /= statistics.tokens
-    for vector in folded.values():
-        vector /= len(batches)
-    return statistics
+                on_progress(done, len(windows))
+    return run.finish(done, kinds)
 
 
-#: Dimensions of a parameter that are not summed over: the units', and the experts' before it in a stack.
-Kept = tuple[int, ...]
+class _Pass:
+    """The collectors of one pass and the model they look at."""
+
+    def __init__(self, model: PreTrainedModel, graph: Graph, needs: set[str], kinds: Sequence[str]) -> None:
+        self.model, self.needs = model, needs
+        self.gradients = Gradients(graph, kinds, needs) if needs & GRADIENTS else None
+        self.divergences = Divergences(model, graph) if DIVERGENCE in needs else None
+        readers, makers = _modules(model, graph, kinds)
+        self.moments = ModuleMoments(
+            readers if needs & set(INPUTS) else {}, makers if needs & set(OUTPUTS) else {}
+        )
+        inside = set(model.base_model.modules())
+        watched = [*self.moments.readers.values(), *self.moments.makers.values()]
+        # Without a loss the output layer only has work to do if somebody looks at it.
+        self.whole = not inside.issuperset(watched)
+        self.tokens = self.predicted = self.samples = 0
+        self.loss = 0.0
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Hooks on, evaluation mode; all as it was afterwards."""
+        training = self.model.training
+        self.model.eval()
+        try:
+            with ExitStack() as stack:
+                if self.divergences:
+                    stack.enter_context(self.divergences.watch())
+                stack.enter_context(self.moments.watch())
+                stack.enter_context(self.gradients.watch(self.model) if self.gradients else torch.no_grad())
+                yield
+        finally:
+            self.model.train(training)
+
+    def read(self, ids: Tensor) -> None:
+        """One batch, (batch, length)."""
+        counted = ~special_positions(self.model, ids)
+        self.moments.counted = counted
+        self.tokens += int(counted.sum())
+        with self.divergences.batch(counted) if self.divergences else nullcontext():
+            if self.gradients:
+                self._backward(ids, counted)
+            elif self.whole:
+                self.model(input_ids=ids, use_cache=False)
+            else:
+                self.model.base_model(input_ids=ids, use_cache=False)
+
+    def _backward(self, ids: Tensor, counted: Tensor) -> None:
+        losses, predicted = sample_losses(self.model, ids, counted)
+        there = predicted > 0
+        self.samples += int(there.sum())
+        self.predicted += int(predicted.sum())
+        if bool(there.any()):
+            losses[there].sum().backward()
+            self.loss += float((losses.detach() * predicted)[there].sum())
+
+    def finish(self, windows: int, kinds: Sequence[str]) -> Statistics:
+        """What was found."""
+        if not self.tokens or (self.gradients and not self.predicted):
+            raise DataError("The calibration text holds nothing but special tokens; give another text.")
+        found = Statistics(captured=frozenset(self.needs), windows=windows, tokens=self.tokens)
+        found.kinds = tuple(kinds)
+        if self.gradients:
+            self.gradients.finish(self.samples)
+            found.values |= self.gradients.values
+            found.structures = self.gradients.structures
+            found.predicted, found.loss = self.predicted, self.loss / self.predicted
+        for name in (one for one in (*INPUTS, *OUTPUTS) if one in self.needs):
+            side = self.moments.inputs if name in INPUTS else self.moments.outputs
+            found.values[name] = {key: _read(moments, name) for key, moments in side.items()}
+        if self.divergences:
+            found.divergence = self.divergences.means()
+        check_finite(self.model, found)
+        return found
+
+
+def _read(moments: Moments, name: str) -> Tensor:
+    values: Tensor = getattr(moments, name.split("_", 1)[1])
+    return values
+
+
+def _modules(
+    model: nn.Module, graph: Graph, kinds: Sequence[str]
+) -> tuple[dict[Key, nn.Module], dict[Key, nn.Module]]:
+    """Modules that read the units of these kinds, and those that make FFN channels."""
+    readers: dict[Key, nn.Module] = {}
+    makers: dict[Key, nn.Module] = {}
+    for group in graph.of_kind(*kinds):
+        for part in slices(graph, group) if group.prunable else ():
+            if reader := reader_of(model, graph, part.member):
+                readers[part.key] = reader
+            if group.kind == "ffn_channel" and (maker := maker_of(model, part.member)):
+                makers[part.key] = maker
+    return readers, makers
+
+
+def sample_losses(model: PreTrainedModel, ids: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy of every sample's next tokens that count, and how many those are, (batch,) each."""
+    targets = ids[:, 1:].masked_fill(~counted[:, 1:], -100)  # (batch, length - 1)
+    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]  # (batch, length - 1, vocabulary)
+    losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+    predicted = (targets != -100).sum(dim=1)
+    return losses.view_as(targets).sum(dim=1) / predicted.clamp_min(1), predicted
 
 
 def next_token_loss(model: PreTrainedModel, ids: Tensor) -> tuple[Tensor, int]:
@@ -105,59 +212,31 @@ def next_token_loss(model: PreTrainedModel, ids: Tensor) -> tuple[Tensor, int]:
     Raises:
         DataError: all of them are special.
     """
-    targets = ids[:, 1:].masked_fill(special_positions(model, ids)[:, 1:], -100)  # (batch, length - 1)
-    tokens = int((targets != -100).sum())
+    losses, predicted = sample_losses(model, ids, ~special_positions(model, ids))
+    tokens = int(predicted.sum())
     if not tokens:
         raise DataError("The calibration text holds nothing but special tokens; give another text.")
-    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]  # (batch, length - 1, vocabulary)
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten()), tokens
+    return (losses * predicted).sum() / tokens, tokens
 
 
-def _dims_in_scope(graph: Graph, kinds: Sequence[str]) -> dict[str, list[Kept]]:
-    dims: dict[str, set[Kept]] = {}
-    for group in graph.of_kind(*kinds):
-        parents = [graph.group(group.parent)] if group.parent else []
-        for member in (member for one in [group, *parents] for member in one.members):
-            kept = (member.dim,) if member.at is None else (0, member.dim)
-            dims.setdefault(member.parameter, set()).add(kept)
-    return {name: sorted(found) for name, found in dims.items()}
+def check_finite(model: nn.Module, found: Statistics) -> None:
+    """Raise DataError if a captured number is not finite, naming the parameter to blame."""
+    flat = [(key, one) for by_key in found.values.values() for key, one in by_key.items()]
+    bad = next((key for key, one in flat if not bool(torch.isfinite(one).all())), None)
+    if bad is not None:
+        check_weights(model)
+        raise DataError(
+            f"Activations or gradients at {bad[0]} are not finite, though all weights are: they overflow "
+            "in this precision; run with --dtype float32 or bfloat16."
+        )
 
 
-@contextmanager
-def _gradients(
-    model: nn.Module, dims: dict[str, list[Kept]], folded: dict[tuple[str, int], Tensor]
-) -> Iterator[None]:
-    """Give gradients to these parameters alone; fold each as soon as it is complete, and free it."""
-    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    training, hooks = model.training, []
-    model.eval()
-    try:
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in dims)
-            if name in dims:
-                hooks.append(parameter.register_post_accumulate_grad_hook(_folding(name, dims[name], folded)))
-        with torch.enable_grad():
-            yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for parameter, before in wanted.items():
-            parameter.requires_grad_(before)
-            parameter.grad = None
-        model.train(training)
-
-
-def _folding(
-    name: str, dims: Sequence[Kept], folded: dict[tuple[str, int], Tensor]
-) -> Callable[[Tensor], None]:
-    def fold(parameter: Tensor) -> None:
-        assert parameter.grad is not None
-        product = (parameter.detach().float() * parameter.grad.float()).abs_()
-        for kept in dims:
-            others = [d for d in range(product.dim()) if d not in kept]
-            sums = product.sum(dim=others) if others else product
-            known = folded.get((name, kept[-1]))
-            folded[name, kept[-1]] = sums if known is None else known.add_(sums)
-        parameter.grad = None
-
-    return fold
+def check_weights(model: nn.Module) -> None:
+    """Raise DataError for the first parameter that holds a NaN or an infinity."""
+    for name, parameter in model.named_parameters():
+        wrong = int((~torch.isfinite(parameter.detach())).sum())
+        if wrong:
+            raise DataError(
+                f"Parameter {name} holds {wrong:,} of {parameter.numel():,} numbers that are NaN or "
+                "infinite, so nothing can be scored; load the model again from an undamaged file."
+            )

@@ -71,21 +71,17 @@ def similarity(
         NotPrunableError: the model has no attention, or a block does not show its probabilities.
         DataError: nothing but special tokens.
     """
-    if not graph.attentions:
-        raise NotPrunableError(f"{graph.model} has no attention blocks whose heads could be compared.")
-    totals = {a.layer: torch.zeros(a.heads, a.heads) for a in graph.attentions}
-    tokens = done = 0
-    with _eager(model), torch.inference_mode():
+    found, done = Divergences(model, graph), 0
+    with found.watch(), torch.inference_mode():
         for batch in windows.split(batch_size):
             ids = batch.to(model.device)
-            counted = ~special_positions(model, ids)
-            _watch(model, graph, ids, counted, totals)
-            tokens, done = tokens + int(counted.sum()), done + len(batch)
+            with found.batch(~special_positions(model, ids)):
+                model.base_model(input_ids=ids, use_cache=False)
+            done += len(batch)
             if on_progress is not None:
                 on_progress(done, len(windows))
-    if not tokens:
-        raise DataError("The calibration text holds nothing but special tokens; give another text.")
-    return Similarity(_stack(graph, totals, tokens), sorted(totals), tokens, text)
+    means = found.means()
+    return Similarity(_stack(means), sorted(means), found.tokens, text)
 
 
 def special_positions(model: PreTrainedModel, ids: Tensor) -> Tensor:
@@ -97,49 +93,75 @@ def special_positions(model: PreTrainedModel, ids: Tensor) -> Tensor:
     return torch.isin(ids, torch.tensor(sorted(special), dtype=ids.dtype, device=ids.device))
 
 
-def _stack(graph: Graph, totals: dict[int, Tensor], tokens: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    heads = max(attention.heads for attention in graph.attentions)
-    stacked = np.full((len(totals), heads, heads), np.nan, dtype=np.float32)
-    for at, layer in enumerate(sorted(totals)):
-        mean = (totals[layer] / tokens).numpy()
+class Divergences:
+    """Distances of all pairs of heads, collected layer by layer while the model runs.
+
+    Raises:
+        NotPrunableError: the model has no attention, or a block does not show its probabilities.
+    """
+
+    def __init__(self, model: PreTrainedModel, graph: Graph) -> None:
+        if not graph.attentions:
+            raise NotPrunableError(f"{graph.model} has no attention blocks whose heads could be compared.")
+        self.model, self.graph, self.tokens = model, graph, 0
+        self._totals: dict[int, Tensor] = {}
+        self._counted: Tensor = torch.ones(0, dtype=torch.bool)
+        self._seen: set[int] = set()
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Collect for the length of a `with` block; the model attends in the plain way meanwhile."""
+        hooks = []
+        with _eager(self.model):
+            for attention in self.graph.attentions:
+                module = self.model.get_submodule(attention.module)
+                hooks.append(module.register_forward_hook(self._adding(attention)))
+            try:
+                yield
+            finally:
+                for hook in hooks:
+                    hook.remove()
+
+    @contextmanager
+    def batch(self, counted: Tensor) -> Iterator[None]:
+        """The next forward is over these positions, (batch, length), bool."""
+        self._counted, self._seen = counted, set()
+        yield
+        for attention in self.graph.attentions:
+            if attention.layer not in self._seen:
+                raise NotPrunableError(
+                    f"{attention.module} does not return its attention, so its heads cannot be compared."
+                )
+        self.tokens += int(counted.sum())
+
+    def means(self) -> dict[int, Tensor]:
+        """Mean distance per layer, (heads, heads). Raises DataError if no position counted."""
+        if not self.tokens:
+            raise DataError("The calibration text holds nothing but special tokens; give another text.")
+        return {layer: (total / self.tokens).cpu() for layer, total in self._totals.items()}
+
+    def _adding(self, attention: Attention) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_: nn.Module, args: Any, out: Any) -> None:
+            batch, queries = self._counted.shape
+            shape = (batch, attention.heads, queries, queries)
+            for item in out if isinstance(out, tuple) else ():
+                if isinstance(item, Tensor) and tuple(item.shape) == shape:
+                    distances = js_distances(item.detach(), self._counted)
+                    known = self._totals.get(attention.layer)
+                    self._totals[attention.layer] = distances if known is None else known + distances
+                    self._seen.add(attention.layer)
+                    return
+
+        return hook
+
+
+def _stack(means: dict[int, Tensor]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    heads = max(len(mean) for mean in means.values())
+    stacked = np.full((len(means), heads, heads), np.nan, dtype=np.float32)
+    for at, layer in enumerate(sorted(means)):
+        mean = means[layer].numpy()
         stacked[at, : len(mean), : len(mean)] = mean
     return stacked
-
-
-def _watch(
-    model: PreTrainedModel, graph: Graph, ids: Tensor, counted: Tensor, totals: dict[int, Tensor]
-) -> None:
-    """Add one batch's distances to `totals`, layer by layer as the forward pass reaches them."""
-    seen: set[int] = set()
-    hooks = []
-    for attention in graph.attentions:
-        module = model.get_submodule(attention.module)
-        hooks.append(module.register_forward_hook(_adding(attention, counted, totals, seen)))
-    try:
-        model.base_model(input_ids=ids, use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if missing := sorted(set(totals) - seen):
-        module_name = next(a.module for a in graph.attentions if a.layer == missing[0])
-        raise NotPrunableError(
-            f"{module_name} does not return its attention, so its heads cannot be compared."
-        )
-
-
-def _adding(
-    attention: Attention, counted: Tensor, totals: dict[int, Tensor], seen: set[int]
-) -> Callable[[nn.Module, Any, Any], None]:
-    def hook(_: nn.Module, args: Any, out: Any) -> None:
-        batch, queries = counted.shape
-        shape = (batch, attention.heads, queries, queries)
-        for item in out if isinstance(out, tuple) else ():
-            if isinstance(item, Tensor) and tuple(item.shape) == shape:
-                totals[attention.layer] += js_distances(item, counted).cpu()
-                seen.add(attention.layer)
-                return
-
-    return hook
 
 
 @contextmanager

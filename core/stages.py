@@ -19,6 +19,7 @@ from core.capture import Statistics
 from core.capture import capture as capture_statistics
 from core.criteria import CRITERIA
 from core.criteria import score as score_units
+from core.criteria.scoring import check_readable
 from core.divergence import similarity as measure_similarity
 from core.errors import ArtifactError
 from core.evaluate.sensitivity import scan
@@ -156,6 +157,7 @@ def capture(work: Work, loaded: Loaded, graph: Graph, names: Sequence[str]) -> S
     if not wanted:
         return None
     work.recorder.stage("capture")
+    check_readable(loaded.model, graph, names, kinds(work, graph))
     return capture_statistics(
         loaded.model,
         graph,

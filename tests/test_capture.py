@@ -7,48 +7,149 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from core.capture import capture, similarity
-from core.divergence import js_distances
+from core.capture import STATISTICS, capture, next_token_loss
+from core.divergence import js_distances, similarity
 from core.errors import DataError, NotPrunableError, StopRequested, UnknownNameError
 from core.graph.records import Graph
+from core.moments import Moments
 from core.surgery import operate
 from tests.handmade import graph_of, ids, tiny
 
-NEEDS = {"weight_gradient"}
+NEEDS = {"gradient_first"}
+INPUTS = {"input_mean", "input_variance", "input_norm", "input_second_moment"}
+KINDS = ("query_head", "ffn_channel", "residual_channel")
 
 
-def naive_weight_gradient(model: PreTrainedModel, batches: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Mean over batches of |w g_b| with plain autograd and the model's own loss."""
-    total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
-    for batch in batches:
+def naive_products(model: PreTrainedModel, tokens: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+    """w g_s for every sample with plain autograd and the model's own loss."""
+    found = []
+    for sample in tokens:
         model.zero_grad()
-        model(batch, labels=batch, use_cache=False).loss.backward()
-        for name, p in model.named_parameters():
-            total[name] += (p.detach() * p.grad).abs() / len(batches)
+        model(sample[None], labels=sample[None], use_cache=False).loss.backward()
+        found.append({name: p.detach() * p.grad for name, p in model.named_parameters()})
     model.zero_grad()
-    return total
+    return found
 
 
-def test_weight_gradient_equals_plain_autograd() -> None:
+PER_INDEX = {
+    "gradient_sum": lambda f: f,
+    "gradient_first": torch.abs,
+    "gradient_second": torch.square,
+    "gradient_mix": lambda f: (f - f**2 / 2).abs(),
+}
+
+
+def test_gradient_statistics_equal_plain_autograd_sample_by_sample() -> None:
     model = tiny("qwen2")
     graph, tokens = graph_of(model), ids(model, batch=5)
-    kinds = ("query_head", "ffn_channel", "residual_channel")
-    found = capture(model, graph, tokens, needs=NEEDS, batch_size=2, kinds=kinds)
-    expected = naive_weight_gradient(model, [tokens[:2], tokens[2:4], tokens[4:]])
-    assert set(expected) == {name for name, _ in found.values["weight_gradient"]}
-    for (name, dim), vector in found.values["weight_gradient"].items():
-        others = [d for d in range(expected[name].dim()) if d != dim]
-        reference = expected[name].sum(dim=others) if others else expected[name]
-        assert torch.allclose(vector, reference, atol=1e-5, rtol=1e-4), (name, dim)
-    assert (found.windows, found.tokens) == (5, 5 * 11)
+    found = capture(model, graph, tokens, needs=set(PER_INDEX), kinds=KINDS)
+    products = naive_products(model, tokens)
+    assert set(products[0]) == {name for name, _ in found.values["gradient_first"]}
+    for statistic, of in PER_INDEX.items():
+        for (name, dim), vector in found.values[statistic].items():
+            mean = torch.stack([of(product[name]) for product in products]).mean(dim=0)
+            others = [d for d in range(mean.dim()) if d != dim]
+            reference = mean.sum(dim=others) if others else mean
+            assert torch.allclose(vector, reference, atol=1e-5, rtol=1e-4), (statistic, name, dim)
+    assert (found.windows, found.tokens, found.predicted) == (5, 5 * 12, 5 * 11)
+
+
+def test_a_batch_is_as_good_as_single_samples_where_the_statistic_is_linear() -> None:
+    model = tiny()
+    graph, tokens = graph_of(model), ids(model, batch=4)
+    calls: list[int] = []
+    model.register_forward_pre_hook(
+        lambda _, args, given: calls.append(len(given["input_ids"])), with_kwargs=True
+    )
+    one = capture(model, graph, tokens, needs={"gradient_sum"}, batch_size=3)
+    assert calls == [3, 1]
+    two = capture(model, graph, tokens, needs={"gradient_sum", "gradient_first"}, batch_size=3)
+    assert calls == [3, 1, 1, 1, 1, 1]
+    for key, vector in one.values["gradient_sum"].items():
+        assert torch.allclose(vector, two.values["gradient_sum"][key], atol=1e-6, rtol=1e-4)
+
+
+def inputs_of(model: PreTrainedModel, tokens: torch.Tensor, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """What a module reads and makes at every position, (tokens, features) each, float64."""
+    seen: list[np.ndarray] = []
+
+    def keep(_: torch.nn.Module, args: tuple[torch.Tensor], out: torch.Tensor) -> None:
+        seen.extend(one.flatten(0, 1).double().numpy() for one in (args[0], out))
+
+    handle = model.get_submodule(name).register_forward_hook(keep)
+    with torch.no_grad():
+        model(tokens, use_cache=False)
+    handle.remove()
+    return seen[0], seen[1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_moments_equal_numpy_and_padding_does_not_count(batch_size: int) -> None:
+    model = tiny()
+    graph, tokens = graph_of(model), ids(model, batch=5)
+    tokens[1, 6:], tokens[3, 0] = 0, 1  # padding and a begin token
+    needs = INPUTS | {"output_second_moment"}
+    found = capture(model, graph, tokens, needs=needs, batch_size=batch_size, kinds=KINDS)
+    counted = ((tokens != 0) & (tokens != 1)).flatten().numpy()
+    assert found.tokens == counted.sum() == 53
+    for layer, module in ((0, "self_attn.o_proj"), (1, "mlp.down_proj"), (0, "mlp.gate_proj")):
+        name = f"model.layers.{layer}.{module}"
+        x = inputs_of(model, tokens, name)[0][counted]
+        expected = {
+            "input_mean": x.mean(axis=0),
+            "input_variance": x.var(axis=0, ddof=1),
+            "input_norm": np.linalg.norm(x, axis=0),
+            "input_second_moment": (x**2).mean(axis=0),
+        }
+        for statistic, reference in expected.items():
+            got = found.values[statistic][f"{name}.weight", 1].numpy()
+            assert np.allclose(got, reference, atol=1e-6, rtol=1e-4), (name, statistic)
+    made = inputs_of(model, tokens, "model.layers.1.mlp.up_proj")[1][counted]
+    got = found.values["output_second_moment"]["model.layers.1.mlp.up_proj.weight", 0].numpy()
+    assert np.allclose(got, (made**2).mean(axis=0), rtol=1e-4)
+    assert "lm_head.weight" in {name for name, _ in found.values["input_norm"]}
+
+
+def test_the_running_variance_does_not_cancel() -> None:
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(1000, 3)) * [1.0, 1e-2, 10.0] + [1000.0, 5.0, 0.0]).astype(np.float32)
+    moments = Moments()
+    for rows in np.split(x, [1, 2, 100, 100, 700]):
+        moments.add(torch.from_numpy(rows))
+    assert moments.count == 1000
+    assert np.allclose(moments.variance.numpy(), x.astype(np.float64).var(axis=0, ddof=1), rtol=1e-3)
+    assert np.allclose(moments.mean.numpy(), x.mean(axis=0, dtype=np.float64), rtol=1e-5)
+    alone = Moments()
+    alone.add(torch.ones(1, 2))
+    assert alone.variance.tolist() == [0, 0] and alone.norm.tolist() == [1, 1]
+
+
+def test_everything_is_had_in_one_pass() -> None:
+    model = tiny()
+    graph, tokens = graph_of(model), ids(model, batch=3)
+    passes: list[int] = []
+    model.model.register_forward_hook(lambda *_: passes.append(1))
+    found = capture(model, graph, tokens, needs=set(STATISTICS))
+    assert len(passes) == 3 and found.captured == set(STATISTICS)
+    for needs in ({"gradient_coarse"}, {"input_variance"}, {"head_divergence"}):
+        alone = capture(model, graph, tokens, needs=needs)
+        for key, value in alone.values.get("input_variance", {}).items():
+            assert torch.allclose(value, found.values["input_variance"][key], rtol=1e-4, atol=1e-7)
+        for group, parts in alone.structures.items():
+            assert all(map(torch.allclose, parts, found.structures[group]))
+        for layer, distances in alone.divergence.items():
+            assert torch.allclose(distances, found.divergence[layer], atol=1e-6)
+    shown = similarity(model, graph, tokens, text="t").divergence
+    assert np.allclose(np.stack([found.divergence[layer] for layer in (0, 1)]), shown, atol=1e-6)
 
 
 def test_tied_embeddings_get_the_sum_of_both_uses() -> None:
     model = tiny(tie_word_embeddings=True)
     graph, tokens = graph_of(model), ids(model)
     found = capture(model, graph, tokens, needs=NEEDS, kinds=("residual_channel",))
-    expected = naive_weight_gradient(model, [tokens])["model.embed_tokens.weight"].sum(dim=0)
-    got = found.values["weight_gradient"]["model.embed_tokens.weight", 1]
+    products = [product["model.embed_tokens.weight"].abs() for product in naive_products(model, tokens)]
+    expected = torch.stack(products).mean(dim=0).sum(dim=0)
+    got = found.values["gradient_first"]["model.embed_tokens.weight", 1]
     assert torch.allclose(got, expected, atol=1e-5, rtol=1e-4)
 
 
@@ -75,7 +176,7 @@ def test_only_parameters_in_scope_are_looked_at_and_gradients_do_not_pile_up() -
 
     model.model.register_forward_hook(count)
     found = capture(model, graph, tokens, needs=NEEDS, batch_size=1, kinds=("ffn_channel",))
-    assert {name.split(".")[3] for name, _ in found.values["weight_gradient"]} == {"mlp"}
+    assert {name.split(".")[3] for name, _ in found.values["gradient_first"]} == {"mlp"}
     assert alive == [0, 0]
 
 
@@ -84,10 +185,10 @@ def test_special_tokens_are_not_predicted() -> None:
     graph, tokens = graph_of(model), ids(model, batch=2, length=10)
     padded = torch.cat([tokens, torch.zeros(2, 4, dtype=torch.long)], dim=1)
     plain, longer = (capture(model, graph, one, needs=NEEDS) for one in (tokens, padded))
-    assert plain.tokens == longer.tokens == 18
+    assert plain.predicted == longer.predicted == 18 and plain.tokens == longer.tokens == 20
     assert plain.loss == pytest.approx(longer.loss, rel=1e-5)
-    for key, vector in plain.values["weight_gradient"].items():
-        assert torch.allclose(vector, longer.values["weight_gradient"][key], atol=1e-5, rtol=1e-3)
+    for key, vector in plain.values["gradient_first"].items():
+        assert torch.allclose(vector, longer.values["gradient_first"][key], atol=1e-5, rtol=1e-3)
 
 
 def test_progress_is_told_and_may_stop_the_pass() -> None:
@@ -95,6 +196,9 @@ def test_progress_is_told_and_may_stop_the_pass() -> None:
     graph, tokens = graph_of(model), ids(model, batch=5)
     told: list[tuple[int, int]] = []
     capture(model, graph, tokens, needs=NEEDS, batch_size=2, on_progress=lambda *at: told.append(at))
+    assert told == [(n, 5) for n in range(1, 6)]
+    told.clear()
+    capture(model, graph, tokens, needs={"input_norm"}, batch_size=2, on_progress=lambda *at: told.append(at))
     assert told == [(2, 5), (4, 5), (5, 5)]
 
     def stop(done: int, total: int) -> None:
@@ -108,12 +212,51 @@ def test_progress_is_told_and_may_stop_the_pass() -> None:
 def test_bad_requests_are_explained() -> None:
     model = tiny()
     graph = graph_of(model)
-    with pytest.raises(UnknownNameError, match="weight_gradient"):
+    with pytest.raises(UnknownNameError, match="gradient_first"):
         capture(model, graph, ids(model), needs={"moon_phase"})
-    with pytest.raises(DataError, match="special tokens"):
-        capture(model, graph, torch.zeros(2, 8, dtype=torch.long), needs=NEEDS)
+    for needs in (NEEDS, {"input_norm"}, {"head_divergence"}):
+        with pytest.raises(DataError, match="special tokens"):
+            capture(model, graph, torch.zeros(2, 8, dtype=torch.long), needs=needs)
     with pytest.raises(DataError, match="special tokens"):
         similarity(model, graph, torch.zeros(2, 8, dtype=torch.long), text="t")
+
+
+def test_the_loss_of_a_batch_is_the_models_own() -> None:
+    model = tiny()
+    tokens = ids(model, batch=3)
+    tokens[0, 5:] = 0
+    loss, predicted = next_token_loss(model, tokens)
+    expected = model(tokens, labels=tokens.masked_fill(tokens == 0, -100), use_cache=False).loss
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5) and predicted == 4 + 22
+    with pytest.raises(DataError, match="special tokens"):
+        next_token_loss(model, torch.zeros(2, 8, dtype=torch.long))
+
+
+def test_a_damaged_weight_is_named() -> None:
+    model = tiny()
+    graph = graph_of(model)
+    model.model.layers[1].mlp.up_proj.weight.data[3, 4] = torch.nan
+    for needs in (NEEDS, {"input_variance"}):
+        with pytest.raises(DataError, match=r"model.layers.1.mlp.up_proj.weight holds 1 of 768 numbers"):
+            capture(model, graph, ids(model), needs=needs)
+
+
+def test_numbers_that_overflow_are_told_from_damaged_weights() -> None:
+    model = tiny()
+    graph = graph_of(model)
+    model.model.layers[0].mlp.up_proj.weight.data.mul_(1e30)
+    with pytest.raises(DataError, match="--dtype float32"):
+        capture(model, graph, ids(model), needs={"input_second_moment"})
+
+
+def test_a_window_of_padding_is_passed_over() -> None:
+    model = tiny()
+    graph, tokens = graph_of(model), ids(model, batch=2)
+    padded = torch.cat([tokens, torch.zeros(1, 12, dtype=torch.long)])
+    plain, longer = (capture(model, graph, one, needs=NEEDS | INPUTS) for one in (tokens, padded))
+    for statistic, by_key in plain.values.items():
+        for key, vector in by_key.items():
+            assert torch.allclose(vector, longer.values[statistic][key], rtol=1e-5, atol=1e-8)
 
 
 def naive_distance(p: np.ndarray, q: np.ndarray) -> float:

@@ -6,8 +6,8 @@ it asked for.
 
 from __future__ import annotations
 
-from core.criteria import llm_pruner, random  # registers
+from core.criteria import flap, fusion, llm_pruner, output_approximation, random, wanda  # registers
 from core.criteria.registry import CRITERIA
 from core.criteria.scoring import score
 
-__all__ = ["CRITERIA", "llm_pruner", "random", "score"]
+__all__ = ["CRITERIA", "flap", "fusion", "llm_pruner", "output_approximation", "random", "score", "wanda"]

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from core.graph.records import Kind, Role
 from core.registry import Registry
 
 
 @dataclass(frozen=True)
 class Part:
-    """One member's part of every unit.
+    """One structure of every unit: its slice of one parameter.
 
     Attributes:
-        values: numbers that belong to each unit, (units, elements).
-        share: how much of them counts, (units,): 1, or less where query heads share a key-value head.
+        role: `layer1` makes the units, `layer2` and a tied `embedding` read them, see `Member`.
+        read: gives the weights, (units, width, elements per index).
+        statistics: name -> captured numbers, (units, width); those of a whole structure, (units,).
+        share: how much of it counts, (units,): 1, or less where query heads share a key-value head.
+        keyed: which indices are channels of queries or keys, (units, width), bool.
     """
 
-    values: Tensor
+    role: Role
+    read: Callable[[], Tensor]
+    statistics: Mapping[str, Tensor]
     share: Tensor
+    keyed: Tensor
+
+    @property
+    def weight(self) -> Tensor:
+        """The weights, (units, width, elements per index), read when asked for."""
+        return self.read()
 
 
 @dataclass(frozen=True)
@@ -30,17 +42,27 @@ class GroupView:
     """What a criterion may know of one group.
 
     Attributes:
-        weights: the parameters of each unit, member by member.
-        statistics: name -> captured numbers of each unit, member by member.
-        options: every option of the criterion.
+        parts: the structures of each unit, in order; shared keys and values last.
         rng: seeded for this group.
+        options: every option of the criterion.
+        divergence: of the query heads of each unit with all heads of the layer: mean distance,
+            (heads, heads), and which heads each unit has, (units, heads of a unit).
     """
 
     units: int
-    weights: Sequence[Part]
+    kind: Kind
+    parts: Sequence[Part]
     rng: np.random.Generator
-    statistics: dict[str, Sequence[Part]] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    divergence: tuple[Tensor, Tensor] | None = None
+
+    def having(self, statistic: str) -> list[tuple[Part, Tensor]]:
+        """The parts of which this was captured, with what was captured."""
+        return [(part, part.statistics[statistic]) for part in self.parts if statistic in part.statistics]
+
+    def of_role(self, *roles: str) -> list[Part]:
+        """The parts with one of these roles."""
+        return [part for part in self.parts if part.role in roles]
 
 
 Criterion = Callable[[GroupView], Tensor]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from core.artifacts import Scores
-from core.capture import DEFAULT_KINDS, Statistics
-from core.criteria.registry import CRITERIA, GroupView, Part
+from core.capture import DEFAULT_KINDS, DIVERGENCE, INPUTS, OUTPUTS, Statistics, check_weights
+from core.criteria.registry import CRITERIA, Criterion, GroupView, Part
 from core.errors import DataError
-from core.graph.records import Graph, Group, Member
+from core.gradients import COARSE
+from core.graph.records import Graph, Group
+from core.registry import Entry
+from core.slices import Slice, maker_of, reader_of, slices
 
 
 def score(
@@ -30,8 +33,8 @@ def score(
 ) -> Scores:
     """Score every unit of the prunable groups.
 
-    Under grouped-query attention a query head's score is that of its own query rows and output
-    columns plus an equal share of the key and value slices it uses together with others.
+    Under grouped-query attention a query head's parts are its own query rows and output columns, and
+    an equal share of the key and value slices it uses together with others.
 
     Args:
         statistics: from `capture`, or None if no criterion asks for any.
@@ -44,32 +47,41 @@ def score(
 
     Raises:
         UnknownNameError: no such criterion.
-        DataError: a criterion needs statistics that were not captured.
+        DataError: a criterion needs statistics that were not captured, or a weight is not finite.
     """
     entries = [CRITERIA[name] for name in names]
     wanted = tuple(kinds) if kinds is not None else (statistics.kinds if statistics else DEFAULT_KINDS)
-    needs = {need for entry in entries for need in entry.needs}
-    _require(statistics, needs, wanted, names)
+    check_readable(model, graph, names, wanted)
+    _require(statistics, {need for entry in entries for need in entry.needs}, wanted, names)
     scores: Scores = {name: {} for name in names}
     with torch.no_grad():
         for group in graph.of_kind(*wanted):
             if not group.prunable:
                 continue
+            parts = _parts(model, graph, group, statistics)
             for entry in entries:
-                view = _view(model, graph, group, statistics, entry.needs, seed)
-                view = replace(view, options=entry.settings(options or {}))
-                scores[entry.name][group.id] = entry.component(view).float().cpu().numpy()
+                rng = np.random.default_rng([seed, zlib.crc32(group.id.encode())])
+                heads = _heads(graph, group, statistics) if DIVERGENCE in entry.needs else None
+                settings = entry.settings(options or {})
+                view = GroupView(group.units, group.kind, parts, rng, settings, heads)
+                scores[entry.name][group.id] = _scored(model, entry, view)
     return scores
+
+
+def _scored(model: nn.Module, entry: Entry[Criterion], view: GroupView) -> np.ndarray[Any, Any]:
+    found: np.ndarray[Any, Any] = entry.component(view).float().cpu().numpy()
+    if not np.isfinite(found).all():
+        check_weights(model)
+        raise DataError(f"{entry.name} gave a score that is not finite; run with --dtype float32.")
+    return found
 
 
 def _require(
     statistics: Statistics | None, needs: set[str], kinds: Sequence[str], names: Sequence[str]
 ) -> None:
-    if not needs:
-        return
-    captured = set(statistics.values) if statistics else set()
+    captured = statistics.captured if statistics else set()
     covered = set(statistics.kinds) if statistics else set()
-    if needs <= captured and set(kinds) <= covered:
+    if not needs or (needs <= captured and set(kinds) <= covered):
         return
     raise DataError(
         f"{', '.join(names)} need {', '.join(sorted(needs))} of {', '.join(kinds)}; captured were "
@@ -78,58 +90,54 @@ def _require(
     )
 
 
-def _view(
-    model: nn.Module,
-    graph: Graph,
-    group: Group,
-    statistics: Statistics | None,
-    needs: Sequence[str],
-    seed: int,
-) -> GroupView:
-    slices = list(_slices(graph, group))
-    weights = (
-        [] if needs else [Part(_of_units(model, member, index), share) for member, index, share in slices]
-    )
-    found: dict[str, Sequence[Part]] = {}
-    for need in needs:
-        assert statistics is not None
-        found[need] = [
-            Part(_captured(statistics.values[need], member, index), share) for member, index, share in slices
-        ]
-    rng = np.random.default_rng([seed, zlib.crc32(group.id.encode())])
-    return GroupView(group.units, weights, rng, found)
+def check_readable(model: nn.Module, graph: Graph, names: Sequence[str], kinds: Sequence[str]) -> None:
+    """Whether the statistics these criteria read can be had for all groups of these kinds.
+
+    Raises:
+        DataError: units are read or made inside a module's own forward, where nothing can be watched;
+            names the criterion, the kind and the parameter.
+    """
+    for group in (group for group in graph.of_kind(*kinds) if group.prunable):
+        for name in names:
+            needs, members = set(CRITERIA[name].needs), group.members
+            unread = [m for m in members if m.role == "layer2" and not reader_of(model, graph, m)]
+            unmade = [m for m in members if m.role == "layer1" and not maker_of(model, m)]
+            blind = unread if needs & set(INPUTS) else []
+            blind = blind or (unmade if needs & set(OUTPUTS) and group.kind == "ffn_channel" else [])
+            if blind:
+                raise DataError(
+                    f"{name} cannot score {group.kind} {group.id}: {blind[0].parameter} is multiplied inside "
+                    "its module's own forward, where its inputs cannot be watched; take a criterion that "
+                    "reads weights or gradients, such as taylor_first, or leave this kind out with --kinds."
+                )
 
 
-def _slices(graph: Graph, group: Group) -> Iterator[tuple[Member, Tensor, Tensor]]:
-    """Members with the indices of each unit, (units, width), and how much of them counts, (units,)."""
-    one = torch.ones(group.units)
-    for member in group.members:
-        yield member, torch.from_numpy(member.index()), one
-    if group.parent is None:
-        return
-    own = {(member.parameter, member.dim): member.index() for member in group.members}
-    parents = np.asarray(group.parent_unit)
-    share = torch.from_numpy(1.0 / np.bincount(parents)[parents]).float()
-    for member in graph.group(group.parent).members:
-        index = member.index()
-        rows = ~np.isin(index, own.get((member.parameter, member.dim), ())).any(axis=0)
-        if rows.any():  # keys and values; the parent also lists its query heads' own slices
-            yield member, torch.from_numpy(index[:, rows][parents]), share
+def _parts(model: nn.Module, graph: Graph, group: Group, statistics: Statistics | None) -> list[Part]:
+    found = []
+    for number, part in enumerate(slices(graph, group)):
+        device = model.get_parameter(part.member.parameter).device
+        captured = {} if statistics is None else _captured(statistics, group, number, part)
+        placed = {name: values.to(device) for name, values in captured.items()}
+        read = partial(part.weight, model)
+        share, keyed = part.share.to(device), part.keyed.to(device)
+        found.append(Part(part.member.role, read, placed, share, keyed))
+    return found
 
 
-def _of_units(model: nn.Module, member: Member, index: Tensor) -> Tensor:
-    """The numbers of a parameter that belong to each unit, (units, elements)."""
-    parameter = model.get_parameter(member.parameter)
-    whole, dim = parameter.detach(), member.dim
-    if member.at is not None:
-        whole, dim = whole[member.at], dim - 1
-    rows = whole.movedim(dim, 0).index_select(0, index.flatten().to(parameter.device))
-    return rows.reshape(len(index), -1).float().cpu()
+def _captured(statistics: Statistics, group: Group, number: int, part: Slice) -> dict[str, Tensor]:
+    found = {
+        name: part.of(by_key[part.key]) for name, by_key in statistics.values.items() if part.key in by_key
+    }
+    if group.id in statistics.structures:
+        found[COARSE] = statistics.structures[group.id][number]
+    return found
 
 
-def _captured(values: dict[tuple[str, int], Tensor], member: Member, index: Tensor) -> Tensor:
-    """The captured numbers of each unit, (units, width)."""
-    known = values[member.parameter, member.dim].cpu()
-    if member.at is not None:
-        known = known[member.at]
-    return (known if known.dim() == 1 else known.sum(dim=0))[index]
+def _heads(graph: Graph, group: Group, statistics: Statistics | None) -> tuple[Tensor, Tensor] | None:
+    """The layer's divergences, and which query heads each unit has: heads lie in order in what reads them."""
+    attention = next((a for a in graph.attentions if a.layer == group.layer), None)
+    member = next((m for m in group.members if m.role == "layer2"), None)
+    if group.kind not in ("query_head", "kv_group") or not attention or not member or not statistics:
+        return None
+    rows = np.sort(member.index(), axis=1)[:, :: attention.value_dim]  # (units, heads of a unit)
+    return statistics.divergence[attention.layer], torch.from_numpy(rows // attention.value_dim)

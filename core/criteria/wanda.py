@@ -1,0 +1,29 @@
+"""Wanda-sp: weights times the size of what they read, summed per channel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from core.criteria.registry import CRITERIA, GroupView
+
+
+@CRITERIA.register(
+    "wanda",
+    paper="Wanda, arXiv:2306.11695; structured as Wanda-sp in FLAP, arXiv:2312.11983",
+    equation="sum_j |W_ij| |x_i|",
+    needs=("input_norm",),
+    summary="Weights that read large activations are worth more than weights alone tell. One forward pass, "
+    "summed over the outputs of the layer that reads the unit.",
+)
+def wanda(group: GroupView) -> Tensor:
+    """Weight magnitude times input norm, summed over outputs and the unit's channels, (units,).
+
+    Source: Wanda, Eq. 1 scores one weight, |W_ij| ||x_j||_2; Wanda-sp sums over a unit's weights in the
+    layer that reads it.
+    """
+    found = [
+        part.share * (part.weight.abs().sum(dim=2) * norm).sum(dim=1)
+        for part, norm in group.having("input_norm")
+    ]
+    return torch.stack(found).sum(dim=0)

@@ -1,0 +1,108 @@
+"""What a unit owns, structure by structure: the indices of each parameter that go with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from core.graph.records import Graph, Group, Member
+from core.masks import owner_of, reads_last_dim
+
+#: A parameter and one of its dimensions.
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One parameter's part of every unit: a coupled structure W_i in LLM-Pruner's words.
+
+    Attributes:
+        rows: the indices along `member.dim` that each unit owns, (units, width).
+        share: how much of them counts, (units,): 1, or less where query heads share a key-value head.
+        keyed: which of them are channels of queries or keys, (units, width), bool: they are contracted
+            inside the attention, so nothing of them reaches its output.
+    """
+
+    member: Member
+    rows: Tensor
+    share: Tensor
+    keyed: Tensor
+
+    @property
+    def key(self) -> Key:
+        """The parameter and the dimension along which the units lie."""
+        return self.member.parameter, self.member.dim
+
+    @cached_property
+    def _flat(self) -> Tensor:
+        return self.rows.flatten()
+
+    def of(self, values: Tensor) -> Tensor:
+        """Numbers per index, (size,) or (experts, size), as numbers per unit, (units, width)."""
+        if values.dim() == 2:
+            values = values[self.member.at] if self.member.at is not None else values.sum(dim=0)
+        return values.index_select(0, self._flat.to(values.device)).view(self.rows.shape)
+
+    def weight(self, model: nn.Module) -> Tensor:
+        """The unit's weights, (units, width, elements per index), float32."""
+        whole, dim = model.get_parameter(self.member.parameter).detach(), self.member.dim
+        if self.member.at is not None:
+            whole, dim = whole[self.member.at], dim - 1
+        rows = whole.movedim(dim, 0).index_select(0, self._flat.to(whole.device))
+        return rows.reshape(*self.rows.shape, -1).float()
+
+
+def slices(graph: Graph, group: Group) -> list[Slice]:
+    """The structures of a group's units; shared keys and values come last, with their share."""
+    keyed = _keyed(graph, group.layer)
+    found = [_slice(member, member.index(), torch.ones(group.units), keyed) for member in group.members]
+    if group.parent is None:
+        return found
+    own = {(member.parameter, member.dim): member.index() for member in group.members}
+    parents = np.asarray(group.parent_unit)
+    share = torch.from_numpy(1.0 / np.bincount(parents)[parents]).float()
+    for member in graph.group(group.parent).members:
+        index = member.index()
+        rows = ~np.isin(index, own.get((member.parameter, member.dim), ())).any(axis=0)
+        if rows.any():  # keys and values; the parent also lists its query heads' own slices
+            found.append(_slice(member, index[:, rows][parents], share, keyed))
+    return found
+
+
+def _slice(member: Member, index: np.ndarray, share: Tensor, keyed: dict[Key, np.ndarray]) -> Slice:
+    inside = np.isin(index, keyed.get((member.parameter, member.dim), ()))
+    return Slice(member, torch.from_numpy(np.ascontiguousarray(index)), share, torch.from_numpy(inside))
+
+
+def _keyed(graph: Graph, layer: int | None) -> dict[Key, np.ndarray]:
+    found: dict[Key, list[np.ndarray]] = {}
+    for group in graph.of_kind("head_dim_pair"):
+        for member in group.members if group.layer == layer else ():
+            found.setdefault((member.parameter, member.dim), []).append(member.index().ravel())
+    return {key: np.concatenate(parts) for key, parts in found.items()}
+
+
+def reader_of(model: nn.Module, graph: Graph, member: Member) -> nn.Module | None:
+    """The module whose input runs along the member's units, or None where no module's input does."""
+    name = member.parameter
+    if member.role == "embedding":  # a tied output layer reads the channels that the embedding writes
+        alias = next((alias for alias, first in graph.tied.items() if first == name), None)
+        return owner_of(model, alias)[0] if alias else None
+    owner, attribute = owner_of(model, name)
+    if member.role != "layer2" or not reads_last_dim(owner, attribute, member.dim):
+        return None
+    return owner
+
+
+def maker_of(model: nn.Module, member: Member) -> nn.Module | None:
+    """The module whose output runs along the member's units, or None where no module's output does."""
+    owner, attribute = owner_of(model, member.parameter)
+    makes = (isinstance(owner, nn.Linear) and member.dim == 0) or (
+        isinstance(owner, Conv1D) and member.dim == 1
+    )
+    return owner if member.role == "layer1" and attribute == "weight" and makes else None
