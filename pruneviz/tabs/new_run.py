@@ -36,6 +36,7 @@ class NewRun:
     Attributes:
         inputs: its fields in the order of `Form`; launched: the id of what it started.
         ranking: the fields that say how units are ranked, of no use where they were chosen by hand.
+        about: two sentences on the method.
     """
 
     box: gr.Accordion
@@ -43,6 +44,13 @@ class NewRun:
     slider: gr.Slider
     launched: gr.Textbox
     ranking: gr.Column
+    about: gr.HTML
+
+    def learn_methods(self, app: AppContext) -> None:
+        """List every method once the tab opens. To be wired last: a page's events of one cause wait for
+        each other, and the first time this takes the seconds that a process needs to load torch."""
+        method = self.inputs[1]
+        app.tabs["runs"].select(_learn_methods, method, [method, self.about], **quietly())
 
     def fields(self) -> list[Any]:
         """What `filled_from` fills."""
@@ -76,8 +84,8 @@ def build_new_run(app: AppContext) -> NewRun:
                 launch = gr.Button("Launch", variant="primary", elem_id="new-launch", scale=0)
                 discover = gr.Button("Discover groups", elem_id="new-discover", scale=0)
     launched = gr.Textbox(visible="hidden", elem_id="new-launched", label="launched")
-    form = NewRun(box, inputs, slider, launched, ranking)
-    _wire(app, form, about, preview, command, message, launch, discover)
+    form = NewRun(box, inputs, slider, launched, ranking, about)
+    _wire(app, form, preview, command, message, launch, discover)
     return form
 
 
@@ -143,7 +151,6 @@ def _build_ranking(start: Form) -> tuple[gr.Slider, list[Any]]:
 def _wire(
     app: AppContext,
     form: NewRun,
-    about: gr.HTML,
     preview: gr.HTML,
     command: gr.Textbox,
     message: gr.HTML,
@@ -170,10 +177,9 @@ def _wire(
         [app.tabs["runs"].select, app.url.model.change, form.launched.change, *triggers],
         show, asked, seen, trigger_mode="always_last", **quiet,
     )  # fmt: skip
-    method.change(_about, method, about, **quiet)
+    method.change(_about, method, form.about, **quiet)
     method.change(_by_hand, method, [form.inputs[-1], form.ranking], **quiet)
     app.url.plan.change(_handed_over, app.url.plan, [form.box, method, form.inputs[-1], app.url.go], **quiet)
-    app.tabs["runs"].select(_learn_methods, method, [method, about], **quiet)
     launch.click(start, asked, [message, form.launched], **quiet)
     discover.click(find_groups, app.url.model, [message, form.launched], **quiet)
 
