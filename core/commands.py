@@ -50,6 +50,7 @@ PRUNING = {
 }
 EXPLORING = {
     "--analyses": "explore.analyses",
+    "--config-only": "explore.config_only",
     "--criterion": "explore.criteria",
     "--tau": "explore.tau",
     "--ratio": "explore.sensitivity_ratio",
