@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import typer
 from typer.exceptions import TyperException
 
-from core import cli_explore, cli_prune, cli_runs
+from core import cli_explore, cli_prune, cli_recover, cli_runs
 from core.errors import PruneError, StopRequested
 
 PROGRAM = "python -m core"
@@ -27,6 +27,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sensitivity": cli_explore.sensitivity,
     "explore": cli_explore.explore,
     "prune": cli_prune.prune,
+    "recover": cli_recover.recover,
     "evaluate": cli_prune.evaluate,
     "generate": cli_prune.generate,
     "methods": cli_explore.methods,

@@ -46,7 +46,15 @@ def _how(plan: PruningPlan, facts: Mapping[str, Any]) -> str:
     if facts.get("calibration_text"):
         lines.append(f"- calibrated on {facts['calibration_text']}")
     lines += [f"- {note}" for note in plan.notes]
+    if facts.get("recover_method"):
+        lines.append(_training(facts))
     return lines[0] + "\n\n" + "\n".join(lines[1:])
+
+
+def _training(facts: Mapping[str, Any]) -> str:
+    steps, best = facts["recover_steps"], facts["recover_best_step"]
+    change = f"perplexity {facts['ppl_pruned']:.2f} -> {facts['ppl_recovered']:.2f}"
+    return f"- Recovered with LoRA on {facts['recover_data']}, best after {best} of {steps} steps: {change}"
 
 
 _ROWS = (

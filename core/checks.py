@@ -77,6 +77,28 @@ def parse_layers(text: str, layers: int | None = None) -> range:
     return range(first, last)
 
 
+def require(holds: bool, name: str, got: object, wanted: str) -> None:
+    """Raises SpecError unless the condition holds."""
+    if not holds:
+        raise SpecError(f"{name} must be {wanted}, got {got!r}.")
+
+
+def require_whole(name: str, got: object, least: int) -> None:
+    """Raises SpecError unless `got` is a whole number from `least` up."""
+    whole = isinstance(got, int) and not isinstance(got, bool)
+    require(whole and got >= least, name, got, f"a whole number from {least} up")  # type: ignore[operator]
+
+
+def require_share(name: str, got: object) -> None:
+    """Raises SpecError unless `got` is a number in [0, 1)."""
+    require(is_number(got) and 0 <= got < 1, name, got, "a number in [0, 1)")  # type: ignore[operator]
+
+
+def require_positive(name: str, got: object) -> None:
+    """Raises SpecError unless `got` is a number above 0."""
+    require(is_number(got) and got > 0, name, got, "a number above 0")  # type: ignore[operator]
+
+
 def is_number(value: object) -> bool:
     """Whether it is a finite number; True and False are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

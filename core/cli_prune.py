@@ -10,6 +10,7 @@ import typer
 from core import options
 from core.artifacts import METRICS, read_json
 from core.checks import check_name
+from core.cli_recover import with_preset
 from core.commands import RANKING, record
 from core.errors import SpecError
 from core.headless import (
@@ -36,6 +37,8 @@ RESULT = (
     "ppl_after",
     "seconds",
 )
+#: The same where the pruned model was trained.
+TRAINED = ("ppl_pruned", "ppl_recovered")
 
 
 def prune(
@@ -106,7 +109,23 @@ def prune(
     spec_file: Annotated[
         Path | None, typer.Option("--spec", help="A saved spec.json to run again; other options change it.")
     ] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Leave it to a worker and print its id.")] = False,
+    recover: options.Recover = None,
+    preset: options.Preset = None,
+    recover_data: options.RecoverData = None,
+    targets: options.Targets = None,
+    rank: options.Rank = None,
+    alpha: options.Alpha = None,
+    lora_dropout: options.LoraDropout = None,
+    learning_rate: options.LearningRate = None,
+    warmup: options.Warmup = None,
+    epochs: options.Epochs = None,
+    steps: options.Steps = None,
+    batch: options.Batch = None,
+    micro_batch: options.MicroBatch = None,
+    recover_length: options.RecoverLength = None,
+    eval_every: options.EvalEvery = None,
+    held: options.Held = None,
+    detach: options.Detach = False,
     runs_dir: options.RunsDir = RUNS,
     name: options.Name = None,
     seed: options.Seed = None,
@@ -131,14 +150,14 @@ def prune(
     if strategy is not None:
         kinds = _kinds_of(strategy, kinds)
     values = {**locals(), "sparsity": None if sparsity is None else sparsity_of(sparsity)}
-    base = read_spec_file(spec_file)
+    base = with_preset(read_spec_file(spec_file), recover, preset)
     spec = ask("prune", model, {**values, **_by_hand(values, base)}, base)
     if detach:
         run_dir = detached(runs_dir, spec)
         return emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])
     run_dir = foreground(runs_dir, spec)
     metrics = read_json(run_dir / METRICS)
-    result = {key: metrics[key] for key in RESULT}
+    result = {key: metrics[key] for key in (*RESULT, *TRAINED) if key in metrics}
     return emit_run(run_dir, result, as_json, keys_and_values(result))
 
 

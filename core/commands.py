@@ -48,6 +48,22 @@ PRUNING = {
     "--multiple": "prune.multiple",
     "--reconstruct": "prune.reconstruct",
 }
+TRAINING = {
+    "--recover-data": "recover.data",
+    "--targets": "recover.targets",
+    "--rank": "recover.rank",
+    "--alpha": "recover.alpha",
+    "--lora-dropout": "recover.dropout",
+    "--learning-rate": "recover.learning_rate",
+    "--warmup": "recover.warmup",
+    "--epochs": "recover.epochs",
+    "--steps": "recover.steps",
+    "--batch": "recover.batch",
+    "--micro-batch": "recover.micro_batch",
+    "--recover-length": "recover.length",
+    "--eval-every": "recover.eval_every",
+    "--held": "recover.held",
+}
 EXPLORING = {
     "--analyses": "explore.analyses",
     "--config-only": "explore.config_only",
@@ -59,7 +75,8 @@ EXPLORING = {
     "--set": "explore.options",
 }
 OPTIONS = {
-    "prune": {**PRUNING, **CALIBRATION, **SHARED, **MEASURING},
+    "prune": {**PRUNING, "--recover": "recover.method", **TRAINING, **CALIBRATION, **SHARED, **MEASURING},
+    "recover": {**TRAINING, **SHARED},
     "explore": {**EXPLORING, **CALIBRATION, **SHARED, **PERPLEXITY},
     "evaluate": {**MEASURING, **SHARED},
 }

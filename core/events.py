@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -104,6 +105,19 @@ class EventReader:
         except (ValueError, KeyError, TypeError, RecursionError):
             self.damaged += 1
             return None
+
+
+def metric_series(events: Iterable[Event]) -> dict[str, list[tuple[float, float]]]:
+    """Metric name -> [(step, value)], in the order told.
+
+    A resumed run makes the steps after its last checkpoint again: what it says last of a step counts.
+    """
+    series: dict[str, dict[float, float]] = {}
+    for event in events:
+        if event.type == "metric" and {"name", "step", "value"} <= event.data.keys():
+            points = series.setdefault(str(event.data["name"]), {})
+            points[float(event.data["step"])] = float(event.data["value"])
+    return {name: list(points.items()) for name, points in series.items()}
 
 
 def _ends_line(path: Path) -> bool:

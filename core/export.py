@@ -56,7 +56,7 @@ def save(
     """
     weights = _weights(model)
     _check_replay(model, graph, plan)
-    with _all_or_nothing(Path(folder), sum(t.numel() * t.element_size() for t in weights.values())) as beside:
+    with all_or_nothing(Path(folder), sum(t.numel() * t.element_size() for t in weights.values())) as beside:
         reduced = uniform_config(model, graph, plan)
         if reduced is not None:
             write_text(beside / BASE_CONFIG, _config_text(model.config, model))
@@ -133,7 +133,7 @@ def _config_text(config: PretrainedConfig, model: PreTrainedModel) -> str:
 
 
 @contextmanager
-def _all_or_nothing(folder: Path, size: int) -> Iterator[Path]:
+def all_or_nothing(folder: Path, size: int) -> Iterator[Path]:
     """A folder beside, moved into place at the end; nothing is left of it after an error."""
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")

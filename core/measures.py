@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -11,6 +13,7 @@ import torch
 
 from core import artifacts
 from core.artifacts import CHECKPOINT, METRICS, SAMPLES
+from core.errors import ArtifactError
 from core.evaluate.efficiency import Efficiency
 from core.evaluate.efficiency import measure as measure_efficiency
 from core.evaluate.generation import generate
@@ -22,6 +25,9 @@ from core.stages import Work, kept, needs
 from core.texts import calibration_text, consecutive_windows, evaluation_text
 
 BASELINE = "baseline.json"
+#: The pruned model before it is trained, and what its numbers are called.
+CUT = "pruned.json"
+TIMINGS = ("latency_ms", "tokens_per_second", "memory_gib")
 
 
 @dataclass(frozen=True)
@@ -43,16 +49,34 @@ class Measured:
 def baseline(work: Work, loaded: Loaded) -> Measured:
     """The dense model before anything is cut; kept in `checkpoint/` for a resumed run."""
     work.recorder.stage("baseline")
-    path = work.run_dir / CHECKPOINT / BASELINE
+    found = _kept_or(work, BASELINE, lambda: _dense(work, loaded))
+    work.recorder.metric("ppl_before", 0, found.ppl)
+    return found
+
+
+def _dense(work: Work, loaded: Loaded) -> Measured:
+    found = quality(work, loaded)
+    if work.spec.evaluate.efficiency and not roomy(loaded):
+        found = replace(found, efficiency=_efficiency(work, {"dense": loaded})["dense"])
+    return found
+
+
+def before_training(work: Work, pruned: Loaded) -> Measured:
+    """The pruned model before it is trained; kept in `checkpoint/` for a resumed run."""
+    work.recorder.stage("measure")
+    found = _kept_or(work, CUT, lambda: quality(work, pruned))
+    work.recorder.metric("ppl_pruned", 0, found.ppl)
+    return found
+
+
+def _kept_or(work: Work, name: str, measure: Callable[[], Measured]) -> Measured:
+    """What was measured before the run was interrupted, or what `measure` finds now."""
+    path = work.run_dir / CHECKPOINT / name
     raw = kept(lambda _: artifacts.read_json(path), work.run_dir)
     if isinstance(raw, dict) and set(raw) == set(Measured.__dataclass_fields__):
-        found = Measured(**raw)
-    else:
-        found = quality(work, loaded)
-        if work.spec.evaluate.efficiency and not roomy(loaded):
-            found = replace(found, efficiency=_efficiency(work, {"dense": loaded})["dense"])
-        artifacts.write_json(path, asdict(found))
-    work.recorder.metric("ppl_before", 0, found.ppl)
+        return Measured(**raw)
+    found = measure()
+    artifacts.write_json(path, asdict(found))
     return found
 
 
@@ -87,17 +111,59 @@ def dense_copy(work: Work, loaded: Loaded, before: Measured) -> Loaded | None:
     return replace(loaded, model=copy.deepcopy(loaded.model))
 
 
-def after(work: Work, pruned: Loaded, before: Measured, dense: Loaded | None) -> tuple[Measured, Measured]:
-    """The pruned model, and the dense one with its timings: both timed in turns where memory allows."""
+def earlier(work: Work, cut: Measured) -> tuple[Measured | None, Measured]:
+    """The dense model as the run measured it that made this pruned one, None if that cannot be compared.
+
+    The pruned one gets its timings from there too: training leaves its size as it was, and there both
+    were timed in turns.
+    """
+    source, found = Path(work.spec.model.source), source_metrics(work)
+    try:
+        extra = artifacts.read_spec(source).extra
+        samples = {one["prompt"]: one["dense"] for one in artifacts.read_json(source / SAMPLES)}
+    except ArtifactError:
+        return None, cut
+    there = (extra.get("evaluation", {}).get("sha256"), found.get("ppl_window"), found.get("ppl_tokens"))
+    if there != (evaluation_text(work.spec.evaluate.text).sha256, cut.window, cut.tokens):
+        return None, cut
+    answers = [samples.get(prompt, {}) for prompt in work.spec.evaluate.prompts]
+    timings = [{key: found.get(f"{key}_{side}") for key in TIMINGS} for side in ("before", "after")]
+    dense = Measured(found["ppl_before"], cut.window, cut.tokens, answers, timings[0])
+    timed = all(value is not None for value in timings[1].values())
+    return dense, replace(cut, efficiency=timings[1]) if timed else cut
+
+
+def source_metrics(work: Work) -> dict[str, Any]:
+    """`metrics.json` of the run whose result this run started from; empty if there is none."""
+    try:
+        return dict(artifacts.read_json(Path(work.spec.model.source) / METRICS))
+    except ArtifactError:
+        return {}
+
+
+def after(
+    work: Work, pruned: Loaded, before: Measured | None, dense: Loaded | None, cut: Measured | None = None
+) -> tuple[Measured | None, Measured]:
+    """The final model, and the dense one with its timings: both timed in turns where memory allows.
+
+    Args:
+        before: the dense model, None where nobody measured it; dense: a copy of it to time.
+        cut: the pruned model before it was trained, if it was.
+    """
     work.recorder.stage("evaluate")
     found = quality(work, pruned)
     work.recorder.metric("ppl_after", 0, found.ppl)
-    if work.spec.evaluate.efficiency:
+    if cut and cut.efficiency:
+        found = replace(found, efficiency=cut.efficiency)
+    elif work.spec.evaluate.efficiency:
         timed = _efficiency(work, {**({"dense": dense} if dense else {}), "pruned": pruned})
         found = replace(found, efficiency=timed["pruned"])
-        before = replace(before, efficiency=timed.get("dense", before.efficiency))
-    pairs = zip(work.spec.evaluate.prompts, before.samples, found.samples, strict=True)
-    samples = [{"prompt": prompt, "dense": one, "pruned": two} for prompt, one, two in pairs]
+        before = replace(before, efficiency=timed.get("dense", before.efficiency)) if before else None
+    answers = {"dense": before, **({"pruned": cut, "recovered": found} if cut else {"pruned": found})}
+    samples = [
+        {"prompt": prompt, **{name: one.samples[number] if one else {} for name, one in answers.items()}}
+        for number, prompt in enumerate(work.spec.evaluate.prompts)
+    ]
     artifacts.write_json(work.run_dir / SAMPLES, samples)
     work.recorder.artifact(SAMPLES)
     return before, found
@@ -107,12 +173,17 @@ def _efficiency(work: Work, models: dict[str, Loaded]) -> dict[str, dict[str, An
     found: dict[str, Efficiency] = measure_efficiency(
         {name: loaded.model for name, loaded in models.items()}, on_progress=work.recorder.counter("timings")
     )
-    keys = ("latency_ms", "tokens_per_second", "memory_gib")
-    return {name: {key: getattr(one, key) for key in keys} for name, one in found.items()}
+    return {name: {key: getattr(one, key) for key in TIMINGS} for name, one in found.items()}
 
 
-def metrics(work: Work, plan: PruningPlan, before: Measured, after: Measured) -> dict[str, Any]:
-    """`metrics.json` of a pruning run; None where something was not measured."""
+def metrics(
+    work: Work, plan: PruningPlan, before: Measured | None, after: Measured, cut: Measured | None = None
+) -> dict[str, Any]:
+    """`metrics.json` of a run that cut or trained a model; None where something was not measured.
+
+    `ppl_after` is always the final model's; where it was trained, `ppl_pruned` and `ppl_recovered` tell
+    what that changed.
+    """
     assert plan.before and plan.after, "a plan is allocated with its costs"
     spec = work.spec
     found: dict[str, Any] = {}
@@ -121,22 +192,28 @@ def metrics(work: Work, plan: PruningPlan, before: Measured, after: Measured) ->
             f"params_{side}": costs.params,
             f"macs_{side}": costs.macs_per_token,
             f"kv_bytes_per_token_{side}": costs.kv_bytes_per_token,
-            f"ppl_{side}": measured.ppl,
+            f"ppl_{side}": measured.ppl if measured else None,
         }
-        for key in ("latency_ms", "tokens_per_second", "memory_gib"):
-            found[f"{key}_{side}"] = measured.efficiency.get(key)
+        for key in TIMINGS:
+            found[f"{key}_{side}"] = measured.efficiency.get(key) if measured else None
     return {
         **found,
+        **({"ppl_pruned": cut.ppl, "ppl_recovered": after.ppl} if cut else {}),
         "sparsity": plan.sparsity,
         "sparsity_total": plan.sparsity_total,
         "ppl_text": evaluation_text(spec.evaluate.text).name,
         "ppl_window": after.window,
         "ppl_tokens": after.tokens,
-        "calibration_text": calibration_text(spec.calibration.name).name
-        if needs([spec.prune.method])
-        else None,
+        "calibration_text": _calibrated_on(work),
         "seconds": work.recorder.seconds,
     }
+
+
+def _calibrated_on(work: Work) -> str | None:
+    """The text that chose what went; of a model that was pruned elsewhere, what that run says."""
+    if work.spec.goal == "recover":
+        return source_metrics(work).get("calibration_text")
+    return calibration_text(work.spec.calibration.name).name if needs([work.spec.prune.method]) else None
 
 
 def alone(work: Work, loaded: Loaded) -> dict[str, Any]:
@@ -155,7 +232,7 @@ def alone(work: Work, loaded: Loaded) -> dict[str, Any]:
         "params": sum(parameter.numel() for parameter in loaded.model.parameters()),
         "macs": costs.macs_per_token,
         "kv_bytes_per_token": costs.kv_bytes_per_token,
-        **{key: efficiency.get(key) for key in ("latency_ms", "tokens_per_second", "memory_gib")},
+        **{key: efficiency.get(key) for key in TIMINGS},
         "seconds": work.recorder.seconds,
     }
 

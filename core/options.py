@@ -17,7 +17,11 @@ ModelOrRun = Annotated[
         help="'demo', a hub id, a folder, a .gguf file, or a finished run: its id or its folder.",
     ),
 ]
+PrunedRun = Annotated[
+    str, typer.Argument(metavar="RUN", help="A finished pruning run: its id or its folder.")
+]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Folder that keeps all runs.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Leave it to a worker and print its id.")]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 Name = Annotated[str | None, typer.Option("--name", help="A name for the run, for people.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice. Default: 0.")]
@@ -86,4 +90,62 @@ RatioBy = Annotated[
 ]
 RatioTokens = Annotated[
     int | None, typer.Option("--ratio-tokens", help="Tokens of perplexity per point. Default: 1024.")
+]
+Recover = Annotated[
+    str | None,
+    typer.Option("--recover", help="How to train the pruned model: none or lora. Default: none."),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="Recipe of the training: paper (LLM-Pruner), or demo (two cores, 20 minutes). Default: paper.",
+    ),
+]
+RecoverData = Annotated[
+    str | None,
+    typer.Option(
+        "--recover-data",
+        metavar="NAME_OR_FILE",
+        help="What to train on: bundled, a text, rows with instruction and output, or a hub data set. "
+        "Default: bundled.",
+    ),
+]
+Targets = Annotated[
+    str | None,
+    typer.Option("--targets", help="Which matrices to train: all, attention or ffn. Default: all."),
+]
+Rank = Annotated[int | None, typer.Option("--rank", help="Rank of each update. Default: 8.")]
+Alpha = Annotated[
+    float | None, typer.Option("--alpha", help="Updates are scaled by this over the rank. Default: 16.")
+]
+LoraDropout = Annotated[
+    float | None,
+    typer.Option("--lora-dropout", help="Share of an update's inputs dropped, in [0, 1). Default: 0.05."),
+]
+LearningRate = Annotated[
+    float | None, typer.Option("--learning-rate", help="Highest learning rate. Default: 1e-4.")
+]
+Warmup = Annotated[
+    int | None,
+    typer.Option("--warmup", help="Steps until it is reached, a tenth of all at most. Default: 100."),
+]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the data. Default: 2.")]
+Steps = Annotated[
+    int | None, typer.Option("--steps", help="Optimizer steps of the training, instead of epochs.")
+]
+Batch = Annotated[int | None, typer.Option("--batch", help="Sequences per step. Default: 64.")]
+MicroBatch = Annotated[
+    int | None, typer.Option("--micro-batch", help="Of them, so many in memory at once. Default: 4.")
+]
+RecoverLength = Annotated[
+    int | None, typer.Option("--recover-length", help="Tokens per sequence, at most. Default: 256.")
+]
+EvalEvery = Annotated[
+    int | None,
+    typer.Option("--eval-every", help="Steps between two looks at the data kept apart. Default: 100."),
+]
+Held = Annotated[
+    int | None,
+    typer.Option("--held", help="Sequences kept apart, a tenth of all at most. Default: 64."),
 ]

@@ -1,4 +1,4 @@
-"""The whole story of a run in eight verbs: load, graph, capture, score, plan, surgery, evaluate, export.
+"""The whole story of a run in verbs: load, graph, capture, score, plan, surgery, recover, evaluate, export.
 
 A stage whose artifact is there and undamaged is not repeated, so a resumed run ends as one that was
 never interrupted. Each goal below reads from top to bottom.
@@ -7,6 +7,7 @@ never interrupted. Each goal below reads from top to bottom.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from core import measures, stages
 from core.artifacts import Scores
@@ -14,9 +15,11 @@ from core.checks import parse_layers
 from core.criteria import CRITERIA
 from core.describe import graph_of
 from core.graph.records import Graph
+from core.measures import Measured
 from core.models import Loaded, load_config, resolve
 from core.plan import check_plan
 from core.recorder import Recorder
+from core.recover import stage as recovery
 from core.registry import check_options
 from core.spec import RunSpec
 from core.stages import Work
@@ -29,7 +32,7 @@ def run(spec: RunSpec, run_dir: Path, recorder: Recorder) -> None:
     Raises:
         PruneError: what cannot be done, or StopRequested.
     """
-    goals = {"explore": explore, "prune": prune, "evaluate": evaluate}
+    goals = {"explore": explore, "prune": prune, "recover": recover, "evaluate": evaluate}
     goals[spec.goal](Work(spec, run_dir, recorder))
 
 
@@ -41,7 +44,9 @@ def check(spec: RunSpec) -> None:
         parse_layers(spec.prune.layers, config.num_hidden_layers)
     if spec.prune.units and resolve(spec.model.source).kind != "pruned":  # whose config is the dense one
         check_plan(graph_of(spec.model, config_only=True), spec.prune.units)
-    if spec.goal != "evaluate":
+    if spec.goal in ("prune", "recover"):
+        recovery.check(spec, config)
+    if spec.goal in ("explore", "prune"):
         calibration_text(spec.calibration.name)
     evaluation_text(spec.evaluate.text)
 
@@ -51,21 +56,47 @@ def prune(work: Work) -> None:
     asked = work.spec.prune
     criteria = criteria_of(work.spec)
     ranking = [*(["capture"] if stages.needs(criteria) else []), *(["score"] if criteria else [])]
-    work.recorder.begin(["load", "graph", "baseline", *ranking, "plan", "surgery", "evaluate", "export"])
+    train = ["measure", "recover"] if work.spec.recover.method != "none" else []
+    work.recorder.begin(
+        ["load", "graph", "baseline", *ranking, "plan", "surgery", *train, "evaluate", "export"]
+    )
     loaded = stages.load(work)
     graph = stages.graph(work, loaded)
     if asked.layers is not None:
         parse_layers(asked.layers, len(graph.layer_modules))
     check_plan(graph, asked.units)
-    before = measures.baseline(work, loaded)
+    recovery.check_targets(loaded, graph, work.spec.recover)
+    found = measures.baseline(work, loaded)
     scores = scored(work, loaded, graph) if criteria else {}
     plan = stages.plan(work, graph, scores.get(asked.method, {}))
-    dense = measures.dense_copy(work, loaded, before)
+    dense = measures.dense_copy(work, loaded, found)
     pruned = stages.surgery(work, loaded, graph, plan)
-    before, after = measures.after(work, pruned, before, dense)
-    metrics = measures.metrics(work, plan, before, after)
+    cut, trained = recovered(work, pruned, graph) if train else (None, {})
+    before, after = measures.after(work, pruned, found, dense, cut)
+    metrics = {**measures.metrics(work, plan, before, after, cut), **trained}
     stages.export(work, pruned, graph, plan, metrics)
     measures.write(work, {**metrics, "seconds": work.recorder.seconds})
+    recovery.forget(work)
+
+
+def recover(work: Work) -> None:
+    """Train the result of a pruning run, measure it before and after, and save it with the same plan."""
+    work.recorder.begin(["load", "measure", "recover", "evaluate", "export"])
+    loaded = stages.load(work)
+    graph, plan = recovery.plan_of_pruned(work, loaded)
+    cut, trained = recovered(work, loaded, graph)
+    dense, cut = measures.earlier(work, cut)
+    before, after = measures.after(work, loaded, dense, None, cut)
+    metrics = {**measures.metrics(work, plan, before, after, cut), **trained}
+    stages.export(work, loaded, graph, plan, metrics)
+    measures.write(work, {**metrics, "seconds": work.recorder.seconds})
+    recovery.forget(work)
+
+
+def recovered(work: Work, pruned: Loaded, graph: Graph) -> tuple[Measured, dict[str, Any]]:
+    """What the pruned model was before its training, and how that went."""
+    cut = measures.before_training(work, pruned)
+    return cut, recovery.recover(work, pruned, graph)
 
 
 def explore(work: Work) -> None:

@@ -85,8 +85,20 @@ def expand_after_cache(module: Any, kv_index: list[int]) -> None:
 def expand_outputs(linear: nn.Module, features: list[int]) -> None:
     """Repeat and reorder a matrix's outputs: feature i of the result is output `features[i]`."""
     linear.register_buffer("output_index", torch.tensor(features, device="cpu"), persistent=False)
+    linear.register_forward_hook(_expand)
 
-    def hook(owner: Any, args: tuple[Any, ...], out: Tensor) -> Tensor:
-        return out.index_select(-1, owner.output_index.to(out.device))
 
-    linear.register_forward_hook(hook)
+def move_expansion(source: nn.Module, target: nn.Module) -> None:
+    """Let `target`, which wraps `source` or is wrapped by it, repeat the outputs instead, if any are."""
+    if not hasattr(source, "output_index"):
+        return
+    for key, hook in list(source._forward_hooks.items()):
+        if hook is _expand:
+            del source._forward_hooks[key]
+    features = source.get_buffer("output_index").tolist()
+    del source.output_index
+    expand_outputs(target, features)
+
+
+def _expand(owner: Any, args: tuple[Any, ...], out: Tensor) -> Tensor:
+    return out.index_select(-1, owner.output_index.to(out.device))

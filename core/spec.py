@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from core.checks import check_kind_sparsity, check_name, check_sparsity, check_tau, is_number, parse_layers
+from core.checks import require as _require
+from core.checks import require_whole as _require_whole
 from core.errors import SpecError
 from core.selection import MANUAL, checked_units, units_entries
+from core.spec_recover import RecoverSpec
 
-Goal = Literal["explore", "prune", "evaluate"]
+Goal = Literal["explore", "prune", "recover", "evaluate"]
 Analysis = Literal["groups", "similarity", "scores", "sensitivity"]
 ANALYSES: tuple[Analysis, ...] = ("groups", "similarity", "scores", "sensitivity")
 #: Unit kinds a plan may cut. `attention` kinds exclude each other: both own the same query heads.
@@ -192,13 +195,16 @@ class RunSpec:
     calibration: DataSpec = field(default_factory=DataSpec)
     explore: ExploreSpec = field(default_factory=ExploreSpec)
     prune: PruneSpec = field(default_factory=PruneSpec)
+    recover: RecoverSpec = field(default_factory=RecoverSpec)
     evaluate: EvalSpec = field(default_factory=EvalSpec)
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        goals = ("explore", "prune", "evaluate")
+        goals = get_args(Goal)
         _require(self.goal in goals, "goal", self.goal, f"one of {', '.join(goals)}")
         _require_whole("seed", self.seed, 0)
+        trains = self.goal != "recover" or self.recover.method != "none"
+        _require(trains, "recover", self.recover.method, "a way to train, e.g. lora")
 
     def to_json(self) -> str:
         """One JSON document, as in `spec.json`."""
@@ -221,6 +227,7 @@ _PARTS: dict[str, Any] = {
     "calibration": DataSpec,
     "explore": ExploreSpec,
     "prune": PruneSpec,
+    "recover": RecoverSpec,
     "evaluate": EvalSpec,
 }
 
@@ -243,16 +250,3 @@ def _build(cls: Any, raw: Any, where: str) -> Any:
         return cls(**values)
     except (TypeError, AttributeError) as error:
         raise SpecError(f"{where} does not fit: {error}.") from error
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _require_whole(name: str, got: object, least: int) -> None:
-    _require(_is_int(got) and got >= least, name, got, f"a whole number from {least} up")  # type: ignore[operator]
-
-
-def _require(holds: bool, name: str, got: object, wanted: str) -> None:
-    if not holds:
-        raise SpecError(f"{name} must be {wanted}, got {got!r}.")

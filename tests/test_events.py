@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.errors import StorageError
-from core.events import EventReader, EventWriter
+from core.events import Event, EventReader, EventWriter, metric_series
 
 
 def write(path: Path, *names: str) -> None:
@@ -106,3 +106,10 @@ def test_a_full_disk_is_said_and_nothing_after_it_is_lost(tmp_path: Path) -> Non
     reader = EventReader(path)
     assert texts(reader) == ["a", "b"]
     assert reader.damaged == 1
+
+
+def test_a_step_that_was_made_again_counts_once() -> None:
+    points = [("loss", 0, 2.0), ("loss", 1, 1.5), ("lr", 1, 0.1), ("loss", 2, 1.0), ("loss", 1, 1.4)]
+    events = [Event("metric", "recover", {"name": n, "step": s, "value": v}) for n, s, v in points]
+    events.append(Event("message", "recover", {"text": "hello"}))
+    assert metric_series(events) == {"loss": [(0.0, 2.0), (1.0, 1.4), (2.0, 1.0)], "lr": [(1.0, 0.1)]}

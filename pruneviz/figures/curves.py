@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from core.events import Event
-from pruneviz.runs import metric_series
+from core.events import Event, metric_series
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

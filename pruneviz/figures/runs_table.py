@@ -23,7 +23,7 @@ STATES = {
     "crashed": ("crashed", "bad"),
     "damaged": ("damaged", "bad"),
 }
-GOALS = {"explore": "Analysis", "prune": "Pruning", "evaluate": "Measurement"}
+GOALS = {"explore": "Analysis", "prune": "Pruning", "recover": "Recovery", "evaluate": "Measurement"}
 HEADS = ("Run", "Model", "Method", "Removed", "State", "Perplexity", "Started", "Took")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from core import artifacts
+from core.events import metric_series
 from pruneviz import runs
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
@@ -55,7 +56,7 @@ def build_sensitivity_tab(app: AppContext) -> None:
         return _shown(sensitivity_info(artifacts.read_sensitivity(run_dir)), scaled)
 
     def partial(model: str, record: RunRecord, scaled: str) -> list[Any]:
-        info = live_info(runs.metric_series(runs.read_events(record.path)))
+        info = live_info(metric_series(runs.read_events(record.path)))
         return _shown(info, scaled) if info.curves else []
 
     def rescale(model: str, scaled: str) -> Any:

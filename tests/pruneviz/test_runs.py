@@ -81,19 +81,16 @@ def test_a_name_cannot_lead_out_of_the_folder(tmp_path):
     assert runs.find(tmp_path / "runs", "") is None
 
 
-def test_metrics_become_series_and_warnings_are_kept(tmp_path):
+def test_warnings_are_kept(tmp_path):
     run_dir = make_run(
         tmp_path,
         "a",
         events=[
-            ("metric", "evaluate", {"name": "loss", "step": 0, "value": 2.0}),
-            ("metric", "evaluate", {"name": "loss", "step": 1, "value": 1.5}),
             ("message", "load", {"text": "Warning: same text"}),
             ("message", "load", {"text": "hello"}),
         ],
     )
     events = runs.read_events(run_dir)
-    assert runs.metric_series(events) == {"loss": [(0.0, 2.0), (1.0, 1.5)]}
     assert runs.warnings_in(events) == ["Warning: same text"]
 
 

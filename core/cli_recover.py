@@ -1,0 +1,74 @@
+"""The command that trains the result of a pruning run. torch is loaded when it runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from core import options
+from core.artifacts import METRICS, read_json, read_spec
+from core.commands import record
+from core.errors import ArtifactError
+from core.headless import RUNS, ask, detached, emit_run, foreground, source_of
+from core.spec import RunSpec
+from core.spec_recover import recover_preset
+from core.terminal import keys_and_values
+
+#: What `recover` prints of `metrics.json`, after the run's directory.
+RESULT = ("ppl_before", "ppl_pruned", "ppl_recovered", "ppl_after", "recover_steps", "recover_best_step")
+SIZES = ("params_before", "params_after", "sparsity", "sparsity_total", "seconds")
+
+
+def with_preset(spec: RunSpec, method: str | None, preset: str | None) -> RunSpec:
+    """The spec with the recipe of that name; whether it trains says `method`. Raises UnknownNameError."""
+    if preset is None:
+        return spec
+    return replace(spec, recover=replace(recover_preset(preset), method=method or spec.recover.method))
+
+
+def recover(
+    run: options.PrunedRun,
+    preset: options.Preset = None,
+    recover_data: options.RecoverData = None,
+    targets: options.Targets = None,
+    rank: options.Rank = None,
+    alpha: options.Alpha = None,
+    lora_dropout: options.LoraDropout = None,
+    learning_rate: options.LearningRate = None,
+    warmup: options.Warmup = None,
+    epochs: options.Epochs = None,
+    steps: options.Steps = None,
+    batch: options.Batch = None,
+    micro_batch: options.MicroBatch = None,
+    recover_length: options.RecoverLength = None,
+    eval_every: options.EvalEvery = None,
+    held: options.Held = None,
+    detach: options.Detach = False,
+    runs_dir: options.RunsDir = RUNS,
+    name: options.Name = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    trust_remote_code: options.TrustRemoteCode = None,
+    as_json: options.Json = False,
+) -> None:
+    """Train the result of a pruning run with LoRA, measure it as that run did, and save it."""
+    values = locals()
+    source = source_of(runs_dir, run)
+    base = replace(_spec_of(Path(source)), recover=recover_preset(preset or "paper"), name="", extra={})
+    spec = ask("recover", source, values, base)
+    if detach:
+        run_dir = detached(runs_dir, spec)
+        return emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])
+    run_dir = foreground(runs_dir, spec)
+    metrics = read_json(run_dir / METRICS)
+    result = {key: metrics[key] for key in (*RESULT, *SIZES)}
+    return emit_run(run_dir, result, as_json, keys_and_values(result))
+
+
+def _spec_of(source: Path) -> RunSpec:
+    """The spec of the run that is recovered, so that it is measured alike; the defaults for a mere folder."""
+    try:
+        return read_spec(source)
+    except ArtifactError:
+        return RunSpec()

@@ -1,0 +1,184 @@
+"""What a pruned model is trained on: instructions with answers, or windows of text; a part is kept apart.
+
+Instructions are rows of `instruction`, `input` and `output`, as in Alpaca; only the answer is predicted.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from json import dumps
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.errors import DataError
+from core.texts import BUNDLED, SUFFIXES, Text, calibration_text, consecutive_windows, rows_of
+
+#: Not predicted: prompts and padding.
+IGNORED = -100
+#: At most this share of the data is kept apart.
+_MOST_HELD = 0.1
+_ALPACA = (
+    "Below is an instruction that describes a task{paired}. "
+    "Write a response that appropriately completes the request."
+)
+_ALPACA_PAIRED = ", paired with an input that provides further context"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sequence: token ids, and the same as labels with `IGNORED` where nothing is predicted."""
+
+    ids: list[int]
+    labels: list[int]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read, before a tokenizer sees it: either a text or instructions.
+
+    Attributes:
+        name, sha256: what names it in a record.
+        text: plain text, or None; rows: instructions with `instruction`, `input`, `output`.
+    """
+
+    name: str
+    sha256: str
+    text: Text | None = None
+    rows: tuple[dict[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Sequences to train on and sequences kept apart.
+
+    Attributes:
+        template: how instructions were written: `chat`, `alpaca`, or `none` for plain text.
+        dropped: rows whose prompt left no room for an answer.
+    """
+
+    train: list[Example]
+    held: list[Example]
+    template: str
+    dropped: int = 0
+
+
+def read_source(name: str) -> Source:
+    """`bundled`, a file, or a data set on the hub. Raises DataError."""
+    if name == BUNDLED:
+        return _of_text(calibration_text())
+    path = Path(name).expanduser()
+    if path.exists() or path.is_absolute() or path.suffix.lower() in SUFFIXES:
+        rows = rows_of(name)
+        return _of_rows(path.name, rows) if _instructs(rows) else _of_text(calibration_text(name))
+    rows = _from_hub(name)
+    if _instructs(rows):
+        return _of_rows(name, rows)
+    texts = [row["text"] for row in rows if isinstance(row.get("text"), str)]
+    if not texts:
+        raise DataError(f"{name} has neither 'instruction' and 'output' nor 'text'; give another data set.")
+    joined = "\n\n".join(texts)
+    return _of_text(Text(name, joined, sha256(joined.encode()).hexdigest()))
+
+
+def examples(tokenizer: Any, source: Source, *, length: int, held: int, seed: int) -> TrainingData:
+    """Sequences of at most `length` tokens; `held` of them, or a tenth if that is fewer, are kept apart.
+
+    Of a text the last windows are kept apart, so that no neighbour of theirs is trained on.
+
+    Raises:
+        DataError: too little to train on.
+    """
+    if source.text is not None:
+        windows = consecutive_windows(tokenizer, source.text, window=length, tokens=_all(source.text))
+        found = [Example(row, row) for row in windows.tolist()]
+        template, dropped = "none", 0
+    else:
+        template = "chat" if getattr(tokenizer, "chat_template", None) else "alpaca"
+        written = [_answered(tokenizer, row, template, length) for row in source.rows]
+        found = [one for one in written if one is not None]
+        dropped = len(written) - len(found)
+        random.Random(seed).shuffle(found)
+    apart = min(held, int(len(found) * _MOST_HELD))
+    if apart < 1:
+        raise DataError(
+            f"{source.name} gives {len(found)} sequences of {length} tokens, but some are kept apart: "
+            f"at least {round(1 / _MOST_HELD)} are needed. Give more data or a shorter length."
+        )
+    return TrainingData(found[:-apart], found[-apart:], template, dropped)
+
+
+def collate(batch: Sequence[Example], padding: int) -> dict[str, Tensor]:
+    """Pad on the right: `input_ids`, `attention_mask` and `labels`, each (batch, longest)."""
+    longest = max(len(one.ids) for one in batch)
+
+    def padded(rows: list[list[int]], filler: int) -> Tensor:
+        return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows])
+
+    return {
+        "input_ids": padded([one.ids for one in batch], padding),
+        "attention_mask": padded([[1] * len(one.ids) for one in batch], 0),
+        "labels": padded([one.labels for one in batch], IGNORED),
+    }
+
+
+def _all(text: Text) -> int:
+    """More tokens than a text can have."""
+    return 4 * len(text.text) + 4
+
+
+def _of_text(text: Text) -> Source:
+    return Source(text.name, text.sha256, text=text)
+
+
+def _of_rows(name: str, rows: Sequence[dict[str, Any]]) -> Source:
+    plain = tuple(
+        {key: str(row.get(key) or "") for key in ("instruction", "input", "output")} for row in rows
+    )
+    return Source(name, sha256(dumps(plain).encode()).hexdigest(), rows=plain)
+
+
+def _instructs(rows: Sequence[Any]) -> bool:
+    return bool(rows) and all(isinstance(row, dict) and {"instruction", "output"} <= set(row) for row in rows)
+
+
+def _from_hub(name: str) -> list[dict[str, Any]]:
+    from datasets import load_dataset
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    try:
+        return list(load_dataset(name, split="train"))
+    except (OSError, ValueError, RuntimeError, HTTPError) as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise DataError(
+            f"'{name}' is no file, and no data set that can be read from the hub ({reason}). "
+            f"Give '{BUNDLED}', a file ({', '.join(SUFFIXES)}), or a data set's name."
+        ) from error
+
+
+def _answered(tokenizer: Any, row: dict[str, str], template: str, length: int) -> Example | None:
+    """Prompt and answer, cut to `length`; None if the prompt leaves no room for an answer."""
+    asked = _prompt(tokenizer, row, template)
+    answer = list(tokenizer(row["output"], add_special_tokens=False, verbose=False)["input_ids"])
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    ids = [*asked, *answer, *end][:length]
+    if len(asked) >= length:
+        return None
+    return Example(ids, [IGNORED] * len(asked) + ids[len(asked) :])
+
+
+def _prompt(tokenizer: Any, row: dict[str, str], template: str) -> list[int]:
+    if template == "chat":
+        asked = "\n\n".join(part for part in (row["instruction"], row["input"]) if part)
+        messages = [{"role": "user", "content": asked}]
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    parts = [_ALPACA.format(paired=_ALPACA_PAIRED if row["input"] else "")]
+    parts += [f"### Instruction:\n{row['instruction']}"]
+    parts += [f"### Input:\n{row['input']}"] if row["input"] else []
+    return list(tokenizer("\n\n".join([*parts, "### Response:\n"]), verbose=False)["input_ids"])

@@ -1,0 +1,115 @@
+"""Low-rank updates on the matrices of a pruned model, found through its graph, and merged into them.
+
+Source: LoRA (arXiv:2106.09685), W + alpha / rank * B A, through peft.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from core.errors import InputError
+from core.graph.records import Graph
+from core.ragged import move_expansion
+from core.spec_recover import RecoverSpec
+
+#: Kinds whose members lie in the feed-forward part of a layer.
+_FFN = ("ffn_channel", "expert")
+_ATTENTION = ("query_head", "kv_group")
+
+
+def target_modules(model: nn.Module, graph: Graph, targets: str) -> list[str]:
+    """The names of the matrices to train, in the order of the model.
+
+    Args:
+        targets: `all` those in the decoder layers, or only those whose slices belong to `attention` units or
+            lie within an attention block, or to `ffn` units.
+
+    Raises:
+        InputError: the model has none of that kind as a module of its own.
+    """
+    within = [f"{attention.module}." for attention in graph.attentions]
+    layers = tuple(f"{layer}." for layer in graph.layer_modules)
+    kinds = {"attention": _ATTENTION, "ffn": _FFN}.get(targets, ())
+    coupled = {
+        member.parameter.rpartition(".")[0] for group in graph.of_kind(*kinds) for member in group.members
+    }
+
+    def wanted(name: str) -> bool:
+        if targets == "all" or name in coupled:
+            return True
+        return targets == "attention" and any(name.startswith(block) for block in within)
+
+    found = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D)) and name.startswith(layers) and wanted(name)
+    ]
+    if not found:
+        raise InputError(
+            f"This model has no matrices to train for targets '{targets}': they are no linear layers of "
+            "their own, e.g. a stack of experts. Choose other targets."
+        )
+    return found
+
+
+def attach(model: PreTrainedModel, graph: Graph, asked: RecoverSpec) -> Any:
+    """Give the chosen matrices low-rank updates that start at zero; nothing else is trained.
+
+    Returns:
+        peft's model around `model`. Raises InputError as `target_modules` does.
+    """
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    names = target_modules(model, graph, asked.targets)
+    stored_sideways = any(isinstance(model.get_submodule(name), Conv1D) for name in names)
+    config = LoraConfig(
+        r=asked.rank,
+        lora_alpha=asked.alpha,  # type: ignore[arg-type]
+        lora_dropout=asked.dropout,
+        target_modules=names,
+        bias="none",
+        task_type=TaskType.CAUSAL_LM,
+        fan_in_fan_out=stored_sideways,
+    )
+    with warnings.catch_warnings():
+        # peft corrects it per module, and says so; it also asks transformers by an old name.
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        wrapped = get_peft_model(model, config)
+    for layer in lora_layers(wrapped):
+        move_expansion(layer.base_layer, layer)
+    return wrapped
+
+
+def merge(wrapped: Any) -> PreTrainedModel:
+    """Add the updates to the matrices and take peft's layers out again.
+
+    Returns:
+        The model that was given to `attach`, in evaluation mode.
+    """
+    for layer in lora_layers(wrapped):
+        move_expansion(layer, layer.base_layer)
+    model: PreTrainedModel = wrapped.merge_and_unload()
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+    model.requires_grad_(True)
+    return model.eval()
+
+
+def updates(wrapped: Any) -> dict[str, torch.Tensor]:
+    """What is trained, by name; the tensors themselves, not copies."""
+    return {name: value for name, value in wrapped.named_parameters() if value.requires_grad}
+
+
+def lora_layers(wrapped: nn.Module) -> Iterator[Any]:
+    """peft's layers around the chosen matrices."""
+    from peft.tuners.lora import LoraLayer
+
+    return (module for module in wrapped.modules() if isinstance(module, LoraLayer))

@@ -1,0 +1,159 @@
+"""Recovery as a stage of a run: reads the data, trains, and says what came out."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from transformers import PretrainedConfig
+
+from core.artifacts import CHECKPOINT, GROUPS, PLAN, STOP, WIDTHS, read_graph, write_json, write_text
+from core.errors import ModelError, SpecError
+from core.graph.records import Graph
+from core.models import Loaded, resolve
+from core.plan import PruningPlan
+from core.recover.data import examples, read_source
+from core.recover.lora import target_modules
+from core.spec import RunSpec
+from core.spec_recover import RecoverSpec
+from core.stages import Work
+from core.texts import evaluation_text, same_text
+from core.widths import widths
+
+FOLDER = "recover"
+
+
+def recover(work: Work, loaded: Loaded, graph: Graph) -> dict[str, Any]:
+    """Train the pruned model in place. Returns what `metrics.json` says of it, under `recover_…`."""
+    from core.recover.train import recover as train
+
+    recorder, asked = work.recorder, work.spec.recover
+    recorder.stage("recover")
+    source = read_source(asked.data)
+    if source.text is not None and same_text(source.text, evaluation_text(work.spec.evaluate.text)):
+        recorder.message(
+            "Warning: training and evaluation read the same text, so the perplexity is no result."
+        )
+    data = examples(loaded.tokenizer, source, length=asked.length, held=asked.held, seed=work.spec.seed)
+    recorder.message(
+        f"{len(data.train):,} sequences of {source.name} to train on, {len(data.held)} kept apart"
+        + (f", {data.dropped} left out: no room for an answer" if data.dropped else "")
+    )
+    with _signals_wait(work.run_dir):
+        found = train(
+            loaded,
+            graph,
+            data,
+            asked,
+            work.run_dir / CHECKPOINT / FOLDER,
+            seed=work.spec.seed,
+            on_progress=recorder.counter("steps"),
+            on_curve=recorder.metric,
+        )
+    recorder.message(_said(asdict(found)))
+    facts = {f"recover_{key}": value for key, value in asdict(found).items()}
+    return {
+        **facts,
+        "recover_method": asked.method,
+        "recover_data": source.name,
+        "recover_data_sha256": source.sha256,
+        "recover_template": data.template,
+    }
+
+
+def _said(found: dict[str, Any]) -> str:
+    if found["best_step"] == 0:
+        return (
+            f"Warning: none of {found['steps']} steps did better on the sequences kept apart, so the model "
+            "is as it was; take a lower learning rate, more steps or other data."
+        )
+    before, after = found["held_ppl_before"], found["held_ppl_after"]
+    return (
+        f"Perplexity on the sequences kept apart {before:.2f} -> {after:.2f}, "
+        f"best after {found['best_step']} of {found['steps']} steps; merged into the weights"
+    )
+
+
+def forget(work: Work) -> None:
+    """Remove the checkpoint of a training whose result is saved."""
+    shutil.rmtree(work.run_dir / CHECKPOINT / FOLDER, ignore_errors=True)
+
+
+def check(spec: RunSpec, config: PretrainedConfig) -> None:
+    """Find what is wrong with a recovery before anything is started.
+
+    Raises:
+        ModelError: the model to recover is not pruned.
+        DataError: the data cannot be read.
+        SpecError: sequences longer than the model reads.
+    """
+    asked = spec.recover
+    if spec.goal == "recover" and resolve(spec.model.source).kind != "pruned":
+        raise _not_pruned(spec.model.source)
+    if asked.method == "none":
+        return
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit and asked.length > limit:
+        raise SpecError(
+            f"recover length is {asked.length}, but this model reads {limit} tokens; give at most those."
+        )
+    read_source(asked.data)
+
+
+def plan_of_pruned(work: Work, loaded: Loaded) -> tuple[Graph, PruningPlan]:
+    """The graph and the plan that a pruned model was saved with; the run keeps them as its own.
+
+    Raises:
+        ModelError: this model is not pruned. ArtifactError: its files are damaged.
+    """
+    if loaded.plan is None or loaded.folder is None:
+        raise _not_pruned(loaded.name)
+    graph, plan = read_graph(loaded.folder), loaded.plan
+    write_text(work.run_dir / GROUPS, graph.to_json())
+    write_text(work.run_dir / PLAN, plan.to_json())
+    write_json(work.run_dir / WIDTHS, widths(graph, plan))
+    for name in (GROUPS, PLAN, WIDTHS):
+        work.recorder.artifact(name)
+    return graph, plan
+
+
+def check_targets(loaded: Loaded, graph: Graph, asked: RecoverSpec) -> None:
+    """Find out before anything is cut whether there is something to train. Raises InputError."""
+    if asked.method != "none":
+        target_modules(loaded.model, graph, asked.targets)
+
+
+def _not_pruned(name: str) -> ModelError:
+    return ModelError(
+        f"{name} is not pruned, so there is nothing to recover; give a finished pruning run, or prune it "
+        "with --recover lora."
+    )
+
+
+@contextmanager
+def _signals_wait(run_dir: Path) -> Iterator[None]:
+    """A first SIGINT or SIGTERM asks the run to stop after its step; a second one interrupts as before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+        write_text(run_dir / STOP, "")
+
+    try:
+        for number in before:
+            signal.signal(number, ask)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
