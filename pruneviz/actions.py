@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from core import launch as launcher
 from core.spec import Analysis, ExploreSpec, RunSpec
@@ -14,9 +15,10 @@ def explore(app: AppContext, model: str, analyses: tuple[Analysis, ...]) -> Path
     return launch(app, explore_spec(app, model, analyses))
 
 
-def explore_spec(app: AppContext, model: str, analyses: tuple[Analysis, ...]) -> RunSpec:
-    """What an exploring run is asked to do. Raises SpecError."""
-    return RunSpec(goal="explore", model=app.model_spec(model), explore=ExploreSpec(analyses=analyses))
+def explore_spec(app: AppContext, model: str, analyses: tuple[Analysis, ...], **settings: Any) -> RunSpec:
+    """What an exploring run is asked to do; `settings` are fields of ExploreSpec. Raises SpecError."""
+    asked = ExploreSpec(analyses=analyses, **settings)
+    return RunSpec(goal="explore", model=app.model_spec(model), explore=asked)
 
 
 def launch(app: AppContext, spec: RunSpec) -> Path:

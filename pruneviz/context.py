@@ -24,16 +24,19 @@ TABS = {
     "model": "Model",
     "structure": "Structure",
     "heads": "Heads",
+    "scores": "Scores",
     "sensitivity": "Sensitivity",
     "runs": "Runs",
     "compare": "Compare",
 }
 DEFAULT_TAU = "0.2"
+#: What the address holds, in order; `criterion`, `versus` and `kind` are the Scores tab's.
+ADDRESS = ("tab", "model", "run", "layer", "tau", "units", "criterion", "versus", "kind")
 
 
 @dataclass
 class UrlState:
-    """Hidden text boxes that mirror the address: `?tab=&model=&run=&layer=&tau=&units=`.
+    """Hidden text boxes that mirror the address, one per name in `ADDRESS`.
 
     Read one as an input, write one as an output, listen to its `.change`; the address follows by itself.
     All values are strings and may be empty. They are filled once the page has loaded.
@@ -48,12 +51,15 @@ class UrlState:
     layer: gr.Textbox
     tau: gr.Textbox
     units: gr.Textbox
+    criterion: gr.Textbox
+    versus: gr.Textbox
+    kind: gr.Textbox
     go: gr.Textbox
     plan: gr.Textbox
 
     def all(self) -> list[gr.Textbox]:
         """The boxes, in the order of the address."""
-        return [self.tab, self.model, self.run, self.layer, self.tau, self.units]
+        return [getattr(self, name) for name in ADDRESS]
 
 
 def build_url_state(model: str) -> UrlState:
@@ -62,9 +68,8 @@ def build_url_state(model: str) -> UrlState:
     def box(name: str, value: str) -> gr.Textbox:
         return gr.Textbox(value, label=name, visible="hidden", elem_id=f"url-{name}")
 
-    tab, shown = box("tab", ""), box("model", model)
-    run, layer, tau, units = box("run", ""), box("layer", ""), box("tau", DEFAULT_TAU), box("units", "")
-    return UrlState(tab, shown, run, layer, tau, units, box("go", ""), box("plan", ""))
+    first = {"model": model, "tau": DEFAULT_TAU}
+    return UrlState(**{name: box(name, first.get(name, "")) for name in (*ADDRESS, "go", "plan")})
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from pruneviz.context import DEFAULT_TAU, TABS
+from pruneviz.context import ADDRESS, DEFAULT_TAU, TABS
 
 #: Runs before anything is drawn: the visitor's own choice of theme, if there is one, and links of the form
 #: `<a data-go="runs" data-run="ID">`, which open a tab (and choose a run) without loading the page anew.
@@ -47,17 +47,17 @@ TOGGLE_THEME = """() => {
 }"""
 
 #: What stands at its default is left out, so addresses stay short; units too many for one wait in this tab.
-WRITE_URL = """(tab, model, run, layer, tau, units) => {
+WRITE_URL = f"""(...values) => {{
   if (!window.pvRestored) return;
+  const named = Object.fromEntries({json.dumps(list(ADDRESS))}.map((key, i) => [key, values[i]]));
   const label = document.getElementById("pv-model");
-  if (label) { label.textContent = model; label.title = model; }
-  const query = new URLSearchParams(location.search), many = units && units.length > 3000;
-  if (many) sessionStorage.setItem("pv-units", units);
-  if (many) units = "kept";
-  for (const [key, value] of Object.entries({tab, model, run, layer, tau, units}))
-    if (value === "" || value === null || value === undefined) query.delete(key); else query.set(key, value);
+  if (label) {{ label.textContent = named.model; label.title = named.model; }}
+  const query = new URLSearchParams(location.search), many = named.units && named.units.length > 3000;
+  if (many) sessionStorage.setItem("pv-units", named.units);
+  if (many) named.units = "kept";
+  for (const [key, value] of Object.entries(named)) if (value) query.set(key, value); else query.delete(key);
   history.replaceState(null, "", "?" + query.toString());
-}"""
+}}"""
 
 #: Units belong to a model: another one starts without any.
 FORGET_UNITS = """(model, units) => {
@@ -81,9 +81,9 @@ def restore(model: str) -> str:
   if (tab !== known[0]) window.pvWanted = tab;
   const label = document.getElementById("pv-model");
   if (label) {{ label.textContent = model; label.title = model; }}
-  const value = (key) => query.get(key) || "";
-  return [tab, model, value("run"), value("layer"), value("tau") || {json.dumps(DEFAULT_TAU)}, units || "",
-          {{__type__: "update", selected: tab}}];
+  const first = {{tab, model, units, tau: query.get("tau") || {json.dumps(DEFAULT_TAU)}}};
+  const value = (key) => key in first ? first[key] || "" : query.get(key) || "";
+  return [...{json.dumps(list(ADDRESS))}.map(value), {{__type__: "update", selected: tab}}];
 }}"""
 
 

@@ -2,11 +2,11 @@
 
 Stable element ids, for tests and style sheets:
 
-    page       header, theme-toggle, tabs, tab-<id>-button, url-tab, url-model, url-run, url-layer, url-tau,
-               url-units
+    page       header, theme-toggle, tabs, tab-<id>-button, url-<name> for every name in the address
     Model      see `pruneviz/tabs/model.py`
     Structure  see `pruneviz/tabs/structure.py`
     Heads      see `pruneviz/tabs/heads.py`
+    Scores     see `pruneviz/tabs/scores.py`
     Sensitivity see `pruneviz/tabs/sensitivity.py`
     Runs       see `pruneviz/tabs/runs.py`
     Compare    see `pruneviz/tabs/compare.py`
@@ -25,6 +25,7 @@ from pruneviz.tabs.heads import build_heads_tab
 from pruneviz.tabs.model import build_model_tab
 from pruneviz.tabs.parts import panel
 from pruneviz.tabs.runs import build_runs_tab
+from pruneviz.tabs.scores import build_scores_tab
 from pruneviz.tabs.sensitivity import build_sensitivity_tab
 from pruneviz.tabs.structure import build_structure_tab
 
@@ -33,6 +34,7 @@ BUILDERS: dict[str, Callable[[AppContext], None]] = {
     "model": build_model_tab,
     "structure": build_structure_tab,
     "heads": build_heads_tab,
+    "scores": build_scores_tab,
     "sensitivity": build_sensitivity_tab,
     "runs": build_runs_tab,
     "compare": build_compare_tab,

@@ -1,10 +1,5 @@
 // What follows from the divergences of one layer: pairs, candidates, communities, places. No drawing.
 
-// Row-major float32 numbers, sent as base64: the raw values, so hovering shows what was measured.
-function decode(text) {
-  return new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
-}
-
 // Thresholds are compared in single precision, as the divergences are kept and as the engine compares them.
 function pairsBelow(d, heads, tau) {
   const limit = Math.fround(tau), pairs = [];

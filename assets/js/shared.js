@@ -20,6 +20,11 @@ function onValue(draw) {
   run();
 }
 
+// Row-major float32 numbers, sent as base64: the raw values, so hovering shows what was measured.
+function decode(text) {
+  return new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+}
+
 // Reading a style is slow, so each colour is read once per theme.
 const palette = new Map();
 let family = null;

@@ -14,7 +14,7 @@ from pruneviz.runs import RunRecord, source_key
 ANALYSES = {
     artifacts.GROUPS: ("Coupled groups", "structure"),
     artifacts.SIMILARITY: ("Similarity of heads", "heads"),
-    artifacts.SCORES: ("Importance scores", "runs"),
+    artifacts.SCORES: ("Importance scores", "scores"),
     artifacts.SENSITIVITY: ("Sensitivity of layers", "sensitivity"),
 }
 

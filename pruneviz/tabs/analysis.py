@@ -13,7 +13,7 @@ import gradio as gr
 from core import artifacts
 from core.errors import PruneError
 from core.graph.records import Graph
-from core.spec import Analysis
+from core.spec import Analysis, RunSpec
 from core.watch import log_tail
 from pruneviz import actions, runs, states
 from pruneviz.context import AppContext
@@ -41,8 +41,9 @@ def standing(runs_dir: Path, model: str, artifact: str, analysis: Analysis) -> S
     """Look through the runs of this model."""
     key = runs.source_key(model)
     mine = [record for record in runs.list_runs(runs_dir) if runs.source_key(record.model) == key]
-    made = next((record.path for record in mine if record.has(artifact)), None)
     tries = [record for record in mine if _makes(record, analysis)]
+    # A pruning run keeps what it needed itself, e.g. the scores of one criterion: less than is asked here.
+    made = next((record.path for record in [*tries, *mine] if record.has(artifact)), None)
     live = next((record for record in tries if record.live), None)
     last = tries[0] if tries else None
     failed = last if last and made is None and last.state in ("failed", "crashed", "damaged") else None
@@ -67,6 +68,8 @@ def cached_graph(run_dir: Path) -> Graph:
 
 
 Load = Callable[..., list[Any]]
+#: (model, *inputs) -> what the button launches; may raise PruneError.
+Ask = Callable[..., RunSpec]
 
 
 @dataclass
@@ -77,6 +80,7 @@ class AnalysisFrame:
         name: the tab's id; elements are `<name>-state`, `<name>-launch`, `<name>-content`.
         analysis, artifact: what the tab shows; analyses: what its button launches.
         title, text, button: the empty state and its next action.
+        again: whether the button stays once the artifact is there.
     """
 
     app: AppContext
@@ -87,6 +91,7 @@ class AnalysisFrame:
     title: str
     text: str
     button: str
+    again: bool = False
     content: gr.Column = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,7 +104,12 @@ class AnalysisFrame:
         self.content = gr.Column(visible=False, elem_id=f"{self.name}-content")
 
     def wire(
-        self, load: Load, outputs: list[Any], inputs: list[Any] | None = None, partial: Load | None = None
+        self,
+        load: Load,
+        outputs: list[Any],
+        inputs: list[Any] | None = None,
+        partial: Load | None = None,
+        ask: tuple[Ask, list[Any]] | None = None,
     ) -> None:
         """Connect everything.
 
@@ -107,18 +117,22 @@ class AnalysisFrame:
             load: (model, run_dir, *inputs) -> one update per output; may raise PruneError.
             outputs: components inside `content`; inputs: more components to read than the model.
             partial: (model, live run, *inputs) -> the same while the run is on, or [] for nothing yet.
+            ask: what the button launches, and the components it reads besides the model; the standard
+                run of `analyses` if None.
         """
 
         def show(model: str, *given: Any) -> list[Any]:
             return self._show(load, len(outputs), partial, model, *given)
 
+        make, wanted = ask or (lambda model: actions.explore_spec(self.app, model, self.analyses), [])
+
         def start(model: str, *given: Any) -> list[Any]:
             try:
-                actions.explore(self.app, model, self.analyses)
+                actions.launch(self.app, make(model, *given[: len(wanted)]))
             except PruneError as error:
                 frame = self._frame(states.failure_html(error), launch=True, ticking=False)
                 return [*frame, *[gr.skip()] * (2 + len(outputs))]
-            return show(model, *given)
+            return show(model, *given[len(wanted) :])
 
         def tick(shown: str | None, model: str, *given: Any) -> list[Any]:
             found = standing(self.app.runs_dir, model, self.artifact, self.analysis)
@@ -131,7 +145,7 @@ class AnalysisFrame:
         read = [self.app.url.model, *(inputs or [])]
         self.app.tabs[self.name].select(show, read, frame, **QUIET)
         self.app.url.model.change(show, read, frame, **QUIET)
-        self.launch.click(start, read, frame, **QUIET)
+        self.launch.click(start, [self.app.url.model, *wanted, *(inputs or [])], frame, **QUIET)
         self.timer.tick(tick, [self.shown, *read], frame, **QUIET)
         rest = f'(tab) => ({{__type__: "update", ...(tab === "{self.name}" ? {{}} : {{active: false}})}})'
         self.app.url.tab.change(None, self.app.url.tab, self.timer, js=rest, api_visibility="private")
@@ -153,7 +167,8 @@ class AnalysisFrame:
         ready = bool(updates)
         if not words and not ready:
             words = states.empty_html(self.title, self.text)
-        frame = self._frame(words, launch=not ready and not found.live, ticking=found.live is not None)
+        offered = (self.again or not ready) and not found.live
+        frame = self._frame(words, launch=offered, ticking=found.live is not None)
         shown = found.run_dir.name if found.run_dir and ready else ""
         return [*frame, gr.Column(visible=ready), shown, *(updates or [gr.skip()] * outputs)]
 

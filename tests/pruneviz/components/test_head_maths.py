@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from core.heads import algorithm_1, pairs_below
-from pruneviz.components.base import ASSETS
+from pruneviz.components.base import script
 from tests.browser.driver import chromium, find_browser
 
 pytestmark = pytest.mark.browser
@@ -30,7 +30,7 @@ def blank() -> Iterator[Any]:
         pytest.skip("no Chromium or Chrome on the PATH")
     with chromium() as browser:
         page = browser.new_page()
-        page.add_script_tag(content=(ASSETS / "js" / "head_maths.js").read_text(encoding="utf-8"))
+        page.add_script_tag(content=script("head_maths"))
         yield page
 
 

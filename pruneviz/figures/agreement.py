@@ -1,0 +1,92 @@
+"""How far criteria agree on which units matter: Spearman's rank correlation of every two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.graph.records import Graph
+from pruneviz.figures.scores import Scores, groups_scored
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True)
+class AgreementInfo:
+    """Rank correlations.
+
+    Attributes:
+        criteria: names, in the order of the scores.
+        matrix: (criteria, criteria), in [-1, 1]; NaN where a criterion ranks nothing, e.g. all alike.
+        kind, within: which units; `layer` averages the correlation inside each layer, `model` takes all
+            units of the kind together.
+    """
+
+    criteria: tuple[str, ...]
+    matrix: NDArray[np.float64]
+    kind: str
+    within: str
+
+
+def agreement_info(
+    scores: Mapping[str, Scores], graph: Graph, kind: str, within: str = "layer"
+) -> AgreementInfo:
+    """Correlate the ranks of every two criteria over the groups that all of them scored."""
+    ids = [
+        group.id
+        for group in groups_scored(next(iter(scores.values()), {}), graph, kind)
+        if all(group.id in by for by in scores.values())
+    ]
+    parts = [np.stack([by[one] for by in scores.values()]) for one in ids]  # (criteria, units) each
+    if within == "model" and parts:
+        parts = [np.concatenate(parts, axis=1)]
+    found = np.stack([spearman(part) for part in parts]) if parts else np.empty((0, len(scores), len(scores)))
+    known = ~np.isnan(found)
+    total = np.where(known, found, 0.0).sum(axis=0)
+    mean = np.divide(total, known.sum(axis=0), out=np.full(total.shape, np.nan), where=known.any(axis=0))
+    return AgreementInfo(tuple(scores), mean, kind, within)
+
+
+def spearman(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Rank correlation of every two rows, ties sharing their mean rank.
+
+    Args:
+        values: (criteria, units).
+
+    Returns:
+        (criteria, criteria); NaN for a row without any order.
+    """
+    from scipy.stats import rankdata
+
+    ranks = rankdata(values, axis=1) - (values.shape[1] + 1) / 2
+    length = np.sqrt((ranks**2).sum(axis=1))
+    lengths = np.outer(length, length)
+    return np.divide(ranks @ ranks.T, lengths, out=np.full(lengths.shape, np.nan), where=lengths > 0)
+
+
+def agreement_figure(info: AgreementInfo) -> go.Figure:
+    """The matrix with its numbers; clay disagrees, green agrees. `customdata` names the two criteria."""
+    import plotly.graph_objects as go
+
+    count = len(info.criteria)
+    shown = np.where(np.isnan(info.matrix), None, info.matrix.round(3)).tolist()  # type: ignore[call-overload]
+    figure = go.Figure(
+        go.Heatmap(
+            z=shown, x=list(info.criteria), y=list(info.criteria), zmin=-1, zmax=1, xgap=1, ygap=1,
+            colorscale=[[0, "var(--pv-removed)"], [0.5, "var(--pv-sunken)"], [1, "var(--pv-accent)"]],
+            texttemplate="%{z:.2f}" if count <= 18 else None, textfont={"size": 12 if count <= 10 else 10},
+            hovertemplate="%{y} and %{x}: %{z:.3f}<extra></extra>", showscale=False, hoverongaps=False,
+        )
+    )  # fmt: skip
+    figure.update_layout(
+        height=150 + 30 * max(count, 6), margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        xaxis={"showgrid": False, "tickangle": -40, "automargin": True, "tickfont": {"size": 12}},
+        yaxis={"showgrid": False, "autorange": "reversed", "automargin": True, "tickfont": {"size": 12}},
+        meta={"description": "Spearman rank correlation of every two criteria"},
+    )  # fmt: skip
+    return figure

@@ -1,0 +1,93 @@
+"""Scores, heads, sensitivity and sweeps in a real browser, on a tiny model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from core import artifacts, launch
+from core.spec import ExploreSpec, ModelSpec, RunSpec
+from core.watch import list_runs
+from pruneviz.selection import units_of
+from tests.browser.driver import Dashboard
+from tests.pruneviz.samples import graph, make_run
+
+pytestmark = pytest.mark.browser
+LONG = 120_000
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory, tiny_llama_folder: Path) -> Iterator[Dashboard]:
+    """A dashboard of its own, with one exploring run as a worker leaves it."""
+    app = Dashboard(tmp_path_factory.mktemp("board") / "runs", model=str(tiny_llama_folder))
+    spec = RunSpec(goal="explore", model=ModelSpec(app.model), explore=ExploreSpec(criteria=("l2", "l1")))
+    run = make_run(app.runs_dir, "explored", spec, with_graph=True)
+    rng = np.random.default_rng(0)
+    artifacts.write_scores(
+        run,
+        {name: {g.id: rng.random(g.units, np.float32) for g in graph().groups} for name in ("l2", "l1")},
+    )
+    app.start()
+    yield app
+    app.stop()
+
+
+def test_a_criterion_is_explained_and_drawn(page: Any, board: Dashboard) -> None:
+    page.goto(board.url + "?tab=scores&criterion=l1&kind=query_head")
+    expect(page.locator("#scores-heat .main-svg").first).to_be_visible()
+    expect(page.locator("#scores-agreement .main-svg").first).to_be_visible()
+    expect(page.locator("#scores-about")).to_contain_text("sum |w|", timeout=LONG)
+
+
+def test_the_button_asks_for_the_chosen_criteria(page: Any, board: Dashboard) -> None:
+    page.goto(board.url + "?tab=scores")
+    page.locator("#scores-criteria input").press("Backspace")  # takes the last one away
+    page.locator("#scores-samples input").fill("3")
+    page.locator("#scores-launch").click()
+    expect(page.locator("#scores-launch")).to_be_hidden()
+    run = next(run for run in list_runs(board.runs_dir) if run.name != "explored")
+    asked = artifacts.read_spec(run)
+    assert asked.explore.criteria == ExploreSpec().criteria[:-1]
+    assert asked.explore.analyses == ("groups", "scores") and asked.calibration.samples == 3
+    launch.stop(run)
+
+
+def test_a_choice_goes_to_the_address(page: Any, board: Dashboard) -> None:
+    page.goto(board.url + "?tab=scores")
+    page.locator("#scores-units").get_by_text("Query heads").click()
+    expect(page).to_have_url(re.compile("kind=query_head"))
+
+
+def test_units_chosen_in_the_scatter_become_a_plan(page: Any, board: Dashboard) -> None:
+    page.goto(board.url + "?tab=scores&criterion=l2&versus=l1&kind=ffn_channel&layer=1")
+    expect(page.locator("#scores-chosen")).to_have_text("Nothing chosen yet.")
+    page.locator("#scores-share").fill("25")
+    page.locator("#scores-lowest").click()
+    expect(page.locator("#scores-chosen")).to_have_text("3 channels in 1 layer, 96 parameters")
+    page.locator("#scores-take").click()
+    scores = artifacts.read_scores(board.runs_dir / "explored")["l2"]["L01.ffn_channel"]
+    lowest = sorted(scores.argsort(kind="stable")[:3].tolist())
+    expect(page.locator("#new-units textarea")).to_be_visible()
+    text = page.locator("#new-units textarea").input_value()
+    assert units_of(text) == {"L01.ffn_channel": tuple(lowest)}
+
+
+def test_a_box_chooses_what_lies_in_it(page: Any, board: Dashboard) -> None:
+    page.goto(board.url + "?tab=scores&criterion=l2&versus=l1&kind=ffn_channel&layer=0")
+    canvas = page.locator("#scores-scatter canvas")
+    expect(canvas).to_be_visible()
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + 63, box["y"] + 11)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 14, box["y"] + box["height"] - 46, steps=4)
+    page.mouse.up()
+    expect(page.locator("#scores-chosen")).to_contain_text("12 channels in 1 layer")
+    page.locator("#scores-clear").click()
+    expect(page.locator("#scores-chosen")).to_have_text("Nothing chosen yet.")

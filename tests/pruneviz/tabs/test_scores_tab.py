@@ -1,0 +1,72 @@
+"""What the Scores tab shows of a run, and what its button asks for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core import artifacts
+from core.errors import ArtifactError
+from core.spec import ExploreSpec, RunSpec
+from pruneviz import methods
+from pruneviz.tabs import scores
+from tests.pruneviz.samples import graph, make_run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """An exploring run with two criteria, one of them hostile by name."""
+    spec = RunSpec(goal="explore", explore=ExploreSpec(criteria=("l2", "<b>")))
+    path = make_run(tmp_path, "a", spec, with_graph=True)
+    rng = np.random.default_rng(0)
+    ids = [(g.id, g.units) for g in graph().groups]
+    artifacts.write_scores(
+        path, {name: {one: rng.random(n, np.float32) for one, n in ids} for name in ("l2", "<b>")}
+    )
+    return path
+
+
+PAGE = ("criterion", "kind", "within", "order", "about", "heat", "agreement", "versus", "layer", "scatter")
+
+
+def shown(run: Path, *given: str) -> dict[str, Any]:
+    return dict(zip(PAGE, scores.show(run, *given), strict=True))
+
+
+def test_it_opens_with_the_first_criterion_and_kind(run: Path) -> None:
+    page = shown(run, "", "", "", "", "Whole model", "Lowest first")
+    assert page["criterion"].value == "l2" and page["versus"].value == "<b>"
+    assert page["kind"].choices[0][0] == page["kind"].value == "Feed-forward channels"
+    assert json.loads(page["scatter"])["layer"] is None
+
+
+def test_the_address_chooses(run: Path) -> None:
+    page = shown(run, "<b>", "l2", "query_head", "1", "Each layer", "By number")
+    assert page["kind"].value == "Query heads" and page["layer"].value == "1"
+    assert "<b>" not in page["about"] and "&lt;b&gt;" in page["about"]
+    assert [g["id"] for g in json.loads(page["scatter"])["groups"]] == ["L01.query_head"]
+
+
+def test_what_does_not_exist_falls_back(run: Path) -> None:
+    page = shown(run, "nothing", "nothing", "expert", "99", "", "")
+    assert page["criterion"].value == "l2" and page["layer"].value == scores.ALL
+
+
+def test_scores_of_another_model_are_said(run: Path) -> None:
+    artifacts.write_scores(run, {"l2": {"elsewhere": np.ones(3, np.float32)}})
+    with pytest.raises(ArtifactError, match="score its units again"):
+        shown(run, "", "", "", "", "", "")
+
+
+def test_a_criterion_is_explained_with_its_equation_and_paper(run: Path, monkeypatch: Any) -> None:
+    known = [methods.Method("l2", "LLM-Pruner", "sqrt(sum w^2)", "Long weights stay. Quick.", False)]
+    monkeypatch.setattr(methods, "_known", known)
+    words = scores.explained_html("l2", run)
+    assert all(
+        part in words for part in ("Long weights stay", "sqrt(sum w^2)", "LLM-Pruner", "needs no text")
+    )
+    assert "16 windows of 128 tokens" in scores.explained_html("taylor", run)
