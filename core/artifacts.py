@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ GROUPS = "groups.json"
 SIMILARITY = "similarity.safetensors"
 SCORES = "scores.safetensors"
 SENSITIVITY = "sensitivity.json"
+MASKS = "masks.safetensors"
 PLAN = "plan.json"
 WIDTHS = "widths.json"
 METRICS = "metrics.json"
@@ -187,10 +189,12 @@ def read_graph(run_dir: Path) -> Graph:
         raise ArtifactError(f"{path} is damaged ({error}); run the analysis again.") from error
 
 
-def _save_arrays(path: Path, arrays: dict[str, NDArray[np.float32]], metadata: dict[str, str]) -> None:
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> None:
+    """Write arrays beside, then move into place. Raises StorageError; what was there before stays then."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(arrays, beside, metadata=metadata)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(dict(arrays), beside, metadata=metadata)
         beside.replace(path)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):  # the folder itself may be missing
@@ -199,7 +203,8 @@ def _save_arrays(path: Path, arrays: dict[str, NDArray[np.float32]], metadata: d
         raise storage_error(path, cause) from error
 
 
-def _load_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+def load_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Arrays and metadata that `save_arrays` wrote. Raises ArtifactError."""
     from safetensors import safe_open
 
     try:
@@ -215,12 +220,12 @@ def _load_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
 def write_similarity(run_dir: Path, similarity: Similarity) -> None:
     """Write `similarity.safetensors`. Raises StorageError."""
     facts = {"layers": similarity.layers, "tokens": similarity.tokens, "text": similarity.text}
-    _save_arrays(run_dir / SIMILARITY, {"divergence": similarity.divergence}, {"facts": json.dumps(facts)})
+    save_arrays(run_dir / SIMILARITY, {"divergence": similarity.divergence}, {"facts": json.dumps(facts)})
 
 
 def read_similarity(run_dir: Path) -> Similarity:
     """Raises ArtifactError."""
-    arrays, metadata = _load_arrays(run_dir / SIMILARITY)
+    arrays, metadata = load_arrays(run_dir / SIMILARITY)
     try:
         facts = json.loads(metadata["facts"])
         return Similarity(
@@ -238,12 +243,12 @@ Scores = dict[str, dict[str, NDArray[np.float32]]]
 def write_scores(run_dir: Path, scores: Scores) -> None:
     """Write `scores.safetensors`: criterion -> group id -> (units,). Raises StorageError."""
     flat = {f"{criterion}/{group}": array for criterion, by in scores.items() for group, array in by.items()}
-    _save_arrays(run_dir / SCORES, flat, {"criteria": json.dumps(list(scores))})
+    save_arrays(run_dir / SCORES, flat, {"criteria": json.dumps(list(scores))})
 
 
 def read_scores(run_dir: Path) -> Scores:
     """criterion -> group id -> (units,). Raises ArtifactError."""
-    arrays, metadata = _load_arrays(run_dir / SCORES)
+    arrays, metadata = load_arrays(run_dir / SCORES)
     try:
         scores: Scores = {name: {} for name in json.loads(metadata["criteria"])}
     except (KeyError, TypeError, ValueError) as error:

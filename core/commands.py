@@ -66,7 +66,6 @@ TRAINING = {
 }
 EXPLORING = {
     "--analyses": "explore.analyses",
-    "--config-only": "explore.config_only",
     "--criterion": "explore.criteria",
     "--tau": "explore.tau",
     "--ratio": "explore.sensitivity_ratio",

@@ -11,7 +11,7 @@ match); a norm that subtracts the mean takes mean and variance over the channels
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +27,8 @@ from core.norms import is_norm, subtracts_mean
 from core.plan import check_plan, implied
 
 Removed = Mapping[str, tuple[int, ...]]
+#: One factor per unit, (units,), or what gives them anew in every forward; None leaves the units alone.
+Mask = Tensor | Callable[[], Tensor | None]
 
 
 @dataclass
@@ -73,14 +75,15 @@ def masked(model: nn.Module, graph: Graph, removed: Removed) -> Iterator[None]:
         handle.remove()
 
 
-def apply_soft_masks(model: nn.Module, graph: Graph, masks: Mapping[str, Tensor]) -> MaskHandle:
+def apply_soft_masks(model: nn.Module, graph: Graph, masks: Mapping[str, Mask]) -> MaskHandle:
     """Multiply every unit by its factor, until `.remove()`; gradients flow into `masks`.
 
-    Factors of a learned mask are read anew in every forward; those without gradient are read once.
+    Factors of a learned mask are read anew in every forward; tensors without gradient are read once.
 
     Args:
-        masks: group id -> one factor per unit, (units,). A key-value unit's factor reaches the query
-            heads that share it.
+        masks: group id -> one factor per unit, (units,), or a function that returns them; where it
+            returns None, nothing is multiplied. A key-value unit's factor reaches the query heads that
+            share it.
 
     Raises:
         NotPrunableError: a parameter's owner cannot be masked.
@@ -96,10 +99,10 @@ def apply_soft_masks(model: nn.Module, graph: Graph, masks: Mapping[str, Tensor]
 
 
 Place = tuple[str, int, str]  # parameter, dim, how it reads: "input" or "norm"
-Factor = tuple[Tensor, Member]
+Factor = tuple[Mask, Member]
 
 
-def _by_place(graph: Graph, masks: Mapping[str, Tensor]) -> dict[Place, list[Factor]]:
+def _by_place(graph: Graph, masks: Mapping[str, Mask]) -> dict[Place, list[Factor]]:
     """All factors that meet at one dimension of one parameter."""
     groups, places = graph.by_id, dict[Place, list[Factor]]()
     for group_id, mask in _with_children(graph, masks).items():
@@ -110,16 +113,32 @@ def _by_place(graph: Graph, masks: Mapping[str, Tensor]) -> dict[Place, list[Fac
     return places
 
 
-def _with_children(graph: Graph, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _with_children(graph: Graph, masks: Mapping[str, Mask]) -> dict[str, Mask]:
     """Hand a key-value unit's factor down to its query heads, unless it lists what reads them itself."""
     full = dict(masks)
     for group in graph.groups:
         if group.parent is None or group.parent not in masks:
             continue
         if not any(member.role == "layer2" for member in graph.group(group.parent).members):
-            shared = masks[group.parent][list(group.parent_unit)]  # (query heads,)
-            full[group.id] = full[group.id] * shared if group.id in full else shared
+            full[group.id] = _shared(masks[group.parent], list(group.parent_unit), full.get(group.id))
     return full
+
+
+def _shared(mask: Mask, parents: list[int], own: Mask | None) -> Mask:
+    """The factors of query heads: those of their key-value units, times their own, (query heads,)."""
+    if isinstance(mask, Tensor) and not callable(own):
+        return mask[parents] if own is None else mask[parents] * own
+
+    def now() -> Tensor | None:
+        shared, ours = _read(mask), _read(own)
+        spread = None if shared is None else shared[parents]
+        return ours if spread is None else spread if ours is None else spread * ours
+
+    return now
+
+
+def _read(mask: Mask | None) -> Tensor | None:
+    return mask() if callable(mask) else mask
 
 
 def _mask_place(model: nn.Module, graph: Graph, place: Place, factors: list[Factor]) -> list[RemovableHandle]:
@@ -149,6 +168,7 @@ def owner_of(model: nn.Module, parameter: str) -> tuple[nn.Module, str]:
 
 def reads_last_dim(owner: nn.Module, attribute: str, dim: int) -> bool:
     """Whether `dim` of this weight is multiplied with the last dimension of the module's input."""
+    owner = getattr(owner, "base_layer", owner)  # an adapter stands around the matrix it adds to
     if attribute != "weight":
         return False
     return (isinstance(owner, nn.Linear) and dim == 1) or (isinstance(owner, Conv1D) and dim == 0)
@@ -162,18 +182,21 @@ class _Features:
         self.factors = [(mask, torch.from_numpy(member.index())) for mask, member in factors]
         self._constant: Tensor | None = None
 
-    def like(self, x: Tensor) -> Tensor:
-        """One factor per feature, (size,)."""
+    def like(self, x: Tensor) -> Tensor | None:
+        """One factor per feature, (size,); None where all of them are to be left alone."""
         known = self._constant
         if known is not None and known.device == x.device and known.dtype == x.dtype:
             return known
         total = torch.ones(self.size, dtype=torch.float32, device=x.device)
-        for mask, index in self.factors:
-            spread = mask.to(x.device, torch.float32).unsqueeze(1).expand(index.shape)  # (units, width)
+        found = [(values, index) for mask, index in self.factors if (values := _read(mask)) is not None]
+        if not found and self.factors:
+            return None
+        for values, index in found:
+            spread = values.to(x.device, torch.float32).unsqueeze(1).expand(index.shape)  # (units, width)
             part = torch.ones_like(total)
             total = total * part.scatter(0, index.reshape(-1).to(x.device), spread.reshape(-1))
         total = total.to(x.dtype)
-        if not any(mask.requires_grad for mask, _ in self.factors):
+        if not any(callable(mask) or mask.requires_grad for mask, _ in self.factors):
             self._constant = total
         return total
 
@@ -181,7 +204,8 @@ class _Features:
 def _mask_input(owner: nn.Module, features: _Features) -> RemovableHandle:
     def hook(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         x = args[0]  # (..., features)
-        return (x * features.like(x), *args[1:])
+        m = features.like(x)
+        return args if m is None else (x * m, *args[1:])
 
     return owner.register_forward_pre_hook(hook)
 
@@ -193,6 +217,8 @@ def _mask_norm(owner: nn.Module, features: _Features) -> list[RemovableHandle]:
     def before(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         x = args[0]  # (..., features)
         m = features.like(x)
+        if m is None:
+            return args
         if not centred:
             return (x * m, *args[1:])
         kept = m.sum().clamp_min(1.0)
@@ -204,6 +230,8 @@ def _mask_norm(owner: nn.Module, features: _Features) -> list[RemovableHandle]:
 
     def after(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:
         m = features.like(out)
+        if m is None:
+            return out
         if not centred:
             return out * m
         shift = module.forward(torch.zeros_like(out[..., :1, :]))  # the bias alone
@@ -224,6 +252,8 @@ def _mask_weight(
     def before(module: nn.Module, args: tuple[Any, ...]) -> None:
         weight: Tensor = getattr(module, attribute)  # another dimension may be masked already
         rows = of_all.like(weight)  # (size,)
+        if rows is None:
+            return
         shape = [-1 if d == dim else 1 for d in range(weight.dim())]
         if of_expert:
             found = [of_expert[at].like(weight) if at in of_expert else None for at in range(len(weight))]

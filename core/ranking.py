@@ -11,6 +11,8 @@ multiple, or one channel of every expert of a stack. A scope says when a step's 
 - `standardised`: by how many standard deviations its score is off the mean of its group. Source: FLAP,
   arXiv:2312.11983, Section 3.2 (adaptive structure search, "AL-AM").
 
+- `raw`: its score as it is, for scores that are comparable over all groups, as learned masks are.
+
 What a unit costs counts a second time when the target is met: in parameters.
 """
 
@@ -91,7 +93,8 @@ def tracks(
     turns = {group.id: _even(group, place) for group, place in zip(groups, _places(groups), strict=True)}
     even = dict(turns)
     if scores is not None and scope != "local":
-        turns = _by_value(graph, groups, scores) if scope == "global" else _standardised(groups, scores)
+        spread = {"global": _by_value, "standardised": _standardised, "raw": _raw}[scope]
+        turns = spread(graph, groups, scores)
     together: dict[str, list[Group]] = {}
     for group in groups:
         together.setdefault(_stack(group), []).append(group)
@@ -152,7 +155,12 @@ def _by_value(graph: Graph, groups: Sequence[Group], scores: Scores) -> dict[str
     return found
 
 
-def _standardised(groups: Sequence[Group], scores: Scores) -> dict[str, Values]:
+def _raw(graph: Graph, groups: Sequence[Group], scores: Scores) -> dict[str, Values]:
+    """Scores as they are, lowest first, (units,)."""
+    return {group.id: np.sort(np.asarray(scores[group.id], dtype=np.float64)) for group in groups}
+
+
+def _standardised(graph: Graph, groups: Sequence[Group], scores: Scores) -> dict[str, Values]:
     """Distance of each score from its group's mean in standard deviations, lowest first, (units,)."""
     found = {}
     for group in groups:

@@ -20,7 +20,7 @@ ANALYSES: tuple[Analysis, ...] = ("groups", "similarity", "scores", "sensitivity
 #: Unit kinds a plan may cut. `attention` kinds exclude each other: both own the same query heads.
 KINDS = ("ffn_channel", "query_head", "kv_group", "residual_channel")
 #: How a target is spread: evenly, by value per parameter, or by how a unit stands out in its group.
-SCOPES = ("local", "global", "standardised")
+SCOPES = ("local", "global", "standardised", "raw")
 #: What is done about the error that pruning makes, without training.
 RECONSTRUCTIONS = ("none",)
 #: Those which put part of what they find into a bias, also where the dense model has none.
@@ -158,7 +158,6 @@ class ExploreSpec:
         sensitivity_criterion: which criterion picks those units.
         sensitivity_tokens: evaluation tokens per point, in windows of `EvalSpec.window`.
         options: the criteria's own options; each goes to every criterion that has it.
-        config_only: find the groups from the config alone; no weights are read.
     """
 
     analyses: tuple[Analysis, ...] = ANALYSES
@@ -168,7 +167,6 @@ class ExploreSpec:
     sensitivity_tokens: int = 1024
     tau: float = 0.2
     options: dict[str, Any] = field(default_factory=dict)
-    config_only: bool = False
 
     def __post_init__(self) -> None:
         _require(isinstance(self.options, dict), "options", self.options, "an object: option -> value")
@@ -180,8 +178,6 @@ class ExploreSpec:
         ratio = self.sensitivity_ratio
         _require(is_number(ratio) and 0 < ratio <= 1, "sensitivity_ratio", ratio, "a number in (0, 1]")
         _require_whole("sensitivity_tokens", self.sensitivity_tokens, 8)
-        alone = not self.config_only or self.analyses == ("groups",)
-        _require(alone, "analyses", list(self.analyses), "groups alone where only the config is read")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from core.allocation import allocate
 from core.errors import NotPrunableError, SpecError
 from core.graph.records import Attention, Graph, Group, Member, Parameter, Role, to_runs
 from core.plan import cost, params_in
+from tests.handmade import graph_of, tiny
 
 RNG = np.random.default_rng
 
@@ -314,3 +315,16 @@ def test_torch_is_not_needed() -> None:
 
     code = "import sys, core.allocation, core.heads; raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_raw_scope_takes_the_lowest_scores_of_all_groups_in_one_list() -> None:
+    graph = graph_of(tiny())
+    rng = np.random.default_rng(3)
+    groups = graph.of_kind("ffn_channel")
+    scores = {group.id: rng.normal(size=group.units) * (i + 1) + i for i, group in enumerate(groups)}
+    plan = allocate(graph, scores, sparsity=0.25, scope="raw", kinds=("ffn_channel",))
+    every = sorted((value, group, unit) for group, row in scores.items() for unit, value in enumerate(row))
+    taken = every[: sum(map(len, plan.removed.values()))]
+    assert {(group, unit) for _, group, unit in taken} == {
+        (g, u) for g, us in plan.removed.items() for u in us
+    }

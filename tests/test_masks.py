@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -147,3 +150,43 @@ def _one_vector_graph(name: str, size: int) -> Graph:
 def _graph(group: Group, shapes: dict[str, tuple[int, ...]]) -> Graph:
     parameters = {name: Parameter(shape, 1.0, "", None) for name, shape in shapes.items()}
     return Graph("m", "f", False, 0.0, parameters, (group,), tuple[Attention, ...](), ())
+
+
+def test_a_mask_may_be_a_function_that_is_asked_in_every_forward() -> None:
+    model = tiny()
+    graph, tokens, now = graph_of(model), ids(model), {}
+    before = logits(model, tokens)
+    for group in ("L00.ffn_channel", "L00.query_head", "residual_channel"):
+        values = torch.rand(graph.group(group).units)
+        with masked_by(model, graph, {group: values}):
+            wanted = logits(model, tokens)
+        with masked_by(model, graph, {group: partial(now.get, group)}):
+            assert torch.equal(logits(model, tokens), before)  # None leaves every unit alone
+            now[group] = values
+            assert torch.equal(logits(model, tokens), wanted)
+    assert torch.equal(logits(model, tokens), before)
+
+
+def test_a_key_value_unit_hands_functions_down_too() -> None:
+    model = tiny()
+    graph, tokens = graph_of(model), ids(model)
+    graph = replace(
+        graph, groups=tuple(without_layer2(g) if g.kind == "kv_group" else g for g in graph.groups)
+    )
+    shared, own = torch.tensor([0.5, 0.25]), torch.rand(4)
+    masks = {"L00.kv_group": shared, "L00.query_head": own}
+    with masked_by(model, graph, masks) as changed:
+        wanted = logits(changed, tokens)
+    with masked_by(model, graph, {group: partial(masks.get, group) for group in masks}) as changed:
+        assert torch.equal(logits(changed, tokens), wanted)
+
+
+@contextmanager
+def masked_by(model, graph, masks):  # type: ignore[no-untyped-def]
+    handle = apply_soft_masks(model, graph, masks)
+    yield model
+    handle.remove()
+
+
+def without_layer2(group: Group) -> Group:
+    return replace(group, members=tuple(m for m in group.members if m.role != "layer2"))

@@ -1,0 +1,92 @@
+"""Where training can go on from: one safetensors file that is moved into place, never a pickle.
+
+What is random is drawn from generators seeded with the run's seed and the step, and the order of the data
+follows from the step, so the step stands for both.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.artifacts import load_arrays, save_arrays
+from core.errors import ArtifactError
+
+STATE = "nuteprune.safetensors"
+
+
+@dataclass
+class State:
+    """The numbers of a training that are no tensors.
+
+    Attributes:
+        step: steps done.
+        linear, quadratic: the multipliers of the Lagrangian.
+        began: the step at which stage 2 began, or None.
+        skipped: steps left out because the loss was not finite; in_a_row: the last so many steps.
+        level: the level of the latest snapshot; levels: of all of them.
+        removed: group id -> units that go, once the plan is fixed.
+    """
+
+    step: int = 0
+    linear: float = 0.0
+    quadratic: float = 0.0
+    began: int | None = None
+    skipped: int = 0
+    in_a_row: int = 0
+    level: int = 0
+    levels: list[int] = field(default_factory=list)
+    removed: dict[str, list[int]] = field(default_factory=dict)
+
+
+def save(folder: Path, state: State, tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+    """Replace the checkpoint in `folder`. Raises StorageError; the one before stays good then."""
+    arrays = {f"tensors/{name}": _array(value) for name, value in tensors.items()}
+    for number, values in optimizer.state_dict()["state"].items():
+        arrays |= {f"optimizer/{number}/{key}": _array(torch.as_tensor(v)) for key, v in values.items()}
+    save_arrays(folder / STATE, arrays, {"state": json.dumps(asdict(state))})
+
+
+def load(folder: Path, tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> State | None:
+    """Fill `tensors` and `optimizer` with what was saved; None if there is no checkpoint.
+
+    Raises:
+        ArtifactError: the checkpoint is damaged or of another training; remove it to start over.
+    """
+    path = folder / STATE
+    if not path.is_file():
+        return None
+    arrays, metadata = load_arrays(path)
+    try:
+        raw = json.loads(metadata["state"])
+        state = State(**{one.name: raw[one.name] for one in fields(State)})
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                tensor.copy_(torch.from_numpy(arrays[f"tensors/{name}"]))
+        _fill(optimizer, arrays)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ArtifactError(
+            f"{path} is damaged or of another training ({error}); remove it to train from the start."
+        ) from error
+    return state
+
+
+def _fill(optimizer: torch.optim.Optimizer, arrays: dict[str, NDArray[np.generic]]) -> None:
+    found: dict[int, dict[str, Tensor]] = {}
+    for key, array in arrays.items():
+        if key.startswith("optimizer/"):
+            _, number, name = key.split("/")
+            found.setdefault(int(number), {})[name] = torch.from_numpy(array)
+    optimizer.load_state_dict({"state": found, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _array(tensor: Tensor) -> NDArray[np.generic]:
+    value = tensor.detach().cpu()
+    array: NDArray[np.generic] = value.numpy()
+    return np.ascontiguousarray(array)

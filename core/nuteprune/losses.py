@@ -1,0 +1,58 @@
+"""What the student learns from its teacher: Eq. 5 and 6."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+#: Logits looked at a time: they stay in the cache, and no second copy of all of them is made.
+_CHUNK_ELEMENTS = 2**20
+
+
+def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Mean over positions of KL(teacher || student) at a temperature, times its square (Eq. 5).
+
+    The square keeps gradients of the same size at any temperature (Hinton et al.). The gradient is worked out
+    along with the loss and kept **in the memory of the teacher's logits**, which are of no use afterwards.
+
+    Args:
+        student, teacher: logits, (batch, length, vocabulary); the teacher's are overwritten.
+    """
+    loss: Tensor = _Distillation.apply(student, teacher, temperature)
+    return loss
+
+
+class _Distillation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        vocabulary = student.shape[-1]
+        ours, theirs = student.reshape(-1, vocabulary), teacher.reshape(-1, vocabulary)  # (positions, …)
+        rows, step = len(ours), max(1, _CHUNK_ELEMENTS // vocabulary)
+        total = torch.zeros((), dtype=torch.float64)
+        for first in range(0, rows, step):
+            chunk = slice(first, first + step)
+            log_q = (ours[chunk].float() / temperature).log_softmax(dim=-1)
+            log_p = (theirs[chunk].float() / temperature).log_softmax(dim=-1)
+            p = log_p.exp()
+            total += (p * (log_p - log_q)).sum(dtype=torch.float64).cpu()
+            theirs[chunk] = ((log_q.exp() - p) * (temperature / rows)).to(teacher.dtype)
+        ctx.save_for_backward(theirs.view(student.shape))
+        return (total * (temperature**2 / rows)).to(student.device, torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient.mul_(upstream.to(gradient.dtype)), None, None
+
+
+def layer_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Sum over decoder layers of the mean squared difference of what they give (Eq. 6).
+
+    Args:
+        student, teacher: the output of every layer, each (batch, length, hidden).
+    """
+    pairs = zip(student, teacher, strict=True)
+    return torch.stack([(ours.float() - theirs.float()).square().mean() for ours, theirs in pairs]).sum()

@@ -1,0 +1,53 @@
+"""The masks while they are learned, as a file that is refreshed during training. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.artifacts import MASKS, load_arrays, save_arrays
+from core.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class MaskState:
+    """`masks.safetensors`: the masks while they are learned, refreshed as training goes.
+
+    Attributes:
+        step: after how many steps; steps: of how many.
+        factors: unit kind -> factor of every unit in [0, 1], 0 = gone, (layers, units), float32; NaN where a
+            layer has fewer units, or none in scope. Residual channels run through all layers: (1, channels).
+        stays: the same with True where the unit would stay if the model were cut now.
+    """
+
+    step: int
+    steps: int
+    factors: dict[str, NDArray[np.float32]]
+    stays: dict[str, NDArray[np.bool_]]
+
+
+def write_masks(run_dir: Path, state: MaskState) -> None:
+    """Write `masks.safetensors`. Raises StorageError."""
+    arrays = {f"factors/{kind}": array for kind, array in state.factors.items()}
+    stays = {f"stays/{kind}": array for kind, array in state.stays.items()}
+    facts = json.dumps({"step": state.step, "steps": state.steps})
+    save_arrays(run_dir / MASKS, {**arrays, **stays}, {"facts": facts})
+
+
+def read_masks(run_dir: Path) -> MaskState:
+    """Raises ArtifactError."""
+    arrays, metadata = load_arrays(run_dir / MASKS)
+    parts: dict[str, dict[str, NDArray[Any]]] = {"factors": {}, "stays": {}}
+    try:
+        facts = json.loads(metadata["facts"])
+        for key, array in sorted(arrays.items()):
+            part, _, kind = key.partition("/")
+            parts[part][kind] = array
+        return MaskState(int(facts["step"]), int(facts["steps"]), parts["factors"], parts["stays"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{run_dir / MASKS} is damaged ({error}); it is written anew.") from error
