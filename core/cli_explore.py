@@ -17,9 +17,7 @@ from core.terminal import emit, number, stdout_kept_clean, table
 
 def groups(
     model: options.ModelArgument,
-    config_only: Annotated[
-        bool, typer.Option("--config-only", help="Read the config, not the weights.")
-    ] = False,
+    config_only: options.ConfigOnly = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
     trust_remote_code: options.TrustRemoteCode = None,
@@ -146,6 +144,7 @@ def explore(
         str | None,
         typer.Option("--analyses", help="Some of groups,similarity,scores,sensitivity. Default: all."),
     ] = None,
+    config_only: options.ConfigOnly = False,
     criterion: options.Criteria = None,
     tau: options.Tau = None,
     ratio: options.Ratio = None,
@@ -166,7 +165,7 @@ def explore(
     as_json: options.Json = False,
 ) -> None:
     """Make several analyses of a model in one run."""
-    spec = ask("explore", model, locals())
+    spec = ask("explore", model, {**locals(), "analyses": analyses or ("groups" if config_only else None)})
     run_dir = foreground(runs_dir, spec)
     result = {"seconds": seconds(run_dir), "analyses": list(spec.explore.analyses)}
     emit_run(run_dir, result, as_json, [", ".join(spec.explore.analyses)])

@@ -66,6 +66,7 @@ TRAINING = {
 }
 EXPLORING = {
     "--analyses": "explore.analyses",
+    "--config-only": "explore.config_only",
     "--criterion": "explore.criteria",
     "--tau": "explore.tau",
     "--ratio": "explore.sensitivity_ratio",

@@ -114,6 +114,8 @@ def resolve(source: str) -> Source:
     if source == "demo":
         return Source("folder", str(demo_folder(print_progress)), DEMO_NAME)
     path = Path(source).expanduser()
+    if path.name == "config.json" and path.is_file():
+        path = path.parent
     if path.is_dir():
         return _resolve_folder(path)
     if path.is_file():

@@ -25,6 +25,7 @@ Detach = Annotated[bool, typer.Option("--detach", help="Leave it to a worker and
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 Name = Annotated[str | None, typer.Option("--name", help="A name for the run, for people.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice. Default: 0.")]
+ConfigOnly = Annotated[bool, typer.Option("--config-only", help="Read the config, not the weights.")]
 Device = Annotated[
     str | None,
     typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto: the best there is. Default: auto."),

@@ -101,6 +101,10 @@ def recovered(work: Work, pruned: Loaded, graph: Graph) -> tuple[Measured, dict[
 
 def explore(work: Work) -> None:
     """Find out about a model without changing it: the analyses that were asked for."""
+    if work.spec.explore.config_only:
+        work.recorder.begin(["graph"])
+        stages.graph(work, None)
+        return
     asked, criteria = work.spec.explore.analyses, criteria_of(work.spec)
     capture = ["capture"] if stages.needs(criteria) else []
     verbs = ["load", "graph", *(["similarity"] if "similarity" in asked else [])]

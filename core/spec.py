@@ -158,6 +158,7 @@ class ExploreSpec:
         sensitivity_criterion: which criterion picks those units.
         sensitivity_tokens: evaluation tokens per point, in windows of `EvalSpec.window`.
         options: the criteria's own options; each goes to every criterion that has it.
+        config_only: find the groups from the config alone; no weights are read.
     """
 
     analyses: tuple[Analysis, ...] = ANALYSES
@@ -167,6 +168,7 @@ class ExploreSpec:
     sensitivity_tokens: int = 1024
     tau: float = 0.2
     options: dict[str, Any] = field(default_factory=dict)
+    config_only: bool = False
 
     def __post_init__(self) -> None:
         _require(isinstance(self.options, dict), "options", self.options, "an object: option -> value")
@@ -178,6 +180,8 @@ class ExploreSpec:
         ratio = self.sensitivity_ratio
         _require(is_number(ratio) and 0 < ratio <= 1, "sensitivity_ratio", ratio, "a number in (0, 1]")
         _require_whole("sensitivity_tokens", self.sensitivity_tokens, 8)
+        alone = not self.config_only or self.analyses == ("groups",)
+        _require(alone, "analyses", list(self.analyses), "groups alone where only the config is read")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from core.capture import capture as capture_statistics
 from core.criteria import CRITERIA
 from core.criteria import score as score_units
 from core.criteria.scoring import check_readable
+from core.describe import graph_of
 from core.divergence import similarity as measure_similarity
 from core.errors import ArtifactError
 from core.evaluate.sensitivity import scan
@@ -87,12 +88,16 @@ def record_facts(work: Work) -> None:
     artifacts.write_text(work.run_dir / SPEC, replace(spec, extra={**spec.extra, **extra}).to_json())
 
 
-def graph(work: Work, loaded: Loaded) -> Graph:
-    """Trace the coupled groups, or read them."""
+def graph(work: Work, loaded: Loaded | None) -> Graph:
+    """Trace the coupled groups, or read them; from the config alone where nothing was loaded."""
     work.recorder.stage("graph")
     found = kept(artifacts.read_graph, work.run_dir)
     if found is None:
-        found = discover(loaded.model, name=loaded.name)
+        found = (
+            discover(loaded.model, name=loaded.name)
+            if loaded
+            else graph_of(work.spec.model, config_only=True)
+        )
         artifacts.write_text(work.run_dir / GROUPS, found.to_json())
     work.recorder.message(f"{len(found.groups)} coupled groups in {len(found.layer_modules)} layers")
     work.recorder.artifact(GROUPS)

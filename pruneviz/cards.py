@@ -25,6 +25,10 @@ _NAMES: dict[str, tuple[str, ...]] = {
 }
 
 
+#: What weights end in; pickles count too, so that the message about them is the engine's own.
+WEIGHTS = ("safetensors", "bin", "pt", "pth", "ckpt")
+
+
 @dataclass(frozen=True)
 class Card:
     """What a model is. Numbers nobody wrote down are None.
@@ -66,9 +70,16 @@ def local_folder(source: str) -> Path | None:
         found = sorted(cache_folder().glob(f"{DEMO_NAME}-*/config.json"))
         return found[-1].parent if found else None
     path = Path(source).expanduser()
+    path = path.parent if path.name == "config.json" and path.is_file() else path
     if (path / artifacts.SPEC).is_file():
         path = path / artifacts.MODEL
     return path if (path / "config.json").is_file() else None
+
+
+def weightless(source: str) -> bool:
+    """Whether there is a config here and no weights to go with it: such a model can only be looked at."""
+    folder = local_folder(source)
+    return folder is not None and not any(any(folder.glob(f"*.{end}")) for end in WEIGHTS)
 
 
 def read_card(source: str) -> Card | None:

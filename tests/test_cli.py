@@ -115,6 +115,21 @@ def test_groups_are_counted_by_kind(capsys: pytest.CaptureFixture[str], asked: d
     assert config_only["kinds"] == found["kinds"]
 
 
+def test_a_config_alone_gives_its_groups_as_a_run(
+    capsys: pytest.CaptureFixture[str], asked: dict[str, list[str]], tiny_llama_folder: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_bytes((tiny_llama_folder / "config.json").read_bytes())
+    runs = ["--runs-dir", str(tmp_path / "runs")]
+    for source in (bare, bare / "config.json"):
+        found = answer(capsys, ["explore", str(source), "--config-only", *runs])
+        graph = artifacts.read_graph(Path(found["run_dir"]))
+        assert found["analyses"] == ["groups"] and graph.config_only and graph.model == "bare"
+    said = refused(capsys, ["explore", str(bare), "--config-only", "--analyses", "groups,scores", *runs])
+    assert "groups alone where only the config is read" in said
+
+
 def test_similarity_counts_pairs_and_names_candidates(
     capsys: pytest.CaptureFixture[str], asked: dict[str, list[str]]
 ) -> None:
@@ -365,6 +380,7 @@ SPECS = [
         )
     ),
     RunSpec(goal="evaluate", model=ModelSpec("x"), evaluate=EvalSpec(tokens=512)),
+    RunSpec(goal="explore", explore=ExploreSpec(("groups",), config_only=True)),
     RunSpec(
         goal="explore",
         explore=ExploreSpec(("groups", "sensitivity"), ("l1", "l2"), 0.25, "l1", 64, 0.1, {"p": 2}),
