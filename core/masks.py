@@ -92,6 +92,9 @@ def apply_soft_masks(model: nn.Module, graph: Graph, masks: Mapping[str, Mask]) 
     try:
         for place, factors in _by_place(graph, masks).items():
             handle.add(*_mask_place(model, graph, place, factors))
+        for group_id, mask in masks.items():
+            for name in graph.group(group_id).plain_norms:
+                handle.add(*_mask_plain_norm(model, name, mask))
     except BaseException:
         handle.remove()
         raise
@@ -210,9 +213,15 @@ def _mask_input(owner: nn.Module, features: _Features) -> RemovableHandle:
     return owner.register_forward_pre_hook(hook)
 
 
+def _mask_plain_norm(model: nn.Module, name: str, mask: Tensor) -> list[RemovableHandle]:
+    """A norm without a weight stands in no member; its channels are the units in order."""
+    every = Member(name, 0, "vector", 1, ((0, len(mask), 1),))
+    return _mask_norm(model.get_submodule(name), _Features(len(mask), [(mask, every)]))
+
+
 def _mask_norm(owner: nn.Module, features: _Features) -> list[RemovableHandle]:
     """Silence channels before and after a norm; a norm that subtracts the mean counts only what stays."""
-    centred = subtracts_mean(owner)
+    centred = subtracts_mean(owner, features.size)
 
     def before(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         x = args[0]  # (..., features)

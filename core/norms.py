@@ -26,9 +26,13 @@ def epsilon_of(module: nn.Module) -> str | None:
     return names[0] if names else None
 
 
-def subtracts_mean(module: nn.Module) -> bool:
-    """Whether adding a constant to all channels changes nothing, as in a layer norm."""
-    probe, x = _probe(module, fill=1.0)
+def subtracts_mean(module: nn.Module, channels: int | None = None) -> bool:
+    """Whether adding a constant to all channels changes nothing, as in a layer norm.
+
+    Args:
+        channels: how many the module takes; a norm with a weight says so itself.
+    """
+    probe, x = _probe(module, fill=1.0, channels=channels)
     return torch.allclose(probe(x), probe(x + 3.0), atol=1e-3)
 
 
@@ -54,7 +58,25 @@ def shrink_rms(module: nn.Module, dense: int, kept: int) -> None:
         weight.copy_((weight.float() + offset) * math.sqrt(ratio) - offset)
 
 
-def _probe(module: nn.Module, *, fill: float) -> tuple[nn.Module, Tensor]:
+def shrink_plain(module: nn.Module, dense: int, kept: int) -> None:
+    """Make a norm without a weight take `kept` channels; a root-mean-square norm then equals the dense one.
+
+    With no weight to scale, its result is scaled instead, by sqrt(d/k).
+    """
+    centred = subtracts_mean(module, dense)
+    for name, value in list(vars(module).items()):
+        if value == (dense,) or (type(value) is int and value == dense):
+            setattr(module, name, (kept,) if isinstance(value, tuple) else kept)
+    if centred:
+        return
+    epsilon = epsilon_of(module)
+    if epsilon is not None:
+        setattr(module, epsilon, getattr(module, epsilon) * dense / kept)
+    scale = math.sqrt(dense / kept)
+    module.register_forward_hook(lambda _, args, out: out * scale)
+
+
+def _probe(module: nn.Module, *, fill: float, channels: int | None = None) -> tuple[nn.Module, Tensor]:
     """A copy on the CPU with its weight filled and its bias zero, and an input, (1, channels)."""
     memo = {id(p): nn.Parameter(torch.empty(p.shape)) for p in module.parameters()}
     probe = copy.deepcopy(module, memo)
@@ -63,7 +85,7 @@ def _probe(module: nn.Module, *, fill: float) -> tuple[nn.Module, Tensor]:
     with torch.no_grad():
         for name, parameter in probe.named_parameters():
             parameter.fill_(fill if name == "weight" else 0.0)
-    channels = next(iter(probe.parameters())).shape[-1]
-    x = torch.linspace(-1.0, 1.5, channels).unsqueeze(0)
+    width = channels if channels is not None else next(iter(probe.parameters())).shape[-1]
+    x = torch.linspace(-1.0, 1.5, width).unsqueeze(0)
     with torch.no_grad():
         return probe, x

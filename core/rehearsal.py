@@ -24,13 +24,13 @@ class Rehearsal:
 
     Attributes:
         logits: (batch, tokens, vocabulary).
-        layers: the output of each decoder layer, (batch, tokens, hidden).
+        layers: decoder layer and its output, (batch, tokens, hidden), in the order in which they ran.
         arguments: attention module -> argument -> shape.
     """
 
     batch: int
     logits: Tensor
-    layers: list[Tensor]
+    layers: list[tuple[str, Tensor]]
     arguments: dict[str, dict[int | str, tuple[int, ...]]]
 
 
@@ -45,11 +45,14 @@ def rehearse(
     Raises:
         NotPrunableError: the forward fails; names the module it fails in.
     """
-    layers: list[Tensor] = []
+    layers: list[tuple[str, Tensor]] = []
     arguments: dict[str, dict[int | str, tuple[int, ...]]] = {}
 
-    def keep_output(_: nn.Module, args: Any, out: Any) -> None:
-        layers.append(out[0] if isinstance(out, tuple) else out)
+    def keep_output(name: str) -> Any:
+        def hook(_: nn.Module, args: Any, out: Any) -> None:
+            layers.append((name, out[0] if isinstance(out, (tuple, list)) else out))
+
+        return hook
 
     def keep_shapes(name: str) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -58,7 +61,9 @@ def rehearse(
 
         return hook
 
-    hooks = [model.get_submodule(name).register_forward_hook(keep_output) for name in graph.layer_modules]
+    hooks = [
+        model.get_submodule(name).register_forward_hook(keep_output(name)) for name in graph.layer_modules
+    ]
     for name in {attention.module for attention in graph.attentions}:
         module = model.get_submodule(name)
         hooks.append(module.register_forward_pre_hook(keep_shapes(name), with_kwargs=True))
@@ -101,9 +106,9 @@ def _head_sized(rehearsal: Rehearsal, name: str, heads: int) -> set[Place]:
 
 def compare(graph: Graph, expected: Rehearsal, got: Rehearsal) -> None:
     """Raises NotPrunableError where two runs part; names the first layer."""
-    names = [*graph.layer_modules, "the output layer"]
-    pairs = zip(names, [*expected.layers, expected.logits], [*got.layers, got.logits], strict=True)
-    for name, one, other in pairs:
+    before = [*expected.layers, ("the output layer", expected.logits)]
+    after = [*got.layers, ("the output layer", got.logits)]
+    for (name, one), (_, other) in zip(before, after, strict=True):
         if one.shape != other.shape and name in graph.layer_modules:
             continue  # residual channels went: only the logits can be compared
         if one.shape != other.shape or not _close(one, other):

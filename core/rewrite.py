@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -20,7 +22,10 @@ from core.graph.records import Attention, Graph, Group
 from core.ragged import LayerConfig, expand_after_cache, expand_outputs, uses_interface
 
 #: Integers that name something else than a size, whatever their value.
-_NOT_A_SIZE = ("head_dim", "head_size", "idx", "index", "layer", "max_", "rotary", "rope", "groups", "window")
+_NOT_A_SIZE = (
+    "head_dim", "head_size", "per_attention_head", "idx", "index", "layer", "max_", "rotary", "rope",
+    "groups", "window",
+)  # fmt: skip
 
 
 _ALIGNED = 8
@@ -84,6 +89,17 @@ def fit_feed_forward(model: nn.Module, group: Group, removed: int) -> None:
             replace_sizes(module, {group.units: group.units - removed})
 
 
+def fit_stream(model: nn.Module, graph: Graph, group: Group, removed: int) -> None:
+    """Bring modules that read the residual stream in line, where nothing else in them has its size."""
+    ours = {(member.parameter, member.dim) for member in group.members}
+    for path, module in model.named_modules():
+        names = (f"{path}.{name}" for name, _ in module.named_parameters())
+        shapes = {name: graph.parameters[name].shape for name in names if name in graph.parameters}
+        same = {(name, d) for name, shape in shapes.items() for d, n in enumerate(shape) if n == group.units}
+        if same and same <= ours and not isinstance(module, (nn.Linear, Conv1D)):
+            replace_sizes(module, {group.units: group.units - removed})
+
+
 def _common_parent(names: Sequence[str]) -> str:
     parts = [name.split(".") for name in names]
     common = []
@@ -143,32 +159,69 @@ def _as_named(config: Any, values: dict[str, int]) -> dict[str, int]:
 def _replace_head_counts(module: nn.Module, attention: Attention, query: int, key_value: int) -> None:
     old_q, old_kv, dim = attention.heads, attention.kv_heads, attention.head_dim
     total, left = old_q + 2 * old_kv, query + 2 * key_value
-    by_value = {old_kv: key_value, old_kv * dim: key_value * dim, total * dim: left * dim}
+    of_keys = {old_kv: key_value, old_kv * dim: key_value * dim}
+    by_value = {**of_keys, total * dim: left * dim}
     by_value |= {old_q: query, old_q * dim: query * dim}  # where both fit, a size is more often the queries'
     for name, value in list(vars(module).items()):
-        if type(value) is int and ("kv" in name or "key_value" in name) and "groups" not in name:
-            setattr(module, name, {old_kv: key_value, old_kv * dim: key_value * dim}.get(value, value))
-        elif type(value) is int and value in by_value and not any(part in name for part in _NOT_A_SIZE):
+        if type(value) is not int:
+            continue
+        if _counts_key_values(name):
+            setattr(module, name, of_keys.get(value, value))
+        elif value in by_value and not any(part in name for part in _NOT_A_SIZE):
             setattr(module, name, by_value[value])
 
 
+def _counts_key_values(name: str) -> bool:
+    """Whether an attribute speaks of key-value heads, and not of how many query heads share one."""
+    shared = "key_value_groups" in name or "kv_groups" in name
+    return not shared and any(part in name.replace("qkv", "") for part in ("kv", "key_value", "multi_query"))
+
+
 def _expand_before_cache(model: nn.Module, graph: Graph, attention: Attention, heads: Heads) -> None:
+    """Let the matrices that make keys and values give one of each to every query head."""
     group = next(g for g in graph.of_kind("query_head") if g.layer == attention.layer)
     assert group.parent is not None
     own = {(member.parameter, member.dim): member.index() for member in group.members}
     for member in graph.group(group.parent).members:
         owner = model.get_submodule(member.parameter.rpartition(".")[0])
-        shared = np.isin(member.index(), own.get((member.parameter, member.dim), ()))
-        if shared.all() or (member.role == "vector" and isinstance(owner, (nn.Linear, Conv1D))):
+        queries = own.get((member.parameter, member.dim), np.empty((group.units, 0), dtype=np.int64))
+        if np.isin(member.index(), queries).all() or member.role == "vector":
             continue  # the query heads' own slices, and biases, which go with their matrix
         whole = member.index().size == graph.parameters[member.parameter].shape[member.dim]
-        if shared.any() or member.role != "layer1" or not whole or not isinstance(owner, (nn.Linear, Conv1D)):
+        if member.role != "layer1" or not whole or not isinstance(owner, (nn.Linear, Conv1D)):
             raise NotPrunableError(
                 f"{attention.module} cannot keep uneven numbers of query heads: its keys and values are not "
                 f"made by matrices of their own. Prune kv_group instead of query_head, or other layers."
             )
-        width = member.width
-        expand_outputs(owner, [kv * width + i for kv in heads.kv_index for i in range(width)])
+        expand_outputs(owner, _one_per_head(queries, member.index(), heads))
+
+
+def _one_per_head(queries: NDArray[np.int64], shared: NDArray[np.int64], heads: Heads) -> list[int]:
+    """Outputs of a matrix in the order it would have them if every query head had its own key and value.
+
+    Args:
+        queries: the outputs that each query head has to itself, (heads, width); the width may be 0.
+        shared: the outputs of each key-value head, those of its query heads among them, (units, width).
+
+    Returns:
+        Numbers of outputs that are left, section by section (all queries, all keys, all values), or head by
+        head where the matrix was laid out so.
+    """
+    head_by_head = queries.size > 0 and all(a.max() < b.min() for a, b in pairwise(shared))
+    keys = [np.setdiff1d(unit, queries) for unit in shared]
+    runs = [[unit] if head_by_head else _runs(unit) for unit in keys]
+    old = [heads.key_value[kv] for kv in heads.kv_index]
+    sections = [[queries[head] for head in heads.query]] if queries.size else []
+    sections += [[section[kv] for kv in old] for section in zip(*runs, strict=True)]
+    sections.sort(key=lambda section: int(section[0][0]))
+    ordered = list(zip(*sections, strict=True)) if head_by_head else sections
+    outputs = np.concatenate([rows for part in ordered for rows in part])
+    numbers: list[int] = np.searchsorted(np.unique(outputs), outputs).tolist()
+    return numbers
+
+
+def _runs(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
 
 
 def slice_per_head(

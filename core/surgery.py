@@ -16,10 +16,10 @@ from transformers import PreTrainedModel
 
 from core.graph.records import Graph
 from core.masks import masked, owner_of
-from core.norms import is_norm, shrink_rms, subtracts_mean
+from core.norms import is_norm, shrink_plain, shrink_rms, subtracts_mean
 from core.plan import Cuts, check_plan, cuts, implied
 from core.rehearsal import Place, compare, per_head_arguments, rehearse
-from core.rewrite import fit_attention, fit_feed_forward, fit_shapes, heads_kept, slice_per_head
+from core.rewrite import fit_attention, fit_feed_forward, fit_shapes, fit_stream, heads_kept, slice_per_head
 
 Removed = Mapping[str, tuple[int, ...]]
 
@@ -95,8 +95,13 @@ def _fit(
 ) -> None:
     """Sizes that modules keep for themselves."""
     for group_id, units in full.items():
-        if graph.group(group_id).kind == "ffn_channel":
-            fit_feed_forward(model, graph.group(group_id), len(units))
+        group = graph.group(group_id)
+        if group.kind == "ffn_channel":
+            fit_feed_forward(model, group, len(units))
+        elif group.kind == "residual_channel":
+            fit_stream(model, graph, group, len(units))
+        for name in group.plain_norms:
+            shrink_plain(model.get_submodule(name), group.units, group.units - len(units))
     for attention in graph.attentions:
         heads = heads_kept(graph, attention, full)
         if heads is not None:

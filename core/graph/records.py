@@ -124,6 +124,12 @@ class Group:
     constants: tuple[str, ...] = ()
 
     @property
+    def plain_norms(self) -> list[str]:
+        """Modules that average over the units and have no weight of their own, one channel per unit."""
+        owners = {member.parameter.rpartition(".")[0] for member in self.members}
+        return [norm.module for norm in self.norms if norm.module not in owners]
+
+    @property
     def type(self) -> str:
         """LLM-Pruner's letter, or an empty string."""
         return TYPES.get(self.kind, "")

@@ -12,7 +12,7 @@ from core.graph.experts import expert_groups, experts_of, one_per_expert
 from core.graph.heads import HeadSet, find_heads, head_dim_pairs
 from core.graph.labels import Ints
 from core.graph.layers import Walk
-from core.graph.records import Attention, Group, Kind, Member
+from core.graph.records import Attention, Group, Kind, Member, Norm
 from core.graph.soundness import NOT_OFFERED, judge
 from core.graph.table import Key, Layout, Table
 
@@ -168,6 +168,10 @@ class Finder:
             reason, norms, constants = judge(self.store, kind, [units[i] for i in layout.units])
             if several and kind not in NOT_OFFERED:
                 reason = "some of its slices belong to several units at once"
+            elif reason is None and (stiff := self._stiff(kind, norms, layout)):
+                reason = (
+                    f"module '{stiff}' averages over the units in code of its own, which cannot be rescaled"
+                )
             elif layer is not None and (outside := self._outside(layout, layer)) and kind not in NOT_OFFERED:
                 reason = f"other layers share its parameter {outside}"
             elif layout.private and reason is None:
@@ -202,6 +206,17 @@ class Finder:
         """A parameter of the units that lies in no layer, or in another one."""
         names = (member.parameter for member in layout.members)
         return next((name for name in names if self.walk.layer_of(name) != layer), None)
+
+    def _stiff(self, kind: Kind, norms: tuple[Norm, ...], layout: Layout) -> str | None:
+        """A module that averages over the units, but is no norm with a weight, or with no parameters."""
+        tape, members = self.walk.flow.tape, {member.parameter for member in layout.members}
+        for norm in norms:
+            inside = norm.module + "."
+            leaf = not any(name.startswith(inside) for name in tape.classes)
+            own = {name for name in tape.parameters.values() if name.startswith(inside)}
+            if not leaf or not (own & members or (not own and kind == "residual_channel")):
+                return norm.module
+        return None
 
     def _name(self, kind: str, layer: int | None, experts: bool) -> str:
         stem = kind if layer is None else f"L{layer:02d}.{kind}"

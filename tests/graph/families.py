@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from tests.graph.packed import PackedConfig, PackedForCausalLM
+from core.graph.discover import discover
+from core.graph.records import Graph
+from tests.graph import blocks, packed  # noqa: F401  (importing them registers their families)
 
 _TOKENS = {"vocab_size": 61, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 _LLAMA = {
@@ -63,7 +66,8 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "mixtral": ("mixtral", {**_LLAMA, "num_local_experts": 4}),
     "qwen2_moe": ("qwen2_moe", {**_LLAMA, **_EXPERTS, "shared_expert_intermediate_size": 24}),
     "qwen3_moe": ("qwen3_moe", {**_LLAMA, **_EXPERTS}),
-    "packed": ("packed", {}),
+    "packed": ("packed", _TOKENS),
+    "blocks": ("blocks", _TOKENS),
     # Not asked for by name: others should work too.
     "gpt_bigcode": ("gpt_bigcode", _GPT),
     "mpt": ("mpt", {"vocab_size": 61, "d_model": 48, "n_layers": 2, "n_heads": 6, "max_seq_len": 64}),
@@ -80,6 +84,10 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "recurrent_gemma": ("recurrent_gemma", {**_LLAMA, "num_hidden_layers": 3, "hidden_activation": "gelu"}),
     "llama4": ("llama4_text", {**_LLAMA, "head_dim": 8, "num_local_experts": 2, "intermediate_size_mlp": 40}),
+    # Norms without a weight, one that subtracts the mean and one that does not.
+    "olmo": ("olmo", _LLAMA),
+    "nanochat": ("nanochat", _LLAMA),
+    "granitemoe": ("granitemoe", {**_LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "hunyuan": ("hunyuan_v1_dense", {**_LLAMA, "head_dim": 8}),
     "deepseek_v3": (
         "deepseek_v3",
@@ -96,24 +104,35 @@ PROMISED = tuple(CONFIGS)[: tuple(CONFIGS).index("gpt_bigcode")]
 def config(name: str) -> PretrainedConfig:
     """The config of a tiny model."""
     model_type, options = CONFIGS[name]
-    if model_type == "packed":
-        return PackedConfig(**options)
     if model_type == "gpt_oss":
         options = {**options, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}
     return AutoConfig.for_model(model_type, **options)
 
 
-def build(name: str, seed: int = 0) -> PreTrainedModel:
-    """A tiny model of this family with random weights, in fp32 and evaluation mode."""
+def build(name: str, *, attention: str | None = "eager", seed: int = 0) -> PreTrainedModel:
+    """A tiny model of this family with random weights, in fp32 and evaluation mode.
+
+    Args:
+        attention: its implementation; None for what the family takes by itself.
+    """
     torch.manual_seed(seed)
-    settings = config(name)
-    model: PreTrainedModel
-    if isinstance(settings, PackedConfig):
-        model = PackedForCausalLM(settings).eval()
-    else:
-        model = AutoModelForCausalLM.from_config(settings, attn_implementation="eager").eval()
+    options = {"attn_implementation": attention} if attention else {}
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config(name), **options).eval()
     _shake(model)
     return model
+
+
+@functools.cache
+def model_of(name: str, attention: str | None = "eager") -> PreTrainedModel:
+    """One model of this family for all tests, which must leave it as it is."""
+    torch.set_num_threads(1)
+    return build(name, attention=attention)
+
+
+@functools.cache
+def graph_of(name: str) -> Graph:
+    """Its coupled groups."""
+    return discover(model_of(name), name=name)
 
 
 def _shake(model: nn.Module) -> None:

@@ -18,20 +18,9 @@ from transformers import PreTrainedModel
 
 from core.graph.discover import discover
 from core.graph.records import OFFERED, Graph, Group, Member
-from tests.graph.families import CONFIGS, PROMISED, build
+from tests.graph.families import CONFIGS, PROMISED, graph_of, model_of
 
 IDS = torch.randint(3, 61, (3, 11), generator=torch.Generator().manual_seed(1))
-
-
-@functools.cache
-def model_of(family: str) -> PreTrainedModel:
-    torch.set_num_threads(1)
-    return build(family)
-
-
-@functools.cache
-def graph_of(family: str) -> Graph:
-    return discover(model_of(family), name=family)
 
 
 def unit_mask(model: PreTrainedModel, group: Group, unit: int, roles: tuple[str, ...]) -> dict[str, Tensor]:
