@@ -94,7 +94,7 @@ def apply_soft_masks(model: nn.Module, graph: Graph, masks: Mapping[str, Mask]) 
             handle.add(*_mask_place(model, graph, place, factors))
         for group_id, mask in masks.items():
             for name in graph.group(group_id).plain_norms:
-                handle.add(*_mask_plain_norm(model, name, mask))
+                handle.add(*_mask_plain_norm(model, name, graph.group(group_id).units, mask))
     except BaseException:
         handle.remove()
         raise
@@ -213,10 +213,10 @@ def _mask_input(owner: nn.Module, features: _Features) -> RemovableHandle:
     return owner.register_forward_pre_hook(hook)
 
 
-def _mask_plain_norm(model: nn.Module, name: str, mask: Tensor) -> list[RemovableHandle]:
+def _mask_plain_norm(model: nn.Module, name: str, units: int, mask: Mask) -> list[RemovableHandle]:
     """A norm without a weight stands in no member; its channels are the units in order."""
-    every = Member(name, 0, "vector", 1, ((0, len(mask), 1),))
-    return _mask_norm(model.get_submodule(name), _Features(len(mask), [(mask, every)]))
+    every = Member(name, 0, "vector", 1, ((0, units, 1),))
+    return _mask_norm(model.get_submodule(name), _Features(units, [(mask, every)]))
 
 
 def _mask_norm(owner: nn.Module, features: _Features) -> list[RemovableHandle]:
