@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import typer
 from typer.exceptions import TyperException
 
-from core import cli_explore, cli_prune, cli_recover, cli_runs
+from core import cli_explore, cli_prune, cli_recover, cli_runs, cli_sweep
 from core.errors import PruneError, StopRequested
 
 PROGRAM = "python -m core"
@@ -28,6 +28,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "explore": cli_explore.explore,
     "prune": cli_prune.prune,
     "recover": cli_recover.recover,
+    "sweep": cli_sweep.sweep,
     "evaluate": cli_prune.evaluate,
     "generate": cli_prune.generate,
     "methods": cli_explore.methods,

@@ -74,14 +74,26 @@ EXPLORING = {
     "--ratio-tokens": "explore.sensitivity_tokens",
     "--set": "explore.options",
 }
+#: Seed and number of windows are axes here.
+SWEEPING = {
+    **{f"--{axis}": f"sweep.{axis}" for axis in ("methods", "sparsities", "scopes")},
+    **{"--reconstructs": "sweep.reconstruct", "--seeds": "sweep.seeds", "--samples": "sweep.samples"},
+    **{"--kinds": "prune.kinds", "--layers": "prune.layers"},
+}
+SHARED_BY_SWEEPS = {
+    option: path
+    for option, path in {**CALIBRATION, **SHARED}.items()
+    if option not in ("--samples", "--seed")
+}
 OPTIONS = {
     "prune": {**PRUNING, "--recover": "recover.method", **TRAINING, **CALIBRATION, **SHARED, **MEASURING},
     "recover": {**TRAINING, **SHARED},
     "explore": {**EXPLORING, **CALIBRATION, **SHARED, **PERPLEXITY},
     "evaluate": {**MEASURING, **SHARED},
+    "sweep": {**SWEEPING, **SHARED_BY_SWEEPS, **PERPLEXITY, "--tokens": "evaluate.tokens"},
 }
 #: Written out even where they are the default: they are what the run is about.
-ALWAYS = ("prune.method", "prune.sparsity")
+ALWAYS = ("prune.method", "prune.sparsity", "sweep.methods", "sweep.sparsities")
 #: Left out where the units were chosen by hand: it follows from them.
 RANKING = tuple(
     f"prune.{name}"
@@ -112,7 +124,7 @@ def _words(option: str, path: str, value: Any) -> list[str]:
         return [word for entry in entries for word in (option, entry)]
     if path in REPEATED:
         return [word for one in (value or ("",)) for word in (option, str(one))]
-    return [option, ",".join(value) if isinstance(value, tuple) else str(value)]
+    return [option, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
 
 
 def _written(value: Any) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from core import measures, stages
+from core import measures, stages, sweeping
 from core.artifacts import Scores
 from core.checks import parse_layers
 from core.criteria import CRITERIA
@@ -23,6 +23,7 @@ from core.recover import stage as recovery
 from core.registry import check_options
 from core.spec import RunSpec
 from core.stages import Work
+from core.sweep import Sweep, planned, run_of
 from core.texts import calibration_text, evaluation_text
 
 
@@ -32,7 +33,13 @@ def run(spec: RunSpec, run_dir: Path, recorder: Recorder) -> None:
     Raises:
         PruneError: what cannot be done, or StopRequested.
     """
-    goals = {"explore": explore, "prune": prune, "recover": recover, "evaluate": evaluate}
+    goals = {
+        "explore": explore,
+        "prune": prune,
+        "recover": recover,
+        "evaluate": evaluate,
+        "sweep": sweep,
+    }
     goals[spec.goal](Work(spec, run_dir, recorder))
 
 
@@ -40,15 +47,18 @@ def check(spec: RunSpec) -> None:
     """Find what is wrong with a request before anything is started. Raises InputError or NotPrunableError."""
     check_options([CRITERIA[name] for name in criteria_of(spec)], stages.options(spec))
     config = load_config(spec.model.source, spec.model.trust_remote_code).get_text_config()
-    if spec.goal == "prune" and spec.prune.layers is not None:
+    if spec.prunes and spec.prune.layers is not None:
         parse_layers(spec.prune.layers, config.num_hidden_layers)
     if spec.prune.units and resolve(spec.model.source).kind != "pruned":  # whose config is the dense one
         check_plan(graph_of(spec.model, config_only=True), spec.prune.units)
     if spec.goal in ("prune", "recover"):
         recovery.check(spec, config)
-    if spec.goal in ("explore", "prune"):
+    if spec.goal in ("explore", "prune", "sweep"):
         calibration_text(spec.calibration.name)
     evaluation_text(spec.evaluate.text)
+    if spec.goal == "sweep":
+        for point in planned(spec):
+            run_of(spec, point)  # its parts are checked as they are made
 
 
 def prune(work: Work) -> None:
@@ -127,6 +137,20 @@ def evaluate(work: Work) -> None:
     measures.write(work, measures.alone(work, loaded))
 
 
+def sweep(work: Work) -> None:
+    """Measure many ways to prune a model; whatever is measured stays, stopped or not."""
+    capture = ["capture"] if stages.needs(criteria_of(work.spec)) else []
+    work.recorder.begin(["load", "graph", "baseline", *capture, "score", "sweep"])
+    loaded = stages.load(work)
+    graph = stages.graph(work, loaded)
+    windows = sweeping.windows_of(work, loaded)
+    found: Sweep = sweeping.begin(work, loaded, graph, windows)
+    known: sweeping.Known = {}
+    for shared, points in sweeping.passes(work, found):
+        scores = scored(shared, loaded, graph)
+        found = sweeping.measure(work, loaded, graph, scores, windows, found, points, known)
+
+
 def scored(work: Work, loaded: Loaded, graph: Graph) -> Scores:
     """Capture and score, unless undamaged scores of all criteria are there."""
     criteria = criteria_of(work.spec)
@@ -142,6 +166,8 @@ def criteria_of(spec: RunSpec) -> list[str]:
     """The criteria a run scores with, each once."""
     if spec.goal == "prune":
         return [] if spec.prune.units else [spec.prune.method]
+    if spec.goal == "sweep":
+        return list(spec.sweep.methods)
     asked = list(spec.explore.criteria) if "scores" in spec.explore.analyses else []
     if "sensitivity" in spec.explore.analyses:
         asked.append(spec.explore.sensitivity_criterion)

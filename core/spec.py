@@ -13,8 +13,9 @@ from core.checks import require_whole as _require_whole
 from core.errors import SpecError
 from core.selection import MANUAL, checked_units, units_entries
 from core.spec_recover import RecoverSpec
+from core.spec_sweep import SweepSpec
 
-Goal = Literal["explore", "prune", "recover", "evaluate"]
+Goal = Literal["explore", "prune", "recover", "evaluate", "sweep"]
 Analysis = Literal["groups", "similarity", "scores", "sensitivity"]
 ANALYSES: tuple[Analysis, ...] = ("groups", "similarity", "scores", "sensitivity")
 #: Unit kinds a plan may cut. `attention` kinds exclude each other: both own the same query heads.
@@ -197,6 +198,7 @@ class RunSpec:
     prune: PruneSpec = field(default_factory=PruneSpec)
     recover: RecoverSpec = field(default_factory=RecoverSpec)
     evaluate: EvalSpec = field(default_factory=EvalSpec)
+    sweep: SweepSpec = field(default_factory=SweepSpec)
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -205,6 +207,11 @@ class RunSpec:
         _require_whole("seed", self.seed, 0)
         trains = self.goal != "recover" or self.recover.method != "none"
         _require(trains, "recover", self.recover.method, "a way to train, e.g. lora")
+
+    @property
+    def prunes(self) -> bool:
+        """Whether `prune` says what goes, once or at every point of a sweep."""
+        return self.goal in ("prune", "sweep")
 
     def to_json(self) -> str:
         """One JSON document, as in `spec.json`."""
@@ -229,6 +236,7 @@ _PARTS: dict[str, Any] = {
     "prune": PruneSpec,
     "recover": RecoverSpec,
     "evaluate": EvalSpec,
+    "sweep": SweepSpec,
 }
 
 

@@ -78,10 +78,11 @@ def record_facts(work: Work) -> None:
     facts: dict[str, Any] = {name: metadata.version(name) for name in LIBRARIES}
     extra: dict[str, Any] = {"versions": {"python": platform.python_version(), **facts}}
     extra["evaluation"] = {"name": evaluation.name, "sha256": evaluation.sha256}
-    if spec.goal in ("explore", "prune"):
+    if spec.goal in ("explore", "prune", "sweep"):
         calibration = calibration_text(spec.calibration.name)
         extra["calibration"] = {"name": calibration.name, "sha256": calibration.sha256}
-        if spec.goal == "prune" and needs([spec.prune.method]) and same_text(calibration, evaluation):
+        ranking = spec.sweep.methods if spec.goal == "sweep" else [spec.prune.method]
+        if spec.prunes and needs(ranking) and same_text(calibration, evaluation):
             work.recorder.message(
                 "Warning: calibration and evaluation read the same text, so the perplexity is no result."
             )
@@ -111,7 +112,7 @@ def needs(names: Sequence[str]) -> set[str]:
 
 def options(spec: RunSpec) -> dict[str, Any]:
     """The criteria's own options, as they were given."""
-    return spec.prune.options if spec.goal == "prune" else spec.explore.options
+    return spec.prune.options if spec.prunes else spec.explore.options
 
 
 def windows(work: Work, loaded: Loaded) -> torch.Tensor:
@@ -150,7 +151,7 @@ def kept_scores(work: Work, graph: Graph, names: Sequence[str]) -> Scores | None
 
 def kinds(work: Work, graph: Graph) -> list[str]:
     """The unit kinds to score: those in scope; exploring leaves the costly residual channels out."""
-    if work.spec.goal == "prune":
+    if work.spec.prunes:
         return list(work.spec.prune.kinds)
     there = {group.kind for group in graph.groups if group.prunable}
     return [kind for kind in KINDS if kind in there and kind != "residual_channel"]

@@ -45,6 +45,22 @@ def asked(tiny_llama_folder: Path, words: Path, tmp_path: Path) -> dict[str, lis
         "sensitivity": ["sensitivity", model, *data, *ppl, "--ratio-tokens", "32", "--ratio-by", "l2"],
         "explore": ["explore", model, *data, "--analyses", "groups"],
         "prune": ["prune", model, *data, *measure, "--method", "l2", "--sparsity", "0.2"],
+        "sweep": [
+            "sweep",
+            model,
+            *data,
+            *ppl,
+            "--tokens",
+            "64",
+            "--methods",
+            "l2,random",
+            "--sparsities",
+            "0.1,0.3",
+            "--seeds",
+            "0",
+            "--samples",
+            "2",
+        ],
         "evaluate": ["evaluate", model, *measure, *runs],
         "generate": ["generate", model, "--prompt", "the a of", "--max-new-tokens", "4", "--device", "cpu"],
         "methods": ["methods"],
@@ -82,6 +98,7 @@ KEYS = {
         "run_dir", "params_before", "params_after", "sparsity", "sparsity_total",
         "ppl_before", "ppl_after", "seconds",
     },
+    "sweep": {"run_dir", "seconds", "baseline_ppl", "params_before", "points"},
     "evaluate": {"ppl", "tasks", "params", "macs", "latency_ms", "memory_gib"},
     "generate": {"text", "tokens_per_second"},
     "methods": {"criteria", "methods"},
@@ -96,7 +113,9 @@ def test_every_command_has_exactly_its_keys(
     assert set(answer(capsys, asked[command])) == KEYS[command]
 
 
-@pytest.mark.parametrize("command", ["groups", "similarity", "prune", "evaluate", "generate", "methods"])
+@pytest.mark.parametrize(
+    "command", ["groups", "similarity", "prune", "sweep", "evaluate", "generate", "methods"]
+)
 def test_people_get_lines(
     capsys: pytest.CaptureFixture[str], asked: dict[str, list[str]], command: str
 ) -> None:

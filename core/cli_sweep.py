@@ -1,0 +1,116 @@
+"""The command that measures many ways to prune one model. torch is loaded when it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from core import options
+from core.commands import record
+from core.errors import SpecError
+from core.headless import RUNS, ask, detached, emit_run, foreground, seconds
+from core.sweep import Point, Sweep, read_sweep
+from core.terminal import number, table
+
+T = TypeVar("T")
+
+
+def sweep(
+    model: options.ModelArgument,
+    methods: Annotated[
+        str | None, typer.Option("--methods", help="What ranks units, with commas; see `methods`.")
+    ] = None,
+    sparsities: Annotated[
+        str | None, typer.Option("--sparsities", help="Fractions that go, with commas. Default: 0.1,0.2,0.4.")
+    ] = None,
+    scopes: Annotated[
+        str | None, typer.Option("--scopes", help="How targets are spread, with commas. Default: local.")
+    ] = None,
+    reconstructs: Annotated[
+        str | None,
+        typer.Option("--reconstructs", help="How what stays is refitted, with commas. Default: none."),
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="Seeds of every random choice, with commas. Default: 0.")
+    ] = None,
+    samples: Annotated[
+        str | None, typer.Option("--samples", help="Windows of calibration text, with commas. Default: 16.")
+    ] = None,
+    kinds: Annotated[
+        str | None, typer.Option("--kinds", help="Unit kinds that may go. Default: query_head,ffn_channel.")
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option("--layers", metavar="FIRST:LAST", help="Layers to prune, LAST excluded. Default: all."),
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Leave it to a worker and print its id.")] = False,
+    runs_dir: options.RunsDir = RUNS,
+    name: options.Name = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    trust_remote_code: options.TrustRemoteCode = None,
+    calibration: options.Calibration = None,
+    length: options.Length = None,
+    ppl: options.Ppl = None,
+    window: options.Window = None,
+    tokens: options.Tokens = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure every combination of methods, sparsities, scopes, seeds and calibration sizes."""
+    values = {
+        **locals(),
+        "methods": listed("methods", methods, str),
+        "sparsities": listed("sparsities", sparsities, float),
+        "scopes": listed("scopes", scopes, str),
+        "reconstructs": listed("reconstructs", reconstructs, str),
+        "seeds": listed("seeds", seeds, int),
+        "samples": listed("samples", samples, int),
+    }
+    spec = ask("sweep", model, values)
+    if detach:
+        run_dir = detached(runs_dir, spec)
+        return emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])
+    run_dir = foreground(runs_dir, spec)
+    found = read_sweep(run_dir)
+    result = {"seconds": seconds(run_dir), "baseline_ppl": found.ppl, "params_before": found.params}
+    return emit_run(run_dir, {**result, "points": _points(found)}, as_json, _lines(found))
+
+
+def listed(axis: str, text: str | None, read: Callable[[str], T]) -> tuple[T, ...] | None:
+    """The values written with commas; None if the option was not given. Raises SpecError."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return tuple(read(part) for part in parts)
+    except ValueError as error:
+        what = "whole numbers" if read is int else "numbers"
+        raise SpecError(f"{axis} must be {what} separated by commas, got {text!r}.") from error
+
+
+def _points(found: Sweep) -> list[dict[str, Any]]:
+    front = {point.key for point in found.front()}
+    return [{**asdict(point), "pareto": point.key in front} for point in found.points]
+
+
+def _lines(found: Sweep) -> list[str]:
+    front = {point.key for point in found.front()}
+    head = ["method", "asked", "scope", "refit", "seed", "windows", "of all", "perplexity", ""]
+    rows = [_row(point, point.key in front) for point in found.points]
+    said = f"perplexity on {found.text}, {found.tokens:,} tokens in windows of {found.window}"
+    return [
+        f"unpruned: {number(found.ppl)}",
+        *table([head, *rows]),
+        "* on the Pareto front",
+        said,
+    ]
+
+
+def _row(point: Point, best: bool) -> list[str]:
+    asked = [point.method, f"{point.target:.1%}", point.scope, point.reconstruct, str(point.seed)]
+    of_all = "-" if point.sparsity_total is None else f"{point.sparsity_total:.1%}"
+    measured = point.error if point.ppl is None else number(point.ppl)
+    return [*asked, str(point.samples), of_all, measured, "*" if best else ""]

@@ -1,0 +1,131 @@
+"""A sweep: the points it measures, what was found of each, and which are worth having. No torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from core import artifacts
+from core.errors import ArtifactError
+from core.spec import RunSpec
+
+SWEEP = "sweep.json"
+#: What tells two points of a sweep apart.
+AXES = ("method", "target", "scope", "reconstruct", "seed", "samples")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One way to prune, and what it led to.
+
+    Attributes:
+        target: the sparsity asked for; sparsity, sparsity_total: what the plan removes, of the parameters in
+            scope and of all.
+        params, macs: what is left; ppl: None where it could not be measured.
+        error: why there is no plan or number, e.g. a target out of reach; empty where there is.
+        seconds: for planning and measuring; scoring is shared between points.
+    """
+
+    method: str
+    target: float
+    scope: str
+    reconstruct: str
+    seed: int
+    samples: int
+    sparsity: float | None = None
+    sparsity_total: float | None = None
+    params: int | None = None
+    macs: int | None = None
+    ppl: float | None = None
+    seconds: float = 0.0
+    error: str = ""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Its place on every axis."""
+        return tuple(getattr(self, axis) for axis in AXES)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """`sweep.json`: rewritten after every point.
+
+    Attributes:
+        ppl, params, macs: of the dense model; text, window, tokens: how perplexity was measured.
+        calibration: the text that scored units; planned: how many points there will be.
+    """
+
+    ppl: float
+    params: int
+    macs: int
+    text: str
+    window: int
+    tokens: int
+    calibration: str
+    planned: int
+    points: tuple[Point, ...] = field(default_factory=tuple)
+
+    @property
+    def done(self) -> dict[tuple[Any, ...], Point]:
+        """Finished points by their place."""
+        return {point.key: point for point in self.points}
+
+    def front(self) -> list[Point]:
+        """The Pareto front: points that no other one beats in both size and perplexity, largest first."""
+        return pareto(self.points)
+
+
+def pareto(points: Sequence[Point]) -> list[Point]:
+    """Points for which no other has both fewer or as many parameters and a lower perplexity."""
+    measured = [point for point in points if point.ppl is not None and point.params is not None]
+    found: list[Point] = []
+    for point in sorted(measured, key=lambda one: (one.params or 0, one.ppl or 0.0)):
+        if not found or (point.ppl or 0.0) < (found[-1].ppl or 0.0):
+            found.append(point)
+    return found[::-1]
+
+
+def planned(spec: RunSpec) -> list[Point]:
+    """Every combination, those that share a capture pass after one another."""
+    asked = spec.sweep
+    axes = (asked.seeds, asked.samples, asked.methods, asked.scopes, asked.reconstruct, asked.sparsities)
+    return [
+        Point(method, target, scope, reconstruct, seed, samples)
+        for seed, samples, method, scope, reconstruct, target in itertools.product(*axes)
+    ]
+
+
+def run_of(spec: RunSpec, point: Point) -> RunSpec:
+    """The pruning run that this point of a sweep stands for."""
+    return replace(
+        spec,
+        goal="prune",
+        name="",
+        seed=point.seed,
+        calibration=replace(spec.calibration, samples=point.samples),
+        prune=replace(
+            spec.prune,
+            method=point.method,
+            sparsity=point.target,
+            scope=point.scope,
+            reconstruct=point.reconstruct,
+        ),
+        extra={},
+    )
+
+
+def write_sweep(run_dir: Path, sweep: Sweep) -> None:
+    """Write `sweep.json`. Raises StorageError."""
+    artifacts.write_json(run_dir / SWEEP, asdict(sweep))
+
+
+def read_sweep(run_dir: Path) -> Sweep:
+    """Raises ArtifactError."""
+    raw = artifacts.read_json(run_dir / SWEEP)
+    try:
+        return Sweep(**{**raw, "points": tuple(Point(**point) for point in raw["points"])})
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(f"{run_dir / SWEEP} is damaged ({error}); run the sweep again.") from error

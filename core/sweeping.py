@@ -1,0 +1,133 @@
+"""Measure many ways to prune one model: loaded once, and scored once for all points that share a pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from core.allocation import allocate
+from core.artifacts import CHECKPOINT, Scores
+from core.errors import PruneError, StopRequested, StorageError
+from core.evaluate.perplexity import perplexity
+from core.graph.records import Graph
+from core.masks import masked
+from core.models import Loaded
+from core.plan import PruningPlan, cost
+from core.spec import RunSpec
+from core.stages import Work, kept
+from core.sweep import SWEEP, Point, Sweep, planned, read_sweep, run_of, write_sweep
+from core.texts import calibration_text, consecutive_windows, evaluation_text
+
+#: Perplexities of plans that were measured: criteria without data find the same plan for every text.
+Known = dict[Any, float]
+
+
+def windows_of(work: Work, loaded: Loaded) -> Tensor:
+    """Evaluation windows, (windows, window)."""
+    asked = work.spec.evaluate
+    text = evaluation_text(asked.text)
+    return consecutive_windows(loaded.tokenizer, text, window=asked.window, tokens=asked.tokens)
+
+
+def begin(work: Work, loaded: Loaded, graph: Graph, windows: Tensor) -> Sweep:
+    """The sweep as far as it is done already, or the dense model measured and no point yet."""
+    work.recorder.stage("baseline")
+    found = kept(read_sweep, work.run_dir)
+    if found is None:
+        dense = perplexity(loaded.model, windows, on_progress=work.recorder.counter("windows"))
+        whole = cost(graph, {})
+        spec = work.spec
+        found = Sweep(
+            dense.ppl, whole.params, whole.macs_per_token, evaluation_text(spec.evaluate.text).name,
+            dense.window, dense.tokens, calibration_text(spec.calibration.name).name, len(planned(spec)),
+        )  # fmt: skip
+        write_sweep(work.run_dir, found)
+    work.recorder.metric("ppl_before", 0, found.ppl)
+    work.recorder.artifact(SWEEP)
+    return found
+
+
+def passes(work: Work, found: Sweep) -> Iterator[tuple[Work, list[Point]]]:
+    """Points that are left, by the capture pass they share; its scores are kept in a folder of its own."""
+    together: dict[tuple[int, int], list[Point]] = {}
+    for point in planned(work.spec):
+        if point.key not in found.done:
+            together.setdefault((point.seed, point.samples), []).append(point)
+    for (seed, samples), points in together.items():
+        spec = replace(work.spec, seed=seed, calibration=replace(work.spec.calibration, samples=samples))
+        folder = work.run_dir / CHECKPOINT / f"seed{seed}-samples{samples}"
+        folder.mkdir(parents=True, exist_ok=True)
+        yield replace(work, spec=spec, run_dir=folder), points
+
+
+def measure(
+    work: Work,
+    loaded: Loaded,
+    graph: Graph,
+    scores: Scores,
+    windows: Tensor,
+    found: Sweep,
+    points: list[Point],
+    known: Known,
+) -> Sweep:
+    """Measure these points and write down each at once. Raises StopRequested and StorageError."""
+    work.recorder.stage("sweep")
+    for point in points:
+        work.recorder.progress(len(found.points), found.planned, "points")
+        measured = _measured(work, loaded, graph, scores, windows, point, known)
+        found = replace(found, points=(*found.points, measured))
+        write_sweep(work.run_dir, found)
+    work.recorder.progress(len(found.points), found.planned, "points")
+    return found
+
+
+def _measured(
+    work: Work,
+    loaded: Loaded,
+    graph: Graph,
+    scores: Scores,
+    windows: Tensor,
+    point: Point,
+    known: Known,
+) -> Point:
+    """One point; what cannot be pruned so says why, and the sweep goes on."""
+    began = time.monotonic()
+    spec = run_of(work.spec, point)
+    try:
+        plan = _plan(spec, graph, scores)
+        ppl = _perplexity(work, loaded, graph, plan, windows, known)
+    except (StopRequested, StorageError):
+        raise
+    except PruneError as error:
+        return replace(point, error=str(error), seconds=time.monotonic() - began)
+    assert plan.after, "a plan is allocated with its costs"
+    return replace(
+        point,
+        sparsity=plan.sparsity,
+        sparsity_total=plan.sparsity_total,
+        params=plan.after.params,
+        macs=plan.after.macs_per_token,
+        ppl=ppl,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _plan(spec: RunSpec, graph: Graph, scores: Scores) -> PruningPlan:
+    asked = spec.prune
+    return allocate(graph, scores[asked.method], **asked.allocation(), method=asked.method, model=graph.model)
+
+
+def _perplexity(
+    work: Work, loaded: Loaded, graph: Graph, plan: PruningPlan, windows: Tensor, known: Known
+) -> float:
+    """Under masks: they give what surgery gives, and leave the one model as it is."""
+    key = tuple(sorted(plan.removed.items()))
+    if key not in known:
+        with masked(loaded.model, graph, plan.removed):
+            found = perplexity(loaded.model, windows, on_progress=lambda *_: work.recorder.check_stop())
+        known[key] = found.ppl
+    return known[key]

@@ -1,0 +1,176 @@
+"""Sweeps on a tiny model: every point is the run it stands for, and none is measured twice."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import artifacts, launch, pipeline, stages, sweeping
+from core.artifacts import METRICS
+from core.cli_sweep import listed
+from core.commands import command_line
+from core.errors import ArtifactError, SpecError, StopRequested
+from core.spec import DataSpec, EvalSpec, ModelSpec, RunSpec
+from core.spec_sweep import SweepSpec
+from core.sweep import SWEEP, Point, pareto, planned, read_sweep, run_of
+from core.worker import execute
+from tests.conftest import WORDS
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory, tiny_llama_folder: Path) -> RunSpec:
+    """A sweep of 2 seeds x 2 sizes x 2 methods x 2 sparsities."""
+    folder, draw = tmp_path_factory.mktemp("texts"), random.Random(0)
+    for name in ("calibration.txt", "evaluation.txt"):
+        (folder / name).write_text(" ".join(draw.choices(WORDS.split(), k=1500)))
+    return RunSpec(
+        goal="sweep",
+        model=ModelSpec(str(tiny_llama_folder), "cpu"),
+        calibration=DataSpec(str(folder / "calibration.txt"), length=16),
+        evaluate=EvalSpec(str(folder / "evaluation.txt"), window=16, tokens=64, prompts=(), efficiency=False),
+        sweep=SweepSpec(("taylor_first", "l2"), (0.1, 0.3), seeds=(0, 1), samples=(2, 4)),
+    )
+
+
+def go(folder: Path, spec: RunSpec) -> Path:
+    run_dir = launch.create(folder, spec, mine=True)
+    execute(run_dir)
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory, spec: RunSpec) -> Path:
+    return go(tmp_path_factory.mktemp("runs"), spec)
+
+
+def test_every_combination_is_measured_once(swept: Path, spec: RunSpec) -> None:
+    found = read_sweep(swept)
+    assert [point.key for point in found.points] == [point.key for point in planned(spec)]
+    assert len(found.done) == found.planned == spec.sweep.points == 16
+    assert all(point.ppl and point.params and not point.error for point in found.points)
+    assert len({point.ppl for point in found.points if point.method == "taylor_first"}) > 4
+
+
+def test_a_point_is_the_run_it_stands_for(swept: Path, spec: RunSpec, tmp_path: Path) -> None:
+    point = next(p for p in read_sweep(swept).points if p.key[0] == "taylor_first" and p.seed == 1)
+    metrics = artifacts.read_json(go(tmp_path, run_of(spec, point)) / METRICS)
+    assert metrics["params_after"] == point.params and metrics["sparsity"] == point.sparsity
+    assert metrics["ppl_after"] == pytest.approx(point.ppl, rel=1e-5)
+    assert metrics["ppl_before"] == pytest.approx(read_sweep(swept).ppl, rel=1e-6)
+
+
+def test_one_pass_serves_all_points_that_share_it(
+    tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[tuple[int, int]] = []
+    real = stages.capture_statistics
+
+    def counted(*given: Any, **named: Any) -> Any:
+        passes.append((len(given[2]), len(passes)))
+        return real(*given, **named)
+
+    monkeypatch.setattr(stages, "capture_statistics", counted)
+    go(tmp_path, spec)
+    assert [windows for windows, _ in passes] == [2, 4, 2, 4]
+
+
+def test_the_same_plan_is_not_measured_again(
+    tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[float] = []
+    real = sweeping.perplexity
+    monkeypatch.setattr(
+        sweeping,
+        "perplexity",
+        lambda *a, **k: measured.append(0.0) or real(*a, **k),  # type: ignore[func-returns-value]
+    )
+    found = read_sweep(go(tmp_path, replace(spec, sweep=replace(spec.sweep, methods=("l2",)))))
+    assert len(found.points) == 8 and len(measured) == 1 + 2  # dense, and two sparsities of one ranking
+
+
+def test_a_stopped_sweep_keeps_its_points_and_does_not_repeat_them(
+    tmp_path: Path, spec: RunSpec, swept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = launch.create(tmp_path, spec, mine=True)
+    real, measured = sweeping._measured, []
+
+    def stopping(work: Any, *given: Any) -> Point:
+        if len(measured) == 5:
+            raise StopRequested("enough")
+        measured.append(1)
+        return real(work, *given)
+
+    monkeypatch.setattr(sweeping, "_measured", stopping)
+    with pytest.raises(StopRequested):
+        execute(run_dir)
+    half = read_sweep(run_dir)
+    assert len(half.points) == 5 and artifacts.read_status(run_dir).state == "stopped"
+    monkeypatch.setattr(sweeping, "_measured", lambda work, *given: measured.append(1) or real(work, *given))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(launch, "start_next", lambda folder: None)
+    launch.resume(run_dir)
+    execute(run_dir)
+    whole = read_sweep(run_dir)
+    assert whole.points[:5] == half.points and len(measured) == 16
+    assert [(p.key, p.ppl) for p in whole.points] == [(p.key, p.ppl) for p in read_sweep(swept).points]
+
+
+def test_a_target_out_of_reach_is_a_point_that_says_why(tmp_path: Path, spec: RunSpec) -> None:
+    asked = replace(spec, sweep=SweepSpec(("l2",), (0.2, 0.99), samples=(2,)))
+    fine, refused = read_sweep(go(tmp_path, asked)).points
+    assert fine.ppl and not fine.error
+    assert refused.ppl is None and "one unit of every group must stay" in refused.error
+
+
+def test_the_front_holds_what_no_other_beats() -> None:
+    def point(params: int | None, ppl: float | None) -> Point:
+        return Point("l2", 0.1, "local", "none", 0, 16, params=params, ppl=ppl)
+
+    points = [
+        point(90, 30.0),
+        point(80, 40.0),
+        point(85, 50.0),
+        point(70, 45.0),
+        point(80, 41.0),
+        point(None, None),
+    ]
+    assert [(p.params, p.ppl) for p in pareto(points)] == [(90, 30.0), (80, 40.0), (70, 45.0)]
+    assert pareto([]) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: SweepSpec(methods=()), "methods is empty"),
+        (lambda: SweepSpec(sparsities=(0.1, 20)), "write 0.2 for 20 %"),
+        (lambda: SweepSpec(seeds=(-1,)), "seeds must be whole numbers from 0"),
+        (lambda: SweepSpec(samples=(0,)), "samples must be whole numbers from 1"),
+        (lambda: SweepSpec(seeds=(1, 1)), "names a value twice"),
+        (lambda: SweepSpec(seeds=tuple(range(3000))), "points; give fewer"),
+        (lambda: listed("seeds", "0,x", int), "seeds must be whole numbers separated by commas, got '0,x'"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused(make: Any, named: str) -> None:
+    with pytest.raises(SpecError, match=named):
+        make()
+
+
+def test_an_unknown_scope_is_refused_before_anything_starts(spec: RunSpec) -> None:
+    with pytest.raises(SpecError, match="scope"):
+        pipeline.check(replace(spec, sweep=replace(spec.sweep, scopes=("lokal",))))
+
+
+def test_spec_and_command_say_the_same(spec: RunSpec) -> None:
+    assert RunSpec.from_json(spec.to_json()) == spec
+    words = command_line(spec)
+    assert words.startswith("python -m core sweep ") and "--methods taylor_first,l2" in words
+    assert "--sparsities 0.1,0.3" in words and "--seeds 0,1" in words and "--samples 2,4" in words
+
+
+def test_a_damaged_record_is_said(tmp_path: Path) -> None:
+    (tmp_path / SWEEP).write_text('{"ppl": 1}')
+    with pytest.raises(ArtifactError, match="run the sweep again"):
+        read_sweep(tmp_path)
