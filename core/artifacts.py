@@ -37,6 +37,7 @@ PLAN = "plan.json"
 WIDTHS = "widths.json"
 METRICS = "metrics.json"
 SAMPLES = "samples.json"
+BENCHMARKS = "benchmarks.json"
 CHECKPOINT = "checkpoint"
 MODEL = "model"
 #: An empty file with this name asks the worker to stop after the step it is in.

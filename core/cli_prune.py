@@ -25,7 +25,7 @@ from core.headless import (
 )
 from core.selection import MANUAL, parse_units, read_plan_file
 from core.spec import STRATEGIES, ModelSpec, RunSpec
-from core.terminal import emit, keys_and_values, stdout_kept_clean
+from core.terminal import emit, keys_and_values, score_lines, stdout_kept_clean
 
 #: What `prune` prints of `metrics.json`, after the run's directory.
 RESULT = (
@@ -39,6 +39,8 @@ RESULT = (
 )
 #: The same where the pruned model was trained.
 TRAINED = ("ppl_pruned", "ppl_recovered")
+#: Benchmarks, where some were asked for: of the dense model, the pruned one and the final one.
+SCORED = ("tasks_before", "tasks_pruned", "tasks_after")
 
 
 def prune(
@@ -142,6 +144,10 @@ def prune(
     prompt: options.Prompt = None,
     max_new_tokens: options.MaxNewTokens = None,
     efficiency: options.Efficiency = None,
+    tasks: options.Tasks = None,
+    limit: options.Limit = None,
+    num_fewshot: options.NumFewshot = None,
+    benchmarks_dir: options.BenchmarksDir = None,
     as_json: options.Json = False,
 ) -> None:
     """Prune a model to a target, measure it before and after, and save it."""
@@ -157,8 +163,10 @@ def prune(
         return emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])
     run_dir = foreground(runs_dir, spec)
     metrics = read_json(run_dir / METRICS)
-    result = {key: metrics[key] for key in (*RESULT, *TRAINED) if key in metrics}
-    return emit_run(run_dir, result, as_json, keys_and_values(result))
+    result = {key: metrics[key] for key in (*RESULT, *TRAINED, *SCORED) if key in metrics}
+    shown = {key: value for key, value in result.items() if key not in SCORED}
+    scores = {key.removeprefix("tasks_"): metrics[key] for key in SCORED if key in metrics}
+    return emit_run(run_dir, result, as_json, [*keys_and_values(shown), *score_lines(scores)])
 
 
 def _by_hand(values: dict[str, Any], base: RunSpec) -> dict[str, Any]:
@@ -201,6 +209,10 @@ def evaluate(
     prompt: options.Prompt = None,
     max_new_tokens: options.MaxNewTokens = None,
     efficiency: options.Efficiency = None,
+    tasks: options.Tasks = None,
+    limit: options.Limit = None,
+    num_fewshot: options.NumFewshot = None,
+    benchmarks_dir: options.BenchmarksDir = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure a model or the result of a run: perplexity, size, speed and memory."""
@@ -210,7 +222,8 @@ def evaluate(
     text, tokens_, window_ = (metrics[key] for key in ("ppl_text", "ppl_tokens", "ppl_window"))
     said = f"perplexity on {text}, {tokens_:,} tokens in windows of {window_}"
     shown = {key: value for key, value in result.items() if key != "tasks"}
-    emit(result, as_json, [*keys_and_values(shown), said, f"run  {run_dir}"])
+    scores = score_lines({"score": metrics["tasks"]})
+    emit(result, as_json, [*keys_and_values(shown), said, *scores, f"run  {run_dir}"])
 
 
 def generate(

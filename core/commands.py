@@ -35,6 +35,10 @@ MEASURING = {
     "--prompt": "evaluate.prompts",
     "--max-new-tokens": "evaluate.max_new_tokens",
     "--efficiency": "evaluate.efficiency",
+    "--tasks": "evaluate.tasks",
+    "--limit": "evaluate.limit",
+    "--num-fewshot": "evaluate.num_fewshot",
+    "--benchmarks-dir": "evaluate.benchmarks_dir",
 }
 PRUNING = {
     "--method": "prune.method",

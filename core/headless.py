@@ -17,7 +17,7 @@ from core.terminal import ProgressBar, emit, stdout_kept_clean
 
 RUNS = Path("runs")
 #: Options whose value on the command line is a list written with commas.
-_COMMAS = ("--kinds", "--analyses")
+_COMMAS = ("--kinds", "--analyses", "--tasks")
 
 
 def read_spec_file(path: Path | None) -> RunSpec:

@@ -95,11 +95,13 @@ def _absolute(spec: RunSpec) -> RunSpec:
         return str(Path(name).absolute()) if Path(name).exists() else name
 
     source = spec.model.source if spec.model.source == "demo" else full(spec.model.source)
+    folder = spec.evaluate.benchmarks_dir and str(Path(spec.evaluate.benchmarks_dir).absolute())
     return replace(
         spec,
         model=replace(spec.model, source=source),
         calibration=replace(spec.calibration, name=full(spec.calibration.name)),
-        evaluate=replace(spec.evaluate, text=full(spec.evaluate.text)),
+        recover=replace(spec.recover, data=full(spec.recover.data)),
+        evaluate=replace(spec.evaluate, text=full(spec.evaluate.text), benchmarks_dir=folder),
     )
 
 

@@ -73,6 +73,31 @@ Efficiency = Annotated[
     bool | None,
     typer.Option("--efficiency/--no-efficiency", help="Measure latency and memory. Default: yes."),
 ]
+Tasks = Annotated[
+    str | None,
+    typer.Option(
+        "--tasks",
+        help="Benchmarks: commonsense (seven and their average), mmlu, bbh, bundled_capitals, "
+        "bundled_next_sentence, or any lm-eval task, with commas. Default: none.",
+    ),
+]
+Limit = Annotated[
+    int | None, typer.Option("--limit", help="Questions of each task, the first ones. Default: all.")
+]
+NumFewshot = Annotated[
+    int | None,
+    typer.Option(
+        "--num-fewshot", help="Examples in the prompt. Default: MMLU 5, BBH 3, else what the task says."
+    ),
+]
+BenchmarksDir = Annotated[
+    str | None,
+    typer.Option(
+        "--benchmarks-dir",
+        metavar="FOLDER",
+        help="Read questions from <task>/<split>.jsonl here. Default: from the hub.",
+    ),
+]
 Tau = Annotated[
     float | None,
     typer.Option("--tau", help="Heads closer than this distance say the same, in [0, 1]. Default: 0.2."),

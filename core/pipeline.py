@@ -14,10 +14,12 @@ from core.artifacts import Scores
 from core.checks import parse_layers
 from core.criteria import CRITERIA
 from core.describe import graph_of
+from core.evaluate.benchmark_stage import benchmarks, scores_of
+from core.evaluate.benchmark_stage import check as check_benchmarks
 from core.graph.records import Graph
 from core.measures import Measured
 from core.models import Loaded, load_config, resolve
-from core.plan import check_plan
+from core.plan import PruningPlan, check_plan
 from core.recorder import Recorder
 from core.recover import stage as recovery
 from core.registry import check_options
@@ -59,54 +61,71 @@ def check(spec: RunSpec) -> None:
     if spec.goal == "sweep":
         for point in planned(spec):
             run_of(spec, point)  # its parts are checked as they are made
+    if spec.goal in ("prune", "recover", "evaluate"):
+        check_benchmarks(spec.evaluate)
 
 
 def prune(work: Work) -> None:
-    """Measure the dense model, cut it to the target, measure it again and save it."""
-    asked = work.spec.prune
+    """Measure the dense model, cut it to the target, train it if asked to, measure it again and save it."""
+    asked, train = work.spec.prune, work.spec.recover.method != "none"
     criteria = criteria_of(work.spec)
     ranking = [*(["capture"] if stages.needs(criteria) else []), *(["score"] if criteria else [])]
-    train = ["measure", "recover"] if work.spec.recover.method != "none" else []
-    work.recorder.begin(
-        ["load", "graph", "baseline", *ranking, "plan", "surgery", *train, "evaluate", "export"]
-    )
+    verbs = ["load", "graph", "baseline", *benchmarks(work, "dense"), *ranking, "plan", "surgery"]
+    work.recorder.begin([*verbs, *last_verbs(work, train)])
     loaded = stages.load(work)
     graph = stages.graph(work, loaded)
     if asked.layers is not None:
         parse_layers(asked.layers, len(graph.layer_modules))
     check_plan(graph, asked.units)
     recovery.check_targets(loaded, graph, work.spec.recover)
-    found = measures.baseline(work, loaded)
+    before = measures.baseline(work, loaded)
+    tasks = scores_of(work, loaded, "dense", "tasks_before")
     scores = scored(work, loaded, graph) if criteria else {}
     plan = stages.plan(work, graph, scores.get(asked.method, {}))
-    dense = measures.dense_copy(work, loaded, found)
+    dense = measures.dense_copy(work, loaded, before)
     pruned = stages.surgery(work, loaded, graph, plan)
     cut, trained = recovered(work, pruned, graph) if train else (None, {})
-    before, after = measures.after(work, pruned, found, dense, cut)
-    metrics = {**measures.metrics(work, plan, before, after, cut), **trained}
-    stages.export(work, pruned, graph, plan, metrics)
-    measures.write(work, {**metrics, "seconds": work.recorder.seconds})
-    recovery.forget(work)
+    finish(work, pruned, graph, plan, measures.after(work, pruned, before, dense, cut), cut, tasks | trained)
 
 
 def recover(work: Work) -> None:
     """Train the result of a pruning run, measure it before and after, and save it with the same plan."""
-    work.recorder.begin(["load", "measure", "recover", "evaluate", "export"])
+    work.recorder.begin(["load", *last_verbs(work, True)])
     loaded = stages.load(work)
     graph, plan = recovery.plan_of_pruned(work, loaded)
     cut, trained = recovered(work, loaded, graph)
     dense, cut = measures.earlier(work, cut)
-    before, after = measures.after(work, loaded, dense, None, cut)
-    metrics = {**measures.metrics(work, plan, before, after, cut), **trained}
-    stages.export(work, loaded, graph, plan, metrics)
-    measures.write(work, {**metrics, "seconds": work.recorder.seconds})
-    recovery.forget(work)
+    finish(work, loaded, graph, plan, measures.after(work, loaded, dense, None, cut), cut, trained)
 
 
 def recovered(work: Work, pruned: Loaded, graph: Graph) -> tuple[Measured, dict[str, Any]]:
     """What the pruned model was before its training, and how that went."""
     cut = measures.before_training(work, pruned)
-    return cut, recovery.recover(work, pruned, graph)
+    tasks = scores_of(work, pruned, "pruned", "tasks_pruned")
+    return cut, tasks | recovery.recover(work, pruned, graph)
+
+
+def finish(
+    work: Work,
+    final: Loaded,
+    graph: Graph,
+    plan: PruningPlan,
+    measured: tuple[Measured | None, Measured],
+    cut: Measured | None,
+    facts: dict[str, Any],
+) -> None:
+    """Score the final model on the benchmarks, save it and write down all that was measured."""
+    facts |= scores_of(work, final, "recovered" if cut else "pruned", "tasks_after")
+    metrics = {**measures.metrics(work, plan, *measured, cut), **facts}
+    stages.export(work, final, graph, plan, metrics)
+    measures.write(work, {**metrics, "seconds": work.recorder.seconds})
+    recovery.forget(work)
+
+
+def last_verbs(work: Work, train: bool) -> list[str]:
+    """The stages after surgery."""
+    training = ["measure", *benchmarks(work, "pruned"), "recover"] if train else []
+    return [*training, "evaluate", *benchmarks(work, "recovered" if train else "pruned"), "export"]
 
 
 def explore(work: Work) -> None:
@@ -132,9 +151,10 @@ def explore(work: Work) -> None:
 
 def evaluate(work: Work) -> None:
     """Measure a model, or the result of a finished run."""
-    work.recorder.begin(["load", "evaluate"])
+    work.recorder.begin(["load", "evaluate", *benchmarks(work, "model")])
     loaded = stages.load(work)
-    measures.write(work, measures.alone(work, loaded))
+    found = {"tasks": {}, **measures.alone(work, loaded), **scores_of(work, loaded, "model", "tasks")}
+    measures.write(work, {**found, "seconds": work.recorder.seconds})
 
 
 def sweep(work: Work) -> None:

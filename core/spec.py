@@ -130,6 +130,12 @@ class EvalSpec:
     """How the result is measured: perplexity on `text` in windows of `window` tokens, `tokens` in all.
 
     `prompts` are completed by the dense and the pruned model and kept in `samples.json`.
+
+    Attributes:
+        tasks: benchmarks to score: suites, groups or tasks of lm-eval's.
+        limit: questions a task, the first ones; None for all. num_fewshot: examples in the prompt, None
+            for what the papers or the task say.
+        benchmarks_dir: folder with `<task>/<split>.jsonl`; None reads from the hub.
     """
 
     text: str = "bundled"
@@ -142,8 +148,15 @@ class EvalSpec:
     )
     max_new_tokens: int = 48
     efficiency: bool = True
+    tasks: tuple[str, ...] = ()
+    limit: int | None = None
+    num_fewshot: int | None = None
+    benchmarks_dir: str | None = None
 
     def __post_init__(self) -> None:
+        for name, least in (("limit", 1), ("num_fewshot", 0)):
+            if getattr(self, name) is not None:
+                _require_whole(name, getattr(self, name), least)
         _require_whole("window", self.window, 8)
         _require_whole("tokens", self.tokens, self.window)
         _require_whole("max_new_tokens", self.max_new_tokens, 1)

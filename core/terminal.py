@@ -60,6 +60,29 @@ def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def score_lines(scores: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
+    """Benchmarks as a table: one line a task, one column a model; nothing if there are none.
+
+    Args:
+        scores: column -> task -> its summary.
+    """
+    tasks = list(dict.fromkeys(task for column in scores.values() for task in column))
+    if not tasks:
+        return []
+    rows = [["task", "metric", *scores, "n", "from"]]
+    for task in tasks:
+        found = [column.get(task) for column in scores.values()]
+        first = next(one for one in found if one is not None)
+        values = [_score(one) if one else "-" for one in found]
+        rows.append([task, first["metric"], *values, f"{first['n']:,}", first["source"]])
+    return ["", *table(rows)]
+
+
+def _score(summary: dict[str, Any]) -> str:
+    value, error = summary[summary["metric"]], summary["stderr"]
+    return f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
+
+
 class ProgressBar:
     """Draws events on stderr: a moving bar on a terminal, one line per stage elsewhere."""
 

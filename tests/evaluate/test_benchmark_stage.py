@@ -1,0 +1,190 @@
+"""Benchmarks in runs: before and after the cut, kept task by task, and what is wrong said in one line."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import artifacts, launch
+from core.__main__ import main
+from core.artifacts import METRICS, Status
+from core.commands import command_line
+from core.errors import StopRequested
+from core.evaluate import benchmark_stage
+from core.evaluate.task_results import BenchmarkResult, not_comparable
+from core.events import Event, EventReader
+from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
+from core.worker import execute
+from tests.conftest import WORDS
+
+pytestmark = [
+    # lm-eval and the packages it brings warn of each other's age
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+PIQA = [{"goal": f"the {i} of", "sol1": "a to", "sol2": "in it is that", "label": i % 2} for i in range(6)]
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test here may reach a network, or find the scores of another one."""
+
+    def refuse(*_: object) -> None:
+        raise OSError("a benchmark test tried to reach the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setenv("PRUNEVIZ_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("texts") / "words.txt"
+    path.write_text(" ".join(random.Random(0).choices(WORDS.split(), k=1000)))
+    return path
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Path:
+    (tmp_path / "mirror" / "piqa").mkdir(parents=True)
+    rows = "".join(json.dumps(row) + "\n" for row in PIQA)
+    for split in ("train", "validation"):
+        (tmp_path / "mirror" / "piqa" / f"{split}.jsonl").write_text(rows)
+    return tmp_path / "mirror"
+
+
+@pytest.fixture
+def spec(tiny_llama_folder: Path, words: Path) -> RunSpec:
+    return RunSpec(
+        goal="evaluate",
+        model=ModelSpec(str(tiny_llama_folder), "cpu"),
+        calibration=DataSpec(str(words), samples=4, length=16),
+        prune=PruneSpec("l2", 0.5),
+        evaluate=EvalSpec(
+            str(words), 16, 64, ("the a",), 2, efficiency=False, tasks=("bundled_capitals",), limit=4
+        ),
+    )
+
+
+def done(folder: Path, spec: RunSpec) -> Path:
+    run_dir = launch.create(folder, spec, mine=True)
+    execute(run_dir)
+    return run_dir
+
+
+def events(run_dir: Path, stage: str) -> list[Event]:
+    return [e for e in EventReader(run_dir / artifacts.EVENTS).read() if e.stage == stage]
+
+
+def test_an_evaluation_scores_tasks_and_says_how(tmp_path: Path, spec: RunSpec) -> None:
+    run_dir = done(tmp_path, spec)
+    found = artifacts.read_json(run_dir / METRICS)["tasks"]["bundled_capitals"]
+    assert {"acc", "acc_norm", "stderr", "n", "version", "num_fewshot", "template"} <= set(found)
+    assert (found["n"], found["limit"], found["source"], found["own_task"]) == (4, 4, "bundled", True)
+    told = events(run_dir, "benchmark")
+    assert [e.data["value"] for e in told if e.type == "metric"] == [found["acc"]]
+    assert [e.data["done"] for e in told if e.type == "progress"][-1] == 100
+    assert any("n = 4" in e.data["text"] for e in told if e.type == "message")
+    kept = BenchmarkResult.from_json(benchmark_stage.read(run_dir)["model"])
+    samples = kept.tasks["bundled_capitals"].samples
+    assert len(samples) == 4 and all(sample.question and sample.answer for sample in samples)
+
+
+def test_a_pruning_run_scores_both_models_alike(tmp_path: Path, spec: RunSpec) -> None:
+    run_dir = done(tmp_path, replace(spec, goal="prune"))
+    metrics = artifacts.read_json(run_dir / METRICS)
+    kept = {side: BenchmarkResult.from_json(one) for side, one in benchmark_stage.read(run_dir).items()}
+    assert list(kept) == ["dense", "pruned"]
+    dense, pruned = (one.tasks["bundled_capitals"] for one in kept.values())
+    assert not_comparable(dense, pruned) == "" and kept["dense"].weights != kept["pruned"].weights
+    assert metrics["tasks_before"]["bundled_capitals"]["acc"] == dense.metrics["acc"]
+    assert metrics["tasks_after"]["bundled_capitals"]["acc"] == pruned.metrics["acc"]
+    stages = launch.refresh(run_dir).stages
+    assert stages.index("benchmark dense") < stages.index("surgery") < stages.index("benchmark pruned")
+
+
+def test_finished_tasks_of_an_interrupted_benchmark_are_kept(tmp_path: Path, spec: RunSpec) -> None:
+    both = ("bundled_capitals", "bundled_next_sentence")
+    asked = replace(spec, evaluate=replace(spec.evaluate, tasks=both))
+    run_dir = launch.create(tmp_path, asked, mine=True)
+
+    def stop_in_the_second(event: Event) -> None:
+        if event.type == "metric" and event.data["name"] == "task.model.bundled_capitals":
+            (run_dir / artifacts.STOP).touch()
+
+    with pytest.raises(StopRequested):
+        execute(run_dir, stop_in_the_second)
+    kept = benchmark_stage.read(run_dir)["model"]["tasks"]
+    assert list(kept) == ["bundled_capitals"] and len(kept["bundled_capitals"]["samples"]) == 4
+    artifacts.write_status(run_dir, Status(created=1.0))
+    execute(run_dir)
+    found = artifacts.read_json(run_dir / METRICS)["tasks"]
+    assert {name: found[name]["cached"] for name in both} == {both[0]: True, both[1]: False}
+    assert found[both[0]]["acc"] == kept["bundled_capitals"]["metrics"]["acc"]
+
+
+def test_the_command_line_scores_from_a_mirror(
+    tmp_path: Path, spec: RunSpec, words: Path, mirror: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = ["evaluate", spec.model.source, "--ppl", str(words), "--window", "16", "--tokens", "64"]
+    ask += ["--prompt", "", "--no-efficiency", "--device", "cpu", "--runs-dir", str(tmp_path / "runs")]
+    ask += ["--tasks", "piqa,bundled_capitals", "--limit", "3", "--num-fewshot", "1"]
+    assert main([*ask, "--benchmarks-dir", str(mirror), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert set(shown) == {"ppl", "tasks", "params", "macs", "latency_ms", "memory_gib"}
+    piqa = shown["tasks"]["piqa"]
+    assert (piqa["n"], piqa["num_fewshot"], piqa["source"]) == (3, 1, "folder")
+    assert piqa["data"]["name"] == str(mirror / "piqa")
+    assert main([*ask, "--benchmarks-dir", str(mirror)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("piqa") and "±" in line and "folder" in line for line in lines)
+
+
+def wrong(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    capsys.readouterr()
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    return shown.err.strip().splitlines()[-1]
+
+
+def test_what_is_wrong_is_said_in_one_line(
+    tmp_path: Path, spec: RunSpec, words: Path, mirror: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    ask = ["evaluate", spec.model.source, "--ppl", str(words), "--window", "16", "--tokens", "64"]
+    ask += ["--no-efficiency", "--device", "cpu", "--runs-dir", str(runs)]
+    assert "Did you mean 'piqa'" in wrong(capsys, [*ask, "--tasks", "piqua"])
+    said = wrong(capsys, [*ask, "--tasks", "boolq", "--benchmarks-dir", str(mirror)])
+    assert "validation.jsonl is missing" in said
+    said = wrong(
+        capsys, [*ask, "--tasks", "piqa", "--num-fewshot", "2", "--benchmarks-dir", str(mirror / "no")]
+    )
+    assert "does not exist" in said
+    assert "limit must be" in wrong(capsys, [*ask, "--tasks", "piqa", "--limit", "0"])
+    assert not runs.exists()  # found before anything was started
+    said = wrong(capsys, [*ask, "--prompt", "the " * 400])
+    assert "The prompt has 400 tokens, but this model reads 256" in said
+    many = ["--tasks", "bundled_next_sentence", "--num-fewshot", "30", "--limit", "2", "--prompt", ""]
+    assert "tokens of context, the model has 256" in wrong(capsys, [*ask, *many])
+
+
+def test_a_task_that_does_not_fit_leaves_the_others(tmp_path: Path, spec: RunSpec) -> None:
+    tasks = ("bundled_capitals", "bundled_next_sentence")
+    asked = replace(spec, evaluate=replace(spec.evaluate, tasks=tasks, num_fewshot=3))
+    run_dir = done(tmp_path, asked)
+    assert set(artifacts.read_json(run_dir / METRICS)["tasks"]) == {"bundled_capitals"}
+    told = [e.data["text"] for e in events(run_dir, "benchmark") if e.type == "message"]
+    assert any(text.startswith("Warning: not scored: bundled_next_sentence") for text in told)
+
+
+def test_the_command_that_is_shown_asks_for_the_same(spec: RunSpec, mirror: Path) -> None:
+    asked = replace(spec, evaluate=replace(spec.evaluate, num_fewshot=2, benchmarks_dir=str(mirror)))
+    words: Any = command_line(asked)
+    for part in ("--tasks bundled_capitals", "--limit 4", "--num-fewshot 2", f"--benchmarks-dir {mirror}"):
+        assert part in words
