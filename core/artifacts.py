@@ -38,6 +38,7 @@ WIDTHS = "widths.json"
 METRICS = "metrics.json"
 SAMPLES = "samples.json"
 BENCHMARKS = "benchmarks.json"
+EFFICIENCY = "efficiency.json"
 CHECKPOINT = "checkpoint"
 MODEL = "model"
 #: An empty file with this name asks the worker to stop after the step it is in.

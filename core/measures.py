@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from core import artifacts
-from core.artifacts import CHECKPOINT, METRICS, SAMPLES
+from core.artifacts import CHECKPOINT, EFFICIENCY, METRICS, SAMPLES
 from core.errors import ArtifactError
 from core.evaluate.efficiency import Efficiency
 from core.evaluate.efficiency import measure as measure_efficiency
@@ -170,9 +170,14 @@ def after(
 
 
 def _efficiency(work: Work, models: dict[str, Loaded]) -> dict[str, dict[str, Any]]:
+    """Time models in turns; all of it is kept in `efficiency.json`, the `TIMINGS` are returned."""
     found: dict[str, Efficiency] = measure_efficiency(
         {name: loaded.model for name, loaded in models.items()}, on_progress=work.recorder.counter("timings")
     )
+    path = work.run_dir / EFFICIENCY
+    there = kept(lambda _: artifacts.read_json(path), work.run_dir) or {}
+    artifacts.write_json(path, {**there, **{name: asdict(one) for name, one in found.items()}})
+    work.recorder.artifact(EFFICIENCY)
     return {name: {key: getattr(one, key) for key in TIMINGS} for name, one in found.items()}
 
 

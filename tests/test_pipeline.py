@@ -226,6 +226,10 @@ def test_a_model_too_large_for_two_copies_is_timed_before_the_cut(
     run_dir = done(tmp_path, replace(spec, evaluate=replace(spec.evaluate, efficiency=True)))
     metrics = artifacts.read_json(run_dir / METRICS)
     assert metrics["latency_ms_before"] > 0 and metrics["latency_ms_after"] > 0
+    kept = artifacts.read_json(run_dir / artifacts.EFFICIENCY)
+    assert {name: one["latency_ms"] for name, one in kept.items()} == {
+        "dense": metrics["latency_ms_before"], "pruned": metrics["latency_ms_after"]
+    }  # fmt: skip
 
 
 def test_a_method_without_data_reads_none(tmp_path: Path, spec: RunSpec) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -18,37 +18,65 @@ _GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Efficiency:
-    """One model's cost; times are medians over the repeats.
+class Timing:
+    """Reading prompts and writing tokens with cache, `batch` of them side by side; medians over the repeats.
 
     Attributes:
-        latency_ms: reading the prompt, up to the logits of the first new token.
-        latency_spread_ms: slowest minus fastest.
-        decode_ms: one more token; tokens_per_second: the same as a rate.
+        prefill_ms: reading the prompts, up to the logits of the first new token; spreads: slowest minus
+            fastest.
+        decode_ms: one more token of each.
+        prefill_tokens_per_second, decode_tokens_per_second: the same as rates, over the whole batch.
+    """
+
+    batch: int
+    prompt_tokens: int
+    new_tokens: int
+    repeats: int
+    prefill_ms: float
+    prefill_spread_ms: float
+    prefill_tokens_per_second: float
+    decode_ms: float
+    decode_spread_ms: float
+    decode_tokens_per_second: float
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """One model's cost.
+
+    Attributes:
+        latency_ms, tokens_per_second: of the first batch size: reading its prompts, and writing.
         weights_gib: parameters and buffers.
         memory_gib: weights, and on CUDA the most that a round took on top of them; elsewhere the
             weights alone, since the system does not tell.
-        prompt_tokens, new_tokens, repeats: how it was measured.
+        kv_bytes_per_token: key-value cache of one token of one sequence, as it was allocated; None where the
+            model's cache does not show its tensors.
+        timings: one per batch size, in order.
     """
 
     params: int
     latency_ms: float
-    latency_spread_ms: float
-    decode_ms: float
-    decode_spread_ms: float
     tokens_per_second: float
     weights_gib: float
     memory_gib: float
-    prompt_tokens: int
-    new_tokens: int
-    repeats: int
+    kv_bytes_per_token: int | None
+    timings: tuple[Timing, ...]
 
 
 @dataclass
-class _Times:
+class _Rounds:
     prefill: list[float] = field(default_factory=list)
     decode: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Round:
+    """Seconds to read the prompts and to write the tokens, bytes on top of what was there, bytes of cache."""
+
+    prefill: float
+    decode: float
     extra: int = 0
+    cache: int | None = None
 
 
 def measure(
@@ -57,25 +85,78 @@ def measure(
     prompt_tokens: int = 64,
     new_tokens: int = 8,
     repeats: int = 3,
+    batch_sizes: Sequence[int] = (1, 4),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Efficiency]:
-    """Time reading a prompt and writing tokens with cache, batch 1, after one round to warm up.
+    """Time reading prompts and writing tokens with cache, after one round to warm up.
 
     Args:
         models: name -> model, all of them in memory.
-        on_progress: told how many rounds are done, the warm-up included.
+        on_progress: told how many rounds are done, the ones to warm up included.
     """
-    times = {name: _Times() for name in models}
-    for done in range(repeats + 1):
+    found = {name: _Measured() for name in models}
+    rounds = [(batch, number) for batch in batch_sizes for number in range(repeats + 1)]
+    for done, (batch, number) in enumerate(rounds, 1):
         for name, model in models.items():
-            prefill, decode, extra = _round(model, _prompt(model, prompt_tokens, new_tokens), new_tokens)
-            if done:  # the first round warms up
-                times[name].prefill.append(prefill)
-                times[name].decode.append(decode / new_tokens)
-            times[name].extra = max(times[name].extra, extra)
+            one = _round(model, _prompts(model, batch, prompt_tokens, new_tokens), new_tokens)
+            found[name].add(batch, one, warm=number > 0)
         if on_progress:
-            on_progress(done + 1, repeats + 1)
-    return {name: _summary(model, times[name], prompt_tokens, new_tokens) for name, model in models.items()}
+            on_progress(done, len(rounds))
+    return {
+        name: found[name].summary(model, _length(model, prompt_tokens, new_tokens), new_tokens)
+        for name, model in models.items()
+    }
+
+
+class _Measured:
+    """What the rounds of one model showed."""
+
+    def __init__(self) -> None:
+        self.rounds: dict[int, _Rounds] = {}
+        self.extra = 0
+        self.cache: int | None = None
+
+    def add(self, batch: int, one: _Round, *, warm: bool) -> None:
+        """Count a round; one that warms up gives no times."""
+        times = self.rounds.setdefault(batch, _Rounds())
+        if warm:
+            times.prefill.append(one.prefill)
+            times.decode.append(one.decode)
+        self.extra = max(self.extra, one.extra)
+        self.cache = one.cache
+
+    def summary(self, model: Any, prompt_tokens: int, new_tokens: int) -> Efficiency:
+        """Medians, spreads and rates."""
+        weights = weights_bytes(model)
+        timings = tuple(
+            _timing(batch, times, prompt_tokens, new_tokens) for batch, times in self.rounds.items()
+        )
+        return Efficiency(
+            params=sum(parameter.numel() for parameter in model.parameters()),
+            latency_ms=timings[0].prefill_ms,
+            tokens_per_second=timings[0].decode_tokens_per_second,
+            weights_gib=weights / _GIB,
+            memory_gib=(weights + self.extra) / _GIB,
+            kv_bytes_per_token=self.cache,
+            timings=timings,
+        )
+
+
+def _timing(batch: int, times: _Rounds, prompt_tokens: int, new_tokens: int) -> Timing:
+    prefill = [1e3 * second for second in times.prefill]
+    decode = [1e3 * second / new_tokens for second in times.decode]
+    return Timing(
+        batch=batch,
+        prompt_tokens=prompt_tokens,
+        new_tokens=new_tokens,
+        repeats=len(prefill),
+        prefill_ms=median(prefill),
+        prefill_spread_ms=max(prefill) - min(prefill),
+        prefill_tokens_per_second=1e3 * batch * prompt_tokens / median(prefill),
+        decode_ms=median(decode),
+        decode_spread_ms=max(decode) - min(decode),
+        decode_tokens_per_second=1e3 * batch / median(decode),
+    )
 
 
 def weights_bytes(model: Any) -> int:
@@ -83,16 +164,21 @@ def weights_bytes(model: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in [*model.parameters(), *model.buffers()])
 
 
-def _prompt(model: Any, prompt_tokens: int, new_tokens: int) -> Tensor:
-    """The same ids for every model of a vocabulary, (1, prompt_tokens), cut to what the model can read."""
+def _length(model: Any, prompt_tokens: int, new_tokens: int) -> int:
+    """Tokens of a prompt, cut to what the model can read."""
     limit = context_length(model) or prompt_tokens + new_tokens
-    ids = torch.arange(min(prompt_tokens, max(1, limit - new_tokens))) % vocabulary(model)
-    return ids[None].to(next(model.parameters()).device)
+    return min(prompt_tokens, max(1, limit - new_tokens))
+
+
+def _prompts(model: Any, batch: int, prompt_tokens: int, new_tokens: int) -> Tensor:
+    """The same ids for every model of a vocabulary, (batch, prompt_tokens)."""
+    ids = torch.arange(_length(model, prompt_tokens, new_tokens)) % vocabulary(model)
+    return ids.expand(batch, -1).to(next(model.parameters()).device)
 
 
 @torch.no_grad()
-def _round(model: Any, ids: Tensor, new_tokens: int) -> tuple[float, float, int]:
-    """Seconds to read the prompt, seconds to write the tokens, bytes taken on top of what was there."""
+def _round(model: Any, ids: Tensor, new_tokens: int) -> _Round:
+    """Read the prompts, (batch, tokens), and write `new_tokens` of each."""
     on_cuda = ids.device.type == "cuda"
     held = torch.cuda.memory_allocated(ids.device) if on_cuda else 0
     if on_cuda:
@@ -100,12 +186,22 @@ def _round(model: Any, ids: Tensor, new_tokens: int) -> tuple[float, float, int]
     began = _now(ids.device)
     out = model(input_ids=ids, use_cache=True, **last_only(model))
     read = _now(ids.device)
+    cache = _cache_bytes(getattr(out, "past_key_values", None))
     for _ in range(new_tokens):
-        token = out.logits[:, -1:].argmax(-1)  # (1, 1)
+        token = out.logits[:, -1:].argmax(-1)  # (batch, 1)
         out = model(input_ids=token, past_key_values=out.past_key_values, use_cache=True)
     written = _now(ids.device)
     extra = torch.cuda.max_memory_allocated(ids.device) - held if on_cuda else 0
-    return read - began, written - read, extra
+    return _Round(read - began, written - read, extra, cache and cache // ids.numel())
+
+
+def _cache_bytes(cache: Any) -> int | None:
+    """Memory of all keys and values in a cache; None if it does not show them layer by layer."""
+    layers = getattr(cache, "layers", None)
+    if not layers or not all(hasattr(layer, "keys") and hasattr(layer, "values") for layer in layers):
+        return None
+    tensors = [tensor for layer in layers for tensor in (layer.keys, layer.values)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _now(device: torch.device) -> float:
@@ -115,21 +211,3 @@ def _now(device: torch.device) -> float:
     elif device.type == "mps":
         torch.mps.synchronize()
     return time.perf_counter()
-
-
-def _summary(model: Any, times: _Times, prompt_tokens: int, new_tokens: int) -> Efficiency:
-    prefill, decode = ([1e3 * second for second in part] for part in (times.prefill, times.decode))
-    weights = weights_bytes(model)
-    return Efficiency(
-        params=sum(parameter.numel() for parameter in model.parameters()),
-        latency_ms=median(prefill),
-        latency_spread_ms=max(prefill) - min(prefill),
-        decode_ms=median(decode),
-        decode_spread_ms=max(decode) - min(decode),
-        tokens_per_second=1e3 / median(decode),
-        weights_gib=weights / _GIB,
-        memory_gib=(weights + times.extra) / _GIB,
-        prompt_tokens=prompt_tokens,
-        new_tokens=new_tokens,
-        repeats=len(prefill),
-    )

@@ -9,7 +9,7 @@ import sys
 
 from tests.bench.figure import Figure
 
-BENCHES = ("start", "models", "sensitivity", "graph")
+BENCHES = ("start", "models", "sensitivity", "graph", "benchmarks", "efficiency")
 
 
 def main(names: list[str]) -> int:

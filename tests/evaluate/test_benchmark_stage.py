@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -188,3 +191,64 @@ def test_the_command_that_is_shown_asks_for_the_same(spec: RunSpec, mirror: Path
     words: Any = command_line(asked)
     for part in ("--tasks bundled_capitals", "--limit 4", "--num-fewshot 2", f"--benchmarks-dir {mirror}"):
         assert part in words
+
+
+@pytest.mark.slow
+def test_the_demo_model_scores_as_with_the_command_of_lm_eval(
+    tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both commands, on the same files: every value and standard error, to the last bit."""
+    import lm_eval
+    import yaml
+
+    from core.evaluate.task_bundled import bundled_spec
+    from core.models import resolve
+
+    monkeypatch.delenv("PRUNEVIZ_CACHE")  # the demo model is taken from there; its scores must not be
+    demo = Path(resolve("demo").where)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / demo.name).symlink_to(demo)
+    monkeypatch.setenv("PRUNEVIZ_CACHE", str(tmp_path / "cache"))
+    piqa = {
+        "include": str(Path(lm_eval.__file__).parent / "tasks" / "piqa" / "piqa.yaml"),
+        "task": "mirrored_piqa",
+        "dataset_path": "json",
+        "training_split": None,
+        "dataset_kwargs": {
+            "data_files": {"validation": str(shared_data / "benchmarks" / "piqa" / "validation.jsonl")}
+        },
+    }
+    theirs = {"piqa": piqa, "bundled_capitals": bundled_spec("bundled_capitals")[0]}
+    (tmp_path / "tasks").mkdir()
+    for name, one in theirs.items():
+        (tmp_path / "tasks" / f"{name}.yaml").write_text(yaml.safe_dump(one))
+    model = f"pretrained={demo},dtype=float32"
+    command = [
+        sys.executable,
+        "-m",
+        "lm_eval",
+        "run",
+        "--model",
+        "hf",
+        "--model_args",
+        model,
+        "--limit",
+        "12",
+    ]
+    command += ["--device", "cpu", "--batch_size", "8", "--include_path", str(tmp_path / "tasks")]
+    command += ["--tasks", "mirrored_piqa,bundled_capitals", "--output_path", str(tmp_path / "out.json")]
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    subprocess.run(command, check=True, env={**os.environ, **offline}, capture_output=True)
+    (file,) = tmp_path.glob("out*.json")
+    expected = json.loads(file.read_text())["results"]
+    ask = ["evaluate", "demo", "--tasks", "piqa,bundled_capitals", "--limit", "12", "--prompt", ""]
+    ask += ["--benchmarks-dir", str(shared_data / "benchmarks"), "--tokens", "256", "--no-efficiency"]
+    ask += ["--device", "cpu", "--runs-dir", str(tmp_path / "runs"), "--json"]
+    capsys.readouterr()
+    assert main(ask) == 0
+    found = json.loads(capsys.readouterr().out)["tasks"]
+    for name, theirs_name in (("piqa", "mirrored_piqa"), ("bundled_capitals", "bundled_capitals")):
+        for metric in ("acc", "acc_norm"):
+            assert found[name][metric] == expected[theirs_name][f"{metric},none"]
+            assert found[name][f"{metric}_stderr"] == expected[theirs_name][f"{metric}_stderr,none"]
+        assert found[name]["n"] == 12

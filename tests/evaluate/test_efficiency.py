@@ -4,18 +4,22 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from core.evaluate.efficiency import measure, weights_bytes
+from core.graph.discover import discover
+from core.plan import cost
+from core.surgery import operate
 from tests.handmade import tiny
 
 
 def test_models_take_turns_after_a_warm_up() -> None:
     models = {"dense": tiny(), "pruned": tiny(intermediate_size=8)}
-    calls: list[tuple[str, int, bool]] = []
+    calls: list[tuple[str, tuple[int, int], bool]] = []
     for name, model in models.items():
 
         def note(module: Any, args: Any, kwargs: Any, name: str = name) -> None:
-            calls.append((name, kwargs["input_ids"].shape[1], kwargs.get("past_key_values") is not None))
+            calls.append((name, tuple(kwargs["input_ids"].shape), kwargs.get("past_key_values") is not None))
 
         model.register_forward_pre_hook(note, with_kwargs=True)
     told: list[tuple[int, int]] = []
@@ -24,23 +28,54 @@ def test_models_take_turns_after_a_warm_up() -> None:
         prompt_tokens=16,
         new_tokens=2,
         repeats=3,
+        batch_sizes=(1, 2),
         on_progress=lambda done, total: told.append((done, total)),
     )
-    turn = [(16, False), (1, True), (1, True)]
-    assert calls == [(name, *call) for _ in range(4) for name in models for call in turn]
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    turns = {size: [((size, 16), False), ((size, 1), True), ((size, 1), True)] for size in (1, 2)}
+    assert calls == [
+        (name, *call) for turn in turns.values() for _ in range(4) for name in models for call in turn
+    ]
+    assert told == [(done, 8) for done in range(1, 9)]
+    assert [timing.batch for timing in found["dense"].timings] == [1, 2]
     assert found["dense"].params > found["pruned"].params
     assert found["dense"].weights_gib > found["pruned"].weights_gib
 
 
 def test_the_numbers_belong_together() -> None:
     model = tiny()
-    found = measure({"model": model}, prompt_tokens=8, new_tokens=2, repeats=2)["model"]
-    assert found.tokens_per_second == pytest.approx(1000 / found.decode_ms)
-    assert min(found.latency_ms, found.decode_ms) > 0
-    assert min(found.latency_spread_ms, found.decode_spread_ms) >= 0
-    assert (found.repeats, found.prompt_tokens, found.new_tokens) == (2, 8, 2)
+    found = measure({"model": model}, prompt_tokens=8, new_tokens=2, repeats=2, batch_sizes=(1, 3))["model"]
+    for timing in found.timings:
+        assert timing.decode_tokens_per_second == pytest.approx(1000 * timing.batch / timing.decode_ms)
+        assert timing.prefill_tokens_per_second == pytest.approx(8000 * timing.batch / timing.prefill_ms)
+        assert min(timing.prefill_ms, timing.decode_ms) > 0
+        assert min(timing.prefill_spread_ms, timing.decode_spread_ms) >= 0
+        assert (timing.repeats, timing.prompt_tokens, timing.new_tokens) == (2, 8, 2)
+    assert found.latency_ms == found.timings[0].prefill_ms
+    assert found.tokens_per_second == found.timings[0].decode_tokens_per_second
     assert found.memory_gib == found.weights_gib == weights_bytes(model) / 2**30
+
+
+def test_the_cache_is_weighed_and_equals_the_count() -> None:
+    model = tiny(heads=4, kv_heads=2)
+    graph = discover(model, name="tiny")
+    plan = {"L00.query_head": (0, 1, 3), "L01.query_head": (1,)}  # a key-value head goes with its last query
+    for removed in ({}, plan):
+        operate(model, graph, removed)
+        found = measure({"model": model}, prompt_tokens=8, new_tokens=1, repeats=1)["model"]
+        assert found.kv_bytes_per_token == cost(graph, removed, dtype_bytes=4).kv_bytes_per_token
+
+
+def test_counted_macs_are_what_the_matrices_do() -> None:
+    """Multiply-accumulates counted through the graph = those PyTorch counts, attention products aside."""
+    model = tiny()
+    graph = discover(model, name="tiny")
+    plan = {"L00.query_head": (0, 1), "L00.ffn_channel": (0, 5), "L01.ffn_channel": (1, 2, 3)}
+    for removed in ({}, plan):
+        operate(model, graph, removed)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.arange(10)[None], use_cache=False)
+        products = sum(n for op, n in counter.get_flop_counts()["Global"].items() if op is torch.ops.aten.mm)
+        assert products == 2 * 10 * cost(graph, removed).macs_per_token
 
 
 def test_tied_weights_count_once() -> None:
@@ -61,10 +96,10 @@ def test_a_short_context_is_respected() -> None:
 def test_the_median_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     from core.evaluate import efficiency
 
-    seconds = iter([(9.0, 9.0, 0), (1.0, 4.0, 0), (5.0, 8.0, 0), (2.0, 6.0, 0)])
-    monkeypatch.setattr(efficiency, "_round", lambda *_: next(seconds))
-    found = measure({"model": tiny()}, new_tokens=2, repeats=3)["model"]
-    assert (found.latency_ms, found.latency_spread_ms) == (2000.0, 4000.0)
+    seconds = iter([(9.0, 9.0), (1.0, 4.0), (5.0, 8.0), (2.0, 6.0)])
+    monkeypatch.setattr(efficiency, "_round", lambda *_: efficiency._Round(*next(seconds)))
+    (found,) = measure({"model": tiny()}, new_tokens=2, repeats=3, batch_sizes=(1,))["model"].timings
+    assert (found.prefill_ms, found.prefill_spread_ms) == (2000.0, 4000.0)
     assert (found.decode_ms, found.decode_spread_ms) == (3000.0, 2000.0)
 
 
