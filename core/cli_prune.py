@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from core import options
+from core import methods, options
 from core.artifacts import METRICS, read_json
 from core.checks import check_name
 from core.cli_recover import with_preset
@@ -23,6 +23,7 @@ from core.headless import (
     source_of,
     sparsity_of,
 )
+from core.methods import METHODS
 from core.selection import MANUAL, parse_units, read_plan_file
 from core.spec import STRATEGIES, ModelSpec, RunSpec
 from core.terminal import emit, keys_and_values, score_lines, stdout_kept_clean
@@ -49,7 +50,7 @@ def prune(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option("--method", help="What ranks units; see `methods`. Default: taylor_first."),
+        typer.Option("--method", help="What ranks units, or trains; see `methods`. Default: taylor_first."),
     ] = None,
     sparsity: Annotated[
         str | None,
@@ -156,7 +157,12 @@ def prune(
     if strategy is not None:
         kinds = _kinds_of(strategy, kinds)
     values = {**locals(), "sparsity": None if sparsity is None else sparsity_of(sparsity)}
-    base = with_preset(read_spec_file(spec_file), recover, preset)
+    base = read_spec_file(spec_file)
+    if (method or base.prune.method) in METHODS.names():  # then the preset and the steps are the method's
+        base = methods.with_preset(base, method or base.prune.method, preset, steps)
+        values["steps"] = None
+    else:
+        base = with_preset(base, recover, preset)
     spec = ask("prune", model, {**values, **_by_hand(values, base)}, base)
     if detach:
         run_dir = detached(runs_dir, spec)

@@ -7,6 +7,7 @@ PruneError                  anything below; `str(error)` says what, what was got
 │   ├── ModelError          no such model, not a decoder, or it cannot be read
 │   └── DataError           a text is missing, empty or too short
 ├── NotPrunableError        a coupling cannot be followed, or a plan asks for what cannot go
+├── TrainingError           a training that cannot go on, because its loss is no number
 ├── ArtifactError           a file in a run directory is missing or damaged
 ├── StorageError            a folder cannot be written, or the disk is full
 ├── LaunchError             a worker or the engine could not be started, or has died
@@ -43,6 +44,10 @@ class DataError(InputError):
 
 class NotPrunableError(PruneError):
     """A coupling that cannot be followed, or a plan that asks for what cannot go."""
+
+
+class TrainingError(PruneError):
+    """A training that cannot go on, because its loss is no number."""
 
 
 class ArtifactError(PruneError):

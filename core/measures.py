@@ -19,9 +19,9 @@ from core.evaluate.efficiency import measure as measure_efficiency
 from core.evaluate.generation import generate
 from core.evaluate.perplexity import perplexity
 from core.graph.discover import discover
-from core.models import Loaded
+from core.models import Loaded, load
 from core.plan import Cost, PruningPlan, cost
-from core.stages import Work, kept, needs
+from core.stages import Work, kept, reads_text
 from core.texts import calibration_text, consecutive_windows, evaluation_text
 
 BASELINE = "baseline.json"
@@ -109,6 +109,13 @@ def dense_copy(work: Work, loaded: Loaded, before: Measured) -> Loaded | None:
     if not work.spec.evaluate.efficiency or before.efficiency:
         return None
     return replace(loaded, model=copy.deepcopy(loaded.model))
+
+
+def dense_again(work: Work, before: Measured) -> Loaded | None:
+    """The dense model read anew, where training has changed the weights of the one that was loaded."""
+    if not work.spec.evaluate.efficiency or before.efficiency:
+        return None
+    return load(work.spec.model)
 
 
 def earlier(work: Work, cut: Measured) -> tuple[Measured | None, Measured]:
@@ -225,7 +232,7 @@ def _calibrated_on(work: Work) -> str | None:
     """The text that chose what went; of a model that was pruned elsewhere, what that run says."""
     if work.spec.goal == "recover":
         return source_metrics(work).get("calibration_text")
-    return calibration_text(work.spec.calibration.name).name if needs([work.spec.prune.method]) else None
+    return calibration_text(work.spec.calibration.name).name if reads_text(work.spec) else None
 
 
 def alone(work: Work, loaded: Loaded) -> dict[str, Any]:

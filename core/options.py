@@ -124,7 +124,8 @@ Preset = Annotated[
     str | None,
     typer.Option(
         "--preset",
-        help="Recipe of the training: paper (LLM-Pruner), or demo (two cores, 20 minutes). Default: paper.",
+        help="Recipe of the training: paper (LLM-Pruner), or demo (two cores, 20 minutes). Default: paper. "
+        "A --method that trains has presets of its own; see `methods`.",
     ),
 ]
 RecoverData = Annotated[

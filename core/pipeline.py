@@ -18,6 +18,7 @@ from core.evaluate.benchmark_stage import benchmarks, scores_of
 from core.evaluate.benchmark_stage import check as check_benchmarks
 from core.graph.records import Graph
 from core.measures import Measured
+from core.methods import method_of
 from core.models import Loaded, load_config, resolve
 from core.plan import PruningPlan, check_plan
 from core.recorder import Recorder
@@ -47,7 +48,7 @@ def run(spec: RunSpec, run_dir: Path, recorder: Recorder) -> None:
 
 def check(spec: RunSpec) -> None:
     """Find what is wrong with a request before anything is started. Raises InputError or NotPrunableError."""
-    check_options([CRITERIA[name] for name in criteria_of(spec)], stages.options(spec))
+    check_method(spec)
     config = load_config(spec.model.source, spec.model.trust_remote_code).get_text_config()
     if spec.prunes and spec.prune.layers is not None:
         parse_layers(spec.prune.layers, config.num_hidden_layers)
@@ -65,11 +66,21 @@ def check(spec: RunSpec) -> None:
         check_benchmarks(spec.evaluate)
 
 
+def check_method(spec: RunSpec) -> None:
+    """Whether there are such criteria or such a method, with such options. Raises InputError."""
+    method = method_of(spec)
+    ranking = [CRITERIA[name] for name in criteria_of(spec)]
+    check_options([*([method] if method else []), *ranking], stages.options(spec))
+    if method:
+        method.component.check(spec.prune, method.settings(spec.prune.options))
+
+
 def prune(work: Work) -> None:
     """Measure the dense model, cut it to the target, train it if asked to, measure it again and save it."""
     asked, train = work.spec.prune, work.spec.recover.method != "none"
     criteria = criteria_of(work.spec)
     ranking = [*(["capture"] if stages.needs(criteria) else []), *(["score"] if criteria else [])]
+    ranking += ["train"] if method_of(work.spec) else []
     verbs = ["load", "graph", "baseline", *benchmarks(work, "dense"), *ranking, "plan", "surgery"]
     work.recorder.begin([*verbs, *last_verbs(work, train)])
     loaded = stages.load(work)
@@ -81,11 +92,24 @@ def prune(work: Work) -> None:
     before = measures.baseline(work, loaded)
     tasks = scores_of(work, loaded, "dense", "tasks_before")
     scores = scored(work, loaded, graph) if criteria else {}
-    plan = stages.plan(work, graph, scores.get(asked.method, {}))
-    dense = measures.dense_copy(work, loaded, before)
-    pruned = stages.surgery(work, loaded, graph, plan)
+    plan, ready, dense = ready_to_cut(work, loaded, graph, scores, before)
+    pruned = stages.surgery(work, ready, graph, plan)
     cut, trained = recovered(work, pruned, graph) if train else (None, {})
     finish(work, pruned, graph, plan, measures.after(work, pruned, before, dense, cut), cut, tasks | trained)
+    if method := method_of(work.spec):
+        method.component.forget(work.run_dir)
+
+
+def ready_to_cut(
+    work: Work, loaded: Loaded, graph: Graph, scores: Scores, before: Measured
+) -> tuple[PruningPlan, Loaded, Loaded | None]:
+    """The plan, the model to cut, and a dense one to be timed beside the result if one is needed."""
+    method, asked = method_of(work.spec), work.spec.prune
+    if method is None:
+        plan = stages.plan(work, graph, scores.get(asked.method, {}))
+        return plan, loaded, measures.dense_copy(work, loaded, before)
+    plan, ready = method.component(method.settings(asked.options), work, loaded, graph, scores)
+    return plan, ready, measures.dense_again(work, before)
 
 
 def recover(work: Work) -> None:
@@ -185,7 +209,9 @@ def scored(work: Work, loaded: Loaded, graph: Graph) -> Scores:
 def criteria_of(spec: RunSpec) -> list[str]:
     """The criteria a run scores with, each once."""
     if spec.goal == "prune":
-        return [] if spec.prune.units else [spec.prune.method]
+        method = method_of(spec)
+        name = method.component.start_from(spec.prune.options) if method else spec.prune.method
+        return [] if spec.prune.units or name is None else [name]
     if spec.goal == "sweep":
         return list(spec.sweep.methods)
     asked = list(spec.explore.criteria) if "scores" in spec.explore.analyses else []

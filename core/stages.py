@@ -27,6 +27,7 @@ from core.evaluate.sensitivity import scan
 from core.export import save
 from core.graph.discover import discover
 from core.graph.records import Graph
+from core.methods import method_of
 from core.models import Loaded
 from core.plan import PruningPlan
 from core.recorder import Recorder
@@ -81,8 +82,7 @@ def record_facts(work: Work) -> None:
     if spec.goal in ("explore", "prune", "sweep"):
         calibration = calibration_text(spec.calibration.name)
         extra["calibration"] = {"name": calibration.name, "sha256": calibration.sha256}
-        ranking = spec.sweep.methods if spec.goal == "sweep" else [spec.prune.method]
-        if spec.prunes and needs(ranking) and same_text(calibration, evaluation):
+        if spec.prunes and reads_text(spec) and same_text(calibration, evaluation):
             work.recorder.message(
                 "Warning: calibration and evaluation read the same text, so the perplexity is no result."
             )
@@ -110,18 +110,25 @@ def needs(names: Sequence[str]) -> set[str]:
     return {statistic for name in names if name != MANUAL for statistic in CRITERIA[name].needs}
 
 
+def reads_text(spec: RunSpec) -> bool:
+    """Whether what goes in a pruning run or a sweep depends on the calibration text."""
+    ranking = spec.sweep.methods if spec.goal == "sweep" else [spec.prune.method]
+    return method_of(spec) is not None or bool(needs(ranking))
+
+
 def options(spec: RunSpec) -> dict[str, Any]:
     """The criteria's own options, as they were given."""
     return spec.prune.options if spec.prunes else spec.explore.options
 
 
 def windows(work: Work, loaded: Loaded) -> torch.Tensor:
-    """Calibration windows, (samples, length)."""
-    data = work.spec.calibration
+    """Windows to score units with, (samples, length): few of those that a method trains on."""
+    data, method = work.spec.calibration, method_of(work.spec)
+    samples = data.samples
+    if method is not None:
+        samples = min(samples, method.component.start_samples(work.spec.prune.options))
     text = calibration_text(data.name)
-    return sample_windows(
-        loaded.tokenizer, text, samples=data.samples, length=data.length, seed=work.spec.seed
-    )
+    return sample_windows(loaded.tokenizer, text, samples=samples, length=data.length, seed=work.spec.seed)
 
 
 def similarity(work: Work, loaded: Loaded, graph: Graph) -> None:
@@ -232,7 +239,12 @@ def plan(work: Work, graph: Graph, scores: dict[str, Any]) -> PruningPlan:
                 model=graph.model,
             )
         )
-        artifacts.write_text(work.run_dir / PLAN, found.to_json())
+    return keep_plan(work, graph, found)
+
+
+def keep_plan(work: Work, graph: Graph, found: PruningPlan) -> PruningPlan:
+    """Write a plan down, with the widths it leaves, and say what it removes."""
+    artifacts.write_text(work.run_dir / PLAN, found.to_json())
     artifacts.write_json(work.run_dir / WIDTHS, widths(graph, found))
     share = f"{found.sparsity:.1%} of block parameters, {found.sparsity_total:.1%} of all"
     work.recorder.message(f"The plan removes {share}")

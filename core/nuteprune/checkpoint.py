@@ -27,7 +27,7 @@ class State:
 
     Attributes:
         step: steps done.
-        linear, quadratic: the multipliers of the Lagrangian.
+        multipliers: of the Lagrangian: lambda_1, lambda_2 and the pull they are in units of.
         began: the step at which stage 2 began, or None.
         skipped: steps left out because the loss was not finite; in_a_row: the last so many steps.
         level: the level of the latest snapshot; levels: of all of them.
@@ -35,8 +35,7 @@ class State:
     """
 
     step: int = 0
-    linear: float = 0.0
-    quadratic: float = 0.0
+    multipliers: list[float] = field(default_factory=list)
     began: int | None = None
     skipped: int = 0
     in_a_row: int = 0

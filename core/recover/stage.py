@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from transformers import PretrainedConfig
 
-from core.artifacts import CHECKPOINT, GROUPS, PLAN, STOP, WIDTHS, read_graph, write_json, write_text
+from core.artifacts import CHECKPOINT, GROUPS, PLAN, WIDTHS, read_graph, write_json, write_text
 from core.errors import ModelError, SpecError
 from core.graph.records import Graph
 from core.models import Loaded, resolve
@@ -24,6 +18,7 @@ from core.recover.lora import target_modules
 from core.spec import RunSpec
 from core.spec_recover import RecoverSpec
 from core.stages import Work
+from core.stopping import signals_wait
 from core.texts import evaluation_text, same_text
 from core.widths import widths
 
@@ -46,7 +41,7 @@ def recover(work: Work, loaded: Loaded, graph: Graph) -> dict[str, Any]:
         f"{len(data.train):,} sequences of {source.name} to train on, {len(data.held)} kept apart"
         + (f", {data.dropped} left out: no room for an answer" if data.dropped else "")
     )
-    with _signals_wait(work.run_dir):
+    with signals_wait(work.run_dir):
         found = train(
             loaded,
             graph,
@@ -135,25 +130,3 @@ def _not_pruned(name: str) -> ModelError:
         f"{name} is not pruned, so there is nothing to recover; give a finished pruning run, or prune it "
         "with --recover lora."
     )
-
-
-@contextmanager
-def _signals_wait(run_dir: Path) -> Iterator[None]:
-    """A first SIGINT or SIGTERM asks the run to stop after its step; a second one interrupts as before."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        for one, handler in before.items():
-            signal.signal(one, handler)
-        write_text(run_dir / STOP, "")
-
-    try:
-        for number in before:
-            signal.signal(number, ask)
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,88 @@
+"""Methods that train what they prune, beside the criteria that rank. Nothing here needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from core.commands import changed
+from core.nuteprune.method import NutePrune
+from core.nuteprune.options import OPTIONS
+from core.registry import Entry, Registry, unknown
+from core.spec import PruneSpec, RunSpec
+
+
+class Method(Protocol):
+    """A method that trains.
+
+    Attributes:
+        presets: name -> what a preset changes of a spec, by dotted path.
+        preset: the preset that is taken where none is named.
+    """
+
+    @property
+    def presets(self) -> Mapping[str, Mapping[str, Any]]: ...
+
+    @property
+    def preset(self) -> str: ...
+
+    def check(self, asked: PruneSpec, options: Mapping[str, Any]) -> None:
+        """Raises SpecError where the options do not fit together, or not with what is asked."""
+
+    def start_from(self, options: Mapping[str, Any]) -> str | None:
+        """The criterion whose scores it starts from, or None."""
+
+    def start_samples(self, options: Mapping[str, Any]) -> int:
+        """How many of the calibration windows that criterion reads."""
+
+    def forget(self, run_dir: Path) -> None:
+        """Remove what a training keeps to go on from; its result is saved."""
+
+    def __call__(self, options: Mapping[str, Any], work: Any, loaded: Any, graph: Any, scores: Any) -> Any:
+        """Train. Returns the plan, and the model with what was learned in its weights, not yet cut."""
+
+
+METHODS: Registry[Method] = Registry("method")
+METHODS.register(
+    "nuteprune",
+    paper="arXiv:2402.09773",
+    equation="Eq. 3-11, Section 3.2",
+    needs=("text",),
+    summary="Learns which units go, under a sparsity target, while LoRA learns to do without them. Numerous "
+    "teachers of rising sparsity, all the same weights with other masks, show the way.",
+    options=OPTIONS,
+)(NutePrune())
+
+
+def method_of(spec: RunSpec) -> Entry[Method] | None:
+    """The method that trains in this run, or None where units are ranked or chosen by hand."""
+    names = METHODS.names() if spec.goal == "prune" else []
+    return METHODS[spec.prune.method] if spec.prune.method in names else None
+
+
+def with_preset(spec: RunSpec, name: str, preset: str | None, steps: int | None) -> RunSpec:
+    """A spec that asks for a method with a preset of its own.
+
+    Args:
+        preset: None takes the method's own, unless the spec asks for this method already.
+
+    Raises:
+        UnknownNameError: no such preset.
+    """
+    method = METHODS[name].component
+    if preset is None and spec.prune.method != name:
+        preset = method.preset
+    if preset is not None and preset not in method.presets:
+        raise unknown(f"preset of {name}", preset, list(method.presets))
+    changes = dict(method.presets[preset]) if preset is not None else {}
+    options = {**changes.get("prune.options", spec.prune.options)}
+    if steps is not None:
+        options["steps"] = steps
+    return changed(spec, {**changes, "goal": "prune", "prune.method": name, "prune.options": options})
+
+
+def describe(entry: Entry[Method]) -> dict[str, Any]:
+    """The entry as a JSON object, with its presets."""
+    presets = {name: dict(changes) for name, changes in entry.component.presets.items()}
+    return {**entry.describe(), "trains": True, "presets": presets, "preset": entry.component.preset}

@@ -1,0 +1,137 @@
+"""What NutePrune can be told, with meaning, unit and default, and the presets. Nothing here needs torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import SpecError
+from core.registry import Option
+
+_ALWAYS = (0.0, 1.0)
+OPTIONS: dict[str, Option] = {
+    "steps": Option(150, "optimizer steps in all", within=(1, 10**7)),
+    "batch": Option(4, "windows per step", within=(1, 4096)),
+    "accumulate": Option(1, "parts a batch is split into, to fit into memory", within=(1, 4096)),
+    "warmup": Option(0.4, "share of the steps in which the target rises to its full height", within=_ALWAYS),
+    "settle": Option(
+        0.4, "share of the steps at the end in which the plan is fixed; 0 as in the paper", within=_ALWAYS
+    ),
+    "distillation": Option(
+        "progressive",
+        "who teaches: many snapshots, the dense model (same weights), nobody, or a second model in memory",
+        ("progressive", "dense", "none", "second_model"),
+    ),
+    "stage_1": Option(True, "progressive before the target is reached; otherwise the dense model teaches"),
+    "stage_2": Option(True, "progressive after the target is reached; otherwise the dense model teaches"),
+    "gap": Option(0.1, "sparsity g between teacher and student in stage 1", within=_ALWAYS),
+    "interval": Option(0.01, "sparsity i between two snapshots", within=(1e-4, 1.0)),
+    "last": Option(0.5, "share of stage 2 that the dense model teaches at the end", within=_ALWAYS),
+    "temperature": Option(2 / 3, "of the softmax whose divergence is learned from", within=(0.05, 100.0)),
+    "layer_weight": Option(0.0, "alpha_1: weight of the layer loss; 0 saves its memory", within=(0.0, 1e6)),
+    "sparsity_weight": Option(1.0, "alpha_2: weight of the Lagrangian", within=(0.0, 1e6)),
+    "mask_rate": Option(0.1, "learning rate of the masks (log alpha per step)", within=(1e-6, 10.0)),
+    "lambda_rate": Option(
+        200.0, "rise of lambda_1 in the run per missed sparsity, in pulls of the loss", within=(0.0, 1e6)
+    ),
+    "lambda_bound": Option(3.0, "hardest push of the target, in pulls of the loss", within=(0.0, 1e3)),
+    "lambda_start": Option(0.5, "share of its bound at which lambda_2 starts", within=_ALWAYS),
+    "start": Option(2.0, "log alpha of a unit at the start; 0 is the boundary", within=(-4.6, 4.6)),
+    "start_from": Option("", "a criterion whose scores order the units at the start; empty: all start alike"),
+    "start_samples": Option(16, "training windows that criterion reads", within=(1, 10**6)),
+    "start_spread": Option(
+        1.0, "log alpha of a unit whose score is one standard deviation above the mean", within=(0.0, 4.0)
+    ),
+    "lora_rank": Option(8, "rank of the co-trained LoRA; 0 trains masks only", within=(0, 1024)),
+    "lora_alpha": Option(16.0, "LoRA's scale: alpha / rank", within=(0.01, 1e4)),
+    "lora_targets": Option("all", "matrices that get LoRA", ("all", "attention", "ffn")),
+    "lora_rate": Option(1e-3, "learning rate of LoRA, falling linearly to 0", within=(0.0, 1.0)),
+    "precision": Option("auto", "of matrix products; auto: bfloat16 where fast", ("auto", "no", "bf16")),
+    "measure_every": Option(10, "steps between two perplexities of what would be cut now", within=(1, 10**7)),
+    "held": Option(4, "windows kept apart for that perplexity", within=(1, 4096)),
+    "checkpoint_every": Option(25, "steps between two checkpoints", within=(1, 10**7)),
+}  # fmt: skip
+#: The paper's run for 20 % of LLaMA-7B: 20,000 sentences, 7 epochs of which 4 warm up.
+_PAPER_STEPS = 20_000 * 7 // 16
+#: Preset -> what it changes of a spec, by dotted path; `prune.options` are the method's own.
+PRESETS: dict[str, dict[str, Any]] = {
+    "demo": {"calibration.samples": 600, "calibration.length": 128, "prune.options": {}},
+    "paper-7b": {
+        "calibration.samples": 20_000,
+        "calibration.length": 512,
+        "prune.options": {
+            "steps": _PAPER_STEPS, "batch": 16, "warmup": 4 / 7, "settle": 0.0, "gap": 0.1, "interval": 0.01,
+            "mask_rate": 0.1, "lora_rate": 1e-3, "measure_every": 100, "held": 32,
+            "checkpoint_every": 250,
+        },
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of one run, each with a value; `OPTIONS` says what they mean."""
+
+    steps: int
+    batch: int
+    accumulate: int
+    warmup: float
+    settle: float
+    distillation: str
+    stage_1: bool
+    stage_2: bool
+    gap: float
+    interval: float
+    last: float
+    temperature: float
+    layer_weight: float
+    sparsity_weight: float
+    mask_rate: float
+    lambda_rate: float
+    lambda_bound: float
+    lambda_start: float
+    start: float
+    start_from: str
+    start_samples: int
+    start_spread: float
+    lora_rank: int
+    lora_alpha: float
+    lora_targets: str
+    lora_rate: float
+    precision: str
+    measure_every: int
+    held: int
+    checkpoint_every: int
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps until the target is at its full height."""
+        return round(self.warmup * self.steps)
+
+    @property
+    def settle_step(self) -> int:
+        """The step from which the units that go are fixed."""
+        return self.steps - round(self.settle * self.steps)
+
+
+def check(settings: Settings, sparsity: float) -> None:
+    """Raises SpecError where options contradict each other or the target."""
+    if settings.distillation == "progressive" and settings.stage_1 and settings.gap >= sparsity > 0:
+        raise SpecError(
+            f"gap must be below the sparsity, which is {sparsity:g}, got {settings.gap:g}; no snapshot would "
+            f"ever teach. Write gap={sparsity / 2:g}, or stage_1=false."
+        )
+    if settings.distillation == "progressive" and settings.interval >= sparsity > 0:
+        raise SpecError(
+            f"interval must be below the sparsity, which is {sparsity:g}, got {settings.interval:g}; "
+            f"no snapshot would be taken. Write interval={sparsity / 20:g}."
+        )
+    if settings.warmup + settings.settle > 1.0:
+        raise SpecError(
+            "warmup and settle are shares of the same steps and must not be more than 1 together, got "
+            f"{settings.warmup:g} and {settings.settle:g}; lower one of them."
+        )
+    if settings.batch % settings.accumulate:
+        raise SpecError(
+            f"accumulate must divide batch, which is {settings.batch}, got {settings.accumulate}."
+        )

@@ -1,0 +1,79 @@
+"""NutePrune as stages of a run: training, told as it happens, then the plan and the folded weights."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+from torch import Tensor
+
+from core import stages
+from core.allocation import groups_in_scope
+from core.artifacts import CHECKPOINT, Scores
+from core.graph.records import Graph
+from core.models import Loaded
+from core.nuteprune.finish import fold
+from core.nuteprune.gates import Gates
+from core.nuteprune.method import FOLDER
+from core.nuteprune.options import Settings
+from core.nuteprune.start import starting_point
+from core.nuteprune.telling import run
+from core.nuteprune.trainer import Trainer
+from core.nuteprune.twin import Twin
+from core.plan import PruningPlan
+from core.stages import Work
+from core.texts import calibration_text, sample_windows
+
+
+def train(work: Work, loaded: Loaded, graph: Graph, settings: Settings, scores: Scores) -> Trainer:
+    """Train masks and LoRA, from the checkpoint if there is one.
+
+    Args:
+        scores: of the criterion that orders the units at the start, if one was asked for.
+
+    Raises:
+        NotPrunableError, TrainingError, StorageError; StopRequested after a whole step, which is saved.
+    """
+    work.recorder.stage("train")
+    asked = work.spec.prune
+    groups = groups_in_scope(graph, asked.kinds, asked.layers)
+    windows, held = _windows(work, loaded, settings)
+    second = copy.deepcopy(loaded.model) if settings.distillation == "second_model" else None
+    gates = Gates(groups, starting_point(groups, settings, scores.get(settings.start_from)))
+    twin = Twin(
+        loaded.model, graph, gates.to(loaded.device),
+        rank=settings.lora_rank, alpha=settings.lora_alpha, targets=settings.lora_targets,
+    )  # fmt: skip
+    trainer = Trainer(
+        twin, gates, graph, groups, windows, settings,
+        allocation=asked.allocation(), seed=work.spec.seed, second=second,
+        folder=work.run_dir / CHECKPOINT / FOLDER,
+    )  # fmt: skip
+    if trainer.resume():
+        work.recorder.message(f"Training goes on after step {trainer.state.step} of {settings.steps}")
+    run(work.recorder, trainer, held)
+    return trainer
+
+
+def finish(work: Work, loaded: Loaded, graph: Graph, trainer: Trainer) -> tuple[PruningPlan, Loaded]:
+    """The plan at the target, written down, and the model with LoRA and surviving masks in its weights."""
+    work.recorder.stage("plan")
+    plan = replace(trainer.plan, model=graph.model, method=work.spec.prune.method)
+    stages.keep_plan(work, graph, plan)
+    factors = trainer.gates.split(trainer.factors().detach())
+    model = trainer.twin.release()
+    fold(model, graph, factors)
+    return plan, replace(loaded, model=model)
+
+
+def _windows(work: Work, loaded: Loaded, settings: Settings) -> tuple[Tensor, Tensor]:
+    """Windows to train on and windows kept apart, of the calibration text; each (windows, length)."""
+    data = work.spec.calibration
+    found = sample_windows(
+        loaded.tokenizer,
+        calibration_text(data.name),
+        samples=data.samples + settings.held,
+        length=data.length,
+        seed=work.spec.seed,
+    )
+    return found[: data.samples], found[data.samples :]

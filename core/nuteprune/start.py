@@ -1,0 +1,53 @@
+"""Where the gates start: all alike, or in the order that a criterion gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.errors import DataError
+from core.graph.records import Group
+from core.nuteprune.gates import BOUND
+from core.nuteprune.options import Settings
+
+#: A unit this many standard deviations off the mean starts as far off as one can.
+_FAR = 2.0
+
+
+def starting_point(
+    groups: Sequence[Group], settings: Settings, scores: Mapping[str, NDArray[np.floating]] | None
+) -> float | dict[str, Tensor]:
+    """log alpha of every unit at the start, one for all or group id -> (units,).
+
+    Scores of a kind are compared over all layers: by how many standard deviations the logarithm of a score is
+    off the mean of its kind.
+
+    Raises:
+        DataError: a criterion was asked for, and a group has no finite scores.
+    """
+    if not settings.start_from:
+        return settings.start
+    found: dict[str, Tensor] = {}
+    for kind in dict.fromkeys(group.kind for group in groups):
+        members = [group for group in groups if group.kind == kind]
+        logs = [np.log(np.maximum(_scores(group, scores), 1e-30)) for group in members]
+        every = np.concatenate(logs)
+        for group, one in zip(members, logs, strict=True):
+            off = np.clip((one - every.mean()) / (every.std() or 1.0), -_FAR, _FAR)
+            start = torch.from_numpy(settings.start + settings.start_spread * off)
+            found[group.id] = start.clamp(-BOUND, BOUND).float()
+    return found
+
+
+def _scores(group: Group, scores: Mapping[str, NDArray[np.floating]] | None) -> NDArray[np.float64]:
+    values = np.asarray((scores or {}).get(group.id, ()), dtype=np.float64)
+    if values.shape != (group.units,) or not np.isfinite(values).all():
+        raise DataError(
+            f"{group.id} needs {group.units} finite scores to start from, got "
+            f"{int(np.isfinite(values).sum())}; start_from must name a criterion, or be empty."
+        )
+    return values

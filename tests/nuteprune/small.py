@@ -1,0 +1,47 @@
+"""A tiny grouped-query model under training, as the tests of this folder use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.allocation import groups_in_scope
+from core.nuteprune.gates import Gates
+from core.nuteprune.options import OPTIONS, Settings
+from core.nuteprune.trainer import Trainer
+from core.nuteprune.twin import Twin
+from tests.handmade import graph_of, ids, tiny
+
+KINDS = ("query_head", "ffn_channel")
+
+
+def settings(**changes: Any) -> Settings:
+    """Options for a run of a few steps, without mixed precision."""
+    values = {name: option.default for name, option in OPTIONS.items()}
+    short = {"steps": 8, "batch": 2, "precision": "no", "lora_rank": 2, "gap": 0.05, "interval": 0.02}
+    return Settings(**{**values, **short, **changes})
+
+
+def trainer(
+    folder: Path,
+    *,
+    family: str = "llama",
+    kinds: tuple[str, ...] = KINDS,
+    sparsity: float = 0.3,
+    **changes: Any,
+) -> Trainer:
+    """A trainer of a tiny model on random tokens."""
+    asked = settings(**changes)
+    model = tiny(family)
+    graph = graph_of(model)
+    groups = groups_in_scope(graph, kinds)
+    gates = Gates(groups, asked.start)
+    torch.manual_seed(0)
+    twin = Twin(model, graph, gates, rank=asked.lora_rank, alpha=asked.lora_alpha, targets=asked.lora_targets)
+    second = tiny(family) if asked.distillation == "second_model" else None
+    return Trainer(
+        twin, gates, graph, groups, ids(model, batch=6), asked,
+        allocation={"sparsity": sparsity, "kinds": kinds}, seed=0, folder=folder, second=second,
+    )  # fmt: skip

@@ -1,0 +1,246 @@
+"""NutePrune as a run: everything is told, stopping waits for a step, and going on gives the same plan."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import artifacts, launch, pipeline
+from core.__main__ import main
+from core.artifacts import CHECKPOINT, METRICS, MODEL, STOP
+from core.errors import NotPrunableError, SpecError, StopRequested, StorageError, UnknownNameError
+from core.events import Event, EventReader
+from core.export import from_pretrained
+from core.methods import METHODS, method_of, with_preset
+from core.nuteprune.mask_state import read_masks
+from core.nuteprune.method import FOLDER
+from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
+from core.worker import execute
+from tests.conftest import WORDS
+
+OPTIONS = {"steps": 12, "batch": 2, "precision": "no", "lora_rank": 2, "gap": 0.1, "interval": 0.05,
+           "held": 2, "measure_every": 4, "checkpoint_every": 3}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def spec(tiny_llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
+    """A training run of a second."""
+    folder, draw = tmp_path_factory.mktemp("texts"), random.Random(0)
+    paths = [folder / "calibration.txt", folder / "evaluation.txt"]
+    for path in paths:
+        path.write_text(" ".join(draw.choices(WORDS.split(), k=2000)))
+    return RunSpec(
+        model=ModelSpec(str(tiny_llama_folder), "cpu"),
+        calibration=DataSpec(str(paths[0]), samples=8, length=16),
+        prune=PruneSpec("nuteprune", sparsity=0.3, options=dict(OPTIONS)),
+        evaluate=EvalSpec(str(paths[1]), window=16, tokens=64, prompts=("the",), max_new_tokens=2),
+    )
+
+
+def options(spec: RunSpec, **changes: Any) -> RunSpec:
+    return replace(spec, prune=replace(spec.prune, options={**spec.prune.options, **changes}))
+
+
+def started(folder: Path, spec: RunSpec) -> Path:
+    return launch.create(folder, spec, mine=True)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, spec: RunSpec) -> Path:
+    """A run that was never interrupted."""
+    run_dir = started(tmp_path_factory.mktemp("whole"), spec)
+    execute(run_dir)
+    return run_dir
+
+
+def curves(run_dir: Path) -> dict[str, dict[int, float]]:
+    found: dict[str, dict[int, float]] = {}
+    for event in EventReader(run_dir / "events.jsonl").read():
+        if event.type == "metric":
+            found.setdefault(event.data["name"], {})[event.data["step"]] = event.data["value"]
+    return found
+
+
+def test_a_run_leaves_a_smaller_model_within_a_unit_of_the_target(done: Path) -> None:
+    metrics, plan = artifacts.read_json(done / METRICS), artifacts.read_plan(done)
+    channel = 3 * 32 / plan.params_in_scope  # what one FFN channel costs
+    assert abs(metrics["sparsity"] - 0.3) <= channel
+    assert (plan.method, plan.scope) == ("nuteprune", "raw")
+    model = from_pretrained(done / MODEL)
+    assert sum(parameter.numel() for parameter in model.parameters()) == metrics["params_after"]
+    assert not [name for name in model.state_dict() if "lora" in name]
+    assert metrics["latency_ms_before"] > 0 and metrics["calibration_text"] == "calibration.txt"
+    assert not (done / CHECKPOINT / FOLDER).exists()
+
+
+def test_every_curve_has_its_points(done: Path) -> None:
+    found = curves(done)
+    for name in ("target", "expected", "actual", "kl", "lambda_1", "lambda_2", "teacher", "skipped"):
+        assert sorted(found[f"train.{name}"]) == list(range(1, 13)), name
+    for name in ("seconds_per_step", "memory_gib"):
+        assert all(value > 0 for value in found[f"train.{name}"].values())
+    assert sorted(found["train.ppl_cut"]) == [4, 8, 12]
+    assert "train.layer_loss" not in found
+
+
+def test_the_masks_at_the_end_are_the_plan(done: Path) -> None:
+    state, plan = read_masks(done), artifacts.read_plan(done)
+    assert (state.step, state.steps) == (12, 12)
+    assert state.factors["query_head"].shape == (2, 4) and state.stays["ffn_channel"].shape == (2, 48)
+    for layer in range(2):
+        gone = set(plan.removed.get(f"L{layer:02d}.ffn_channel", ()))
+        assert {unit for unit in range(48) if not state.stays["ffn_channel"][layer, unit]} == gone
+
+
+def test_stopping_waits_for_the_step_and_going_on_ends_the_same(
+    tmp_path: Path, spec: RunSpec, done: Path
+) -> None:
+    run_dir = started(tmp_path, spec)
+
+    def stop(event: Event) -> None:
+        if event.type == "metric" and event.data["name"] == "train.target" and event.data["step"] == 5:
+            (run_dir / STOP).write_text("")
+
+    with pytest.raises(StopRequested):
+        execute(run_dir, stop)
+    said = [
+        event.data["text"]
+        for event in EventReader(run_dir / "events.jsonl").read()
+        if event.type == "message"
+    ]
+    assert any("Stopped after step 5 of 12" in text for text in said)
+    artifacts.write_status(run_dir, artifacts.Status(state="queued"))
+    execute(run_dir)
+    assert sorted(curves(run_dir)["train.kl"]) == list(range(1, 13))
+    assert artifacts.read_plan(run_dir) == artifacts.read_plan(done)
+    assert (
+        artifacts.read_json(run_dir / METRICS)["ppl_after"]
+        == artifacts.read_json(done / METRICS)["ppl_after"]
+    )
+
+
+@pytest.mark.parametrize(
+    "place", [7, pytest.param(2, marks=pytest.mark.slow), pytest.param(11, marks=pytest.mark.slow)]
+)
+def test_killed_at_any_step_and_resumed_gives_the_same_plan(
+    place: int, tmp_path: Path, spec: RunSpec, done: Path
+) -> None:
+    run_dir = started(tmp_path, spec)
+    code = f"""
+import os, signal, sys
+from pathlib import Path
+from core.worker import execute
+def kill(event):
+    if event.type == "metric" and event.data["name"] == "train.kl" and event.data["step"] == {place}:
+        os.kill(os.getpid(), signal.SIGKILL)
+execute(Path(sys.argv[1]), kill)
+"""
+    artifacts.write_status(run_dir, artifacts.Status(state="queued"))
+    ended = subprocess.run([sys.executable, "-c", code, str(run_dir)], env={**os.environ}, cwd=launch.ROOT)
+    assert ended.returncode == -signal.SIGKILL
+    assert sorted(curves(run_dir)["train.kl"]) == list(range(1, place + 1))
+    artifacts.write_status(run_dir, artifacts.Status(state="queued"))
+    execute(run_dir)
+    assert artifacts.read_plan(run_dir) == artifacts.read_plan(done)
+
+
+def test_scores_may_order_the_start(tmp_path: Path, spec: RunSpec) -> None:
+    run_dir = started(tmp_path, options(spec, start_from="l2", start_spread=2.0, steps=2, lora_rank=0))
+    execute(run_dir)
+    assert "score" in artifacts.read_status(run_dir).stages
+    assert artifacts.read_plan(run_dir).sparsity == pytest.approx(0.3, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"gap": 0.3}, SpecError, "gap must be below the sparsity"),
+        ({"interval": 0}, SpecError, "interval"),
+        ({"interval": 0.4}, SpecError, "interval must be below the sparsity"),
+        ({"steps": 0}, SpecError, "steps"),
+        ({"warmup": 0.8, "settle": 0.4}, SpecError, "warmup and settle"),
+        ({"batch": 3, "accumulate": 2}, SpecError, "accumulate must divide batch"),
+        ({"distillation": "some"}, SpecError, "distillation"),
+        ({"start_from": "tailor_first"}, UnknownNameError, "taylor_first"),
+        ({"stepz": 4}, UnknownNameError, "Did you mean 'steps'"),
+    ],
+)
+def test_a_wrong_request_is_refused_before_anything_starts(
+    changes: dict[str, Any], error: type[Exception], says: str, spec: RunSpec
+) -> None:
+    with pytest.raises(error, match=says):
+        pipeline.check(options(spec, **changes))
+
+
+def test_a_target_out_of_reach_fails_before_the_first_step(tmp_path: Path, spec: RunSpec) -> None:
+    run_dir = started(tmp_path, replace(spec, prune=replace(spec.prune, sparsity=0.99)))
+    with pytest.raises(NotPrunableError, match="can go"):
+        execute(run_dir)
+    assert "train.kl" not in curves(run_dir)
+
+
+def test_presets_change_what_they_say_and_keep_the_rest() -> None:
+    found = with_preset(RunSpec(seed=3), "nuteprune", "paper-7b", None)
+    assert (found.seed, found.calibration.samples, found.calibration.length) == (3, 20_000, 512)
+    assert found.prune.options["batch"] == 16 and found.prune.options["steps"] == 8750
+    method = method_of(found)
+    assert method is not None
+    for name in method.component.presets:
+        pipeline_spec = with_preset(RunSpec(), "nuteprune", name, 7)
+        settings = method.settings(pipeline_spec.prune.options)
+        method.component.check(pipeline_spec.prune, settings)
+        assert settings["steps"] == 7
+    again = with_preset(
+        replace(found, prune=replace(found.prune, options={"batch": 2})), "nuteprune", None, None
+    )
+    assert again.prune.options == {"batch": 2}
+    with pytest.raises(UnknownNameError, match="demo, paper-7b"):
+        with_preset(RunSpec(), "nuteprune", "paper", None)
+
+
+def test_the_command_line_runs_it_and_lists_it(
+    tmp_path: Path, spec: RunSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [word for key, value in OPTIONS.items() for word in ("--set", f"{key}={value}")]
+    code = main(
+        ["prune", spec.model.source, "--method", "nuteprune", "--sparsity", "0.25", "--steps", "3",
+         *given[2:], "--calibration", spec.calibration.name, "--samples", "8", "--length", "16",
+         "--ppl", spec.evaluate.text, "--window", "16", "--tokens", "64", "--prompt", "",
+         "--no-efficiency", "--device", "cpu", "--runs-dir", str(tmp_path), "--json"]
+    )  # fmt: skip
+    result = json.loads(capsys.readouterr().out)
+    assert code == 0 and result["sparsity"] == pytest.approx(0.25, abs=0.02)
+    asked = artifacts.read_spec(Path(result["run_dir"]))
+    assert asked.prune.options["steps"] == 3 and asked.recover.method == "none"
+    assert main(["methods", "--json"]) == 0
+    (listed,) = [one for one in json.loads(capsys.readouterr().out)["methods"] if one["name"] == "nuteprune"]
+    assert set(listed["presets"]) == {"demo", "paper-7b"} and listed["trains"]
+    assert set(listed["options"]) == set(METHODS["nuteprune"].options)
+
+
+def test_a_full_disk_at_a_checkpoint_fails_the_run_and_keeps_the_one_before(
+    tmp_path: Path, spec: RunSpec, done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir, original = started(tmp_path, spec), artifacts.save_file
+
+    def full(arrays: Any, path: Path, metadata: Any = None) -> None:
+        if "nuteprune" in path.name and json.loads(metadata["state"])["step"] >= 6:
+            raise OSError(28, "No space left on device")
+        original(arrays, path, metadata=metadata)
+
+    monkeypatch.setattr(artifacts, "save_file", full)
+    with pytest.raises(StorageError, match="free some space"):
+        execute(run_dir)
+    monkeypatch.undo()
+    artifacts.write_status(run_dir, artifacts.Status(state="queued"))
+    execute(run_dir)
+    assert artifacts.read_plan(run_dir) == artifacts.read_plan(done)
