@@ -243,8 +243,9 @@ def plan(work: Work, graph: Graph, scores: dict[str, Any]) -> PruningPlan:
 
 
 def keep_plan(work: Work, graph: Graph, found: PruningPlan) -> PruningPlan:
-    """Write a plan down, with the widths it leaves, and say what it removes."""
-    artifacts.write_text(work.run_dir / PLAN, found.to_json())
+    """Write a plan down unless it is there, with the widths it leaves, and say what it removes."""
+    if kept(artifacts.read_plan, work.run_dir) != found:
+        artifacts.write_text(work.run_dir / PLAN, found.to_json())
     artifacts.write_json(work.run_dir / WIDTHS, widths(graph, found))
     share = f"{found.sparsity:.1%} of block parameters, {found.sparsity_total:.1%} of all"
     work.recorder.message(f"The plan removes {share}")
