@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from core import options
 from core.commands import record
-from core.errors import SpecError
 from core.headless import RUNS, ask, detached, emit_run, foreground, seconds
+from core.spec_sweep import listed
 from core.sweep import Point, Sweep, read_sweep
 from core.terminal import number, table
-
-T = TypeVar("T")
 
 
 def sweep(
@@ -77,18 +74,6 @@ def sweep(
     found = read_sweep(run_dir)
     result = {"seconds": seconds(run_dir), "baseline_ppl": found.ppl, "params_before": found.params}
     return emit_run(run_dir, {**result, "points": _points(found)}, as_json, _lines(found))
-
-
-def listed(axis: str, text: str | None, read: Callable[[str], T]) -> tuple[T, ...] | None:
-    """The values written with commas; None if the option was not given. Raises SpecError."""
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    try:
-        return tuple(read(part) for part in parts)
-    except ValueError as error:
-        what = "whole numbers" if read is int else "numbers"
-        raise SpecError(f"{axis} must be {what} separated by commas, got {text!r}.") from error
 
 
 def _points(found: Sweep) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ TABS = {
     "heads": "Heads",
     "scores": "Scores",
     "sensitivity": "Sensitivity",
+    "sweep": "Sweep",
     "runs": "Runs",
     "compare": "Compare",
 }

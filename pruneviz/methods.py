@@ -40,6 +40,11 @@ def names() -> list[str]:
     return [*([method.name for method in _known] or ExploreSpec().criteria), MANUAL]
 
 
+def ranking() -> list[str]:
+    """Methods that score units, as far as they are known."""
+    return [name for name in names() if name != MANUAL]
+
+
 def find(name: str) -> Method | None:
     """What is known of a method so far."""
     return next((method for method in [*_known, CHOSEN] if method.name == name), None)

@@ -17,6 +17,7 @@ STAGE_WORDS = {
     "capture": "Collecting statistics on calibration text",
     "score": "Scoring units",
     "sensitivity": "Measuring each layer's sensitivity",
+    "sweep": "Measuring point after point",
     "plan": "Planning what to remove",
     "surgery": "Cutting the model",
     "recover": "Recovering quality",

@@ -8,6 +8,7 @@ Stable element ids, for tests and style sheets:
     Heads      see `pruneviz/tabs/heads.py`
     Scores     see `pruneviz/tabs/scores.py`
     Sensitivity see `pruneviz/tabs/sensitivity.py`
+    Sweep      see `pruneviz/tabs/sweep.py`
     Runs       see `pruneviz/tabs/runs.py`
     Compare    see `pruneviz/tabs/compare.py`
 """
@@ -28,6 +29,7 @@ from pruneviz.tabs.runs import build_runs_tab
 from pruneviz.tabs.scores import build_scores_tab
 from pruneviz.tabs.sensitivity import build_sensitivity_tab
 from pruneviz.tabs.structure import build_structure_tab
+from pruneviz.tabs.sweep import build_sweep_tab
 
 TITLE = "Pruning workbench"
 BUILDERS: dict[str, Callable[[AppContext], None]] = {
@@ -36,6 +38,7 @@ BUILDERS: dict[str, Callable[[AppContext], None]] = {
     "heads": build_heads_tab,
     "scores": build_scores_tab,
     "sensitivity": build_sensitivity_tab,
+    "sweep": build_sweep_tab,
     "runs": build_runs_tab,
     "compare": build_compare_tab,
 }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -23,6 +23,10 @@ POLL_S = 1.5
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
+#: What a tab shows: an analysis of an exploring run, or a sweep.
+Made = Analysis | Literal["sweep"]
+
+
 @dataclass(frozen=True)
 class Standing:
     """Where an analysis of a model stands.
@@ -37,7 +41,7 @@ class Standing:
     failed: RunRecord | None
 
 
-def standing(runs_dir: Path, model: str, artifact: str, analysis: Analysis) -> Standing:
+def standing(runs_dir: Path, model: str, artifact: str, analysis: Made) -> Standing:
     """Look through the runs of this model."""
     key = runs.source_key(model)
     mine = [record for record in runs.list_runs(runs_dir) if runs.source_key(record.model) == key]
@@ -50,9 +54,12 @@ def standing(runs_dir: Path, model: str, artifact: str, analysis: Analysis) -> S
     return Standing(made, live, failed)
 
 
-def _makes(record: RunRecord, analysis: Analysis) -> bool:
-    if record.spec is None or record.spec.goal != "explore":
+def _makes(record: RunRecord, analysis: Made) -> bool:
+    goal = "sweep" if analysis == "sweep" else "explore"
+    if record.spec is None or record.spec.goal != goal:
         return False
+    if analysis == "sweep":
+        return True
     return analysis == "groups" or analysis in record.spec.explore.analyses
 
 
@@ -81,17 +88,19 @@ class AnalysisFrame:
         analysis, artifact: what the tab shows; analyses: what its button launches.
         title, text, button: the empty state and its next action.
         again: whether the button stays once the artifact is there.
+        growing: whether the artifact is rewritten while its run is on, and shown as it grows.
     """
 
     app: AppContext
     name: str
-    analysis: Analysis
+    analysis: Made
     artifact: str
     analyses: tuple[Analysis, ...]
     title: str
     text: str
     button: str
     again: bool = False
+    growing: bool = False
     content: gr.Column = field(init=False)
 
     def __post_init__(self) -> None:
@@ -136,7 +145,7 @@ class AnalysisFrame:
 
         def tick(shown: str | None, model: str, *given: Any) -> list[Any]:
             found = standing(self.app.runs_dir, model, self.artifact, self.analysis)
-            same = (found.run_dir.name if found.run_dir else "") == (shown or "")
+            same = self._mark(found) == (shown or "")
             if found.live and same and (found.run_dir or partial is None):  # only the progress has changed
                 return [gr.HTML(states.progress_html(found.live)), *[gr.skip()] * (4 + len(outputs))]
             return show(model, *given)
@@ -169,8 +178,15 @@ class AnalysisFrame:
             words = states.empty_html(self.title, self.text)
         offered = (self.again or not ready) and not found.live
         frame = self._frame(words, launch=offered, ticking=found.live is not None)
-        shown = found.run_dir.name if found.run_dir and ready else ""
+        shown = self._mark(found) if ready else ""
         return [*frame, gr.Column(visible=ready), shown, *(updates or [gr.skip()] * outputs)]
+
+    def _mark(self, found: Standing) -> str:
+        """Which state of the artifact the page shows: the run, and when it was written if it grows."""
+        if found.run_dir is None:
+            return ""
+        written = (found.run_dir / self.artifact).stat().st_mtime_ns if self.growing else ""
+        return f"{found.run_dir.name} {written}".strip()
 
     @staticmethod
     def _frame(words: str, launch: bool, ticking: bool) -> list[Any]:

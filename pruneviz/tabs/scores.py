@@ -19,7 +19,6 @@ import gradio as gr
 
 from core import artifacts
 from core.errors import ArtifactError, PruneError
-from core.selection import MANUAL
 from core.spec import DataSpec, RunSpec
 from pruneviz import actions, methods, runs, selection
 from pruneviz.components.base import payload
@@ -54,7 +53,7 @@ def build_scores_tab(app: AppContext) -> None:
     standard = RunSpec()
     with gr.Row(equal_height=True, elem_classes="pv-field-row"):
         criteria = gr.Dropdown(
-            _ranking(), value=list(standard.explore.criteria), multiselect=True, scale=5,
+            methods.ranking(), value=list(standard.explore.criteria), multiselect=True, scale=5,
             label="Criteria to score with", elem_id="scores-criteria",
         )  # fmt: skip
         samples = gr.Number(
@@ -162,17 +161,12 @@ def _taken(units: str, event: gr.EventData) -> list[str]:
     return [text, selection.hand_over(text)]
 
 
-def _ranking() -> list[str]:
-    """Methods that score units, as far as they are known."""
-    return [name for name in methods.names() if name != MANUAL]
-
-
 def _learn(chosen: list[str]) -> Iterator[list[Any]]:
     """All criteria, once per dashboard; until they are there the form works with the usual ones."""
     try:
         for step in ticking(methods.all_methods):
             if isinstance(step, Done):
-                yield [gr.Dropdown(_ranking(), value=chosen), gr.skip()]
+                yield [gr.Dropdown(methods.ranking(), value=chosen), gr.skip()]
     except PruneError as error:
         yield [gr.skip(), f'<p class="pv-note">{escape(str(error))}</p>']
 

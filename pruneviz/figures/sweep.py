@@ -1,0 +1,194 @@
+"""Perplexity over size for every point of a sweep, and which points are worth having."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from core.sweep import Point, Sweep
+from pruneviz import words
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+COLOURS = ("attention", "ffn", "residual", "good", "removed", "embedding", "warn", "bad", "idle")
+SYMBOLS = ("circle", "diamond", "square", "cross", "triangle-up", "x")
+#: What points of one line share, and the words for it.
+NAMES: dict[str, str] = {
+    "method": "Method", "scope": "Scope", "reconstruct": "Refit", "seed": "Seed", "samples": "Windows",
+}  # fmt: skip
+COLUMNS = ("method", "scope", "reconstruct", "seed", "samples", "target", "sparsity", "sparsity_total",
+           "params", "macs", "ppl", "seconds", "error")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SweepInfo:
+    """A sweep, sorted for people.
+
+    Attributes:
+        sweep: as it lies on disk.
+        series: points that differ in size alone, by what they share, each largest first.
+        front: keys of the points that no other one beats.
+        varied: which axes have more than one value; the others need no word per point.
+    """
+
+    sweep: Sweep
+    series: dict[tuple[Any, ...], list[Point]]
+    front: tuple[tuple[Any, ...], ...]
+    varied: tuple[str, ...]
+
+    @property
+    def measured(self) -> list[Point]:
+        """Points with a perplexity, largest first."""
+        found = [point for point in self.sweep.points if point.ppl is not None]
+        return sorted(found, key=lambda point: (-(point.params or 0), point.ppl or 0.0))
+
+    @property
+    def refused(self) -> list[Point]:
+        """Points that say why there is no number."""
+        return [point for point in self.sweep.points if point.error]
+
+    @property
+    def wide(self) -> bool:
+        """Whether perplexities span so much that a logarithmic axis reads better."""
+        found = [point.ppl or 0.0 for point in self.measured]
+        return bool(found) and max(found) > 8 * self.sweep.ppl
+
+
+def sweep_info(sweep: Sweep) -> SweepInfo:
+    """Collect what the Sweep tab shows."""
+    series: dict[tuple[Any, ...], list[Point]] = {}
+    for point in sweep.points:
+        if point.ppl is not None:
+            series.setdefault(tuple(getattr(point, axis) for axis in NAMES), []).append(point)
+    for points in series.values():
+        points.sort(key=lambda point: -(point.params or 0))
+    varied = [a for a in NAMES if len({getattr(point, a) for point in sweep.points}) > 1]
+    front = tuple(point.key for point in sweep.front())
+    return SweepInfo(sweep, series, front, tuple(varied))
+
+
+def label(point: Point) -> str:
+    """One point in words, e.g. `wanda · 20 % · local · seed 0 · 16 windows`."""
+    refit = [] if point.reconstruct == "none" else [f"{point.reconstruct} refit"]
+    parts = [point.method, words.percent(point.target, 0), point.scope, *refit]
+    return " · ".join([*parts, f"seed {point.seed}", f"{point.samples} windows"])
+
+
+def sweep_figure(info: SweepInfo, log: bool) -> go.Figure:
+    """A line per series, coloured by method; the Pareto front dashed. `customdata[0]` names the point."""
+    import plotly.graph_objects as go
+
+    figure, sweep = go.Figure(), info.sweep
+    methods = list(dict.fromkeys(point.method for point in sweep.points))
+    kinds = list(dict.fromkeys((point.scope, point.reconstruct) for point in sweep.points))
+    seen: set[str] = set()
+    for points in info.series.values():
+        first = points[0]
+        colour = f"var(--pv-{COLOURS[methods.index(first.method) % len(COLOURS)]})"
+        symbol = SYMBOLS[kinds.index((first.scope, first.reconstruct)) % len(SYMBOLS)]
+        figure.add_scatter(
+            x=[_left(sweep, point) for point in points], y=[point.ppl for point in points],
+            customdata=[[label(point), _hover(info, point)] for point in points], name=first.method,
+            legendgroup=first.method, showlegend=first.method not in seen, mode="lines+markers",
+            line={"color": colour, "width": 1}, marker={"size": 9, "symbol": symbol},
+            hovertemplate="%{customdata[1]}<extra></extra>",
+        )  # fmt: skip
+        seen.add(first.method)
+    _add_front(figure, info)
+    figure.add_hline(
+        sweep.ppl, line={"dash": "dot", "width": 1.5, "color": "var(--pv-quiet)"},
+        annotation={"text": f"nothing pruned: {words.perplexity(sweep.ppl)}", "font": {"size": 12}},
+        annotation_position="bottom left",
+    )  # fmt: skip
+    title: dict[str, object] = {"font": {"size": 13}}
+    figure.update_layout(
+        height=500, margin={"l": 64, "r": 20, "t": 56, "b": 56}, hovermode="closest",
+        legend={"orientation": "h", "x": 0, "y": 1.03, "yanchor": "bottom"},
+        xaxis={"title": title | {"text": "Parameters left, % of the dense model"}, "autorange": "reversed"},
+        yaxis={"title": title | {"text": "Perplexity"}, "type": "log" if log else "linear"},
+        meta={"description": "Perplexity over parameters left, a line per method, with the Pareto front"},
+    )  # fmt: skip
+    return figure
+
+
+def _add_front(figure: go.Figure, info: SweepInfo) -> None:
+    best = [info.sweep.done[key] for key in info.front]
+    figure.add_scatter(
+        x=[_left(info.sweep, point) for point in best], y=[point.ppl for point in best],
+        customdata=[[label(point), _hover(info, point)] for point in best], name="Pareto front",
+        mode="lines+markers", line={"color": "var(--pv-text)", "width": 1.5, "dash": "dash"},
+        marker={"size": 15, "symbol": "circle-open", "line": {"width": 1.5}},
+        hovertemplate="%{customdata[1]}<extra></extra>",
+    )  # fmt: skip
+
+
+def _left(sweep: Sweep, point: Point) -> float:
+    return 100.0 * (point.params or 0) / sweep.params
+
+
+def _hover(info: SweepInfo, point: Point) -> str:
+    lines = [
+        f"<b>{escape(label(point))}</b>",
+        f"perplexity {words.perplexity(point.ppl)} ({words.difference(info.sweep.ppl, point.ppl)})",
+        f"{words.count(point.params)} parameters left, {words.count(point.macs)} MACs per token",
+        words.sparsity(point.sparsity, point.sparsity_total),
+        f"measured in {words.duration(point.seconds) or '0 s'}",
+    ]
+    return "<br>".join([*lines, "on the Pareto front"] if point.key in info.front else lines)
+
+
+def about_html(info: SweepInfo) -> str:
+    """How it was measured, and the best point in one sentence."""
+    sweep = info.sweep
+    parts = [
+        f"{len(sweep.points)} of {sweep.planned} points. Perplexity on the text “{escape(sweep.text)}” in "
+        f"windows of {sweep.window} tokens, {sweep.tokens:,} tokens in all; {words.perplexity(sweep.ppl)} "
+        f"with nothing removed. Units scored on “{escape(sweep.calibration)}”."
+    ]
+    if info.refused:
+        parts.append(f"{len(info.refused)} could not be pruned so far; the table says why.")
+    return f'<p class="pv-readout">{" ".join(parts)}</p>'
+
+
+def table_html(info: SweepInfo) -> str:
+    """All points as a table, largest first, and the same as a CSV file."""
+    axes = [axis for axis in NAMES if axis in info.varied] or ["method"]
+    titles = [f"<th>{NAMES[axis]}</th>" for axis in axes]
+    titles += [f'<th class="num">{name}</th>' for name in ("Removed", "Perplexity", "Change", "")]
+    rows = [_row(info, point, axes) for point in [*info.measured, *info.refused]]
+    link = (
+        '<a class="pv-csv" download="sweep.csv" '
+        f'href="data:text/csv;charset=utf-8,{quote(table_csv(info))}">Download as CSV</a>'
+    )
+    return (
+        f'<div class="pv-scroll pv-tall"><table class="pv-table"><thead><tr>{"".join(titles)}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>{link}"
+    )
+
+
+def _row(info: SweepInfo, point: Point, axes: list[str]) -> str:
+    shared = "".join(f"<td>{escape(str(getattr(point, axis)))}</td>" for axis in axes)
+    if point.ppl is None:
+        asked = f'<td class="num">{words.percent(point.target, 0)}</td>'
+        return f'<tr>{shared}{asked}<td colspan="3">{escape(point.error)}</td></tr>'
+    best = '<span title="on the Pareto front">●</span>' if point.key in info.front else ""
+    return (
+        f'<tr>{shared}<td class="num">{words.percent(point.sparsity_total)}</td>'
+        f'<td class="num">{words.perplexity(point.ppl)}</td>'
+        f'<td class="num">{words.difference(info.sweep.ppl, point.ppl)}</td><td>{best}</td></tr>'
+    )
+
+
+def table_csv(info: SweepInfo) -> str:
+    """Every column of every point, and whether it is on the Pareto front."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*COLUMNS, "pareto"])
+    for point in info.sweep.points:
+        writer.writerow([*(getattr(point, name) for name in COLUMNS), point.key in info.front])
+    return out.getvalue()

@@ -1,0 +1,192 @@
+"""The Sweep tab: many ways to prune the model, measured side by side while one runs.
+
+Element ids: sweep-methods, sweep-sparsities, sweep-scopes, sweep-reconstruct, sweep-seeds, sweep-samples,
+sweep-count, sweep-state, sweep-launch, sweep-content, sweep-about, sweep-scale, sweep-chart, sweep-table,
+sweep-point, sweep-run, sweep-message.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from core import artifacts
+from core.errors import InputError, PruneError
+from core.spec import RECONSTRUCTIONS, SCOPES, RunSpec
+from core.spec_sweep import SweepSpec, listed
+from core.sweep import SWEEP, planned, read_sweep, run_of
+from pruneviz import actions, methods, states
+from pruneviz.components.base import panel
+from pruneviz.components.plotly_figure import figure_payload, plotly_figure
+from pruneviz.context import AppContext
+from pruneviz.figures.sweep import about_html, label, sweep_figure, sweep_info, table_html
+from pruneviz.tabs.analysis import QUIET, AnalysisFrame, standing
+from pruneviz.tabs.parts import intro
+from pruneviz.waiting import Done, ticking
+
+INTRO = (
+    "Which method, how much, on how much text? A sweep measures every combination of the values below, with "
+    "the model loaded once, and shows which points no other one beats."
+)
+SCALES = ["Automatic", "Linear", "Logarithmic"]
+
+
+def build_sweep_tab(app: AppContext) -> None:
+    """Build the tab and wire it."""
+    intro(INTRO)
+    axes = _build_form()
+    count = panel(elem_id="sweep-count")
+    frame = AnalysisFrame(
+        app, "sweep", "sweep", SWEEP, (), "No sweep of this model yet",
+        "Every point takes about as long as measuring perplexity once; scoring is shared between points.",
+        "Launch sweep", again=True, growing=True,
+    )  # fmt: skip
+    with frame.content:
+        about = panel(elem_id="sweep-about")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=7, min_width=480):
+                scale = gr.Radio(
+                    SCALES, value=SCALES[0], label="Perplexity axis", elem_id="sweep-scale", container=False
+                )
+                chart = plotly_figure(elem_id="sweep-chart", min_height=500)
+            with gr.Column(scale=5, min_width=380):
+                table = panel(elem_id="sweep-table")
+        with gr.Row(equal_height=True, elem_classes="pv-field-row"):
+            point = gr.Dropdown(
+                [], label="Chosen point", info="click one in the chart, or choose here",
+                elem_id="sweep-point", scale=5,
+            )  # fmt: skip
+            run = gr.Button("Launch it as a run", elem_id="sweep-run", scale=0, interactive=False)
+        message = panel(elem_id="sweep-message", visible=False)
+
+    def ask(model: str, *given: Any) -> RunSpec:
+        return spec_from(app, model, *given)
+
+    def load(model: str, run_dir: Path, scaled: str, chosen: str | None) -> list[Any]:
+        return shown(run_dir, scaled, chosen)
+
+    def rescale(model: str, scaled: str) -> Any:
+        found = standing(app.runs_dir, model, SWEEP, "sweep").run_dir
+        return shown(found, scaled, None)[1] if found else gr.skip()
+
+    def launch(model: str, chosen: str | None) -> list[Any]:
+        return _launch(app, model, chosen)
+
+    frame.wire(load, [about, chart, table, point], [scale, point], ask=(ask, axes))
+    scale.input(rescale, [app.url.model, scale], chart, **QUIET)
+    chart.pick(_picked, None, [point, run], **QUIET)
+    point.input(lambda chosen: gr.Button(interactive=bool(chosen)), point, run, **QUIET)
+    run.click(launch, [app.url.model, point], [message, app.url.run, app.url.go], **QUIET)
+    counted = [app.url.model, *axes]
+    gr.on(
+        [app.tabs["sweep"].select, *[axis.change for axis in axes]],
+        lambda model, *given: _count(app, model, *given), counted, count, **QUIET,
+    )  # fmt: skip
+    app.tabs["sweep"].select(_learn, axes[0], axes[0], **QUIET)
+
+
+def _build_form() -> list[Any]:
+    """The axes, in the order of `spec_from`."""
+    start = SweepSpec()
+    with gr.Row(equal_height=True):
+        ranking = gr.Dropdown(
+            methods.ranking(), value=list(start.methods), multiselect=True, scale=5, label="Methods",
+            elem_id="sweep-methods", min_width=300,
+        )  # fmt: skip
+        sparsities = gr.Textbox(
+            ", ".join(f"{s:g}" for s in start.sparsities), label="Sparsities", max_lines=1, scale=2,
+            elem_id="sweep-sparsities", min_width=140,
+        )  # fmt: skip
+        scopes = gr.Dropdown(
+            list(SCOPES), value=list(start.scopes), multiselect=True, label="Scopes", scale=3,
+            elem_id="sweep-scopes", min_width=180,
+        )  # fmt: skip
+        reconstruct = gr.Dropdown(
+            list(RECONSTRUCTIONS), value=list(start.reconstruct), multiselect=True, label="Refit", scale=2,
+            elem_id="sweep-reconstruct", visible=len(RECONSTRUCTIONS) > 1, min_width=160,
+        )  # fmt: skip
+        seeds = gr.Textbox("0", label="Seeds", max_lines=1, elem_id="sweep-seeds", min_width=80, scale=1)
+        samples = gr.Textbox(
+            "16", label="Windows of text", max_lines=1, elem_id="sweep-samples", min_width=110, scale=1
+        )
+    return [ranking, sparsities, scopes, reconstruct, seeds, samples]
+
+
+def spec_from(
+    app: AppContext,
+    model: str,
+    ranking: list[str],
+    sparsities: str,
+    scopes: list[str],
+    reconstruct: list[str],
+    seeds: str,
+    samples: str,
+) -> RunSpec:
+    """What the form asks for. Raises SpecError."""
+    asked = SweepSpec(
+        tuple(ranking or ()),
+        listed("sparsities", sparsities, float) or (),
+        tuple(scopes or ()),
+        tuple(reconstruct or ()),
+        listed("seeds", seeds, int) or (),
+        listed("samples", samples, int) or (),
+    )
+    spec = RunSpec(goal="sweep", model=app.model_spec(model), sweep=asked)
+    for point in planned(spec):
+        run_of(spec, point)  # its parts are checked as they are made
+    return spec
+
+
+def _count(app: AppContext, model: str, *given: Any) -> str:
+    try:
+        asked = spec_from(app, model, *given).sweep
+    except InputError as error:
+        return f'<p class="pv-note">{escape(str(error))}</p>'
+    passes = len(asked.seeds) * len(asked.samples)
+    times = f"{passes} pass{'es' if passes > 1 else ''} over calibration text"
+    return f'<p class="pv-quiet">{asked.points:,} point{"s" if asked.points > 1 else ""}, {times}.</p>'
+
+
+def shown(run_dir: Path, scaled: str, chosen: str | None) -> list[Any]:
+    """One update per element. Raises ArtifactError."""
+    info = sweep_info(read_sweep(run_dir))
+    log = info.wide if scaled not in SCALES[1:] else scaled == SCALES[2]
+    names = [label(point) for point in info.measured]
+    point = gr.Dropdown(names, value=chosen if chosen in names else None)
+    return [about_html(info), figure_payload(sweep_figure(info, log)), table_html(info), point]
+
+
+def _picked(event: gr.EventData) -> list[Any]:
+    return [str(event.customdata[0]), gr.Button(interactive=True)]
+
+
+def _launch(app: AppContext, model: str, chosen: str | None) -> list[Any]:
+    """Launch the run that a point stands for and open it."""
+    found = standing(app.runs_dir, model, SWEEP, "sweep").run_dir
+    try:
+        points = read_sweep(found).points if found else ()
+        point = next((one for one in points if label(one) == chosen), None)
+        if found is None or point is None:
+            return [
+                gr.HTML(states.error_html("Choose a point of the sweep first."), visible=True),
+                *[gr.skip()] * 2,
+            ]
+        run_dir = actions.launch(app, run_of(artifacts.read_spec(found), point))
+    except PruneError as error:
+        return [gr.HTML(states.failure_html(error), visible=True), gr.skip(), gr.skip()]
+    return [gr.HTML(visible=False), run_dir.name, f"runs {time.time()}"]
+
+
+def _learn(chosen: list[str]) -> Iterator[Any]:
+    """All methods, once per dashboard; until they are there the form works with the usual ones."""
+    try:
+        for step in ticking(methods.all_methods):
+            if isinstance(step, Done):
+                yield gr.Dropdown(methods.ranking(), value=chosen)
+    except PruneError:
+        yield gr.skip()  # the form works without; the New run form says what is wrong

@@ -1,0 +1,79 @@
+"""Numbers and drawing of the Sweep tab."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+from urllib.parse import unquote
+
+from core.sweep import Point, Sweep
+from pruneviz.figures.sweep import about_html, label, sweep_figure, sweep_info, table_csv, table_html
+
+
+def point(method: str, target: float, ppl: float | None, seed: int = 0, error: str = "") -> Point:
+    left = None if error else round(1000 * (1 - target))
+    return Point(
+        method, target, "local", "none", seed, 16, sparsity=target, sparsity_total=target * 0.8,
+        params=left, macs=left, ppl=ppl, seconds=1.0, error=error,
+    )  # fmt: skip
+
+
+POINTS = (
+    point("wanda", 0.1, 30.0), point("wanda", 0.4, 90.0), point("l2", 0.1, 40.0), point("l2", 0.4, 900.0),
+    point("wanda", 0.1, 31.0, seed=1), point("<b>", 0.99, None, error="At most <0.9> can go."),
+)  # fmt: skip
+
+
+def info(points: tuple[Point, ...] = POINTS) -> Any:
+    return sweep_info(Sweep(20.0, 1000, 1000, "bundled", 256, 4096, "calibration", 8, points))
+
+
+def test_points_that_differ_in_size_alone_make_a_line() -> None:
+    found = info()
+    lines = {key: [one.ppl for one in points] for key, points in found.series.items()}
+    assert lines[("wanda", "local", "none", 0, 16)] == [30.0, 90.0]
+    assert lines[("wanda", "local", "none", 1, 16)] == [31.0] and len(lines) == 3
+    assert found.varied == ("method", "seed") and found.wide
+
+
+def test_the_front_is_drawn_and_every_point_says_everything() -> None:
+    figure = sweep_figure(info(), log=True)
+    front = next(trace for trace in figure.data if trace.name == "Pareto front")
+    assert list(front.y) == [30.0, 90.0] and list(front.x) == [90.0, 60.0]
+    wanda = figure.data[0]
+    assert wanda.customdata[1][0] == label(POINTS[1])
+    hover = wanda.customdata[1][1]
+    for part in (
+        "wanda",
+        "40 %",
+        "seed 0",
+        "16 windows",
+        "perplexity 90.0",
+        "600 parameters",
+        "Pareto front",
+    ):
+        assert part in hover, part
+    assert figure.layout.yaxis.type == "log" and sweep_figure(info(), log=False).layout.yaxis.type == "linear"
+    assert [trace.showlegend for trace in figure.data[:3]] == [True, True, False]
+
+
+def test_a_sweep_without_a_point_can_be_drawn() -> None:
+    empty = info(())
+    assert not empty.wide and sweep_figure(empty, log=False).to_json()
+    assert "0 of 8 points" in about_html(empty)
+
+
+def test_the_table_holds_what_failed_too_and_nothing_is_markup() -> None:
+    page = table_html(info())
+    assert page.count("<tr>") == 1 + len(POINTS)
+    assert "<b>" not in page and "&lt;b&gt;" in page and "At most &lt;0.9&gt; can go." in page
+    assert "1 could not be pruned" in about_html(info())
+
+
+def test_the_file_holds_every_column() -> None:
+    rows = list(csv.DictReader(io.StringIO(table_csv(info()))))
+    assert len(rows) == len(POINTS)
+    assert rows[0]["pareto"] == "True" and rows[2]["pareto"] == "False" and rows[3]["ppl"] == "900.0"
+    page = table_html(info())
+    assert unquote(page.split("charset=utf-8,")[1].split('"')[0]) == table_csv(info())

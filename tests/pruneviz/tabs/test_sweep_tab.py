@@ -1,0 +1,70 @@
+"""What the Sweep tab asks for, shows while a sweep is on, and launches of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import artifacts, launch
+from core.errors import SpecError
+from core.spec import RunSpec
+from core.spec_sweep import SweepSpec
+from core.sweep import SWEEP, Point, Sweep, write_sweep
+from pruneviz.context import AppContext
+from pruneviz.figures.sweep import label
+from pruneviz.tabs import sweep
+from pruneviz.tabs.analysis import standing
+from tests.pruneviz.samples import make_run
+
+FORM: list[Any] = [["l2"], "0.1, 0.2", ["local"], ["none"], "0,1", "16"]
+POINT = Point("l2", 0.2, "local", "none", 1, 16, sparsity=0.2, sparsity_total=0.1, params=9, macs=9, ppl=40.0)
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> AppContext:
+    return AppContext(tmp_path / "runs")
+
+
+def made(app: AppContext, name: str = "a", points: tuple[Point, ...] = (POINT,)) -> Path:
+    run = make_run(app.runs_dir, name, RunSpec(goal="sweep", sweep=SweepSpec(("l2",))))
+    write_sweep(run, Sweep(20.0, 10, 10, "bundled", 256, 4096, "bundled", 4, points))
+    return run
+
+
+def test_the_form_becomes_a_sweep(app: AppContext) -> None:
+    asked = sweep.spec_from(app, "demo", *FORM)
+    assert asked.goal == "sweep" and asked.sweep.points == 4
+    assert asked.sweep.sparsities == (0.1, 0.2) and asked.sweep.seeds == (0, 1)
+    assert "4 points, 2 passes" in sweep._count(app, "demo", *FORM)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "said"),
+    [(0, [], "methods is empty"), (1, "20", "write 0.2"), (1, "a", "numbers"), (4, "", "seeds is empty")],
+)
+def test_what_cannot_be_swept_is_said_in_place(app: AppContext, at: int, value: Any, said: str) -> None:
+    form = [*FORM[:at], value, *FORM[at + 1 :]]
+    with pytest.raises(SpecError, match=said):
+        sweep.spec_from(app, "demo", *form)
+    assert said in sweep._count(app, "demo", *form)
+
+
+def test_the_newest_sweep_of_the_model_is_shown(app: AppContext) -> None:
+    run = made(app)
+    make_run(app.runs_dir, "b", RunSpec(goal="explore"))
+    assert standing(app.runs_dir, "demo", SWEEP, "sweep").run_dir == run
+    about, _, table, point = sweep.shown(run, "Automatic", label(POINT))
+    assert "1 of 4 points" in about and "40.0" in table
+    assert point.value == label(POINT) and sweep.shown(run, "Automatic", "gone")[3].value is None
+
+
+def test_a_point_is_launched_as_the_run_it_stands_for(app: AppContext, monkeypatch: Any) -> None:
+    monkeypatch.setattr(launch, "_spawn", lambda run_dir: None)
+    made(app)
+    message, run, go = sweep._launch(app, "demo", label(POINT))
+    spec = artifacts.read_spec(app.runs_dir / run)
+    assert (spec.goal, spec.seed, spec.prune.method, spec.prune.sparsity) == ("prune", 1, "l2", 0.2)
+    assert go.startswith("runs ") and not message.visible
+    assert "Choose a point" in sweep._launch(app, "demo", None)[0].value
