@@ -112,7 +112,7 @@ class Divergences:
     def watch(self) -> Iterator[None]:
         """Collect for the length of a `with` block; the model attends in the plain way meanwhile."""
         hooks = []
-        with _eager(self.model):
+        with attending_plainly(self.model):
             for attention in self.graph.attentions:
                 module = self.model.get_submodule(attention.module)
                 hooks.append(module.register_forward_hook(self._adding(attention)))
@@ -144,15 +144,26 @@ class Divergences:
         def hook(_: nn.Module, args: Any, out: Any) -> None:
             batch, queries = self._counted.shape
             shape = (batch, attention.heads, queries, queries)
-            for item in out if isinstance(out, tuple) else ():
-                if isinstance(item, Tensor) and tuple(item.shape) == shape:
-                    distances = js_distances(item.detach(), self._counted)
-                    known = self._totals.get(attention.layer)
-                    self._totals[attention.layer] = distances if known is None else known + distances
-                    self._seen.add(attention.layer)
-                    return
+            found = probabilities_of(out, shape)
+            if found is not None:
+                distances = js_distances(found.detach(), self._counted)
+                known = self._totals.get(attention.layer)
+                self._totals[attention.layer] = distances if known is None else known + distances
+                self._seen.add(attention.layer)
 
         return hook
+
+
+def probabilities_of(out: Any, shape: tuple[int, ...]) -> Tensor | None:
+    """The attention probabilities among what a block returns: the tensor of this shape, or None.
+
+    Args:
+        shape: (batch, heads, queries, keys).
+    """
+    for item in out if isinstance(out, tuple) else ():
+        if isinstance(item, Tensor) and tuple(item.shape) == shape:
+            return item
+    return None
 
 
 def _stack(means: dict[int, Tensor]) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -165,7 +176,7 @@ def _stack(means: dict[int, Tensor]) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 @contextmanager
-def _eager(model: PreTrainedModel) -> Iterator[None]:
+def attending_plainly(model: PreTrainedModel) -> Iterator[None]:
     """Attend in the plain way, in evaluation mode, and go back afterwards."""
     before, training = model.config._attn_implementation, model.training
     model.set_attn_implementation("eager")

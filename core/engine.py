@@ -164,6 +164,14 @@ class Engine:
         arguments = {"source": source, "prompt": prompt, "removed": _plain(removed), **settings}
         return self._stream("generate", arguments)
 
+    def attention(self, source: str, text: str, layer: int, heads: Sequence[int]) -> dict[str, Any]:
+        """What heads of one layer attend to: {"tokens", "maps", "cut"}.
+
+        `maps` holds probabilities, heads x queries x keys; `cut` is how many tokens of a long text were
+        left out at its end.
+        """
+        return dict(self._ask("attention", source=source, text=text, layer=layer, heads=list(heads)))
+
     def stop(self) -> None:
         """Stop every text that is being written, and every measurement; a text keeps what it has so far."""
         with self._lock:

@@ -20,6 +20,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from core import cards, models, texts
+from core.attention import MOST_TOKENS, attention_maps
 from core.errors import LaunchError, PruneError, StopRequested
 from core.evaluate.generation import stream
 from core.evaluate.perplexity import perplexity
@@ -108,6 +109,17 @@ class Host:
         with _masked(held, removed):
             return {**asdict(perplexity(held.loaded.model, windows, on_progress=check)), "text": found.name}
 
+    def attention(
+        self, call: int, source: str, text: str, layer: int, heads: Sequence[int]
+    ) -> dict[str, Any]:
+        """{"tokens", "maps", "cut"}; see `core.engine.Engine.attention`."""
+        held = self._model(source)
+        ids = held.loaded.tokenizer(text, return_tensors="pt").input_ids[0]
+        shown = ids[:MOST_TOKENS]
+        maps = attention_maps(held.loaded.model, _graph(held), shown, layer, heads)
+        tokens = [held.loaded.tokenizer.decode([int(token)]) for token in shown]
+        return {"tokens": tokens, "maps": maps.tolist(), "cut": len(ids) - len(shown)}
+
     def _find(self, source: str) -> Held | None:
         return next((held for held in self._held.values() if held.source == source), None)
 
@@ -132,12 +144,16 @@ class Host:
 def _masked(held: Held, removed: Removed | None) -> AbstractContextManager[None]:
     if not removed:
         return nullcontext()
+    units = {group: tuple(sorted(int(unit) for unit in gone)) for group, gone in removed.items()}
+    return masked(held.loaded.model, _graph(held), units)
+
+
+def _graph(held: Held) -> Graph:
     if held.graph is None:
-        from core.graph.discover import discover  # slow to import, and most calls need no mask
+        from core.graph.discover import discover  # slow to import, and most calls need no groups
 
         held.graph = discover(held.loaded.model, name=held.loaded.name)
-    units = {group: tuple(sorted(int(unit) for unit in gone)) for group, gone in removed.items()}
-    return masked(held.loaded.model, held.graph, units)
+    return held.graph
 
 
 _host: Host | None = None

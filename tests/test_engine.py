@@ -305,3 +305,12 @@ def test_it_ends_when_its_parent_is_killed(tmp_path: Path, endless: str) -> None
     parent.kill()
     parent.communicate()
     wait_until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in children))
+
+
+def test_attention_of_two_heads_comes_with_its_tokens(engine: Engine, tiny_llama_folder: Path) -> None:
+    found = engine.attention(str(tiny_llama_folder), "the a of " * 40, 1, [0, 3])
+    assert len(found["maps"]) == 2 and len(found["tokens"]) == len(found["maps"][0]) == 96
+    assert found["cut"] == 120 - 96 and found["tokens"][:3] == ["the", "a", "of"]
+    assert all(abs(sum(row) - 1) < 1e-4 for one in found["maps"] for row in one)
+    with pytest.raises(DataError, match="heads 0 to 3"):
+        engine.attention(str(tiny_llama_folder), "the", 0, [7])

@@ -1,6 +1,6 @@
 // Everything on the Heads tab that moves with tau. The divergences arrive once; tau never leaves the browser.
 
-let data = null, layer = null, tau = 0.2;
+let data = null, layer = null, tau = 0.2, pinned = null, over = null;
 const summary = make("p", {class: "pv-summary", "aria-live": "polite"});
 const range = make("input", {type: "range", min: 0, max: 1, step: 0.005, id: "heads-tau", "aria-label": "Similarity threshold tau", oninput: () => setTau(range.value)});
 const number = make("input", {type: "number", min: 0, max: 1, step: 0.005, id: "heads-tau-number", "aria-label": "Similarity threshold tau as a number", onchange: () => setTau(number.value)});
@@ -9,7 +9,14 @@ const thumbs = make("div", {class: "pv-thumbs", role: "listbox", "aria-label": "
 const heading = make("h3", {id: "heads-layer"});
 const readout = make("p", {class: "pv-readout", id: "heads-pair", "aria-live": "polite"});
 const list = make("div", {id: "heads-candidates", class: "pv-candidates"});
+const taking = make("div", {class: "pv-tools"},
+  make("button", {type: "button", class: "pv-take", id: "heads-take", onclick: () => take([layer])}, "Take these heads into a plan"),
+  make("button", {type: "button", class: "pv-take", id: "heads-take-all", onclick: () => take([...data.layers.keys()])}, "Those of all layers"));
 const graph = new HeadGraph(onPair), matrix = new DivergenceMatrix(onPair);
+for (const host of [graph.host, matrix.host]) {
+  host.addEventListener("click", () => { if (over) pin(over); });
+  host.addEventListener("keydown", (event) => { if (event.key === "Enter" && over) { event.preventDefault(); pin(over); } });
+}
 
 element.replaceChildren(make("div", {class: "pv-heads"},
   make("div", {class: "pv-taubar"}, make("label", {for: "heads-tau"}, "Threshold τ"), range, number, summary),
@@ -19,7 +26,7 @@ element.replaceChildren(make("div", {class: "pv-heads"},
     make("div", {class: "pv-columns"},
       make("figure", {}, make("figcaption", {}, "Similarity graph: an edge joins two heads below τ"), graph.host),
       make("figure", {}, make("figcaption", {}, "Divergence matrix: a dot marks a pair below τ"), matrix.host),
-      make("div", {}, make("h4", {}, "Algorithm 1"), list)))));
+      make("div", {}, make("h4", {}, "Algorithm 1"), list, taking)))));
 
 function setTau(text) {
   const value = Number(text);
@@ -34,6 +41,7 @@ const tell = later(() => { element.dataset.tau = String(tau); trigger("tau"); },
 
 function choose(index) {
   layer = index;
+  pinned = null;
   graph.over = null;
   refresh();
   element.dataset.layer = String(data.layers[index]);
@@ -56,17 +64,50 @@ const refresh = once(() => {
   graph.show(own, "Heads of layer " + data.layers[layer]);
   matrix.show(own, data.most, "Divergence matrix of layer " + data.layers[layer] + ", arrow keys read one pair after another");
   drawThumbs(looks);
+  taking.hidden = !data.groups.some(Boolean);
+  taking.firstChild.disabled = !own.gone.size || !data.groups[layer];
+  taking.lastChild.disabled = !gone;
   drawList(own);
-  readout.textContent = "Point at two heads to read their divergence.";
+  if (pinned === null) pin(nearestPair());
+  onPair(null);
 });
 
-function onPair(pair) {
+// Without a pair under the pointer the pinned one is shown.
+function onPair(pointed) {
   if (!data) return;
+  over = pointed;
+  const pair = pointed || pinned;
   graph.paint(pair);
   matrix.paint(pair);
   if (!pair) { readout.textContent = "Point at two heads to read their divergence."; return; }
   const [i, j] = pair, value = data.parts[layer].d[i * data.heads + j];
-  readout.textContent = "Heads " + i + " and " + j + ": divergence " + value.toFixed(5) + (value < Math.fround(tau) ? ", below τ" : ", not below τ") + share(i, j);
+  readout.textContent = "Heads " + i + " and " + j + ": divergence " + value.toFixed(5) + (value < Math.fround(tau) ? ", below τ" : ", not below τ") + share(i, j) + (pointed ? "; click to pin them." : "; pinned.");
+}
+
+// The pinned heads are those whose attention can be looked at.
+function pin(pair) {
+  pinned = pair;
+  element.dataset.pinned = pair ? data.layers[layer] + ":" + [...pair].sort((a, b) => a - b).join(",") : "";
+  onPair(null);
+  trigger("pin");
+}
+
+function nearestPair() {
+  const {d} = data.parts[layer];
+  let best = null;
+  for (let i = 0; i < data.heads; i++)
+    for (let j = i + 1; j < data.heads; j++) if (best === null || d[i * data.heads + j] < d[best[0] * data.heads + best[1]]) best = [i, j];
+  return best;
+}
+
+// Hand what Algorithm 1 would remove of these layers to the New run form.
+function take(indices) {
+  const removed = {};
+  for (const index of indices) {
+    const gone = [...look(index).gone.keys()].sort((a, b) => a - b);
+    if (gone.length && data.groups[index]) removed[data.groups[index]] = gone;
+  }
+  trigger("take", {removed});
 }
 
 function share(i, j) {
@@ -145,6 +186,7 @@ onValue((value) => {
   const all = decode(value.divergence), block = value.heads * value.heads;
   const parts = value.layers.map((_, index) => all.subarray(index * block, (index + 1) * block));
   data = {...value, most: all.reduce((most, x) => (x > most ? x : most), 1e-6), parts: parts.map((d) => ({d, at: places(d, value.heads)}))};
+  pinned = null;
   fromAddress();
   buildThumbs();
   refresh();

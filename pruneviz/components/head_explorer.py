@@ -10,12 +10,19 @@ from pruneviz.components.base import canvas
 
 #: The address follows the slider and the chosen layer without asking the server.
 TAU_TO_ADDRESS = '() => document.querySelector("#heads-explorer [data-tau]").dataset.tau'
+PINNED = '() => document.querySelector("#heads-explorer [data-pinned]").dataset.pinned'
 LAYER_TO_ADDRESS = '() => document.querySelector("#heads-explorer [data-layer]:not(button)").dataset.layer'
 
 
 def head_explorer(**options: Any) -> gr.HTML:
     """Shows `payload(HeadsInfo.to_browser(tau))`. Reads tau and layer from the address when data comes in.
 
-    Events, both to be listened to in JavaScript only: `tau`, `layer`.
+    Events, to be listened to in JavaScript only: `tau`, `layer`, `pin`. Event `take`, with `removed`: group
+    id -> the heads that Algorithm 1 would remove.
     """
     return canvas("head_maths", "head_graph", "divergence_matrix", "head_explorer", **options)
+
+
+def attention_maps(**options: Any) -> gr.HTML:
+    """Shows `payload({"layer", "heads", "tokens", "maps", "cut"})`, as `Engine.attention` gives them."""
+    return canvas("attention_maps", **options)

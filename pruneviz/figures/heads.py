@@ -23,6 +23,7 @@ class HeadsInfo:
         layers: layer numbers, in the order of `divergence`, (layers, heads, heads), float32.
         shares: for each query head the key-value head it reads, or None where each has its own.
         text, tokens: what was read, and how many query positions were averaged.
+        groups: per layer the group whose units these heads are; empty where they cannot be pruned.
     """
 
     layers: tuple[int, ...]
@@ -30,6 +31,7 @@ class HeadsInfo:
     shares: tuple[int, ...] | None
     text: str
     tokens: int
+    groups: tuple[str, ...] = ()
 
     @property
     def heads(self) -> int:
@@ -53,6 +55,7 @@ class HeadsInfo:
             "divergence": base64.b64encode(raw).decode("ascii"),
             "shares": list(self.shares) if self.shares else None,
             "tau": tau,
+            "groups": list(self.groups) or [""] * len(self.layers),
         }
 
 
@@ -64,7 +67,14 @@ def heads_info(similarity: Similarity, graph: Graph | None = None) -> HeadsInfo:
         _shares(graph, similarity.divergence.shape[1]) if graph else None,
         similarity.text,
         similarity.tokens,
+        tuple(_group(graph, layer) for layer in similarity.layers) if graph else (),
     )
+
+
+def _group(graph: Graph, layer: int) -> str:
+    """The prunable group of this layer's query heads, if there is one."""
+    found = [g.id for g in graph.of_kind("query_head") if g.layer == layer and g.prunable]
+    return found[0] if found else ""
 
 
 def _shares(graph: Graph, heads: int) -> tuple[int, ...] | None:

@@ -1,29 +1,41 @@
 """The Heads tab: which attention heads say the same thing.
 
 Element ids: heads-state, heads-launch, heads-content, heads-explorer, heads-tau, heads-tau-number,
-heads-layer, heads-pair, heads-candidates, heads-source. Thumbnails are
+heads-layer, heads-pair, heads-candidates, heads-take, heads-take-all, heads-source, heads-text, heads-attend,
+heads-attention-state, heads-attention, heads-attention-cell, heads-pinned. Thumbnails are
 `#heads-explorer .pv-thumb[data-layer="4"]`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from core import artifacts
-from pruneviz import runs
+from core.errors import PruneError
+from pruneviz import runs, states
 from pruneviz.components.base import panel, payload
-from pruneviz.components.head_explorer import LAYER_TO_ADDRESS, TAU_TO_ADDRESS, head_explorer
+from pruneviz.components.head_explorer import (
+    LAYER_TO_ADDRESS,
+    PINNED,
+    TAU_TO_ADDRESS,
+    attention_maps,
+    head_explorer,
+)
 from pruneviz.context import DEFAULT_TAU, AppContext
 from pruneviz.figures.heads import heads_info, source_html
-from pruneviz.tabs.analysis import AnalysisFrame, cached_graph
+from pruneviz.tabs.analysis import QUIET, AnalysisFrame, cached_graph
+from pruneviz.tabs.parts import into_plan
+from pruneviz.waiting import Done, ticking
 
 INTRO = (
     "Two heads that attend to the same words do the same work twice. Move τ to decide how alike is alike "
     "enough, and see which heads Algorithm 1 would remove."
 )
+TEXT = "When Mary and John went to the store, John gave a drink to Mary."
 
 
 def build_heads_tab(app: AppContext) -> None:
@@ -38,6 +50,16 @@ def build_heads_tab(app: AppContext) -> None:
     with frame.content:
         explorer = head_explorer(elem_id="heads-explorer")
         source = panel(elem_id="heads-source")
+        with gr.Row(equal_height=True, elem_classes="pv-field-row"):
+            text = gr.Textbox(
+                TEXT, label="What do the two pinned heads attend to?", lines=2, max_lines=4, scale=5,
+                info="On a text of yours; click two heads above to pin others.", elem_id="heads-text",
+            )  # fmt: skip
+            attend = gr.Button("Show attention", elem_id="heads-attend", scale=0)
+        state = panel(elem_id="heads-attention-state", visible=False)
+        with gr.Column(visible=False) as box:
+            maps = attention_maps(elem_id="heads-attention", min_height=300)
+        pinned = gr.Textbox("", visible="hidden", elem_id="heads-pinned")
 
     def load(model: str, run_dir: Path) -> list[Any]:
         groups = runs.latest(app.runs_dir, model, artifacts.GROUPS)
@@ -46,4 +68,31 @@ def build_heads_tab(app: AppContext) -> None:
 
     frame.wire(load, [explorer, source])
     explorer.tau(None, None, app.url.tau, js=TAU_TO_ADDRESS, api_visibility="private")
+    explorer.pin(None, None, pinned, js=PINNED, api_visibility="private")
+    into_plan(explorer, app)
+
+    def look(model: str, heads: str, given: str) -> Iterator[list[Any]]:
+        yield from _attention(app, model, heads, given)
+
+    gr.on([attend.click, text.submit], look, [app.url.model, pinned, text], [state, box, maps], **QUIET)
     explorer.layer(None, None, app.url.layer, js=LAYER_TO_ADDRESS, api_visibility="private")
+
+
+def _attention(app: AppContext, model: str, pinned: str, text: str) -> Iterator[list[Any]]:
+    """Ask the engine what the pinned heads attend to; it may have to read the model first."""
+    layer, _, heads = (pinned or "").partition(":")
+    wanted = [int(head) for head in heads.split(",") if head.isdecimal()]
+    if not text.strip() or not layer.isdecimal() or not wanted:
+        words = "Type a few words first." if wanted else "Pin two heads first."
+        yield [gr.HTML(states.error_html(words), visible=True), gr.skip(), gr.skip()]
+        return
+    try:
+        for step in ticking(app.engine.attention, model, text, int(layer), wanted):
+            if isinstance(step, Done):
+                shown = payload({**step.value, "layer": int(layer), "heads": wanted})
+                yield [gr.HTML(visible=False), gr.Column(visible=True), shown]
+            else:
+                words = states.loading_html("Asking the model; the first time it has to be read", step)
+                yield [gr.HTML(words, visible=True), gr.skip(), gr.skip()]
+    except PruneError as error:
+        yield [gr.HTML(states.failure_html(error), visible=True), gr.skip(), gr.skip()]

@@ -6,6 +6,9 @@ from typing import Any
 
 import gradio as gr
 
+from pruneviz import selection
+from pruneviz.context import AppContext
+
 
 def panel(elem_id: str, value: str = "", **options: Any) -> gr.HTML:
     """HTML written in Python, everything in it escaped; it listens to nothing."""
@@ -15,6 +18,16 @@ def panel(elem_id: str, value: str = "", **options: Any) -> gr.HTML:
 def intro(text: str) -> None:
     """The one sentence a tab begins with."""
     gr.HTML(f'<p class="pv-intro">{text}</p>', apply_default_css=False, js_on_load=None)
+
+
+def into_plan(component: gr.HTML, app: AppContext) -> None:
+    """On `take`, add its `removed` to the units in the address and open the New run form with them."""
+
+    def taken(units: str, event: gr.EventData) -> list[str]:
+        text = selection.added(units, event.removed)
+        return [text, selection.hand_over(text)]
+
+    component.take(taken, app.url.units, [app.url.units, app.url.plan], **quietly())
 
 
 def quietly() -> dict[str, Any]:

@@ -20,7 +20,7 @@ import gradio as gr
 from core import artifacts
 from core.errors import ArtifactError, PruneError
 from core.spec import DataSpec, RunSpec
-from pruneviz import actions, methods, runs, selection
+from pruneviz import actions, methods, runs
 from pruneviz.components.base import payload
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.components.score_scatter import score_scatter
@@ -37,7 +37,7 @@ from pruneviz.figures.scores import (
     kinds_scored,
 )
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame, standing
-from pruneviz.tabs.parts import intro, panel
+from pruneviz.tabs.parts import into_plan, intro, panel
 from pruneviz.waiting import Done, ticking
 
 INTRO = (
@@ -140,7 +140,7 @@ def _wire(app: AppContext, page: list[Any], redraw: Any, inputs: list[Any]) -> N
         component.input(None, component, box, js="(name) => name", **browser)
     kind.input(lambda word: _kind(word), kind, url.kind, **QUIET)
     layer.input(None, layer, url.layer, js="(name) => /^[0-9]+$/.test(name) ? String(name) : ''", **browser)
-    page[-1].take(_taken, url.units, [url.units, url.plan], **QUIET)
+    into_plan(page[-1], app)
     agreement.pick(_picked, None, [url.criterion, url.versus], **QUIET)
     changes = [box.change for box in (url.criterion, url.versus, url.kind, url.layer)]
     read = [url.tab, url.model, *inputs]
@@ -153,12 +153,6 @@ def _kind(word: str) -> str:
 
 def _picked(event: gr.EventData) -> list[str]:
     return [str(event.x), str(event.y)]
-
-
-def _taken(units: str, event: gr.EventData) -> list[str]:
-    """The chosen units added to those in the address, and handed over to the New run form."""
-    text = selection.added(units, event.removed)
-    return [text, selection.hand_over(text)]
 
 
 def _learn(chosen: list[str]) -> Iterator[list[Any]]:

@@ -12,7 +12,9 @@ import pytest
 from playwright.sync_api import expect
 
 from core import artifacts, launch
+from core.artifacts import Similarity
 from core.spec import ExploreSpec, ModelSpec, RunSpec
+from core.sweep import Point, Sweep, write_sweep
 from core.watch import list_runs
 from pruneviz.selection import units_of
 from tests.browser.driver import Dashboard
@@ -33,6 +35,16 @@ def board(tmp_path_factory: pytest.TempPathFactory, tiny_llama_folder: Path) -> 
         run,
         {name: {g.id: rng.random(g.units, np.float32) for g in graph().groups} for name in ("l2", "l1")},
     )
+    near = np.full((2, 4, 4), 0.5, np.float32)
+    near[:, [0, 1], [1, 0]] = 0.1
+    near[:, range(4), range(4)] = 0.0
+    artifacts.write_similarity(run, Similarity(near, [0, 1], 100, "bundled"))
+    sweep = make_run(app.runs_dir, "swept", RunSpec(goal="sweep", model=ModelSpec(app.model)))
+    points = [
+        Point("l2", target, "local", "none", 0, 16, target, target, round(1e6 * (1 - target)), 9, ppl)
+        for target, ppl in ((0.1, 30.0), (0.4, 90.0))
+    ]
+    write_sweep(sweep, Sweep(20.0, 1_000_000, 10, "bundled", 256, 4096, "bundled", 2, tuple(points)))
     app.start()
     yield app
     app.stop()
@@ -47,11 +59,12 @@ def test_a_criterion_is_explained_and_drawn(page: Any, board: Dashboard) -> None
 
 def test_the_button_asks_for_the_chosen_criteria(page: Any, board: Dashboard) -> None:
     page.goto(board.url + "?tab=scores")
+    expect(page.locator("#scores-heat .main-svg").first).to_be_visible()
     page.locator("#scores-criteria input").press("Backspace")  # takes the last one away
     page.locator("#scores-samples input").fill("3")
     page.locator("#scores-launch").click()
     expect(page.locator("#scores-launch")).to_be_hidden()
-    run = next(run for run in list_runs(board.runs_dir) if run.name != "explored")
+    run = next(run for run in list_runs(board.runs_dir) if run.name not in ("explored", "swept"))
     asked = artifacts.read_spec(run)
     assert asked.explore.criteria == ExploreSpec().criteria[:-1]
     assert asked.explore.analyses == ("groups", "scores") and asked.calibration.samples == 3
@@ -91,3 +104,36 @@ def test_a_box_chooses_what_lies_in_it(page: Any, board: Dashboard) -> None:
     expect(page.locator("#scores-chosen")).to_contain_text("12 channels in 1 layer")
     page.locator("#scores-clear").click()
     expect(page.locator("#scores-chosen")).to_have_text("Nothing chosen yet.")
+
+
+def test_heads_below_tau_are_taken_into_a_plan(page: Any, board: Dashboard) -> None:
+    page.goto(board.url + "?tab=heads&tau=0.2&layer=1")
+    expect(page.locator("#heads-pair")).to_contain_text("Heads 0 and 1: divergence 0.10000")
+    page.locator("#heads-take").click()
+    expect(page.locator("#new-units textarea")).to_have_value("L01.query_head=0")
+    page.goto(board.url + "?tab=heads&tau=0.2&layer=1")
+    page.locator("#heads-take-all").click()
+    expect(page.locator("#new-units textarea")).to_have_value("L00.query_head=0 L01.query_head=0")
+
+
+def test_attention_of_the_pinned_heads_is_drawn(page: Any, board: Dashboard) -> None:
+    page.goto(board.url + "?tab=heads&tau=0.2&layer=1")
+    page.locator("#heads-text textarea").fill("the a of <b>")
+    page.locator("#heads-attend").click()
+    expect(page.locator("#heads-attention canvas")).to_have_count(2, timeout=LONG)
+    expect(page.locator("#heads-attention figcaption").last).to_have_text("Layer 1, head 1")
+    page.locator("#heads-attention canvas").first.hover(position={"x": 87, "y": 87})
+    expect(page.locator("#heads-attention-cell")).to_contain_text("“the” looks at “the”: head 0 100.0 %")
+
+
+def test_a_point_of_a_sweep_becomes_a_run(page: Any, board: Dashboard) -> None:
+    page.goto(board.url + "?tab=sweep")
+    expect(page.locator("#sweep-chart .main-svg").first).to_be_visible()
+    expect(page.locator("#sweep-about")).to_contain_text("2 of 2 points")
+    page.locator("#sweep-chart .points path").nth(1).click(force=True)
+    expect(page.locator("#sweep-point input")).to_have_value("l2 · 40 % · local · seed 0 · 16 windows")
+    page.locator("#sweep-run").click()
+    expect(page.locator("#run-detail")).to_contain_text("l2")
+    run = next(r for r in list_runs(board.runs_dir) if artifacts.read_spec(r).goal == "prune")
+    assert artifacts.read_spec(run).prune.sparsity == 0.4
+    launch.stop(run)

@@ -48,3 +48,9 @@ def test_the_source_is_named_and_harmless(text: str) -> None:
     words = source_html(heads_info(similarity(text)))
     assert "4,064 query positions" in words and "0.83" in words
     assert "<script" not in words
+
+
+def test_heads_can_be_taken_into_a_plan_where_they_can_be_pruned() -> None:
+    matrix = Similarity(np.stack([CLOSE, FAR]), [0, 1], 1, "bundled")
+    assert heads_info(matrix, graph()).to_browser(0.2)["groups"] == ["L00.query_head", "L01.query_head"]
+    assert heads_info(matrix).to_browser(0.2)["groups"] == ["", ""]
