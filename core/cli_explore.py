@@ -112,6 +112,7 @@ def heads_only(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
 def sensitivity(
     model: options.ModelArgument,
     ratio: options.Ratio = None,
+    of: options.Of = None,
     ratio_by: options.RatioBy = None,
     ratio_tokens: options.RatioTokens = None,
     runs_dir: options.RunsDir = RUNS,
@@ -131,11 +132,16 @@ def sensitivity(
     spec = ask("explore", model, {**locals(), "analyses": "groups,sensitivity"})
     run_dir = foreground(runs_dir, spec)
     found = read_sensitivity(run_dir)
-    layers = [{key: point[key] for key in ("layer", "kind", "ppl")} for point in found.points]
-    rows = [["layer", "kind", "perplexity"]]
-    rows += [[str(row["layer"]), row["kind"], number(row["ppl"])] for row in layers]
+    keys = ("layer", "kind", "ratio", "unit", "ppl")
+    layers = [{key: point[key] for key in keys if key in point} for point in found.points]
+    rows = [["layer", "kind", "removed", "perplexity"]]
+    rows += [[str(row["layer"]), _kind(row), f"{row['ratio']:.1%}", number(row["ppl"])] for row in layers]
     result = {"baseline_ppl": found.baseline_ppl, "layers": layers}
     emit_run(run_dir, result, as_json, [f"unpruned: {number(found.baseline_ppl)}", *table(rows)])
+
+
+def _kind(point: dict[str, Any]) -> str:
+    return f"head {point['unit']}" if "unit" in point else str(point["kind"])
 
 
 def explore(
@@ -148,6 +154,7 @@ def explore(
     criterion: options.Criteria = None,
     tau: options.Tau = None,
     ratio: options.Ratio = None,
+    of: options.Of = None,
     ratio_by: options.RatioBy = None,
     ratio_tokens: options.RatioTokens = None,
     set: options.Set = None,

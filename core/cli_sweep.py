@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from core import options
+from core.checks import listed
 from core.commands import record
 from core.headless import RUNS, ask, detached, emit_run, foreground, seconds
-from core.spec_sweep import listed
 from core.sweep import Point, Sweep, read_sweep
 from core.terminal import number, table
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core import launch
-from core.checks import check_sparsity
+from core.checks import check_sparsity, listed
 from core.commands import OPTIONS, changed, field_of, record
 from core.errors import PruneError, SpecError, UnknownNameError
 from core.spec import Goal, RunSpec
@@ -17,7 +17,7 @@ from core.terminal import ProgressBar, emit, stdout_kept_clean
 
 RUNS = Path("runs")
 #: Options whose value on the command line is a list written with commas.
-_COMMAS = ("--kinds", "--analyses", "--tasks")
+_COMMAS = ("--kinds", "--analyses", "--tasks", "--of")
 
 
 def read_spec_file(path: Path | None) -> RunSpec:
@@ -43,6 +43,8 @@ def ask(goal: Goal, model: str | None, values: dict[str, Any], base: RunSpec | N
         value = values.get(option.removeprefix("--").replace("-", "_"))
         if isinstance(value, str) and option in _COMMAS:
             value = tuple(part.strip() for part in value.split(","))
+        if option == "--ratio":
+            value = listed("ratio", value, float)
         if option == "--set" and value:
             value = {**field_of(base, path), **dict(map(_setting, value))}
         if option == "--kind-sparsity" and value:

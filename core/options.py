@@ -107,7 +107,12 @@ Criteria = Annotated[
     typer.Option("--criterion", help="A criterion to score with; may be repeated. See `methods`."),
 ]
 Ratio = Annotated[
-    float | None, typer.Option("--ratio", help="Share of one layer's units removed per point. Default: 0.5.")
+    str | None,
+    typer.Option("--ratio", help="Shares of one layer's units removed, with commas. Default: 0.5."),
+]
+Of = Annotated[
+    str | None,
+    typer.Option("--of", help="What of a layer: some of attention,ffn,both,head. Default: attention,ffn."),
 ]
 RatioBy = Annotated[
     str | None,

@@ -18,6 +18,7 @@ from core.spec_sweep import SweepSpec
 Goal = Literal["explore", "prune", "recover", "evaluate", "sweep"]
 Analysis = Literal["groups", "similarity", "scores", "sensitivity"]
 ANALYSES: tuple[Analysis, ...] = ("groups", "similarity", "scores", "sensitivity")
+SENSITIVITY_KINDS = ("attention", "ffn", "both", "head")
 #: Unit kinds a plan may cut. `attention` kinds exclude each other: both own the same query heads.
 KINDS = ("ffn_channel", "query_head", "kv_group", "residual_channel")
 #: How a target is spread: evenly, by value per parameter, or by how a unit stands out in its group.
@@ -168,7 +169,8 @@ class ExploreSpec:
 
     Attributes:
         criteria: scored side by side in one pass.
-        sensitivity_ratio: fraction of one layer's units of a kind that is removed for one point.
+        sensitivity_kinds: what of a layer is pruned, some of `SENSITIVITY_KINDS`; `head` is every head alone.
+        sensitivity_ratios: fractions of one layer's units that are removed, one point for each.
         sensitivity_criterion: which criterion picks those units.
         sensitivity_tokens: evaluation tokens per point, in windows of `EvalSpec.window`.
         options: the criteria's own options; each goes to every criterion that has it.
@@ -177,7 +179,8 @@ class ExploreSpec:
 
     analyses: tuple[Analysis, ...] = ANALYSES
     criteria: tuple[str, ...] = ("taylor_first", "l2", "l1", "random")
-    sensitivity_ratio: float = 0.5
+    sensitivity_kinds: tuple[str, ...] = ("attention", "ffn")
+    sensitivity_ratios: tuple[float, ...] = (0.5,)
     sensitivity_criterion: str = "taylor_first"
     sensitivity_tokens: int = 1024
     tau: float = 0.2
@@ -191,8 +194,11 @@ class ExploreSpec:
         _require(not unknown and bool(self.analyses), "analyses", list(self.analyses), wanted)
         _require(bool(self.criteria), "criteria", list(self.criteria), "at least one criterion")
         check_tau(self.tau)
-        ratio = self.sensitivity_ratio
-        _require(is_number(ratio) and 0 < ratio <= 1, "sensitivity_ratio", ratio, "a number in (0, 1]")
+        for kind in self.sensitivity_kinds or ("",):
+            check_name("sensitivity_kinds", kind, SENSITIVITY_KINDS)
+        _require(bool(self.sensitivity_ratios), "sensitivity_ratios", [], "at least one number in (0, 1]")
+        for ratio in self.sensitivity_ratios:
+            _require(is_number(ratio) and 0 < ratio <= 1, "sensitivity_ratios", ratio, "numbers in (0, 1]")
         _require_whole("sensitivity_tokens", self.sensitivity_tokens, 8)
         alone = not self.config_only or self.analyses == ("groups",)
         _require(alone, "analyses", list(self.analyses), "groups alone where only the config is read")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from core.checks import check_sparsity
 from core.errors import SpecError
 
-T = TypeVar("T")
 #: More is a mistake, not a wish: weeks on a CPU.
 MOST_POINTS = 2000
 
@@ -59,15 +56,3 @@ def _whole(axis: str, values: tuple[int, ...], least: int) -> None:
     for value in values:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise SpecError(f"{axis} must be whole numbers from {least} up, got {value!r}.")
-
-
-def listed(axis: str, text: str | None, read: Callable[[str], T]) -> tuple[T, ...] | None:
-    """The values written with commas; None if the option was not given. Raises SpecError."""
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    try:
-        return tuple(read(part) for part in parts)
-    except ValueError as error:
-        what = "whole numbers" if read is int else "numbers"
-        raise SpecError(f"{axis} must be {what} separated by commas, got {text!r}.") from error

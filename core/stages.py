@@ -24,6 +24,7 @@ from core.describe import graph_of
 from core.divergence import similarity as measure_similarity
 from core.errors import ArtifactError
 from core.evaluate.sensitivity import scan
+from core.evaluate.sensitivity_points import curve_of
 from core.export import save
 from core.graph.discover import discover
 from core.graph.records import Graph
@@ -209,14 +210,13 @@ def sensitivity(work: Work, loaded: Loaded, graph: Graph, scores: dict[str, Any]
             graph,
             scores,
             consecutive_windows(loaded.tokenizer, text, window=window, tokens=asked.sensitivity_tokens),
-            ratio=asked.sensitivity_ratio,
+            ratios=asked.sensitivity_ratios,
+            kinds=asked.sensitivity_kinds,
             layers=None,
             criterion=asked.sensitivity_criterion,
             text=text.name,
             on_progress=work.recorder.counter("points"),
-            on_point=lambda point: work.recorder.metric(
-                f"sensitivity.{point['kind']}", point["layer"] or 0, point["ppl"]
-            ),
+            on_point=lambda point: work.recorder.metric(curve_of(point), point["layer"] or 0, point["ppl"]),
         )
         artifacts.write_sensitivity(work.run_dir, found)
     work.recorder.artifact(SENSITIVITY)

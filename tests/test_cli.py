@@ -402,7 +402,9 @@ SPECS = [
     RunSpec(goal="explore", explore=ExploreSpec(("groups",), config_only=True)),
     RunSpec(
         goal="explore",
-        explore=ExploreSpec(("groups", "sensitivity"), ("l1", "l2"), 0.25, "l1", 64, 0.1, {"p": 2}),
+        explore=ExploreSpec(
+            ("groups", "sensitivity"), ("l1", "l2"), ("both", "head"), (0.25, 0.5), "l1", 64, 0.1, {"p": 2}
+        ),
         calibration=DataSpec(samples=5),
     ),
 ]

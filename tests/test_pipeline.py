@@ -271,7 +271,7 @@ def test_exploring_makes_the_analyses_and_no_model(tmp_path: Path, spec: RunSpec
     points = [e.data for e in EventReader(run_dir / artifacts.EVENTS).read() if e.type == "metric"]
     assert {(p["name"], p["step"], p["value"]) for p in points} == {
         ("sensitivity.baseline", 0, sensitivity.baseline_ppl),
-        *((f"sensitivity.{p['kind']}", p["layer"], p["ppl"]) for p in sensitivity.points),
+        *((f"sensitivity.{p['kind']}.0.5", p["layer"], p["ppl"]) for p in sensitivity.points),
     }
     assert not (run_dir / PLAN).exists() and not (run_dir / MODEL).exists()
 

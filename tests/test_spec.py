@@ -18,7 +18,7 @@ def test_json_round_trip_keeps_everything() -> None:
         seed=3,
         model=ModelSpec("folder", "cpu", "float32"),
         calibration=DataSpec("text.txt", 4, 16),
-        explore=ExploreSpec(("groups", "scores"), ("l1",), 0.25, "l1", 64, 0.1),
+        explore=ExploreSpec(("groups", "scores"), ("l1",), ("both",), (0.25,), "l1", 64, 0.1),
         prune=PruneSpec("l2", 0.1, "local", ("kv_group",), "1:2", {"a": [1]}),
         evaluate=EvalSpec("other.txt", 32, 64, ("a", "b"), 5, False),
         extra={"versions": {"torch": "2"}},
@@ -85,7 +85,8 @@ def test_a_layer_that_does_not_exist_is_refused_with_the_range_there_is() -> Non
         (lambda: EvalSpec(window=4), "window"),
         (lambda: EvalSpec(window=64, tokens=63), "tokens"),
         (lambda: ExploreSpec(analyses=("dreams",)), "analyses"),  # type: ignore[arg-type]
-        (lambda: ExploreSpec(sensitivity_ratio=0), "sensitivity_ratio"),
+        (lambda: ExploreSpec(sensitivity_ratios=(0.5, 0)), "sensitivity_ratios"),
+        (lambda: ExploreSpec(sensitivity_kinds=("heads",)), "Did you mean 'head'"),
         (lambda: RunSpec(seed=-1), "seed"),
         (lambda: RunSpec(goal="dance"), "goal"),  # type: ignore[arg-type]
     ],

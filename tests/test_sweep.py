@@ -11,10 +11,11 @@ import pytest
 
 from core import artifacts, launch, pipeline, stages, sweeping
 from core.artifacts import METRICS
+from core.checks import listed
 from core.commands import command_line
 from core.errors import ArtifactError, SpecError, StopRequested
 from core.spec import DataSpec, EvalSpec, ModelSpec, RunSpec
-from core.spec_sweep import SweepSpec, listed
+from core.spec_sweep import SweepSpec
 from core.sweep import SWEEP, Point, pareto, planned, read_sweep, run_of
 from core.worker import execute
 from tests.conftest import WORDS

@@ -1,4 +1,4 @@
-"""How fragile each layer is: perplexity when only its attention or only its FFN loses units.
+"""How fragile each layer is: perplexity when only its attention, its FFN, both, or one head loses units.
 
 What enters a layer does not change when that layer is pruned, so it is kept from one pass over the
 dense model, and the layers below are skipped. That costs a little over half of evaluating the whole
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.artifacts import Sensitivity
-from core.errors import NotPrunableError
 from core.evaluate.perplexity import (
     batches,
     check_windows,
@@ -27,24 +26,11 @@ from core.evaluate.perplexity import (
     next_token_logits,
     summarise,
 )
-from core.graph.records import Graph, Group
+from core.evaluate.sensitivity_points import points
+from core.graph.records import Graph
 from core.masks import masked
 
-#: What is pruned for one point, in order of preference: a family may lack the first.
-UNIT_KINDS: dict[str, tuple[str, ...]] = {"attention": ("query_head", "kv_group"), "ffn": ("ffn_channel",)}
 _BATCH = 8
-
-
-@dataclass(frozen=True)
-class _Point:
-    layer: int
-    kind: str
-    group: Group
-    units: tuple[int, ...]
-
-    @property
-    def ratio(self) -> float:
-        return len(self.units) / self.group.units
 
 
 @dataclass(frozen=True)
@@ -68,7 +54,7 @@ def scan(
     scores: dict[str, NDArray[np.float32]],
     windows: Tensor,
     *,
-    ratio: float,
+    ratios: Sequence[float],
     kinds: Sequence[str] = ("attention", "ffn"),
     layers: Sequence[int] | None = None,
     criterion: str,
@@ -81,14 +67,17 @@ def scan(
     Args:
         scores: group id -> one score per unit, (units,); the lowest go.
         windows: token ids, (windows, window), without padding.
-        ratio: share of a layer's units that goes, in (0, 1]; at least one goes and one stays.
+        ratios: shares of a layer's units that go, in (0, 1], one point for each; at least one unit goes and
+            one stays.
+        kinds: `attention`, `ffn`, `both` at once, or `head`: every head alone, whatever the ratios.
         layers: which, or None for all.
         criterion: where the scores come from; text: where the windows come from.
         on_progress: told how many points are done.
         on_point: told each point as it is found, the dense model first, as kind `baseline` of no layer.
 
     Returns:
-        A point per layer and kind; its `ratio` is the share that went, after rounding to whole units.
+        A point per layer, kind and ratio, or per head; its `ratio` is the share that went, in whole units,
+        its `target` the share asked for, its `unit` the head.
 
     Raises:
         NotPrunableError: no layer has a scored group of these kinds.
@@ -96,7 +85,7 @@ def scan(
     """
     began = time.perf_counter()
     check_windows(windows)
-    todo = _points(graph, scores, ratio, kinds, layers)
+    todo = points(graph, scores, ratios, kinds, layers)
     modules = [model.get_submodule(name) for name in graph.layer_modules]
     passes = [_dense(model, modules, ids) for ids in batches(model, windows, _BATCH)]
     skip = _skipping_is_exact(model, modules, passes[0])
@@ -105,50 +94,14 @@ def scan(
     tell({"layer": None, "kind": "baseline", "ratio": 0.0, "ppl": dense.ppl})
     found = []
     for done, point in enumerate(todo, 1):
-        with masked(model, graph, {point.group.id: point.units}):
+        with masked(model, graph, point.removed):
             loss = sum(_loss_from(model, modules, point.layer if skip else 0, one) for one in passes)
-        ppl = summarise(loss, windows).ppl
-        found.append({"layer": point.layer, "kind": point.kind, "ratio": point.ratio, "ppl": ppl})
+        found.append(point.record(summarise(loss, windows).ppl))
         tell(found[-1])
         if on_progress:
             on_progress(done, len(todo))
     seconds = time.perf_counter() - began
     return Sensitivity(dense.ppl, text, dense.window, dense.tokens, criterion, found, seconds)
-
-
-def _points(
-    graph: Graph,
-    scores: dict[str, NDArray[np.float32]],
-    ratio: float,
-    kinds: Sequence[str],
-    layers: Sequence[int] | None,
-) -> list[_Point]:
-    """What to prune, layer by layer."""
-    chosen = range(len(graph.layer_modules)) if layers is None else layers
-    found = []
-    for layer in chosen:
-        for kind in kinds:
-            group = _group(graph, scores, layer, kind)
-            if group is not None:
-                found.append(_Point(layer, kind, group, lowest(scores[group.id], ratio)))
-    if not found:
-        raise NotPrunableError(f"No layer has scored units of {' or '.join(kinds)}; score the model first.")
-    return found
-
-
-def _group(graph: Graph, scores: dict[str, NDArray[np.float32]], layer: int, kind: str) -> Group | None:
-    for unit_kind in UNIT_KINDS[kind]:
-        for group in graph.of_kind(unit_kind):
-            if group.layer == layer and group.prunable and group.units > 1 and group.id in scores:
-                return group
-    return None
-
-
-def lowest(scores: NDArray[np.float32], ratio: float) -> tuple[int, ...]:
-    """The units with the lowest scores, sorted by number; at least one, and never all."""
-    count = min(max(1, round(ratio * len(scores))), len(scores) - 1)
-    order = np.argsort(scores, kind="stable")[:count]
-    return tuple(sorted(int(unit) for unit in order))
 
 
 def _dense(model: Any, modules: list[nn.Module], ids: Tensor) -> _Pass:

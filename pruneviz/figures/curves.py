@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 NAMES = {
     "sensitivity.attention": ("Perplexity, attention pruned", "var(--pv-attention)"),
     "sensitivity.ffn": ("Perplexity, feed-forward pruned", "var(--pv-ffn)"),
+    "sensitivity.both": ("Perplexity, both pruned", "var(--pv-residual)"),
 }
 
 
@@ -41,13 +42,23 @@ def curves_info(events: list[Event]) -> CurvesInfo:
     )
 
 
+def _named(name: str) -> tuple[str, str]:
+    """What a person reads and the colour; `sensitivity.ffn.0.5` says how much of the layer went."""
+    scan, _, rest = name.partition(".")
+    kind, _, which = rest.partition(".")
+    if kind == "head":
+        return f"Perplexity without head {which}", "var(--pv-quiet)"
+    title, colour = NAMES.get(f"{scan}.{kind}" if kind else scan, (name, "var(--pv-accent)"))
+    return (f"{title} by {float(which):.0%}" if which and title != name else title), colour
+
+
 def curves_figure(info: CurvesInfo) -> go.Figure:
     """One line per metric."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
     for name, (steps, values) in info.curves.items():
-        title, colour = NAMES.get(name, (name, "var(--pv-accent)"))
+        title, colour = _named(name)
         line = {"color": colour, "width": 2}
         figure.add_scatter(x=steps, y=values, name=title, mode="lines+markers", line=line, marker={"size": 5})
     by_layer = all(name.startswith("sensitivity.") for name in info.curves)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -16,37 +16,47 @@ from pruneviz import words
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-KINDS = {"attention": "Attention pruned alone", "ffn": "FFN pruned alone"}
+KINDS = {"attention": "Attention", "ffn": "FFN", "both": "Both"}
+COLOURS = {"attention": "attention", "ffn": "ffn", "both": "residual"}
+SYMBOLS = {"attention": "circle", "ffn": "diamond", "both": "square"}
+DASHES = ("solid", "dash", "dot", "dashdot")
+#: What was pruned and which share of it was asked for; None where an older scan does not say.
+Curve = tuple[str, float | None]
 
 
 @dataclass(frozen=True)
 class SensitivityInfo:
-    """Curves over layers.
+    """Curves over layers, and what single heads are worth.
 
     Attributes:
-        curves: kind -> layer -> perplexity; infinite where the model broke.
+        curves: (kind, share asked for) -> layer -> perplexity; infinite where the model broke.
+        heads: (layer, head) -> perplexity without this head alone.
         baseline: perplexity with nothing pruned; None while it is not known.
-        ratio: share of one layer's units that went for one point, None while not known.
         text, window, tokens, criterion: how it was measured; empty or 0 while not known.
     """
 
-    curves: dict[str, dict[int, float]]
+    curves: dict[Curve, dict[int, float]]
     baseline: float | None = None
-    ratio: float | None = None
     text: str = ""
     window: int = 0
     tokens: int = 0
     criterion: str = ""
+    heads: dict[tuple[int, int], float] = field(default_factory=dict)
 
     @property
     def layers(self) -> list[int]:
-        """Layers with at least one point, in order."""
+        """Layers with at least one point of a curve, in order."""
         return sorted({layer for curve in self.curves.values() for layer in curve})
+
+    @property
+    def ratios(self) -> list[float]:
+        """The shares asked for, in order."""
+        return sorted({ratio for _, ratio in self.curves if ratio is not None})
 
     @property
     def worst(self) -> tuple[str, int, float] | None:
         """Kind, layer and perplexity of the point that hurts most."""
-        points = [(kind, layer, ppl) for kind, curve in self.curves.items() for layer, ppl in curve.items()]
+        points = [(kind, n, ppl) for (kind, _), curve in self.curves.items() for n, ppl in curve.items()]
         return max(points, key=lambda point: point[2]) if points else None
 
     @property
@@ -55,28 +65,46 @@ class SensitivityInfo:
         finite = [ppl for curve in self.curves.values() for ppl in curve.values() if math.isfinite(ppl)]
         return bool(finite) and max(finite) > 10 * min(finite)
 
+    def title(self, curve: Curve) -> str:
+        """What a curve is, e.g. `FFN pruned alone`, `Both, 25 % pruned`."""
+        kind, ratio = KINDS.get(curve[0], curve[0]), curve[1]
+        if len(self.ratios) < 2 or ratio is None:
+            return f"{kind} pruned{' at once' if curve[0] == 'both' else ' alone'}"
+        return f"{kind}, {words.percent(ratio, 0)} pruned"
+
 
 def sensitivity_info(record: Sensitivity) -> SensitivityInfo:
     """The curves of a finished scan."""
-    curves: dict[str, dict[int, float]] = {}
+    curves: dict[Curve, dict[int, float]] = {}
+    heads: dict[tuple[int, int], float] = {}
     for point in record.points:
-        curves.setdefault(str(point["kind"]), {})[int(point["layer"])] = _number(point["ppl"])
-    ratios = {float(point["ratio"]) for point in record.points}
+        layer, ppl = int(point["layer"]), _number(point["ppl"])
+        if point["kind"] == "head":
+            heads[layer, int(point["unit"])] = ppl
+        else:
+            asked = point.get("target", point.get("ratio"))
+            curves.setdefault((str(point["kind"]), asked), {})[layer] = ppl
     return SensitivityInfo(
-        curves, record.baseline_ppl, ratios.pop() if len(ratios) == 1 else None,
-        record.text, record.window, record.tokens, record.criterion,
-    )  # fmt: skip
+        curves, record.baseline_ppl, record.text, record.window, record.tokens, record.criterion, heads
+    )
 
 
 def live_info(series: dict[str, list[tuple[float, float]]]) -> SensitivityInfo:
     """The curves so far, from the metric events of a scan that is still going."""
-    curves = {
-        kind: {int(step): value for step, value in series[f"sensitivity.{kind}"]}
-        for kind in KINDS
-        if series.get(f"sensitivity.{kind}")
-    }
+    curves: dict[Curve, dict[int, float]] = {}
+    heads: dict[tuple[int, int], float] = {}
+    for name, points in series.items():
+        scan, _, rest = name.partition(".")
+        kind, _, which = rest.partition(".")
+        if scan != "sensitivity" or not which:
+            continue
+        for step, value in points:
+            if kind == "head":
+                heads[int(step), int(which)] = value
+            else:
+                curves.setdefault((kind, float(which)), {})[int(step)] = value
     baseline = series.get("sensitivity.baseline")
-    return SensitivityInfo(curves, baseline[-1][1] if baseline else None)
+    return SensitivityInfo(curves, baseline[-1][1] if baseline else None, heads=heads)
 
 
 def _number(value: float | None) -> float:
@@ -87,9 +115,9 @@ def method_html(info: SensitivityInfo) -> str:
     """How it was measured, and the one thing to see."""
     if not info.text:
         return ""
-    share = words.percent(info.ratio, 0) if info.ratio is not None else "a part"
+    shares = " or ".join(words.percent(ratio, 0) for ratio in info.ratios) or "one head"
     parts = [
-        f"Each point removes {share} of one layer’s units, chosen by {escape(info.criterion)}, and leaves "
+        f"Each point removes {shares} of one layer’s units, chosen by {escape(info.criterion)}, and leaves "
         f"the rest of the model whole. Perplexity on the text “{escape(info.text)}” in windows of "
         f"{info.window} tokens, {info.tokens:,} tokens in all; "
         f"{words.perplexity(info.baseline)} with nothing removed."
@@ -108,13 +136,15 @@ def sensitivity_figure(info: SensitivityInfo, log: bool = False) -> go.Figure:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    for kind, curve in info.curves.items():
+    for key, curve in info.curves.items():
+        kind, ratio = key
         layers = [layer for layer in sorted(curve) if math.isfinite(curve[layer])]
         change = [words.difference(info.baseline, curve[layer]) for layer in layers]
+        dash = DASHES[info.ratios.index(ratio) % len(DASHES)] if ratio in info.ratios else "solid"
+        line = {"color": f"var(--pv-{COLOURS.get(kind, 'embedding')})", "width": 2, "dash": dash}
         figure.add_scatter(
-            x=layers, y=[curve[layer] for layer in layers], customdata=change, name=KINDS.get(kind, kind),
-            mode="lines+markers", line={"color": f"var(--pv-{kind})", "width": 2},
-            marker={"size": 7, "symbol": "circle" if kind == "attention" else "diamond"},
+            x=layers, y=[curve[layer] for layer in layers], customdata=change, name=info.title(key),
+            mode="lines+markers", line=line, marker={"size": 7, "symbol": SYMBOLS.get(kind, "circle")},
             hovertemplate="layer %{x}: %{y:.4g} (%{customdata})",
         )  # fmt: skip
     if info.baseline is not None and math.isfinite(info.baseline):
@@ -140,15 +170,41 @@ def _range(info: SensitivityInfo) -> list[float]:
     return [info.layers[0] - 0.5, info.layers[-1] + 0.5] if info.layers else [0.0, 1.0]
 
 
+def heads_figure(info: SensitivityInfo) -> go.Figure:
+    """Layers x heads: how much worse the model gets without one head alone."""
+    import plotly.graph_objects as go
+
+    layers = sorted({layer for layer, _ in info.heads})
+    count = 1 + max((head for _, head in info.heads), default=0)
+    ppl = [[info.heads.get((layer, head)) for head in range(count)] for layer in layers]
+    base = info.baseline or 1.0
+    shown = [[None if one is None or not math.isfinite(one) else one / base for one in row] for row in ppl]
+    change = [[[words.perplexity(one), words.difference(info.baseline, one)] for one in row] for row in ppl]
+    figure = go.Figure(
+        go.Heatmap(
+            z=shown, y=layers, x=list(range(count)), customdata=change, xgap=1, ygap=1, zmid=1,
+            colorscale=[[0, "var(--pv-accent)"], [0.5, "var(--pv-sunken)"], [1, "var(--pv-removed)"]],
+            colorbar={"title": {"text": "× unpruned"}, "thickness": 12, "outlinewidth": 0},
+            hovertemplate="layer %{y}, head %{x}: %{customdata[0]} (%{customdata[1]})<extra></extra>",
+        )
+    )  # fmt: skip
+    title: dict[str, object] = {"font": {"size": 13}}
+    every = 1 if count <= 40 else 4
+    figure.update_layout(
+        height=110 + 15 * max(6, len(layers)), margin={"l": 56, "r": 16, "t": 14, "b": 50},
+        xaxis={"title": title | {"text": "Head removed alone"}, "showgrid": False, "dtick": every},
+        yaxis={"title": title | {"text": "Layer"}, "autorange": "reversed", "showgrid": False},
+        meta={"description": "Perplexity without one attention head, for every head of every layer"},
+    )  # fmt: skip
+    return figure
+
+
 def table_html(info: SensitivityInfo) -> str:
-    """All points as a table, and the same as a CSV file."""
-    kinds = list(info.curves)
-    head = "".join(
-        f'<th class="num">{KINDS.get(kind, escape(kind))}</th><th class="num">Change</th>' for kind in kinds
-    )
+    """All points of the curves as a table, and every point as a CSV file."""
+    titles = [f'<th class="num">{escape(info.title(c))}</th><th class="num">Change</th>' for c in info.curves]
     rows = []
     for layer in info.layers:
-        values = [info.curves[kind].get(layer) for kind in kinds]
+        values = [curve.get(layer) for curve in info.curves.values()]
         cells = "".join(
             f'<td class="num">{words.perplexity(ppl)}</td>'
             f'<td class="num">{words.difference(info.baseline, ppl)}</td>'
@@ -161,21 +217,23 @@ def table_html(info: SensitivityInfo) -> str:
         "Download as CSV</a>"
     )
     return (
-        f'<details class="pv-points"><summary>All points as a table</summary><div class="pv-scroll">'
-        f'<table class="pv-table"><thead><tr><th>Layer</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
-        f"</table></div></details>{link}"
+        '<details class="pv-points"><summary>All points as a table</summary><div class="pv-scroll">'
+        f'<table class="pv-table"><thead><tr><th>Layer</th>{"".join(titles)}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div></details>{link}"
     )
 
 
 def table_csv(info: SensitivityInfo) -> str:
-    """layer, kind, ratio, ppl, baseline_ppl: one line per point."""
+    """layer, kind, ratio, ppl, baseline_ppl: one line per point; a head alone is of kind `head 3`."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["layer", "kind", "ratio", "ppl", "baseline_ppl"])
-    for kind, curve in info.curves.items():
-        writer.writerows([layer, kind, info.ratio, curve[layer], info.baseline] for layer in sorted(curve))
+    for (kind, ratio), curve in info.curves.items():
+        writer.writerows([layer, kind, ratio, curve[layer], info.baseline] for layer in sorted(curve))
+    for (layer, head), ppl in sorted(info.heads.items()):
+        writer.writerow([layer, f"head {head}", "", ppl, info.baseline])
     return out.getvalue()
 
 
 def _short(kind: str) -> str:
-    return {"attention": "attention", "ffn": "FFN"}.get(kind, kind)
+    return {"attention": "attention", "ffn": "FFN", "both": "attention and FFN together"}.get(kind, kind)

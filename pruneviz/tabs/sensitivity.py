@@ -1,7 +1,8 @@
 """The Sensitivity tab: what happens to perplexity when only one layer is pruned.
 
-Element ids: sensitivity-state, sensitivity-launch, sensitivity-content, sensitivity-scale, sensitivity-chart,
-sensitivity-method, sensitivity-table.
+Element ids: sensitivity-kinds, sensitivity-ratios, sensitivity-criterion, sensitivity-tokens,
+sensitivity-state, sensitivity-launch, sensitivity-content, sensitivity-method, sensitivity-scale,
+sensitivity-chart, sensitivity-heads, sensitivity-table.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from typing import Any
 import gradio as gr
 
 from core import artifacts
+from core.checks import listed
 from core.events import metric_series
-from pruneviz import runs
+from core.spec import ExploreSpec, RunSpec
+from pruneviz import actions, methods, runs
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.context import AppContext
 from pruneviz.figures.sensitivity import (
     SensitivityInfo,
+    heads_figure,
     live_info,
     method_html,
     sensitivity_figure,
@@ -27,46 +31,100 @@ from pruneviz.figures.sensitivity import (
 )
 from pruneviz.runs import RunRecord
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame
+from pruneviz.tabs.parts import intro
 
 INTRO = (
-    "Layers are not equally patient. Each point prunes one layer's attention or FFN alone and measures the "
-    "whole model again: the higher it lies, the more that layer is needed."
+    "Layers are not equally patient. Each point prunes a part of one layer alone and measures the whole "
+    "model again: the higher it lies, the more that layer is needed."
 )
 SCALES = ["Automatic", "Linear", "Logarithmic"]
+#: What of a layer is pruned -> its word in the form.
+OF = {"attention": "Attention", "ffn": "FFN", "both": "Both at once", "head": "Each head alone"}
 
 
 def build_sensitivity_tab(app: AppContext) -> None:
     """Build the tab and wire it."""
-    gr.HTML(f'<p class="pv-intro">{INTRO}</p>')
+    intro(INTRO)
+    form = _build_form()
     frame = AnalysisFrame(
         app, "sensitivity", "sensitivity", artifacts.SENSITIVITY, ("groups", "scores", "sensitivity"),
         "No sensitivity scan of this model yet",
         "A scan prunes one layer after another, alone, and measures perplexity each time; minutes in all.",
-        "Scan layers",
+        "Scan layers", again=True,
     )  # fmt: skip
     with frame.content:
         method = panel(elem_id="sensitivity-method")
-        scale = gr.Radio(
-            SCALES, value=SCALES[0], label="Perplexity axis", elem_id="sensitivity-scale", container=False
-        )
-        chart = plotly_figure(elem_id="sensitivity-chart", min_height=430)
+        with gr.Column() as lines:
+            scale = gr.Radio(
+                SCALES, value=SCALES[0], label="Perplexity axis", elem_id="sensitivity-scale", container=False
+            )
+            chart = plotly_figure(elem_id="sensitivity-chart", min_height=430)
+        with gr.Column(visible=False) as box:  # hiding the figure itself would cost it its settings
+            heads = plotly_figure(elem_id="sensitivity-heads", min_height=300)
         table = panel(elem_id="sensitivity-table")
+
+    def ask(model: str, *given: Any) -> RunSpec:
+        return spec_from(app, model, *given)
 
     def load(model: str, run_dir: Path, scaled: str) -> list[Any]:
         return _shown(sensitivity_info(artifacts.read_sensitivity(run_dir)), scaled)
 
     def partial(model: str, record: RunRecord, scaled: str) -> list[Any]:
         info = live_info(metric_series(runs.read_events(record.path)))
-        return _shown(info, scaled) if info.curves else []
+        return _shown(info, scaled) if info.curves or info.heads else []
 
     def rescale(model: str, scaled: str) -> Any:
         run_dir = runs.latest(app.runs_dir, model, artifacts.SENSITIVITY)
-        return load(model, run_dir, scaled)[1] if run_dir else gr.skip()
+        return load(model, run_dir, scaled)[2] if run_dir else gr.skip()
 
-    frame.wire(load, [method, chart, table], [scale], partial)
+    frame.wire(load, [method, lines, chart, box, heads, table], [scale], partial, ask=(ask, form))
     scale.change(rescale, [app.url.model, scale], chart, **QUIET)
+
+
+def _build_form() -> list[Any]:
+    """What a scan asks for, in the order of `spec_from`."""
+    start = ExploreSpec()
+    with gr.Row(equal_height=True):
+        kinds = gr.CheckboxGroup(
+            list(OF.values()), value=[OF[kind] for kind in start.sensitivity_kinds],
+            label="What of each layer", elem_id="sensitivity-kinds", scale=4, min_width=420,
+        )  # fmt: skip
+        ratios = gr.Textbox(
+            ", ".join(f"{ratio:g}" for ratio in start.sensitivity_ratios), label="Shares removed",
+            max_lines=1, elem_id="sensitivity-ratios", scale=2, min_width=130,
+        )  # fmt: skip
+        criterion = gr.Dropdown(
+            methods.ranking(), value=start.sensitivity_criterion, label="Chosen by", scale=2, min_width=150,
+            elem_id="sensitivity-criterion",
+        )  # fmt: skip
+        tokens = gr.Number(
+            start.sensitivity_tokens, label="Tokens per point", precision=0, minimum=8, scale=1,
+            min_width=130, elem_id="sensitivity-tokens",
+        )  # fmt: skip
+    return [kinds, ratios, criterion, tokens]
+
+
+def spec_from(
+    app: AppContext, model: str, kinds: list[str], ratios: str, criterion: str, tokens: int
+) -> RunSpec:
+    """What the form asks for. Raises SpecError."""
+    named = {word: kind for kind, word in OF.items()}
+    settings = {
+        "sensitivity_kinds": tuple(named[word] for word in kinds),
+        "sensitivity_ratios": listed("ratios", ratios, float) or (),
+        "sensitivity_criterion": criterion,
+        "sensitivity_tokens": tokens,
+    }
+    return actions.explore_spec(app, model, ("groups", "sensitivity"), **settings)
 
 
 def _shown(info: SensitivityInfo, scaled: str) -> list[Any]:
     log = info.wide if scaled == SCALES[0] else scaled == SCALES[2]
-    return [method_html(info), figure_payload(sensitivity_figure(info, log)), table_html(info)]
+    return [
+        method_html(info),
+        gr.Column(visible=bool(info.curves)),
+        figure_payload(sensitivity_figure(info, log)),
+        gr.Column(visible=bool(info.heads)),
+        figure_payload(heads_figure(info)),
+        table_html(info),
+    ]

@@ -16,9 +16,10 @@ from typing import Any
 import gradio as gr
 
 from core import artifacts
+from core.checks import listed
 from core.errors import InputError, PruneError
 from core.spec import RECONSTRUCTIONS, SCOPES, RunSpec
-from core.spec_sweep import SweepSpec, listed
+from core.spec_sweep import SweepSpec
 from core.sweep import SWEEP, planned, read_sweep, run_of
 from pruneviz import actions, methods, states
 from pruneviz.components.base import panel

@@ -32,7 +32,7 @@ def run() -> list[Figure]:
         perplexity(loaded.model, windows)
         whole.append(time.perf_counter() - began)
     began = time.perf_counter()
-    found = scan(loaded.model, graph, scores, windows, ratio=0.5, criterion="l2", text="bundled")
+    found = scan(loaded.model, graph, scores, windows, ratios=(0.5,), criterion="l2", text="bundled")
     seconds = time.perf_counter() - began
     again = sorted(whole)[1] * len(found.points)
     parts = f"{seconds:.1f} s / {again:.1f} s for {len(found.points)} points of {TOKENS} tokens"

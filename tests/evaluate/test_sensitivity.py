@@ -8,7 +8,8 @@ import torch
 
 from core.errors import DataError, NotPrunableError, StopRequested
 from core.evaluate.perplexity import perplexity
-from core.evaluate.sensitivity import lowest, scan
+from core.evaluate.sensitivity import scan
+from core.evaluate.sensitivity_points import curve_of, lowest
 from core.masks import masked
 from tests.handmade import graph_of, ids, tiny
 
@@ -24,7 +25,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Any, Any, dict[str, Any], torc
 
 
 def arguments(**changes: Any) -> dict[str, Any]:
-    return {"ratio": 0.5, "criterion": "random", "text": "made up", **changes}
+    return {"ratios": (0.5,), "criterion": "random", "text": "made up", **changes}
 
 
 def naive(model: Any, graph: Any, scores: Any, windows: torch.Tensor) -> dict[tuple[int, str], float]:
@@ -131,3 +132,25 @@ def test_a_tuple_from_a_layer_is_given_back_as_one(case: Any) -> None:
     model.model.norm.register_forward_pre_hook(lambda module, args: (args[0][0],))
     got = scan(model, graph, scores, windows, **arguments()).points
     assert [p["ppl"] for p in got] == pytest.approx([p["ppl"] for p in wanted], rel=1e-6)
+
+
+def test_both_at_several_ratios_equal_evaluating_the_whole_model(case: Any) -> None:
+    model, graph, scores, windows = case
+    found = scan(model, graph, scores, windows, **arguments(kinds=("both",), ratios=(0.25, 0.75))).points
+    assert [(p["layer"], p["target"]) for p in found] == [(n, r) for n in range(3) for r in (0.25, 0.75)]
+    for point in found:
+        groups = [f"L{point['layer']:02d}.{kind}" for kind in ("query_head", "ffn_channel")]
+        gone = {group: lowest(scores[group], point["target"]) for group in groups}
+        with masked(model, graph, gone):
+            assert point["ppl"] == pytest.approx(perplexity(model, windows).ppl, rel=1e-5)
+        assert point["ratio"] == pytest.approx(point["target"]) and "unit" not in point
+
+
+def test_every_head_alone(case: Any) -> None:
+    model, graph, scores, windows = case
+    found = scan(model, graph, scores, windows, **arguments(kinds=("head",))).points
+    assert [(p["layer"], p["unit"]) for p in found] == [(n, head) for n in range(3) for head in range(4)]
+    for point in found[::5]:
+        with masked(model, graph, {f"L{point['layer']:02d}.query_head": (point["unit"],)}):
+            assert point["ppl"] == pytest.approx(perplexity(model, windows).ppl, rel=1e-5)
+        assert point["ratio"] == 0.25 and curve_of(point) == f"sensitivity.head.{point['unit']}"

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from core.artifacts import Sensitivity
 from pruneviz.figures.sensitivity import (
     SensitivityInfo,
+    heads_figure,
     live_info,
     method_html,
     sensitivity_figure,
@@ -30,8 +31,9 @@ def info(points: list[dict[str, object]] = POINTS) -> SensitivityInfo:
 
 def test_curves_are_the_points_of_the_record() -> None:
     found = info()
-    assert found.curves == {"attention": {0: 30.0, 1: 25.0}, "ffn": {0: 500.0, 1: math.inf}}
-    assert found.layers == [0, 1] and found.ratio == 0.5 and found.worst == ("ffn", 1, math.inf)
+    curves = {("attention", 0.5): {0: 30.0, 1: 25.0}, ("ffn", 0.5): {0: 500.0, 1: math.inf}}
+    assert found.curves == curves and found.layers == [0, 1] and found.ratios == [0.5]
+    assert found.worst == ("ffn", 1, math.inf)
 
 
 def test_a_wide_spread_asks_for_a_logarithmic_axis() -> None:
@@ -41,9 +43,11 @@ def test_a_wide_spread_asks_for_a_logarithmic_axis() -> None:
 
 
 def test_events_of_a_live_scan_make_the_curve_so_far() -> None:
-    series = {"sensitivity.attention": [(0.0, 30.0), (1.0, 25.0)], "sensitivity.baseline": [(0.0, 20.0)]}
+    series = {"sensitivity.attention.0.5": [(0.0, 30.0), (1.0, 25.0)], "sensitivity.head.3": [(1.0, 21.0)]}
+    series["sensitivity.baseline"] = [(0.0, 20.0)]
     found = live_info({**series, "loss": [(0.0, 1.0)]})
-    assert found.curves == {"attention": {0: 30.0, 1: 25.0}} and found.baseline == 20.0
+    assert found.curves == {("attention", 0.5): {0: 30.0, 1: 25.0}} and found.heads == {(1, 3): 21.0}
+    assert found.baseline == 20.0
     assert live_info({}).curves == {} and method_html(found) == ""
 
 
@@ -71,3 +75,26 @@ def test_every_point_is_in_the_table_and_in_the_file() -> None:
     page = table_html(info())
     assert "infinite" in page and "+50.0 %" in page
     assert unquote(page.split("charset=utf-8,")[1].split('"')[0]) == table_csv(info())
+
+
+def test_curves_at_several_ratios_say_which_they_are() -> None:
+    points = [{"layer": 0, "kind": "both", "target": r, "ratio": r, "ppl": 30.0} for r in (0.25, 0.5)]
+    figure = sensitivity_figure(info(points))
+    assert [trace.name for trace in figure.data] == ["Both, 25 % pruned", "Both, 50 % pruned"]
+    assert [trace.line.dash for trace in figure.data] == ["solid", "dash"]
+    assert sensitivity_figure(info(points[:1])).data[0].name == "Both pruned at once"
+    assert "25 % or 50 %" in method_html(info(points)) and "attention and FFN together" in method_html(
+        info(points)
+    )
+
+
+def test_heads_are_a_map_and_a_layer_may_have_fewer() -> None:
+    points = [
+        {"layer": n, "kind": "head", "ratio": 0.5, "unit": u, "ppl": 20.0 + 10 * u}
+        for n, u in ((0, 0), (0, 1), (1, 0))
+    ]
+    found = info(points)
+    assert found.heads == {(0, 0): 20.0, (0, 1): 30.0, (1, 0): 20.0} and found.curves == {}
+    assert [list(row) for row in heads_figure(found).data[0].z] == [[1.0, 1.5], [1.0, None]]
+    assert "0,head 1,,30.0,20.0" in table_csv(found)
+    assert heads_figure(SensitivityInfo({})).to_json()
