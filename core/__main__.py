@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import typer
 from typer.exceptions import TyperException
 
-from core import cli_explore, cli_prune, cli_recover, cli_runs, cli_sweep
+from core import cli_explore, cli_prune, cli_recover, cli_report, cli_runs, cli_sweep
 from core.errors import PruneError, StopRequested
 
 PROGRAM = "python -m core"
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sweep": cli_sweep.sweep,
     "evaluate": cli_prune.evaluate,
     "generate": cli_prune.generate,
+    "report": cli_report.report,
     "methods": cli_explore.methods,
 }
 for name, command in COMMANDS.items():

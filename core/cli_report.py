@@ -1,0 +1,31 @@
+"""The command that writes runs into one HTML file. torch is not loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from core import launch, options
+from core.headless import RUNS
+from core.terminal import emit
+
+Runs = Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs: ids, their beginnings, or folders.")]
+
+
+def report(
+    runs: Runs,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The file. Default: report.html in the first run's folder.")
+    ] = None,
+    runs_dir: options.RunsDir = RUNS,
+    as_json: options.Json = False,
+) -> None:
+    """Write runs into one HTML file that needs nothing else: plan, curves, scores, answers."""
+    from core.report.page import write_report
+
+    found = [Path(run) if Path(run).is_dir() else launch.find(runs_dir, run) for run in runs]
+    file = write_report(found, out or found[0] / "report.html")
+    result = {"report": str(file), "runs": [run_dir.name for run_dir in found]}
+    emit(result, as_json, [str(file)])

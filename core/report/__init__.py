@@ -1,0 +1,1 @@
+"""Finished runs as one self-contained HTML file. Nothing here needs torch."""

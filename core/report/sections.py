@@ -1,0 +1,252 @@
+"""The parts of a run's report: numbers, widths, curves, scores, answers, and how it was made."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from core import artifacts
+from core.artifacts import EFFICIENCY, EVENTS, METRICS, SAMPLES, WIDTHS
+from core.commands import command_line
+from core.errors import ArtifactError
+from core.events import Event, EventReader, metric_series
+from core.report.markup import Markup, bars, element, join, lines, table
+from core.spec import RunSpec
+from core.terminal import number
+
+T = TypeVar("T")
+#: Quantity -> (name in `metrics.json`, how it is written).
+QUANTITIES = {
+    "Perplexity": ("ppl", ",.2f"),
+    "Parameters": ("params", ",d"),
+    "Multiply-accumulates per token": ("macs", ",d"),
+    "Key-value cache, bytes per token": ("kv_bytes_per_token", ",d"),
+    "Reading a prompt, ms": ("latency_ms", ",.1f"),
+    "Writing, tokens per second": ("tokens_per_second", ",.1f"),
+    "Memory, GiB": ("memory_gib", ",.3f"),
+}
+CURVES = {
+    "recover.held_ppl": "Recovery: perplexity on the sequences kept apart",
+    "recover.loss": "Recovery: loss of each step",
+    "recover.learning_rate": "Recovery: learning rate",
+}
+#: A difference is told from chance at this many standard errors.
+_NOISE = 1.96
+
+
+class Run:
+    """What a run left behind; a part that is missing or damaged is None."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.id = run_dir.name
+        self.spec: RunSpec = artifacts.read_spec(run_dir)
+        self.status = artifacts.read_status(run_dir)
+        self.metrics: dict[str, Any] = _or_none(lambda: artifacts.read_json(run_dir / METRICS)) or {}
+        self.plan = _or_none(lambda: artifacts.read_plan(run_dir))
+        self.widths = _or_none(lambda: artifacts.read_json(run_dir / WIDTHS))
+        self.samples = _or_none(lambda: artifacts.read_json(run_dir / SAMPLES)) or []
+        self.efficiency = _or_none(lambda: artifacts.read_json(run_dir / EFFICIENCY)) or {}
+        self.events: list[Event] = EventReader(run_dir / EVENTS).read()
+
+    @property
+    def title(self) -> str:
+        """The name people gave it, or its id."""
+        return self.spec.name or self.id
+
+
+def section(run: Run) -> Markup:
+    """All that is known of one run."""
+    parts = [summary(run), numbers(run), widths(run), curves(run), scores(run), speed(run), answers(run)]
+    return element("section", element("h2", run.title), *parts, made(run), id=run.id)
+
+
+def summary(run: Run) -> Markup:
+    """One sentence: what was done to which model, and whether it came to its end."""
+    spec, plan = run.spec, run.plan
+    said = f"{spec.model.source}: {spec.goal}, {run.status.state}."
+    if plan is not None:
+        said += (
+            f" Method {plan.method or 'by hand'}, scope {plan.scope}; removed {plan.sparsity:.1%} of block "
+            f"parameters, {plan.sparsity_total:.1%} of all."
+        )
+    warnings = [e.data["text"] for e in run.events if str(e.data.get("text", "")).startswith("Warning")]
+    return join([element("p", said), *(element("p", one, class_="warn") for one in warnings)])
+
+
+def numbers(run: Run) -> Markup:
+    """Before and after side by side; where a model was trained, the pruned one stands between."""
+    found = run.metrics
+    if "ppl" in found:
+        rows = [(name, number(found.get(key), form)) for name, (key, form) in QUANTITIES.items()]
+        return join([table(["", "model"], rows), _measured_on(found)])
+    if "ppl_after" not in found:
+        return Markup()
+    trained = "ppl_pruned" in found
+    head = ["", "dense", *(["pruned", "recovered"] if trained else ["pruned"]), "change"]
+    rows_ = []
+    for name, (key, form) in QUANTITIES.items():
+        before, after = found.get(f"{key}_before"), found.get(f"{key}_after")
+        middle = [number(found.get("ppl_pruned") if key == "ppl" else after, form)] if trained else []
+        change = f"{after / before - 1:+.1%}" if before and after is not None else "-"
+        rows_.append((name, number(before, form), *middle, number(after, form), change))
+    return join([table(head, rows_), _measured_on(found)])
+
+
+def _measured_on(found: dict[str, Any]) -> Markup:
+    said = (
+        f"Perplexity on {found.get('ppl_text')}, {found.get('ppl_tokens')} tokens in windows of "
+        f"{found.get('ppl_window')}."
+    )
+    if found.get("calibration_text"):
+        said += f" Calibrated on {found['calibration_text']}."
+    if found.get("recover_data"):
+        steps, best = found["recover_steps"], found["recover_best_step"]
+        said += f" Recovered on {found['recover_data']}, best after {best} of {steps} steps."
+    return element("p", said, class_="quiet")
+
+
+def widths(run: Run) -> Markup:
+    """What the plan leaves of every layer."""
+    if not run.widths:
+        return Markup()
+    dense = run.widths["dense"]
+    titles = {"query_heads": "Query heads", "kv_heads": "Key-value heads", "ffn": "Feed-forward channels"}
+    shares = {
+        title: [layer[key] / dense[key] for layer in run.widths["layers"]]
+        for key, title in titles.items()
+        if dense[key]
+    }
+    return join([element("h3", "Plan"), bars("What is left of every layer, first to last", shares, "layer")])
+
+
+def curves(run: Run) -> Markup:
+    """Every curve with two points or more."""
+    series = metric_series(run.events)
+    drawn = [
+        lines(CURVES.get(name, name), {name: points}) for name, points in series.items() if len(points) > 1
+    ]
+    return join([element("h3", "Curves"), *drawn]) if drawn else Markup()
+
+
+def scores(run: Run) -> Markup:
+    """Benchmarks with standard errors; a difference inside the noise is marked as such."""
+    names = {
+        "tasks": "model", "tasks_before": "dense", "tasks_pruned": "pruned",
+        "tasks_after": "recovered" if "tasks_pruned" in run.metrics else "pruned",
+    }  # fmt: skip
+    columns = [(title, run.metrics[key]) for key, title in names.items() if run.metrics.get(key)]
+    tasks = list(dict.fromkeys(task for _, found in columns for task in found))
+    if not tasks:
+        return Markup()
+    rows = [_score_row(task, [found.get(task) for _, found in columns]) for task in tasks]
+    head = ["task", "metric", *(title for title, _ in columns), "change", "n", "examples", "questions from"]
+    note = (
+        f"± one standard error. A change of less than {_NOISE} standard errors of the difference is within "
+        "the noise. Tasks whose questions are bundled are the workbench's own, not standard ones."
+    )
+    return join([element("h3", "Scores"), table(head, rows), element("p", note, class_="quiet")])
+
+
+def _score_row(task: str, found: Sequence[dict[str, Any] | None]) -> list[object]:
+    first = next(one for one in found if one is not None)
+    cells = ["-" if one is None else _with_error(one) for one in found]
+    facts = [f"{first['n']:,}", first["num_fewshot"], first["source"]]
+    return [task, first["metric"], *cells, _change(found), *facts]
+
+
+def _with_error(one: dict[str, Any]) -> str:
+    value, error = one[one["metric"]], one["stderr"]
+    return f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
+
+
+def _change(found: Sequence[dict[str, Any] | None]) -> str:
+    if len(found) < 2 or found[0] is None or found[-1] is None:
+        return "-"
+    change = found[-1][found[-1]["metric"]] - found[0][found[0]["metric"]]
+    errors = (found[0]["stderr"], found[-1]["stderr"])
+    if None in errors:
+        return f"{change:+.4f}"
+    inside = abs(change) <= _NOISE * math.hypot(*errors)
+    return f"{change:+.4f}{', within the noise' if inside else ''}"
+
+
+def speed(run: Run) -> Markup:
+    """Reading and writing at every batch size."""
+    rows = [
+        (
+            name,
+            timing["batch"],
+            f"{timing['prefill_ms']:,.1f} ± {timing['prefill_spread_ms'] / 2:,.1f}",
+            f"{timing['prefill_tokens_per_second']:,.0f}",
+            f"{timing['decode_ms']:,.1f} ± {timing['decode_spread_ms'] / 2:,.1f}",
+            f"{timing['decode_tokens_per_second']:,.1f}",
+            number(one.get("kv_bytes_per_token"), ",d"),
+        )
+        for name, one in run.efficiency.items()
+        for timing in one["timings"]
+    ]
+    if not rows:
+        return Markup()
+    head = [
+        "model",
+        "batch",
+        "read, ms",
+        "read, tokens/s",
+        "write, ms",
+        "write, tokens/s",
+        "cache, bytes/token",
+    ]
+    first = next(iter(run.efficiency.values()))["timings"][0]
+    note = (
+        f"Prompts of {first['prompt_tokens']} tokens, {first['new_tokens']} new ones; median of "
+        f"{first['repeats']} after a warm-up, ± half of slowest minus fastest; models in turns."
+    )
+    return join([element("h3", "Speed"), table(head, rows), element("p", note, class_="quiet")])
+
+
+def answers(run: Run) -> Markup:
+    """What the models say to the same prompts, letter by letter."""
+    shown = []
+    for sample in run.samples:
+        models = [
+            (name, one.get("text", "")) for name, one in sample.items() if isinstance(one, dict) and one
+        ]
+        columns = [element("div", element("h4", name), element("pre", said)) for name, said in models]
+        prompt = element("pre", sample["prompt"], class_="prompt")
+        shown.append(element("article", prompt, element("div", *columns, class_="sides")))
+    return join([element("h3", "Answers"), *shown]) if shown else Markup()
+
+
+def made(run: Run) -> Markup:
+    """The command, versions, texts and the whole spec."""
+    extra = run.spec.extra
+    rows = [("run", run.id), ("seed", run.spec.seed)]
+    rows += [(name, version) for name, version in extra.get("versions", {}).items()]
+    rows += [
+        (f"{part} text", f"{extra[part]['name']} (sha256 {extra[part]['sha256'][:16]}…)")
+        for part in ("calibration", "evaluation")
+        if part in extra
+    ]
+    return join(
+        [
+            element("h3", "How it was made"),
+            element("pre", command_line(run.spec)),
+            table(["", ""], rows),
+            element(
+                "details",
+                element("summary", "spec.json"),
+                element("pre", json.dumps(asdict(run.spec), indent=2)),
+            ),
+        ]
+    )
+
+
+def _or_none(read: Callable[[], T]) -> T | None:
+    try:
+        return read()
+    except ArtifactError:
+        return None
