@@ -40,6 +40,8 @@ SAMPLES = "samples.json"
 BENCHMARKS = "benchmarks.json"
 EFFICIENCY = "efficiency.json"
 CHECKPOINT = "checkpoint"
+RECONSTRUCTED = "reconstructed.safetensors"
+RECONSTRUCTION = "reconstruction.json"
 MODEL = "model"
 #: An empty file with this name asks the worker to stop after the step it is in.
 STOP = "stop"

@@ -95,7 +95,7 @@ def prune(
         str | None,
         typer.Option(
             "--reconstruct",
-            help="Refit what stays, without training: none. Default: none.",
+            help="Refit what stays, without training: none, bias or least_squares. Default: none.",
         ),
     ] = None,
     units: Annotated[

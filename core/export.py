@@ -89,7 +89,7 @@ def load(
     plan, graph = _read_plan(folder), read_graph(folder)
     model = empty_model(_read_config(folder))
     try:
-        operate(model, graph, plan.removed)
+        operate(model, graph, plan.removed, plan.biases)
     except NotPrunableError as error:
         raise ArtifactError(f"The plan in {folder} does not fit its config: {error}") from error
     tensors = _read_weights(folder, torch.device(device), dtype)
@@ -117,7 +117,7 @@ def _weights(model: PreTrainedModel) -> dict[str, Tensor]:
 
 def _check_replay(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> None:
     """Carry out the plan on an empty model now, so that what cannot be loaded is not saved."""
-    replayed = operate(empty_model(model.config), graph, plan.removed)
+    replayed = operate(empty_model(model.config), graph, plan.removed, plan.biases)
     shapes = {name: parameter.shape for name, parameter in replayed.named_parameters()}
     if shapes != {name: parameter.shape for name, parameter in model.named_parameters()}:
         raise NotPrunableError(

@@ -9,11 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from core import measures, stages, sweeping
+from core import measures, refitting, stages, sweeping
 from core.artifacts import Scores
 from core.checks import parse_layers
 from core.criteria import CRITERIA
 from core.describe import graph_of
+from core.errors import SpecError
 from core.evaluate.benchmark_stage import benchmarks, scores_of
 from core.evaluate.benchmark_stage import check as check_benchmarks
 from core.graph.records import Graph
@@ -54,6 +55,11 @@ def check(spec: RunSpec) -> None:
         parse_layers(spec.prune.layers, config.num_hidden_layers)
     if spec.prune.units and resolve(spec.model.source).kind != "pruned":  # whose config is the dense one
         check_plan(graph_of(spec.model, config_only=True), spec.prune.units)
+    if spec.goal == "prune" and method_of(spec) and spec.prune.reconstruct != "none":
+        raise SpecError(
+            f"{spec.prune.method} trains what stays, so reconstruct must be none, "
+            f"got {spec.prune.reconstruct}."
+        )
     if spec.goal in ("prune", "recover"):
         recovery.check(spec, config)
     if spec.goal in ("explore", "prune", "sweep"):
@@ -81,7 +87,8 @@ def prune(work: Work) -> None:
     criteria = criteria_of(work.spec)
     ranking = [*(["capture"] if stages.needs(criteria) else []), *(["score"] if criteria else [])]
     ranking += ["train"] if method_of(work.spec) else []
-    verbs = ["load", "graph", "baseline", *benchmarks(work, "dense"), *ranking, "plan", "surgery"]
+    refit = ["reconstruct"] if asked.reconstruct != "none" else []
+    verbs = ["load", "graph", "baseline", *benchmarks(work, "dense"), *ranking, "plan", *refit, "surgery"]
     work.recorder.begin([*verbs, *last_verbs(work, train)])
     loaded = stages.load(work)
     graph = stages.graph(work, loaded)
@@ -107,7 +114,9 @@ def ready_to_cut(
     method, asked = method_of(work.spec), work.spec.prune
     if method is None:
         plan = stages.plan(work, graph, scores.get(asked.method, {}))
-        return plan, loaded, measures.dense_copy(work, loaded, before)
+        dense = measures.dense_copy(work, loaded, before)
+        refitting.reconstruct(work, loaded, graph, plan)
+        return plan, loaded, dense
     plan, ready = method.component(method.settings(asked.options), work, loaded, graph, scores)
     return plan, ready, measures.dense_again(work, before)
 

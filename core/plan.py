@@ -194,7 +194,7 @@ def _bias_places(graph: Graph) -> dict[str, _BiasPlace]:
         for member in group.members:
             path, _, attribute = member.parameter.rpartition(".")
             owner = graph.parameters[member.parameter].module
-            linear = attribute == "weight" and owner in ("Linear", "Conv1D")
+            linear = attribute == "weight" and owner.endswith(("Linear", "Conv1D"))
             if member.role == "layer2" and linear and f"{path}.bias" not in graph.parameters:
                 found[f"{path}.bias"] = _BiasPlace(group.id, member.parameter, 1 - member.dim)
     return found

@@ -14,7 +14,17 @@ import torch
 
 from core import artifacts, models
 from core.allocation import allocate
-from core.artifacts import GROUPS, MODEL, PLAN, SCORES, SENSITIVITY, SIMILARITY, SPEC, WIDTHS, Scores
+from core.artifacts import (
+    GROUPS,
+    MODEL,
+    PLAN,
+    SCORES,
+    SENSITIVITY,
+    SIMILARITY,
+    SPEC,
+    WIDTHS,
+    Scores,
+)
 from core.capture import Statistics
 from core.capture import capture as capture_statistics
 from core.criteria import CRITERIA
@@ -257,7 +267,7 @@ def keep_plan(work: Work, graph: Graph, found: PruningPlan) -> PruningPlan:
 def surgery(work: Work, loaded: Loaded, graph: Graph, plan: PruningPlan) -> Loaded:
     """Cut the model in place."""
     work.recorder.stage("surgery")
-    return replace(loaded, model=operate(loaded.model, graph, plan.removed), plan=plan)
+    return replace(loaded, model=operate(loaded.model, graph, plan.removed, plan.biases), plan=plan)
 
 
 def export(work: Work, loaded: Loaded, graph: Graph, plan: PruningPlan, facts: dict[str, Any]) -> None:

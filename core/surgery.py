@@ -5,7 +5,7 @@ The result is checked, not hoped for: a short input must give what the same mode
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -13,24 +13,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from core.graph.records import Graph
 from core.masks import masked, owner_of
 from core.norms import is_norm, shrink_plain, shrink_rms, subtracts_mean
-from core.plan import Cuts, check_plan, cuts, implied
+from core.plan import Cuts, bias_cuts, check_plan, cuts, implied
 from core.rehearsal import Place, compare, per_head_arguments, rehearse
 from core.rewrite import fit_attention, fit_feed_forward, fit_shapes, fit_stream, heads_kept, slice_per_head
 
 Removed = Mapping[str, tuple[int, ...]]
 
 
-def operate(model: PreTrainedModel, graph: Graph, removed: Removed) -> PreTrainedModel:
+def operate(
+    model: PreTrainedModel, graph: Graph, removed: Removed, biases: Sequence[str] = ()
+) -> PreTrainedModel:
     """Remove units from a model, in place.
 
     Works on the meta device too, but there is nothing to check there.
 
     Args:
         removed: group id -> units that go; key-value units without query heads go by themselves.
+        biases: parameters that the plan adds to linear layers, where they are not there yet; zero at first.
 
     Returns:
         The same model, smaller. `model.config` still describes the dense one.
@@ -40,6 +44,7 @@ def operate(model: PreTrainedModel, graph: Graph, removed: Removed) -> PreTraine
             does; names the module. The model is of no use then: load it again.
     """
     check_plan(graph, dict(removed))
+    add_biases(model, biases)
     full = implied(graph, dict(removed))
     if not full:
         return model
@@ -47,11 +52,21 @@ def operate(model: PreTrainedModel, graph: Graph, removed: Removed) -> PreTraine
     with nullcontext() if empty else masked(model, graph, removed):
         expected = rehearse(model, graph, when="with these units masked")
     places = per_head_arguments(model, graph, expected)
-    _slice(model, cuts(graph, dict(removed)))
+    _slice(model, cuts(graph, dict(removed)) | bias_cuts(graph, dict(removed), biases))
     _fit(model, graph, full, places)
     if not empty:
         compare(graph, expected, rehearse(model, graph, when="with these units cut"))
     return model
+
+
+def add_biases(model: nn.Module, biases: Sequence[str]) -> None:
+    """Give linear layers a bias of zeros, by the parameter's name, where they have none."""
+    for name in biases:
+        owner, attribute = owner_of(model, name)
+        if getattr(owner, attribute) is None:
+            weight = owner.get_parameter("weight")
+            size = weight.shape[1 if isinstance(owner, Conv1D) else 0]
+            setattr(owner, attribute, nn.Parameter(weight.new_zeros(size)))
 
 
 def _slice(model: nn.Module, gone: Cuts) -> None:

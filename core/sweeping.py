@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +18,10 @@ from core.graph.records import Graph
 from core.masks import masked
 from core.models import Loaded
 from core.plan import PruningPlan, cost
+from core.reconstruct import reconstructed
 from core.spec import RunSpec
 from core.stages import Work, kept
+from core.stages import windows as calibration_windows
 from core.sweep import SWEEP, Point, Sweep, planned, read_sweep, run_of, write_sweep
 from core.texts import calibration_text, consecutive_windows, evaluation_text
 
@@ -99,7 +102,7 @@ def _measured(
     spec = run_of(work.spec, point)
     try:
         plan = _plan(spec, graph, scores)
-        ppl = _perplexity(work, loaded, graph, plan, windows, known)
+        ppl = _perplexity(work, loaded, graph, plan, windows, known, point)
     except (StopRequested, StorageError):
         raise
     except PruneError as error:
@@ -122,12 +125,22 @@ def _plan(spec: RunSpec, graph: Graph, scores: Scores) -> PruningPlan:
 
 
 def _perplexity(
-    work: Work, loaded: Loaded, graph: Graph, plan: PruningPlan, windows: Tensor, known: Known
+    work: Work,
+    loaded: Loaded,
+    graph: Graph,
+    plan: PruningPlan,
+    windows: Tensor,
+    known: Known,
+    point: Point,
 ) -> float:
     """Under masks: they give what surgery gives, and leave the one model as it is."""
-    key = tuple(sorted(plan.removed.items()))
+    how = point.reconstruct
+    text = () if how == "none" else (how, point.seed, point.samples)
+    key = (tuple(sorted(plan.removed.items())), *text)
     if key not in known:
-        with masked(loaded.model, graph, plan.removed):
+        read = calibration_windows(work, loaded) if text else None
+        refitted = nullcontext() if read is None else reconstructed(loaded.model, graph, plan, read, how=how)
+        with refitted, masked(loaded.model, graph, plan.removed):
             found = perplexity(loaded.model, windows, on_progress=lambda *_: work.recorder.check_stop())
         known[key] = found.ppl
     return known[key]

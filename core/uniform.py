@@ -33,7 +33,7 @@ def uniform_config(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> P
         twin.to(model.device)  # type: ignore[arg-type]
         what = "in a stock model"
         compare(graph, rehearse(model, graph, when=what), rehearse(twin, graph, when=what))
-    except (PruneError, ValueError, TypeError, RuntimeError):
+    except (PruneError, ValueError, TypeError, RuntimeError, AttributeError):
         return None  # this family derives one size from another; the plan is replayed instead
     return config
 

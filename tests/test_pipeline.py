@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from core import artifacts, launch, measures, pipeline, stages
+from core import artifacts, launch, measures, pipeline, refitting, stages
 from core.artifacts import CHECKPOINT, METRICS, MODEL, PLAN, SAMPLES, SCORES, WIDTHS, Status
 from core.errors import (
     DataError,
@@ -93,6 +93,27 @@ def staged(run_dir: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, spec: RunSpec) -> tuple[Any, Any, Any]:
     return outcome(done(tmp_path_factory.mktemp("whole"), spec))
+
+
+@pytest.mark.parametrize("how", ["bias", "least_squares"])
+def test_a_run_that_refits_meets_its_target_and_resumes_as_if_never_stopped(
+    tmp_path: Path, spec: RunSpec, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = replace(spec, prune=replace(spec.prune, reconstruct=how, scope="standardised"))
+    whole = done(tmp_path / "whole", asked)
+    assert "reconstruct" in staged(whole)
+    plan, metrics = artifacts.read_plan(whole), artifacts.read_json(whole / METRICS)
+    gone = metrics["params_before"] - metrics["params_after"]
+    assert plan.biases and abs(gone - 0.3 * plan.params_in_scope) <= 96
+    cut = launch.create(tmp_path / "cut", asked, mine=True)
+    operate = stages.operate
+    monkeypatch.setattr(stages, "operate", lambda *_: (_ for _ in ()).throw(StorageError("full")))
+    with pytest.raises(StorageError):
+        execute(cut)
+    monkeypatch.setattr(stages, "operate", operate)
+    monkeypatch.setattr(refitting, "refit", lambda *_, **__: pytest.fail("what was refitted is kept"))
+    again(cut)
+    assert outcome(cut) == outcome(whole)
 
 
 def test_a_pruning_run_leaves_everything_the_directory_should_hold(tmp_path: Path, spec: RunSpec) -> None:

@@ -1,0 +1,190 @@
+"""A model's own decoder layers, run one at a time, without knowing the family.
+
+What a model hands to each layer besides the hidden states (masks, rotary embeddings, biases) is taken
+from the model itself, once, while its layers stand aside. After that a layer is a function of its
+hidden states, and only those of the layer at work need to be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core.errors import NotPrunableError
+from core.graph.records import Graph
+
+_HIDDEN = "hidden_states"
+
+
+class _Stop(Exception):
+    """Ends a forward once what is wanted is there."""
+
+
+@dataclass
+class _Call:
+    """What one layer is handed for one batch, its hidden states left out."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    by_name: bool
+
+
+@dataclass
+class Layers:
+    """The layers of a model, ready to be run one by one over these batches.
+
+    Attributes:
+        modules: in order.
+        first: what enters the first layer, batch by batch, (batch, length, hidden).
+    """
+
+    modules: list[nn.Module]
+    first: list[Tensor] = field(default_factory=list)
+    _calls: list[list[_Call]] = field(default_factory=list)
+
+    def run(self, layer: int, batch: int, hidden: Tensor) -> Tensor:
+        """What leaves a layer, (batch, length, hidden); `hidden` is left as it is."""
+        call = self._calls[batch][layer]
+        inside = hidden.clone()  # some layers add to their input in place
+        with torch.no_grad():
+            if call.by_name:
+                out = self.modules[layer](*call.args, **{_HIDDEN: inside}, **call.kwargs)
+            else:
+                out = self.modules[layer](inside, *call.args, **call.kwargs)
+        return _tensor(out)
+
+    def until(self, module: nn.Module, layer: int, batch: int, hidden: Tensor) -> Tensor:
+        """What a module inside a layer reads, masks applied, (batch, length, features); no work after it."""
+        found: list[Tensor] = []
+
+        def keep(_: nn.Module, args: tuple[Any, ...]) -> None:
+            found.append(args[0])
+            raise _Stop
+
+        hook = module.register_forward_pre_hook(keep)
+        try:
+            self.run(layer, batch, hidden)
+        except _Stop:
+            pass
+        finally:
+            hook.remove()
+        return found[0]
+
+
+@contextmanager
+def watching(modules: Iterable[nn.Module]) -> Iterator[list[tuple[nn.Module, Tensor, Tensor]]]:
+    """What these modules read and return while they run, in order: (module, input, output)."""
+    seen: list[tuple[nn.Module, Tensor, Tensor]] = []
+
+    def keep(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
+        seen.append((module, args[0], out))
+
+    hooks = [module.register_forward_hook(keep) for module in modules]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def layers_of(model: Any, graph: Graph, windows: Tensor, batch_size: int) -> Layers:
+    """Get the layers of a model ready for these windows, and check that one by one they do what it does.
+
+    Args:
+        windows: token ids, (windows, length).
+
+    Raises:
+        NotPrunableError: the layers share more than one stream, or are not called in order.
+    """
+    modules = [model.get_submodule(name) for name in graph.layer_modules]
+    try:
+        sample = windows[:1, :8].to(model.device)
+        outs = _outputs(model, modules, sample)
+        found = _recorded(model, modules, [sample], outs)
+        hidden = found.first[0]
+        for layer in range(len(modules)):
+            hidden = found.run(layer, 0, hidden)
+        exact = torch.allclose(hidden, _tensor(outs[-1]), rtol=1e-3, atol=1e-4 * float(hidden.abs().max()))
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        raise NotPrunableError(f"{_refusal(graph)} ({error}).") from error
+    if not exact:
+        raise NotPrunableError(f"{_refusal(graph)}.")
+    return _recorded(model, modules, list(windows.to(model.device).split(batch_size)), outs)
+
+
+def _refusal(graph: Graph) -> str:
+    return (
+        f"The layers of {graph.model} cannot be run one by one, so nothing can be refitted between them; "
+        "prune with --reconstruct none"
+    )
+
+
+def _outputs(model: Any, modules: Sequence[nn.Module], ids: Tensor) -> list[Any]:
+    """What every layer returns for one batch."""
+    outs: list[Any] = []
+    hooks = [module.register_forward_hook(lambda _m, _a, out: outs.append(out)) for module in modules]
+    try:
+        with torch.no_grad():
+            model(input_ids=ids, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if len(outs) != len(modules):
+        raise ValueError(f"{len(modules)} layers ran {len(outs)} times")
+    return [(out[0].clone(), *out[1:]) if isinstance(out, tuple) else out.clone() for out in outs]
+
+
+def _tensor(out: Any) -> Tensor:
+    found: Tensor = out[0] if isinstance(out, tuple) else out
+    return found
+
+
+def _recorded(model: Any, modules: list[nn.Module], batches: Iterable[Tensor], outs: Sequence[Any]) -> Layers:
+    """Let the layers stand aside and write down what each is handed."""
+    found = Layers(modules)
+    with _standing_aside(modules, outs, found):
+        for ids in batches:
+            found._calls.append([])
+            try:
+                with torch.no_grad():
+                    model(input_ids=ids, use_cache=False)
+            except _Stop:
+                continue
+    return found
+
+
+@contextmanager
+def _standing_aside(modules: list[nn.Module], outs: Sequence[Any], found: Layers) -> Iterator[None]:
+    """Layers that hand their input on, in the shape of what they return; the last one ends the forward."""
+
+    def stand_in(number: int, out: Any) -> Any:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            by_name = not args
+            hidden = kwargs.pop(_HIDDEN) if by_name else args[0]
+            calls = found._calls[-1]
+            if len(calls) != number:
+                raise ValueError("the layers do not run in order")
+            if number == 0:
+                found.first.append(hidden.detach().clone())
+            calls.append(_Call(args[1:], kwargs, by_name))
+            if number == len(modules) - 1:
+                raise _Stop
+            return (hidden, *out[1:]) if isinstance(out, tuple) else hidden
+
+        return forward
+
+    before = [module.__dict__.get("forward") for module in modules]
+    for number, (module, out) in enumerate(zip(modules, outs, strict=True)):
+        module.__dict__["forward"] = stand_in(number, out)
+    try:
+        yield
+    finally:
+        for module, own in zip(modules, before, strict=True):
+            del module.__dict__["forward"]
+            if own is not None:
+                module.__dict__["forward"] = own

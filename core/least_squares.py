@@ -1,0 +1,133 @@
+"""Ridge regression from accumulated normal equations: inputs come and go batch by batch.
+
+The unknown is a change R of weights that are there: minimise |A (W0 + R) - T|^2 + ridge |R|^2, scaled so
+that ridge 1 weighs as much as the mean variance of an input. Without data nothing changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+#: Ridges to choose from, relative to the mean squared input; the smallest guards against round-off only.
+RIDGES = (1e-2, 1e-1, 1.0, 10.0)
+
+
+@dataclass
+class Normal:
+    """A'A, A'T and sums over tokens, in float64.
+
+    Attributes:
+        gram: (inputs, inputs); cross: (inputs, outputs); inputs, targets: sums, (inputs,) and (outputs,).
+        energy: summed squared targets.
+    """
+
+    gram: Tensor
+    cross: Tensor
+    inputs: Tensor
+    targets: Tensor
+    energy: float = 0.0
+    tokens: int = 0
+
+    @classmethod
+    def empty(cls, inputs: int, outputs: int, device: torch.device) -> Normal:
+        """Nothing seen yet."""
+        gram = torch.zeros(inputs, inputs, dtype=torch.float64, device=device)
+        return cls(gram, gram.new_zeros(inputs, outputs), gram.new_zeros(inputs), gram.new_zeros(outputs))
+
+    def add(self, a: Tensor, t: Tensor) -> None:
+        """Take in a batch, (tokens, inputs) and (tokens, outputs); products in float32, sums in float64."""
+        a, t = a.float(), t.float()
+        self.gram += a.T @ a
+        self.cross += a.T @ t
+        self.inputs += a.sum(dim=0, dtype=torch.float64)
+        self.targets += t.sum(dim=0, dtype=torch.float64)
+        self.energy += float(t.double().square().sum())
+        self.tokens += len(a)
+
+    def __add__(self, other: Normal) -> Normal:
+        """Both seen together."""
+        parts = zip(self.__dict__.values(), other.__dict__.values(), strict=True)
+        return Normal(*(mine + theirs for mine, theirs in parts))
+
+    def centred(self) -> tuple[Tensor, Tensor]:
+        """Gram and cross products of what is left after the means are taken out."""
+        mean = self.inputs / max(self.tokens, 1)
+        return self.gram - torch.outer(mean, self.inputs), self.cross - torch.outer(mean, self.targets)
+
+    def bias(self, weight: Tensor) -> Tensor:
+        """The bias that leaves no mean error with these weights, (outputs,)."""
+        return (self.targets - self.inputs @ weight) / max(self.tokens, 1)
+
+    def error(self, weight: Tensor, bias: Tensor | None) -> float:
+        """Summed squared error of A weight + bias against the targets."""
+        total = self.energy - 2 * (self.cross * weight).sum() + ((self.gram @ weight) * weight).sum()
+        if bias is not None:
+            total += self.tokens * bias.square().sum()
+            total += 2 * bias @ (self.inputs @ weight - self.targets)
+        return float(total)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Weights that were found.
+
+    Attributes:
+        weight: (inputs, outputs); bias: (outputs,), None where none was asked for.
+        ridge: the ridge that was chosen, relative to the mean squared input.
+        before, after: squared error over all tokens seen, with the weights as they were and as they are.
+        note: what should be said of the covariance, or "".
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    ridge: float
+    before: float
+    after: float
+    note: str = ""
+
+
+def fit(
+    seen: Normal, held_out: Normal | None, start: Tensor, *, biased: bool, ridges: tuple[float, ...] = RIDGES
+) -> Fit:
+    """The best change of `start`, (inputs, outputs).
+
+    Args:
+        held_out: other tokens, which choose the ridge; all are used for the fit then. None takes the first.
+
+    Returns:
+        A fit that is no worse than `start` on `held_out`; if none is better, `start` itself with a bias.
+    """
+    start = start.double()
+    whole = seen + held_out if held_out is not None and held_out.tokens else seen
+    plain = whole.bias(start) if biased else None
+    before = whole.error(start, plain)
+    ridge, note = ridges[0], ""
+    if held_out is not None and held_out.tokens:
+        tried = {0.0: held_out.error(start, seen.bias(start) if biased else None)}
+        for candidate in ridges:
+            weight, _ = _solve(seen, start, candidate, biased)
+            tried[candidate] = held_out.error(weight, seen.bias(weight) if biased else None)
+        ridge = min(tried, key=tried.__getitem__)
+        if ridge == 0.0:
+            return Fit(start, plain, 0.0, before, before, "no change is better on held-out windows")
+    weight, note = _solve(whole, start, ridge, biased)
+    bias = whole.bias(weight) if biased else None
+    return Fit(weight, bias, ridge, before, whole.error(weight, bias), note)
+
+
+def _solve(seen: Normal, start: Tensor, ridge: float, biased: bool) -> tuple[Tensor, str]:
+    gram, cross = seen.centred() if biased else (seen.gram, seen.cross)
+    size = gram.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
+    right = cross - gram @ start
+    note = ""
+    for _ in range(8):
+        loaded = gram + torch.eye(len(gram), dtype=gram.dtype, device=gram.device) * (ridge * size)
+        factor, failed = torch.linalg.cholesky_ex(loaded)
+        if not failed:
+            return start + torch.cholesky_solve(right, factor), note
+        ridge = max(10 * ridge, 1e-8)
+        note = f"the covariance of its inputs is singular, so the ridge was raised to {ridge:g}"
+    return start, "the covariance of its inputs is not finite, so its weights stay"
