@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from core.artifacts import Sensitivity
 from pruneviz import words
+from pruneviz.figures.baseline import add_baseline
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -147,12 +148,7 @@ def sensitivity_figure(info: SensitivityInfo, log: bool = False) -> go.Figure:
             mode="lines+markers", line=line, marker={"size": 7, "symbol": SYMBOLS.get(kind, "circle")},
             hovertemplate="layer %{x}: %{y:.4g} (%{customdata})",
         )  # fmt: skip
-    if info.baseline is not None and math.isfinite(info.baseline):
-        figure.add_hline(
-            info.baseline, line={"dash": "dot", "width": 1.5, "color": "var(--pv-quiet)"},
-            annotation={"text": f"nothing pruned: {words.perplexity(info.baseline)}", "font": {"size": 12}},
-            annotation_position="bottom right",
-        )  # fmt: skip
+    add_baseline(figure, info.baseline, log, "right")
     every = 1 if len(info.layers) <= 40 else 5
     title: dict[str, object] = {"font": {"size": 13}}
     figure.update_layout(
@@ -184,7 +180,8 @@ def heads_figure(info: SensitivityInfo) -> go.Figure:
         go.Heatmap(
             z=shown, y=layers, x=list(range(count)), customdata=change, xgap=1, ygap=1, zmid=1,
             colorscale=[[0, "var(--pv-accent)"], [0.5, "var(--pv-sunken)"], [1, "var(--pv-removed)"]],
-            colorbar={"title": {"text": "× unpruned"}, "thickness": 12, "outlinewidth": 0},
+            colorbar={"title": {"text": "× unpruned", "font": {"size": 11}},
+                      "thickness": 12, "outlinewidth": 0},
             hovertemplate="layer %{y}, head %{x}: %{customdata[0]} (%{customdata[1]})<extra></extra>",
         )
     )  # fmt: skip

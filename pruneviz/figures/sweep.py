@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,13 @@ from urllib.parse import quote
 
 from core.sweep import Point, Sweep
 from pruneviz import words
+from pruneviz.figures.baseline import add_baseline
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 COLOURS = ("attention", "ffn", "residual", "good", "removed", "embedding", "warn", "bad", "idle")
-SYMBOLS = ("circle", "diamond", "square", "cross", "triangle-up", "x")
+SYMBOLS = {"circle": "●", "diamond": "◆", "square": "■", "cross": "✚", "triangle-up": "▲", "x": "✖"}
 #: What points of one line share, and the words for it.
 NAMES: dict[str, str] = {
     "method": "Method", "scope": "Scope", "reconstruct": "Refit", "seed": "Seed", "samples": "Windows",
@@ -40,6 +42,11 @@ class SweepInfo:
     series: dict[tuple[Any, ...], list[Point]]
     front: tuple[tuple[Any, ...], ...]
     varied: tuple[str, ...]
+
+    @property
+    def ways(self) -> list[tuple[str, str]]:
+        """How targets were spread and what stays refitted; each way has a sign of its own."""
+        return list(dict.fromkeys((point.scope, point.reconstruct) for point in self.sweep.points))
 
     @property
     def measured(self) -> list[Point]:
@@ -72,6 +79,10 @@ def sweep_info(sweep: Sweep) -> SweepInfo:
     return SweepInfo(sweep, series, front, tuple(varied))
 
 
+def _way(scope: str, reconstruct: str) -> str:
+    return escape(scope if reconstruct == "none" else f"{scope}, {reconstruct} refit")
+
+
 def label(point: Point) -> str:
     """One point in words, e.g. `wanda · 20 % · local · seed 0 · 16 windows`."""
     refit = [] if point.reconstruct == "none" else [f"{point.reconstruct} refit"]
@@ -85,12 +96,11 @@ def sweep_figure(info: SweepInfo, log: bool) -> go.Figure:
 
     figure, sweep = go.Figure(), info.sweep
     methods = list(dict.fromkeys(point.method for point in sweep.points))
-    kinds = list(dict.fromkeys((point.scope, point.reconstruct) for point in sweep.points))
     seen: set[str] = set()
     for points in info.series.values():
         first = points[0]
         colour = f"var(--pv-{COLOURS[methods.index(first.method) % len(COLOURS)]})"
-        symbol = SYMBOLS[kinds.index((first.scope, first.reconstruct)) % len(SYMBOLS)]
+        symbol = list(SYMBOLS)[info.ways.index((first.scope, first.reconstruct)) % len(SYMBOLS)]
         figure.add_scatter(
             x=[_left(sweep, point) for point in points], y=[point.ppl for point in points],
             customdata=[[label(point), _hover(info, point)] for point in points], name=first.method,
@@ -100,11 +110,7 @@ def sweep_figure(info: SweepInfo, log: bool) -> go.Figure:
         )  # fmt: skip
         seen.add(first.method)
     _add_front(figure, info)
-    figure.add_hline(
-        sweep.ppl, line={"dash": "dot", "width": 1.5, "color": "var(--pv-quiet)"},
-        annotation={"text": f"nothing pruned: {words.perplexity(sweep.ppl)}", "font": {"size": 12}},
-        annotation_position="bottom left",
-    )  # fmt: skip
+    add_baseline(figure, sweep.ppl, log, "left")
     title: dict[str, object] = {"font": {"size": 13}}
     figure.update_layout(
         height=500, margin={"l": 64, "r": 20, "t": 56, "b": 56}, hovermode="closest",
@@ -150,6 +156,9 @@ def about_html(info: SweepInfo) -> str:
         f"windows of {sweep.window} tokens, {sweep.tokens:,} tokens in all; {words.perplexity(sweep.ppl)} "
         f"with nothing removed. Units scored on “{escape(sweep.calibration)}”."
     ]
+    if len(info.ways) > 1:
+        signs = zip(itertools.cycle(SYMBOLS.values()), info.ways, strict=False)
+        parts.append(f"Signs: {', '.join(f'{sign} {_way(*way)}' for sign, way in signs)}.")
     if info.refused:
         parts.append(f"{len(info.refused)} could not be pruned so far; the table says why.")
     return f'<p class="pv-readout">{" ".join(parts)}</p>'

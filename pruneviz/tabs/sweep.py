@@ -113,7 +113,7 @@ def _build_form() -> list[Any]:
         )  # fmt: skip
         seeds = gr.Textbox("0", label="Seeds", max_lines=1, elem_id="sweep-seeds", min_width=80, scale=1)
         samples = gr.Textbox(
-            "16", label="Windows of text", max_lines=1, elem_id="sweep-samples", min_width=110, scale=1
+            "16", label="Windows", max_lines=1, elem_id="sweep-samples", min_width=110, scale=1
         )
     return [ranking, sparsities, scopes, reconstruct, seeds, samples]
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
+
+import pytest
 
 from core.sweep import Point, Sweep
 from pruneviz.figures.sweep import about_html, label, sweep_figure, sweep_info, table_csv, table_html
@@ -56,6 +59,21 @@ def test_the_front_is_drawn_and_every_point_says_everything() -> None:
         assert part in hover, part
     assert figure.layout.yaxis.type == "log" and sweep_figure(info(), log=False).layout.yaxis.type == "linear"
     assert [trace.showlegend for trace in figure.data[:3]] == [True, True, False]
+
+
+def test_the_dense_models_line_and_note_are_at_its_perplexity() -> None:
+    for log, place in ((True, 1.30103), (False, 20.0)):
+        layout = sweep_figure(info(), log).layout
+        assert layout.shapes[0].y0 == 20.0 and layout.annotations[0].y == pytest.approx(place, abs=1e-4)
+
+
+def test_signs_are_explained_where_there_are_several() -> None:
+    other = replace(POINTS[0], scope="global")
+    assert "Signs" not in about_html(info()) and "● local, ◆ global" in about_html(info((*POINTS, other)))
+    assert {trace.marker.symbol for trace in sweep_figure(info((*POINTS, other)), True).data[:-1]} == {
+        "circle",
+        "diamond",
+    }
 
 
 def test_a_sweep_without_a_point_can_be_drawn() -> None:
