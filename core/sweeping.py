@@ -81,7 +81,8 @@ def measure(
     work.recorder.stage("sweep")
     for point in points:
         work.recorder.progress(len(found.points), found.planned, "points")
-        measured = _measured(work, loaded, graph, scores, windows, point, known)
+        own = replace(work, spec=run_of(work.spec, point))  # its seed and windows are the point's
+        measured = _measured(own, loaded, graph, scores, windows, point, known)
         found = replace(found, points=(*found.points, measured))
         write_sweep(work.run_dir, found)
     work.recorder.progress(len(found.points), found.planned, "points")

@@ -22,7 +22,9 @@ TABS = {
     "model": ("tab=model", "#model-parts:has-text('%')"),
     "structure": ("tab=structure&layer=4", "#structure-drawing svg"),
     "heads": ("tab=heads&layer=8&tau=0.2", "#heads-explorer canvas, #heads-explorer svg"),
+    "scores": ("tab=scores", "#scores-heat .main-svg"),
     "sensitivity": ("tab=sensitivity", "#sensitivity-chart .main-svg"),
+    "sweep": ("tab=sweep", "#sweep-chart .main-svg"),
     "runs": ("tab=runs", "#run-detail"),
     "compare": ("tab=compare", "#compare-table table"),
 }
@@ -37,7 +39,7 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, default=ROOT / "assets" / "screenshots")
     given = arguments.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    pruned = [prepare(given.runs_dir, RunSpec(goal=goal)) for goal in ("explore", "prune")][1]
+    pruned = [prepare(given.runs_dir, RunSpec(goal=goal)) for goal in ("explore", "sweep", "prune")][-1]
     dashboard = Dashboard(given.runs_dir)
     dashboard.start()
     try:
