@@ -8,7 +8,7 @@ from pathlib import Path
 from core import options
 from core.artifacts import METRICS, read_json, read_spec
 from core.commands import record
-from core.errors import ArtifactError
+from core.errors import ArtifactError, SpecError
 from core.headless import RUNS, ask, detached, emit_run, foreground, source_of
 from core.spec import RunSpec
 from core.spec_recover import recover_preset
@@ -20,9 +20,11 @@ SIZES = ("params_before", "params_after", "sparsity", "sparsity_total", "seconds
 
 
 def with_preset(spec: RunSpec, method: str | None, preset: str | None) -> RunSpec:
-    """The spec with the recipe of that name; whether it trains says `method`. Raises UnknownNameError."""
+    """The spec with the recipe of that name; whether it trains says `method`. Raises InputError."""
     if preset is None:
         return spec
+    if (method or spec.recover.method) == "none":
+        raise SpecError(f"--preset {preset} is a recipe of training; add --recover lora, or leave it out.")
     return replace(spec, recover=replace(recover_preset(preset), method=method or spec.recover.method))
 
 

@@ -35,6 +35,7 @@ MEASURING = {
     "--prompt": "evaluate.prompts",
     "--max-new-tokens": "evaluate.max_new_tokens",
     "--efficiency": "evaluate.efficiency",
+    "--int8": "evaluate.int8",
     "--tasks": "evaluate.tasks",
     "--limit": "evaluate.limit",
     "--num-fewshot": "evaluate.num_fewshot",

@@ -17,7 +17,8 @@ from core.errors import ArtifactError
 from core.evaluate.efficiency import Efficiency
 from core.evaluate.efficiency import measure as measure_efficiency
 from core.evaluate.generation import generate
-from core.evaluate.perplexity import perplexity
+from core.evaluate.perplexity import Perplexity, perplexity
+from core.evaluate.quantized import quantized
 from core.graph.discover import discover
 from core.models import Loaded, load
 from core.plan import Cost, PruningPlan, cost
@@ -83,15 +84,20 @@ def _kept_or(work: Work, name: str, measure: Callable[[], Measured]) -> Measured
 def quality(work: Work, loaded: Loaded) -> Measured:
     """Perplexity and the answers to the prompts."""
     asked, recorder = work.spec.evaluate, work.recorder
-    text = evaluation_text(asked.text)
-    ids = consecutive_windows(loaded.tokenizer, text, window=asked.window, tokens=asked.tokens)
-    found = perplexity(loaded.model, ids, on_progress=recorder.counter("windows"))
+    found = _perplexity(work, loaded)
     samples = []
     for number, prompt in enumerate(asked.prompts):
         answer = generate(loaded.model, loaded.tokenizer, prompt, max_new_tokens=asked.max_new_tokens)
         samples.append({"text": answer.text, "tokens_per_second": answer.tokens_per_second})
         recorder.progress(number + 1, len(asked.prompts), "answers")
     return Measured(found.ppl, found.window, found.tokens, samples)
+
+
+def _perplexity(work: Work, loaded: Loaded) -> Perplexity:
+    asked = work.spec.evaluate
+    text = evaluation_text(asked.text)
+    ids = consecutive_windows(loaded.tokenizer, text, window=asked.window, tokens=asked.tokens)
+    return perplexity(loaded.model, ids, on_progress=work.recorder.counter("windows"))
 
 
 def roomy(loaded: Loaded) -> bool:
@@ -160,7 +166,7 @@ def after(
     work.recorder.stage("evaluate")
     found = quality(work, pruned)
     work.recorder.metric("ppl_after", 0, found.ppl)
-    if cut and cut.efficiency:
+    if cut and cut.efficiency and not work.spec.evaluate.int8:
         found = replace(found, efficiency=cut.efficiency)
     elif work.spec.evaluate.efficiency:
         timed = _efficiency(work, {**({"dense": dense} if dense else {}), "pruned": pruned})
@@ -177,15 +183,32 @@ def after(
 
 
 def _efficiency(work: Work, models: dict[str, Loaded]) -> dict[str, dict[str, Any]]:
-    """Time models in turns; all of it is kept in `efficiency.json`, the `TIMINGS` are returned."""
+    """Time models in turns; all of it is kept in `efficiency.json`, the `TIMINGS` are returned.
+
+    With `int8`, each model's copy in 8 bits takes part, and stands under "int8" with its perplexity.
+    """
+    small = {name: _in_8_bits(one) for name, one in models.items()} if work.spec.evaluate.int8 else {}
+    every = {**models, **{f"{name} int8": one for name, one in small.items()}}
     found: dict[str, Efficiency] = measure_efficiency(
-        {name: loaded.model for name, loaded in models.items()}, on_progress=work.recorder.counter("timings")
+        {name: loaded.model for name, loaded in every.items()}, on_progress=work.recorder.counter("timings")
     )
     path = work.run_dir / EFFICIENCY
     there = kept(lambda _: artifacts.read_json(path), work.run_dir) or {}
     artifacts.write_json(path, {**there, **{name: asdict(one) for name, one in found.items()}})
     work.recorder.artifact(EFFICIENCY)
-    return {name: {key: getattr(one, key) for key in TIMINGS} for name, one in found.items()}
+    timed = {name: {key: getattr(one, key) for key in TIMINGS} for name, one in found.items()}
+    for name, one in small.items():
+        timed[name]["int8"] = {**timed[f"{name} int8"], "ppl": _perplexity(work, one).ppl}
+    return timed
+
+
+def _in_8_bits(loaded: Loaded) -> Loaded:
+    return replace(loaded, model=quantized(loaded.model))
+
+
+def _int8(efficiency: dict[str, Any], side: str = "") -> dict[str, Any]:
+    """What was measured of a model in 8 bits, as `metrics.json` names it; empty if it was not."""
+    return {f"{key}_int8{side}": value for key, value in efficiency.get("int8", {}).items()}
 
 
 def metrics(
@@ -208,6 +231,7 @@ def metrics(
         }
         for key in TIMINGS:
             found[f"{key}_{side}"] = measured.efficiency.get(key) if measured else None
+        found |= _int8(measured.efficiency, f"_{side}") if measured else {}
     return {
         **found,
         **({"ppl_pruned": cut.ppl, "ppl_recovered": after.ppl} if cut else {}),
@@ -251,6 +275,7 @@ def alone(work: Work, loaded: Loaded) -> dict[str, Any]:
         "macs": costs.macs_per_token,
         "kv_bytes_per_token": costs.kv_bytes_per_token,
         **{key: efficiency.get(key) for key in TIMINGS},
+        **_int8(efficiency),
     }
 
 

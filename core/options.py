@@ -73,6 +73,10 @@ Efficiency = Annotated[
     bool | None,
     typer.Option("--efficiency/--no-efficiency", help="Measure latency and memory. Default: yes."),
 ]
+Int8 = Annotated[
+    bool | None,
+    typer.Option("--int8/--no-int8", help="Measure them with weights in 8 bits, too. Default: no."),
+]
 Tasks = Annotated[
     str | None,
     typer.Option(

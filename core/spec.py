@@ -137,6 +137,7 @@ class EvalSpec:
         limit: questions a task, the first ones; None for all. num_fewshot: examples in the prompt, None
             for what the papers or the task say.
         benchmarks_dir: folder with `<task>/<split>.jsonl`; None reads from the hub.
+        int8: measure the models with weights in 8 bits, too, beside those as they are.
     """
 
     text: str = "bundled"
@@ -153,8 +154,11 @@ class EvalSpec:
     limit: int | None = None
     num_fewshot: int | None = None
     benchmarks_dir: str | None = None
+    int8: bool = False
 
     def __post_init__(self) -> None:
+        measured = self.efficiency or not self.int8
+        _require(measured, "int8", self.int8, "measured together with efficiency; leave out --no-efficiency")
         for name, least in (("limit", 1), ("num_fewshot", 0)):
             if getattr(self, name) is not None:
                 _require_whole(name, getattr(self, name), least)

@@ -253,6 +253,23 @@ def test_a_model_too_large_for_two_copies_is_timed_before_the_cut(
     }  # fmt: skip
 
 
+def test_models_in_8_bits_are_measured_beside_the_others(tmp_path: Path, spec: RunSpec) -> None:
+    asked = replace(spec, evaluate=replace(spec.evaluate, efficiency=True, int8=True))
+    run_dir = done(tmp_path, asked)
+    found = artifacts.read_json(run_dir / METRICS)
+    for side in ("before", "after"):
+        assert found[f"memory_gib_int8_{side}"] < found[f"memory_gib_{side}"]
+        assert found[f"ppl_int8_{side}"] == pytest.approx(found[f"ppl_{side}"], rel=0.1)
+        assert found[f"ppl_int8_{side}"] != found[f"ppl_{side}"]
+    names = ["dense", "pruned", "dense int8", "pruned int8"]
+    assert list(artifacts.read_json(run_dir / artifacts.EFFICIENCY)) == names
+    alone = done(tmp_path, replace(asked, goal="evaluate", model=ModelSpec(str(run_dir), "cpu")))
+    found_alone = artifacts.read_json(alone / METRICS)
+    assert found_alone["ppl_int8"] == pytest.approx(found["ppl_int8_after"], rel=1e-3)
+    with pytest.raises(SpecError, match="int8"):
+        replace(asked.evaluate, efficiency=False)
+
+
 def test_a_method_without_data_reads_none(tmp_path: Path, spec: RunSpec) -> None:
     run_dir = done(tmp_path, replace(spec, prune=PruneSpec("random", 0.3)))
     assert staged(run_dir) == [verb for verb in VERBS if verb != "capture"]

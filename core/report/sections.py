@@ -28,6 +28,9 @@ QUANTITIES = {
     "Reading a prompt, ms": ("latency_ms", ",.1f"),
     "Writing, tokens per second": ("tokens_per_second", ",.1f"),
     "Memory, GiB": ("memory_gib", ",.3f"),
+    "In 8 bits: perplexity": ("ppl_int8", ",.2f"),
+    "In 8 bits: reading a prompt, ms": ("latency_ms_int8", ",.1f"),
+    "In 8 bits: memory, GiB": ("memory_gib_int8", ",.3f"),
 }
 CURVES = {
     "recover.held_ppl": "Recovery: perplexity on the sequences kept apart",
@@ -81,7 +84,9 @@ def numbers(run: Run) -> Markup:
     """Before and after side by side; where a model was trained, the pruned one stands between."""
     found = run.metrics
     if "ppl" in found:
-        rows = [(name, number(found.get(key), form)) for name, (key, form) in QUANTITIES.items()]
+        rows = [
+            (name, number(found.get(key), form)) for name, (key, form) in QUANTITIES.items() if key in found
+        ]
         return join([table(["", "model"], rows), _measured_on(found)])
     if "ppl_after" not in found:
         return Markup()
@@ -90,6 +95,8 @@ def numbers(run: Run) -> Markup:
     rows_ = []
     for name, (key, form) in QUANTITIES.items():
         before, after = found.get(f"{key}_before"), found.get(f"{key}_after")
+        if before is None and after is None:
+            continue
         middle = [number(found.get("ppl_pruned") if key == "ppl" else after, form)] if trained else []
         change = f"{after / before - 1:+.1%}" if before and after is not None else "-"
         rows_.append((name, number(before, form), *middle, number(after, form), change))

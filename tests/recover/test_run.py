@@ -127,6 +127,8 @@ def test_presets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert demo.method == "lora" and demo.steps
     assert main(["prune", "demo", "--recover", "lora", "--preset", "dmeo"]) == 2
     assert "Did you mean 'demo'" in capsys.readouterr().err
+    assert main(["prune", "demo", "--preset", "demo"]) == 2
+    assert "add --recover lora" in capsys.readouterr().err
 
 
 def test_what_is_wrong_is_found_before_anything_starts(tmp_path: Path, spec: RunSpec) -> None:
