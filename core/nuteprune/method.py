@@ -32,7 +32,9 @@ class NutePrune:
             )
 
     def start_from(self, options: Mapping[str, Any]) -> str | None:
-        """The criterion whose scores order the units at the start."""
+        """The criterion whose scores order the units at the start; magnitude is nothing but that order."""
+        if options.get("rule") == "magnitude" and not options.get("start_from"):
+            return "l2"
         return options.get("start_from", OPTIONS["start_from"].default) or None
 
     def start_samples(self, options: Mapping[str, Any]) -> int:
@@ -47,5 +49,6 @@ class NutePrune:
         """Train, then write down the plan. Returns it, and the model with what was learned in its weights."""
         from core.nuteprune import stage
 
-        trainer = stage.train(work, loaded, graph, Settings(**options), scores)
+        first = self.start_from(options)
+        trainer = stage.train(work, loaded, graph, Settings(**options), scores[first] if first else None)
         return stage.finish(work, loaded, graph, trainer)

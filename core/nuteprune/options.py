@@ -17,6 +17,9 @@ OPTIONS: dict[str, Option] = {
     "settle": Option(
         0.4, "share of the steps at the end in which the plan is fixed; 0 as in the paper", within=_ALWAYS
     ),
+    "rule": Option(
+        "learned", "what decides: learned masks, or a baseline's scores", ("learned", "magnitude", "movement")
+    ),
     "distillation": Option(
         "progressive",
         "who teaches: many snapshots, the dense model (same weights), nobody, or a second model in memory",
@@ -55,7 +58,11 @@ OPTIONS: dict[str, Option] = {
 _PAPER_STEPS = 20_000 * 7 // 16
 #: Preset -> what it changes of a spec, by dotted path; `prune.options` are the method's own.
 PRESETS: dict[str, dict[str, Any]] = {
-    "demo": {"calibration.samples": 600, "calibration.length": 128, "prune.options": {}},
+    "demo": {
+        "calibration.samples": 600,
+        "calibration.length": 128,
+        "prune.options": {"start": 1.5, "start_from": "taylor_first"},
+    },
     "paper-7b": {
         "calibration.samples": 20_000,
         "calibration.length": 512,
@@ -77,6 +84,7 @@ class Settings:
     accumulate: int
     warmup: float
     settle: float
+    rule: str
     distillation: str
     stage_1: bool
     stage_2: bool

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
 from core import stages
 from core.allocation import groups_in_scope
-from core.artifacts import CHECKPOINT, Scores
+from core.artifacts import CHECKPOINT
 from core.graph.records import Graph
 from core.models import Loaded
 from core.nuteprune.finish import fold
@@ -25,11 +27,13 @@ from core.stages import Work
 from core.texts import calibration_text, sample_windows
 
 
-def train(work: Work, loaded: Loaded, graph: Graph, settings: Settings, scores: Scores) -> Trainer:
+def train(
+    work: Work, loaded: Loaded, graph: Graph, settings: Settings, scores: Mapping[str, Any] | None
+) -> Trainer:
     """Train masks and LoRA, from the checkpoint if there is one.
 
     Args:
-        scores: of the criterion that orders the units at the start, if one was asked for.
+        scores: group id -> scores that order the units at the start, (units,), or None.
 
     Raises:
         NotPrunableError, TrainingError, StorageError; StopRequested after a whole step, which is saved.
@@ -39,7 +43,7 @@ def train(work: Work, loaded: Loaded, graph: Graph, settings: Settings, scores: 
     groups = groups_in_scope(graph, asked.kinds, asked.layers)
     windows, held = _windows(work, loaded, settings)
     second = copy.deepcopy(loaded.model) if settings.distillation == "second_model" else None
-    gates = Gates(groups, starting_point(groups, settings, scores.get(settings.start_from)))
+    gates = Gates(groups, starting_point(groups, settings, scores))
     twin = Twin(
         loaded.model, graph, gates.to(loaded.device),
         rank=settings.lora_rank, alpha=settings.lora_alpha, targets=settings.lora_targets,
@@ -58,9 +62,9 @@ def train(work: Work, loaded: Loaded, graph: Graph, settings: Settings, scores: 
 def finish(work: Work, loaded: Loaded, graph: Graph, trainer: Trainer) -> tuple[PruningPlan, Loaded]:
     """The plan at the target, written down, and the model with LoRA and surviving masks in its weights."""
     work.recorder.stage("plan")
-    plan = replace(trainer.plan, model=graph.model, method=work.spec.prune.method)
+    plan = replace(trainer.masks.plan, model=graph.model, method=work.spec.prune.method)
     stages.keep_plan(work, graph, plan)
-    factors = trainer.gates.split(trainer.factors().detach())
+    factors = trainer.gates.split(trainer.masks.final().detach())
     model = trainer.twin.release()
     fold(model, graph, factors)
     return plan, replace(loaded, model=model)

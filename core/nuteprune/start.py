@@ -21,15 +21,15 @@ _FAR = 2.0
 def starting_point(
     groups: Sequence[Group], settings: Settings, scores: Mapping[str, NDArray[np.floating]] | None
 ) -> float | dict[str, Tensor]:
-    """log alpha of every unit at the start, one for all or group id -> (units,).
+    """log alpha of every unit at the start, one for all without scores, or group id -> (units,).
 
     Scores of a kind are compared over all layers: by how many standard deviations the logarithm of a score is
     off the mean of its kind.
 
     Raises:
-        DataError: a criterion was asked for, and a group has no finite scores.
+        DataError: a group has no finite scores.
     """
-    if not settings.start_from:
+    if scores is None:
         return settings.start
     found: dict[str, Tensor] = {}
     for kind in dict.fromkeys(group.kind for group in groups):
@@ -43,11 +43,11 @@ def starting_point(
     return found
 
 
-def _scores(group: Group, scores: Mapping[str, NDArray[np.floating]] | None) -> NDArray[np.float64]:
-    values = np.asarray((scores or {}).get(group.id, ()), dtype=np.float64)
+def _scores(group: Group, scores: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float64]:
+    values = np.asarray(scores.get(group.id, ()), dtype=np.float64)
     if values.shape != (group.units,) or not np.isfinite(values).all():
         raise DataError(
             f"{group.id} needs {group.units} finite scores to start from, got "
-            f"{int(np.isfinite(values).sum())}; start_from must name a criterion, or be empty."
+            f"{int(np.isfinite(values).sum())}; name another criterion in start_from, or none."
         )
     return values

@@ -93,8 +93,8 @@ def _measure(recorder: Recorder, trainer: Trainer, held: Tensor) -> None:
 def mask_state(trainer: Trainer) -> MaskState:
     """The masks, and what would stay of the model if it were cut now."""
     with torch.no_grad():
-        factors = trainer.gates.split(trainer.gates.median().cpu())
-        stays = trainer.gates.split(trainer.factors().cpu() > 0)
+        factors = trainer.gates.split(trainer.masks.certain().cpu())
+        stays = trainer.gates.split(trainer.masks.final().cpu() > 0)
     return MaskState(
         trainer.state.step,
         trainer.settings.steps,

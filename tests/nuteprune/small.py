@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from core.allocation import groups_in_scope
+from core.graph.records import Graph
 from core.nuteprune.gates import Gates
 from core.nuteprune.options import OPTIONS, Settings
 from core.nuteprune.trainer import Trainer
@@ -24,6 +26,27 @@ def settings(**changes: Any) -> Settings:
     return Settings(**{**values, **short, **changes})
 
 
+def of_model(
+    model: PreTrainedModel,
+    graph: Graph,
+    asked: Settings,
+    folder: Path,
+    kinds: tuple[str, ...] = KINDS,
+    *,
+    sparsity: float = 0.3,
+    second: PreTrainedModel | None = None,
+) -> Trainer:
+    """A trainer of this model on random tokens."""
+    groups = groups_in_scope(graph, kinds)
+    gates = Gates(groups, asked.start)
+    torch.manual_seed(0)
+    twin = Twin(model, graph, gates, rank=asked.lora_rank, alpha=asked.lora_alpha, targets=asked.lora_targets)
+    return Trainer(
+        twin, gates, graph, groups, ids(model, batch=6), asked,
+        allocation={"sparsity": sparsity, "kinds": kinds}, seed=0, folder=folder, second=second,
+    )  # fmt: skip
+
+
 def trainer(
     folder: Path,
     *,
@@ -33,15 +56,6 @@ def trainer(
     **changes: Any,
 ) -> Trainer:
     """A trainer of a tiny model on random tokens."""
-    asked = settings(**changes)
-    model = tiny(family)
-    graph = graph_of(model)
-    groups = groups_in_scope(graph, kinds)
-    gates = Gates(groups, asked.start)
-    torch.manual_seed(0)
-    twin = Twin(model, graph, gates, rank=asked.lora_rank, alpha=asked.lora_alpha, targets=asked.lora_targets)
+    asked, model = settings(**changes), tiny(family)
     second = tiny(family) if asked.distillation == "second_model" else None
-    return Trainer(
-        twin, gates, graph, groups, ids(model, batch=6), asked,
-        allocation={"sparsity": sparsity, "kinds": kinds}, seed=0, folder=folder, second=second,
-    )  # fmt: skip
+    return of_model(model, graph_of(model), asked, folder, kinds, sparsity=sparsity, second=second)
