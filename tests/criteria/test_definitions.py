@@ -21,9 +21,9 @@ from core.errors import DataError, SpecError
 from core.graph.discover import discover
 from core.graph.records import Graph
 from core.heads import algorithm_1
+from tests.graph.families import graph_of, model_of
 from tests.handmade import ids, tiny
 from tests.test_capture import inputs_of, naive_products
-from tests.test_contract import build
 
 KINDS = ("query_head", "kv_group", "ffn_channel", "residual_channel")
 HEADS, SHARED, WIDTH = 4, 2, 8
@@ -212,7 +212,7 @@ def test_second_moment_of_a_fused_gate_and_of_a_plain_feed_forward() -> None:
         ("phi3", "gate_up_proj", "down_proj", True),
         ("gpt2", "c_fc", "c_proj", False),
     ):
-        model, graph = build(family)
+        model, graph = model_of(family), graph_of(family)
         tokens = ids(model)
         statistics = capture(model, graph, tokens, needs=set(STATISTICS))
         scores = score(model, graph, ["second_moment", "second_moment_data_free"], statistics, seed=0)
@@ -257,17 +257,17 @@ def test_second_moment_of_a_head_is_taken_on_its_attention_mixed_input() -> None
 
 def test_data_free_second_moment_finds_the_values_in_a_fused_matrix() -> None:
     for family in ("gpt2", "bloom", "phi3", "gpt_neox"):
-        model, graph = build(family)
+        model, graph = model_of(family), graph_of(family)
         scores = score(model, graph, ["second_moment_data_free"], None, seed=0, kinds=["query_head"])
         block = model.get_submodule(graph.attentions[0].module)
         weights = [m.weight.detach() for m in block.modules() if getattr(m, "weight", None) is not None]
         out, fused = sorted((w.T if family == "gpt2" else w for w in weights), key=len)
         if family in ("gpt2", "phi3"):  # [queries, keys, values]
-            values = fused[-8 * graph.attentions[0].kv_heads :].view(-1, 8, 32)
+            values = fused[-8 * graph.attentions[0].kv_heads :].view(-1, 8, 48)
         else:  # per head: query, key, value
-            values = fused.view(4, 3, 8, 32)[:, 2]
-        values = values.repeat_interleave(4 // len(values), dim=0)  # (heads, channels, hidden)
-        expected = (values.square().sum(dim=2) * out.square().sum(dim=0).view(4, 8)).sum(dim=1)
+            values = fused.view(6, 3, 8, 48)[:, 2]
+        values = values.repeat_interleave(6 // len(values), dim=0)  # (heads, channels, hidden)
+        expected = (values.square().sum(dim=2) * out.square().sum(dim=0).view(6, 8)).sum(dim=1)
         assert np.allclose(scores["second_moment_data_free"]["L00.query_head"], expected, rtol=1e-4), family
 
 
@@ -331,7 +331,7 @@ def test_permuting_channels_permutes_scores(name: str) -> None:
 
 
 def test_experts_that_cannot_be_watched_are_named_with_the_criterion() -> None:
-    model, graph = build("mixtral")
+    model, graph = model_of("mixtral"), graph_of("mixtral")
     statistics = capture(model, graph, ids(model), needs=set(STATISTICS))
     for name in ("wanda", "wifv", "second_moment"):
         with pytest.raises(
