@@ -38,8 +38,9 @@ RESULT = (
     "ppl_after",
     "seconds",
 )
-#: The same where the pruned model was trained.
+#: The same where the pruned model was trained, and where the couplings were ignored.
 TRAINED = ("ppl_pruned", "ppl_recovered")
+ABLATED = ("ppl_coupled", "without_dependency")
 #: Benchmarks, where some were asked for: of the dense model, the pruned one and the final one.
 SCORED = ("tasks_before", "tasks_pruned", "tasks_after")
 
@@ -98,6 +99,7 @@ def prune(
             help="Refit what stays, without training: none, bias or least_squares. Default: none.",
         ),
     ] = None,
+    without_dependency: options.WithoutDependency = None,
     units: Annotated[
         list[str] | None,
         typer.Option(
@@ -170,7 +172,7 @@ def prune(
         return emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])
     run_dir = foreground(runs_dir, spec)
     metrics = read_json(run_dir / METRICS)
-    result = {key: metrics[key] for key in (*RESULT, *TRAINED, *SCORED) if key in metrics}
+    result = {key: metrics[key] for key in (*RESULT, *TRAINED, *ABLATED, *SCORED) if key in metrics}
     shown = {key: value for key, value in result.items() if key not in SCORED}
     scores = {key.removeprefix("tasks_"): metrics[key] for key in SCORED if key in metrics}
     return emit_run(run_dir, result, as_json, [*keys_and_values(shown), *score_lines(scores)])

@@ -52,6 +52,7 @@ PRUNING = {
     "--kind-sparsity": "prune.kind_sparsity",
     "--multiple": "prune.multiple",
     "--reconstruct": "prune.reconstruct",
+    "--without-dependency": "prune.without_dependency",
 }
 TRAINING = {
     "--recover-data": "recover.data",

@@ -70,6 +70,20 @@ def before_training(work: Work, pruned: Loaded) -> Measured:
     return found
 
 
+def untimed(work: Work) -> Work:
+    """The same work without measuring efficiency: masks do not make a model faster."""
+    return replace(work, spec=replace(work.spec, evaluate=replace(work.spec.evaluate, efficiency=False)))
+
+
+def coupled(work: Work, masked: Loaded) -> Measured:
+    """The model under the masks of a plan: perplexity alone."""
+    work.recorder.stage("measure")
+    silent = replace(work, spec=replace(work.spec, evaluate=replace(work.spec.evaluate, prompts=())))
+    found = quality(silent, masked)
+    work.recorder.metric("ppl_coupled", 0, found.ppl)
+    return found
+
+
 def _kept_or(work: Work, name: str, measure: Callable[[], Measured]) -> Measured:
     """What was measured before the run was interrupted, or what `measure` finds now."""
     path = work.run_dir / CHECKPOINT / name

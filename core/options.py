@@ -69,6 +69,13 @@ Prompt = Annotated[
 MaxNewTokens = Annotated[
     int | None, typer.Option("--max-new-tokens", help="Tokens to generate for each prompt. Default: 48.")
 ]
+WithoutDependency = Annotated[
+    bool | None,
+    typer.Option(
+        "--without-dependency/--with-dependency",
+        help="An ablation: cut every matrix by its own scores, and compare; no model is saved. Default: no.",
+    ),
+]
 Efficiency = Annotated[
     bool | None,
     typer.Option("--efficiency/--no-efficiency", help="Measure latency and memory. Default: yes."),

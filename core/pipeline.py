@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from core import measures, refitting, stages, sweeping
+from core import ablating, measures, refitting, stages, sweeping
 from core.artifacts import Scores
 from core.checks import parse_layers
 from core.criteria import CRITERIA
@@ -62,6 +62,8 @@ def check(spec: RunSpec) -> None:
         )
     if spec.goal in ("prune", "recover"):
         recovery.check(spec, config)
+    if spec.goal == "prune" and spec.prune.without_dependency:
+        ablating.check(spec)
     if spec.goal in ("explore", "prune", "sweep"):
         calibration_text(spec.calibration.name)
     evaluation_text(spec.evaluate.text)
@@ -84,6 +86,8 @@ def check_method(spec: RunSpec) -> None:
 def prune(work: Work) -> None:
     """Measure the dense model, cut it to the target, train it if asked to, measure it again and save it."""
     asked, train = work.spec.prune, work.spec.recover.method != "none"
+    if asked.without_dependency:
+        return ablating.ablate(work)
     criteria = criteria_of(work.spec)
     ranking = [*(["capture"] if stages.needs(criteria) else []), *(["score"] if criteria else [])]
     ranking += ["train"] if method_of(work.spec) else []

@@ -80,6 +80,7 @@ class PruneSpec:
         kind_sparsity: kind -> its own target; kinds without one take `sparsity`.
         multiple: widths of channels that lose some are whole multiples of it; heads are left as heads.
         reconstruct: how what stays is refitted without training, one of `RECONSTRUCTIONS`.
+        without_dependency: an ablation: cut every matrix by its own scores, measure, save no model.
     """
 
     method: str = "taylor_first"
@@ -92,6 +93,7 @@ class PruneSpec:
     kind_sparsity: dict[str, float] = field(default_factory=dict)
     multiple: int = 1
     reconstruct: str = "none"
+    without_dependency: bool = False
 
     @property
     def biased(self) -> bool:
@@ -122,6 +124,8 @@ class PruneSpec:
             "either query_head or kv_group, since both own the same heads",
         )
         check_kind_sparsity(self.kind_sparsity, self.kinds)
+        ranked = not (self.without_dependency and self.units)
+        _require(ranked, "without_dependency", True, "left out where units are chosen by hand")
         if self.layers is not None:
             parse_layers(self.layers)
 
@@ -228,6 +232,8 @@ class RunSpec:
         goals = get_args(Goal)
         _require(self.goal in goals, "goal", self.goal, f"one of {', '.join(goals)}")
         _require_whole("seed", self.seed, 0)
+        alone = not self.prune.without_dependency or self.recover.method == "none"
+        _require(alone, "without_dependency", True, "left out where the model is trained: it saves none")
         trains = self.goal != "recover" or self.recover.method != "none"
         _require(trains, "recover", self.recover.method, "a way to train, e.g. lora")
 

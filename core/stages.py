@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from core import artifacts, models
+from core.ablation import OwnScores
 from core.allocation import allocate
 from core.artifacts import (
     GROUPS,
@@ -29,7 +30,7 @@ from core.capture import Statistics
 from core.capture import capture as capture_statistics
 from core.criteria import CRITERIA
 from core.criteria import score as score_units
-from core.criteria.scoring import check_readable
+from core.criteria.scoring import check_readable, score_structures
 from core.describe import graph_of
 from core.divergence import similarity as measure_similarity
 from core.errors import ArtifactError
@@ -207,6 +208,13 @@ def score(
     artifacts.write_scores(work.run_dir, scores)
     work.recorder.artifact(SCORES)
     return scores
+
+
+def own_scores(work: Work, loaded: Loaded, graph: Graph, statistics: Statistics | None) -> OwnScores:
+    """Scores of a group's structures, each estimated on that structure alone."""
+    asked = work.spec.prune
+    given: dict[str, Any] = {"seed": work.spec.seed, "options": asked.options}
+    return lambda group: score_structures(loaded.model, graph, group, asked.method, statistics, **given)
 
 
 def sensitivity(work: Work, loaded: Loaded, graph: Graph, scores: dict[str, Any]) -> None:

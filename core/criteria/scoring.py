@@ -12,11 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from core.artifacts import Scores
-from core.capture import DEFAULT_KINDS, DIVERGENCE, INPUTS, OUTPUTS, Statistics, check_weights
+from core.capture import (
+    DEFAULT_KINDS,
+    DIVERGENCE,
+    GRADIENTS,
+    INPUTS,
+    OUTPUTS,
+    Statistics,
+    check_weights,
+)
 from core.criteria.registry import CRITERIA, Criterion, GroupView, Part
-from core.errors import DataError
+from core.errors import DataError, SpecError
 from core.gradients import COARSE
-from core.graph.records import Graph, Group
+from core.graph.records import Graph, Group, Member
 from core.registry import Entry
 from core.slices import Slice, maker_of, reader_of, slices
 
@@ -66,6 +74,46 @@ def score(
                 view = GroupView(group.units, group.kind, parts, rng, settings, heads)
                 scores[entry.name][group.id] = _scored(model, entry, view)
     return scores
+
+
+def score_structures(
+    model: nn.Module,
+    graph: Graph,
+    group: Group,
+    name: str,
+    statistics: Statistics | None,
+    *,
+    seed: int,
+    options: Mapping[str, Any] | None = None,
+) -> list[tuple[Member, np.ndarray[Any, Any]]]:
+    """Score a group's units once per structure, each time as if that structure were all of them.
+
+    Args:
+        name: a criterion that reads weights or gradients.
+        statistics, seed, options: as in `score`.
+
+    Returns:
+        Each member with one score per unit, higher = keep, (units,), float32.
+    """
+    entry = CRITERIA[name]
+    found = []
+    with torch.no_grad():
+        parts = zip(slices(graph, group), _parts(model, graph, group, statistics), strict=True)
+        for part, alone in parts:
+            rng = np.random.default_rng([seed, zlib.crc32(repr((group.id, part.key)).encode())])
+            view = GroupView(group.units, group.kind, [alone], rng, entry.settings(options or {}))
+            found.append((part.member, _scored(model, entry, view)))
+    return found
+
+
+def check_alone(name: str) -> None:
+    """Raises SpecError if a criterion cannot score a matrix by itself."""
+    if set(CRITERIA[name].needs) <= GRADIENTS:
+        return
+    raise SpecError(
+        f"without_dependency scores every matrix by itself, and {name} looks at what flows between matrices; "
+        "take one that reads weights or gradients: taylor_first, l2, l1 or random."
+    )
 
 
 def _scored(model: nn.Module, entry: Entry[Criterion], view: GroupView) -> np.ndarray[Any, Any]:
