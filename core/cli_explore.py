@@ -18,6 +18,10 @@ from core.terminal import emit, number, stdout_kept_clean, table
 def groups(
     model: options.ModelArgument,
     config_only: options.ConfigOnly = False,
+    between: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--between", metavar="PARAMETER PARAMETER", help="Say what couples these two."),
+    ] = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     trust_remote_code: options.TrustRemoteCode = None,
@@ -25,10 +29,14 @@ def groups(
 ) -> None:
     """Find the coupled groups: what has to be removed together."""
     with stdout_kept_clean():
-        from core.describe import graph_of, summary
+        from core import describe
 
         spec = ModelSpec(model, device or "auto", dtype or "auto", bool(trust_remote_code))
-        found = summary(graph_of(spec, config_only))
+        graph = describe.graph_of(spec, config_only)
+        found = describe.summary(graph)
+        coupling = describe.between(graph, *between) if between else None
+    if coupling is not None:
+        return emit({**found, "between": coupling}, as_json, _coupling(coupling))
     head = ["kind", "groups", "units", "parameters", "prunable"]
     rows = [
         [
@@ -42,6 +50,13 @@ def groups(
     ]
     notes = [f"{one['kind']} cannot be pruned: {one['reason']}" for one in found["not_prunable"]]
     emit(found, as_json, [f"{found['model']} ({found['family']})", "", *table([head, *rows]), *notes])
+
+
+def _coupling(found: dict[str, Any]) -> list[str]:
+    """What couples two parameters, for people."""
+    path = " -> ".join(found["path"]) or "nothing connects them"
+    strength = "" if found["strength"] is None else f"dependency strength  {found['strength']:.3f} (of 0.5)"
+    return [path, f"groups they share  {' '.join(found['groups']) or 'none'}", *filter(None, [strength])]
 
 
 def score(

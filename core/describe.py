@@ -1,4 +1,4 @@
-"""A model's coupled groups, counted by kind."""
+"""A model's coupled groups, counted by kind, and what couples two of its parameters."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from core.graph.discover import discover, discover_config
 from core.graph.records import Graph
+from core.graph.view import path_between, strengths
 from core.models import load, load_config, resolve
 from core.plan import params_in
 from core.spec import ModelSpec
@@ -37,4 +38,27 @@ def summary(graph: Graph) -> dict[str, Any]:
         "seconds": graph.seconds,
         "kinds": kinds,
         "not_prunable": list(graph.not_prunable),
+    }
+
+
+def between(graph: Graph, parameter_a: str, parameter_b: str) -> dict[str, Any]:
+    """What couples two parameters.
+
+    Returns:
+        `parameters`; `path`, the operations from one to the other; `groups`, those that both lose slices
+        in; `strength`, the dependency strength of the fusion paper (Eq. 1) if data flows from one straight
+        into the other, else None.
+
+    Raises:
+        UnknownNameError: no such parameter.
+    """
+    a, b = graph.tied.get(parameter_a, parameter_a), graph.tied.get(parameter_b, parameter_b)
+    path = path_between(graph, a, b)
+    known = strengths(graph)
+    shared = [g.id for g in graph.groups if {a, b} <= {member.parameter for member in g.members}]
+    return {
+        "parameters": [parameter_a, parameter_b],
+        "path": path,
+        "groups": shared,
+        "strength": known.get((a, b), known.get((b, a))),
     }
