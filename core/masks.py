@@ -147,9 +147,10 @@ def _read(mask: Mask | None) -> Tensor | None:
 def _mask_place(model: nn.Module, graph: Graph, place: Place, factors: list[Factor]) -> list[RemovableHandle]:
     name, dim, reads = place
     if reads == "embedding":  # a tied output layer reads the channels that the embedding writes
-        aliases = [alias for alias, first in graph.tied.items() if first == name]
+        owners = [owner_of(model, alias) for alias, first in graph.tied.items() if first == name]
         width = model.get_parameter(name).shape[dim]
-        return [_mask_input(owner_of(model, alias)[0], _Features(width, factors)) for alias in aliases]
+        readers = [owner for owner, attribute in owners if reads_last_dim(owner, attribute, dim)]
+        return [_mask_input(owner, _Features(width, factors)) for owner in readers]
     owner, attribute = owner_of(model, name)
     size = model.get_parameter(name).shape[dim]
     if reads == "vector":

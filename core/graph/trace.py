@@ -8,7 +8,7 @@ That is the graph `torch.export` gives, 35 times sooner (0.26 s against 9.0 s fo
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map, tree_map_only
+from torch.utils._pytree import tree_map_only
 from transformers import PreTrainedModel
 
 from core.errors import NotPrunableError
+from core.graph.shapes import Shapes
 
 BATCH = 2
 
@@ -88,6 +89,7 @@ class _Recorder(TorchDispatchMode):
         self.modules: list[str] = [""]
         self.failed = ""
         self._ids: dict[int, int] = {}
+        self._shapes = Shapes()
         # A tensor that is freed may hand its address to another one: all of them are kept.
         self._alive: list[Tensor] = []
 
@@ -111,16 +113,26 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         self.failed = f"{func.namespace}.{func._schema.name.split('::')[-1]}"
-        out = func(*args, **kwargs)
+        out = self._shapes.run(func, args, kwargs)
         self.failed = ""
-        refs, kwrefs = tree_map(self._ref, (args, kwargs))
+        refs, kwrefs = _each(self._ref, args), _each(self._ref, kwargs)
         written = out if isinstance(out, (tuple, list)) else (out,)
         outputs = tuple(self.value(t) if isinstance(t, Tensor) else -1 for t in written)
-        self.tape.nodes.append(Node(func, tuple(refs), kwrefs, outputs, self.modules[-1]))
+        self.tape.nodes.append(Node(func, refs, kwrefs, outputs, self.modules[-1]))
         return out
 
     def _ref(self, leaf: Any) -> Any:
         return Ref(self.value(leaf)) if isinstance(leaf, Tensor) else leaf
+
+
+def _each(do: Callable[[Any], Any], argument: Any) -> Any:
+    """`do` for every leaf of nested arguments; tree_map does the same several times slower."""
+    if isinstance(argument, (list, tuple)):
+        items = (_each(do, item) for item in argument)
+        return list(items) if isinstance(argument, list) else tuple(items)
+    if isinstance(argument, dict):
+        return {key: _each(do, item) for key, item in argument.items()}
+    return do(argument)
 
 
 class _Calls(TorchFunctionMode):

@@ -118,7 +118,7 @@ def build(name: str, *, attention: str | None = "eager", seed: int = 0) -> PreTr
     torch.manual_seed(seed)
     options = {"attn_implementation": attention} if attention else {}
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config(name), **options).eval()
-    _shake(model)
+    shake(model)
     return model
 
 
@@ -135,7 +135,7 @@ def graph_of(name: str) -> Graph:
     return discover(model_of(name), name=name)
 
 
-def _shake(model: nn.Module) -> None:
+def shake(model: nn.Module) -> None:
     """Biases and norm weights start at 0 or 1, and stacks of experts unset: many mistakes do not show so."""
     with torch.no_grad():
         for parameter in model.parameters():
