@@ -163,11 +163,14 @@ class Finder:
         experts: int = 0,
     ) -> list[tuple[Group, Layout]]:
         added = []
-        several = len(np.unique(np.concatenate(units))) < sum(len(unit) for unit in units)
+        classes, owners = np.unique(np.concatenate(units), return_counts=True)
+        several = classes[owners > 1]
         for layout in self.table.layouts(units):
             reason, norms, constants = judge(self.store, kind, [units[i] for i in layout.units])
-            if several and kind not in NOT_OFFERED:
-                reason = "some of its slices belong to several units at once"
+            if len(several) and kind not in NOT_OFFERED:
+                row = int(np.isin(self.table.classes, several).argmax())
+                name = self.table.keys[self.table.key[row]][0]
+                reason = f"slices of {name} belong to several units at once"
             elif reason is None and (stiff := self._stiff(kind, norms, layout)):
                 reason = (
                     f"module '{stiff}' averages over the units in code of its own, which cannot be rescaled"

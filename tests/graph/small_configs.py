@@ -33,9 +33,20 @@ SMALL: dict[str, Any] = {
     "encoder_ffn_dim": 40, "max_target_positions": 64, "max_source_positions": 64,
 }  # fmt: skip
 _LATENT = {"head_dim": 4}
+_PER_LAYER = {"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 61}
 #: What a family needs beside that; None takes a field out of `SMALL`.
 OWN: dict[str, dict[str, Any]] = {
     "axk1": _LATENT,
+    "cohere_compass_text": {"layer_types": ["sliding_attention", "full_attention"]},
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 10000.0},
+        "ffn_config": {"ffn_hidden_size": 40, "moe_num_experts": 4, "moe_top_k": 2},
+    },
+    "gemma3n": _PER_LAYER,
+    "gemma3n_text": _PER_LAYER,
+    "gemma4": _PER_LAYER,
+    "gemma4_text": _PER_LAYER,
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_hidden_layers": 2},
     "codegen": {"n_embd": 64, "n_head": 8, "rotary_dim": 4},
     "deepseek_v2": {"topk_group": 1, "topk_method": "greedy", "head_dim": 4},
     "deepseek_v3": _LATENT,
