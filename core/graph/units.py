@@ -66,7 +66,9 @@ class Finder:
             )
             first = next(unknown, None)
             why = f": operation {first.what} in module '{first.module}' cannot be followed" if first else ""
-            self._refuse("kv_group", layer, f"no attention with heads was found in this layer{why}")
+            self._refuse(
+                "kv_group", layer, f"no attention with heads was found in '{self.walk.layers[layer]}'{why}"
+            )
 
     def _unfollowed(self) -> None:
         """Say which channels ended in an operation that could not be followed, and are in no group."""

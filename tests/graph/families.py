@@ -86,7 +86,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama4": ("llama4_text", {**_LLAMA, "head_dim": 8, "num_local_experts": 2, "intermediate_size_mlp": 40}),
     # Norms without a weight, one that subtracts the mean and one that does not.
     "olmo": ("olmo", _LLAMA),
-    "nanochat": ("nanochat", _LLAMA),
+    "nanochat": ("nanochat", {**_LLAMA, "hidden_act": "gelu"}),
     "granitemoe": ("granitemoe", {**_LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "hunyuan": ("hunyuan_v1_dense", {**_LLAMA, "head_dim": 8}),
     "deepseek_v3": (

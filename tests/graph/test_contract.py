@@ -133,9 +133,11 @@ def test_readers_of_a_residual_channel_die_with_its_writers(family: str) -> None
         after = dead(model)
     readers = unit_mask(model, group, unit, ("layer2",))
     members = unit_mask(model, group, unit, ("layer1", "layer2", "vector", "embedding"))
+    # A norm that subtracts the mean makes a channel of zeros something else, and has no weight to silence it.
+    revived = any(norm.statistic == "layer" and norm.module in group.plain_norms for norm in group.norms)
     for name, mask in after.items():
         newly = mask & ~before[name]
-        assert newly[readers[name] & ~before[name]].all() if name in readers else True, name
+        assert revived or newly[readers[name] & ~before[name]].all() if name in readers else True, name
         assert not newly[~members.get(name, torch.zeros_like(mask))].any(), name
 
 
