@@ -231,6 +231,16 @@ def cost(
     return Cost(round(params), round(macs), _kv_numbers(graph, removed) * dtype_bytes)
 
 
+def saving(graph: Graph, removed: dict[str, tuple[int, ...]], dtype_bytes: int = 2) -> Cost:
+    """What removing these units together saves; rows and columns that cross count once."""
+    dense, left = cost(graph, {}, dtype_bytes), cost(graph, removed, dtype_bytes)
+    return Cost(
+        dense.params - left.params,
+        dense.macs_per_token - left.macs_per_token,
+        dense.kv_bytes_per_token - left.kv_bytes_per_token,
+    )
+
+
 def _share(parts: _Parts, experts: int) -> float:
     """How many indices go along a dimension, the mean over the experts of a stack."""
     return sum(len(rows) / (1 if at is None else experts) for at, rows in parts.items())

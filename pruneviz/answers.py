@@ -1,12 +1,13 @@
-"""Ask the dense and the pruned model the same question, one after the other, through the engine."""
+"""Ask two models the same question, one after the other, through the engine: dense and pruned, or masked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from core.errors import PruneError
+from core.selection import Units
 from pruneviz import states
 from pruneviz.context import AppContext
 from pruneviz.runs import RunRecord
@@ -35,15 +36,31 @@ class Answer:
     pruned_speed: float | None = None
 
 
+@dataclass(frozen=True)
+class Side:
+    """Who answers: the `field` of `Answer` to fill, the model, its name for people, units masked in it."""
+
+    field: str
+    source: str
+    name: str
+    removed: Units | None = None
+
+
 def ask_both(app: AppContext, record: RunRecord, question: Question) -> Iterator[Answer]:
     """Stream the dense model's answer, then the pruned one's. Errors become the state, never an exception."""
+    sides = (Side("dense", record.model, "dense"), Side("pruned", str(record.path), "pruned"))
+    return ask(app, sides, question)
+
+
+def ask(app: AppContext, sides: Sequence[Side], question: Question) -> Iterator[Answer]:
+    """Stream one answer after the other. Errors become the state, never an exception."""
     stopped, answer = app.answers_stopped, Answer(state=states.loading_html("Starting the engine", 0.0))
     yield answer
     try:
-        for side, source in (("dense", record.model), ("pruned", str(record.path))):
+        for side in sides:
             if app.answers_stopped > stopped:
                 break
-            for fresh in _one(app, source, side, question, answer):
+            for fresh in _one(app, side, question, answer):
                 answer = fresh
                 yield answer
         yield replace(answer, state="")
@@ -51,26 +68,27 @@ def ask_both(app: AppContext, record: RunRecord, question: Question) -> Iterator
         yield replace(answer, state=states.failure_html(error, "Press Answer to try again."))
 
 
-def _one(app: AppContext, source: str, side: str, question: Question, answer: Answer) -> Iterator[Answer]:
+def _one(app: AppContext, side: Side, question: Question, answer: Answer) -> Iterator[Answer]:
     text = ""
     pieces = app.engine.generate(
-        source,
+        side.source,
         question.prompt,
         max_new_tokens=int(question.max_new_tokens or 64),
         temperature=float(question.temperature),
         seed=int(question.seed or 0),
         chat=bool(question.chat),
+        removed=side.removed,
     )
     for step in ticking_items(pieces):
         if not isinstance(step, Item):
-            title = f"The {side} model is {'writing' if text else 'being read'}"
+            title = f"The {side.name} model is {'writing' if text else 'being read'}"
             yield replace(answer, state=states.loading_html(title, step))
             continue
         event: dict[str, Any] = step.value
         if "piece" in event:
             text += event["piece"]
-            answer = replace(answer, state="", **{side: text})
+            answer = replace(answer, state="", **{side.field: text})
             yield answer
         if "tokens_per_second" in event:
-            answer = replace(answer, **{f"{side}_speed": event["tokens_per_second"]})
+            answer = replace(answer, **{f"{side.field}_speed": event["tokens_per_second"]})
             yield answer

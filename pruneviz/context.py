@@ -31,8 +31,8 @@ TABS = {
     "compare": "Compare",
 }
 DEFAULT_TAU = "0.2"
-#: What the address holds, in order; `criterion`, `versus` and `kind` are the Scores tab's.
-ADDRESS = ("tab", "model", "run", "layer", "tau", "units", "criterion", "versus", "kind")
+#: What the address holds, in order; `unit` is the Structure tab's, `criterion`, `versus` and `kind` the Scores tab's.
+ADDRESS = ("tab", "model", "run", "layer", "unit", "tau", "units", "criterion", "versus", "kind")
 
 
 @dataclass
@@ -50,6 +50,7 @@ class UrlState:
     model: gr.Textbox
     run: gr.Textbox
     layer: gr.Textbox
+    unit: gr.Textbox
     tau: gr.Textbox
     units: gr.Textbox
     criterion: gr.Textbox

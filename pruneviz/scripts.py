@@ -66,7 +66,11 @@ FORGET_UNITS = """(model, units) => {
   return other ? "" : units;
 }"""
 
-GO = """(target) => ({__type__: "update", selected: target.split(" ")[0]})"""
+#: A tab opened like this says nothing of it, so the address is told too.
+GO = """(target) => {
+  window.pvWanted = target.split(" ")[0];
+  return [{__type__: "update", selected: window.pvWanted}, window.pvWanted];
+}"""
 
 
 def restore(model: str) -> str:

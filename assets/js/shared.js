@@ -92,6 +92,18 @@ function count(number, word) {
   return number.toLocaleString("en-US") + " " + word + (number === 1 ? "" : "s");
 }
 
+// The step that an arrow key asks for, e.g. [1, 0].
+function arrow(event) {
+  return {ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1]}[event.key] || [0, 0];
+}
+
+// The nearest of `places`, [node, x, y] each, that lies from (x, y) the way of [dx, dy]; what is aside counts four times.
+function nearest(places, [x, y], [dx, dy]) {
+  const far = ([, ox, oy]) => dx ? Math.abs(ox - x) + 4 * Math.abs(oy - y) : Math.abs(oy - y) + 4 * Math.abs(ox - x);
+  const ahead = places.filter(([, ox, oy]) => dx ? (ox - x) * dx > 4 : (oy - y) * dy > 4);
+  return ahead.sort((a, b) => far(a) - far(b))[0]?.[0];
+}
+
 // One tab stop for a set of buttons; the arrow keys move inside it. `columns` says how many make a row.
 function rove(buttons, columns, choose) {
   const focus = (index) => {

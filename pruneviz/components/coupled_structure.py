@@ -5,10 +5,12 @@ Slices are boxes, data flow is links; what goes is red and dashed.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from html import escape
 from itertools import pairwise
 
 from pruneviz import words
+from pruneviz.figures.coupling import spreading
 from pruneviz.figures.structure import Link, Slice, StructureInfo
 
 WIDTH, BOX, HEIGHT, GAP, TOP = 800, 240, 74, 14, 30
@@ -18,8 +20,12 @@ CROWDED = 9
 LONGEST = 24
 
 
-def structure_svg(info: StructureInfo) -> str:
-    """The drawing as SVG; colours come from the style sheet, so it follows light and dark."""
+def structure_svg(info: StructureInfo, pair: Collection[str] = ()) -> str:
+    """The drawing as SVG; colours come from the style sheet, so it follows light and dark.
+
+    Args:
+        pair: parameters whose boxes are marked.
+    """
     columns = _columns(info.slices)
     places = _places(columns)
     height = TOP + max(len(column) for column in columns) * (HEIGHT + GAP) + 4
@@ -29,13 +35,14 @@ def structure_svg(info: StructureInfo) -> str:
         links = [_link(info, link, places) for link in info.links]
         labels = [_label(info, link, places) for link in info.links]
     heads = [_head(column, i, len(columns)) for i, column in enumerate(columns) if column]
-    boxes = [_box(part, *places[i]) for i, part in enumerate(info.slices)]
+    order = spreading(info.slices, info.links)
+    boxes = [_box(part, order[i], part.parameter in pair, *places[i]) for i, part in enumerate(info.slices)]
     title = f"Coupled structure of unit {info.unit} of {info.group}: " + "; ".join(
         f"{part.title} {part.where}" for part in info.slices
     )
     body = "".join([*heads, *links, *boxes, *labels])
     return (
-        f'<div class="pv-drawing"><svg viewBox="0 0 {WIDTH} {height}" role="img" '
+        f'<div class="pv-drawing"><svg viewBox="0 0 {WIDTH} {height}" role="group" '
         f'aria-label="{escape(title, quote=True)}">'
         f'{body}</svg><p class="pv-quiet">{_legend(info)}</p></div>'
     )
@@ -44,7 +51,10 @@ def structure_svg(info: StructureInfo) -> str:
 def _legend(info: StructureInfo) -> str:
     shared = any(part.stays for part in info.slices)
     rest = " Grey stays, because other units share it." if shared else ""
-    return "Red marks what goes; dashed links are cut with it." + rest
+    return (
+        "Red marks what goes, numbered in the order in which pruning spreads; dashed links are cut with it."
+        f"{rest} Choose two boxes to see what couples them."
+    )
 
 
 def _columns(slices: tuple[Slice, ...]) -> list[list[int]]:
@@ -78,26 +88,40 @@ def _places(columns: list[list[int]]) -> dict[int, tuple[float, float]]:
 
 
 def _head(column: list[int], at: int, columns: int) -> str:
-    names = ("Layer 1: rows produce the unit", "Norms and vectors", "Layer 2: columns consume it")
+    names = ("Produces the unit", "Norms and vectors", "Consumes the unit")
     text = names[at] if columns == 3 else (names[0], names[2])[at]
     x = 4 + at * (WIDTH - BOX - 8) / (columns - 1)
     return f'<text class="small" x="{x:.0f}" y="16">{text}</text>'
 
 
-def _box(part: Slice, x: float, y: float) -> str:
+def _box(part: Slice, order: int | None, marked: bool, x: float, y: float) -> str:
     state = "trigger" if part.trigger else "stays" if part.stays else "goes"
     tag = {"trigger": "trigger", "stays": "stays", "goes": ""}[state]
     name = part.title if len(part.title) <= LONGEST else "…" + part.title[1 - LONGEST :]
     many = f" × {part.times} layers" if part.times > 1 else ""
     amount = "1 parameter" if part.params == 1 else f"{words.count(part.params)} parameters"
     note = f'<text class="tag {tag}" x="{BOX - 10}" y="{HEIGHT - 10}" text-anchor="end">{tag}</text>'
+    spoken = f"{order or tag}: {part.parameter}{many}, {part.where}, {amount}" + f", {tag}" * bool(
+        order and tag
+    )
+    badge = (
+        ""
+        if order is None
+        else (
+            f'<circle class="order" cx="{BOX - 18}" cy="18" r="10"/>'
+            f'<text class="order" x="{BOX - 18}" y="22" text-anchor="middle">{order}</text>'
+        )
+    )
     return (
-        f'<g class="{state}" transform="translate({x:.0f} {y:.0f})"><title>{escape(part.parameter)}{many}, '
+        f'<g class="{state}" transform="translate({x:.0f} {y:.0f})" role="button" '
+        f'aria-pressed="{str(marked).lower()}" '
+        f'tabindex="{0 if part.trigger else -1}" data-parameter="{escape(part.parameter, quote=True)}" '
+        f'aria-label="{escape(spoken, quote=True)}"><title>{escape(part.parameter)}{many}, '
         f"{'×'.join(map(str, part.shape))}, {escape(part.where)}</title>"
         f'<rect class="box" width="{BOX}" height="{HEIGHT}" rx="7"/>{_glyph(part)}'
         f'<text class="name" x="62" y="23">{escape(name)}</text>'
         f'<text x="62" y="42">{escape(part.where)}</text>'
-        f'<text class="small" x="62" y="60">{amount}{many}</text>{note}</g>'
+        f'<text class="small" x="62" y="60">{amount}{many}</text>{note}{badge}</g>'
     )
 
 
@@ -165,8 +189,8 @@ def _label(info: StructureInfo, link: Link, places: dict[int, tuple[float, float
     return f'<text class="op" x="{x:.0f}" y="{y + 4:.0f}" text-anchor="middle">{escape(link.label)}</text>'
 
 
-def cost_html(info: StructureInfo) -> str:
-    """What removing this unit alone saves, exactly."""
+def cost_html(info: StructureInfo, alone: bool = True) -> str:
+    """What removing this unit alone saves, exactly; not `alone`: what one unit of its group saves."""
     params, macs = info.cost.params, info.cost.macs_per_token
     facts = [
         ("Parameters", f"{params:,}", _share(params, info.dense.params)),
@@ -176,27 +200,32 @@ def cost_html(info: StructureInfo) -> str:
     cells = "".join(
         f"<div><dt>{name}</dt><dd>{value}<small>{rest}</small></dd></div>" for name, value, rest in facts
     )
-    note = f'<p class="pv-note">{escape(info.note)}</p>' if info.note else ""
+    note = f'<p class="pv-note">{escape(info.note)}</p>' if info.note and alone else ""
+    lead = "" if alone else '<p class="pv-quiet">One unit saves</p>'
     refusal = "" if info.prunable else f'<p class="pv-note">Not prunable: {escape(info.reason or "")}.</p>'
-    return f'<dl class="pv-cost">{cells}</dl>{note}{refusal}'
+    return f'{lead}<dl class="pv-cost">{cells}</dl>{note}{refusal}'
 
 
 def members_html(info: StructureInfo) -> str:
-    """Every slice in a table: parameter, what is cut, role, size."""
+    """Every slice in a table, in the order in which pruning spreads: parameter, what is cut, role, size."""
+    order = spreading(info.slices, info.links)
+    by_order = sorted(zip(order, info.slices, strict=True), key=lambda pair: pair[0] or len(order) + 1)
+    rows = [_row(number, part) for number, part in by_order]
     head = (
-        '<th>Parameter</th><th>Shape</th><th class="num">Dimension</th><th>Where</th><th>Role</th>'
-        '<th class="num">Parameters</th>'
+        '<th class="num">Order</th><th>Parameter</th><th>Shape</th><th class="num">Dimension</th>'
+        '<th>Where</th><th>Role</th><th class="num">Parameters</th>'
     )
     return (
         f'<div class="pv-scroll"><table class="pv-table"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(map(_row, info.slices))}</tbody></table></div>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
-def _row(part: Slice) -> str:
+def _row(order: int | None, part: Slice) -> str:
     more = f" and {part.times - 1} more" if part.times > 1 else ""
     return (
-        f'<tr><td class="pv-mono">{escape(part.parameter)}{more}</td>'
+        f'<tr><td class="num">{order or words.DASH}</td>'
+        f'<td class="pv-mono">{escape(part.parameter)}{more}</td>'
         f"<td>{'×'.join(map(str, part.shape))}</td>"
         f'<td class="num">{part.dim}</td><td>{escape(part.where)}</td><td>{_role(part)}</td>'
         f'<td class="num">{part.params:,}</td></tr>'

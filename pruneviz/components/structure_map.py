@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from pruneviz.components.base import canvas
+from pruneviz.components.base import canvas, script, sheet
 
 
 def structure_map(**options: Any) -> gr.HTML:
@@ -15,5 +15,25 @@ def structure_map(**options: Any) -> gr.HTML:
 
 
 def unit_picker(**options: Any) -> gr.HTML:
-    """Shows `payload({"group", "units", "unit", "word"})`. Event `pick`, with `group` and `unit`."""
+    """Shows `payload({"group", "units", "unit", "word", "chosen", "fixed"})`; `unit` and `fixed` may be None.
+
+    Events: `pick`, with `group` and `unit`; `choose`, with `group` and all its chosen `units` as text.
+    """
     return canvas("unit_picker", **options)
+
+
+def coupled_drawing(**options: Any) -> gr.HTML:
+    """Shows what `structure_svg` returns.
+
+    Event `pair`, with `first` and `second`: the parameters whose boxes were chosen, or empty texts.
+    """
+    return _written("coupled_structure", **options)
+
+
+def buttons(**options: Any) -> gr.HTML:
+    """HTML written in Python, everything in it escaped; its `<button data-do="NAME">` trigger event NAME."""
+    return _written("buttons", **options)
+
+
+def _written(name: str, **options: Any) -> gr.HTML:
+    return gr.HTML(css_template=sheet(), js_on_load=script(name), apply_default_css=False, **options)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.graph.records import Graph, Group, Member, to_runs
-from core.plan import Cost, cost, implied
+from core.plan import Cost, cost, implied, saving
 
 #: Operations that only move numbers about; left out of a link's label.
 MOVES = frozenset({
@@ -106,12 +106,7 @@ def structure_info(graph: Graph, group_id: str, unit: int) -> StructureInfo:
         raise IndexError(f"{group_id} has units 0 to {group.units - 1}, got {unit}.")
     goes = implied(graph, {group_id: (unit,)})
     slices = _mark(_merge(_slices(graph, goes) + _shared(graph, group, unit, goes)), group)
-    dense, left = cost(graph, {}), cost(graph, {group_id: (unit,)})
-    saved = Cost(
-        dense.params - left.params,
-        dense.macs_per_token - left.macs_per_token,
-        dense.kv_bytes_per_token - left.kv_bytes_per_token,
-    )
+    saved, dense = saving(graph, {group_id: (unit,)}), cost(graph, {})
     return StructureInfo(
         group_id, group.kind, group.layer, unit, group.units, group.prunable, group.reason,
         tuple(part for part, _ in slices), _links(graph, slices), saved, dense, _note(group, unit, goes),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from html import escape
 from math import prod
@@ -57,14 +58,19 @@ class MapInfo:
     cells: tuple[Cell, ...]
     refused: tuple[tuple[str, str, str], ...]
 
-    def to_browser(self, selected: str) -> dict[str, Any]:
-        """What the map component draws; `selected` is a group id."""
+    def to_browser(self, selected: str, chosen: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """What the map component draws.
+
+        Args:
+            selected: a group id, or empty; chosen: group id -> how many of its units are chosen.
+        """
         return {
             "layers": list(self.layers),
             "kinds": [_column(kind) for kind in self.kinds],
             "cells": [asdict(cell) for cell in self.cells],
             "most": max((cell.params for cell in self.cells), default=1) or 1,
             "selected": selected,
+            "chosen": dict(chosen or {}),
         }
 
 
@@ -79,11 +85,15 @@ def _column(kind: str) -> dict[str, str]:
     return {"kind": kind, "title": title, "note": note}
 
 
+def kinds_in_order(graph: Graph) -> list[str]:
+    """The kinds of this model: those we know first, in our order."""
+    known: set[str] = {group.kind for group in graph.groups}
+    return [kind for kind in KINDS if kind in known] + sorted(known - set(KINDS))
+
+
 def map_info(graph: Graph) -> MapInfo:
     """Count every group."""
-    order = list(KINDS)
-    known = {group.kind for group in graph.groups}
-    kinds = [kind for kind in order if kind in known] + sorted(known - set(order))
+    kinds = kinds_in_order(graph)
     children: dict[str, list[Group]] = {}
     for group in graph.groups:
         children.setdefault(group.parent or "", []).append(group)
@@ -154,12 +164,14 @@ def _layers_text(layers: list[int], graph: Graph) -> str:
     return ", ".join(map(str, kept[:8])) + (f" and {len(kept) - 8} more" if len(kept) > 8 else "")
 
 
-CONFIG_ONLY = '<p class="pv-note">Config only: sizes are exact, scores and weights are not there.</p>'
+CONFIG_ONLY = (
+    '<p class="pv-note">From the config alone; no weights were read. Counts and costs are exact.</p>'
+)
 
 
 def about_html(info: MapInfo) -> str:
     """Where the map comes from, in one sentence."""
-    origin = " from its configuration alone, without weights" if info.config_only else " by tracing it"
+    origin = " by tracing its config" if info.config_only else " by tracing it"
     groups = len(info.cells)
     return (
         f'<p class="pv-quiet">{groups} coupled groups of {escape(info.model)} ({escape(info.family)}, '

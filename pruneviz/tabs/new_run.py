@@ -235,7 +235,8 @@ def _about(name: str) -> str:
     if method is None:
         return '<p class="pv-quiet">&nbsp;</p>'
     source = ", ".join(filter(None, [method.paper, method.equation]))
-    return f'<p class="pv-quiet">{escape(method.summary)} <span>({escape(source)})</span></p>'
+    where = f" <span>({escape(source)})</span>" if source else ""
+    return f'<p class="pv-quiet">{escape(method.summary)}{where}</p>'
 
 
 def _by_hand(method: str) -> list[Any]:

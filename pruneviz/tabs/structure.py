@@ -1,9 +1,12 @@
-"""The Structure tab: which parameters belong together, and what removing one unit takes along and saves.
+"""The Structure tab: from the whole model to one unit, what goes with it, and units chosen for a plan.
 
-Element ids: structure-state, structure-launch, structure-content, structure-about, structure-map,
-structure-title, structure-units, structure-number, structure-cost, structure-drawing, structure-members,
-structure-refused, structure-unit. Cells of the map are
-`#structure-map .pv-cell[data-group="L04.ffn_channel"]`.
+Element ids: structure-state, structure-launch, structure-config, structure-content, structure-about,
+structure-map, structure-where, structure-kinds, structure-units, structure-numbers, structure-look,
+structure-choose, structure-all, structure-every, structure-clear, structure-said, structure-cost,
+structure-drawing, structure-first, structure-second, structure-path, structure-members, structure-refused.
+Those of the chosen units are in `structure_plan.py`. Cells of the map are
+`#structure-map .pv-cell[data-group="L04.ffn_channel"]`. The address holds `unit=L04.ffn_channel/7` (what is
+looked at) and `units=…` (what is chosen, see `pruneviz/selection.py`).
 """
 
 from __future__ import annotations
@@ -14,21 +17,30 @@ from typing import Any
 import gradio as gr
 
 from core import artifacts
-from core.errors import ArtifactError
-from core.graph.records import Graph
 from pruneviz import runs
-from pruneviz.components.base import panel, payload
-from pruneviz.components.coupled_structure import cost_html, members_html, structure_svg
-from pruneviz.components.structure_map import structure_map, unit_picker
+from pruneviz.components.base import panel
+from pruneviz.components.structure_map import buttons, coupled_drawing, structure_map, unit_picker
 from pruneviz.context import AppContext
-from pruneviz.figures.structure import structure_info
-from pruneviz.figures.structure_map import about_html, kind_words, map_info, refused_html
-from pruneviz.tabs.analysis import QUIET, AnalysisFrame, cached_graph
+from pruneviz.figures.levels import focus_of
+from pruneviz.figures.structure_map import about_html, refused_html
+from pruneviz.tabs import structure_plan
+from pruneviz.tabs import structure_view as view
+from pruneviz.tabs.analysis import QUIET, AnalysisFrame
+from pruneviz.tabs.structure_plan import PlanCard
+from pruneviz.tabs.structure_view import View, groups_spec
 
 INTRO = (
     "A unit can only be removed together with every parameter slice it is coupled to. "
-    "Choose a layer and kind, then a unit, to see all that goes and what it saves."
+    "Zoom in on a unit to see all that goes; choose units to sum up their cost, try them, or prune them."
 )
+#: Buttons beside the field for unit numbers: name in the element id -> title.
+CHOOSERS = {
+    "look": "Look at",
+    "choose": "Choose",
+    "all": "All of this layer",
+    "every": "Same in all layers",
+    "clear": "Clear",
+}
 
 
 def build_structure_tab(app: AppContext) -> None:
@@ -37,92 +49,131 @@ def build_structure_tab(app: AppContext) -> None:
     frame = AnalysisFrame(
         app, "structure", "groups", artifacts.GROUPS, ("groups",),
         "No coupled groups of this model yet",
-        "They are found by tracing the model once; no layer names are needed and nothing is changed.",
+        "They are found by tracing the model once; no layer names are needed and nothing is changed. "
+        "Where there is only a config, that is enough.",
         "Discover groups",
     )  # fmt: skip
     with frame.content:
         about = panel(elem_id="structure-about")
         with gr.Row():
-            with gr.Column(scale=5, min_width=380):
-                overview = structure_map(elem_id="structure-map", min_height=400)
+            with gr.Column(scale=5, min_width=400):
+                overview = structure_map(elem_id="structure-map", min_height=300)
+                card, prune, trial, none = structure_plan.build_card()
             with gr.Column(scale=8, min_width=480):
-                with gr.Row(equal_height=True):
-                    title = panel(elem_id="structure-title")
-                    number = gr.Number(
-                        label="Unit", precision=0, minimum=0, elem_id="structure-number",
-                        scale=0, min_width=210,
-                    )  # fmt: skip
-                picker = unit_picker(elem_id="structure-units")
-                price = panel(elem_id="structure-cost")
-                drawing = panel(elem_id="structure-drawing")
-        members = panel(elem_id="structure-members")
+                seen, kinds, choosers = _build_view()
+        with gr.Column(visible=False) as below:
+            last = _build_below()
+        box, prompt, go, stop = structure_plan.build_trial()
         refused = panel(elem_id="structure-refused")
-        chosen = gr.Textbox("", visible="hidden", elem_id="structure-unit")
-
-    detail = [chosen, title, picker, number, price, drawing, members]
-
-    def load(model: str, run_dir: Path, layer: str | None, before: str | None) -> list[Any]:
-        graph = cached_graph(run_dir)
-        group, unit = first_choice(graph, layer or "", before or "")
-        info = map_info(graph)
-        shown = [about_html(info), payload(info.to_browser(group)), refused_html(info)]
-        return [*shown, *describe(graph, group, unit)]
-
-    def pick(model: str, event: gr.EventData) -> list[Any]:
-        return _picked(app, model, str(event.group), int(event.unit))
-
-    def type_unit(model: str, unit: float | None, before: str | None) -> list[Any]:
-        group, _, now = (before or "").rpartition("/")
-        if unit is None or not group or str(int(unit)) == now:
-            return [gr.skip()] * (1 + len(detail))
-        return _picked(app, model, group, int(unit))
-
-    frame.wire(load, [about, overview, refused, *detail], [app.url.layer, chosen])
-    for component in (overview, picker):  # every pick counts, one after the other
-        component.pick(
-            pick, app.url.model, [app.url.layer, *detail],
-            trigger_mode="multiple", concurrency_limit=1, concurrency_id="pick", **QUIET,
-        )  # fmt: skip
-    number.submit(type_unit, [app.url.model, number, chosen], [app.url.layer, *detail], **QUIET)
-    number.blur(type_unit, [app.url.model, number, chosen], [app.url.layer, *detail], **QUIET)
+    shown = View(*[*seen[:4], below, *seen[4:], *last])
+    plan = PlanCard(card, prune, trial, none, go)
+    structure_plan.wire_plan(app, plan, box, prompt, stop)
+    _wire(app, frame, shown, plan, [about, overview, kinds, refused], choosers)
 
 
-def first_choice(graph: Graph, layer: str, before: str) -> tuple[str, int]:
-    """Group and unit to open with: those chosen before if they fit the layer asked for, else the first."""
-    group_id, _, unit = before.rpartition("/")
-    group = graph.by_id.get(group_id)
-    wanted = int(layer) if layer.isdecimal() else None
-    fits = group is not None and unit.isdecimal() and int(unit) < group.units
-    if group and fits and (wanted is None or group.layer in (None, wanted)):
-        return group_id, int(unit)
-    order = ("query_head", "ffn_channel", "kv_group", "residual_channel")
-    kinds = [*order, *{g.kind for g in graph.groups if g.kind not in order}]
-    groups = [g for g in graph.groups if wanted is None or g.layer == wanted] or list(graph.groups)
-    if not groups:
-        raise ArtifactError("No coupled groups were found in this model; see the log of the run.")
-    return min(groups, key=lambda g: kinds.index(g.kind)).id, 0
+def _build_view() -> tuple[list[Any], gr.HTML, list[Any]]:
+    where = buttons(elem_id="structure-where", min_height=74)
+    with gr.Column(visible=True) as whole:
+        kinds = panel(elem_id="structure-kinds")
+    with gr.Column(visible=False) as group:
+        picker = unit_picker(elem_id="structure-units")
+        with gr.Row(elem_classes="pv-field-row", elem_id="structure-choosing"):
+            numbers = gr.Textbox(
+                label="Unit numbers", placeholder="0-3, 7 or all", elem_id="structure-numbers", max_lines=1,
+                min_width=200, scale=3,
+            )  # fmt: skip
+            choosers = [
+                gr.Button(title, elem_id=f"structure-{name}", scale=0, min_width=40)
+                for name, title in CHOOSERS.items()
+            ]
+        said = panel(elem_id="structure-said", visible=False)
+        price = panel(elem_id="structure-cost")
+    with gr.Column(visible=False) as unit:
+        drawing = coupled_drawing(elem_id="structure-drawing")
+    return [where, whole, group, unit, picker, numbers, said, price, drawing], kinds, choosers
 
 
-def describe(graph: Graph, group_id: str, unit: int) -> list[Any]:
-    """One update per element of the detail."""
-    info = structure_info(graph, group_id, unit)
-    kind = kind_words(info.kind)[3]
-    where = "all layers" if info.layer is None else f"layer {info.layer}"
-    count = sum(part.times for part in info.slices if not part.stays)
-    words = f"{count} parameter slices go together" if count != 1 else "one parameter slice goes"
-    title = f'<h3 class="pv-unit-title">{kind} {unit}, {where}</h3><p class="pv-quiet">{words}.</p>'
-    grid = {"group": group_id, "units": info.units, "unit": unit, "word": kind}
-    number = gr.Number(unit, maximum=info.units - 1, label=f"{kind}, 0 to {info.units - 1}")
-    table = f'<div class="pv-card"><h3>Everything in this unit</h3>{members_html(info)}</div>'
-    return [f"{group_id}/{unit}", title, payload(grid), number, cost_html(info), structure_svg(info), table]
+def _build_below() -> list[Any]:
+    with gr.Column(elem_classes="pv-boxed"):
+        gr.HTML('<h3 class="pv-unit-title">What couples these?</h3>')
+        with gr.Row():
+            first = gr.Dropdown([], label="One parameter", elem_id="structure-first")
+            second = gr.Dropdown([], label="Another one", elem_id="structure-second")
+        path = panel(elem_id="structure-path", min_height=28)
+    return [first, second, path, panel(elem_id="structure-members")]
 
 
-def _picked(app: AppContext, model: str, group_id: str, unit: int) -> list[Any]:
-    """The layer for the address and the detail of the unit; nothing changes if there is no such unit."""
-    run_dir = runs.latest(app.runs_dir, model, artifacts.GROUPS)
-    graph = cached_graph(run_dir) if run_dir else None
-    group = graph.by_id.get(group_id) if graph else None
-    if graph is None or group is None or not 0 <= unit < group.units:
-        return [gr.skip()] * 8
-    layer = gr.skip() if group.layer is None else str(group.layer)
-    return [layer, *describe(graph, group_id, unit)]
+def _wire(
+    app: AppContext, frame: AnalysisFrame, shown: View, plan: PlanCard, whole: list[Any], choosers: list[Any]
+) -> None:
+    url, looked = app.url, shown.all()
+    overview, picker = whole[1], shown.picker
+    place = [url.layer, url.unit]
+    looks = [*place, overview, *looked]
+
+    def load(model: str, run_dir: Path, layer: str | None, unit: str | None, units: str | None) -> list[Any]:
+        graph, (info, kinds) = runs.graph_of(run_dir), view.overview(run_dir)
+        focus = focus_of(graph, unit, layer)
+        fixed = [about_html(info), view.map_value(info, graph, focus, units), kinds, refused_html(info)]
+        return [
+            focus.text,
+            *fixed,
+            *view.look(graph, focus, units),
+            *structure_plan.shown(graph, model, units),
+        ]
+
+    def look(model: str, units: str | None, event: gr.EventData) -> list[Any]:
+        wanted = getattr(event, "focus", None)
+        group = str(getattr(event, "group", ""))
+        unit = getattr(event, "unit", None)
+        return view.go(app, model, units, str(wanted) if wanted is not None else f"{group}/{unit}")
+
+    def zoom(model: str, units: str | None, event: gr.EventData) -> list[Any]:
+        return view.go(app, model, units, str(event.group))
+
+    def refresh(model: str, unit: str | None, units: str | None) -> list[Any]:
+        run_dir = runs.latest(app.runs_dir, model, artifacts.GROUPS)
+        if run_dir is None:
+            return [gr.skip()] * (2 + len(plan.all()))
+        graph, (info, _) = runs.graph_of(run_dir), view.overview(run_dir)
+        focus = focus_of(graph, unit)
+        return [
+            view.map_value(info, graph, focus, units),
+            view.grid(graph, focus, units),
+            *structure_plan.shown(graph, model, units),
+        ]
+
+    def choose(model: str, units: str | None, event: gr.EventData) -> list[Any]:
+        return view.choose(app, model, str(event.group), "set", str(event.units), units)
+
+    def pressed(what: str) -> Any:
+        def click(model: str, unit: str | None, text: str | None, units: str | None) -> list[Any]:
+            return view.choose(app, model, (unit or "").partition("/")[0], what, text or "", units)
+
+        return click
+
+    def typed(model: str, unit: str | None, text: str | None, units: str | None) -> list[Any]:
+        return view.look_up(app, model, (unit or "").partition("/")[0], text or "", units)
+
+    def pair(model: str, event: gr.EventData) -> list[Any]:
+        return view.pair(app, model, str(event.first), str(event.second))
+
+    def asked(model: str, unit: str | None, first: str | None, second: str | None) -> list[Any]:
+        return view.asked(app, model, unit or "", first, second)
+
+    one = {"trigger_mode": "multiple", "concurrency_limit": 1, "concurrency_id": "pick", **QUIET}
+    frame.wire(load, [url.unit, whole[0], overview, whole[2], whole[3], *looked, *plan.all()],
+               [url.layer, url.unit, url.units], ask=(lambda model: groups_spec(app, model), []))  # fmt: skip
+    overview.pick(zoom, [url.model, url.units], looks, **one)
+    for component in (picker, shown.where, plan.card):
+        component.pick(look, [url.model, url.units], looks, **one)
+    url.units.change(refresh, [url.model, url.unit, url.units], [overview, picker, *plan.all()], **QUIET)
+    picker.choose(choose, [url.model, url.units], [url.units, shown.said], **one)
+    typing = [url.model, url.unit, shown.numbers, url.units]
+    looker, *others = choosers
+    gr.on([looker.click, shown.numbers.submit], typed, typing, looks, **one)
+    for what, button in zip(("add", "all", "every", "none"), others, strict=True):
+        button.click(pressed(what), typing, [url.units, shown.said], **one)
+    shown.drawing.pair(pair, url.model, [shown.first, shown.second, shown.path], **one)
+    for box in (shown.first, shown.second):
+        box.input(asked, [url.model, url.unit, shown.first, shown.second], [shown.drawing, shown.path], **one)

@@ -49,7 +49,9 @@ def test_both_models_get_the_same_question(app):
     assert (seen[-1].dense, seen[-1].pruned, seen[-1].state) == ("demo:Hi", f"{path}:Hi", "")
     assert (seen[-1].dense_speed, seen[-1].pruned_speed) == (3.0, 3.0)
     (_, first), (_, second) = app.engine.asked
-    assert first == second == {"max_new_tokens": 5, "temperature": 0.5, "seed": 3, "chat": True}
+    assert (
+        first == second == {"max_new_tokens": 5, "temperature": 0.5, "seed": 3, "chat": True, "removed": None}
+    )
 
 
 def test_pieces_are_shown_as_they_come(app):

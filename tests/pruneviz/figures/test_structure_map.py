@@ -48,7 +48,9 @@ def test_what_cannot_be_pruned_is_listed_once_with_its_layers() -> None:
 
 
 def test_a_map_without_weights_says_so() -> None:
-    assert "Config only" in about_html(map_info(replace(graph(), config_only=True)))
+    assert "From the config alone; no weights were read." in about_html(
+        map_info(replace(graph(), config_only=True))
+    )
     assert "Config only" not in about_html(map_info(graph()))
 
 

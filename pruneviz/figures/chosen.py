@@ -1,0 +1,197 @@
+"""Units chosen by hand: what goes, what it saves together, and why it may not be a plan yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+from core.errors import PruneError
+from core.graph.records import Graph
+from core.plan import Cost, cost, implied, saving
+from core.selection import Units, chosen_plan, numbers_text
+from pruneviz import words
+from pruneviz.figures.structure_map import kind_words
+from pruneviz.selection import fitting
+
+NOTHING = "Nothing is chosen yet. Choose units of a group, here or on another tab; their cost is summed up."
+NO_WEIGHTS = (
+    "There are no weights beside this config, so nothing can be cut or tried; "
+    "give a folder that has them to do either."
+)
+#: More groups than this are summed up by kind.
+SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Chip:
+    """Units of one group, or of all groups of a kind.
+
+    Attributes:
+        focus: the group to look at, or empty; drop: the group ids, with spaces between, that it stands for.
+    """
+
+    title: str
+    text: str
+    focus: str
+    drop: str
+
+
+@dataclass(frozen=True)
+class ChosenInfo:
+    """All chosen units.
+
+    Attributes:
+        count: how many; saved: by removing all of them, crossings counted once; dense: the whole model.
+        sparsity: of the parameters of the kinds that lose units; None if this is no plan.
+        follows: what goes although nobody chose it; notes: what was left out of the address.
+        problem: why this cannot be cut or tried, or an empty text.
+    """
+
+    count: int
+    chips: tuple[Chip, ...]
+    saved: Cost
+    dense: Cost
+    sparsity: float | None
+    follows: tuple[str, ...]
+    notes: tuple[str, ...]
+    problem: str
+
+
+def chosen_info(graph: Graph, text: str | None, weightless: bool = False) -> ChosenInfo:
+    """Count what the units in the address save together, through `core.plan.cost`."""
+    units, notes = fitting(graph, text)
+    sparsity, problem = None, ""
+    try:
+        sparsity = chosen_plan(graph, units).sparsity if units else None
+    except PruneError as error:
+        problem = _in_words(graph, units) or str(error)
+    if weightless:
+        problem = problem or NO_WEIGHTS
+    return ChosenInfo(
+        sum(map(len, units.values())),
+        _chips(graph, units),
+        saving(graph, units),
+        cost(graph, {}),
+        sparsity,
+        _follows(graph, units),
+        tuple(notes),
+        problem,
+    )
+
+
+def group_words(graph: Graph, group_id: str) -> str:
+    """`Layer 4, FFN channels`."""
+    group = graph.group(group_id)
+    title = kind_words(group.kind)[0]
+    return title if group.layer is None else f"Layer {group.layer}, {title}"
+
+
+def _in_words(graph: Graph, units: Units) -> str:
+    """The groups that would lose everything; empty if there is none."""
+    full = implied(graph, units)
+    emptied = [group for group, gone in full.items() if len(gone) >= graph.group(group).units]
+    if not emptied:
+        return ""
+    names = [group_words(graph, group) for group in emptied if group in units] or [
+        group_words(graph, group) for group in emptied
+    ]
+    rest = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    where = f"{'; '.join(names[:2])}{rest}"
+    return f"All units are chosen in {where}. One unit of every group must stay: take one out."
+
+
+def _chips(graph: Graph, units: Units) -> tuple[Chip, ...]:
+    if len(units) <= SHOWN:
+        return tuple(
+            Chip(group_words(graph, group), _amount(graph, group, numbers), group, group)
+            for group, numbers in units.items()
+        )
+    kinds = dict.fromkeys(graph.group(group).kind for group in units)
+    found = []
+    for kind in kinds:
+        mine = {group: numbers for group, numbers in units.items() if graph.group(group).kind == kind}
+        total = sum(map(len, mine.values()))
+        found.append(Chip(kind_words(kind)[0], f"{total:,} units in {len(mine)} layers", "", " ".join(mine)))
+    return tuple(found)
+
+
+def _amount(graph: Graph, group: str, numbers: tuple[int, ...]) -> str:
+    listed = numbers_text(numbers).replace("-", "–").replace(",", ", ")
+    short = listed if len(listed) <= 28 else listed[:24].rpartition(",")[0] + " …"
+    return f"{len(numbers):,} of {graph.group(group).units:,}: {short}"
+
+
+def _follows(graph: Graph, units: Units) -> tuple[str, ...]:
+    """Units that go with the chosen ones, per group in words."""
+    found = []
+    for group, gone in implied(graph, units).items():
+        more = sorted(set(gone) - set(units.get(group, ())))
+        if more:
+            name = kind_words(graph.group(group).kind)[3].lower() + ("s" if len(more) > 1 else "")
+            found.append(f"{name} {numbers_text(more)} of layer {graph.group(group).layer}")
+    return tuple(found)
+
+
+def chosen_html(info: ChosenInfo) -> str:
+    """The card: chips, sums, what follows, and what stands against it."""
+    notes = "".join(f'<p class="pv-note">{escape(note)}</p>' for note in info.notes)
+    head = f"<h3>{words.count(info.count)} chosen unit{'' if info.count == 1 else 's'}</h3>"
+    if not info.count:
+        problem = f'<p class="pv-note">{escape(info.problem)}</p>' if info.problem else ""
+        lead = f'<h3>Chosen units</h3><p class="pv-quiet">{NOTHING}</p>'
+        return f'<div class="pv-panel">{lead}{notes}{problem}</div>'
+    chips = "".join(_chip_html(chip) for chip in info.chips)
+    follows = ""
+    if info.follows:
+        rest = f" and {len(info.follows) - 2} more" if len(info.follows) > 2 else ""
+        follows = f'<p class="pv-quiet">Goes along: {escape("; ".join(info.follows[:2]))}{rest}.</p>'
+    problem = f'<p class="pv-note" role="status">{escape(info.problem)}</p>' if info.problem else ""
+    return (
+        f'<div class="pv-panel pv-chosen">{head}<ul class="pv-chips">{chips}</ul>{_sums(info)}'
+        f"{follows}{problem}{notes}</div>"
+    )
+
+
+def _chip_html(chip: Chip) -> str:
+    title = escape(chip.title)
+    name = (
+        f'<button type="button" data-do="pick" data-focus="{escape(chip.focus, quote=True)}">{title}</button>'
+        if chip.focus
+        else f"<b>{title}</b>"
+    )
+    groups = escape(chip.drop, quote=True)
+    return (
+        f"<li>{name}<span>{escape(chip.text)}</span>"
+        f'<button type="button" class="pv-drop" data-do="discard" data-groups="{groups}" '
+        f'aria-label="Take {title} out" title="Take out">×</button></li>'
+    )
+
+
+def _minus(amount: str) -> str:
+    return amount if amount.startswith("0") else f"−{amount}"
+
+
+def _sums(info: ChosenInfo) -> str:
+    saved, dense = info.saved, info.dense
+    facts = [
+        (
+            "Parameters",
+            _minus(f"{saved.params:,}"),
+            f"{words.percent(saved.params / dense.params, 2)} of all",
+        ),
+        (
+            "Multiply-adds per token",
+            _minus(words.count(saved.macs_per_token)),
+            f"{words.percent(saved.macs_per_token / (dense.macs_per_token or 1), 2)} of all",
+        ),
+        (
+            "KV cache per token",
+            _minus(words.size(saved.kv_bytes_per_token)),
+            f"{words.percent(saved.kv_bytes_per_token / (dense.kv_bytes_per_token or 1), 2)} of all",
+        ),
+    ]
+    cells = "".join(f"<div><dt>{n}</dt><dd>{v}<small>{r}</small></dd></div>" for n, v, r in facts)
+    share = (
+        f"{words.sparsity(info.sparsity, saved.params / dense.params)}; " if info.sparsity is not None else ""
+    )
+    return f'<dl class="pv-cost">{cells}</dl><p class="pv-quiet">{share}what crosses is counted once.</p>'

@@ -1,0 +1,134 @@
+"""From the whole model to one unit: where one stands, and what each level has to say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+from core.graph.records import Graph, Group
+from core.plan import Cost, saving
+from pruneviz import words
+from pruneviz.figures.structure_map import kind_words, kinds_in_order, touched
+
+
+@dataclass(frozen=True)
+class Focus:
+    """What is looked at: the whole model (no group), a group, or one of its units."""
+
+    group: str = ""
+    unit: int | None = None
+
+    @property
+    def text(self) -> str:
+        """As in the address: nothing, `L04.ffn_channel`, or `L04.ffn_channel/7`."""
+        return self.group if self.unit is None else f"{self.group}/{self.unit}"
+
+
+def focus_of(graph: Graph, text: str | None, layer: str | None = "") -> Focus:
+    """The focus in the address if the model has it, else the whole model.
+
+    Args:
+        layer: as chosen on this or another tab; a focus in another layer gives way to a group of that one.
+    """
+    group_id, _, unit = (text or "").partition("/")
+    group = graph.by_id.get(group_id)
+    wanted = int(layer) if layer and layer.isdecimal() and int(layer) < len(graph.layer_modules) else None
+    if group and (wanted is None or group.layer in (None, wanted)):
+        inside = unit.isdecimal() and int(unit) < group.units
+        return Focus(group_id, int(unit) if inside else None)
+    if wanted is None:
+        return Focus()
+    order = ("query_head", "ffn_channel", "kv_group")
+    here = [g for g in graph.groups if g.layer == wanted]
+    return (
+        Focus(min(here, key=lambda g: (g.kind not in order, g.kind != "query_head")).id) if here else Focus()
+    )
+
+
+def crumbs_html(graph: Graph, focus: Focus) -> str:
+    """The way back, and the heading of where one is."""
+    steps: list[tuple[str, str]] = [(graph.model, "")]
+    title, note = "The whole model", "Choose a layer and kind on the map to zoom in."
+    if focus.group:
+        group = graph.group(focus.group)
+        kinds, _, _, one = kind_words(group.kind)
+        where = "all layers" if group.layer is None else f"layer {group.layer}"
+        steps.append((f"{kinds}, {where}", focus.group))
+        title, note = f"{kinds}, {where}", f"{group.units:,} units. Choose one to see all that goes with it."
+        if focus.unit is not None:
+            steps.append((f"{one} {focus.unit}", focus.text))
+            title, note = f"{one} {focus.unit}, {where}", ""
+    links = [
+        f'<li><button type="button" data-do="pick" data-focus="{escape(target, quote=True)}">'
+        f"{escape(name)}</button></li>"
+        for name, target in steps[:-1]
+    ]
+    links.append(f'<li aria-current="page">{escape(steps[-1][0])}</li>')
+    return (
+        f'<nav class="pv-crumbs" aria-label="Where you are"><ol>{"".join(links)}</ol></nav>'
+        f'<h3 class="pv-unit-title">{escape(title)}</h3>'
+        + (f'<p class="pv-quiet">{note}</p>' if note else "")
+    )
+
+
+@dataclass(frozen=True)
+class KindRow:
+    """One kind over the whole model.
+
+    Attributes:
+        params: in at least one unit of the kind; one: what removing a single unit saves.
+        reason: why it is not offered, or an empty text.
+    """
+
+    kind: str
+    groups: int
+    units: int
+    params: int
+    one: Cost
+    reason: str
+
+
+def kind_rows(graph: Graph) -> list[KindRow]:
+    """A row per kind, in the order of the map."""
+    return [_row(graph, kind, graph.of_kind(kind)) for kind in kinds_in_order(graph)]
+
+
+def _row(graph: Graph, kind: str, groups: list[Group]) -> KindRow:
+    family = {g.id: g for g in groups}
+    family |= {g.parent: graph.by_id[g.parent] for g in groups if g.parent}
+    reasons = {g.reason or "no reason was recorded" for g in groups if not g.prunable}
+    sample = next((g for g in groups if g.prunable), groups[0])
+    params = touched(graph, list(family.values()))
+    return KindRow(kind, len(groups), sum(g.units for g in groups), params, saving(graph, {sample.id: (0,)}),
+                   "; ".join(sorted(reasons)))  # fmt: skip
+
+
+def kinds_html(rows: list[KindRow], dense: Cost) -> str:
+    """The whole model by kind: how many, how large, what one unit saves, and what cannot go."""
+    head = (
+        "<th>Kind</th><th class='num'>Groups</th><th class='num'>Units</th><th class='num'>Parameters</th>"
+        "<th class='num'>One unit saves</th><th class='num'>of KV cache</th>"
+    )
+    body = "".join(_row_html(row, dense) for row in rows)
+    return (
+        '<div class="pv-card"><h3>What this model is made of</h3><div class="pv-scroll">'
+        '<table class="pv-table pv-kinds">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f'<p class="pv-quiet pv-foot">{dense.params:,} parameters, {words.count(dense.macs_per_token)} '
+        f"multiply-adds and {words.size(dense.kv_bytes_per_token)} of KV cache per token in all. "
+        "Kinds overlap: a parameter lies in several.</p></div>"
+    )
+
+
+def _row_html(row: KindRow, dense: Cost) -> str:
+    title, note, _, _ = kind_words(row.kind)
+    why = f"not offered: {row.reason.removeprefix('found, not offered: ')}" if row.reason else note
+    share = words.percent(row.params / dense.params)
+    kv = f"{words.size(row.one.kv_bytes_per_token)}" if row.one.kv_bytes_per_token else words.DASH
+    one = words.DASH if row.reason else f"{words.count(row.one.params)} parameters"
+    cells = [f"{row.groups:,}", f"{row.units:,}", f"{words.count(row.params)}<small>{share}</small>", one, kv]
+    return (
+        f"<tr><td>{escape(title)}<small>{escape(why)}</small></td>"
+        + "".join(f'<td class="num">{cell}</td>' for cell in cells)
+        + "</tr>"
+    )

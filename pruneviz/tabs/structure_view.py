@@ -1,0 +1,221 @@
+"""What the Structure tab shows of the whole model, a group or a unit, and what a choice of units changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from core import artifacts
+from core.errors import PruneError, SpecError
+from core.graph.records import Graph, Group
+from core.plan import cost
+from core.selection import numbers_text, parse_numbers
+from core.spec import ExploreSpec, RunSpec
+from pruneviz import runs, selection
+from pruneviz.cards import local_folder, weightless
+from pruneviz.components.base import payload
+from pruneviz.components.coupled_structure import cost_html, members_html, structure_svg
+from pruneviz.context import AppContext
+from pruneviz.figures.coupling import path_html, path_info
+from pruneviz.figures.levels import Focus, crumbs_html, focus_of, kind_rows, kinds_html
+from pruneviz.figures.structure import structure_info
+from pruneviz.figures.structure_map import MapInfo, kind_words, map_info
+
+
+@dataclass(frozen=True)
+class View:
+    """What is looked at, in the order `_look` fills it."""
+
+    where: gr.HTML
+    whole: gr.Column
+    group: gr.Column
+    unit: gr.Column
+    below: gr.Column
+    picker: gr.HTML
+    numbers: gr.Textbox
+    said: gr.HTML
+    price: gr.HTML
+    drawing: gr.HTML
+    first: gr.Dropdown
+    second: gr.Dropdown
+    path: gr.HTML
+    members: gr.HTML
+
+    def all(self) -> list[Any]:
+        """All of them, in order."""
+        return list(self.__dict__.values())
+
+
+def groups_spec(app: AppContext, model: str) -> RunSpec:
+    """The run that finds the groups, from the config alone where no weights are here. Raises SpecError."""
+    far = local_folder(model) is None and model != "demo" and not model.lower().endswith(".gguf")
+    asked = ExploreSpec(analyses=("groups",), config_only=far or weightless(model))
+    return RunSpec(goal="explore", model=app.model_spec(model), explore=asked)
+
+
+def overview(run_dir: Path) -> tuple[MapInfo, str]:
+    """The map and the table of kinds, counted once per file."""
+    path = run_dir / artifacts.GROUPS
+    return _counted(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(maxsize=4)
+def _counted(run_dir: Path, changed: int) -> tuple[MapInfo, str]:
+    graph = runs.graph_of(run_dir)
+    return map_info(graph), kinds_html(kind_rows(graph), cost(graph, {}))
+
+
+def map_value(info: MapInfo, graph: Graph, focus: Focus, units: str | None) -> str:
+    chosen = {group: len(numbers) for group, numbers in selection.fitting(graph, units)[0].items()}
+    return payload(info.to_browser(focus.group, chosen))
+
+
+def grid(graph: Graph, focus: Focus, units: str | None) -> Any:
+    """What the grid of units shows, or no change for the whole model."""
+    if not focus.group:
+        return gr.skip()
+    group = graph.group(focus.group)
+    chosen = selection.fitting(graph, units)[0].get(group.id, ())
+    return payload(
+        {
+            "group": group.id, "units": group.units, "unit": focus.unit, "word": kind_words(group.kind)[3],
+            "chosen": numbers_text(chosen), "fixed": None if group.prunable else _why(group),
+        }
+    )  # fmt: skip
+
+
+def _why(group: Group) -> str:
+    return (group.reason or "no reason was recorded").removeprefix("found, not offered: ")
+
+
+def look(graph: Graph, focus: Focus, units: str | None) -> list[Any]:
+    """One update per element of `View`."""
+    where = [
+        crumbs_html(graph, focus),
+        gr.Column(visible=not focus.group),
+        gr.Column(visible=bool(focus.group)),
+        gr.Column(visible=focus.unit is not None),
+        gr.Column(visible=focus.unit is not None),
+    ]
+    if not focus.group:
+        return [*where, *[gr.skip()] * 9]
+    group = graph.group(focus.group)
+    label = f"{kind_words(group.kind)[3]} numbers, 0 to {group.units - 1}"
+    info = structure_info(graph, focus.group, focus.unit or 0)
+    picking = [grid(graph, focus, units), gr.Textbox("", label=label), gr.HTML(visible=False)]
+    price = cost_html(info, alone=focus.unit is not None)
+    if focus.unit is None:
+        return [*where, *picking, price, *[gr.skip()] * 5]
+    names = sorted({m.parameter for m in group.members} | {part.parameter for part in info.slices})
+    boxes = [gr.Dropdown(names, value=None), gr.Dropdown(names, value=None), path_html([], "", "")]
+    table = f'<div class="pv-card"><h3>Everything in this unit</h3>{members_html(info)}</div>'
+    return [*where, *picking, price, structure_svg(info), *boxes, table]
+
+
+def found_graph(app: AppContext, model: str) -> tuple[Graph, MapInfo] | None:
+    run_dir = runs.latest(app.runs_dir, model, artifacts.GROUPS)
+    return (runs.graph_of(run_dir), overview(run_dir)[0]) if run_dir else None
+
+
+def go(app: AppContext, model: str, units: str | None, wanted: str) -> list[Any]:
+    """Layer and unit for the address, the map, and the view; the whole model if there is no such unit."""
+    found = found_graph(app, model)
+    if found is None:
+        return [gr.skip()] * (3 + len(View.__dataclass_fields__))
+    graph, info = found
+    focus = focus_of(graph, wanted)
+    layer = graph.group(focus.group).layer if focus.group else None
+    return [
+        "" if layer is None else str(layer),
+        focus.text,
+        map_value(info, graph, focus, units),
+        *look(graph, focus, units),
+    ]
+
+
+def look_up(app: AppContext, model: str, group_id: str, text: str, units: str | None) -> list[Any]:
+    """Look at the unit with this number; several cannot be looked at at once."""
+    found = found_graph(app, model)
+    group = found[0].by_id.get(group_id) if found else None
+    skip = [gr.skip()] * (3 + len(View.__dataclass_fields__))
+    if group is None:
+        return skip
+    try:
+        numbers = parse_numbers(text, group.units)
+        if len(numbers) > 1:
+            raise SpecError(
+                f"One unit can be looked at at a time, got {len(numbers)}; press Choose to choose them."
+            )
+    except PruneError as error:
+        at = 3 + list(View.__dataclass_fields__).index("said")
+        return [*skip[:at], said(str(error)), *skip[at + 1 :]]
+    return go(app, model, units, f"{group_id}/{numbers[0]}")
+
+
+def choose(app: AppContext, model: str, group_id: str, what: str, text: str, units: str | None) -> list[Any]:
+    """The chosen units for the address, and what is to be said about it.
+
+    Args:
+        what: `set` the group's units to `text`, `add` those, take `all` or `none` of the group, or choose the
+            group's units in `every` layer.
+    """
+    found = found_graph(app, model)
+    group = found[0].by_id.get(group_id) if found else None
+    if found is None or group is None:
+        return [gr.skip(), gr.skip()]
+    try:
+        if not group.prunable and what != "none":
+            raise SpecError(f"{kind_words(group.kind)[0]} cannot be chosen: {_why(group)}.")
+        return [chosen_text(found[0], group, what, text, units), gr.HTML(visible=False)]
+    except PruneError as error:
+        return [gr.skip(), said(str(error))]
+
+
+def chosen_text(graph: Graph, group: Group, what: str, text: str, units: str | None) -> str:
+    """The address after a choice, see `_choose`. Raises SpecError in words."""
+    before = selection.fitting(graph, units)[0]
+    mine: tuple[int, ...] = before.get(group.id, ())
+    if what == "set":
+        mine = parse_numbers(text, group.units) if text else ()
+    elif what == "add":
+        mine = tuple({*mine, *parse_numbers(text, group.units)})
+    elif what == "all":
+        mine = tuple(range(group.units))
+    elif what == "none":
+        mine = ()
+    elif not mine:
+        raise SpecError("No unit of this layer is chosen yet; choose some, then repeat them in all layers.")
+    else:
+        alike = [g for g in graph.of_kind(group.kind) if g.prunable]
+        more = {g.id: {*before.get(g.id, ()), *(u for u in mine if u < g.units)} for g in alike}
+        return selection.text_of({**before, **more})
+    return selection.text_of({**before, group.id: mine})
+
+
+def said(text: str) -> gr.HTML:
+    return gr.HTML(f'<p class="pv-note" role="alert">{escape(text)}</p>', visible=True)
+
+
+def pair(app: AppContext, model: str, first: str, second: str) -> list[Any]:
+    """Both parameters and the path between them."""
+    found = found_graph(app, model)
+    if found is None:
+        return [gr.skip()] * 3
+    steps = path_info(found[0], first, second) if first and second else []
+    return [first or None, second or None, path_html(steps, first, second)]
+
+
+def asked(app: AppContext, model: str, unit: str, first: str | None, second: str | None) -> list[Any]:
+    """The drawing with these two boxes marked, and the path between them."""
+    found = found_graph(app, model)
+    focus = focus_of(found[0], unit) if found else Focus()
+    if found is None or focus.unit is None:
+        return [gr.skip()] * 2
+    info = structure_info(found[0], focus.group, focus.unit)
+    names = [name for name in (first, second) if name]
+    return [structure_svg(info, names), pair(app, model, first or "", second or "")[2]]

@@ -1,0 +1,77 @@
+"""Try chosen units as a mask: an answer and a short perplexity, dense against masked, nothing cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from core.errors import PruneError, StopRequested
+from core.selection import Units
+from pruneviz import states, words
+from pruneviz.answers import Answer, Question, Side, ask
+from pruneviz.context import AppContext
+from pruneviz.waiting import Done, ticking
+
+WINDOW, TOKENS = 256, 1024
+STOPPED = '<p class="pv-note">Stopped; what was there by then is kept.</p>'
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The page while the engine works. `state` is HTML; the answers are the models' own text.
+
+    Attributes:
+        measured: "dense" and "masked" -> what `Engine.perplexity` returned, as far as it has.
+    """
+
+    state: str = ""
+    answer: Answer = field(default_factory=Answer)
+    measured: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def try_mask(app: AppContext, model: str, units: Units, prompt: str, tokens: int) -> Iterator[Trial]:
+    """Answer, then measure; errors and a stop become the state, never an exception."""
+    stopped, trial = app.answers_stopped, Trial()
+    sides = (Side("dense", model, "dense"), Side("pruned", model, "masked", units))
+    for answer in ask(app, sides, Question(prompt, max_new_tokens=tokens)):
+        trial = replace(trial, state=answer.state, answer=answer)
+        yield trial
+    if trial.state or app.answers_stopped > stopped:
+        yield replace(trial, state=trial.state or STOPPED)
+        return
+    try:
+        for name, removed in (("dense", None), ("masked", units)):
+            for step in ticking(lambda removed=removed: _perplexity(app, model, removed)):
+                if isinstance(step, Done):
+                    trial = replace(trial, measured={**trial.measured, name: step.value})
+                else:
+                    title = f"Measuring the {name} model, {TOKENS:,} tokens"
+                    yield replace(trial, state=states.loading_html(title, step))
+        yield replace(trial, state="")
+    except StopRequested:
+        yield replace(trial, state=STOPPED)
+    except PruneError as error:
+        yield replace(trial, state=states.failure_html(error, "Try again."))
+
+
+def _perplexity(app: AppContext, model: str, removed: Units | None) -> dict[str, Any]:
+    return app.engine.perplexity(model, window=WINDOW, tokens=TOKENS, removed=removed)
+
+
+def measured_html(measured: dict[str, dict[str, Any]]) -> str:
+    """Both perplexities with their difference and what they were measured on."""
+    dense, masked = (measured.get(name, {}).get("ppl") for name in ("dense", "masked"))
+    change = words.difference(dense, masked)
+    cells = [
+        ("Perplexity, dense", words.perplexity(dense), "&nbsp;"),
+        ("Perplexity, masked", words.perplexity(masked), change if change != words.DASH else "&nbsp;"),
+    ]
+    body = "".join(f"<div><dt>{n}</dt><dd>{v}<small>{r}</small></dd></div>" for n, v, r in cells)
+    found = measured.get("dense")
+    on = (
+        f"{found['tokens']:,} tokens of the {found['text']} text in windows of {found['window']}"
+        if found
+        else f"{TOKENS:,} tokens of the bundled text in windows of {WINDOW}"
+    )
+    return f'<dl class="pv-cost">{body}</dl><p class="pv-quiet">{on}; nothing is cut.</p>'
