@@ -31,7 +31,7 @@ TABS = {
     "compare": "Compare",
 }
 DEFAULT_TAU = "0.2"
-#: What the address holds, in order; `unit` is the Structure tab's, `criterion`, `versus` and `kind` the Scores tab's.
+#: What the address holds, in order; `unit` is the Structure tab's, the last three are the Scores tab's.
 ADDRESS = ("tab", "model", "run", "layer", "unit", "tau", "units", "criterion", "versus", "kind")
 
 
