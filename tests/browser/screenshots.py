@@ -20,7 +20,10 @@ from tests.browser.driver import ROOT, Dashboard, chromium
 #: tab -> address after the `?`, and what has to be on the page before the picture is taken.
 TABS = {
     "model": ("tab=model", "#model-parts:has-text('%')"),
-    "structure": ("tab=structure&layer=4", "#structure-drawing svg"),
+    "structure": (
+        "tab=structure&unit=L04.query_head/4&units=L04.query_head%3D4+L12.ffn_channel%3D0-63",
+        "#structure-drawing svg",
+    ),
     "heads": ("tab=heads&layer=8&tau=0.2", "#heads-explorer canvas, #heads-explorer svg"),
     "scores": ("tab=scores", "#scores-heat .main-svg"),
     "sensitivity": ("tab=sensitivity", "#sensitivity-chart .main-svg"),

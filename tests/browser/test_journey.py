@@ -85,6 +85,8 @@ def test_an_unknown_model_is_refused_in_words(page: Any, dashboard: Dashboard) -
 def test_structure_shows_what_goes_with_a_unit(page: Any, dashboard: Dashboard, explored: Path) -> None:
     page.goto(dashboard.url + "?tab=structure")
     page.locator('#structure-map .pv-cell[data-group="L01.ffn_channel"]').click()
+    expect(page.locator("#structure-where")).to_contain_text("FFN channels, layer 1")
+    page.locator("#structure-units canvas").press("Enter")
     members = page.locator("#structure-members")
     graph = artifacts.read_graph(explored)
     for member in graph.group("L01.ffn_channel").members:
