@@ -144,7 +144,7 @@ def heat_figure(info: HeatInfo) -> go.Figure:
     figure.update_layout(
         height=_MARGIN_PX + max(6, rows) * _ROW_PX, margin={"l": 56, "r": 16, "t": 14, "b": 46},
         xaxis={"title": {"text": _axis(info), "font": {"size": 13}}, "showgrid": False, "zeroline": False,
-               "showticklabels": not info.binned},
+               "showticklabels": not info.binned and info.order == "number"},
         yaxis={"title": {"text": "Layer", "font": {"size": 13}}, "autorange": "reversed", "showgrid": False,
                "zeroline": False, "tickvals": list(range(0, rows, every)),
                "ticktext": [str(layer) for layer in info.layers[::every]]},

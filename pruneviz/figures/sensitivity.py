@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from core.artifacts import Sensitivity
 from pruneviz import words
-from pruneviz.figures.baseline import add_baseline
+from pruneviz.figures.perplexity_axis import add_baseline, perplexity_axis
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -155,7 +155,7 @@ def sensitivity_figure(info: SensitivityInfo, log: bool = False) -> go.Figure:
         height=430, margin={"l": 64, "r": 24, "t": 52, "b": 66}, hovermode="x unified",
         legend={"orientation": "h", "x": 0, "y": 1.04, "yanchor": "bottom"},
         xaxis={"title": title | {"text": "Layer"}, "dtick": every, "range": _range(info)},
-        yaxis={"title": title | {"text": "Perplexity"}, "type": "log" if log else "linear"},
+        yaxis=perplexity_axis([info.baseline, *(y for c in info.curves.values() for y in c.values())], log),
         meta={"description": "Perplexity over layers when one layer's attention or FFN is pruned alone"},
     )  # fmt: skip
     return figure

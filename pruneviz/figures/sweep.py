@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from core.sweep import Point, Sweep
 from pruneviz import words
-from pruneviz.figures.baseline import add_baseline
+from pruneviz.figures.perplexity_axis import add_baseline, perplexity_axis
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -116,7 +116,7 @@ def sweep_figure(info: SweepInfo, log: bool) -> go.Figure:
         height=500, margin={"l": 64, "r": 20, "t": 56, "b": 56}, hovermode="closest",
         legend={"orientation": "h", "x": 0, "y": 1.03, "yanchor": "bottom"},
         xaxis={"title": title | {"text": "Parameters left, % of the dense model"}, "autorange": "reversed"},
-        yaxis={"title": title | {"text": "Perplexity"}, "type": "log" if log else "linear"},
+        yaxis=perplexity_axis([sweep.ppl, *(point.ppl for point in info.measured)], log),
         meta={"description": "Perplexity over parameters left, a line per method, with the Pareto front"},
     )  # fmt: skip
     return figure

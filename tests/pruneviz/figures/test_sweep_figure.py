@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import pytest
 
 from core.sweep import Point, Sweep
+from pruneviz.figures.perplexity_axis import perplexity_axis
 from pruneviz.figures.sweep import about_html, label, sweep_figure, sweep_info, table_csv, table_html
 
 
@@ -95,3 +96,10 @@ def test_the_file_holds_every_column() -> None:
     assert rows[0]["pareto"] == "True" and rows[2]["pareto"] == "False" and rows[3]["ppl"] == "900.0"
     page = table_html(info())
     assert unquote(page.split("charset=utf-8,")[1].split('"')[0]) == table_csv(info())
+
+
+def test_a_logarithmic_axis_is_marked_at_round_numbers() -> None:
+    axis = perplexity_axis([26.2, 900.0, None, float("inf")], True)
+    assert axis["ticktext"][:5] == ["10", "20", "50", "100", "200"] and axis["tickvals"][3] == 100.0
+    assert perplexity_axis([26.2, 2e6], True)["ticktext"][-2:] == ["1 M", "10 M"]
+    assert perplexity_axis([], True)["type"] == "log" and "tickvals" not in perplexity_axis([5.0], False)
