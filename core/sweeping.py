@@ -98,11 +98,10 @@ def _measured(
     point: Point,
     known: Known,
 ) -> Point:
-    """One point; what cannot be pruned so says why, and the sweep goes on."""
+    """One point, whose run `work.spec` is; what cannot be pruned so says why, and the sweep goes on."""
     began = time.monotonic()
-    spec = run_of(work.spec, point)
     try:
-        plan = _plan(spec, graph, scores)
+        plan = _plan(work.spec, graph, scores)
         ppl = _perplexity(work, loaded, graph, plan, windows, known, point)
     except (StopRequested, StorageError):
         raise

@@ -21,11 +21,13 @@ from core.errors import InputError, PruneError
 from core.spec import RECONSTRUCTIONS, SCOPES, RunSpec
 from core.spec_sweep import SweepSpec
 from core.sweep import SWEEP, planned, read_sweep, run_of
-from pruneviz import actions, methods, states
+from pruneviz import actions, methods, runs, states
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.context import AppContext
+from pruneviz.figures.analyses import run_link
 from pruneviz.figures.sweep import about_html, label, sweep_figure, sweep_info, table_html
+from pruneviz.runs import RunRecord
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame, standing
 from pruneviz.tabs.parts import intro
 from pruneviz.waiting import Done, ticking
@@ -109,7 +111,7 @@ def _build_form() -> list[Any]:
         )  # fmt: skip
         reconstruct = gr.Dropdown(
             list(RECONSTRUCTIONS), value=list(start.reconstruct), multiselect=True, label="Refit", scale=2,
-            elem_id="sweep-reconstruct", visible=len(RECONSTRUCTIONS) > 1, min_width=160,
+            elem_id="sweep-reconstruct", min_width=160,
         )  # fmt: skip
         seeds = gr.Textbox("0", label="Seeds", max_lines=1, elem_id="sweep-seeds", min_width=80, scale=1)
         samples = gr.Textbox(
@@ -159,7 +161,15 @@ def shown(run_dir: Path, scaled: str, chosen: str | None) -> list[Any]:
     log = info.wide if scaled not in SCALES[1:] else scaled == SCALES[2]
     names = [label(point) for point in info.measured]
     point = gr.Dropdown(names, value=chosen if chosen in names else None)
-    return [about_html(info), figure_payload(sweep_figure(info, log)), table_html(info), point]
+    about = about_html(info) + standing_html(runs.read_run(run_dir))
+    return [about, figure_payload(sweep_figure(info, log)), table_html(info), point]
+
+
+def standing_html(record: RunRecord) -> str:
+    """The run of a sweep, and what to do if it ended early: what is measured stays."""
+    ended = states.ended_html(record, runs.log_tail(record.path))
+    rest = " It was stopped; resume it there to measure the rest." if record.state == "stopped" else ""
+    return f'<p class="pv-quiet">Made by {run_link(record.id)}.{rest}</p>{ended}'
 
 
 def _picked(event: gr.EventData) -> list[Any]:

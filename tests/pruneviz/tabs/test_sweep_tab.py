@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,17 @@ def test_the_newest_sweep_of_the_model_is_shown(app: AppContext) -> None:
     about, _, table, point = sweep.shown(run, "Automatic", label(POINT))
     assert "1 of 4 points" in about and "40.0" in table
     assert point.value == label(POINT) and sweep.shown(run, "Automatic", "gone")[3].value is None
+
+
+@pytest.mark.parametrize(("state", "said"), [("stopped", "resume it there"), ("failed", "no room")])
+def test_a_sweep_that_ended_early_says_so_beside_its_points(app: AppContext, state: str, said: str) -> None:
+    run = made(app)
+    error = {"type": "x", "message": "no room", "fix": "make some"} if state == "failed" else None
+    artifacts.write_status(run, replace(artifacts.read_status(run), state=state, error=error))
+    about, _, table, _ = sweep.shown(run, "Automatic", None)
+    assert said in about and "40.0" in table
+    artifacts.write_status(run, replace(artifacts.read_status(run), state="finished", error=None))
+    assert said not in sweep.shown(run, "Automatic", None)[0]
 
 
 def test_a_point_is_launched_as_the_run_it_stands_for(app: AppContext, monkeypatch: Any) -> None:
