@@ -289,11 +289,17 @@ def test_distances_equal_the_definition() -> None:
     assert (np.diag(got) == 0).all() and np.allclose(got, got.T)
 
 
+def test_heads_that_are_the_same_are_so_exactly() -> None:
+    one = torch.rand(3, 1, 40, 40).softmax(dim=-1).tril()
+    assert js_distances(one.expand(-1, 3, -1, -1), torch.ones(3, 40, dtype=torch.bool)).abs().max() == 0
+
+
 def test_the_same_and_disjoint_attention_are_the_ends_of_the_scale() -> None:
     eye = torch.eye(4)
     heads = torch.stack([eye, eye, eye.flip(0)])[None]  # (1, 3, 4, 4)
     d = js_distances(heads, torch.ones(1, 4, dtype=torch.bool)) / 4
-    assert d[0, 1] == 0 and float(d[0, 2]) == pytest.approx(np.sqrt(np.log(2)), abs=1e-6)
+    assert d[0, 1] == 0
+    assert float(d[0, 2]) == pytest.approx(np.sqrt(np.log(2)), abs=1e-6)
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
