@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -108,11 +107,16 @@ def similarity(
 
 def special_positions(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """Where padding, begin and end tokens stand, as the model's config names them, (batch, length)."""
+    return torch.isin(ids, torch.tensor(special_ids(model), dtype=ids.dtype, device=ids.device))
+
+
+def special_ids(model: PreTrainedModel) -> list[int]:
+    """Padding, begin and end tokens, as the model's config names them."""
     special: set[int] = set()
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
         value = getattr(model.config.get_text_config(), name, None)
         special.update(one for one in (value if isinstance(value, list) else [value]) if one is not None)
-    return torch.isin(ids, torch.tensor(sorted(special), dtype=ids.dtype, device=ids.device))
+    return sorted(special)
 
 
 class Divergences:

@@ -92,7 +92,8 @@ def _absolute(spec: RunSpec) -> RunSpec:
     """Paths made absolute, so the worker finds them wherever it runs."""
 
     def full(name: str) -> str:
-        return str(Path(name).absolute()) if Path(name).exists() else name
+        path, colon, part = name.partition(":")  # a data set's config and split
+        return f"{Path(path).absolute()}{colon}{part}" if Path(path).exists() else name
 
     source = spec.model.source if spec.model.source == "demo" else full(spec.model.source)
     folder = spec.evaluate.benchmarks_dir and str(Path(spec.evaluate.benchmarks_dir).absolute())

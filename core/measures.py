@@ -23,7 +23,7 @@ from core.graph.discover import discover
 from core.models import Loaded, load
 from core.plan import Cost, PruningPlan, cost
 from core.stages import Work, kept, reads_text
-from core.texts import calibration_text, consecutive_windows, evaluation_text
+from core.texts import calibration_title, consecutive_windows, evaluation_text
 
 BASELINE = "baseline.json"
 #: The pruned model before it is trained, and what its numbers are called.
@@ -270,7 +270,7 @@ def _calibrated_on(work: Work) -> str | None:
     """The text that chose what went; of a model that was pruned elsewhere, what that run says."""
     if work.spec.goal == "recover":
         return source_metrics(work).get("calibration_text")
-    return calibration_text(work.spec.calibration.name).name if reads_text(work.spec) else None
+    return calibration_title(work.spec.calibration.name) if reads_text(work.spec) else None
 
 
 def alone(work: Work, loaded: Loaded) -> dict[str, Any]:

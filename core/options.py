@@ -42,7 +42,12 @@ TrustRemoteCode = Annotated[
 ]
 Calibration = Annotated[
     str | None,
-    typer.Option("--calibration", metavar="NAME_OR_FILE", help="Text that scores units. Default: bundled."),
+    typer.Option(
+        "--calibration",
+        metavar="NAME_OR_FILE",
+        help="Text that scores units: bundled, a file, a hub data set (owner/name:config:split), "
+        "self (the model writes it), or none. Default: bundled.",
+    ),
 ]
 Samples = Annotated[int | None, typer.Option("--samples", help="Windows of calibration text. Default: 16.")]
 Length = Annotated[int | None, typer.Option("--length", help="Tokens in each window. Default: 128.")]

@@ -14,7 +14,7 @@ from core.artifacts import Scores
 from core.checks import parse_layers
 from core.criteria import CRITERIA
 from core.describe import graph_of
-from core.errors import SpecError
+from core.errors import DataError, SpecError
 from core.evaluate.benchmark_stage import benchmarks, scores_of
 from core.evaluate.benchmark_stage import check as check_benchmarks
 from core.graph.records import Graph
@@ -28,7 +28,7 @@ from core.registry import check_options
 from core.spec import RunSpec
 from core.stages import Work
 from core.sweep import Sweep, planned, run_of
-from core.texts import calibration_text, evaluation_text
+from core.texts import BUNDLED, NONE, SELF, calibration_title, evaluation_text
 
 
 def run(spec: RunSpec, run_dir: Path, recorder: Recorder) -> None:
@@ -65,7 +65,7 @@ def check(spec: RunSpec) -> None:
     if spec.goal == "prune" and spec.prune.without_dependency:
         ablating.check(spec)
     if spec.goal in ("explore", "prune", "sweep"):
-        calibration_text(spec.calibration.name)
+        _check_calibration(spec)
     evaluation_text(spec.evaluate.text)
     if spec.goal == "sweep":
         for point in planned(spec):
@@ -81,6 +81,19 @@ def check_method(spec: RunSpec) -> None:
     check_options([*([method] if method else []), *ranking], stages.options(spec))
     if method:
         method.component.check(spec.prune, method.settings(spec.prune.options))
+
+
+def _check_calibration(spec: RunSpec) -> None:
+    if spec.calibration.name == NONE:
+        reads = [name for name in criteria_of(spec) if stages.needs([name])]
+        reads += [spec.prune.method] if method_of(spec) else []
+        reads += ["similarity"] if spec.goal == "explore" and "similarity" in spec.explore.analyses else []
+        if reads:
+            raise DataError(
+                f"{', '.join(reads)} needs calibration text, got '{NONE}'; give '{BUNDLED}', a file or "
+                f"'{SELF}' (the model writes it), or take a criterion without data: second_moment_data_free."
+            )
+    calibration_title(spec.calibration.name)
 
 
 def prune(work: Work) -> None:

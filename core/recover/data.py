@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from core.errors import DataError
-from core.texts import BUNDLED, SUFFIXES, Text, calibration_text, consecutive_windows, rows_of
+from core.rows import SUFFIXES, hub_rows, rows_of
+from core.texts import BUNDLED, Text, calibration_text, consecutive_windows
 
 #: Not predicted: prompts and padding.
 IGNORED = -100
@@ -76,7 +77,7 @@ def read_source(name: str) -> Source:
     if path.exists() or path.is_absolute() or path.suffix.lower() in SUFFIXES:
         rows = rows_of(name)
         return _of_rows(path.name, rows) if _instructs(rows) else _of_text(calibration_text(name))
-    rows = _from_hub(name)
+    rows = list(hub_rows(name))
     if _instructs(rows):
         return _of_rows(name, rows)
     texts = [row["text"] for row in rows if isinstance(row.get("text"), str)]
@@ -145,20 +146,6 @@ def _of_rows(name: str, rows: Sequence[dict[str, Any]]) -> Source:
 
 def _instructs(rows: Sequence[Any]) -> bool:
     return bool(rows) and all(isinstance(row, dict) and {"instruction", "output"} <= set(row) for row in rows)
-
-
-def _from_hub(name: str) -> list[dict[str, Any]]:
-    from datasets import load_dataset
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
-
-    try:
-        return list(load_dataset(name, split="train"))
-    except (OSError, ValueError, RuntimeError, HTTPError) as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise DataError(
-            f"'{name}' is no file, and no data set that can be read from the hub ({reason}). "
-            f"Give '{BUNDLED}', a file ({', '.join(SUFFIXES)}), or a data set's name."
-        ) from error
 
 
 def _answered(tokenizer: Any, row: dict[str, str], template: str, length: int) -> Example | None:
