@@ -9,7 +9,7 @@ import sys
 
 from tests.bench.figure import Figure
 
-BENCHES = ("start", "models", "sensitivity", "graph", "benchmarks", "efficiency", "nuteprune")
+BENCHES = ("start", "models", "sensitivity", "capture", "graph", "benchmarks", "efficiency", "nuteprune")
 
 
 def main(names: list[str]) -> int:
