@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -37,12 +38,13 @@ def run(recorder: Recorder, trainer: Trainer, held: Tensor) -> None:
         StopRequested: after the step at work, which is saved.
         TrainingError, StorageError: the checkpoint before stays good.
     """
-    settings, state = trainer.settings, trainer.state
+    settings, state, seconds = trainer.settings, trainer.state, list[float]()
     with signals_wait(recorder.run_dir):
         while state.step < settings.steps:
             began = time.perf_counter()
             report = trainer.step()
-            _tell(recorder, trainer, report, time.perf_counter() - began)
+            seconds.append(time.perf_counter() - began)
+            _tell(recorder, trainer, report, seconds[-1])
             ended = state.step == settings.steps
             if ended or state.step % settings.measure_every == 0:
                 _measure(recorder, trainer, held)
@@ -54,6 +56,11 @@ def run(recorder: Recorder, trainer: Trainer, held: Tensor) -> None:
                 trainer.save()
                 recorder.message(f"Stopped after step {state.step} of {settings.steps}, which is saved")
                 raise
+    if seconds:
+        recorder.message(
+            f"Trained {settings.steps} steps, {median(seconds):.2f} s each, {state.skipped} skipped; "
+            f"{len(trainer.bank.levels)} teachers"
+        )
 
 
 def _tell(recorder: Recorder, trainer: Trainer, report: Report, seconds: float) -> None:
