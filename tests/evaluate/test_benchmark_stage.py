@@ -233,7 +233,7 @@ def test_the_demo_model_scores_as_with_the_command_of_lm_eval(
         "--model_args",
         model,
         "--limit",
-        "12",
+        "6",
     ]
     command += ["--device", "cpu", "--batch_size", "8", "--include_path", str(tmp_path / "tasks")]
     command += ["--tasks", "mirrored_piqa,bundled_capitals", "--output_path", str(tmp_path / "out.json")]
@@ -241,7 +241,7 @@ def test_the_demo_model_scores_as_with_the_command_of_lm_eval(
     subprocess.run(command, check=True, env={**os.environ, **offline}, capture_output=True)
     (file,) = tmp_path.glob("out*.json")
     expected = json.loads(file.read_text())["results"]
-    ask = ["evaluate", "demo", "--tasks", "piqa,bundled_capitals", "--limit", "12", "--prompt", ""]
+    ask = ["evaluate", "demo", "--tasks", "piqa,bundled_capitals", "--limit", "6", "--prompt", ""]
     ask += ["--benchmarks-dir", str(shared_data / "benchmarks"), "--tokens", "256", "--no-efficiency"]
     ask += ["--device", "cpu", "--runs-dir", str(tmp_path / "runs"), "--json"]
     capsys.readouterr()
@@ -251,4 +251,4 @@ def test_the_demo_model_scores_as_with_the_command_of_lm_eval(
         for metric in ("acc", "acc_norm"):
             assert found[name][metric] == expected[theirs_name][f"{metric},none"]
             assert found[name][f"{metric}_stderr"] == expected[theirs_name][f"{metric}_stderr,none"]
-        assert found[name]["n"] == 12
+        assert found[name]["n"] == 6
