@@ -65,17 +65,8 @@ def prune(
             "--scope", help="How the target is spread: local, global or standardised. Default: local."
         ),
     ] = None,
-    kinds: Annotated[
-        str | None, typer.Option("--kinds", help="Unit kinds that may go. Default: query_head,ffn_channel.")
-    ] = None,
-    layers: Annotated[
-        str | None,
-        typer.Option(
-            "--layers",
-            metavar="FIRST:LAST",
-            help="Layers to prune, LAST excluded, or 4-30, 5-30, all as in the papers. Default: all.",
-        ),
-    ] = None,
+    kinds: options.Kinds = None,
+    layers: options.Layers = None,
     strategy: Annotated[
         str | None,
         typer.Option(

@@ -36,14 +36,9 @@ def sweep(
     samples: Annotated[
         str | None, typer.Option("--samples", help="Windows of calibration text, with commas. Default: 16.")
     ] = None,
-    kinds: Annotated[
-        str | None, typer.Option("--kinds", help="Unit kinds that may go. Default: query_head,ffn_channel.")
-    ] = None,
-    layers: Annotated[
-        str | None,
-        typer.Option("--layers", metavar="FIRST:LAST", help="Layers to prune, LAST excluded. Default: all."),
-    ] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Leave it to a worker and print its id.")] = False,
+    kinds: options.Kinds = None,
+    layers: options.Layers = None,
+    detach: options.Detach = False,
     runs_dir: options.RunsDir = RUNS,
     name: options.Name = None,
     device: options.Device = None,

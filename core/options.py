@@ -196,3 +196,14 @@ Held = Annotated[
     int | None,
     typer.Option("--held", help="Sequences kept apart, a tenth of all at most. Default: 64."),
 ]
+Kinds = Annotated[
+    str | None, typer.Option("--kinds", help="Unit kinds that may go. Default: query_head,ffn_channel.")
+]
+Layers = Annotated[
+    str | None,
+    typer.Option(
+        "--layers",
+        metavar="FIRST:LAST",
+        help="Layers to prune, LAST excluded, or 4-30, 5-30, all as in the papers. Default: all.",
+    ),
+]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
-from pruneviz import selection
+from core.errors import PruneError
+from pruneviz import methods, selection
 from pruneviz.context import AppContext
+from pruneviz.waiting import Done, ticking
 
 
 def panel(elem_id: str, value: str = "", **options: Any) -> gr.HTML:
@@ -28,6 +31,24 @@ def into_plan(component: gr.HTML, app: AppContext) -> None:
         return [text, selection.hand_over(text)]
 
     component.take(taken, app.url.units, [app.url.units, app.url.plan], **quietly())
+
+
+def offer_methods(app: AppContext, tab: str, field: gr.Dropdown) -> Any:
+    """Offer all methods that rank units once the tab is opened; until they are known the usual ones do.
+
+    Returns the event, for what has to come after it.
+    """
+
+    def learn(chosen: Any) -> Iterator[Any]:
+        try:
+            for step in ticking(methods.all_methods):
+                if isinstance(step, Done):
+                    yield gr.Dropdown(methods.ranking(), value=chosen)
+        except PruneError as error:
+            gr.Warning(str(error))
+            yield gr.skip()
+
+    return app.tabs[tab].select(learn, field, field, **quietly())
 
 
 def quietly() -> dict[str, Any]:

@@ -8,7 +8,6 @@ scores-lowest, scores-clear, scores-take.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from html import escape
@@ -18,7 +17,7 @@ from typing import Any
 import gradio as gr
 
 from core import artifacts
-from core.errors import ArtifactError, PruneError
+from core.errors import ArtifactError
 from core.spec import DataSpec, RunSpec
 from pruneviz import actions, methods, runs
 from pruneviz.components.base import payload
@@ -37,8 +36,7 @@ from pruneviz.figures.scores import (
     kinds_scored,
 )
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame, standing
-from pruneviz.tabs.parts import into_plan, intro, panel
-from pruneviz.waiting import Done, ticking
+from pruneviz.tabs.parts import into_plan, intro, offer_methods, panel
 
 INTRO = (
     "A criterion says how much a unit would be missed. Compare what several say of the same units, "
@@ -93,8 +91,7 @@ def build_scores_tab(app: AppContext) -> None:
         found = standing(app.runs_dir, model, artifacts.SCORES, "scores").run_dir
         return explained_html(name, found) if found else gr.skip()
 
-    learnt = app.tabs["scores"].select(_learn, criteria, [criteria, page[4]], **QUIET)
-    learnt.then(explain, [url.model, page[0]], page[4], **QUIET)
+    offer_methods(app, "scores", criteria).then(explain, [url.model, page[0]], page[4], **QUIET)
 
 
 def _build_content() -> list[Any]:
@@ -153,16 +150,6 @@ def _kind(word: str) -> str:
 
 def _picked(event: gr.EventData) -> list[str]:
     return [str(event.x), str(event.y)]
-
-
-def _learn(chosen: list[str]) -> Iterator[list[Any]]:
-    """All criteria, once per dashboard; until they are there the form works with the usual ones."""
-    try:
-        for step in ticking(methods.all_methods):
-            if isinstance(step, Done):
-                yield [gr.Dropdown(methods.ranking(), value=chosen), gr.skip()]
-    except PruneError as error:
-        yield [gr.skip(), f'<p class="pv-note">{escape(str(error))}</p>']
 
 
 def explained_html(name: str, run_dir: Path) -> str:

@@ -8,7 +8,6 @@ sweep-point, sweep-run, sweep-message.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,7 @@ from pruneviz.figures.analyses import run_link
 from pruneviz.figures.sweep import about_html, label, sweep_figure, sweep_info, table_html
 from pruneviz.runs import RunRecord
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame, standing
-from pruneviz.tabs.parts import intro
-from pruneviz.waiting import Done, ticking
+from pruneviz.tabs.parts import intro, offer_methods
 
 INTRO = (
     "Which method, how much, on how much text? A sweep measures every combination of the values below, with "
@@ -90,7 +88,7 @@ def build_sweep_tab(app: AppContext) -> None:
         [app.tabs["sweep"].select, *[axis.change for axis in axes]],
         lambda model, *given: _count(app, model, *given), counted, count, **QUIET,
     )  # fmt: skip
-    app.tabs["sweep"].select(_learn, axes[0], axes[0], **QUIET)
+    offer_methods(app, "sweep", axes[0])
 
 
 def _build_form() -> list[Any]:
@@ -111,7 +109,7 @@ def _build_form() -> list[Any]:
         )  # fmt: skip
         reconstruct = gr.Dropdown(
             list(RECONSTRUCTIONS), value=list(start.reconstruct), multiselect=True, label="Refit", scale=2,
-            elem_id="sweep-reconstruct", min_width=160,
+            elem_id="sweep-reconstruct", min_width=210,
         )  # fmt: skip
         seeds = gr.Textbox("0", label="Seeds", max_lines=1, elem_id="sweep-seeds", min_width=80, scale=1)
         samples = gr.Textbox(
@@ -191,13 +189,3 @@ def _launch(app: AppContext, model: str, chosen: str | None) -> list[Any]:
     except PruneError as error:
         return [gr.HTML(states.failure_html(error), visible=True), gr.skip(), gr.skip()]
     return [gr.HTML(visible=False), run_dir.name, f"runs {time.time()}"]
-
-
-def _learn(chosen: list[str]) -> Iterator[Any]:
-    """All methods, once per dashboard; until they are there the form works with the usual ones."""
-    try:
-        for step in ticking(methods.all_methods):
-            if isinstance(step, Done):
-                yield gr.Dropdown(methods.ranking(), value=chosen)
-    except PruneError:
-        yield gr.skip()  # the form works without; the New run form says what is wrong
