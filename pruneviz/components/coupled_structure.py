@@ -108,8 +108,8 @@ def _box(part: Slice, order: int | None, marked: bool, x: float, y: float) -> st
         ""
         if order is None
         else (
-            f'<circle class="order" cx="{BOX - 18}" cy="18" r="10"/>'
-            f'<text class="order" x="{BOX - 18}" y="22" text-anchor="middle">{order}</text>'
+            f'<circle class="order" cx="{BOX - 8}" cy="1" r="10"/>'
+            f'<text class="order" x="{BOX - 8}" y="5" text-anchor="middle">{order}</text>'
         )
     )
     return (
@@ -240,4 +240,7 @@ def _role(part: Slice) -> str:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.3f} % of all" if whole else words.DASH
+    share = 100 * part / whole if whole else 0.0
+    if 0 < share < 0.0005:
+        return "less than 0.001 % of all"
+    return f"{share:.3f} % of all" if whole else words.DASH

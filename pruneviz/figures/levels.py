@@ -45,8 +45,12 @@ def focus_of(graph: Graph, text: str | None, layer: str | None = "") -> Focus:
     )
 
 
-def crumbs_html(graph: Graph, focus: Focus) -> str:
-    """The way back, and the heading of where one is."""
+def crumbs_html(graph: Graph, focus: Focus, slices: int = 0) -> str:
+    """The way back, and the heading of where one is.
+
+    Args:
+        slices: parameter slices that go with the unit looked at.
+    """
     steps: list[tuple[str, str]] = [(graph.model, "")]
     title, note = "The whole model", "Choose a layer and kind on the map to zoom in."
     if focus.group:
@@ -57,7 +61,10 @@ def crumbs_html(graph: Graph, focus: Focus) -> str:
         title, note = f"{kinds}, {where}", f"{group.units:,} units. Choose one to see all that goes with it."
         if focus.unit is not None:
             steps.append((f"{one} {focus.unit}", focus.text))
-            title, note = f"{one} {focus.unit}, {where}", ""
+            together = (
+                f"{slices:,} parameter slices go together" if slices != 1 else "One parameter slice goes"
+            )
+            title, note = f"{one} {focus.unit}, {where}", f"{together}."
     links = [
         f'<li><button type="button" data-do="pick" data-focus="{escape(target, quote=True)}">'
         f"{escape(name)}</button></li>"
@@ -66,8 +73,7 @@ def crumbs_html(graph: Graph, focus: Focus) -> str:
     links.append(f'<li aria-current="page">{escape(steps[-1][0])}</li>')
     return (
         f'<nav class="pv-crumbs" aria-label="Where you are"><ol>{"".join(links)}</ol></nav>'
-        f'<h3 class="pv-unit-title">{escape(title)}</h3>'
-        + (f'<p class="pv-quiet">{note}</p>' if note else "")
+        f'<h3 class="pv-unit-title">{escape(title)}</h3>' + f'<p class="pv-quiet">{note}</p>'
     )
 
 

@@ -95,18 +95,19 @@ def _why(group: Group) -> str:
 
 def look(graph: Graph, focus: Focus, units: str | None) -> list[Any]:
     """One update per element of `View`."""
+    info = structure_info(graph, focus.group, focus.unit or 0) if focus.group else None
+    slices = sum(part.times for part in info.slices if not part.stays) if info else 0
     where = [
-        crumbs_html(graph, focus),
+        crumbs_html(graph, focus, slices),
         gr.Column(visible=not focus.group),
         gr.Column(visible=bool(focus.group)),
         gr.Column(visible=focus.unit is not None),
         gr.Column(visible=focus.unit is not None),
     ]
-    if not focus.group:
+    if info is None:
         return [*where, *[gr.skip()] * 9]
     group = graph.group(focus.group)
     label = f"{kind_words(group.kind)[3]} numbers, 0 to {group.units - 1}"
-    info = structure_info(graph, focus.group, focus.unit or 0)
     picking = [grid(graph, focus, units), gr.Textbox("", label=label), gr.HTML(visible=False)]
     price = cost_html(info, alone=focus.unit is not None)
     if focus.unit is None:
@@ -177,7 +178,7 @@ def choose(app: AppContext, model: str, group_id: str, what: str, text: str, uni
 
 
 def chosen_text(graph: Graph, group: Group, what: str, text: str, units: str | None) -> str:
-    """The address after a choice, see `_choose`. Raises SpecError in words."""
+    """The address after a choice, see `choose`. Raises SpecError in words."""
     before = selection.fitting(graph, units)[0]
     mine: tuple[int, ...] = before.get(group.id, ())
     if what == "set":

@@ -32,7 +32,8 @@ def test_a_model_without_groups_is_looked_at_as_a_whole():
 
 
 def test_every_level_has_a_way_back():
-    page = crumbs_html(graph(), Focus("L01.ffn_channel", 3))
+    page = crumbs_html(graph(), Focus("L01.ffn_channel", 3), slices=2)
+    assert "2 parameter slices go together." in page
     assert 'data-focus=""' in page and 'data-focus="L01.ffn_channel"' in page
     assert '<li aria-current="page">FFN channel 3</li>' in page and "FFN channel 3, layer 1" in page
     assert "data-focus" not in crumbs_html(graph(), Focus())
