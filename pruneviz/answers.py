@@ -57,10 +57,10 @@ def ask(app: AppContext, sides: Sequence[Side], question: Question) -> Iterator[
     stopped, answer = app.answers_stopped, Answer(state=states.loading_html("Starting the engine", 0.0))
     yield answer
     try:
-        for side in sides:
+        for number, side in enumerate(sides, 1):
             if app.answers_stopped > stopped:
                 break
-            for fresh in _one(app, side, question, answer):
+            for fresh in _one(app, side, question, answer, f"answer {number} of {len(sides)}"):
                 answer = fresh
                 yield answer
         yield replace(answer, state="")
@@ -68,7 +68,7 @@ def ask(app: AppContext, sides: Sequence[Side], question: Question) -> Iterator[
         yield replace(answer, state=states.failure_html(error, "Press Answer to try again."))
 
 
-def _one(app: AppContext, side: Side, question: Question, answer: Answer) -> Iterator[Answer]:
+def _one(app: AppContext, side: Side, question: Question, answer: Answer, progress: str) -> Iterator[Answer]:
     text = ""
     pieces = app.engine.generate(
         side.source,
@@ -82,7 +82,7 @@ def _one(app: AppContext, side: Side, question: Question, answer: Answer) -> Ite
     for step in ticking_items(pieces):
         if not isinstance(step, Item):
             title = f"The {side.name} model is {'writing' if text else 'being read'}"
-            yield replace(answer, state=states.loading_html(title, step))
+            yield replace(answer, state=states.loading_html(title, step, progress))
             continue
         event: dict[str, Any] = step.value
         if "piece" in event:

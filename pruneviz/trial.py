@@ -41,13 +41,14 @@ def try_mask(app: AppContext, model: str, units: Units, prompt: str, tokens: int
         yield replace(trial, state=trial.state or STOPPED)
         return
     try:
-        for name, removed in (("dense", None), ("masked", units)):
+        for number, (name, removed) in enumerate((("dense", None), ("masked", units)), 1):
             for step in ticking(lambda removed=removed: _perplexity(app, model, removed)):
                 if isinstance(step, Done):
                     trial = replace(trial, measured={**trial.measured, name: step.value})
                 else:
                     title = f"Measuring the {name} model, {TOKENS:,} tokens"
-                    yield replace(trial, state=states.loading_html(title, step))
+                    wait = states.loading_html(title, step, f"perplexity {number} of 2")
+                    yield replace(trial, state=wait)
         yield replace(trial, state="")
     except StopRequested:
         yield replace(trial, state=STOPPED)
@@ -70,8 +71,8 @@ def measured_html(measured: dict[str, dict[str, Any]]) -> str:
     body = "".join(f"<div><dt>{n}</dt><dd>{v}<small>{r}</small></dd></div>" for n, v, r in cells)
     found = measured.get("dense")
     on = (
-        f"{found['tokens']:,} tokens of the {found['text']} text in windows of {found['window']}"
+        f"{found['tokens']:,} tokens of {found['text']}, in windows of {found['window']}"
         if found
-        else f"{TOKENS:,} tokens of the bundled text in windows of {WINDOW}"
+        else f"{TOKENS:,} tokens of the bundled text, in windows of {WINDOW}"
     )
     return f'<dl class="pv-cost">{body}</dl><p class="pv-quiet">{on}; nothing is cut.</p>'

@@ -26,6 +26,8 @@ from pruneviz.tabs.analysis import QUIET
 from pruneviz.trial import Trial, measured_html, try_mask
 
 TOKENS = 48
+IDLE = '<p class="pv-quiet">Nothing is being tried.</p>'
+DONE = '<p class="pv-quiet">Done.</p>'
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def build_trial() -> tuple[TrialBox, gr.Textbox, gr.Button, gr.Button]:
             )
             go = gr.Button("Try", elem_id="structure-go", scale=0, min_width=90, interactive=False)
             stop = gr.Button("Stop", elem_id="structure-stop", scale=0, min_width=90)
-        state = panel(elem_id="structure-trial-state", visible=False)
+        state = panel(value=IDLE, elem_id="structure-trial-state", min_height=72)
         with gr.Row(equal_height=True):
             dense = gr.Textbox(
                 label="Dense model", lines=4, max_lines=10, interactive=False, elem_id="structure-dense"
@@ -161,7 +163,7 @@ def _attempt(app: AppContext, model: str, units: str | None, prompt: str) -> Ite
 
 def _row(trial: Trial) -> list[Any]:
     return [
-        gr.HTML(trial.state, visible=bool(trial.state)),
+        trial.state or (DONE if "masked" in trial.measured else IDLE),
         trial.answer.dense,
         trial.answer.pruned,
         measured_html(trial.measured),
