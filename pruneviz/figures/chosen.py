@@ -171,27 +171,19 @@ def _minus(amount: str) -> str:
     return amount if amount.startswith("0") else f"−{amount}"
 
 
+def _of_all(part: int, whole: int) -> str:
+    share = part / whole if whole else 0.0
+    return "less than 0.01 % of all" if 0 < share < 5e-5 else f"{words.percent(share, 2)} of all"
+
+
 def _sums(info: ChosenInfo) -> str:
     saved, dense = info.saved, info.dense
+    macs, kv = saved.macs_per_token, saved.kv_bytes_per_token
     facts = [
-        (
-            "Parameters",
-            _minus(f"{saved.params:,}"),
-            f"{words.percent(saved.params / dense.params, 2)} of all",
-        ),
-        (
-            "Multiply-adds per token",
-            _minus(words.count(saved.macs_per_token)),
-            f"{words.percent(saved.macs_per_token / (dense.macs_per_token or 1), 2)} of all",
-        ),
-        (
-            "KV cache per token",
-            _minus(words.size(saved.kv_bytes_per_token)),
-            f"{words.percent(saved.kv_bytes_per_token / (dense.kv_bytes_per_token or 1), 2)} of all",
-        ),
+        ("Parameters", _minus(f"{saved.params:,}"), _of_all(saved.params, dense.params)),
+        ("Multiply-adds per token", _minus(words.count(macs)), _of_all(macs, dense.macs_per_token)),
+        ("KV cache per token", _minus(words.size(kv)), _of_all(kv, dense.kv_bytes_per_token)),
     ]
     cells = "".join(f"<div><dt>{n}</dt><dd>{v}<small>{r}</small></dd></div>" for n, v, r in facts)
-    share = (
-        f"{words.sparsity(info.sparsity, saved.params / dense.params)}; " if info.sparsity is not None else ""
-    )
-    return f'<dl class="pv-cost">{cells}</dl><p class="pv-quiet">{share}what crosses is counted once.</p>'
+    block = "" if info.sparsity is None else f"{words.percent(info.sparsity, 2)} of block parameters. "
+    return f'<dl class="pv-cost">{cells}</dl><p class="pv-quiet">{block}Crossings are counted once.</p>'

@@ -16,6 +16,7 @@ def test_the_sum_is_what_the_plan_saves_together():
     assert info.follows == ("key-value head 0 of layer 0",)
     page = chosen_html(info)
     assert f"−{info.saved.params:,}" in page and "Goes along: key-value head 0 of layer 0." in page
+    assert f"{100 * info.saved.params / info.dense.params:.2f} % of all" in page
     assert 'data-focus="L01.ffn_channel"' in page and "2 of 12: 3, 7" in page
 
 
