@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from core import stages
@@ -44,6 +45,7 @@ def train(
     windows, held = _windows(work, loaded, settings)
     second = copy.deepcopy(loaded.model) if settings.distillation == "second_model" else None
     gates = Gates(groups, starting_point(groups, settings, scores))
+    torch.manual_seed(work.spec.seed)  # LoRA starts the same, whatever was done or kept before
     twin = Twin(
         loaded.model, graph, gates.to(loaded.device),
         rank=settings.lora_rank, alpha=settings.lora_alpha, targets=settings.lora_targets,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -21,6 +22,7 @@ from core.errors import NotPrunableError, SpecError, StopRequested, StorageError
 from core.events import Event, EventReader
 from core.export import from_pretrained
 from core.methods import METHODS, method_of, with_preset
+from core.nuteprune import trainer
 from core.nuteprune.mask_state import read_masks
 from core.nuteprune.method import FOLDER
 from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
@@ -151,6 +153,25 @@ execute(Path(sys.argv[1]), kill)
     artifacts.write_status(run_dir, artifacts.Status(state="queued"))
     execute(run_dir)
     assert artifacts.read_plan(run_dir) == artifacts.read_plan(done)
+
+
+def test_a_skipped_step_is_said_and_counted(
+    tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir, original, calls = started(tmp_path, options(spec, steps=4)), trainer.distillation, []
+
+    def broken(*args: Any) -> Any:
+        calls.append(1)
+        return original(*args) * (math.nan if len(calls) == 2 else 1.0)
+
+    monkeypatch.setattr(trainer, "distillation", broken)
+    execute(run_dir)
+    events = EventReader(run_dir / "events.jsonl").read()
+    said = [event.data["text"] for event in events if event.type == "message"]
+    assert any("Step 1 is skipped" in text for text in said) and any("1 skipped" in text for text in said)
+    found = curves(run_dir)
+    assert list(found["train.skipped"].values()) == [0.0, 1.0, 1.0, 1.0]
+    assert sorted(found["train.kl"]) == [1, 3, 4]
 
 
 def test_scores_may_order_the_start(tmp_path: Path, spec: RunSpec) -> None:
