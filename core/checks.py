@@ -44,6 +44,27 @@ def check_kind_sparsity(targets: Mapping[str, float], kinds: Sequence[str]) -> N
             raise SpecError(f"kind_sparsity of {kind}: {error}") from error
 
 
+def parse_kind_sparsity(text: str) -> dict[str, float]:
+    """Read `ffn_channel=0.3,query_head=0.1`. Raises SpecError."""
+    found = {}
+    for entry in text.split(","):
+        kind, equals, target = entry.partition("=")
+        if not equals:
+            raise SpecError(
+                f"kind_sparsity takes kind=sparsity, got {entry.strip()!r}; write ffn_channel=0.3,query_head=0.1."
+            )
+        found[kind.strip()] = parse_sparsity(target.strip())
+    return found
+
+
+def parse_sparsity(text: str) -> float:
+    """Read a sparsity as it is typed. Raises SpecError."""
+    try:
+        return check_sparsity(float(text))
+    except ValueError:
+        return check_sparsity(text)
+
+
 def check_tau(value: object) -> float:
     """Return `value` if it is a threshold. Raises SpecError."""
     if is_number(value) and 0 <= value <= 1:  # type: ignore[operator]

@@ -9,7 +9,7 @@ import typer
 
 from core import methods, options
 from core.artifacts import METRICS, read_json
-from core.checks import check_name
+from core.checks import check_name, parse_sparsity
 from core.cli_recover import with_preset
 from core.commands import RANKING, record
 from core.errors import SpecError
@@ -21,7 +21,6 @@ from core.headless import (
     foreground,
     read_spec_file,
     source_of,
-    sparsity_of,
 )
 from core.methods import METHODS
 from core.selection import MANUAL, parse_units, read_plan_file
@@ -150,7 +149,7 @@ def prune(
         raise SpecError("prune needs a MODEL, got none; give 'demo', a hub id, a folder or a .gguf file.")
     if strategy is not None:
         kinds = _kinds_of(strategy, kinds)
-    values = {**locals(), "sparsity": None if sparsity is None else sparsity_of(sparsity)}
+    values = {**locals(), "sparsity": None if sparsity is None else parse_sparsity(sparsity)}
     base = read_spec_file(spec_file)
     if (method or base.prune.method) in METHODS.names():  # then the preset and the steps are the method's
         base = methods.with_preset(base, method or base.prune.method, preset, steps)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core import launch
-from core.checks import check_sparsity, listed
+from core.checks import listed
 from core.commands import OPTIONS, changed, field_of, record
 from core.errors import PruneError, SpecError, UnknownNameError
 from core.spec import Goal, RunSpec
@@ -48,7 +48,7 @@ def ask(goal: Goal, model: str | None, values: dict[str, Any], base: RunSpec | N
         if option == "--set" and value:
             value = {**field_of(base, path), **dict(map(_setting, value))}
         if option == "--kind-sparsity" and value:
-            value = _kind_sparsity(value)
+            value = parse_kind_sparsity(",".join(value))
         if isinstance(value, list):
             value = tuple(one for one in value if one)
         changes[path] = value
@@ -66,25 +66,6 @@ def _setting(text: str) -> tuple[str, Any]:
         with suppress(KeyError, ValueError):
             return key.strip(), read(value.strip())
     return key.strip(), value.strip()
-
-
-def _kind_sparsity(given: list[str]) -> dict[str, float]:
-    """Targets of kinds, written `kind=0.3`, with commas or one by one. Raises SpecError."""
-    found = {}
-    for entry in ",".join(given).split(","):
-        kind, equals, target = entry.partition("=")
-        if not equals:
-            raise SpecError(f"--kind-sparsity takes kind=sparsity, got {entry!r}; write ffn_channel=0.3.")
-        found[kind.strip()] = sparsity_of(target.strip())
-    return found
-
-
-def sparsity_of(text: str) -> float:
-    """A sparsity as it is typed. Raises SpecError."""
-    try:
-        return check_sparsity(float(text))
-    except ValueError:
-        return check_sparsity(text)
 
 
 def foreground(runs_dir: Path, spec: RunSpec) -> Path:

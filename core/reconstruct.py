@@ -14,7 +14,7 @@ the plan; surgery cuts them afterwards, so masked = sliced holds for what was re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from core.capture import capture
 from core.graph.records import Graph
 from core.layerwise import layers_of, watching
 from core.least_squares import Fit
@@ -32,6 +33,10 @@ from core.plan import PruningPlan, implied
 from core.surgery import add_biases
 from core.walk import Reader, Removed, Walk, dense_pass, of_layer, readers_of, writers_of
 
+#: (parameter, dimension) -> mean of what is read along it, (size,).
+Means = Mapping[tuple[str, int], Tensor]
+_MEAN = "input_mean"
+_KINDS = ("query_head", "kv_group", "ffn_channel")
 #: Weights beyond so many times the largest that was there are out of range (the guard of Eq. 13).
 _RANGE = 10.0
 
@@ -61,6 +66,7 @@ def reconstruct(
     *,
     how: str,
     batch_size: int = 4,
+    means: Means | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Reconstruction:
     """Refit a dense model for a plan, in place.
@@ -68,17 +74,23 @@ def reconstruct(
     Args:
         windows: calibration token ids, (windows, length); special tokens do not count.
         how: `bias` or `least_squares`.
-        on_progress: told (layers done, layers in all).
+        means: from `input_means`, where several plans share them; else they are found on `windows`.
+        on_progress: told (windows or layers done, windows or layers in all).
 
     Raises:
         NotPrunableError: the model's layers cannot be run one by one.
     """
-    add_biases(model, plan.biases)
-    walk = Walk(model, graph, layers_of(model, graph, windows, batch_size), windows, batch_size)
     found = Reconstruction(dict(plan.removed), notes=_skipped(model, graph, plan.removed))
-    step = {"bias": _shift_biases, "least_squares": _refit_readers}[how]
+    if how == "bias" and means is None:
+        means = input_means(model, graph, windows, batch_size=batch_size, on_progress=on_progress)
+    add_biases(model, plan.biases)
+    if how == "bias":
+        assert means is not None, "they were found above"
+        _shift_biases(model, graph, means, found)
+        return found
+    walk = Walk(model, graph, layers_of(model, graph, windows, batch_size), windows, batch_size)
     for layer in range(len(graph.layer_modules)):
-        step(walk, layer, found)
+        _refit_readers(walk, layer, found)
         if on_progress is not None:
             on_progress(layer + 1, len(graph.layer_modules))
     return found
@@ -86,14 +98,20 @@ def reconstruct(
 
 @contextmanager
 def reconstructed(
-    model: PreTrainedModel, graph: Graph, plan: PruningPlan, windows: Tensor, *, how: str
+    model: PreTrainedModel,
+    graph: Graph,
+    plan: PruningPlan,
+    windows: Tensor,
+    *,
+    how: str,
+    means: Means | None = None,
 ) -> Iterator[Reconstruction]:
     """`reconstruct` for the length of a `with` block; the model is as it was afterwards."""
     places = {name for name, _ in model.named_parameters()}
     biases = {name.removesuffix("weight") + "bias" for name in _read(graph)}
     kept = {name: model.get_parameter(name).detach().clone() for name in (_read(graph) | biases) & places}
     try:
-        yield reconstruct(model, graph, plan, windows, how=how)
+        yield reconstruct(model, graph, plan, windows, how=how, means=means)
     finally:
         with torch.no_grad():
             for name, value in kept.items():
@@ -105,7 +123,7 @@ def reconstructed(
 
 def _read(graph: Graph) -> set[str]:
     """Matrices that read units within a layer."""
-    groups = graph.of_kind("query_head", "kv_group", "ffn_channel")
+    groups = graph.of_kind(*_KINDS)
     return {member.parameter for group in groups for member in group.members if member.role == "layer2"}
 
 
@@ -123,27 +141,30 @@ def _skipped(model: PreTrainedModel, graph: Graph, removed: Removed) -> list[str
     ]
 
 
-def _shift_biases(walk: Walk, layer: int, found: Reconstruction) -> None:
+def input_means(
+    model: PreTrainedModel,
+    graph: Graph,
+    windows: Tensor,
+    *,
+    batch_size: int = 4,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Means:
+    """What `bias` needs to know of the dense model, for any plan: the mean of every input, in one pass."""
+    there = tuple({group.kind for group in graph.groups} & set(_KINDS))
+    seen = capture(
+        model, graph, windows, needs={_MEAN}, batch_size=batch_size, kinds=there, on_progress=on_progress
+    )
+    return seen.values[_MEAN]
+
+
+def _shift_biases(model: PreTrainedModel, graph: Graph, means: Means, found: Reconstruction) -> None:
     """FLAP: bias += W mean(x) over the channels that go, in the dense model."""
-    readers = readers_of(walk.graph, walk.model, found.removed, layer)
-    sums: dict[str, Any] = {}
-    tokens = 0
-    by_module = {reader.module: reader for reader in readers}
-    for batch, hidden in enumerate(walk.dense):
-        counted = walk.counted[batch]
-        with watching(by_module) as seen:
-            walk.dense[batch] = walk.layers.run(layer, batch, hidden)
-        tokens += int(counted.sum())
-        for module, inputs, _ in seen:
-            reader = by_module[module]
-            if inputs.numel() // inputs.shape[-1] != counted.numel():
-                continue
-            lost = inputs.view(*counted.shape, -1)[counted][:, reader.gone]
-            sums[reader.name] = sums.get(reader.name, 0.0) + lost.sum(dim=0, dtype=torch.float64)
-    for reader in (one for one in readers if one.name in sums):
-        shift = sums[reader.name] / tokens @ reader.matrix()[reader.gone].double()
-        reader.module.bias.data += shift.to(reader.module.bias.dtype)
-        found.changed.add(f"{reader.name}.bias")
+    for layer in range(len(graph.layer_modules)):
+        for reader in readers_of(graph, model, found.removed, layer):
+            mean = means[reader.weight, reader.dim][reader.gone].to(model.device).double()
+            shift = mean @ reader.matrix()[reader.gone].double()
+            reader.module.bias.data += shift.to(reader.module.bias.dtype)
+            found.changed.add(f"{reader.name}.bias")
 
 
 def _refit_readers(walk: Walk, layer: int, found: Reconstruction) -> None:

@@ -30,13 +30,14 @@ class Reader:
     """A linear layer that reads units of which some go.
 
     Attributes:
-        name: of the module; weight: of its matrix.
+        name: of the module; weight: of its matrix; dim: the dimension along which that reads.
         gone: inputs that go; stay: inputs that stay.
     """
 
     name: str
     module: Any
     weight: str
+    dim: int
     gone: Tensor
     stay: Tensor
 
@@ -113,7 +114,7 @@ def readers_of(graph: Graph, model: PreTrainedModel, removed: Removed, layer: in
             lost[torch.from_numpy(gone[member.parameter][member.dim])] = True
             name = member.parameter.removesuffix(f".{attribute}")
             where = [rows.nonzero().flatten().to(model.device) for rows in (lost, ~lost)]
-            found[name] = Reader(name, module, member.parameter, *where)
+            found[name] = Reader(name, module, member.parameter, member.dim, *where)
     return list(found.values())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from core.checks import check_sparsity
+from core.checks import parse_kind_sparsity, parse_sparsity
 from core.errors import SpecError
 from core.selection import MANUAL
 from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
@@ -19,9 +19,18 @@ KIND_WORDS = {
     "Hidden channels": "residual_channel",
 }
 
+#: How a target is spread, as the form names it.
+SCOPE_WORDS = {
+    "Every layer alike": "local",
+    "By worth per parameter": "global",
+    "By how units stand out": "standardised",
+}
+#: What is refitted without training.
+RECONSTRUCT_WORDS = {"Nothing": "none", "Biases": "bias", "Weights, by least squares": "least_squares"}
+MULTIPLES = ("1", "8", "32", "64", "128")
 
 #: Fields that are empty, not missing, where nothing was typed.
-_TEXTS = ("name", "sparsity", "layers", "calibration", "text", "units")
+_TEXTS = ("name", "sparsity", "layers", "kind_sparsity", "calibration", "text", "units")
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,10 @@ class Form:
     text: str = "bundled"
     seed: float | None = 0
     units: str = ""
+    scope: str = "Every layer alike"
+    reconstruct: str = "Nothing"
+    multiple: str = "1"
+    kind_sparsity: str = ""
 
     def values(self) -> list[Any]:
         """The fields' values, in order."""
@@ -69,13 +82,18 @@ def _ranked(form: Form) -> PruneSpec:
         sparsity=_sparsity(form.sparsity),
         kinds=tuple(KIND_WORDS[kind] for kind in form.kinds),
         layers=form.layers.strip() or None,
+        scope=SCOPE_WORDS[form.scope],
+        multiple=_whole("multiple", float(form.multiple)),
+        kind_sparsity=parse_kind_sparsity(form.kind_sparsity) if form.kind_sparsity.strip() else {},
+        reconstruct=RECONSTRUCT_WORDS[form.reconstruct],
     )
 
 
 def _chosen(form: Form) -> PruneSpec:
     if not form.units.strip():
         raise SpecError("No unit is chosen; choose some on the Structure tab, or write L03.query_head=0-3,7.")
-    return PruneSpec(method=MANUAL, units=units_of(form.units))
+    refit = RECONSTRUCT_WORDS[form.reconstruct]
+    return PruneSpec(method=MANUAL, units=units_of(form.units), reconstruct=refit)
 
 
 def _typed(values: tuple[Any, ...]) -> list[Any]:
@@ -99,16 +117,22 @@ def form_from(spec: RunSpec) -> Form:
         text=spec.evaluate.text,
         seed=spec.seed,
         units=text_of(spec.prune.units),
+        scope=_word(SCOPE_WORDS, spec.prune.scope),
+        reconstruct=_word(RECONSTRUCT_WORDS, spec.prune.reconstruct),
+        multiple=str(spec.prune.multiple),
+        kind_sparsity=",".join(f"{kind}={own:g}" for kind, own in spec.prune.kind_sparsity.items()),
     )
 
 
 def _sparsity(text: str) -> float:
     if not str(text).strip():
         raise SpecError("sparsity is empty; write 0.2 for 20 %.")
-    try:
-        return check_sparsity(float(str(text).replace(",", ".")))
-    except ValueError:
-        return check_sparsity(text)
+    return parse_sparsity(str(text).replace(",", "."))
+
+
+def _word(words: dict[str, str], name: str) -> str:
+    """What the form calls a name of the spec."""
+    return next(word for word, known in words.items() if known == name)
 
 
 def _whole(name: str, value: Any) -> int:

@@ -255,7 +255,7 @@ def test_detach_leaves_the_run_to_a_worker(
         (["--layers", "x"], "layers must be first:last, for example 4:30, got 'x'"),
         (["--scope", "globl"], "Unknown scope 'globl'. Did you mean 'global'?"),
         (["--kind-sparsity", "ffn_channel=1.2"], "sparsity must be in [0, 1), got 1.2; write"),
-        (["--kind-sparsity", "ffn_channel"], "--kind-sparsity takes kind=sparsity, got 'ffn_channel'"),
+        (["--kind-sparsity", "ffn_channel"], "kind_sparsity takes kind=sparsity, got 'ffn_channel'"),
         (["--multiple", "0"], "multiple must be a whole number from 1 up, got 0."),
         (["--reconstruct", "non"], "Did you mean 'none'?"),
         (["--strategy", "chanel"], "Did you mean 'channel'?"),
