@@ -51,7 +51,8 @@ def parse_kind_sparsity(text: str) -> dict[str, float]:
         kind, equals, target = entry.partition("=")
         if not equals:
             raise SpecError(
-                f"kind_sparsity takes kind=sparsity, got {entry.strip()!r}; write ffn_channel=0.3,query_head=0.1."
+                f"kind_sparsity takes kind=sparsity, got {entry.strip()!r}; "
+                "write ffn_channel=0.3,query_head=0.1."
             )
         found[kind.strip()] = parse_sparsity(target.strip())
     return found

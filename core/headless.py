@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core import launch
-from core.checks import listed
+from core.checks import listed, parse_kind_sparsity
 from core.commands import OPTIONS, changed, field_of, record
 from core.errors import PruneError, SpecError, UnknownNameError
 from core.spec import Goal, RunSpec

@@ -83,7 +83,7 @@ def _ranked(form: Form) -> PruneSpec:
         kinds=tuple(KIND_WORDS[kind] for kind in form.kinds),
         layers=form.layers.strip() or None,
         scope=SCOPE_WORDS[form.scope],
-        multiple=_whole("multiple", float(form.multiple)),
+        multiple=_multiple(form.multiple),
         kind_sparsity=parse_kind_sparsity(form.kind_sparsity) if form.kind_sparsity.strip() else {},
         reconstruct=RECONSTRUCT_WORDS[form.reconstruct],
     )
@@ -128,6 +128,12 @@ def _sparsity(text: str) -> float:
     if not str(text).strip():
         raise SpecError("sparsity is empty; write 0.2 for 20 %.")
     return parse_sparsity(str(text).replace(",", "."))
+
+
+def _multiple(text: str) -> int:
+    if not str(text).strip().isdecimal():
+        raise SpecError(f"multiple must be a whole number, got {text!r}; 1 leaves widths as they come.")
+    return int(text)
 
 
 def _word(words: dict[str, str], name: str) -> str:

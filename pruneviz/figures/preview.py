@@ -43,6 +43,7 @@ class PreviewInfo:
         lines: parameters, MACs, cache.
         widths: name -> (dense, narrowest, widest).
         exact: False where the plan was made without scores: the widths hold, the units do not.
+        even: whether the scores will spread the target; without them every layer is shown to lose alike.
         problem: why there is no plan; then everything else but `command` is empty.
     """
 
@@ -52,6 +53,7 @@ class PreviewInfo:
     lines: list[Line] = field(default_factory=list)
     widths: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     exact: bool = False
+    even: bool = False
     warnings: list[str] = field(default_factory=list)
     problem: str = ""
 
@@ -77,6 +79,7 @@ def preview_info(spec: RunSpec, graph: Graph | None, scores: Scores | None) -> P
         _lines(plan),
         _ranges(graph, plan),
         exact=scores is not None or bool(asked.units),
+        even=scores is None and not asked.units and asked.scope != "local",
         warnings=warnings,
     )
 
@@ -142,6 +145,8 @@ def preview_html(info: PreviewInfo) -> str:
     basis = (
         "Exact: the units are known."
         if info.exact
+        else "The total is exact; how much each layer gives follows from the scores."
+        if info.even
         else "Sizes are exact; which units go follows from the scores."
     )
     return (

@@ -1,7 +1,8 @@
 """The New run form of the Runs tab, with an exact preview of what it would leave.
 
 Element ids: new-run, new-name, new-method, new-about, new-slider, new-sparsity, new-kinds, new-layers,
-new-calibration, new-samples, new-length, new-text, new-seed, new-units, new-preview, new-command, new-launch,
+new-calibration, new-samples, new-length, new-text, new-seed, new-units, new-advanced,
+new-scope, new-reconstruct, new-multiple, new-kind-sparsity, new-preview, new-command, new-launch,
 new-discover, new-message.
 """
 
@@ -23,7 +24,7 @@ from core.spec import RunSpec
 from pruneviz import actions, methods, runs, selection, states
 from pruneviz.context import AppContext
 from pruneviz.figures.preview import preview_html, preview_info
-from pruneviz.forms import KIND_WORDS, Form, form_from, spec_from
+from pruneviz.forms import KIND_WORDS, MULTIPLES, RECONSTRUCT_WORDS, SCOPE_WORDS, Form, form_from, spec_from
 from pruneviz.runs import RunRecord
 from pruneviz.tabs.parts import panel, quietly
 from pruneviz.waiting import Done, ticking
@@ -107,9 +108,47 @@ def _build_fields(start: Form) -> tuple[list[Any], gr.Slider, gr.HTML, gr.Column
         elem_id="new-text",
         max_lines=1,
     )
+    advanced = _build_advanced(start)
     sparsity, kinds, layers, seed, calibration, samples, length = rest
-    fields = [name, method, sparsity, kinds, layers, calibration, samples, length, text, seed, units]
+    fields = [
+        name,
+        method,
+        sparsity,
+        kinds,
+        layers,
+        calibration,
+        samples,
+        length,
+        text,
+        seed,
+        units,
+        *advanced,
+    ]
     return fields, slider, about, ranking
+
+
+def _build_advanced(start: Form) -> list[Any]:
+    """What most runs leave as it is, in the order of `Form`."""
+    with gr.Accordion("Advanced", open=False, elem_id="new-advanced"):
+        with gr.Row():
+            scope = gr.Dropdown(
+                list(SCOPE_WORDS), value=start.scope, label="Who gives how much", elem_id="new-scope",
+                info="every layer the same share, or more where it matters less",
+            )  # fmt: skip
+            reconstruct = gr.Dropdown(
+                list(RECONSTRUCT_WORDS), value=start.reconstruct, label="Refit what stays",
+                elem_id="new-reconstruct", info="on the calibration text, without training",
+            )  # fmt: skip
+        with gr.Row():
+            multiple = gr.Dropdown(
+                list(MULTIPLES), value=start.multiple, label="Widths in multiples of", elem_id="new-multiple",
+                info="round widths run faster on GPUs", allow_custom_value=True,
+            )  # fmt: skip
+            own = gr.Textbox(
+                start.kind_sparsity, label="A target of its own for a kind", elem_id="new-kind-sparsity",
+                info="in the place of the sparsity above", placeholder="ffn_channel=0.3", max_lines=1,
+            )  # fmt: skip
+    return [scope, reconstruct, multiple, own]
 
 
 def _build_ranking(start: Form) -> tuple[gr.Slider, list[Any]]:

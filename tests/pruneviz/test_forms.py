@@ -27,7 +27,16 @@ def test_a_cloned_run_asks_for_the_same():
         name="mine",
         seed=7,
         calibration=DataSpec("bundled", 8, 64),
-        prune=PruneSpec("l2", 0.35, kinds=("kv_group", "ffn_channel"), layers="4:30"),
+        prune=PruneSpec(
+            "l2",
+            0.35,
+            "standardised",
+            ("kv_group", "ffn_channel"),
+            "4:30",
+            reconstruct="least_squares",
+            multiple=64,
+            kind_sparsity={"ffn_channel": 0.4},
+        ),
         evaluate=EvalSpec(text="/tmp/text.txt"),
     )
     assert spec_from(MODEL, *form_from(spec).values()) == spec
@@ -52,6 +61,9 @@ def test_a_comma_is_a_decimal_point():
         ({"seed": -1}, "seed must be"),
         ({"kinds": ()}, "kinds must be"),
         ({"kinds": ("Query heads", "Key-value groups")}, "either query_head or kv_group"),
+        ({"multiple": "many"}, "multiple must be a whole number, got 'many'"),
+        ({"kind_sparsity": "ffn_channel=1.2"}, "got 1.2; write"),
+        ({"kind_sparsity": "ffn=0.2"}, "kind_sparsity names ffn"),
         ({"layers": "9:4"}, "layers 9:4 is empty"),
         ({"layers": "some"}, "layers must be first:last"),
     ],
