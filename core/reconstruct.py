@@ -184,8 +184,6 @@ def _refit_readers(walk: Walk, layer: int, found: Reconstruction) -> None:
     adds_up = _adds_up(walk.dense[0], after[0], [outs[module][0] for module in order])
     with masked(walk.model, walk.graph, of_layer(walk.graph, found.removed, layer)):
         for reader in readers:
-            if walk.stopped:
-                break
             sums = walk.normal(len(reader.stay), reader.matrix().shape[1])
             before = order[: order.index(reader.module)]
             for batch, hidden in enumerate(walk.pruned):
@@ -197,7 +195,14 @@ def _refit_readers(walk: Walk, layer: int, found: Reconstruction) -> None:
                     for module, _, out in seen:
                         target = target + (outs[module][batch] - out).view_as(target)
                 sums.add(batch, inputs[..., reader.stay], target)
-            _write(walk, reader, sums.fit(reader.matrix()[reader.stay], biased=True), found)
+            start = reader.matrix()[reader.stay]
+            best = None if walk.stopped else sums.fit(start, biased=True)
+            if best is not None and _out_of_range(reader, best):
+                walk.stopped = True
+                found.notes.append(
+                    f"{reader.name}: weights out of range, discarded; from here on only biases are refitted"
+                )
+            _write(reader, sums.shift(start) if walk.stopped or best is None else best, found)
         walk.pruned = [walk.layers.run(layer, batch, hidden) for batch, hidden in enumerate(walk.pruned)]
     walk.dense = after
 
@@ -208,14 +213,15 @@ def _adds_up(before: Tensor, after: Tensor, outs: list[Tensor]) -> bool:
     return bool((added - after).norm() <= 1e-3 * (after - before).norm())
 
 
-def _write(walk: Walk, reader: Reader, found: Fit, into: Reconstruction) -> None:
-    """Put a fit into the model, unless it is out of range: then it is discarded and no other follows."""
+def _out_of_range(reader: Reader, found: Fit) -> bool:
+    """The guard of Eq. 13."""
+    largest = _RANGE * float(reader.matrix().abs().max())
+    return not bool(torch.isfinite(found.weight).all()) or float(found.weight.abs().max()) > largest
+
+
+def _write(reader: Reader, found: Fit, into: Reconstruction) -> None:
+    """Put a fit into the model."""
     old = reader.matrix()
-    limit = _RANGE * float(old.abs().max())
-    if not bool(torch.isfinite(found.weight).all()) or float(found.weight.abs().max()) > limit:
-        walk.stopped = True
-        into.notes.append(f"{reader.name}: weights out of range, discarded; no further layer is refitted")
-        return
     old[reader.stay] = found.weight.to(old.dtype)
     into.changed.add(reader.weight)
     if found.bias is not None:

@@ -214,7 +214,10 @@ def test_weights_out_of_range_end_the_refitting(llama: Any, monkeypatch: pytest.
     model, graph = copy.deepcopy(llama[0]), llama[1]
     monkeypatch.setattr("core.reconstruct._RANGE", 1e-6)
     found = reconstruct(model, graph, planned(graph), windows(model), how="least_squares")
-    assert found.fits == [] and found.changed == set()
+    assert {one["ridge"] for one in found.fits} == {0.0} and len(found.fits) == 4
+    for name, value in llama[0].named_parameters():
+        assert torch.equal(value, model.get_parameter(name)), "weights stay, only biases come"
+    assert all(model.get_parameter(name).abs().sum() > 0 for name in planned(graph).biases)
     assert len(found.notes) == 1 and "out of range" in found.notes[0]
 
 

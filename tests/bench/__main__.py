@@ -9,7 +9,17 @@ import sys
 
 from tests.bench.figure import Figure
 
-BENCHES = ("start", "models", "sensitivity", "capture", "graph", "benchmarks", "efficiency", "nuteprune")
+BENCHES = (
+    "start",
+    "models",
+    "sensitivity",
+    "capture",
+    "graph",
+    "benchmarks",
+    "efficiency",
+    "nuteprune",
+    "reconstruct",
+)
 
 
 def main(names: list[str]) -> int:

@@ -1,0 +1,61 @@
+"""What refitting the whole model costs beside a forward over the same text, the solves apart."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tests.bench.figure import Figure
+
+SAMPLES, LENGTH = 16, 128
+
+
+def run() -> list[Figure]:
+    """Least squares at 20 % on the demo model; the solves are timed as they happen and taken off."""
+    import numpy as np
+    import torch
+
+    from core import models, texts, walk
+    from core.allocation import allocate
+    from core.graph.discover import discover
+    from core.reconstruct import reconstruct
+    from core.spec import ModelSpec
+
+    loaded = models.load(ModelSpec("demo", device="cpu"))
+    graph, text = discover(loaded.model, name="demo"), texts.calibration_text("bundled")
+    windows = texts.sample_windows(loaded.tokenizer, text, samples=SAMPLES, length=LENGTH, seed=0)
+    rng = np.random.default_rng(0)
+    scores = {group.id: rng.random(group.units) for group in graph.groups}
+    plan = allocate(graph, scores, sparsity=0.2, biased=True)
+    forwards = [_seconds(lambda: _forward(loaded.model, windows)) for _ in range(3)]
+    solving, plain = [0.0], walk.fit
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        found = plain(*args, **kwargs)
+        solving[0] += time.perf_counter() - began
+        return found
+
+    walk.fit = timed
+    try:
+        with torch.no_grad():
+            whole = _seconds(lambda: reconstruct(loaded.model, graph, plan, windows, how="least_squares"))
+    finally:
+        walk.fit = plain
+    forward, rest = sorted(forwards)[1], whole - solving[0]
+    parts = f"{rest:.1f} s / {forward:.1f} s, and {solving[0]:.1f} s of solves"
+    return [Figure("refitting the model, without solves / forward", rest / forward, "at most", 3, "x", parts)]
+
+
+def _forward(model: Any, windows: Any) -> None:
+    import torch
+
+    with torch.no_grad():
+        for batch in windows.split(4):
+            model(input_ids=batch, use_cache=False)
+
+
+def _seconds(work: Any) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
