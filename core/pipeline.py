@@ -170,6 +170,7 @@ def finish(
     stages.export(work, final, graph, plan, metrics)
     measures.write(work, {**metrics, "seconds": work.recorder.seconds})
     recovery.forget(work)
+    refitting.forget(work)
 
 
 def last_verbs(work: Work, train: bool) -> list[str]:

@@ -35,3 +35,8 @@ def reconstruct(work: Work, loaded: Loaded, graph: Graph, plan: PruningPlan) -> 
         for name, value in changed.items():
             model.get_parameter(name).copy_(torch.from_numpy(value))
     work.recorder.artifact(RECONSTRUCTION)
+
+
+def forget(work: Work) -> None:
+    """Remove what only a resumed run needs: it is as large as the matrices that were refitted."""
+    (work.run_dir / CHECKPOINT / RECONSTRUCTED).unlink(missing_ok=True)

@@ -104,6 +104,7 @@ def test_a_run_that_refits_meets_its_target_and_resumes_as_if_never_stopped(
     asked = replace(spec, prune=replace(spec.prune, reconstruct=how, scope="standardised"))
     whole = done(tmp_path / "whole", asked)
     assert "reconstruct" in staged(whole)
+    assert not (whole / CHECKPOINT / artifacts.RECONSTRUCTED).exists(), "only a resumed run needs it"
     plan, metrics = artifacts.read_plan(whole), artifacts.read_json(whole / METRICS)
     gone = metrics["params_before"] - metrics["params_after"]
     assert plan.biases and abs(gone - 0.3 * plan.params_in_scope) <= 96
