@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from core.allocation import allocate
-from core.artifacts import CHECKPOINT, Scores
+from core.artifacts import CHECKPOINT, SPEC, Scores, write_text
 from core.errors import PruneError, StopRequested, StorageError
 from core.evaluate.perplexity import perplexity
 from core.graph.records import Graph
@@ -63,7 +63,7 @@ def passes(work: Work, found: Sweep) -> Iterator[tuple[Work, list[Point]]]:
     for (seed, samples), points in together.items():
         spec = replace(work.spec, seed=seed, calibration=replace(work.spec.calibration, samples=samples))
         folder = work.run_dir / CHECKPOINT / f"seed{seed}-samples{samples}"
-        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / SPEC, spec.to_json())  # a pass records in it which text it read
         yield replace(work, spec=spec, run_dir=folder), points
 
 
