@@ -19,7 +19,7 @@ from core.divergence import Divergences, Progress, special_positions
 from core.errors import DataError, UnknownNameError
 from core.gradients import COARSE, PER_INDEX, PER_SAMPLE, Gradients
 from core.graph.records import Graph
-from core.moments import ModuleMoments, Moments
+from core.moments import ModuleMoments, Moments, Squares
 from core.slices import Key, maker_of, reader_of, slices
 
 #: Of the inputs of modules that read units, and of the outputs of modules that make FFN channels.
@@ -169,15 +169,16 @@ class _Pass:
             found.structures = self.gradients.structures
             found.predicted, found.loss = self.predicted, self.loss / self.predicted
         for name in (one for one in (*INPUTS, *OUTPUTS) if one in self.needs):
-            side = self.moments.inputs if name in INPUTS else self.moments.outputs
-            found.values[name] = {key: _read(moments, name) for key, moments in side.items()}
+            inputs, outputs = self.moments.inputs, self.moments.outputs
+            side = inputs.items() if name in INPUTS else outputs.items()
+            found.values[name] = {key: _read(moments, name) for key, moments in side}
         if self.divergences:
             found.divergence = self.divergences.means()
         check_finite(self.model, found)
         return found
 
 
-def _read(moments: Moments, name: str) -> Tensor:
+def _read(moments: Moments | Squares, name: str) -> Tensor:
     values: Tensor = getattr(moments, name.split("_", 1)[1])
     return values
 
@@ -199,8 +200,9 @@ def _modules(
 
 def sample_losses(model: PreTrainedModel, ids: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy of every sample's next tokens that count, and how many those are, (batch,) each."""
-    targets = ids[:, 1:].masked_fill(~counted[:, 1:], -100)  # (batch, length - 1)
-    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]  # (batch, length - 1, vocabulary)
+    logits = model(input_ids=ids, use_cache=False).logits  # (batch, length, vocabulary)
+    # The last position predicts nothing; leaving it out of the logits would copy them.
+    targets = F.pad(ids.masked_fill(~counted, -100)[:, 1:], (0, 1), value=-100)  # (batch, length)
     losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
     predicted = (targets != -100).sum(dim=1)
     return losses.view_as(targets).sum(dim=1) / predicted.clamp_min(1), predicted

@@ -18,6 +18,9 @@ COARSE = "gradient_coarse"
 #: What is not linear in the gradient needs one backward per sample.
 PER_SAMPLE = frozenset({"gradient_first", "gradient_second", "gradient_mix", COARSE})
 
+#: Numbers of a matrix worked on at a time: what stays in a processor's cache, and elsewhere what fits.
+_BLOCK, _LARGE = 1 << 17, 1 << 24
+
 #: Dimensions of a parameter that are not summed over: the units', and the experts' before it in a stack.
 Kept = tuple[int, ...]
 
@@ -80,25 +83,23 @@ class Gradients:
             assert parameter.grad is not None
             gradient, parameter.grad = parameter.grad, None
             with torch.no_grad():
-                self._fold(name, parameter.detach().float() * gradient.float())
+                self._fold(name, parameter.detach(), gradient)
 
         return fold
 
-    def _fold(self, name: str, product: Tensor) -> None:
-        """Add one sample's w g, in the shape of the parameter."""
-        mixed = product.addcmul(product, product, value=-0.5) if "gradient_mix" in self.needs else product
+    def _fold(self, name: str, weight: Tensor, gradient: Tensor) -> None:
+        """Add one sample's gradient of a parameter."""
         for kept in sorted(self.kept[name]):
             key = name, kept[-1]
+            signed = {"gradient_sum"} if key in self._coarse else set()
+            found = _sums(weight, gradient, kept, signed.union(self.needs))
             for need in self.needs:
-                sums = _reduce(need, mixed if need == "gradient_mix" else product, kept)
                 known = self.values[need].get(key)
-                self.values[need][key] = sums if known is None else known.add_(sums)
-            if key in self._coarse:
-                signed = _reduce("gradient_sum", product, kept)
-                for group, number, part in self._coarse[key]:
-                    a = part.of(signed).sum(dim=1)  # (units,)
-                    term = (a - a.square() / 2).abs()
-                    self.structures[group][number] = self.structures[group][number].to(term.device) + term
+                self.values[need][key] = found[need] if known is None else known.add_(found[need])
+            for group, number, part in self._coarse.get(key, ()):
+                a = part.of(found["gradient_sum"]).sum(dim=1)  # (units,)
+                term = (a - a.square() / 2).abs()
+                self.structures[group][number] = self.structures[group][number].to(term.device) + term
 
     def finish(self, samples: int) -> None:
         """Turn sums over samples into means."""
@@ -110,12 +111,42 @@ class Gradients:
                 part /= samples
 
 
-def _reduce(need: str, product: Tensor, kept: Kept) -> Tensor:
-    """Sum over all dimensions but those kept."""
-    wide = product.unsqueeze(-1)  # so that there is one to sum over, for vectors too
-    others = [d for d in range(wide.dim()) if d not in kept]
-    if need == "gradient_sum":
-        return wide.sum(dim=others)
-    if need == "gradient_second":
-        return torch.linalg.vector_norm(wide, 2, dim=others).square_()
-    return torch.linalg.vector_norm(wide, 1, dim=others)
+def _sums(weight: Tensor, gradient: Tensor, kept: Kept, needs: set[str]) -> dict[str, Tensor]:
+    """Terms of w g summed over all dimensions but those kept, (size,) or (experts, size)."""
+    # A vector is a matrix of one column, a stack of experts several matrices.
+    shape = weight.shape if weight.dim() > 1 else (*weight.shape, 1)
+    w, g = (one.reshape(-1, *shape[-2:]) for one in (weight, gradient))
+    axis = kept[-1] - (weight.dim() - 2) if weight.dim() > 1 else 0
+    total = {need: torch.zeros(len(w), w.shape[1 + axis], device=w.device) for need in needs}
+    for number in range(len(w)):
+        _add_matrix(w[number], g[number], axis, {need: one[number] for need, one in total.items()})
+    whole = len(kept) == 1
+    return {need: one.sum(dim=0) if whole else one for need, one in total.items()}
+
+
+def _add_matrix(w: Tensor, g: Tensor, axis: int, total: dict[str, Tensor]) -> None:
+    """Add a matrix's terms along `axis`, some rows at a time: all of it happens in the cache."""
+    step = max(1, (_BLOCK if w.device.type == "cpu" else _LARGE) // w.shape[1])
+    ones = torch.ones(w.shape[1 - axis], device=w.device)
+    for first in range(0, len(w), step):
+        rows = slice(first, first + step)
+        for need, term in _terms(w[rows].float(), g[rows].float(), set(total)):
+            if axis == 0:  # a product with ones is the quickest sum there is
+                total[need][rows] = term @ ones
+            else:
+                total[need].addmv_(term.T, ones[: len(term)])
+
+
+def _terms(w: Tensor, g: Tensor, needs: set[str]) -> Iterator[tuple[str, Tensor]]:
+    """The terms that are asked for, one after the other in the same memory."""
+    product = w * g
+    if "gradient_sum" in needs:
+        yield "gradient_sum", product
+    if needs & {"gradient_second", "gradient_mix"}:
+        squares = product * product
+        if "gradient_second" in needs:
+            yield "gradient_second", squares
+        if "gradient_mix" in needs:
+            yield "gradient_mix", squares.mul_(-0.5).add_(product).abs_()
+    if "gradient_first" in needs:
+        yield "gradient_first", product.abs_()
