@@ -48,20 +48,7 @@ ALL = "All layers"
 def build_scores_tab(app: AppContext) -> None:
     """Build the tab and wire it."""
     intro(INTRO)
-    standard = RunSpec()
-    with gr.Row(equal_height=True, elem_classes="pv-field-row"):
-        criteria = gr.Dropdown(
-            methods.ranking(), value=list(standard.explore.criteria), multiselect=True, scale=5,
-            label="Criteria to score with", elem_id="scores-criteria",
-        )  # fmt: skip
-        samples = gr.Number(
-            standard.calibration.samples, label="Windows of text", precision=0, minimum=1, scale=1,
-            min_width=120, elem_id="scores-samples",
-        )  # fmt: skip
-        length = gr.Number(
-            standard.calibration.length, label="Tokens in each", precision=0, minimum=8, scale=1,
-            min_width=120, elem_id="scores-length",
-        )  # fmt: skip
+    form = _build_form()
     frame = AnalysisFrame(
         app, "scores", "scores", artifacts.SCORES, ("groups", "scores"),
         "No scores of this model yet",
@@ -84,14 +71,33 @@ def build_scores_tab(app: AppContext) -> None:
         found = standing(app.runs_dir, model, artifacts.SCORES, "scores").run_dir if tab == "scores" else None
         return show(found, *given) if found else [gr.skip()] * len(page)
 
-    frame.wire(load, page, inputs, ask=(ask, [criteria, samples, length]))
+    frame.wire(load, page, inputs, ask=(ask, form))
     _wire(app, page, redraw, inputs)
 
     def explain(model: str, name: str) -> Any:
         found = standing(app.runs_dir, model, artifacts.SCORES, "scores").run_dir
         return explained_html(name, found) if found else gr.skip()
 
-    offer_methods(app, "scores", criteria).then(explain, [url.model, page[0]], page[4], **QUIET)
+    offer_methods(app, "scores", form[0]).then(explain, [url.model, page[0]], page[4], **QUIET)
+
+
+def _build_form() -> list[Any]:
+    """What the button scores with, in the order its request reads them."""
+    standard = RunSpec()
+    with gr.Row(equal_height=True, elem_classes="pv-field-row"):
+        criteria = gr.Dropdown(
+            methods.ranking(), value=list(standard.explore.criteria), multiselect=True, scale=5,
+            label="Criteria to score with", elem_id="scores-criteria",
+        )  # fmt: skip
+        samples = gr.Number(
+            standard.calibration.samples, label="Windows of text", precision=0, minimum=1, scale=1,
+            min_width=120, elem_id="scores-samples",
+        )  # fmt: skip
+        length = gr.Number(
+            standard.calibration.length, label="Tokens in each", precision=0, minimum=8, scale=1,
+            min_width=120, elem_id="scores-length",
+        )  # fmt: skip
+    return [criteria, samples, length]
 
 
 def _build_content() -> list[Any]:

@@ -48,22 +48,7 @@ def build_sweep_tab(app: AppContext) -> None:
         "Launch sweep", again=True, growing=True,
     )  # fmt: skip
     with frame.content:
-        about = panel(elem_id="sweep-about")
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=7, min_width=480):
-                scale = gr.Radio(
-                    SCALES, value=SCALES[0], label="Perplexity axis", elem_id="sweep-scale", container=False
-                )
-                chart = plotly_figure(elem_id="sweep-chart", min_height=500)
-            with gr.Column(scale=5, min_width=380):
-                table = panel(elem_id="sweep-table")
-        with gr.Row(equal_height=True, elem_classes="pv-field-row"):
-            point = gr.Dropdown(
-                [], label="Chosen point", info="click one in the chart, or choose here",
-                elem_id="sweep-point", scale=5,
-            )  # fmt: skip
-            run = gr.Button("Launch it as a run", elem_id="sweep-run", scale=0, interactive=False)
-        message = panel(elem_id="sweep-message", visible=False)
+        about, scale, chart, table, point, run, message = _build_content()
 
     def ask(model: str, *given: Any) -> RunSpec:
         return spec_from(app, model, *given)
@@ -83,12 +68,32 @@ def build_sweep_tab(app: AppContext) -> None:
     chart.pick(_picked, None, [point, run], **QUIET)
     point.input(lambda chosen: gr.Button(interactive=bool(chosen)), point, run, **QUIET)
     run.click(launch, [app.url.model, point], [message, app.url.run, app.url.go], **QUIET)
-    counted = [app.url.model, *axes]
     gr.on(
         [app.tabs["sweep"].select, *[axis.change for axis in axes]],
-        lambda model, *given: _count(app, model, *given), counted, count, **QUIET,
+        lambda model, *given: _count(app, model, *given), [app.url.model, *axes], count, **QUIET,
     )  # fmt: skip
     offer_methods(app, "sweep", axes[0])
+
+
+def _build_content() -> tuple[Any, ...]:
+    """What shows a sweep: sentence, axis, chart, table, chosen point, its button, and what went wrong."""
+    about = panel(elem_id="sweep-about")
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=7, min_width=480):
+            scale = gr.Radio(
+                SCALES, value=SCALES[0], label="Perplexity axis", elem_id="sweep-scale", container=False
+            )
+            chart = plotly_figure(elem_id="sweep-chart", min_height=500)
+        with gr.Column(scale=5, min_width=380):
+            table = panel(elem_id="sweep-table")
+    with gr.Row(equal_height=True, elem_classes="pv-field-row"):
+        point = gr.Dropdown(
+            [], label="Chosen point", info="click one in the chart, or choose here",
+            elem_id="sweep-point", scale=5,
+        )  # fmt: skip
+        run = gr.Button("Launch it as a run", elem_id="sweep-run", scale=0, interactive=False)
+    message = panel(elem_id="sweep-message", visible=False)
+    return about, scale, chart, table, point, run, message
 
 
 def _build_form() -> list[Any]:
