@@ -1,7 +1,9 @@
-"""Ask two models the same question, one after the other, through the engine: dense and pruned, or masked."""
+"""Ask several models the same question, one after the other, through the engine: pruned, or masked."""
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +12,6 @@ from core.errors import PruneError
 from core.selection import Units
 from pruneviz import states
 from pruneviz.context import AppContext
-from pruneviz.runs import RunRecord
 from pruneviz.waiting import Item, ticking_items
 
 
@@ -23,72 +24,108 @@ class Question:
     seed: float | None = 0
     max_new_tokens: float | None = 64
     temperature: float = 0.0
+    blind: bool = False
 
-
-@dataclass(frozen=True)
-class Answer:
-    """The page while the models write. `state` is HTML; the texts are the models' own and never HTML."""
-
-    state: str = ""
-    dense: str = ""
-    pruned: str = ""
-    dense_speed: float | None = None
-    pruned_speed: float | None = None
+    def settings(self) -> dict[str, Any]:
+        """What `Engine.generate` takes beside the prompt; the same for every model."""
+        return {
+            "max_new_tokens": int(self.max_new_tokens or 64),
+            "temperature": float(self.temperature),
+            "seed": int(self.seed or 0),
+            "chat": bool(self.chat),
+        }
 
 
 @dataclass(frozen=True)
 class Side:
-    """Who answers: the `field` of `Answer` to fill, the model, its name for people, units masked in it."""
+    """Who answers: a key of its own, its name for people, what the engine reads, units masked in it."""
 
-    field: str
+    key: str
+    title: str
     source: str
-    name: str
+    detail: str = ""
     removed: Units | None = None
 
 
-def ask_both(app: AppContext, record: RunRecord, question: Question) -> Iterator[Answer]:
-    """Stream the dense model's answer, then the pruned one's. Errors become the state, never an exception."""
-    sides = (Side("dense", record.model, "dense"), Side("pruned", str(record.path), "pruned"))
-    return ask(app, sides, question)
+@dataclass(frozen=True)
+class Answer:
+    """One model's answer so far. `text` and `error` are never HTML.
+
+    Attributes:
+        state: `waiting`, `writing`, `done` or `failed`.
+        note: how the answer came about, e.g. that a run kept it.
+    """
+
+    key: str
+    title: str
+    detail: str
+    text: str = ""
+    tokens_per_second: float | None = None
+    state: str = "waiting"
+    error: str = ""
+    note: str = ""
 
 
-def ask(app: AppContext, sides: Sequence[Side], question: Question) -> Iterator[Answer]:
-    """Stream one answer after the other. Errors become the state, never an exception."""
-    stopped, answer = app.answers_stopped, Answer(state=states.loading_html("Starting the engine", 0.0))
-    yield answer
+@dataclass(frozen=True)
+class Round:
+    """All answers to one question. `state` is HTML: what is being waited for.
+
+    In a blind round the answers are in a drawn order, and texts come only once all are there: who writes
+    first, or faster, would give a model away.
+    """
+
+    answers: tuple[Answer, ...]
+    state: str = ""
+    blind: bool = False
+    done: bool = False
+
+
+def ask(app: AppContext, sides: Sequence[Side], question: Question) -> Iterator[Round]:
+    """Stream the answers. What goes wrong with one model becomes its answer; the others are still asked."""
+    stopped = app.answers_stopped
+    asked = random.sample(list(sides), len(sides)) if question.blind else list(sides)
+    answers = [Answer(one.key, one.title, one.detail) for one in asked]
+    yield Round(tuple(answers), states.loading_html("Starting the engine", 0.0), question.blind)
+    for place, side in enumerate(asked):
+        if app.answers_stopped > stopped:
+            break
+        began = time.monotonic()
+        for answers[place] in _one(app, side, question, answers[place]):
+            state = _state(place, answers, question, time.monotonic() - began)
+            yield Round(_shown(answers, question), state, question.blind)
+    yield Round(tuple(answers), "", question.blind, done=True)
+
+
+def _one(app: AppContext, side: Side, question: Question, answer: Answer) -> Iterator[Answer]:
+    """The answer as it grows, and again whenever its next piece takes its time."""
     try:
-        for number, side in enumerate(sides, 1):
-            if app.answers_stopped > stopped:
-                break
-            for fresh in _one(app, side, question, answer, f"answer {number} of {len(sides)}"):
-                answer = fresh
+        pieces = app.engine.generate(
+            side.source, question.prompt, removed=side.removed, **question.settings()
+        )
+        for step in ticking_items(pieces):
+            if not isinstance(step, Item):
                 yield answer
-        yield replace(answer, state="")
+                continue
+            event: dict[str, Any] = step.value
+            if "piece" in event:
+                answer = replace(answer, state="writing", text=answer.text + event["piece"])
+            if "tokens_per_second" in event:
+                answer = replace(answer, state="done", tokens_per_second=event["tokens_per_second"])
+            yield answer
     except PruneError as error:
-        yield replace(answer, state=states.failure_html(error, "Press Answer to try again."))
+        yield replace(answer, state="failed", error=str(error))
 
 
-def _one(app: AppContext, side: Side, question: Question, answer: Answer, progress: str) -> Iterator[Answer]:
-    text = ""
-    pieces = app.engine.generate(
-        side.source,
-        question.prompt,
-        max_new_tokens=int(question.max_new_tokens or 64),
-        temperature=float(question.temperature),
-        seed=int(question.seed or 0),
-        chat=bool(question.chat),
-        removed=side.removed,
-    )
-    for step in ticking_items(pieces):
-        if not isinstance(step, Item):
-            title = f"The {side.name} model is {'writing' if text else 'being read'}"
-            yield replace(answer, state=states.loading_html(title, step, progress))
-            continue
-        event: dict[str, Any] = step.value
-        if "piece" in event:
-            text += event["piece"]
-            answer = replace(answer, state="", **{side.field: text})
-            yield answer
-        if "tokens_per_second" in event:
-            answer = replace(answer, **{f"{side.field}_speed": event["tokens_per_second"]})
-            yield answer
+def _shown(answers: list[Answer], question: Question) -> tuple[Answer, ...]:
+    """What may be seen before all is done."""
+    if not question.blind:
+        return tuple(answers)
+    return tuple(replace(one, text="", state="waiting", tokens_per_second=None, error="") for one in answers)
+
+
+def _state(place: int, answers: list[Answer], question: Question, seconds: float) -> str:
+    answer, turn = answers[place], f"answer {place + 1} of {len(answers)}"
+    if question.blind:
+        return states.loading_html("The models are asked", seconds, f"{turn}, shown when all are there")
+    doing = "being read" if answer.state == "waiting" else "writing"
+    return states.loading_html(f"{answer.title} is {doing}", seconds, turn)

@@ -31,8 +31,9 @@ TABS = {
     "compare": "Compare",
 }
 DEFAULT_TAU = "0.2"
-#: What the address holds, in order; `unit` is the Structure tab's, the last three are the Scores tab's.
-ADDRESS = ("tab", "model", "run", "layer", "unit", "tau", "units", "criterion", "versus", "kind")
+#: What the address holds, in order; `unit` is the Structure tab's, `criterion`, `versus` and `kind` are the
+#: Scores tab's, `models` is the Compare tab's.
+ADDRESS = ("tab", "model", "run", "layer", "unit", "tau", "units", "criterion", "versus", "kind", "models")
 
 
 @dataclass
@@ -56,6 +57,7 @@ class UrlState:
     criterion: gr.Textbox
     versus: gr.Textbox
     kind: gr.Textbox
+    models: gr.Textbox
     go: gr.Textbox
     plan: gr.Textbox
 

@@ -11,6 +11,7 @@ from typing import Any
 from core import artifacts, watch
 from core.artifacts import Status
 from core.errors import ArtifactError
+from core.evaluate.task_results import TaskResult
 from core.events import Event, EventReader
 from core.graph.records import Graph
 from core.plan import PruningPlan
@@ -153,6 +154,29 @@ def read_samples(run_dir: Path) -> list[dict[str, Any]]:
     """`samples.json`, or an empty list. Raises ArtifactError if it is damaged."""
     path = run_dir / artifacts.SAMPLES
     return list(artifacts.read_json(path)) if path.exists() else []
+
+
+def read_benchmarks(run_dir: Path) -> dict[str, dict[str, TaskResult]]:
+    """`benchmarks.json`: side -> task -> result, with the questions; empty if there is none.
+
+    Raises:
+        ArtifactError: it is damaged.
+    """
+    path = run_dir / artifacts.BENCHMARKS
+    return _benchmarks(path, path.stat().st_mtime_ns) if path.exists() else {}
+
+
+@lru_cache(maxsize=16)
+def _benchmarks(path: Path, changed: int) -> dict[str, dict[str, TaskResult]]:
+    """Kept until the file changes: with its questions it may be large."""
+    raw = artifacts.read_json(path)
+    try:
+        return {
+            side: {name: TaskResult.from_json(task) for name, task in found["tasks"].items()}
+            for side, found in raw.items()
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); run the benchmarks again.") from error
 
 
 def spec_json(record: RunRecord) -> str:

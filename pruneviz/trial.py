@@ -22,22 +22,35 @@ class Trial:
     """The page while the engine works. `state` is HTML; the answers are the models' own text.
 
     Attributes:
+        answers: of the dense and the masked model.
         measured: "dense" and "masked" -> what `Engine.perplexity` returned, as far as it has.
     """
 
     state: str = ""
-    answer: Answer = field(default_factory=Answer)
+    answers: tuple[Answer, ...] = ()
     measured: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def texts(self) -> tuple[str, str]:
+        """What both wrote so far."""
+        dense, masked = self.answers or (None, None)
+        return dense.text if dense else "", masked.text if masked else ""
 
 
 def try_mask(app: AppContext, model: str, units: Units, prompt: str, tokens: int) -> Iterator[Trial]:
     """Answer, then measure; errors and a stop become the state, never an exception."""
     stopped, trial = app.answers_stopped, Trial()
-    sides = (Side("dense", model, "dense"), Side("pruned", model, "masked", units))
-    for answer in ask(app, sides, Question(prompt, max_new_tokens=tokens)):
-        trial = replace(trial, state=answer.state, answer=answer)
+    sides = (
+        Side("dense", "The dense model", model),
+        Side("masked", "The masked model", model, removed=units),
+    )
+    for found in ask(app, sides, Question(prompt, max_new_tokens=tokens)):
+        trial = replace(trial, state=found.state, answers=found.answers)
         yield trial
-    if trial.state or app.answers_stopped > stopped:
+    error = next((one.error for one in trial.answers if one.error), "")
+    if error:
+        yield replace(trial, state=states.error_html(error, "Try again."))
+        return
+    if app.answers_stopped > stopped:
         yield replace(trial, state=trial.state or STOPPED)
         return
     try:

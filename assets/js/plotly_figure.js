@@ -53,7 +53,7 @@ async function draw() {
   host.style.height = (figure.layout.height || 380) + "px";
   host.setAttribute("aria-label", figure.layout.meta?.description || "Chart");
   const first = !host.data;
-  await library.react(host, resolve(figure.data), themed(resolve(figure.layout)), {displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"]});
+  await library.react(host, resolve(figure.data), themed(resolve(figure.layout)), {displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "sendChartToCloud"]});
   if (first) host.on("plotly_click", ({points}) => {
     const {x, y, curveNumber, customdata} = points[0];
     trigger("pick", {x, y, curve: curveNumber, customdata});

@@ -1,14 +1,15 @@
-"""Dense and pruned side by side, in numbers."""
+"""Models side by side in numbers: each against the first, and refused where that would be no comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from pruneviz import words
 from pruneviz.figures.run_detail import measured_on
+from pruneviz.figures.task_scores import Scores, TaskCell, TaskRow, task_rows
 
 
 def _milliseconds(value: float | None) -> str:
@@ -33,59 +34,166 @@ QUANTITIES: dict[str, tuple[str, words.Writer, bool]] = {
     "latency_ms": ("Time to read a prompt", _milliseconds, True),
     "tokens_per_second": ("Speed of writing", _speed, False),
 }
+#: What is timed in turns within one run, and means nothing against another run's.
+TIMED = ("latency_ms", "tokens_per_second")
+PPL_ON = ("ppl_text", "ppl_window", "ppl_tokens")
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One quantity: dense, pruned, both as written, and the change."""
+class Entry:
+    """What is known of one model.
+
+    Attributes:
+        run: the run whose timings these are; timings of two runs are not compared.
+        numbers: quantity -> value, and what the perplexity was measured on (`PPL_ON`).
+    """
+
+    title: str
+    detail: str
+    run: str
+    numbers: Mapping[str, Any]
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number as written, and how it stands to the first model's.
+
+    Attributes:
+        verdict: better, worse, noise, refused, or empty where there is nothing to say.
+    """
+
+    text: str
+    change: str = ""
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One quantity or task over all models."""
 
     name: str
     title: str
-    dense: str
-    pruned: str
-    change: str
-    better: bool | None
+    about: str
+    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
 class CompareInfo:
-    """All quantities of one pruning run, and what they were measured on."""
+    """The table: columns are (title, detail); notes say what was measured and what was refused, and why."""
 
-    pairs: list[Pair]
-    removed: str
-    measured: str
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+    tasks: tuple[TaskRow, ...]
 
 
-def compare_info(metrics: Mapping[str, Any]) -> CompareInfo:
-    """Read `metrics.json`; what was not measured is a dash."""
-    pairs = []
-    for name, (title, write, less) in QUANTITIES.items():
-        before, after = metrics.get(f"{name}_before"), metrics.get(f"{name}_after")
-        change = words.difference(before, after)
-        better = None if before is None or after is None or before == after else (after < before) == less
-        pairs.append(Pair(name, title, write(before), write(after), change, better))
-    removed = words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total"))
-    return CompareInfo(pairs, removed, measured_on(dict(metrics)))
+def compare_info(entries: Sequence[Entry], same_tokens: bool = True) -> CompareInfo:
+    """Every entry against the first.
+
+    Args:
+        same_tokens: whether all models read text as the same tokens; perplexities are refused otherwise.
+    """
+    notes: dict[str, None] = {}
+    rows = [_quantity(name, entries, same_tokens, notes) for name in QUANTITIES]
+    tasks = task_rows([entry.scores for entry in entries])
+    rows += [_task(row, notes) for row in tasks]
+    if entries and entries[0].numbers.get("ppl") is not None:
+        on = measured_on(dict(entries[0].numbers))
+        notes = {f"Perplexity on the {on}.": None, **notes} if on else notes
+    if any(row.own for row in tasks):
+        notes["Tasks marked “own” are the workbench's, not standard ones; they are never in the mean."] = None
+    columns = tuple((entry.title, entry.detail) for entry in entries)
+    return CompareInfo(columns, tuple(rows), tuple(notes), tuple(tasks))
+
+
+def _quantity(name: str, entries: Sequence[Entry], same_tokens: bool, notes: dict[str, None]) -> Row:
+    title, write, less = QUANTITIES[name]
+    values = [entry.numbers.get(name) for entry in entries]
+    cells = [Cell(write(value)) for value in values[:1]]
+    for entry, value in list(zip(entries, values, strict=True))[1:]:
+        reason = _refusal(name, entries[0], entry, same_tokens)
+        if value is None or values[0] is None:
+            cells.append(Cell(write(value)))
+        elif reason:
+            notes[reason] = None
+            cells.append(Cell(write(value), "not comparable", "refused"))
+        else:
+            verdict = "" if value == values[0] else "better" if (value < values[0]) == less else "worse"
+            cells.append(Cell(write(value), words.difference(values[0], value), verdict))
+    return Row(name, title, "", tuple(cells))
+
+
+def _refusal(name: str, first: Entry, entry: Entry, same_tokens: bool) -> str:
+    """Why this quantity of two models must not be set side by side; empty if it may."""
+    if name in TIMED and first.run != entry.run:
+        return f"{entry.title}: its times were taken in another run, so they are not compared."
+    if name != "ppl":
+        return ""
+    if not same_tokens:
+        return "Perplexity: not comparable, for the tokenizers differ."
+    there, here = ([one.numbers.get(key) for key in PPL_ON] for one in (first, entry))
+    return "" if there == here else (
+        f"{entry.title}: perplexity not comparable, measured on the {measured_on(dict(entry.numbers))}; "
+        f"{first.title} on the {measured_on(dict(first.numbers))}."
+    )  # fmt: skip
+
+
+def _task(row: TaskRow, notes: dict[str, None]) -> Row:
+    for cell in row.cells:
+        if cell.refused:
+            notes[cell.refused] = None
+    title = f"{row.task} (own)" if row.own else row.task
+    return Row(row.task, title, row.about, tuple(_task_cell(cell) for cell in row.cells))
+
+
+def _task_cell(cell: TaskCell) -> Cell:
+    if cell.value is None:
+        return Cell(words.DASH)
+    error = f" ± {100 * cell.stderr:.1f}" if cell.stderr is not None else ""
+    text = f"{100 * cell.value:.1f}{error} %"
+    if cell.refused:
+        return Cell(text, "not comparable", "refused")
+    if cell.change is None:
+        return Cell(text)
+    sign = "+" if cell.change > 0 else "−"
+    change = f"{sign}{100 * abs(cell.change):.1f}" if cell.change else "0"
+    if cell.inside_noise:
+        return Cell(text, change, "noise")
+    return Cell(text, change, "" if not cell.change else "better" if cell.change > 0 else "worse")
+
+
+#: Verdict -> (colour, word).
+VERDICTS = {
+    "better": ("good", "better"),
+    "worse": ("warn", "worse"),
+    "noise": ("idle", "within noise"),
+    "refused": ("idle", ""),
+}
 
 
 def compare_html(info: CompareInfo) -> str:
-    """The table, with what the perplexity was measured on."""
-    rows = "".join(
-        f'<tr><td>{pair.title}</td><td class="num">{escape(pair.dense)}</td>'
-        f'<td class="num">{escape(pair.pruned)}</td><td class="num">{_change(pair)}</td></tr>'
-        for pair in info.pairs
+    """The table and its notes."""
+    head = "".join(
+        f'<th class="num">{escape(title)}<small>{escape(detail)}</small></th>'
+        for title, detail in info.columns
     )
-    head = "".join(f'<th class="num">{name}</th>' for name in ("Dense", "Pruned", "Change"))
-    note = f"Perplexity on the {info.measured}." if info.measured else ""
+    rows = "".join(_row_html(row) for row in info.rows)
+    notes = "".join(f"<li>{escape(note)}</li>" for note in info.notes)
     return (
-        f'<div class="pv-card"><h3>Removed: {escape(info.removed)}</h3><div class="pv-scroll">'
-        f'<table class="pv-table"><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f'<p class="pv-quiet pv-foot">{escape(note)}</p></div>'
+        '<div class="pv-card"><div class="pv-scroll"><table class="pv-table pv-compare"><thead><tr><th></th>'
+        f'{head}</tr></thead><tbody>{rows}</tbody></table></div><ul class="pv-notes">{notes}</ul></div>'
     )
 
 
-def _change(pair: Pair) -> str:
-    if pair.better is None:
-        return escape(pair.change)
-    kind, word = ("good", "better") if pair.better else ("warn", "worse")
-    return f'<span class="pv-change {kind}">{escape(pair.change)} <small>{word}</small></span>'
+def _row_html(row: Row) -> str:
+    about = f"<small>{escape(row.about)}</small>" if row.about else ""
+    cells = "".join(f'<td class="num">{escape(cell.text)}{_change_html(cell)}</td>' for cell in row.cells)
+    return f'<tr data-name="{escape(row.name)}"><td>{escape(row.title)}{about}</td>{cells}</tr>'
+
+
+def _change_html(cell: Cell) -> str:
+    if not cell.change:
+        return ""
+    kind, word = VERDICTS.get(cell.verdict, ("idle", ""))
+    return f'<small class="pv-change {kind}">{escape(cell.change)} {word}</small>'

@@ -1,214 +1,235 @@
-"""The Compare tab: the dense and the pruned model answer the same prompt, beside their numbers.
+"""The Compare tab: up to four models answer the same prompt, beside their numbers.
 
-Element ids: compare-run, compare-table, compare-state, compare-to-runs, compare-kept, compare-prompt,
-compare-chat, compare-seed, compare-tokens, compare-temperature, compare-go, compare-stop, compare-dense,
-compare-pruned, compare-dense-speed, compare-pruned-speed.
+Element ids: compare-models, compare-state, compare-to-runs, compare-library, compare-prompt, compare-chat,
+compare-seed, compare-tokens, compare-temperature, compare-blind, compare-go, compare-stop, compare-waiting,
+compare-answers, compare-present; the numbers' are in `compare_numbers.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import escape
 from typing import Any
+from urllib.parse import urlencode
 
 import gradio as gr
 
-from core.errors import ArtifactError
 from core.spec import EvalSpec
-from pruneviz import runs, states, words
-from pruneviz.answers import Answer, Question, ask_both
+from pruneviz import runs, states
+from pruneviz.answers import Answer, Question, Round, Side, ask
+from pruneviz.components.answer_cards import answer_cards, round_payload
+from pruneviz.contenders import (
+    MOST,
+    Contender,
+    Lineup,
+    choices,
+    kept_answer,
+    kept_samples,
+    keys_of,
+    line_up,
+)
 from pruneviz.context import AppContext
-from pruneviz.figures.compare import compare_html, compare_info
+from pruneviz.prompts import library_choices
 from pruneviz.runs import RunRecord
+from pruneviz.tabs.compare_numbers import Numbers, build_numbers, build_published, fill, flips_of
 from pruneviz.tabs.parts import intro, panel, quietly
 
-INTRO = "What the cut did: the dense and the pruned model answer the same prompt, beside their numbers."
+INTRO = "What the cut did: up to four models answer the same prompt, beside their numbers."
 NOTHING = states.empty_html(
     "Nothing to compare yet",
     "Prune a model on the Runs tab; once that run has finished it can be chosen here.",
 )
-NO_SAMPLES = gr.Dropdown([], value=None, label="Answers kept by the run", interactive=False)
+TURNS = (
+    "The engine holds one dense and one pruned model at a time: these models take turns, and each answer "
+    "waits until its model has been read."
+)
 
 
 @dataclass(frozen=True)
 class Page:
-    """The components `_fill` fills, in order."""
+    """The components `_fill` fills, in order, before those of `Numbers`."""
 
-    run: gr.Dropdown
+    models: gr.Dropdown
     state: gr.HTML
-    table: gr.HTML
-    kept: gr.Dropdown
-    prompt: gr.Textbox
-    dense: gr.Textbox
-    pruned: gr.Textbox
-    dense_speed: gr.HTML
-    pruned_speed: gr.HTML
-    go: gr.Button
     to_runs: gr.Button
+    box: gr.Column
+    present: gr.HTML
+    library: gr.Dropdown
+    prompt: gr.Textbox
+    answers: gr.HTML
 
     def all(self) -> list[Any]:
         """All of them, in order."""
         return list(self.__dict__.values())
 
-    def answers(self) -> list[Any]:
-        """What changes while the models write."""
-        return [self.state, self.dense, self.pruned, self.dense_speed, self.pruned_speed]
-
 
 def build_compare_tab(app: AppContext) -> None:
     """Build the tab and wire it."""
     intro(INTRO)
-    run = gr.Dropdown([], label="Pruned by run", elem_id="compare-run", filterable=False)
+    models = gr.Dropdown(
+        [], label="Models, the first one is the reference", multiselect=True, max_choices=MOST,
+        elem_id="compare-models",
+    )  # fmt: skip
     state = panel("compare-state", NOTHING)
     to_runs = gr.Button("Open Runs", elem_id="compare-to-runs", variant="primary", visible=False)
-    with gr.Row(equal_height=False):
-        with gr.Column():
-            table = panel("compare-table", min_height=330)
-        with gr.Column():
-            kept, prompt, options, go, stop = _build_question()
+    with gr.Column(visible=False, elem_id="compare-box") as box:
+        library, prompt, options, go, stop, present = _build_question()
+        waiting = panel("compare-waiting", visible=False)
+        answers = answer_cards(elem_id="compare-answers", min_height=180)
+        figures = build_numbers()
+    build_published()
+    page = Page(models, state, to_runs, box, present, library, prompt, answers)
+    _wire(app, page, figures)
+    _wire_question(app, page, options, waiting, go, stop)
+
+
+def _build_question() -> tuple[gr.Dropdown, gr.Textbox, list[Any], gr.Button, gr.Button, gr.HTML]:
     with gr.Row(equal_height=True):
-        dense, dense_speed = _build_answer("dense", "Dense model")
-        pruned, pruned_speed = _build_answer("pruned", "Pruned model")
-    page = Page(run, state, table, kept, prompt, dense, pruned, dense_speed, pruned_speed, go, to_runs)
-    _wire(app, page, options, stop)
-
-
-def _build_question() -> tuple[gr.Dropdown, gr.Textbox, list[Any], gr.Button, gr.Button]:
-    kept = gr.Dropdown([], label="Answers kept by the run", elem_id="compare-kept", filterable=False)
-    prompt = gr.Textbox(EvalSpec().prompts[0], label="Prompt", lines=3, elem_id="compare-prompt")
-    with gr.Row():
-        chat = gr.Checkbox(False, label="As a chat message", elem_id="compare-chat")
-        seed = gr.Number(
-            0, label="Seed", info="of the draw", precision=0, elem_id="compare-seed", min_width=90
-        )
-        tokens = gr.Number(
-            64, label="Tokens", info="at most", precision=0, elem_id="compare-tokens", min_width=90
-        )
-        warmth = gr.Number(
-            0, label="Temperature", info="0: the likeliest", step=0.1, minimum=0, min_width=90,
-            elem_id="compare-temperature",
-        )  # fmt: skip
-    with gr.Row():
+        with gr.Column(scale=3):
+            library = gr.Dropdown([], label="Prompt library", elem_id="compare-library", filterable=True)
+            prompt = gr.Textbox(EvalSpec().prompts[0], label="Prompt", lines=3, elem_id="compare-prompt")
+        with gr.Column(scale=2):
+            with gr.Row():
+                seed = gr.Number(
+                    0, label="Seed", info="of the draw", precision=0, elem_id="compare-seed", min_width=90
+                )
+                tokens = gr.Number(
+                    64, label="Tokens", info="at most", precision=0, elem_id="compare-tokens", min_width=90
+                )
+                warmth = gr.Number(
+                    0, label="Temperature", info="0: the likeliest", step=0.1, minimum=0, min_width=90,
+                    elem_id="compare-temperature",
+                )  # fmt: skip
+            with gr.Row():
+                chat = gr.Checkbox(False, label="As a chat message", elem_id="compare-chat", min_width=140)
+                blind = gr.Checkbox(False, label="Blind, then vote", elem_id="compare-blind", min_width=140)
+    with gr.Row(elem_classes="pv-line"):
         go = gr.Button("Answer", variant="primary", elem_id="compare-go", scale=0)
         stop = gr.Button("Stop", elem_id="compare-stop", scale=0)
-    return kept, prompt, [prompt, chat, seed, tokens, warmth], go, stop
+        present = panel("compare-present")
+    return library, prompt, [prompt, chat, seed, tokens, warmth, blind], go, stop, present
 
 
-def _build_answer(name: str, title: str) -> tuple[gr.Textbox, gr.HTML]:
-    with gr.Column():
-        box = gr.Textbox(
-            label=title, lines=9, max_lines=18, interactive=False, elem_id=f"compare-{name}", buttons=["copy"]
-        )
-        speed = panel(f"compare-{name}-speed", min_height=24)
-    return box, speed
-
-
-def _wire(app: AppContext, page: Page, options: list[Any], stop: gr.Button) -> None:
+def _wire(app: AppContext, page: Page, figures: Numbers) -> None:
     quiet, url = quietly(), app.url
+    where = [url.models, url.run, url.model]
 
-    def fill(run: str) -> list[Any]:
-        return _fill(app, run)
+    def shown(models: str, run: str, model: str) -> list[Any]:
+        return _fill(app, models, run, model)
 
-    def answer(run: str, *question: Any) -> Iterator[list[Any]]:
-        yield from _answer(app, run, question)
+    def chosen(picked: list[str], models: str, run: str, model: str) -> list[Any]:
+        shown = [one.key for one in _lineup(app, models, run, model)[0].contenders]
+        return [gr.skip(), gr.skip()] if picked == shown or not picked else _address(picked)
 
-    gr.on([app.tabs["compare"].select, url.run.change], fill, url.run, page.all(), **quiet)
-    page.run.input(lambda run: run, page.run, url.run, **quiet)
-    page.kept.input(
-        lambda run, prompt: _kept(app, run, prompt),
-        [page.run, page.kept],
-        [page.prompt, *page.answers()[1:]],
-        **quiet,
-    )
+    def flips(models: str, run: str, model: str, chosen: str) -> Any:
+        lineup, records = _lineup(app, models, run, model)
+        return flips_of(lineup, records, chosen)
+
+    events = [app.tabs["compare"].select, url.run.change, url.models.change]
+    gr.on(events, shown, where, [*page.all(), *figures.all()], **quiet)
+    # Not `input`: Gradio leaves that out when the Backspace key takes a model away.
+    page.models.change(chosen, [page.models, *where], [url.models, url.run], **quiet)
+    figures.flips_of.input(flips, [*where, figures.flips_of], figures.flips, **quiet)
     page.to_runs.click(
-        None,
-        None,
-        None,
-        js='() => document.getElementById("tab-runs-button").click()',
+        None, None, None, js='() => document.getElementById("tab-runs-button").click()',
         api_visibility="private",
-    )
-    gr.on([page.go.click, page.prompt.submit], answer, [page.run, *options], page.answers(), **quiet)
+    )  # fmt: skip
+
+
+def _wire_question(
+    app: AppContext, page: Page, options: list[Any], waiting: gr.HTML, go: gr.Button, stop: gr.Button
+) -> None:
+    quiet, url = quietly(), app.url
+    where = [url.models, url.run, url.model]
+
+    def answer(models: str, run: str, model: str, *question: Any) -> Iterator[list[Any]]:
+        yield from _answer(app, models, run, model, question)
+
+    def kept(models: str, run: str, model: str, prompt: str) -> list[Any]:
+        return _kept(_lineup(app, models, run, model)[0].contenders, prompt)
+
+    gr.on([go.click, page.prompt.submit], answer, [*where, *options], [waiting, page.answers], **quiet)
+    page.library.input(kept, [*where, page.library], [page.prompt, page.answers], **quiet)
     stop.click(lambda: app.stop_answers(), None, None, **quiet)
 
 
-def _finished(app: AppContext) -> list[RunRecord]:
-    """Pruning runs that left a model, newest first."""
-    found = runs.list_runs(app.runs_dir)
-    return [r for r in found if r.state == "finished" and r.spec and r.spec.goal == "prune"]
+def _address(models: list[str]) -> list[str]:
+    """The chosen models for the address, and the run the other tabs show."""
+    return [",".join(models), next((key for key in models if key != "dense"), "")]
 
 
-def _fill(app: AppContext, run: str) -> list[Any]:
-    """The page for the run in the address, or for the newest one."""
-    finished = _finished(app)
-    chosen = next((r for r in finished if r.id == run), finished[0] if finished else None)
-    if chosen is None:
-        empty = [gr.Dropdown([], value=None), gr.HTML(NOTHING, visible=True), "", gr.Dropdown([], value=None)]
-        return [*empty, gr.skip(), "", "", "", "", gr.Button(interactive=False), gr.Button(visible=True)]
-    choices = [(_label(r), r.id) for r in finished]
-    samples, problem = _samples(chosen)
-    prompts = [str(sample["prompt"]) for sample in samples]
-    first = _shown(samples[0]) if samples else [gr.skip(), "", "", "", ""]
+def _lineup(app: AppContext, models: str, run: str, model: str) -> tuple[Lineup, list[RunRecord]]:
+    records = runs.list_runs(app.runs_dir)
+    return line_up(records, keys_of(models, run, records), model), records
+
+
+def _fill(app: AppContext, models: str, run: str, model: str) -> list[Any]:
+    """The page for the models in the address."""
+    lineup, records = _lineup(app, models, run, model)
+    offered, contenders = choices(records), lineup.contenders
+    if not contenders:
+        gone = _notes_html(lineup)
+        skipped = [gr.skip()] * (len(Page.__dataclass_fields__) - 4 + len(Numbers.__dataclass_fields__))
+        state = gr.HTML(gone or NOTHING, visible=True)
+        picker = gr.Dropdown(offered, value=[], multiselect=True)
+        return [picker, state, gr.Button(visible=not offered), gr.Column(visible=False), *skipped]
+    prompts = _library(contenders)
+    notes = _notes_html(lineup)
     return [
-        gr.Dropdown(choices, value=chosen.id),
-        gr.HTML(problem, visible=bool(problem)),
-        compare_html(compare_info(chosen.metrics)),
-        gr.Dropdown(prompts, value=prompts[0] if prompts else None),
-        *first,
-        gr.Button(interactive=True),
+        gr.Dropdown(offered, value=[one.key for one in contenders], multiselect=True),
+        gr.HTML(notes, visible=bool(notes)),
         gr.Button(visible=False),
+        gr.Column(visible=True),
+        _present_link(contenders),
+        gr.Dropdown(prompts, value=prompts[0][1]),
+        *_kept(contenders, prompts[0][1]),
+        *fill(lineup, records),
     ]
 
 
-def _label(record: RunRecord) -> str:
-    spec = record.spec
-    assert spec is not None, "finished pruning runs have a spec"
-    removed = words.percent(record.metrics.get("sparsity", spec.prune.sparsity))
-    return f"{spec.name or record.id}: {spec.model.source}, {spec.prune.method}, {removed}"
+def _notes_html(lineup: Lineup) -> str:
+    notes = list(lineup.notes)
+    if sum(one.side != "dense" for one in lineup.contenders) > 1:
+        notes.append(TURNS)
+    return "".join(f'<p class="pv-note">{escape(note)}</p>' for note in notes)
 
 
-def _samples(record: RunRecord) -> tuple[list[dict[str, Any]], str]:
-    try:
-        return runs.read_samples(record.path), ""
-    except ArtifactError as error:
-        return [], states.failure_html(error)
+def _present_link(contenders: tuple[Contender, ...]) -> str:
+    ids = [one.record.id for one in contenders if one.record and one.key != "dense"]
+    if not ids:
+        return ""
+    query = escape(urlencode({"run": ",".join(ids)}), quote=True)
+    return f'<a class="pv-present" href="present?{query}" target="_blank">Present these runs</a>'
 
 
-def _kept(app: AppContext, run: str, prompt: str) -> list[Any]:
-    """Prompt, both answers and both speeds as the run kept them."""
-    record = runs.find(app.runs_dir, run or "")
-    samples = _samples(record)[0] if record else []
-    found = next((sample for sample in samples if sample["prompt"] == prompt), None)
-    return _shown(found) if found else [gr.skip()] * 5
+def _library(contenders: tuple[Contender, ...]) -> list[tuple[str, str]]:
+    """(label, prompt): what the runs answered already, then the library."""
+    kept = dict.fromkeys(str(one["prompt"]) for each in contenders for one in kept_samples(each))
+    known = [(f"Answered in the run: {prompt}", prompt) for prompt in kept]
+    return known + [choice for choice in library_choices() if choice[1] not in kept]
 
 
-def _shown(sample: dict[str, Any]) -> list[Any]:
-    dense, pruned = sample["dense"], sample["pruned"]
-    speeds = [_speed(one.get("tokens_per_second"), "kept by the run") for one in (dense, pruned)]
-    return [sample["prompt"], dense["text"], pruned["text"], *speeds]
+def _kept(contenders: tuple[Contender, ...], prompt: str) -> list[Any]:
+    """The prompt, and the answers that the runs kept for it."""
+    answers = []
+    for one in contenders:
+        found = kept_answer(one, prompt)
+        note, speed = "kept by the run" if found else "", found.get("tokens_per_second")
+        text = str(found.get("text", ""))
+        answers.append(Answer(one.key, one.title, one.detail, text, speed, "done", note=note))
+    return [prompt, round_payload(Round(tuple(answers), done=True))]
 
 
-def _speed(tokens_per_second: float | None, note: str = "") -> str:
-    if tokens_per_second is None:
-        return f'<p class="pv-quiet">{note}</p>'
-    text = f"{tokens_per_second:.1f} tokens/s" + (f" · {note}" if note else "")
-    return f'<p class="pv-quiet">{text}</p>'
-
-
-def _answer(app: AppContext, run: str, question: tuple[Any, ...]) -> Iterator[list[Any]]:
-    """Stream both answers; the state says which model is being read or is writing."""
-    record = runs.find(app.runs_dir, run or "")
-    if record is None or record.spec is None:
-        yield [gr.HTML(NOTHING, visible=True), *[gr.skip()] * 4]
+def _answer(
+    app: AppContext, models: str, run: str, model: str, question: tuple[Any, ...]
+) -> Iterator[list[Any]]:
+    """Stream all answers; the state says which model is being read or is writing."""
+    contenders = _lineup(app, models, run, model)[0].contenders
+    if not contenders:
+        yield [gr.HTML(NOTHING, visible=True), gr.skip()]
         return
-    for answer in ask_both(app, record, Question(*question)):
-        yield _row(answer)
-
-
-def _row(answer: Answer) -> list[Any]:
-    return [
-        gr.HTML(answer.state, visible=bool(answer.state)),
-        answer.dense,
-        answer.pruned,
-        _speed(answer.dense_speed),
-        _speed(answer.pruned_speed),
-    ]
+    sides = [Side(one.key, one.title, one.source, one.detail) for one in contenders]
+    for found in ask(app, sides, Question(*question)):
+        state = gr.HTML(found.state, visible=bool(found.state))
+        yield [state, round_payload(found, contenders[0].key)]

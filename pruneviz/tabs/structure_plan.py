@@ -164,7 +164,6 @@ def _attempt(app: AppContext, model: str, units: str | None, prompt: str) -> Ite
 def _row(trial: Trial) -> list[Any]:
     return [
         trial.state or (DONE if "masked" in trial.measured else IDLE),
-        trial.answer.dense,
-        trial.answer.pruned,
+        *trial.texts(),
         measured_html(trial.measured),
     ]

@@ -5,23 +5,24 @@ from typing import Any
 
 import pytest
 
-from core.errors import LaunchError
-from pruneviz import runs
-from pruneviz.answers import Question, ask_both
+from core.errors import InputError, LaunchError, PruneError
+from pruneviz.answers import Question, Side, ask
+from pruneviz.components.answer_cards import marked
 from pruneviz.context import AppContext
-from tests.pruneviz.samples import make_run
+
+MODELS = [Side(name, name.title(), f"/models/{name}") for name in ("one", "two", "three")]
 
 
 class FakeEngine:
-    """Answers with the source and the prompt; dies where told to."""
+    """Answers with the source and the prompt; fails where told to."""
 
-    def __init__(self, dies_on: str = "") -> None:
-        self.dies_on, self.asked = dies_on, []
+    def __init__(self, fails: dict[str, PruneError] | None = None) -> None:
+        self.fails, self.asked = fails or {}, []
 
     def generate(self, source: str, prompt: str, **options: Any) -> Iterator[dict[str, Any]]:
-        self.asked.append((source, options))
-        if self.dies_on and self.dies_on in source:
-            raise LaunchError("The engine has died.")
+        self.asked.append((source, prompt, options))
+        if source in self.fails:
+            raise self.fails[source]
         yield {"piece": f"{source}:"}
         yield {"piece": prompt}
         yield {"done": True, "tokens_per_second": 3.0}
@@ -32,41 +33,62 @@ class FakeEngine:
 
 @pytest.fixture
 def app(tmp_path):
-    make_run(tmp_path, "a")
     context = AppContext(tmp_path)
     context._engine = FakeEngine()
     return context
 
 
-def _last(app, question):
-    record = runs.find(app.runs_dir, "a")
-    return list(ask_both(app, record, question))
-
-
-def test_both_models_get_the_same_question(app):
-    seen = _last(app, Question("Hi", seed=3, max_new_tokens=5, temperature=0.5, chat=True))
-    path = str(app.runs_dir / "a")
-    assert (seen[-1].dense, seen[-1].pruned, seen[-1].state) == ("demo:Hi", f"{path}:Hi", "")
-    assert (seen[-1].dense_speed, seen[-1].pruned_speed) == (3.0, 3.0)
-    (_, first), (_, second) = app.engine.asked
-    assert (
-        first == second == {"max_new_tokens": 5, "temperature": 0.5, "seed": 3, "chat": True, "removed": None}
-    )
+def test_all_models_get_the_same_question(app):
+    last = list(ask(app, MODELS, Question("Hi", True, 3, 5, 0.5)))[-1]
+    assert [one.text for one in last.answers] == [f"/models/{m.key}:Hi" for m in MODELS]
+    assert [one.tokens_per_second for one in last.answers] == [3.0] * 3 and last.done and not last.state
+    settings = {"max_new_tokens": 5, "temperature": 0.5, "seed": 3, "chat": True, "removed": None}
+    assert [asked[1:] for asked in app.engine.asked] == [("Hi", settings)] * 3
 
 
 def test_pieces_are_shown_as_they_come(app):
-    assert "demo:" in [answer.dense for answer in _last(app, Question("Hi"))]
+    texts = [found.answers[0].text for found in ask(app, MODELS, Question("Hi"))]
+    assert texts.index("/models/one:") < texts.index("/models/one:Hi")
 
 
-def test_an_engine_that_dies_leaves_the_first_answer_and_says_so(app):
-    app._engine = FakeEngine(dies_on=str(app.runs_dir))
-    last = _last(app, Question("Hi"))[-1]
-    assert last.dense == "demo:Hi" and "The engine has died." in last.state
+@pytest.mark.parametrize(
+    "error", [InputError("The prompt has 999 tokens"), LaunchError("The engine has died.")]
+)
+def test_what_goes_wrong_with_one_model_leaves_the_others(app, error):
+    app._engine = FakeEngine({"/models/two": error})
+    one, two, three = list(ask(app, MODELS, Question("Hi")))[-1].answers
+    assert (two.state, two.error) == ("failed", str(error))
+    assert one.text and three.text
 
 
-def test_stop_ends_both_answers(app):
-    answers = ask_both(app, runs.find(app.runs_dir, "a"), Question("Hi"))
+def test_stop_ends_all_answers(app):
+    answers = ask(app, MODELS, Question("Hi"))
     next(answers)
     app.stop_answers()
-    seen = list(answers)
-    assert seen[-1].pruned == "" or not seen
+    assert not any(one.text for found in answers for one in found.answers)
+
+
+def test_a_blind_round_shows_nothing_until_all_are_there_in_a_drawn_order(app):
+    orders = set()
+    for _ in range(40):
+        rounds = list(ask(app, MODELS, Question("Hi", blind=True)))
+        assert all(found.blind for found in rounds)
+        for found in rounds[:-1]:
+            assert not any(one.text or one.tokens_per_second for one in found.answers)
+            assert not any(model.title in found.state for model in MODELS)
+        assert all(one.text for one in rounds[-1].answers)
+        orders.add(tuple(one.key for one in rounds[-1].answers))
+    assert len(orders) > 2
+
+
+def test_differences_are_marked_against_the_reference_once_all_are_done(app):
+    rounds = list(ask(app, MODELS, Question("Hi")))
+    assert not any(differs for texts in marked(rounds[-2], "one") for _, differs in texts)
+    assert marked(rounds[-1], "one")[1] == [("/models/two:Hi", True)]
+    assert marked(rounds[-1], "two")[1] == [("/models/two:Hi", False)]
+
+
+def test_nothing_is_marked_against_an_answer_that_failed(app):
+    app._engine = FakeEngine({"/models/one": InputError("no")})
+    last = list(ask(app, MODELS, Question("Hi")))[-1]
+    assert not any(differs for texts in marked(last, "one") for _, differs in texts)

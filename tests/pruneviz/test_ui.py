@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import collections
+import json
 
 import gradio as gr
 import pytest
@@ -10,7 +11,9 @@ from pruneviz import scripts
 from pruneviz.context import TABS, AppContext
 from pruneviz.tabs import compare, model, new_run
 from pruneviz.tabs import runs as runs_tab
+from pruneviz.tabs.compare_numbers import Numbers
 from tests.pruneviz.samples import METRICS, make_run
+from tests.pruneviz.scored import task, write_benchmarks
 
 
 @pytest.fixture(scope="module")
@@ -99,20 +102,56 @@ def test_a_launch_that_is_refused_says_why(app, monkeypatch):
     assert message.visible and "--runs-dir" in message.value
 
 
+def _compare(app, models="", run=""):
+    names = [*compare.Page.__dataclass_fields__, *Numbers.__dataclass_fields__]
+    return dict(zip(names, compare._fill(app, models, run, "demo"), strict=True))
+
+
 def test_compare_needs_a_finished_pruning_run(app):
     make_run(app.runs_dir, "a", RunSpec(goal="explore"))
     make_run(app.runs_dir, "b", state="failed")
-    state = compare._fill(app, "")[1]
-    assert state.visible and "Nothing to compare yet" in state.value
+    filled = _compare(app)
+    assert "Nothing to compare yet" in filled["state"].value and filled["to_runs"].visible
+    assert not filled["box"].visible
 
 
 def test_compare_shows_kept_answers_at_once(app):
     path = make_run(app.runs_dir, "a", metrics=METRICS)
-    kept = '[{"prompt": "P", "dense": {"text": "D"}, "pruned": {"text": "Q", "tokens_per_second": 2.0}}]'
-    (path / "samples.json").write_text(kept)
-    filled = dict(zip(compare.Page.__dataclass_fields__, compare._fill(app, "a"), strict=True))
-    assert (filled["prompt"], filled["dense"], filled["pruned"]) == ("P", "D", "Q")
-    assert "2.0 tokens/s" in filled["pruned_speed"] and filled["run"].value == "a"
+    kept = [{"prompt": "P", "dense": {"text": "D"}, "pruned": {"text": "Q", "tokens_per_second": 2.0}}]
+    (path / "samples.json").write_text(json.dumps(kept))
+    filled = _compare(app, run="a")
+    assert filled["prompt"] == "P" and filled["models"].value == ["dense", "a"]
+    cards = json.loads(filled["answers"])["cards"]
+    assert [card["text"] for card in cards] == ["D", "Q"] and cards[1]["tokens_per_second"] == 2.0
+    assert cards[1]["stretches"] == [["Q", True]]
+
+
+def test_compare_says_when_a_run_in_the_address_is_gone(app):
+    make_run(app.runs_dir, "a", metrics=METRICS)
+    assert "gone" in _compare(app, models="dense,gone,a")["state"].value
+    only = _compare(app, models="gone")
+    assert "gone" in only["state"].value and not only["box"].visible
+
+
+def test_compare_says_that_pruned_models_take_turns(app):
+    for name in "ab":
+        make_run(app.runs_dir, name, metrics=METRICS)
+    assert "take turns" in _compare(app, models="dense,a,b")["state"].value
+    assert not _compare(app, models="dense,a")["state"].visible
+
+
+def test_compare_offers_the_questions_that_flipped(app):
+    path = make_run(app.runs_dir, "a", metrics=METRICS)
+    write_benchmarks(path, dense=[task("piqa", "1100")], pruned=[task("piqa", "0101")])
+    filled = _compare(app)
+    assert filled["flips_of"].value == "piqa a" and "1 lost, 1 gained" in filled["flips_of"].choices[0][0]
+    lost, won = json.loads(filled["flips"])["lists"]
+    assert lost["flips"][0]["question"] == "Question 0?" and won["count"] == 1
+
+
+def test_choosing_models_writes_the_address():
+    assert compare._address(["dense", "b", "a"]) == ["dense,b,a", "b"]
+    assert compare._address(["dense"]) == ["dense", ""]
 
 
 def test_an_unknown_folder_is_refused_with_the_cause(app):

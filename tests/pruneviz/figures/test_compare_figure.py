@@ -1,27 +1,89 @@
 from __future__ import annotations
 
-from pruneviz.figures.compare import QUANTITIES, compare_html, compare_info
+from pruneviz.figures.compare import QUANTITIES, Entry, compare_html, compare_info
+from pruneviz.figures.score_chart import chart, costs_chart_info, scores_chart_info
 from tests.pruneviz.samples import METRICS
+from tests.pruneviz.scored import task
+
+ON = {"ppl_text": "bundled", "ppl_window": 256, "ppl_tokens": 8192}
 
 
-def test_each_quantity_has_both_values_and_a_signed_change():
-    pairs = {pair.name: pair for pair in compare_info(METRICS).pairs}
-    assert pairs.keys() == QUANTITIES.keys()
-    assert (pairs["ppl"].dense, pairs["ppl"].pruned, pairs["ppl"].change) == ("26.2", "59.2", "+126 %")
-    assert pairs["latency_ms"].change == "−14.8 %"
+def entry(title="Dense", run="a", side="before", scores=(), **changes):
+    names = [name for name in QUANTITIES if f"{name}_{side}" in METRICS]
+    numbers = {name: METRICS[f"{name}_{side}"] for name in names} | ON | changes
+    return Entry(title, "", run, numbers, {one.task: one for one in scores})
+
+
+def cells(info, name):
+    return next(row.cells for row in info.rows if row.name == name)
+
+
+def test_each_quantity_has_all_values_and_a_signed_change():
+    info = compare_info([entry(), entry("Pruned", side="after")])
+    assert [row.name for row in info.rows] == list(QUANTITIES)
+    dense, pruned = cells(info, "ppl")
+    assert (dense.text, pruned.text, pruned.change, pruned.verdict) == ("26.2", "59.2", "+126 %", "worse")
+    assert cells(info, "latency_ms")[1].change == "−14.8 %"
 
 
 def test_better_knows_that_less_memory_and_more_speed_are_good():
-    pairs = {pair.name: pair.better for pair in compare_info(METRICS).pairs}
-    assert pairs["ppl"] is False and pairs["params"] is True and pairs["tokens_per_second"] is True
-    assert pairs["kv_bytes_per_token"] is None, "nothing changed"
-    assert pairs["memory_gib"] is None, "not measured"
+    info = compare_info([entry(), entry("Pruned", side="after")])
+    verdicts = {row.name: row.cells[1].verdict for row in info.rows}
+    assert verdicts["params"] == "better" and verdicts["tokens_per_second"] == "better"
+    assert verdicts["kv_bytes_per_token"] == "", "nothing changed"
+    assert verdicts["memory_gib"] == "", "not measured"
 
 
-def test_the_table_says_what_the_perplexity_was_measured_on():
-    text = compare_html(compare_info(METRICS))
-    assert "windows of 256 tokens" in text and "15.8 % of all" in text
+def test_perplexity_on_another_text_or_window_is_refused_with_both():
+    info = compare_info([entry(), entry("Pruned", side="after", ppl_window=1024)])
+    assert cells(info, "ppl")[1].verdict == "refused" and "+126" not in cells(info, "ppl")[1].change
+    reason = next(note for note in info.notes if "not comparable" in note)
+    assert "windows of 1024" in reason and "windows of 256" in reason
 
 
-def test_a_run_without_metrics_is_all_dashes():
-    assert {pair.dense for pair in compare_info({}).pairs} == {"–"}
+def test_perplexity_of_other_tokens_is_refused():
+    info = compare_info([entry(), entry("Other", side="after")], same_tokens=False)
+    assert cells(info, "ppl")[1].verdict == "refused" and any("tokenizers" in note for note in info.notes)
+
+
+def test_times_of_two_runs_are_not_compared():
+    info = compare_info([entry(), entry("Pruned", run="b", side="after")])
+    assert cells(info, "latency_ms")[1].verdict == "refused" and cells(info, "params")[1].verdict == "better"
+
+
+def test_scores_come_with_error_n_and_noise():
+    before, after = task("piqa", "1" * 30 + "0" * 10), task("piqa", "1" * 29 + "0" * 11)
+    info = compare_info([entry(scores=[before]), entry("Pruned", side="after", scores=[after])])
+    row = info.rows[-1]
+    assert row.about == "acc, zero-shot, n = 40" and row.cells[0].text == "75.0 ± 6.9 %"
+    assert (row.cells[1].change, row.cells[1].verdict) == ("−2.5", "noise")
+    assert "within noise" in compare_html(info)
+
+
+def test_own_tasks_are_labelled():
+    own = task("bundled_capitals", "1100", source="bundled")
+    info = compare_info([entry(scores=[own])])
+    assert info.rows[-1].title.endswith("(own)") and any("not standard" in note for note in info.notes)
+
+
+def test_the_table_escapes_and_says_what_the_perplexity_was_measured_on():
+    text = compare_html(compare_info([entry("<img src=x onerror=alert(1)>")]))
+    assert "<img" not in text and "windows of 256 tokens" in text
+
+
+def test_a_model_without_numbers_is_all_dashes():
+    info = compare_info([Entry("Dense", "", "", {}, {}), entry("Pruned", side="after")])
+    assert {row.cells[0].text for row in info.rows} == {"–"}
+
+
+def test_charts_leave_out_what_must_not_be_compared():
+    entries = [
+        entry(scores=[task("piqa", "1100")]),
+        entry("B", "b", "after", [task("piqa", "11", version="2")]),
+    ]
+    info = compare_info(entries)
+    scores, costs = scores_chart_info(info), costs_chart_info(info, entries)
+    assert scores.values == ((50.0,), (None,))
+    assert "Time to read a prompt" not in costs.names and costs.values[0] == (100.0,) * len(costs.names)
+    assert costs.values[1][costs.names.index("Parameters")] == 84.2
+    assert len(chart(scores, "score", "d").data) == 2 and not scores.empty

@@ -1,0 +1,46 @@
+"""The models' answers side by side, drawn in the browser: their words only ever become text nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import gradio as gr
+
+from pruneviz.answers import Answer, Round
+from pruneviz.components.base import canvas, payload
+from pruneviz.figures.word_difference import word_difference
+
+
+def answer_cards(**options: Any) -> gr.HTML:
+    """Shows what `round_payload` returns. Votes of blind rounds are kept by the browser alone."""
+    return canvas("answer_cards", **options)
+
+
+def round_payload(found: Round, reference: str = "") -> str:
+    """The round for the browser.
+
+    Args:
+        reference: key of the answer that differences are marked against; the first one's if empty.
+    """
+    cards = [
+        {**asdict(answer), "stretches": stretches}
+        for answer, stretches in zip(found.answers, marked(found, reference), strict=True)
+    ]
+    return payload({"blind": found.blind, "done": found.done, "cards": cards})
+
+
+def marked(found: Round, reference: str = "") -> list[list[tuple[str, bool]]]:
+    """Each answer in stretches; marked once all are done, and never against one that failed."""
+    first = _reference(found.answers, reference)
+    if not found.done or first is None or not first.text:
+        return [[(answer.text, False)] for answer in found.answers]
+    return [
+        [(answer.text, False)] if answer is first else word_difference(first.text, answer.text)
+        for answer in found.answers
+    ]
+
+
+def _reference(answers: Sequence[Answer], key: str) -> Answer | None:
+    return next((one for one in answers if one.key == key), answers[0] if answers and not key else None)

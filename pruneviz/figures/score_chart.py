@@ -1,0 +1,91 @@
+"""Scores with their error bars, and sizes and speeds relative to the first model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pruneviz.figures.compare import QUANTITIES, CompareInfo, Entry, Row
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+#: In the order of the models: the first is the reference.
+COLOURS = ("embedding", "accent", "removed", "attention", "residual", "ffn", "bad", "busy")
+
+
+@dataclass(frozen=True)
+class ChartInfo:
+    """Bars per model over the same names; None where nothing was measured or it must not be compared.
+
+    Attributes:
+        values, errors: model -> one per name, in percent.
+    """
+
+    names: tuple[str, ...]
+    models: tuple[str, ...]
+    values: tuple[tuple[float | None, ...], ...]
+    errors: tuple[tuple[float | None, ...], ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to draw."""
+        return not self.names or not self.models
+
+
+def scores_chart_info(info: CompareInfo) -> ChartInfo:
+    """Task scores in percent with one standard error; what must not be compared is left out."""
+    rows, count = info.tasks, len(info.columns)
+    cells = [[row.cells[index] for row in rows] for index in range(count)]
+    values = tuple(
+        tuple(None if cell.value is None or cell.refused else 100 * cell.value for cell in column)
+        for column in cells
+    )
+    errors = tuple(
+        tuple(None if cell.stderr is None else 100 * cell.stderr for cell in column) for column in cells
+    )
+    return ChartInfo(tuple(row.task for row in rows), _titles(info), values, errors)
+
+
+def costs_chart_info(info: CompareInfo, entries: Sequence[Entry]) -> ChartInfo:
+    """Sizes and speeds in percent of the first model's; only what all may be compared in."""
+    rows = [row for row in info.rows if row.name in QUANTITIES and row.name != "ppl" and _whole(row)]
+    first = entries[0].numbers if entries else {}
+    rows = [row for row in rows if first.get(row.name)]
+    values = tuple(
+        tuple(100 * entry.numbers[row.name] / first[row.name] for row in rows) for entry in entries
+    )
+    return ChartInfo(tuple(row.title for row in rows), _titles(info), values)
+
+
+def _whole(row: Row) -> bool:
+    return all(cell.verdict != "refused" and cell.text != "–" for cell in row.cells)
+
+
+def _titles(info: CompareInfo) -> tuple[str, ...]:
+    return tuple(title for title, _ in info.columns)
+
+
+def chart(info: ChartInfo, axis: str, description: str) -> go.Figure:
+    """Grouped horizontal bars, the first name on top."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for index, (model, values) in enumerate(zip(info.models, info.values, strict=True)):
+        errors = info.errors[index] if info.errors else None
+        figure.add_bar(
+            y=list(info.names), x=list(values), name=model, orientation="h",
+            marker={"color": f"var(--pv-{COLOURS[index % len(COLOURS)]})"},
+            error_x={"type": "data", "array": list(errors), "thickness": 1.2, "width": 3} if errors else None,
+            hovertemplate="%{y}: %{x:.1f} %<extra>%{fullData.name}</extra>",
+        )  # fmt: skip
+    figure.update_layout(
+        height=110 + len(info.names) * (22 + 15 * len(info.models)), barmode="group", bargap=0.28,
+        margin={"l": 190, "r": 16, "t": 16, "b": 48},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom"},
+        xaxis={"title": {"text": axis, "font": {"size": 13}}, "rangemode": "tozero", "ticksuffix": " %"},
+        yaxis={"autorange": "reversed", "automargin": True},
+        meta={"description": description},
+    )  # fmt: skip
+    return figure

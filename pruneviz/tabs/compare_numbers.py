@@ -1,0 +1,125 @@
+"""The lower half of the Compare tab: scores, charts, questions that flipped, and published tables.
+
+Element ids: compare-table, compare-costs, compare-scores, compare-flips-of, compare-flips, compare-published,
+compare-published-table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from pruneviz.components.plotly_figure import figure_payload, plotly_figure
+from pruneviz.components.question_flips import flips_payload, question_flips
+from pruneviz.contenders import Lineup, scores, with_before
+from pruneviz.entries import entries_of
+from pruneviz.figures.compare import compare_html, compare_info
+from pruneviz.figures.published import published_html
+from pruneviz.figures.score_chart import ChartInfo, chart, costs_chart_info, scores_chart_info
+from pruneviz.figures.task_scores import flipped
+from pruneviz.published import published_table, published_tables
+from pruneviz.runs import RunRecord
+from pruneviz.tabs.parts import panel, quietly
+
+COSTS = "Sizes and speeds relative to the first model; for the speed of writing, longer is better"
+SCORES = "Benchmark scores with one standard error"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The components `fill` fills, in order."""
+
+    table: gr.HTML
+    costs_box: gr.Column
+    costs: gr.HTML
+    scores_box: gr.Column
+    scores: gr.HTML
+    flips_box: gr.Column
+    flips_of: gr.Dropdown
+    flips: gr.HTML
+
+    def all(self) -> list[Any]:
+        """All of them, in order."""
+        return list(self.__dict__.values())
+
+
+def build_numbers() -> Numbers:
+    """Build table, charts and flips; a figure's box is hidden, since hiding the figure costs its settings."""
+    table = panel("compare-table", min_height=330)
+    with gr.Row(equal_height=False):
+        with gr.Column(visible=False) as costs_box:
+            costs = plotly_figure(elem_id="compare-costs")
+        with gr.Column(visible=False) as scores_box:
+            score_chart = plotly_figure(elem_id="compare-scores")
+    with gr.Column(visible=False) as flips_box:
+        flips_of = gr.Dropdown(
+            [], label="Questions that flipped, against the first model", elem_id="compare-flips-of",
+            filterable=False,
+        )  # fmt: skip
+        flips = question_flips(elem_id="compare-flips")
+    return Numbers(table, costs_box, costs, scores_box, score_chart, flips_box, flips_of, flips)
+
+
+def build_published() -> None:
+    """A table of a paper, chosen by hand; it asks no run and changes none of our numbers."""
+    tables = published_tables()
+    with gr.Accordion("Published results", open=False, elem_id="compare-published"):
+        chosen = gr.Dropdown(
+            [(table.title, table.name) for table in tables], value=tables[0].name, label="Table of a paper",
+            elem_id="compare-published-of",
+        )  # fmt: skip
+        shown = panel("compare-published-table", published_html(tables[0]))
+    chosen.input(lambda name: published_html(published_table(name)), chosen, shown, **quietly())
+
+
+def fill(lineup: Lineup, records: Sequence[RunRecord]) -> list[Any]:
+    """What `Numbers` shows for these models."""
+    entries = entries_of(lineup, records)
+    info = compare_info(entries, same_tokens=not lineup.tokenizers_differ)
+    choices = flip_choices(lineup, records)
+    chosen = choices[0][1] if choices else None
+    return [
+        compare_html(info) if entries else "",
+        *_chart(costs_chart_info(info, entries), "of the first model", COSTS),
+        *_chart(scores_chart_info(info), "score", SCORES),
+        gr.Column(visible=bool(choices)),
+        gr.Dropdown(choices, value=chosen),
+        flips_of(lineup, records, chosen),
+    ]
+
+
+def _chart(info: ChartInfo, axis: str, description: str) -> list[Any]:
+    if info.empty:
+        return [gr.Column(visible=False), gr.skip()]
+    return [gr.Column(visible=True), figure_payload(chart(info, axis, description))]
+
+
+def flip_choices(lineup: Lineup, records: Sequence[RunRecord]) -> list[tuple[str, str]]:
+    """(label, "task key") for every task and model whose questions can be set against the first model's."""
+    models = with_before(lineup.contenders)
+    found = []
+    for one in models[1:]:
+        there, here = scores(models[0], records), scores(one, records)
+        for task in there:
+            if task in here and here[task].samples and (pair := flipped(there[task], here[task])) != ([], []):
+                label = (
+                    f"{task}: {models[0].title} → {one.title} ({len(pair[0])} lost, {len(pair[1])} gained)"
+                )
+                found.append((label, f"{task} {one.key}"))
+    return found
+
+
+def flips_of(lineup: Lineup, records: Sequence[RunRecord], chosen: str | None) -> Any:
+    """The payload of one choice of `flip_choices`."""
+    models = with_before(lineup.contenders)
+    task, _, key = (chosen or "").partition(" ")
+    other = next((one for one in models if one.key == key), None)
+    if other is None:
+        return gr.skip()
+    there, here = scores(models[0], records).get(task), scores(other, records).get(task)
+    if there is None or here is None:
+        return gr.skip()
+    return flips_payload(*flipped(there, here), models[0].title, other.title)

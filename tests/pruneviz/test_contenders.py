@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+
+from core.spec import ModelSpec, RunSpec
+from pruneviz import runs
+from pruneviz.contenders import before_recovery, choices, kept_answer, keys_of, line_up, numbers, scores
+from tests.pruneviz.samples import METRICS, make_run
+from tests.pruneviz.scored import task, write_benchmarks
+
+RECOVERED = {**METRICS, "ppl_pruned": 80.0, "ppl_recovered": 59.2}
+
+
+def records(folder):
+    return runs.list_runs(folder)
+
+
+def test_without_an_address_it_is_the_dense_model_and_the_newest_run(tmp_path):
+    make_run(tmp_path, "a", created=1.0)
+    make_run(tmp_path, "b", created=2.0)
+    found = records(tmp_path)
+    assert keys_of("", "", found) == ["dense", "b"]
+    assert keys_of("", "a", found) == ["dense", "a"], "the run that another tab shows"
+    assert keys_of("a,dense,b,a", "b", found) == ["a", "dense", "b"]
+    assert [key for _, key in choices(found)] == ["dense", "b", "a"]
+
+
+def test_nothing_to_choose_while_no_run_has_left_a_model(tmp_path):
+    make_run(tmp_path, "a", RunSpec(goal="explore"))
+    make_run(tmp_path, "b", state="failed")
+    assert choices(records(tmp_path)) == [] and keys_of("", "", records(tmp_path)) == []
+
+
+def test_a_run_that_was_deleted_is_said_and_the_others_stay(tmp_path):
+    make_run(tmp_path, "a", metrics=METRICS)
+    lineup = line_up(records(tmp_path), ["dense", "gone", "a"], "demo")
+    assert [one.key for one in lineup.contenders] == ["dense", "a"] and "gone" in lineup.notes[0]
+
+
+def test_more_than_four_are_left_out_and_said(tmp_path):
+    for name in "abcde":
+        make_run(tmp_path, name, metrics=METRICS)
+    lineup = line_up(records(tmp_path), list("abcde"), "demo")
+    assert len(lineup.contenders) == 4 and "Only 4" in lineup.notes[0]
+
+
+def test_the_dense_model_is_the_one_at_the_beginning_of_the_chain(tmp_path):
+    first = make_run(tmp_path, "a", RunSpec(model=ModelSpec(source="/models/x")), metrics=METRICS)
+    again = RunSpec(goal="prune", model=ModelSpec(source=str(first)))
+    make_run(tmp_path, "b", again, metrics=METRICS)
+    dense, _ = line_up(records(tmp_path), ["dense", "b"], "demo").contenders
+    assert dense.source == "/models/x"
+
+
+def test_numbers_are_the_run_s_own_by_side(tmp_path):
+    make_run(tmp_path, "a", metrics=METRICS)
+    found = records(tmp_path)
+    dense, pruned = line_up(found, ["dense", "a"], "demo").contenders
+    assert (numbers(dense, found)["ppl"], numbers(pruned, found)["ppl"]) == (26.2, 59.2)
+    assert numbers(pruned, found)["ppl_window"] == 256
+
+
+def test_a_recovered_model_stands_beside_what_it_was_before(tmp_path):
+    path = make_run(tmp_path, "a", metrics=RECOVERED)
+    write_benchmarks(path, pruned=[task("piqa", "10")], recovered=[task("piqa", "11")])
+    found = records(tmp_path)
+    (recovered,) = line_up(found, ["a"], "demo").contenders
+    before = before_recovery(recovered)
+    assert (numbers(before, found)["ppl"], numbers(recovered, found)["ppl"]) == (80.0, 59.2)
+    assert [scores(one, found)["piqa"].value for one in (before, recovered)] == [0.5, 1.0]
+    assert before_recovery(before) is None
+
+
+def test_later_measurements_of_the_same_model_add_tasks(tmp_path):
+    path = make_run(tmp_path, "a", metrics=METRICS, created=1.0)
+    write_benchmarks(path, dense=[task("piqa", "10")], pruned=[task("piqa", "00")])
+    later = RunSpec(goal="evaluate", model=ModelSpec(source=str(path)))
+    write_benchmarks(
+        make_run(tmp_path, "b", later, created=2.0), model=[task("piqa", "11"), task("boolq", "11")]
+    )
+    found = records(tmp_path)
+    (pruned,) = line_up(found, ["a"], "demo").contenders
+    assert {name: one.value for name, one in scores(pruned, found).items()} == {"piqa": 0.0, "boolq": 1.0}
+
+
+def test_damaged_benchmarks_leave_the_rest(tmp_path):
+    path = make_run(tmp_path, "a", metrics=METRICS)
+    (path / "benchmarks.json").write_text("{")
+    found = records(tmp_path)
+    (pruned,) = line_up(found, ["a"], "demo").contenders
+    assert scores(pruned, found) == {} and numbers(pruned, found)["ppl"] == 59.2
+
+
+def test_other_tokenizers_are_noticed(tmp_path):
+    for name, words in (("x", ["a", "b"]), ("y", ["a", "c"])):
+        folder = tmp_path / "models" / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "tokenizer.json").write_text(json.dumps({"version": name, "model": {"vocab": words}}))
+        spec = RunSpec(model=ModelSpec(source=str(folder)))
+        make_run(tmp_path / "runs", f"of-{name}", spec, metrics=METRICS)
+    found = records(tmp_path / "runs")
+    lineup = line_up(found, ["of-x", "of-y"], "demo")
+    assert lineup.tokenizers_differ and "tokenizers" in lineup.notes[0]
+    assert not line_up(found, ["dense", "of-x"], "demo").tokenizers_differ
+    same = {"version": "z", "model": {"vocab": ["a", "b"]}}
+    (tmp_path / "models" / "y" / "tokenizer.json").write_text(json.dumps(same, indent=3))
+    assert not line_up(found, ["of-x", "of-y"], "demo").tokenizers_differ
+
+
+def test_kept_answers_are_found_by_prompt_and_side(tmp_path):
+    path = make_run(tmp_path, "a", metrics=RECOVERED)
+    sample = {"prompt": "P", "dense": {"text": "D"}, "pruned": {"text": "Q"}, "recovered": {"text": "R"}}
+    (path / "samples.json").write_text(json.dumps([sample]))
+    dense, recovered = line_up(records(tmp_path), ["dense", "a"], "demo").contenders
+    assert (kept_answer(dense, "P")["text"], kept_answer(recovered, "P")["text"]) == ("D", "R")
+    assert kept_answer(dense, "other") == {}
