@@ -7,7 +7,7 @@ import os
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read while gradio is imported
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from pruneviz import scripts, ui
+from pruneviz import present, scripts, ui
 from pruneviz.arguments import Arguments
 from pruneviz.context import AppContext
 from pruneviz.theme import ASSETS, build_css, build_theme
@@ -19,7 +19,7 @@ def serve(arguments: Arguments) -> None:
     page = ui.build(app).queue(default_concurrency_limit=8)
     host = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host
     try:
-        page.launch(
+        server, *_ = page.launch(
             prevent_thread_lock=True,
             server_name=arguments.host,
             server_port=arguments.port,
@@ -35,6 +35,7 @@ def serve(arguments: Arguments) -> None:
             head=scripts.HEAD,
             allowed_paths=[str(ASSETS)],
         )
+        present.add_route(server, app)
         print(f"Pruning workbench: http://{host}:{arguments.port}/  (runs in {app.runs_dir})", flush=True)
         page.block_thread()
     finally:

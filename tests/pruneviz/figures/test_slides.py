@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import json
+
+from pruneviz import runs
+from pruneviz.contenders import line_up
+from pruneviz.entries import entries_of
+from pruneviz.figures.slides import slides
+from tests.pruneviz.samples import METRICS, make_run
+from tests.pruneviz.scored import task, write_benchmarks
+
+ATTACK = '<img src=x onerror="window.pwned=1"> ${1}'
+
+
+def talk(folder, *keys):
+    records = runs.list_runs(folder)
+    lineup = line_up(records, ["dense", *keys], "demo")
+    return slides(lineup, entries_of(lineup, records))
+
+
+def test_a_recovered_run_shows_before_and_after_together(tmp_path):
+    metrics = {**METRICS, "ppl_pruned": 80.0, "ppl_recovered": 59.2}
+    path = make_run(tmp_path, "a", metrics=metrics)
+    write_benchmarks(
+        path, dense=[task("piqa", "11")], pruned=[task("piqa", "00")], recovered=[task("piqa", "10")]
+    )
+    cover, costs, scores, numbers, *_, made = talk(tmp_path, "a")
+    assert "26.2 → 80.0 → 59.2" in cover.body
+    assert "84.2 %" in costs.body and "Parameters" in costs.body
+    assert scores.body.count('class="row"') == 3 and "Before recovery" in scores.body
+    assert "Before recovery" in numbers.body and "python -m core prune demo" in made.body
+
+
+def test_one_slide_a_prompt_with_differences_marked_and_everything_escaped(tmp_path):
+    path = make_run(tmp_path, "a", metrics=METRICS)
+    sample = {"prompt": ATTACK, "dense": {"text": "It is Paris."}, "pruned": {"text": f"It is {ATTACK}"}}
+    (path / "samples.json").write_text(json.dumps([sample]))
+    (slide,) = [one for one in talk(tmp_path, "a") if one.title.startswith("“")]
+    assert slide.title == f"“{ATTACK}”"
+    assert "<img" not in slide.body and "<mark>&lt;img src=x" in slide.body and "It is Paris." in slide.body
+
+
+def test_what_a_run_did_not_leave_has_no_slide(tmp_path):
+    make_run(tmp_path, "a")
+    assert talk(tmp_path, "a")[0].title.startswith("Pruned and dense")
+    assert not [one for one in talk(tmp_path, "a") if "still can do" in one.title or "layer" in one.title]
