@@ -6,7 +6,7 @@ The address names them by keys, in order: `dense`, or the id of a run that left 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ DENSE = "dense"
 MOST = 4
 #: Goals of runs that leave a model.
 LEAVING = ("prune", "recover")
+#: How `metrics.json` names what was measured with weights in 8 bits, and what that leaves as it is.
+INT8 = "_int8"
+SAME_IN_8_BITS = ("params", "macs", "kv_bytes_per_token")
 #: Whose numbers in `metrics.json` have which ending.
 ENDINGS = {"dense": "_before", "pruned": "_after", "recovered": "_after"}
 
@@ -124,6 +127,18 @@ def with_before(contenders: Sequence[Contender]) -> list[Contender]:
     return [one for each in contenders for one in (before_recovery(each), each) if one is not None]
 
 
+def columns(contenders: Sequence[Contender]) -> list[Contender]:
+    """All that has numbers: each model, what it was before recovery, and itself with weights in 8 bits."""
+    return [one for each in with_before(contenders) for one in (each, _in_8_bits(each)) if one is not None]
+
+
+def _in_8_bits(contender: Contender) -> Contender | None:
+    """The model with its weights in 8 bits, if the run measured that; its weights were not kept."""
+    if contender.record is None or f"ppl{INT8}" not in numbers(contender, ()):
+        return None
+    return replace(contender, key=contender.key + INT8, title=f"{contender.title}, 8 bits", source="")
+
+
 def base_of(source: str, records: Sequence[RunRecord]) -> str:
     """The dense model at the beginning of a chain of runs."""
     by_path = {str(record.path): record for record in records}
@@ -149,7 +164,11 @@ def numbers(contender: Contender, records: Sequence[RunRecord]) -> dict[str, Any
         if name.endswith(ending) and isinstance(value, (int, float))
     }
     if contender.key.endswith(":pruned"):
+        found = {name: value for name, value in found.items() if INT8 not in name}
         found["ppl"] = metrics.get("ppl_pruned")
+    if contender.key.endswith(INT8):
+        small = {name.removesuffix(INT8): value for name, value in found.items() if name.endswith(INT8)}
+        found = {**{name: found[name] for name in SAME_IN_8_BITS if name in found}, **small}
     about = ("ppl_text", "ppl_window", "ppl_tokens")
     return {**found, **{name: metrics.get(name) for name in about}}
 
@@ -157,6 +176,8 @@ def numbers(contender: Contender, records: Sequence[RunRecord]) -> dict[str, Any
 def scores(contender: Contender, records: Sequence[RunRecord]) -> dict[str, TaskResult]:
     """Task -> result: of its own run, and what newer to older measurements of the same model add."""
     found: dict[str, TaskResult] = {}
+    if contender.key.endswith(INT8):
+        return found
     own = [(contender.record, contender.side)] if contender.record else []
     others = [(record, "model") for record in _measurements(contender.source, records)]
     for record, side in [*own, *others]:

@@ -46,9 +46,9 @@ def try_mask(app: AppContext, model: str, units: Units, prompt: str, tokens: int
     for found in ask(app, sides, Question(prompt, max_new_tokens=tokens)):
         trial = replace(trial, state=found.state, answers=found.answers)
         yield trial
-    error = next((one.error for one in trial.answers if one.error), "")
-    if error:
-        yield replace(trial, state=states.error_html(error, "Try again."))
+    failed = next((one.error for one in trial.answers if one.error), "")
+    if failed:
+        yield replace(trial, state=states.error_html(failed, "Try again."))
         return
     if app.answers_stopped > stopped:
         yield replace(trial, state=trial.state or STOPPED)

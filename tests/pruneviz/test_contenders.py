@@ -4,7 +4,16 @@ import json
 
 from core.spec import ModelSpec, RunSpec
 from pruneviz import runs
-from pruneviz.contenders import before_recovery, choices, kept_answer, keys_of, line_up, numbers, scores
+from pruneviz.contenders import (
+    before_recovery,
+    choices,
+    columns,
+    kept_answer,
+    keys_of,
+    line_up,
+    numbers,
+    scores,
+)
 from tests.pruneviz.samples import METRICS, make_run
 from tests.pruneviz.scored import task, write_benchmarks
 
@@ -69,6 +78,19 @@ def test_a_recovered_model_stands_beside_what_it_was_before(tmp_path):
     assert (numbers(before, found)["ppl"], numbers(recovered, found)["ppl"]) == (80.0, 59.2)
     assert [scores(one, found)["piqa"].value for one in (before, recovered)] == [0.5, 1.0]
     assert before_recovery(before) is None
+
+
+def test_weights_in_8_bits_are_a_column_of_their_own(tmp_path):
+    int8 = {"ppl_int8_before": 26.5, "ppl_int8_after": 60.0, "memory_gib_int8_after": 0.2}
+    make_run(tmp_path, "a", metrics={**RECOVERED, **int8})
+    found = records(tmp_path)
+    contenders = line_up(found, ["dense", "a"], "demo").contenders
+    shown = {one.title: numbers(one, found) for one in columns(contenders)}
+    _, small, before, after, small_after = shown
+    assert (small, before) == ("Dense model, 8 bits", "Before recovery") and small_after == f"{after}, 8 bits"
+    assert [shown[name]["ppl"] for name in shown] == [26.2, 26.5, 80.0, 59.2, 60.0]
+    assert shown[small_after]["memory_gib"] == 0.2 and shown[small_after]["params"] == 842
+    assert "latency_ms" not in shown[small_after] and scores(columns(contenders)[-1], found) == {}
 
 
 def test_later_measurements_of_the_same_model_add_tasks(tmp_path):
