@@ -90,7 +90,8 @@ def ask(app: AppContext, sides: Sequence[Side], question: Question) -> Iterator[
         if app.answers_stopped > stopped:
             break
         began = time.monotonic()
-        for answers[place] in _one(app, side, question, answers[place]):
+        for answer in _one(app, side, question, answers[place]):
+            answers[place] = answer
             state = _state(place, answers, question, time.monotonic() - began)
             yield Round(_shown(answers, question), state, question.blind)
     yield Round(tuple(answers), "", question.blind, done=True)
