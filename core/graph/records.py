@@ -8,7 +8,8 @@ arithmetic progression, so a 70B model's groups stay small on disk.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -210,7 +211,7 @@ class Graph:
         """The group with this id. Raises KeyError."""
         return self.by_id[group_id]
 
-    @property
+    @cached_property
     def by_id(self) -> dict[str, Group]:
         """Groups by id."""
         return {group.id: group for group in self.groups}
@@ -221,7 +222,7 @@ class Graph:
 
     def to_json(self) -> str:
         """One JSON document, as in `groups.json`."""
-        return json.dumps(self, default=vars)
+        return json.dumps(self, default=_fields)
 
     @classmethod
     def from_json(cls, text: str) -> Graph:
@@ -239,6 +240,11 @@ class Graph:
         )
         raw["not_prunable"] = tuple(raw["not_prunable"])
         return cls(**raw)
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """A record's own fields, without what it keeps for itself."""
+    return {one.name: getattr(record, one.name) for one in fields(record)}
 
 
 def _group_from(raw: dict[str, Any]) -> Group:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
 
-from core import artifacts
 from core.errors import PruneError
-from core.graph.records import Graph
 from core.spec import Analysis, RunSpec
 from core.watch import log_tail
 from pruneviz import actions, runs, states
@@ -61,17 +58,6 @@ def _makes(record: RunRecord, analysis: Made) -> bool:
     if analysis == "sweep":
         return True
     return analysis == "groups" or analysis in record.spec.explore.analyses
-
-
-@lru_cache(maxsize=4)
-def _graph(run_dir: Path, changed: int) -> Graph:
-    return artifacts.read_graph(run_dir)
-
-
-def cached_graph(run_dir: Path) -> Graph:
-    """`groups.json`, kept in memory until the file changes. Raises ArtifactError."""
-    path = run_dir / artifacts.GROUPS
-    return _graph(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
 
 
 Load = Callable[..., list[Any]]

@@ -27,7 +27,7 @@ from pruneviz.components.head_explorer import (
 )
 from pruneviz.context import DEFAULT_TAU, AppContext
 from pruneviz.figures.heads import heads_info, source_html
-from pruneviz.tabs.analysis import QUIET, AnalysisFrame, cached_graph
+from pruneviz.tabs.analysis import QUIET, AnalysisFrame
 from pruneviz.tabs.parts import into_plan
 from pruneviz.waiting import Done, ticking
 
@@ -63,7 +63,7 @@ def build_heads_tab(app: AppContext) -> None:
 
     def load(model: str, run_dir: Path) -> list[Any]:
         groups = runs.latest(app.runs_dir, model, artifacts.GROUPS)
-        info = heads_info(artifacts.read_similarity(run_dir), cached_graph(groups) if groups else None)
+        info = heads_info(artifacts.read_similarity(run_dir), runs.graph_of(groups) if groups else None)
         return [payload(info.to_browser(float(DEFAULT_TAU))), source_html(info)]
 
     frame.wire(load, [explorer, source])

@@ -11,7 +11,7 @@ from core.errors import ArtifactError
 from core.processes import host, started_at
 from core.spec import ModelSpec, RunSpec
 from pruneviz import runs
-from tests.pruneviz.samples import METRICS, make_run
+from tests.pruneviz.samples import METRICS, graph, make_run
 
 
 def test_runs_are_listed_newest_first(tmp_path):
@@ -116,3 +116,14 @@ def test_damaged_samples_raise(tmp_path):
     (run_dir / artifacts.SAMPLES).write_text("[")
     with pytest.raises(ArtifactError):
         runs.read_samples(run_dir)
+
+
+def test_the_graph_is_read_again_only_when_the_file_changes(tmp_path):
+    run = make_run(tmp_path, "a", with_graph=True)
+    first = runs.graph_of(run)
+    assert first == graph() and runs.graph_of(run) is first
+    (run / artifacts.GROUPS).write_text("{")
+    with pytest.raises(ArtifactError, match="damaged"):
+        runs.graph_of(run)
+    with pytest.raises(ArtifactError, match="not there"):
+        runs.graph_of(tmp_path)

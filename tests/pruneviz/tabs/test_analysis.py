@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from core import artifacts
-from core.errors import ArtifactError
 from core.processes import started_at
 from core.spec import Analysis, ExploreSpec, ModelSpec, RunSpec
-from pruneviz.tabs.analysis import cached_graph, standing
-from tests.pruneviz.samples import graph, make_run
+from pruneviz.tabs.analysis import standing
+from tests.pruneviz.samples import make_run
 
 
 def explore(*analyses: Analysis, model: str = "demo") -> RunSpec:
@@ -66,14 +65,3 @@ def test_a_failure_is_shown_only_while_there_is_nothing_to_show(tmp_path: Path, 
 def test_a_stopped_run_is_no_failure(tmp_path: Path) -> None:
     make_run(tmp_path, "a", explore("similarity"), state="stopped")
     assert look(tmp_path).failed is None
-
-
-def test_the_graph_is_read_again_only_when_the_file_changes(tmp_path: Path) -> None:
-    run = make_run(tmp_path, "a", explore("groups"), with_graph=True)
-    first = cached_graph(run)
-    assert first == graph() and cached_graph(run) is first
-    (run / artifacts.GROUPS).write_text("{")
-    with pytest.raises(ArtifactError, match="damaged"):
-        cached_graph(run)
-    with pytest.raises(ArtifactError, match="not there"):
-        cached_graph(tmp_path)
