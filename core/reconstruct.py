@@ -8,8 +8,8 @@ the plan; surgery cuts them afterwards, so masked = sliced holds for what was re
   arXiv:2312.11983, Section 3.3 (baseline bias compensation), on the dense model's inputs.
 - `least_squares`: the matrix that reads what stays is fitted to what the dense layer adds to the residual
   stream *and* to what the layers before have left of an error in it. Source: adaptive estimation fusion,
-  arXiv:2403.10799, Eq. 13, with a ridge around the weights that are there and the paper's guard.
-- `pre_pruning`: see `core.pre_pruning`.
+  arXiv:2403.10799, Eq. 13, with a ridge around the weights that are there. Its guard discards weights
+  that are out of range; unlike the paper's it does not end the refitting there.
 """
 
 from __future__ import annotations
@@ -196,13 +196,14 @@ def _refit_readers(walk: Walk, layer: int, found: Reconstruction) -> None:
                         target = target + (outs[module][batch] - out).view_as(target)
                 sums.add(batch, inputs[..., reader.stay], target)
             start = reader.matrix()[reader.stay]
-            best = None if walk.stopped else sums.fit(start, biased=True)
-            if best is not None and _out_of_range(reader, best):
-                walk.stopped = True
+            best = sums.fit(start, biased=True)
+            if _out_of_range(reader, best):
+                # The paper ends here, which leaves the errors of all later layers and undoes the rest.
                 found.notes.append(
-                    f"{reader.name}: weights out of range, discarded; from here on only biases are refitted"
+                    f"{reader.name}: weights out of range, discarded; only its bias is refitted"
                 )
-            _write(reader, sums.shift(start) if walk.stopped or best is None else best, found)
+                best = sums.shift(start)
+            _write(reader, best, found)
         walk.pruned = [walk.layers.run(layer, batch, hidden) for batch, hidden in enumerate(walk.pruned)]
     walk.dense = after
 

@@ -53,7 +53,6 @@ class Walk:
 
     Attributes:
         pruned: the same list as `dense` as long as nothing has been cut.
-        stopped: the guard has ended the refitting.
     """
 
     model: PreTrainedModel
@@ -61,7 +60,6 @@ class Walk:
     layers: Layers
     windows: Tensor
     batch_size: int
-    stopped: bool = False
 
     def __post_init__(self) -> None:
         self.dense: list[Tensor] = self.layers.first
