@@ -33,7 +33,9 @@ OPTIONS: dict[str, Option] = {
     "temperature": Option(2 / 3, "of the softmax whose divergence is learned from", within=(0.05, 100.0)),
     "layer_weight": Option(0.0, "alpha_1: weight of the layer loss; 0 saves its memory", within=(0.0, 1e6)),
     "sparsity_weight": Option(1.0, "alpha_2: weight of the Lagrangian", within=(0.0, 1e6)),
-    "mask_rate": Option(0.1, "learning rate of the masks (log alpha per step)", within=(1e-6, 10.0)),
+    "mask_rate": Option(
+        0.1, "learning rate of the masks, log alpha per step; higher in a short run", within=(1e-6, 10.0)
+    ),
     "lambda_rate": Option(
         200.0, "rise of lambda_1 in the run per missed sparsity, in pulls of the loss", within=(0.0, 1e6)
     ),
@@ -54,6 +56,8 @@ OPTIONS: dict[str, Option] = {
     "held": Option(4, "windows kept apart for that perplexity", within=(1, 4096)),
     "checkpoint_every": Option(25, "steps between two checkpoints", within=(1, 10**7)),
 }  # fmt: skip
+#: From the lower to the upper bound of log alpha, and the fastest a mask may go however short a run is.
+_RANGE, _FASTEST = 9.21, 1.0
 #: The paper's run for 20 % of LLaMA-7B: 20,000 sentences, 7 epochs of which 4 warm up.
 _PAPER_STEPS = 20_000 * 7 // 16
 #: Preset -> what it changes of a spec, by dotted path; `prune.options` are the method's own.
@@ -115,6 +119,11 @@ class Settings:
     def warmup_steps(self) -> int:
         """Steps until the target is at its full height."""
         return round(self.warmup * self.steps)
+
+    @property
+    def mask_step(self) -> float:
+        """How far a mask may go in a step: far enough to cross all of its range before the plan is fixed."""
+        return max(self.mask_rate, min(_RANGE / max(self.settle_step, 1), _FASTEST))
 
     @property
     def settle_step(self) -> int:

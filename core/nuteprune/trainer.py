@@ -104,7 +104,7 @@ class Trainer:
         self._accelerator = accelerator(twin.model.device, settings.precision)
         self.optimizer = torch.optim.AdamW(
             [
-                {"params": [gates.log_alpha], "lr": settings.mask_rate, "betas": _BETAS, "weight_decay": 0.0},
+                {"params": [gates.log_alpha], "lr": settings.mask_step, "betas": _BETAS, "weight_decay": 0.0},
                 {"params": list(twin.updates().values()), "lr": settings.lora_rate, "weight_decay": 0.0},
             ]
         )
