@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from core import launch as launcher
-from core.spec import Analysis, ExploreSpec, RunSpec
+from core.errors import ModelError
+from core.spec import ANALYSES, Analysis, ExploreSpec, RunSpec
+from pruneviz.cards import weightless
 from pruneviz.context import AppContext
 
 
@@ -16,7 +18,21 @@ def explore(app: AppContext, model: str, analyses: tuple[Analysis, ...]) -> Path
 
 
 def explore_spec(app: AppContext, model: str, analyses: tuple[Analysis, ...], **settings: Any) -> RunSpec:
-    """What an exploring run is asked to do; `settings` are fields of ExploreSpec. Raises SpecError."""
+    """What an exploring run is asked to do; `settings` are fields of ExploreSpec.
+
+    Of a model without weights only the groups can be found: who asks for everything gets those.
+
+    Raises:
+        SpecError: settings that do not fit.
+        ModelError: the model has no weights, and what is asked for needs them.
+    """
+    if weightless(model):
+        if analyses not in (("groups",), ANALYSES):
+            raise ModelError(
+                f"{model} has a config but no weights, so only its structure can be shown; put its "
+                "weights (.safetensors) into the same folder for this."
+            )
+        analyses, settings = ("groups",), {**settings, "config_only": True}
     asked = ExploreSpec(analyses=analyses, **settings)
     return RunSpec(goal="explore", model=app.model_spec(model), explore=asked)
 

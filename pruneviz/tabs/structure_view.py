@@ -15,9 +15,9 @@ from core.errors import PruneError, SpecError
 from core.graph.records import Graph, Group
 from core.plan import cost
 from core.selection import numbers_text, parse_numbers
-from core.spec import ExploreSpec, RunSpec
-from pruneviz import runs, selection
-from pruneviz.cards import local_folder, weightless
+from core.spec import RunSpec
+from pruneviz import actions, runs, selection
+from pruneviz.cards import local_folder
 from pruneviz.components.base import payload
 from pruneviz.components.coupled_structure import cost_html, members_html, structure_svg
 from pruneviz.context import AppContext
@@ -54,8 +54,7 @@ class View:
 def groups_spec(app: AppContext, model: str) -> RunSpec:
     """The run that finds the groups, from the config alone where no weights are here. Raises SpecError."""
     far = local_folder(model) is None and model != "demo" and not model.lower().endswith(".gguf")
-    asked = ExploreSpec(analyses=("groups",), config_only=far or weightless(model))
-    return RunSpec(goal="explore", model=app.model_spec(model), explore=asked)
+    return actions.explore_spec(app, model, ("groups",), config_only=far)
 
 
 def overview(run_dir: Path) -> tuple[MapInfo, str]:
