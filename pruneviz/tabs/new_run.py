@@ -53,6 +53,11 @@ class NewRun:
         method = self.inputs[1]
         app.tabs["runs"].select(_learn_methods, method, [method, self.about], **quietly())
 
+    @property
+    def units(self) -> gr.Textbox:
+        """The field for units that were chosen by hand."""
+        return self.inputs[list(Form.__dataclass_fields__).index("units")]
+
     def fields(self) -> list[Any]:
         """What `filled_from` fills."""
         return [self.box, *self.inputs, self.slider]
@@ -217,8 +222,8 @@ def _wire(
         show, asked, seen, trigger_mode="always_last", **quiet,
     )  # fmt: skip
     method.change(_about, method, form.about, **quiet)
-    method.change(_by_hand, method, [form.inputs[-1], form.ranking], **quiet)
-    app.url.plan.change(_handed_over, app.url.plan, [form.box, method, form.inputs[-1], app.url.go], **quiet)
+    method.change(_by_hand, method, [form.units, form.ranking], **quiet)
+    app.url.plan.change(_handed_over, app.url.plan, [form.box, method, form.units, app.url.go], **quiet)
     launch.click(start, asked, [message, form.launched], **quiet)
     discover.click(find_groups, app.url.model, [message, form.launched], **quiet)
 

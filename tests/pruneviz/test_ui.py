@@ -164,3 +164,11 @@ def test_an_unknown_folder_is_refused_with_the_cause(app):
     app._engine = Engine()
     state, address = list(model._open(app, "/nowhere/model"))[-1]
     assert "There is no folder" in state.value and address == gr.skip()
+
+
+def test_units_handed_over_reach_the_field_for_units(page):
+    blocks, app = page
+    handed = next(
+        f for f in blocks.fns.values() if (app.url.plan._id, "change") in f.targets and f.outputs[1:]
+    )
+    assert [getattr(block, "elem_id", None) for block in handed.outputs][1:3] == ["new-method", "new-units"]
