@@ -150,7 +150,7 @@ def _wire_question(
         return _kept(_lineup(app, models, run, model)[0].contenders, prompt)
 
     gr.on([go.click, page.prompt.submit], answer, [*where, *options], [waiting, page.answers], **quiet)
-    page.library.input(kept, [*where, page.library], [page.prompt, page.answers], **quiet)
+    page.library.select(kept, [*where, page.library], [page.prompt, page.answers], **quiet)
     stop.click(lambda: app.stop_answers(), None, None, **quiet)
 
 
