@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core.artifacts import EVENTS, METRICS, read_json, read_spec
 from core.errors import ArtifactError
 from core.events import EventReader
+from core.fields import field_of
+from core.methods import preset_of, with_preset
 from core.selection import units_entries
 from core.spec import RunSpec
 from core.watch import log_tail, refresh
@@ -112,12 +113,18 @@ REPEATED = ("evaluate.prompts", "explore.criteria")
 
 def command_line(spec: RunSpec) -> str:
     """The command that asks for the same run, to be typed into a shell."""
-    words = ["python", "-m", "core", spec.goal, spec.model.source]
+    words, base = ["python", "-m", "core", spec.goal, spec.model.source], RunSpec()
+    if preset := preset_of(spec):
+        base = with_preset(base, spec.prune.method, preset.name, None)
     for option, path in OPTIONS[spec.goal].items():
         value = field_of(spec, path)
         if spec.prune.units and path in RANKING:
             continue
-        if path in ALWAYS or value != field_of(RunSpec(), path):
+        if option == "--method" and preset:
+            words += [*_words(option, path, value), "--preset", preset.name]
+        elif option == "--set" and preset:
+            words += _words(option, path, preset.beside)
+        elif path in ALWAYS or value != field_of(base, path):
             words += _words(option, path, value)
     return shlex.join(words)
 
@@ -136,25 +143,6 @@ def _words(option: str, path: str, value: Any) -> list[str]:
 
 def _written(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def field_of(spec: RunSpec, path: str) -> Any:
-    """The value at a dotted path such as `prune.sparsity`."""
-    value: Any = spec
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value
-
-
-def changed(spec: RunSpec, changes: dict[str, Any]) -> RunSpec:
-    """The spec with the fields at dotted paths replaced; None leaves a field as it is. Raises SpecError."""
-    parts: dict[str, dict[str, Any]] = {}
-    for path, value in changes.items():
-        if value is not None:
-            part, _, name = path.rpartition(".")
-            parts.setdefault(part, {})[name] = value
-    top = parts.pop("", {})
-    return replace(spec, **top, **{part: replace(getattr(spec, part), **new) for part, new in parts.items()})
 
 
 def record(run_dir: Path) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import Any
 
 from core import launch
 from core.checks import listed, parse_kind_sparsity
-from core.commands import OPTIONS, changed, field_of, record
+from core.commands import OPTIONS, record
 from core.errors import PruneError, SpecError, UnknownNameError
+from core.fields import changed, field_of
 from core.spec import Goal, RunSpec
 from core.terminal import ProgressBar, emit, stdout_kept_clean
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from core.commands import changed
+from core.fields import changed, field_of
 from core.nuteprune.method import NutePrune
 from core.nuteprune.options import OPTIONS
 from core.registry import Entry, Registry, unknown
@@ -86,3 +86,33 @@ def describe(entry: Entry[Method]) -> dict[str, Any]:
     """The entry as a JSON object, with its presets."""
     presets = {name: dict(changes) for name, changes in entry.component.presets.items()}
     return {**entry.describe(), "trains": True, "presets": presets, "preset": entry.component.preset}
+
+
+class Preset(NamedTuple):
+    """A preset, and the options that a spec asks for beside it: option -> value."""
+
+    name: str
+    beside: dict[str, Any]
+
+
+def preset_of(spec: RunSpec) -> Preset | None:
+    """The preset of the spec's method that leaves least to be said beside it; None where nothing trains."""
+    entry = method_of(spec)
+    if entry is None:
+        return None
+    presets = entry.component.presets
+    beside = {name: _beside(spec, entry, changes) for name, changes in presets.items()}
+    others = {
+        name: sum(field_of(spec, path) != value for path, value in changes.items() if path != "prune.options")
+        for name, changes in presets.items()
+    }
+    nearest = min(presets, key=lambda name: len(beside[name]) + others[name])
+    return Preset(nearest, beside[nearest])
+
+
+def _beside(spec: RunSpec, entry: Entry[Method], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs from the preset, as it stands in the spec: a kept run may hold what is no longer taken."""
+    preset = {key: option.default for key, option in entry.options.items()}
+    preset |= changes.get("prune.options", {})
+    asked = {**{key: option.default for key, option in entry.options.items()}, **spec.prune.options}
+    return {key: value for key, value in asked.items() if key not in preset or value != preset[key]}

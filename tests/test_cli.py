@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core import artifacts, cli_explore, cli_prune, launch
+from core import artifacts, cli_explore, cli_prune, launch, methods
 from core.__main__ import main
 from core.commands import command_line
 from core.spec import DataSpec, EvalSpec, ExploreSpec, ModelSpec, PruneSpec, RunSpec
@@ -397,6 +397,12 @@ SPECS = [
             multiple=64,
             kind_sparsity={"ffn_channel": 0.3, "query_head": 0.1},
         )
+    ),
+    methods.with_preset(RunSpec(), "nuteprune", "paper-7b", None),
+    methods.with_preset(RunSpec(calibration=DataSpec(samples=3)), "nuteprune", "demo", 20),
+    RunSpec(
+        calibration=DataSpec(samples=8),
+        prune=PruneSpec("nuteprune", 0.3, options={"start": 2.0, "start_from": "", "stage_2": False}),
     ),
     RunSpec(goal="evaluate", model=ModelSpec("x"), evaluate=EvalSpec(tokens=512)),
     RunSpec(goal="explore", explore=ExploreSpec(("groups",), config_only=True)),
