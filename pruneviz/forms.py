@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.checks import parse_kind_sparsity, parse_sparsity
 from core.errors import SpecError
+from core.methods import METHODS, preset_of
+from core.registry import check_options, unknown
 from core.selection import MANUAL
 from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
 from pruneviz.selection import text_of, units_of
@@ -30,12 +33,15 @@ RECONSTRUCT_WORDS = {"Nothing": "none", "Biases": "bias", "Weights, by least squ
 MULTIPLES = ("1", "8", "32", "64", "128")
 
 #: Fields that are empty, not missing, where nothing was typed.
-_TEXTS = ("name", "sparsity", "layers", "kind_sparsity", "calibration", "text", "units")
+_TEXTS = ("name", "sparsity", "layers", "kind_sparsity", "calibration", "text", "units", "options")
 
 
 @dataclass(frozen=True)
 class Form:
-    """The fields in the order they stand on the page, as people fill them in."""
+    """The fields in the order they stand on the page, as people fill them in.
+
+    `preset`, `steps` and `options` (a JSON object: what differs from the preset) are of methods that train.
+    """
 
     name: str = ""
     method: str = "taylor_first"
@@ -52,6 +58,9 @@ class Form:
     reconstruct: str = "Nothing"
     multiple: str = "1"
     kind_sparsity: str = ""
+    preset: str | None = None
+    steps: float | None = None
+    options: str = ""
 
     def values(self) -> list[Any]:
         """The fields' values, in order."""
@@ -71,9 +80,29 @@ def spec_from(model: ModelSpec, *values: Any) -> RunSpec:
             _whole("samples", form.samples),
             _whole("length", form.length),
         ),
-        prune=_chosen(form) if form.method == MANUAL else _ranked(form),
+        prune=_pruning(form),
         evaluate=EvalSpec(text=form.text.strip() or "bundled"),
     )
+
+
+def _pruning(form: Form) -> PruneSpec:
+    if form.method == MANUAL:
+        return _chosen(form)
+    return _trained(form) if form.method in METHODS.names() else _ranked(form)
+
+
+def _trained(form: Form) -> PruneSpec:
+    """A method that learns what goes: how a target is spread and refitted is not asked of it."""
+    entry, preset = METHODS[form.method], form.preset or METHODS[form.method].component.preset
+    if preset not in entry.component.presets:
+        raise unknown(f"preset of {form.method}", preset, list(entry.component.presets))
+    options = {**entry.component.presets[preset].get("prune.options", {}), **json.loads(form.options or "{}")}
+    if form.steps is not None and form.steps != entry.settings(options).get("steps"):
+        options["steps"] = _whole("steps", form.steps)
+    check_options([entry], options)
+    asked = replace(_ranked(replace(form, scope=Form.scope, reconstruct=Form.reconstruct)), options=options)
+    entry.component.check(asked, entry.settings(options))
+    return asked
 
 
 def _ranked(form: Form) -> PruneSpec:
@@ -104,6 +133,15 @@ def _typed(values: tuple[Any, ...]) -> list[Any]:
 
 def form_from(spec: RunSpec) -> Form:
     """The form that asks for this run again."""
+    training: dict[str, Any] = {}
+    if preset := preset_of(spec):
+        start = training_start(spec.prune.method, preset.name)
+        beside = {key: value for key, value in preset.beside.items() if key != "steps"}
+        training = {
+            "preset": preset.name,
+            "steps": preset.beside.get("steps", start["steps"]),
+            "options": json.dumps(beside) if beside else "",
+        }
     words = {kind: word for word, kind in KIND_WORDS.items()}
     return Form(
         name=spec.name,
@@ -121,7 +159,21 @@ def form_from(spec: RunSpec) -> Form:
         reconstruct=_word(RECONSTRUCT_WORDS, spec.prune.reconstruct),
         multiple=str(spec.prune.multiple),
         kind_sparsity=",".join(f"{kind}={own:g}" for kind, own in spec.prune.kind_sparsity.items()),
+        **training,
     )
+
+
+def training_start(method: str, preset: str) -> dict[str, Any]:
+    """What a preset puts into the fields of the form: `steps`, and windows and their length if it says so."""
+    entry = METHODS[method]
+    changes = entry.component.presets[preset]
+    steps = changes.get("prune.options", {}).get("steps", entry.options["steps"].default)
+    form = Form()
+    return {
+        "steps": steps,
+        "samples": changes.get("calibration.samples", form.samples),
+        "length": changes.get("calibration.length", form.length),
+    }
 
 
 def _sparsity(text: str) -> float:

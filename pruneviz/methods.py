@@ -1,4 +1,4 @@
-"""Which methods there are. The registry needs torch, so it is asked once through the command line."""
+"""Which methods there are. Criteria need torch, so they are asked for once through the command line."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import LaunchError
+from core.methods import METHODS
 from core.selection import MANUAL
 from core.spec import ExploreSpec
 
@@ -20,13 +21,19 @@ _known: list[Method] = []
 
 @dataclass(frozen=True)
 class Method:
-    """What people need to know of a method. `needs_data` is False where weights alone decide."""
+    """What people need to know of a method.
+
+    Attributes:
+        needs_data: False where weights alone decide.
+        trains: whether it learns what goes; it then has presets and options of its own.
+    """
 
     name: str
     paper: str = ""
     equation: str = ""
     summary: str = ""
     needs_data: bool = True
+    trains: bool = False
 
 
 #: Ranks nothing, so the registry does not know it.
@@ -35,23 +42,40 @@ CHOSEN = Method(
 )
 
 
+#: Methods that learn what goes. Their registry needs no torch, so they are known at once.
+TRAINING = [
+    Method(entry.name, entry.paper, entry.equation, entry.summary, bool(entry.needs), trains=True)
+    for entry in METHODS
+]
+
+
 def names() -> list[str]:
     """Method names at once: those a standard analysis scores, until all are known."""
-    return [*([method.name for method in _known] or ExploreSpec().criteria), MANUAL]
+    return [*ranking(), *(method.name for method in TRAINING), MANUAL]
 
 
 def ranking() -> list[str]:
     """Methods that score units, as far as they are known."""
-    return [name for name in names() if name != MANUAL]
+    return [method.name for method in _known] or list(ExploreSpec().criteria)
 
 
 def find(name: str) -> Method | None:
     """What is known of a method so far."""
-    return next((method for method in [*_known, CHOSEN] if method.name == name), None)
+    return next((method for method in [*_known, *TRAINING, CHOSEN] if method.name == name), None)
+
+
+def presets() -> list[str]:
+    """The presets of all methods that train."""
+    return list(dict.fromkeys(preset for entry in METHODS for preset in entry.component.presets))
+
+
+def trains(name: str) -> bool:
+    """Whether a method learns what goes."""
+    return any(method.name == name for method in TRAINING)
 
 
 def all_methods(timeout_s: float = 180) -> list[Method]:
-    """Every method, asked for once per dashboard; takes seconds the first time. Raises LaunchError."""
+    """Every method that ranks, asked for once per dashboard; seconds the first time. Raises LaunchError."""
     with _lock:
         if not _known:
             _known.extend(_ask(timeout_s))
@@ -72,10 +96,7 @@ def _ask(timeout_s: float) -> list[Method]:
 
 
 def parse(text: str) -> list[Method]:
-    """Read what `python -m core methods --json` prints. Raises ValueError or KeyError.
-
-    Methods that train are left out: the form has no fields for their presets and options yet.
-    """
+    """The criteria in what `python -m core methods --json` prints. Raises ValueError or KeyError."""
     return [
         Method(raw["name"], raw["paper"], raw["equation"], raw["summary"], bool(raw["needs"]))
         for raw in json.loads(text)["methods"]

@@ -9,6 +9,7 @@ from core.allocation import allocate
 from core.commands import command_line
 from core.errors import PruneError
 from core.graph.records import Graph
+from core.methods import method_of
 from core.plan import PruningPlan
 from core.ranking import Scores
 from core.selection import chosen_plan
@@ -17,6 +18,8 @@ from core.widths import widths
 from pruneviz import states, words
 from pruneviz.figures.run_detail import SAME_TEXT
 
+#: Below so many steps of training a target is not followed in earnest.
+FEW_STEPS = 20
 WIDTHS = {
     "query_heads": "Query heads per layer",
     "kv_heads": "Key-value heads per layer",
@@ -44,6 +47,7 @@ class PreviewInfo:
         widths: name -> (dense, narrowest, widest).
         exact: False where the plan was made without scores: the widths hold, the units do not.
         even: whether the scores will spread the target; without them every layer is shown to lose alike.
+        learned: whether training decides which units go; every layer is shown to lose alike here, too.
         problem: why there is no plan; then everything else but `command` is empty.
     """
 
@@ -54,6 +58,7 @@ class PreviewInfo:
     widths: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     exact: bool = False
     even: bool = False
+    learned: bool = False
     warnings: list[str] = field(default_factory=list)
     problem: str = ""
 
@@ -80,6 +85,7 @@ def preview_info(spec: RunSpec, graph: Graph | None, scores: Scores | None) -> P
         _ranges(graph, plan),
         exact=scores is not None or bool(asked.units),
         even=scores is None and not asked.units and asked.scope != "local",
+        learned=method_of(spec) is not None,
         warnings=warnings,
     )
 
@@ -91,10 +97,27 @@ def warnings_for(spec: RunSpec) -> list[str]:
         found.append(SAME_TEXT)
     if spec.prune.units:
         return found
-    if spec.prune.sparsity > 0.5:
+    if spec.prune.sparsity > 0.5 and not method_of(spec):
         found.append("Above 50 % a model usually falls apart unless it is trained again afterwards.")
     if spec.prune.sparsity == 0:
         found.append("At 0 nothing is removed: the run measures and saves the dense model.")
+    return [*found, *_training_warnings(spec)]
+
+
+def _training_warnings(spec: RunSpec) -> list[str]:
+    """What to know of a training before it takes its time."""
+    method = method_of(spec)
+    if method is None:
+        return []
+    settings, found = method.settings(spec.prune.options), []
+    if settings["steps"] < FEW_STEPS:
+        found.append(
+            f"{settings['steps']} steps are too few to learn much: the units that go are mostly those that "
+            "were worth least at the start. Take a hundred or more."
+        )
+    windows, batch = spec.calibration.samples, settings["batch"]
+    if windows < batch:
+        found.append(f"A step reads {batch} windows, but there are only {words.count(windows)}: some twice.")
     return found
 
 
@@ -145,6 +168,8 @@ def preview_html(info: PreviewInfo) -> str:
     basis = (
         "Exact: the units are known."
         if info.exact
+        else "The total is exact; how much each layer gives is learned."
+        if info.learned
         else "The total is exact; how much each layer gives follows from the scores."
         if info.even
         else "Sizes are exact; which units go follows from the scores."

@@ -1,13 +1,12 @@
 """The New run form of the Runs tab, with an exact preview of what it would leave.
 
-Element ids: new-run, new-name, new-method, new-about, new-slider, new-sparsity, new-kinds, new-layers,
-new-calibration, new-samples, new-length, new-text, new-seed, new-units, new-advanced,
-new-scope, new-reconstruct, new-multiple, new-kind-sparsity, new-preview, new-command, new-launch,
-new-discover, new-message.
+Element ids: new-run, new-preview, new-command, new-launch, new-discover, new-message; those of its fields
+stand in `new_run_fields.py`.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,63 +18,53 @@ import gradio as gr
 from core import artifacts
 from core.errors import ArtifactError, PruneError
 from core.graph.records import Graph
+from core.methods import METHODS
 from core.selection import MANUAL
 from core.spec import RunSpec
 from pruneviz import actions, methods, runs, selection, states
+from pruneviz.components.base import payload
 from pruneviz.context import AppContext
 from pruneviz.figures.preview import preview_html, preview_info
-from pruneviz.forms import KIND_WORDS, MULTIPLES, RECONSTRUCT_WORDS, SCOPE_WORDS, Form, form_from, spec_from
+from pruneviz.figures.training_options import options_info, to_browser
+from pruneviz.forms import Form, form_from, spec_from, training_start
 from pruneviz.runs import RunRecord
+from pruneviz.tabs.new_run_fields import Fields, build_fields
 from pruneviz.tabs.parts import panel, quietly
 from pruneviz.waiting import Done, ticking
 
 
 @dataclass(frozen=True)
 class NewRun:
-    """The form.
-
-    Attributes:
-        inputs: its fields in the order of `Form`; launched: the id of what it started.
-        ranking: the fields that say how units are ranked, of no use where they were chosen by hand.
-        about: two sentences on the method.
-    """
+    """The form; `launched` holds the id of what it started."""
 
     box: gr.Accordion
-    inputs: list[Any]
-    slider: gr.Slider
+    fields: Fields
     launched: gr.Textbox
-    ranking: gr.Column
-    about: gr.HTML
 
     def learn_methods(self, app: AppContext) -> None:
         """List every method once the tab opens. To be wired last: a page's events of one cause wait for
         each other, and the first time this takes the seconds that a process needs to load torch."""
-        method = self.inputs[1]
-        app.tabs["runs"].select(_learn_methods, method, [method, self.about], **quietly())
+        method = self.fields["method"]
+        learned = app.tabs["runs"].select(_learn_methods, None, [method, self.fields.about], **quietly())
+        learned.then(_about, method, self.fields.about, **quietly())
 
-    @property
-    def units(self) -> gr.Textbox:
-        """The field for units that were chosen by hand."""
-        return self.inputs[list(Form.__dataclass_fields__).index("units")]
-
-    def fields(self) -> list[Any]:
+    def filled(self) -> list[Any]:
         """What `filled_from` fills."""
-        return [self.box, *self.inputs, self.slider]
+        return [self.box, *self.fields.by_name.values(), self.fields.slider]
 
     def filled_from(self, record: RunRecord | None) -> list[Any]:
         """The open form with what another run was asked to do."""
         if record is None or record.spec is None:
-            return [gr.skip()] * len(self.fields())
+            return [gr.skip()] * len(self.filled())
         form = form_from(record.spec)
         return [gr.Accordion(open=True), *form.values(), record.spec.prune.sparsity]
 
 
 def build_new_run(app: AppContext) -> NewRun:
     """Build the form inside an accordion and wire it."""
-    start = Form()
     with gr.Accordion("New run", open=False, elem_id="new-run") as box, gr.Row(equal_height=False):
         with gr.Column(scale=3):
-            inputs, slider, about, ranking = _build_fields(start)
+            fields = build_fields(Form())
         with gr.Column(scale=2):
             preview = panel("new-preview", min_height=320)
             command = gr.Textbox(
@@ -90,106 +79,10 @@ def build_new_run(app: AppContext) -> NewRun:
                 launch = gr.Button("Launch", variant="primary", elem_id="new-launch", scale=0)
                 discover = gr.Button("Discover groups", elem_id="new-discover", scale=0)
     launched = gr.Textbox(visible="hidden", elem_id="new-launched", label="launched")
-    form = NewRun(box, inputs, slider, launched, ranking, about)
+    form = NewRun(box, fields, launched)
     _wire(app, form, preview, command, message, launch, discover)
+    _wire_method(app, form)
     return form
-
-
-def _build_fields(start: Form) -> tuple[list[Any], gr.Slider, gr.HTML, gr.Column]:
-    with gr.Row():
-        method = gr.Dropdown(methods.names(), value=start.method, label="Method", elem_id="new-method")
-        name = gr.Textbox(value="", label="Name, if you like", max_lines=1, elem_id="new-name")
-    about = panel("new-about", min_height=42)
-    units = gr.Textbox(
-        start.units, label="Units that go", info="chosen on the Structure tab, or written here", lines=3,
-        max_lines=8, elem_id="new-units", placeholder="L03.query_head=0-3,7 L04.ffn_channel=5", visible=False,
-    )  # fmt: skip
-    with gr.Column(elem_id="new-ranking") as ranking:
-        slider, rest = _build_ranking(start)
-    text = gr.Textbox(
-        start.text,
-        label="Text that measures perplexity",
-        info="bundled, or a file",
-        elem_id="new-text",
-        max_lines=1,
-    )
-    advanced = _build_advanced(start)
-    sparsity, kinds, layers, seed, calibration, samples, length = rest
-    fields = [
-        name,
-        method,
-        sparsity,
-        kinds,
-        layers,
-        calibration,
-        samples,
-        length,
-        text,
-        seed,
-        units,
-        *advanced,
-    ]
-    return fields, slider, about, ranking
-
-
-def _build_advanced(start: Form) -> list[Any]:
-    """What most runs leave as it is, in the order of `Form`."""
-    with gr.Accordion("Advanced", open=False, elem_id="new-advanced"):
-        with gr.Row():
-            scope = gr.Dropdown(
-                list(SCOPE_WORDS), value=start.scope, label="Who gives how much", elem_id="new-scope",
-                info="every layer the same share, or more where it matters less",
-            )  # fmt: skip
-            reconstruct = gr.Dropdown(
-                list(RECONSTRUCT_WORDS), value=start.reconstruct, label="Refit what stays",
-                elem_id="new-reconstruct", info="on the calibration text, without training",
-            )  # fmt: skip
-        with gr.Row():
-            multiple = gr.Dropdown(
-                list(MULTIPLES), value=start.multiple, label="Widths in multiples of", elem_id="new-multiple",
-                info="round widths run faster on GPUs", allow_custom_value=True,
-            )  # fmt: skip
-            own = gr.Textbox(
-                start.kind_sparsity, label="A target of its own for a kind", elem_id="new-kind-sparsity",
-                info="in the place of the sparsity above", placeholder="ffn_channel=0.3", max_lines=1,
-            )  # fmt: skip
-    return [scope, reconstruct, multiple, own]
-
-
-def _build_ranking(start: Form) -> tuple[gr.Slider, list[Any]]:
-    with gr.Row():
-        slider = gr.Slider(
-            0, 0.95, 0.2, step=0.01, label="Sparsity", elem_id="new-slider", scale=3, buttons=[],
-            info="Share of the parameters in the chosen blocks that goes.",
-        )  # fmt: skip
-        sparsity = gr.Textbox(start.sparsity, label="As a number", elem_id="new-sparsity", max_lines=1)
-    kinds = gr.CheckboxGroup(
-        list(KIND_WORDS), value=list(start.kinds), label="What may go", elem_id="new-kinds"
-    )
-    with gr.Row():
-        layers = gr.Textbox(
-            value="",
-            label="Layers",
-            placeholder="all",
-            info="first:last, last not included",
-            elem_id="new-layers",
-            max_lines=1,
-        )
-        seed = gr.Number(
-            start.seed, label="Seed", info="of every random choice", elem_id="new-seed", precision=0
-        )
-    with gr.Row():
-        calibration = gr.Textbox(
-            start.calibration, label="Calibration text", info="bundled, or a file", elem_id="new-calibration",
-            max_lines=1,
-        )  # fmt: skip
-        samples = gr.Number(
-            start.samples, label="Windows", info="of this text", elem_id="new-samples", precision=0
-        )
-        length = gr.Number(
-            start.length, label="Tokens", info="in each window", elem_id="new-length", precision=0
-        )
-    return slider, [sparsity, kinds, layers, seed, calibration, samples, length]
 
 
 def _wire(
@@ -201,8 +94,8 @@ def _wire(
     launch: gr.Button,
     discover: gr.Button,
 ) -> None:
-    quiet = quietly()
-    asked, method, sparsity = [app.url.model, *form.inputs], form.inputs[1], form.inputs[2]
+    quiet, fields = quietly(), form.fields
+    asked, sparsity = [app.url.model, *fields.by_name.values()], fields["sparsity"]
     seen = [preview, command, launch]
 
     def show(model: str, *values: Any) -> list[Any]:
@@ -214,18 +107,33 @@ def _wire(
     def find_groups(model: str) -> list[Any]:
         return _launch(app, lambda: actions.explore_spec(app, model, ("groups",)))
 
-    form.slider.input(None, form.slider, sparsity, js="(v) => String(v)", api_visibility="private")
-    sparsity.change(None, sparsity, form.slider, js=_TO_SLIDER, api_visibility="private")
-    triggers = [field.change for field in form.inputs]
+    fields.slider.input(None, fields.slider, sparsity, js="(v) => String(v)", api_visibility="private")
+    sparsity.change(None, sparsity, fields.slider, js=_TO_SLIDER, api_visibility="private")
+    triggers = [field.change for field in fields.by_name.values()]
     gr.on(
         [app.tabs["runs"].select, app.url.model.change, form.launched.change, *triggers],
         show, asked, seen, trigger_mode="always_last", **quiet,
     )  # fmt: skip
-    method.change(_about, method, form.about, **quiet)
-    method.change(_by_hand, method, [form.units, form.ranking], **quiet)
-    app.url.plan.change(_handed_over, app.url.plan, [form.box, method, form.units, app.url.go], **quiet)
     launch.click(start, asked, [message, form.launched], **quiet)
     discover.click(find_groups, app.url.model, [message, form.launched], **quiet)
+
+
+def _wire_method(app: AppContext, form: NewRun) -> None:
+    """Show what the method asks for; a preset that somebody chooses fills in the rest."""
+    quiet, fields = quietly(), form.fields
+    method, units, preset = fields["method"], fields["units"], fields["preset"]
+    method.change(_about, method, fields.about, **quiet)
+    shown = [units, fields.ranking, fields.training, fields["scope"], fields["reconstruct"]]
+    method.change(_asked_of, method, shown, **quiet)
+    started = [preset, fields["steps"], fields["options"], fields["samples"], fields["length"]]
+    method.input(_first_preset, [method, preset], started, **quiet)
+    preset.input(_preset, [method, preset], started[1:], **quiet)
+    gr.on(
+        [method.change, preset.change, fields["options"].change],
+        _options, [method, preset, fields["options"]], fields.table, trigger_mode="always_last", **quiet,
+    )  # fmt: skip
+    fields.table.set(_own_options, None, fields["options"], **quiet)
+    app.url.plan.change(_handed_over, app.url.plan, [form.box, method, units, app.url.go], **quiet)
 
 
 #: A number in range moves the slider; anything else leaves it where it is.
@@ -283,9 +191,44 @@ def _about(name: str) -> str:
     return f'<p class="pv-quiet">{escape(method.summary)}{where}</p>'
 
 
-def _by_hand(method: str) -> list[Any]:
-    """The units, or what ranks them."""
-    return [gr.Textbox(visible=method == MANUAL), gr.Column(visible=method != MANUAL)]
+def _asked_of(method: str) -> list[Any]:
+    """Which fields a method has: the units, what ranks them, its training, how the target is spread."""
+    trains = methods.trains(method)
+    return [
+        gr.Textbox(visible=method == MANUAL),
+        gr.Column(visible=method != MANUAL),
+        gr.Column(visible=trains),
+        gr.Dropdown(visible=not trains),
+        gr.Dropdown(visible=not trains),
+    ]
+
+
+def _first_preset(method: str, before: str | None) -> list[Any]:
+    """Fill in what the method's own preset says; after a training, a method that ranks needs few windows."""
+    if methods.trains(method):
+        own = METHODS[method].component
+        return [gr.Dropdown(list(own.presets), value=own.preset), *_preset(method, own.preset)]
+    windows = [Form.samples, Form.length] if before else [gr.skip(), gr.skip()]
+    return [None, None, "", *windows]
+
+
+def _preset(method: str, preset: str) -> list[Any]:
+    """Steps, no options of one's own, windows and their length."""
+    start = training_start(method, preset)
+    return [start["steps"], "", start["samples"], start["length"]]
+
+
+def _options(method: str, preset: str | None, own: str | None) -> Any:
+    """The table of options of a method that trains."""
+    if not methods.trains(method):
+        return gr.skip()
+    preset = preset or METHODS[method].component.preset
+    found = options_info(method, preset, json.loads(own or "{}"))
+    return payload(to_browser(preset, found, own or ""))
+
+
+def _own_options(event: gr.EventData) -> str:
+    return str(event.options)
 
 
 def _handed_over(plan: str) -> list[Any]:
@@ -293,11 +236,11 @@ def _handed_over(plan: str) -> list[Any]:
     return [gr.Accordion(open=True), MANUAL, selection.handed_over(plan), f"runs {time.time()}"]
 
 
-def _learn_methods(chosen: str) -> Iterator[list[Any]]:
+def _learn_methods() -> Iterator[list[Any]]:
     """All methods, once per dashboard; until they are there the form works with the usual ones."""
     try:
         for step in ticking(methods.all_methods):
             if isinstance(step, Done):
-                yield [gr.Dropdown(methods.names(), value=chosen), _about(chosen)]
+                yield [gr.Dropdown(methods.names()), gr.skip()]
     except PruneError as error:
         yield [gr.skip(), f'<p class="pv-note">{escape(str(error))}</p>']

@@ -124,7 +124,7 @@ def _wire(app: AppContext, view: View, form: NewRun, message: gr.HTML, refresh: 
     url.tab.change(None, url.tab, view.timer, js=_ONLY_HERE, api_visibility="private")
     for button, action in ((view.stop, actions.stop), (view.end, actions.end), (view.resume, actions.resume)):
         button.click(act(action), here, [message, *view.all()], **quiet)
-    view.clone.click(lambda run: _clone(app, form, run), url.run, [url.model, *form.fields()], **quiet)
+    view.clone.click(lambda run: _clone(app, form, run), url.run, [url.model, *form.filled()], **quiet)
     view.compare.click(None, None, None, js=_GO_COMPARE, api_visibility="private")
     view.first.click(lambda: gr.Accordion(open=True), None, form.box, **quiet)
     form.launched.change(lambda run: run, form.launched, url.run, **quiet)

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from core.errors import SpecError
+from core.commands import command_line
+from core.errors import PruneError, SpecError
+from core.methods import with_preset
+from core.nuteprune.options import PRESETS
 from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
-from pruneviz.forms import Form, form_from, spec_from
+from pruneviz.forms import Form, form_from, spec_from, training_start
 
 MODEL = ModelSpec("demo")
 
@@ -76,3 +81,47 @@ def test_a_wrong_field_is_named(change, message):
 def test_text_boxes_nobody_touched_are_empty_texts():
     values = [None if value == "" else value for value in Form().values()]
     assert spec_from(MODEL, *values) == RunSpec(goal="prune", model=MODEL)
+
+
+def trained(**changes):
+    start = training_start("nuteprune", changes.get("preset") or "demo")
+    return Form(method="nuteprune", **{**start, **changes})
+
+
+def test_a_training_asks_for_its_preset_and_what_differs():
+    spec = spec_from(MODEL, *trained(steps=60, options='{"lora_rank": 4}').values())
+    assert spec.prune.options == {**PRESETS["demo"]["prune.options"], "steps": 60, "lora_rank": 4}
+    assert (spec.calibration.samples, spec.calibration.length) == (600, 128)
+    assert form_from(spec) == trained(preset="demo", steps=60, options='{"lora_rank": 4}')
+    assert spec_from(MODEL, *form_from(spec).values()) == spec
+
+
+@pytest.mark.parametrize("preset", ["demo", "paper-7b"])
+def test_a_preset_of_the_form_is_that_of_the_command_line(preset):
+    spec = spec_from(MODEL, *trained(preset=preset).values())
+    assert spec == with_preset(RunSpec(model=MODEL), "nuteprune", preset, None)
+    assert f"--method nuteprune --preset {preset} --sparsity 0.2" in command_line(spec)
+
+
+def test_what_is_not_asked_of_a_training_does_not_reach_it():
+    spec = spec_from(MODEL, *trained(scope="By worth per parameter", reconstruct="Biases").values())
+    assert (spec.prune.scope, spec.prune.reconstruct) == ("local", "none")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"options": '{"interval": 0}'},
+            "interval must be a number from 0.0001 to 1, got 0.0; sparsity i between",
+        ),
+        ({"options": '{"gap": 0.3}'}, "gap must be below the sparsity, which is 0.2, got 0.3"),
+        ({"options": '{"held": 1.5}'}, "held must be a whole number from 1 to 4096, got 1.5"),
+        ({"options": '{"gab": 0.1}'}, "Did you mean 'gap'"),
+        ({"steps": 0}, "steps must be a whole number from 1"),
+        ({"sparsity": "0.05"}, "gap must be below the sparsity, which is 0.05"),
+    ],
+)
+def test_a_wrong_option_is_named(change, message):
+    with pytest.raises(PruneError, match=re.escape(message)):
+        spec_from(MODEL, *trained(**change).values())

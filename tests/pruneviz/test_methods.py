@@ -26,7 +26,7 @@ def test_the_command_line_is_asked_once(monkeypatch):
     monkeypatch.setattr(subprocess, "run", run)
     assert methods.find("l2") is None
     assert methods.all_methods() == methods.all_methods()
-    assert len(calls) == 1 and methods.names() == ["l2", "manual"]
+    assert len(calls) == 1 and methods.names() == ["l2", "nuteprune", "manual"]
     assert methods.find("l2") == methods.Method("l2", "P", "Eq. 1", "S.", needs_data=False)
 
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from core.allocation import allocate
+from core.methods import with_preset
 from core.plan import cost
 from core.spec import DataSpec, EvalSpec, PruneSpec, RunSpec
 from pruneviz.figures.preview import preview_html, preview_info, warnings_for
@@ -55,3 +58,19 @@ def test_warnings():
     assert warnings_for(RunSpec()) == []
     assert warnings_for(RunSpec(prune=PruneSpec(sparsity=0.6)))
     assert warnings_for(RunSpec(prune=PruneSpec(sparsity=0.0)))
+
+
+def test_a_training_is_previewed_and_a_short_one_warned_of():
+    spec = with_preset(RunSpec(), "nuteprune", "demo", 3)
+    info = preview_info(spec, graph(), None)
+    assert info.learned and info.sparsity == pytest.approx(0.2, abs=0.1)
+    assert "how much each layer gives is learned" in preview_html(info)
+    assert [text[:21] for text in info.warnings] == ["3 steps are too few t"]
+    few = replace(spec, calibration=DataSpec(samples=2))
+    assert any("reads 4 windows, but there are only 2" in text for text in warnings_for(few))
+    assert warnings_for(with_preset(RunSpec(), "nuteprune", "demo", None)) == []
+
+
+def test_a_target_out_of_reach_is_said_of_a_training():
+    spec = with_preset(RunSpec(prune=PruneSpec(sparsity=0.95)), "nuteprune", "demo", None)
+    assert "95" in preview_info(spec, graph(), None).problem

@@ -1,0 +1,76 @@
+// A field for every option of a method; what differs from the preset is told as one JSON object.
+
+let data = null, fields = new Map(), told = null, toldAt = 0;
+const body = make("tbody"), all = make("button", {type: "button", class: "pv-tool", onclick: () => { reset(data.options); tell(); }}, "Back to the preset");
+const head = make("tr", {}, ["Option", "Value", "Default"].map((title) => make("th", {scope: "col"}, title)));
+element.replaceChildren(make("div", {class: "pv-options"}, make("table", {}, make("thead", {}, head), body), make("div", {class: "pv-tools"}, all)));
+
+function written(value) {
+  if (typeof value !== "number") return value === "" ? "none" : value === true ? "yes" : value === false ? "no" : String(value);
+  return String(Number(value.toPrecision(4)));
+}
+
+function field(option) {
+  const shared = {"aria-label": option.name, name: option.name, onchange: tell};
+  const choices = option.kind === "flag" ? ["yes", "no"] : option.choices;
+  if (choices.length) return make("select", shared, choices.map((choice) => make("option", {value: choice}, choice)));
+  if (option.kind === "text") return make("input", {...shared, type: "text", placeholder: "none"});
+  return make("input", {...shared, type: "number", step: option.kind === "whole" ? 1 : "any"});
+}
+
+function build(options) {
+  fields = new Map(options.map((option) => [option.name, field(option)]));
+  body.replaceChildren(...options.map((option) => make("tr", {},
+    make("th", {scope: "row"}, option.name, make("small", {}, meaning(option))),
+    make("td", {}, fields.get(option.name)), make("td", {class: "pv-quiet"}))));
+}
+
+function meaning(option) {
+  const numbers = option.low === null ? "" : " (" + written(option.low) + " to " + written(option.high) + ")";
+  return option.meaning + numbers;
+}
+
+function fill(option, value) {
+  const input = fields.get(option.name);
+  if (option.kind === "flag") input.value = value ? "yes" : "no";
+  else input.value = typeof value === "number" && value === option.preset ? written(value) : value;
+}
+
+function reset(options) { options.forEach((option) => fill(option, option.preset)); }
+
+// An emptied number is what the preset says; a number nobody can read is told as it stands, to be refused in words.
+function value(option) {
+  const input = fields.get(option.name);
+  if (option.kind === "flag") return input.value === "yes";
+  if (option.kind === "choice" || option.kind === "text") return input.value.trim();
+  return ["", written(option.preset)].includes(input.value) ? option.preset : Number(input.value);
+}
+
+function tell() {
+  const own = data.options.filter((option) => value(option) !== option.preset);
+  told = own.length ? JSON.stringify(Object.fromEntries(own.map((option) => [option.name, value(option)]))) : "";
+  toldAt = Date.now();
+  trigger("set", {options: told});
+}
+
+// What comes back may be older than what was typed meanwhile: then only the next answer counts.
+function stale(found) {
+  const waiting = told !== null && Date.now() - toldAt < 5000;
+  if (waiting && found.own !== told) return true;
+  told = null;
+  return false;
+}
+
+onValue((found) => {
+  if (stale(found)) return;
+  const names = (one) => one && one.options.map((option) => option.name).join();
+  if (names(found) !== names(data)) build(found.options);
+  data = found;
+  found.options.forEach((option, at) => {
+    const row = body.rows[at], preset = written(option.preset) === written(option.default) ? "" : ", " + data.preset + ": " + written(option.preset);
+    if (document.activeElement !== fields.get(option.name)) fill(option, option.value);
+    row.classList.toggle("own", option.own);
+    row.lastChild.textContent = written(option.default) + preset;
+  });
+  all.disabled = !found.options.some((option) => option.own);
+});

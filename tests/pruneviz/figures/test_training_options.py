@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from core.methods import METHODS
+from pruneviz.figures.training_options import options_info, to_browser
+
+
+def test_every_option_is_offered_with_what_the_registry_says():
+    found = {one.name: one for one in options_info("nuteprune", "demo", {"gap": 0.05})}
+    entry = METHODS["nuteprune"]
+    assert set(found) == set(entry.options) - {"steps"}
+    for name, one in found.items():
+        option = entry.options[name]
+        assert (one.meaning, one.default, one.choices) == (
+            option.meaning,
+            option.default,
+            list(option.choices),
+        )
+    assert (found["gap"].default, found["gap"].value, found["gap"].own) == (0.1, 0.05, True)
+    assert (found["start"].default, found["start"].preset, found["start"].own) == (2.0, 1.5, False)
+    assert (found["gap"].low, found["gap"].high) == (0.0, 1.0)
+
+
+def test_a_field_suits_its_option():
+    kinds = {
+        one["name"]: one["kind"]
+        for one in to_browser("demo", options_info("nuteprune", "demo", {}))["options"]
+    }
+    names = ("stage_1", "rule", "batch", "gap", "start_from")
+    assert [kinds[name] for name in names] == ["flag", "choice", "whole", "number", "text"]
