@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from core import measures, stages
+from core import measures, results, stages
 from core.ablation import without_dependency
 from core.criteria.scoring import check_alone
 from core.errors import SpecError
 from core.masks import masked
 from core.methods import method_of
 from core.spec import RunSpec
-from core.stages import Work
+from core.work import Work, needs
 
 
 def check(spec: RunSpec) -> None:
@@ -26,7 +26,7 @@ def check(spec: RunSpec) -> None:
 def ablate(work: Work) -> None:
     """Measure one plan twice: as it is, and with every matrix cut by its own scores. No model is saved."""
     work, criteria = measures.untimed(work), [work.spec.prune.method]
-    capture = ["capture"] if stages.needs(criteria) else []
+    capture = ["capture"] if needs(criteria) else []
     work.recorder.begin(["load", "graph", "baseline", *capture, "score", "plan", "measure", "evaluate"])
     loaded = stages.load(work)
     graph = stages.graph(work, loaded)
@@ -39,6 +39,6 @@ def ablate(work: Work) -> None:
         coupled = measures.coupled(work, loaded)
     with without_dependency(loaded.model, graph, plan.removed, own):
         _, after = measures.after(work, loaded, before, None)
-    metrics = measures.metrics(work, plan, before, after)
+    metrics = results.pruning(work, plan, before, after)
     ablated = {"ppl_coupled": coupled.ppl, "without_dependency": True}
-    measures.write(work, {**metrics, **ablated, "seconds": work.recorder.seconds})
+    results.write(work, {**metrics, **ablated, "seconds": work.recorder.seconds})

@@ -1,4 +1,4 @@
-"""What a run measures before and after the cut: perplexity, answers, efficiency; and `metrics.json`."""
+"""What a run measures before and after the cut: perplexity, answers, efficiency."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ import psutil
 import torch
 
 from core import artifacts
-from core.artifacts import CHECKPOINT, EFFICIENCY, METRICS, SAMPLES
+from core.artifacts import CHECKPOINT, EFFICIENCY, SAMPLES
 from core.errors import ArtifactError
 from core.evaluate.efficiency import Efficiency
 from core.evaluate.efficiency import measure as measure_efficiency
 from core.evaluate.generation import generate
 from core.evaluate.perplexity import Perplexity, perplexity
 from core.evaluate.quantized import quantized
-from core.graph.discover import discover
 from core.models import Loaded, load
-from core.plan import Cost, PruningPlan, cost
-from core.stages import Work, kept, reads_text
-from core.texts import calibration_title, consecutive_windows, evaluation_text
+from core.texts import consecutive_windows, evaluation_text
+from core.work import Work, kept, source_metrics
 
 BASELINE = "baseline.json"
 #: The pruned model before it is trained, and what its numbers are called.
@@ -53,6 +51,15 @@ def baseline(work: Work, loaded: Loaded) -> Measured:
     found = _kept_or(work, BASELINE, lambda: _dense(work, loaded))
     work.recorder.metric("ppl_before", 0, found.ppl)
     return found
+
+
+def alone(work: Work, loaded: Loaded) -> Measured:
+    """One model by itself."""
+    work.recorder.stage("evaluate")
+    found = quality(work, loaded)
+    work.recorder.metric("ppl", 0, found.ppl)
+    timed = _efficiency(work, {"model": loaded})["model"] if work.spec.evaluate.efficiency else {}
+    return replace(found, efficiency=timed)
 
 
 def _dense(work: Work, loaded: Loaded) -> Measured:
@@ -160,14 +167,6 @@ def earlier(work: Work, cut: Measured) -> tuple[Measured | None, Measured]:
     return dense, replace(cut, efficiency=timings[1]) if timed else cut
 
 
-def source_metrics(work: Work) -> dict[str, Any]:
-    """`metrics.json` of the run whose result this run started from; empty if there is none."""
-    try:
-        return dict(artifacts.read_json(Path(work.spec.model.source) / METRICS))
-    except ArtifactError:
-        return {}
-
-
 def after(
     work: Work, pruned: Loaded, before: Measured | None, dense: Loaded | None, cut: Measured | None = None
 ) -> tuple[Measured | None, Measured]:
@@ -218,88 +217,3 @@ def _efficiency(work: Work, models: dict[str, Loaded]) -> dict[str, dict[str, An
 
 def _in_8_bits(loaded: Loaded) -> Loaded:
     return replace(loaded, model=quantized(loaded.model))
-
-
-def _int8(efficiency: dict[str, Any], side: str = "") -> dict[str, Any]:
-    """What was measured of a model in 8 bits, as `metrics.json` names it; empty if it was not."""
-    return {f"{key}_int8{side}": value for key, value in efficiency.get("int8", {}).items()}
-
-
-def metrics(
-    work: Work, plan: PruningPlan, before: Measured | None, after: Measured, cut: Measured | None = None
-) -> dict[str, Any]:
-    """`metrics.json` of a run that cut or trained a model; None where something was not measured.
-
-    `ppl_after` is always the final model's; where it was trained, `ppl_pruned` and `ppl_recovered` tell
-    what that changed.
-    """
-    assert plan.before and plan.after, "a plan is allocated with its costs"
-    spec = work.spec
-    found: dict[str, Any] = {}
-    for side, costs, measured in (("before", plan.before, before), ("after", plan.after, after)):
-        found |= {
-            f"params_{side}": costs.params,
-            f"macs_{side}": costs.macs_per_token,
-            f"kv_bytes_per_token_{side}": costs.kv_bytes_per_token,
-            f"ppl_{side}": measured.ppl if measured else None,
-        }
-        for key in TIMINGS:
-            found[f"{key}_{side}"] = measured.efficiency.get(key) if measured else None
-        found |= _int8(measured.efficiency, f"_{side}") if measured else {}
-    return {
-        **found,
-        **({"ppl_pruned": cut.ppl, "ppl_recovered": after.ppl} if cut else {}),
-        **_scored_earlier(work),
-        "sparsity": plan.sparsity,
-        "sparsity_total": plan.sparsity_total,
-        "ppl_text": evaluation_text(spec.evaluate.text).name,
-        "ppl_window": after.window,
-        "ppl_tokens": after.tokens,
-        "calibration_text": _calibrated_on(work),
-        "seconds": work.recorder.seconds,
-    }
-
-
-def _scored_earlier(work: Work) -> dict[str, Any]:
-    """The dense model's benchmarks, from the run whose result is recovered: they are asked for alike."""
-    found = source_metrics(work) if work.spec.goal == "recover" else {}
-    return {"tasks_before": found["tasks_before"]} if "tasks_before" in found else {}
-
-
-def _calibrated_on(work: Work) -> str | None:
-    """The text that chose what went; of a model that was pruned elsewhere, what that run says."""
-    if work.spec.goal == "recover":
-        return source_metrics(work).get("calibration_text")
-    return calibration_title(work.spec.calibration.name) if reads_text(work.spec) else None
-
-
-def alone(work: Work, loaded: Loaded) -> dict[str, Any]:
-    """`metrics.json` of an evaluating run: one model, dense or pruned."""
-    work.recorder.stage("evaluate")
-    found = quality(work, loaded)
-    work.recorder.metric("ppl", 0, found.ppl)
-    costs = _costs(loaded)
-    efficiency = _efficiency(work, {"model": loaded})["model"] if work.spec.evaluate.efficiency else {}
-    return {
-        "ppl": found.ppl,
-        "ppl_text": evaluation_text(work.spec.evaluate.text).name,
-        "ppl_window": found.window,
-        "ppl_tokens": found.tokens,
-        "params": sum(parameter.numel() for parameter in loaded.model.parameters()),
-        "macs": costs.macs_per_token,
-        "kv_bytes_per_token": costs.kv_bytes_per_token,
-        **{key: efficiency.get(key) for key in TIMINGS},
-        **_int8(efficiency),
-    }
-
-
-def _costs(loaded: Loaded) -> Cost:
-    if loaded.plan is not None and loaded.plan.after is not None:
-        return loaded.plan.after
-    return cost(discover(loaded.model, name=loaded.name), {})
-
-
-def write(work: Work, metrics: dict[str, Any]) -> None:
-    """Write `metrics.json`."""
-    artifacts.write_json(work.run_dir / METRICS, metrics)
-    work.recorder.artifact(METRICS)

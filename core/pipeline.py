@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from core import ablating, measures, refitting, stages, sweeping
+from core import ablating, measures, refitting, results, stages, sweeping
 from core.artifacts import Scores
 from core.checks import parse_layers
 from core.criteria import CRITERIA
@@ -26,9 +26,9 @@ from core.recorder import Recorder
 from core.recover import stage as recovery
 from core.registry import check_options
 from core.spec import RunSpec
-from core.stages import Work
 from core.sweep import Sweep, planned, run_of
 from core.texts import BUNDLED, NONE, SELF, calibration_title, evaluation_text
+from core.work import Work, needs
 
 
 def run(spec: RunSpec, run_dir: Path, recorder: Recorder) -> None:
@@ -85,7 +85,7 @@ def check_method(spec: RunSpec) -> None:
 
 def _check_calibration(spec: RunSpec) -> None:
     if spec.calibration.name == NONE:
-        reads = [name for name in criteria_of(spec) if stages.needs([name])]
+        reads = [name for name in criteria_of(spec) if needs([name])]
         reads += [spec.prune.method] if method_of(spec) else []
         reads += ["similarity"] if spec.goal == "explore" and "similarity" in spec.explore.analyses else []
         if reads:
@@ -102,7 +102,7 @@ def prune(work: Work) -> None:
     if asked.without_dependency:
         return ablating.ablate(work)
     criteria = criteria_of(work.spec)
-    ranking = [*(["capture"] if stages.needs(criteria) else []), *(["score"] if criteria else [])]
+    ranking = [*(["capture"] if needs(criteria) else []), *(["score"] if criteria else [])]
     ranking += ["train"] if method_of(work.spec) else []
     refit = ["reconstruct"] if asked.reconstruct != "none" else []
     verbs = ["load", "graph", "baseline", *benchmarks(work, "dense"), *ranking, "plan", *refit, "surgery"]
@@ -166,9 +166,9 @@ def finish(
 ) -> None:
     """Score the final model on the benchmarks, save it and write down all that was measured."""
     facts |= scores_of(work, final, "recovered" if cut else "pruned", "tasks_after")
-    metrics = {**measures.metrics(work, plan, *measured, cut), **facts}
+    metrics = {**results.pruning(work, plan, *measured, cut), **facts}
     stages.export(work, final, graph, plan, metrics)
-    measures.write(work, {**metrics, "seconds": work.recorder.seconds})
+    results.write(work, {**metrics, "seconds": work.recorder.seconds})
     recovery.forget(work)
     refitting.forget(work)
 
@@ -186,7 +186,7 @@ def explore(work: Work) -> None:
         stages.graph(work, None)
         return
     asked, criteria = work.spec.explore.analyses, criteria_of(work.spec)
-    capture = ["capture"] if stages.needs(criteria) else []
+    capture = ["capture"] if needs(criteria) else []
     verbs = ["load", "graph", *(["similarity"] if "similarity" in asked else [])]
     verbs += [*capture, "score"] if criteria else []
     verbs += ["sensitivity"] if "sensitivity" in asked else []
@@ -204,13 +204,17 @@ def evaluate(work: Work) -> None:
     """Measure a model, or the result of a finished run."""
     work.recorder.begin(["load", "evaluate", *benchmarks(work, "model")])
     loaded = stages.load(work)
-    found = {"tasks": {}, **measures.alone(work, loaded), **scores_of(work, loaded, "model", "tasks")}
-    measures.write(work, {**found, "seconds": work.recorder.seconds})
+    found = {
+        "tasks": {},
+        **results.evaluating(work, loaded, measures.alone(work, loaded)),
+        **scores_of(work, loaded, "model", "tasks"),
+    }
+    results.write(work, {**found, "seconds": work.recorder.seconds})
 
 
 def sweep(work: Work) -> None:
     """Measure many ways to prune a model; whatever is measured stays, stopped or not."""
-    capture = ["capture"] if stages.needs(criteria_of(work.spec)) else []
+    capture = ["capture"] if needs(criteria_of(work.spec)) else []
     work.recorder.begin(["load", "graph", "baseline", *capture, "score", "sweep"])
     loaded = stages.load(work)
     graph = stages.graph(work, loaded)

@@ -10,8 +10,9 @@ from core.graph.records import Graph
 from core.models import Loaded
 from core.plan import PruningPlan
 from core.reconstruct import reconstruct as refit
-from core.stages import Work, kept, windows
+from core.stages import windows
 from core.surgery import add_biases
+from core.work import Work, kept
 
 
 def reconstruct(work: Work, loaded: Loaded, graph: Graph, plan: PruningPlan) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import platform
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from importlib import metadata
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -22,18 +19,15 @@ from core.artifacts import (
     SCORES,
     SENSITIVITY,
     SIMILARITY,
-    SPEC,
     WIDTHS,
     Scores,
 )
 from core.capture import Statistics
 from core.capture import capture as capture_statistics
-from core.criteria import CRITERIA
 from core.criteria import score as score_units
 from core.criteria.scoring import check_readable, score_structures
 from core.describe import graph_of
 from core.divergence import similarity as measure_similarity
-from core.errors import ArtifactError
 from core.evaluate.sensitivity import scan
 from core.evaluate.sensitivity_points import curve_of
 from core.export import save
@@ -42,41 +36,17 @@ from core.graph.records import Graph
 from core.methods import method_of
 from core.models import Loaded
 from core.plan import PruningPlan
-from core.recorder import Recorder
-from core.selection import MANUAL, chosen_plan
+from core.selection import chosen_plan
 from core.spec import KINDS, RunSpec
 from core.surgery import operate
 from core.texts import (
-    NONE,
-    SELF,
-    calibration_text,
     calibration_title,
     calibration_windows,
     consecutive_windows,
     evaluation_text,
-    same_text,
 )
 from core.widths import widths
-
-T = TypeVar("T")
-LIBRARIES = ("torch", "transformers", "safetensors", "tokenizers", "numpy")
-
-
-@dataclass(frozen=True)
-class Work:
-    """One run at work: what was asked, where it is written, who is told."""
-
-    spec: RunSpec
-    run_dir: Path
-    recorder: Recorder
-
-
-def kept(read: Callable[[Path], T], run_dir: Path) -> T | None:
-    """An artifact from before the run was interrupted; None if it is missing or damaged."""
-    try:
-        return read(run_dir)
-    except ArtifactError:
-        return None
+from core.work import Work, add_facts, kept, needs, record_facts
 
 
 def load(work: Work) -> Loaded:
@@ -93,30 +63,6 @@ def load(work: Work) -> Loaded:
     return loaded
 
 
-def record_facts(work: Work) -> None:
-    """Add library versions and the hashes of the texts to `spec.json`."""
-    spec = work.spec
-    evaluation = evaluation_text(spec.evaluate.text)
-    facts: dict[str, Any] = {name: metadata.version(name) for name in LIBRARIES}
-    extra: dict[str, Any] = {"versions": {"python": platform.python_version(), **facts}}
-    extra["evaluation"] = {"name": evaluation.name, "sha256": evaluation.sha256}
-    if spec.goal in ("explore", "prune", "sweep") and spec.calibration.name not in (SELF, NONE):
-        calibration = calibration_text(spec.calibration.name)
-        extra["calibration"] = {"name": calibration.name, "sha256": calibration.sha256}
-        if spec.prunes and reads_text(spec) and same_text(calibration, evaluation):
-            work.recorder.message(
-                "Warning: calibration and evaluation read the same text, so the perplexity is no result."
-            )
-    add_facts(work, **extra)
-
-
-def add_facts(work: Work, **facts: Any) -> None:
-    """Add to what `spec.json` records in `extra`."""
-    spec = artifacts.read_spec(work.run_dir)
-    if any(spec.extra.get(name) != fact for name, fact in facts.items()):
-        artifacts.write_text(work.run_dir / SPEC, replace(spec, extra={**spec.extra, **facts}).to_json())
-
-
 def graph(work: Work, loaded: Loaded | None) -> Graph:
     """Trace the coupled groups, or read them; from the config alone where nothing was loaded."""
     work.recorder.stage("graph")
@@ -131,17 +77,6 @@ def graph(work: Work, loaded: Loaded | None) -> Graph:
     work.recorder.message(f"{len(found.groups)} coupled groups in {len(found.layer_modules)} layers")
     work.recorder.artifact(GROUPS)
     return found
-
-
-def needs(names: Sequence[str]) -> set[str]:
-    """The statistics these criteria read; units chosen by hand need none."""
-    return {statistic for name in names if name != MANUAL for statistic in CRITERIA[name].needs}
-
-
-def reads_text(spec: RunSpec) -> bool:
-    """Whether what goes in a pruning run or a sweep depends on the calibration text."""
-    ranking = spec.sweep.methods if spec.goal == "sweep" else [spec.prune.method]
-    return method_of(spec) is not None or bool(needs(ranking))
 
 
 def options(spec: RunSpec) -> dict[str, Any]:

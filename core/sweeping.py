@@ -20,10 +20,10 @@ from core.models import Loaded
 from core.plan import PruningPlan, cost
 from core.reconstruct import reconstructed
 from core.spec import RunSpec
-from core.stages import Work, kept
 from core.stages import windows as calibration_windows
 from core.sweep import SWEEP, Point, Sweep, planned, read_sweep, run_of, write_sweep
 from core.texts import calibration_title, consecutive_windows, evaluation_text
+from core.work import Work, kept
 
 #: Perplexities of plans that were measured: criteria without data find the same plan for every text.
 Known = dict[Any, float]

@@ -13,7 +13,7 @@ from core.errors import ArtifactError
 from core.evaluate.task_results import TaskResult
 from core.models import Loaded
 from core.spec import EvalSpec
-from core.stages import Work
+from core.work import Work
 
 
 def benchmarks(work: Work, side: str) -> list[str]:

@@ -24,8 +24,8 @@ from core.nuteprune.telling import run
 from core.nuteprune.trainer import Trainer
 from core.nuteprune.twin import Twin
 from core.plan import PruningPlan
-from core.stages import Work
 from core.texts import calibration_windows
+from core.work import Work
 
 
 def train(

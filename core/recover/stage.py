@@ -17,10 +17,10 @@ from core.recover.data import examples, read_source
 from core.recover.lora import target_modules
 from core.spec import RunSpec
 from core.spec_recover import RecoverSpec
-from core.stages import Work
 from core.stopping import signals_wait
 from core.texts import evaluation_text, same_text
 from core.widths import widths
+from core.work import Work
 
 FOLDER = "recover"
 
