@@ -65,7 +65,12 @@ class Lineup:
 
 def finished(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Runs that left a model, in the order given."""
-    return [r for r in records if r.state == "finished" and r.spec and r.spec.goal in LEAVING]
+    return [record for record in records if left_a_model(record)]
+
+
+def left_a_model(record: RunRecord) -> bool:
+    """Whether this run came to its end and has a model that can be compared."""
+    return record.state == "finished" and record.spec is not None and record.spec.goal in LEAVING
 
 
 def keys_of(models: str, run: str, records: Sequence[RunRecord]) -> list[str]:

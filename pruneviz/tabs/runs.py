@@ -15,6 +15,7 @@ from core.commands import command_line
 from core.errors import PruneError
 from pruneviz import actions, runs, states
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
+from pruneviz.contenders import left_a_model
 from pruneviz.context import AppContext
 from pruneviz.figures.curves import CurvesInfo, curves_figure, curves_info
 from pruneviz.figures.run_detail import detail_html
@@ -220,5 +221,5 @@ def _buttons(record: RunRecord | None) -> list[gr.Button]:
         gr.Button(visible=state == "stopping"),
         gr.Button(interactive=state in ("failed", "stopped", "crashed")),
         gr.Button(interactive=pruned),
-        gr.Button(interactive=pruned and state == "finished"),
+        gr.Button(interactive=record is not None and left_a_model(record)),
     ]

@@ -7,6 +7,7 @@ import gradio as gr
 import pytest
 
 from core.spec import PruneSpec, RunSpec
+from core.spec_recover import RecoverSpec
 from pruneviz import scripts
 from pruneviz.context import TABS, AppContext
 from pruneviz.tabs import compare, model, new_run
@@ -85,6 +86,12 @@ def test_buttons_follow_the_state(app):
     make_run(app.runs_dir, "a", state="failed", error={"type": "x", "message": "no", "fix": "do"})
     view = _view(app, "a")
     assert view["resume"].interactive and not view["stop"].interactive and not view["compare"].interactive
+
+
+def test_a_recovered_run_can_be_compared_too(app):
+    recover = RunSpec(goal="recover", recover=RecoverSpec(method="lora"))
+    make_run(app.runs_dir, "a", recover, metrics=METRICS)
+    assert _view(app, "a")["compare"].interactive
 
 
 def test_launching_makes_a_run_and_names_it(app, monkeypatch):
