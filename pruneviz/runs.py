@@ -18,6 +18,8 @@ from core.plan import PruningPlan
 from core.spec import RunSpec
 from core.watch import log_tail as log_tail
 
+#: Stages that train, and end with a checkpoint when they are stopped.
+TRAINING = ("train", "recover")
 LIVE = ("queued", "starting", "running", "stopping")
 
 
@@ -132,6 +134,20 @@ def warnings_in(events: list[Event]) -> list[str]:
     """What the worker wants known, e.g. that calibration and evaluation read the same text."""
     texts = [str(event.data.get("text", "")) for event in events if event.type == "message"]
     return [text for text in texts if text.startswith("Warning")]
+
+
+def training_notes(record: RunRecord, events: list[Event]) -> list[str]:
+    """What stopping does to a run that trains: said while it stops, and once it has."""
+    texts = [str(event.data.get("text", "")) for event in events if event.type == "message"]
+    if record.state == "stopping" and record.status.stage in TRAINING:
+        return ["The step at work is finished and saved first; Resume then goes on after it."]
+    if record.state == "stopped":
+        return [
+            f"{text}. Resume goes on after it."
+            for text in texts[-1:]
+            if text.startswith("Stopped after step")
+        ]
+    return []
 
 
 def read_plan(run_dir: Path) -> PruningPlan | None:

@@ -18,6 +18,7 @@ STAGE_WORDS = {
     "score": "Scoring units",
     "sensitivity": "Measuring each layer's sensitivity",
     "sweep": "Measuring point after point",
+    "train": "Learning what goes",
     "plan": "Planning what to remove",
     "surgery": "Cutting the model",
     "recover": "Recovering quality",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core.events import Event, metric_series
+from pruneviz.figures.training import PREFIX
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -31,13 +32,13 @@ class CurvesInfo:
 
 
 def curves_info(events: list[Event]) -> CurvesInfo:
-    """Only what makes a line; a single number is shown as a number."""
+    """Only what makes a line, but for trainings, which have a figure of their own."""
     series = metric_series(events)
     return CurvesInfo(
         {
             name: ([step for step, _ in points], [value for _, value in points])
             for name, points in series.items()
-            if len(points) > 1
+            if len(points) > 1 and not name.startswith(PREFIX)
         }
     )
 

@@ -45,7 +45,7 @@ def detail_html(record: RunRecord, log: str = "", notes: Sequence[str] = (), now
     if record.live:
         parts.append(states.progress_html(record, now))
     parts.append(states.ended_html(record, log))
-    if record.state == "stopped":
+    if record.state == "stopped" and not any(note.startswith("Stopped") for note in notes):
         parts.append('<p class="pv-note">Stopped on request. Resume goes on where it stopped.</p>')
     parts += [f'<p class="pv-note">{escape(note)}</p>' for note in notes]
     parts.append(_facts_html(record, time.time() if now is None else now))

@@ -1,7 +1,8 @@
 """The Runs tab: every run in one table, one of them in detail, and the form for a new one.
 
 Element ids: runs-table, runs-first, runs-refresh, run-box, run-detail, run-curves, run-log, run-command,
-run-spec, run-stop, run-end, run-resume, run-clone, run-compare, run-message; the form's are in `new_run.py`.
+run-spec, run-stop, run-end, run-resume, run-clone, run-compare, run-message; the form's are in `new_run.py`,
+those of a training in `training.py`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pruneviz.figures.runs_table import row_info, table_html
 from pruneviz.runs import RunRecord
 from pruneviz.tabs.new_run import NewRun, build_new_run
 from pruneviz.tabs.parts import intro, panel, quietly
+from pruneviz.tabs.training import TrainingView, build_training, training_updates
 
 INTRO = "Every run of this folder. Runs go on without this page; come back any time."
 POLL_S = 1.5
@@ -51,10 +53,12 @@ class View:
     clone: gr.Button
     compare: gr.Button
     timer: gr.Timer
+    training: TrainingView
 
     def all(self) -> list[Any]:
         """All of them, in order."""
-        return list(self.__dict__.values())
+        *own, training = self.__dict__.values()
+        return [*own, *training.all()]
 
 
 def build_runs_tab(app: AppContext) -> None:
@@ -80,6 +84,7 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
         resume = gr.Button("Resume", elem_id="run-resume", scale=0, interactive=False)
         clone = gr.Button("Clone", elem_id="run-clone", scale=0, interactive=False)
         compare = gr.Button("Open in Compare", elem_id="run-compare", scale=0, interactive=False)
+    training = build_training()
     with gr.Column(visible=False) as lines:  # hiding the figure itself would cost it its settings
         curves = plotly_figure(elem_id="run-curves")
     log = gr.Textbox(
@@ -103,7 +108,22 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
         )
     timer = gr.Timer(POLL_S, active=False)
     return View(
-        table, first, box, detail, lines, curves, log, command, spec, stop, end, resume, clone, compare, timer
+        table,
+        first,
+        box,
+        detail,
+        lines,
+        curves,
+        log,
+        command,
+        spec,
+        stop,
+        end,
+        resume,
+        clone,
+        compare,
+        timer,
+        training,
     )
 
 
@@ -180,6 +200,7 @@ def _view(app: AppContext, run: str, tab: str) -> list[Any]:
             "",
             *_buttons(None),
             clock,
+            *training_updates(None, []),
         ]
     events = runs.read_events(chosen.path)
     curves = curves_info(events)
@@ -188,13 +209,18 @@ def _view(app: AppContext, run: str, tab: str) -> list[Any]:
         table,
         first,
         gr.Column(visible=True),
-        detail_html(chosen, runs.log_tail(chosen.path), runs.warnings_in(events)),
+        detail_html(
+            chosen,
+            runs.log_tail(chosen.path),
+            [*runs.warnings_in(events), *runs.training_notes(chosen, events)],
+        ),
         *_curves(curves),
         gr.Textbox(log, visible=bool(log)),
         command_line(chosen.spec) if chosen.spec else "",
         runs.spec_json(chosen),
         *_buttons(chosen),
         clock,
+        *training_updates(chosen, events),
     ]
 
 

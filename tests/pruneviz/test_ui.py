@@ -13,6 +13,7 @@ from pruneviz.context import TABS, AppContext
 from pruneviz.tabs import compare, model, new_run
 from pruneviz.tabs import runs as runs_tab
 from pruneviz.tabs.compare_numbers import Numbers
+from pruneviz.tabs.training import TrainingView
 from tests.pruneviz.samples import METRICS, make_run
 from tests.pruneviz.scored import task, write_benchmarks
 
@@ -54,7 +55,8 @@ def app(tmp_path, build_page):
 
 
 def _view(app, run, tab="runs"):
-    names = list(runs_tab.View.__dataclass_fields__)
+    names = [name for name in runs_tab.View.__dataclass_fields__ if name != "training"]
+    names += [f"training_{name}" for name in TrainingView.__dataclass_fields__]
     return dict(zip(names, runs_tab._view(app, run, tab), strict=True))
 
 

@@ -1,0 +1,243 @@
+"""A training as it goes: sparsity, who teaches, losses, perplexity if cut now, multipliers and cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from statistics import median
+from typing import TYPE_CHECKING
+
+from core.events import Event, metric_series
+from pruneviz import words
+from pruneviz.figures.perplexity_axis import perplexity_axis
+from pruneviz.published import published_table
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+PREFIX = "train."
+#: A curve is drawn with at most about so many points.
+POINTS = 400
+#: Metric -> (title, panel, colour, dash).
+CURVES = {
+    "target": ("Target", "sparsity", "quiet", "dot"),
+    "expected": ("Expected", "sparsity", "accent", "solid"),
+    "actual": ("If every gate closed that rather closes", "sparsity", "residual", "dash"),
+    "kl": ("Divergence from the teacher", "loss", "ffn", "solid"),
+    "next_token_loss": ("Next-token loss", "loss", "ffn", "solid"),
+    "layer_loss": ("Layer loss", "loss", "residual", "dash"),
+    "ppl_cut": ("Perplexity of the model as it would be cut now", "ppl", "removed", "solid"),
+    "lambda_1": ("λ₁", "multipliers", "attention", "solid"),
+    "lambda_2": ("λ₂", "multipliers", "embedding", "dash"),
+}
+#: Panel -> (title, from, to) as shares of the height; the strip of teachers stands below the sparsity.
+PANELS = {
+    "sparsity": ("Sparsity", 0.72, 1.0),
+    "teacher": ("Teacher", 0.61, 0.65),
+    "loss": ("Loss", 0.41, 0.56),
+    "ppl": ("Perplexity", 0.2, 0.37),
+    "multipliers": ("Multipliers", 0.0, 0.16),
+}
+DENSE = "the dense model"
+NO_TEACHER = "nobody: learned from the text alone"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Steps `first` to `last` that one teacher taught; `sparsity` is its own, 0 the dense model."""
+
+    first: float
+    last: float
+    sparsity: float
+
+    @property
+    def name(self) -> str:
+        """`the dense model`, or `a snapshot at 8.0 %`."""
+        return f"a snapshot at {words.percent(self.sparsity)}" if self.sparsity else DENSE
+
+
+@dataclass(frozen=True)
+class TrainingInfo:
+    """A training so far.
+
+    Attributes:
+        curves: metric -> its steps and values, thinned; the last point is always there.
+        teachers: who taught when, in order; empty where nobody does.
+        steps: how many steps there will be, 0 if not known; done: the last one that was told.
+        skipped: steps whose loss was not finite.
+        seconds_per_step: the median; memory_gib: the most that was held.
+    """
+
+    curves: dict[str, tuple[list[float], list[float]]]
+    teachers: list[Span]
+    steps: int
+    done: int
+    skipped: int
+    seconds_per_step: float | None
+    memory_gib: float | None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to draw yet."""
+        return not self.curves
+
+    def now(self, name: str) -> float | None:
+        """The last value of a metric, or None."""
+        return self.curves[name][1][-1] if name in self.curves else None
+
+
+def training_info(events: list[Event], steps: int = 0) -> TrainingInfo:
+    """What the events say. After a resume, the steps told last count."""
+    series = {
+        name.removeprefix(PREFIX): sorted(points)
+        for name, points in metric_series(events).items()
+        if name.startswith(PREFIX)
+    }
+    seconds = [value for _, value in series.get("seconds_per_step", [])]
+    held = [value for _, value in series.get("memory_gib", [])]
+    skipped = series.get("skipped", [])
+    return TrainingInfo(
+        {name: _thinned(series[name]) for name in CURVES if series.get(name)},
+        _spans(series.get("teacher", [])),
+        steps,
+        int(max((step for step, _ in series.get("expected", [])), default=0)),
+        int(skipped[-1][1]) if skipped else 0,
+        median(seconds) if seconds else None,
+        max(held, default=None),
+    )
+
+
+def _thinned(points: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    stride = -(-len(points) // POINTS)
+    kept = [*points[:-1:stride], points[-1]]
+    return [step for step, _ in kept], [value for _, value in kept]
+
+
+def _spans(points: list[tuple[float, float]]) -> list[Span]:
+    spans: list[Span] = []
+    for step, sparsity in points:
+        if spans and spans[-1].sparsity == sparsity:
+            spans[-1] = Span(spans[-1].first, step, sparsity)
+        else:
+            spans.append(Span(step, step, sparsity))
+    return spans
+
+
+def training_html(info: TrainingInfo) -> str:
+    """Where the training is, in numbers."""
+    facts = [
+        ("Step", f"{info.done:,} of {info.steps:,}" if info.steps else f"{info.done:,}"),
+        ("Expected sparsity", words.percent(info.now("expected"))),
+        ("Wanted now", words.percent(info.now("target"))),
+        ("Teacher now", info.teachers[-1].name if info.teachers else NO_TEACHER),
+        ("Perplexity if cut now", words.perplexity(info.now("ppl_cut"))),
+        ("Time per step", seconds(info.seconds_per_step)),
+        ("Memory, at most", memory(info.memory_gib)),
+        ("Steps skipped", f"{info.skipped:,}"),
+    ]
+    cells = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)
+    note = ""
+    if info.skipped:
+        note = (
+            f'<p class="pv-note">Steps skipped: {info.skipped:,}. Their loss was not finite, so nothing '
+            "was learned from them.</p>"
+        )
+    return f'<div class="pv-card"><dl class="pv-facts">{cells}</dl></div>{note}'
+
+
+def seconds(value: float | None) -> str:
+    """`4.21 s`, `0.035 s`."""
+    return words.DASH if value is None else f"{value:.3g} s"
+
+
+def memory(value: float | None) -> str:
+    """`1.41 GiB`."""
+    return words.DASH if value is None else f"{value:.3g} GiB"
+
+
+def cost_html(info: TrainingInfo) -> str:
+    """What a step costs, beside what the paper's own cost: other model, other machine."""
+    table = published_table("nuteprune_table_09")
+    if info.seconds_per_step is None or table is None:
+        return ""
+    own = f"<tr><th scope='row'>This run</th><td></td><td></td><td class='num'>{memory(info.memory_gib)}</td>"
+    own += f"<td class='num'>{seconds(info.seconds_per_step)}</td></tr>"
+    teachers = {("yes", "yes"): "progressive", ("no", "yes"): "one teacher"}
+    rows = "".join(
+        f"<tr><th scope='row'>{teachers.get((many, taught), 'none')}</th>"
+        f"<td>{escape(taught)}</td><td>{escape(layers)}</td><td class='num'>{escape(held)} GB</td>"
+        f"<td class='num'>{escape(took)} s</td></tr>"
+        for many, taught, layers, held, took in table.rows
+    )
+    head = "<th>Teachers</th><th>Distillation</th><th>Layer loss</th><th class='num'>Memory</th>"
+    return (
+        "<details class='pv-points'><summary>Cost of a step, beside the paper’s</summary>"
+        f"<table class='pv-table'><thead><tr>{head}<th class='num'>Per step</th></tr></thead>"
+        f"<tbody>{own}{rows}</tbody></table><p class='pv-quiet pv-foot'>{escape(table.title)}: LLaMA-7B on "
+        "one GPU. Another model on another machine: compare within one source only.</p></details>"
+    )
+
+
+def training_figure(info: TrainingInfo) -> go.Figure:
+    """All panels over the same steps."""
+    import plotly.graph_objects as go
+
+    figure, axes = go.Figure(), {name: f"y{i or ''}" for i, name in zip((0, 2, 3, 4, 5), PANELS, strict=True)}
+    for name, (steps, values) in info.curves.items():
+        title, panel, colour, dash = CURVES[name]
+        figure.add_scatter(
+            x=steps, y=values, name=title, yaxis=axes[panel], legend=_legend(panel),
+            mode="lines+markers" if len(steps) < 40 else "lines", marker={"size": 5},
+            line={"color": f"var(--pv-{colour})", "width": 2, "dash": dash},
+            hovertemplate="%{y:.1%}" if panel == "sparsity" else "%{y:.4g}",
+        )  # fmt: skip
+    if info.teachers:
+        figure.add_trace(_strip(info.teachers, axes["teacher"]))
+        figure.add_annotation(
+            text="faint: the dense model teaches; strong: a sparse snapshot does", xref="paper", yref="paper",
+            x=1, y=PANELS["teacher"][2], xanchor="right", yanchor="bottom", showarrow=False,
+            font={"size": 12, "color": "var(--pv-quiet)"},
+        )  # fmt: skip
+    figure.update_layout(
+        height=760, margin={"l": 74, "r": 24, "t": 30, "b": 48}, hovermode="x unified", hoversubplots="axis",
+        xaxis={"title": {"text": "Step", "font": {"size": 13}}, "anchor": axes["multipliers"],
+               "range": [0.5, max(info.steps, info.done, 1) + 0.5]},
+        meta={"description": "The training so far: sparsity, teacher, losses, perplexity and multipliers"},
+    )  # fmt: skip
+    for panel, (title, low, high) in PANELS.items():
+        figure.layout[axes[panel].replace("y", "yaxis")] = {
+            "domain": [low, high], "title": {"text": title, "font": {"size": 13}}, **_axis(panel, info),
+        }  # fmt: skip
+        figure.layout[_legend(panel)] = {
+            "orientation": "h", "x": 0, "y": high + 0.004, "yanchor": "bottom", "font": {"size": 12},
+        }  # fmt: skip
+    return figure
+
+
+def _legend(panel: str) -> str:
+    return {name: f"legend{i or ''}" for i, name in zip((0, 2, 3, 4, 5), PANELS, strict=True)}[panel]
+
+
+def _axis(panel: str, info: TrainingInfo) -> dict[str, object]:
+    if panel == "sparsity":
+        return {"tickformat": ".0%", "rangemode": "tozero"}
+    if panel == "teacher":
+        return {"showticklabels": False, "showgrid": False, "fixedrange": True}
+    if panel == "ppl":
+        values = info.curves.get("ppl_cut", ([], []))[1]
+        log = bool(values) and max(values) > 5 * min(values)
+        return {**perplexity_axis(values, log), "title": {"text": "Perplexity", "font": {"size": 13}}}
+    return {"nticks": 4} if panel == "multipliers" else {"rangemode": "tozero", "nticks": 4}
+
+
+def _strip(teachers: list[Span], axis: str) -> go.Heatmap:
+    """One row of colour: the darker, the sparser the teacher."""
+    import plotly.graph_objects as go
+
+    edges = [span.first - 0.5 for span in teachers] + [teachers[-1].last + 0.5]
+    return go.Heatmap(
+        z=[[span.sparsity for span in teachers]], x=edges, y=[0], yaxis=axis, showscale=False, zmin=0,
+        zmax=max(0.01, *(span.sparsity for span in teachers)), customdata=[[span.name for span in teachers]],
+        colorscale=[[0, "var(--pv-soft)"], [1, "var(--pv-accent)"]], name="Teacher",
+        hovertemplate="%{customdata}<extra>Teacher</extra>",
+    )  # fmt: skip

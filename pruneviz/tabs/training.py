@@ -1,0 +1,76 @@
+"""The training in a run's details: where it is, its curves, its masks and what it costs.
+
+Element ids: training, training-facts, training-curves, training-about-masks, training-masks, training-cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from core.artifacts import MASKS
+from core.errors import ArtifactError
+from core.events import Event
+from core.methods import method_of
+from core.nuteprune.mask_state import read_masks
+from pruneviz.components.base import panel
+from pruneviz.components.plotly_figure import figure_payload, plotly_figure
+from pruneviz.figures.mask_state import mask_figure, mask_html, mask_info
+from pruneviz.figures.training import cost_html, training_figure, training_html, training_info
+from pruneviz.runs import RunRecord
+
+
+@dataclass(frozen=True)
+class TrainingView:
+    """The components, in the order `training_updates` fills them."""
+
+    box: gr.Column
+    facts: gr.HTML
+    curves: gr.HTML
+    masks_box: gr.Column
+    about_masks: gr.HTML
+    masks: gr.HTML
+    cost: gr.HTML
+
+    def all(self) -> list[Any]:
+        """All of them, in order."""
+        return list(self.__dict__.values())
+
+
+def build_training() -> TrainingView:
+    """Build it, hidden."""
+    with gr.Column(visible=False, elem_id="training") as box:  # hiding figures would cost them their settings
+        facts = panel(elem_id="training-facts")
+        curves = plotly_figure(elem_id="training-curves")
+        with gr.Column(visible=False) as masks_box:
+            about = panel(elem_id="training-about-masks")
+            masks = plotly_figure(elem_id="training-masks")
+        cost = panel(elem_id="training-cost")
+    return TrainingView(box, facts, curves, masks_box, about, masks, cost)
+
+
+def training_updates(record: RunRecord | None, events: list[Event]) -> list[Any]:
+    """What `TrainingView` shows of a run; nothing where nothing is trained, or not yet."""
+    spec = record.spec if record else None
+    method = method_of(spec) if spec else None
+    if record is None or spec is None or method is None:
+        return [gr.Column(visible=False), *[gr.skip()] * 6]
+    steps = spec.prune.options.get("steps", method.options["steps"].default)
+    info = training_info(events, int(steps))
+    if info.empty:
+        return [gr.Column(visible=False), *[gr.skip()] * 6]
+    curves = figure_payload(training_figure(info))
+    return [gr.Column(visible=True), training_html(info), curves, *_masks(record), cost_html(info)]
+
+
+def _masks(record: RunRecord) -> list[Any]:
+    if not record.has(MASKS):
+        return [gr.Column(visible=False), gr.skip(), gr.skip()]
+    try:
+        info = mask_info(read_masks(record.path))
+    except ArtifactError as error:
+        return [gr.Column(visible=True), f'<p class="pv-note">{escape(str(error))}</p>', gr.skip()]
+    return [gr.Column(visible=True), mask_html(info), figure_payload(mask_figure(info))]
