@@ -141,7 +141,7 @@ def _in_8_bits(contender: Contender) -> Contender | None:
     """The model with its weights in 8 bits, if the run measured that; its weights were not kept."""
     if contender.record is None or f"ppl{INT8}" not in numbers(contender, ()):
         return None
-    return replace(contender, key=contender.key + INT8, title=f"{contender.title}, 8 bits", source="")
+    return replace(contender, key=f"{contender.key}:int8", title=f"{contender.title}, 8 bits", source="")
 
 
 def base_of(source: str, records: Sequence[RunRecord]) -> str:
@@ -171,7 +171,7 @@ def numbers(contender: Contender, records: Sequence[RunRecord]) -> dict[str, Any
     if contender.key.endswith(":pruned"):
         found = {name: value for name, value in found.items() if INT8 not in name}
         found["ppl"] = metrics.get("ppl_pruned")
-    if contender.key.endswith(INT8):
+    if contender.key.endswith(":int8"):
         small = {name.removesuffix(INT8): value for name, value in found.items() if name.endswith(INT8)}
         found = {**{name: found[name] for name in SAME_IN_8_BITS if name in found}, **small}
     about = ("ppl_text", "ppl_window", "ppl_tokens")
@@ -181,7 +181,7 @@ def numbers(contender: Contender, records: Sequence[RunRecord]) -> dict[str, Any
 def scores(contender: Contender, records: Sequence[RunRecord]) -> dict[str, TaskResult]:
     """Task -> result: of its own run, and what newer to older measurements of the same model add."""
     found: dict[str, TaskResult] = {}
-    if contender.key.endswith(INT8):
+    if contender.key.endswith(":int8"):
         return found
     own = [(contender.record, contender.side)] if contender.record else []
     others = [(record, "model") for record in _measurements(contender.source, records)]

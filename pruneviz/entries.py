@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from pruneviz.contenders import Contender, Lineup, columns, numbers, scores
+from pruneviz.contenders import DENSE, Contender, Lineup, columns, numbers, scores
 from pruneviz.figures.compare import Entry
 from pruneviz.runs import RunRecord
 
 
 def entries_of(lineup: Lineup, records: Sequence[RunRecord]) -> list[Entry]:
     """One entry a model, in order."""
-    return [_entry(one, records) for one in columns(lineup.contenders)]
+    return [_entry(one, lineup, records) for one in columns(lineup.contenders)]
 
 
-def _entry(one: Contender, records: Sequence[RunRecord]) -> Entry:
-    run = one.record.id if one.record else ""
-    return Entry(one.title, one.detail, run, numbers(one, records), scores(one, records))
+def _entry(one: Contender, lineup: Lineup, records: Sequence[RunRecord]) -> Entry:
+    run, first = one.record.id if one.record else "", lineup.contenders[0]
+    same = first.key == DENSE and lineup.base.get(one.key.partition(":")[0]) == lineup.base[DENSE]
+    reference = numbers(replace(one, key=DENSE, side=DENSE), records) if same else {}
+    return Entry(one.title, one.detail, run, numbers(one, records), scores(one, records), reference)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -45,6 +45,7 @@ class Entry:
 
     Attributes:
         run: the run whose timings these are; timings of two runs are not compared.
+        reference: the first model's numbers as that run measured them, where it did; its timings count then.
         numbers: quantity -> value, and what the perplexity was measured on (`PPL_ON`).
     """
 
@@ -53,6 +54,7 @@ class Entry:
     run: str
     numbers: Mapping[str, Any]
     scores: Scores
+    reference: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,21 +114,24 @@ def _quantity(name: str, entries: Sequence[Entry], same_tokens: bool, notes: dic
     values = [entry.numbers.get(name) for entry in entries]
     cells = [Cell(write(value)) for value in values[:1]]
     for entry, value in list(zip(entries, values, strict=True))[1:]:
-        reason = _refusal(name, entries[0], entry, same_tokens)
-        if value is None or values[0] is None:
+        reason, first = _refusal(name, entries[0], entry, same_tokens), values[0]
+        if name in TIMED and entries[0].run != entry.run and not reason:
+            first = entry.reference[name]
+            notes[f"{entry.title}: its times are set against the first model's in the same run."] = None
+        if value is None or first is None:
             cells.append(Cell(write(value)))
         elif reason:
             notes[reason] = None
             cells.append(Cell(write(value), "not comparable", "refused"))
         else:
-            verdict = "" if value == values[0] else "better" if (value < values[0]) == less else "worse"
-            cells.append(Cell(write(value), words.difference(values[0], value), verdict))
+            verdict = "" if value == first else "better" if (value < first) == less else "worse"
+            cells.append(Cell(write(value), words.difference(first, value), verdict))
     return Row(name, title, "", tuple(cells))
 
 
 def _refusal(name: str, first: Entry, entry: Entry, same_tokens: bool) -> str:
     """Why this quantity of two models must not be set side by side; empty if it may."""
-    if name in TIMED and first.run != entry.run:
+    if name in TIMED and first.run != entry.run and entry.reference.get(name) is None:
         return f"{entry.title}: its times were taken in another run, so they are not compared."
     if name != "ppl":
         return ""

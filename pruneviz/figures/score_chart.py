@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pruneviz.figures.compare import QUANTITIES, CompareInfo, Entry, Row
+from pruneviz.figures.compare import QUANTITIES, TIMED, CompareInfo, Entry, Row
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -54,9 +54,16 @@ def costs_chart_info(info: CompareInfo, entries: Sequence[Entry]) -> ChartInfo:
     first = entries[0].numbers if entries else {}
     rows = [row for row in rows if first.get(row.name)]
     values = tuple(
-        tuple(100 * entry.numbers[row.name] / first[row.name] for row in rows) for entry in entries
+        tuple(100 * entry.numbers[row.name] / _against(entry, entries[0], row.name) for row in rows)
+        for entry in entries
     )
     return ChartInfo(tuple(row.title for row in rows), _titles(info), values)
+
+
+def _against(entry: Entry, first: Entry, name: str) -> float:
+    """The first model's value; of a time, as the entry's own run measured it."""
+    own = entry.reference.get(name) if name in TIMED and entry.run != first.run else None
+    return float(own if own is not None else first.numbers[name])
 
 
 def _whole(row: Row) -> bool:

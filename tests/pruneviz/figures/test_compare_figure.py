@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pruneviz.figures.compare import QUANTITIES, Entry, compare_html, compare_info
 from pruneviz.figures.score_chart import chart, costs_chart_info, scores_chart_info
 from tests.pruneviz.samples import METRICS
@@ -49,6 +51,16 @@ def test_perplexity_of_other_tokens_is_refused():
 def test_times_of_two_runs_are_not_compared():
     info = compare_info([entry(), entry("Pruned", run="b", side="after")])
     assert cells(info, "latency_ms")[1].verdict == "refused" and cells(info, "params")[1].verdict == "better"
+
+
+def test_times_of_another_run_are_set_against_the_first_model_in_that_run():
+    other = entry("Pruned", run="b", side="after", latency_ms=300.0)
+    other = replace(other, reference={"latency_ms": 600.0})
+    info = compare_info([entry(), other])
+    assert cells(info, "latency_ms")[1].change == "−50.0 %"
+    assert any("in the same run" in note for note in info.notes)
+    costs = costs_chart_info(info, [entry(), other])
+    assert costs.values[1][costs.names.index("Time to read a prompt")] == 50.0
 
 
 def test_scores_come_with_error_n_and_noise():
