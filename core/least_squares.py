@@ -6,13 +6,15 @@ that ridge 1 weighs as much as the mean variance of an input. Without data nothi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 #: Ridges to choose from, relative to the mean squared input; the smallest guards against round-off only.
 RIDGES = (1e-2, 1e-1, 1.0, 10.0)
+#: Columns whose products are taken at once.
+_BLOCK = 384
 
 
 @dataclass
@@ -20,7 +22,8 @@ class Normal:
     """A'A, A'T and sums over tokens, in float64.
 
     Attributes:
-        gram: (inputs, inputs); cross: (inputs, outputs); inputs, targets: sums, (inputs,) and (outputs,).
+        gram: (inputs, inputs), whole only after `mirror`; cross: (inputs, outputs).
+        inputs, targets: sums, (inputs,) and (outputs,).
         energy: summed squared targets.
     """
 
@@ -40,7 +43,9 @@ class Normal:
     def add(self, a: Tensor, t: Tensor) -> None:
         """Take in a batch, (tokens, inputs) and (tokens, outputs); products in float32, sums in float64."""
         a, t = a.float(), t.float()
-        self.gram += a.T @ a
+        for first in range(0, a.shape[1], _BLOCK):  # symmetric: nothing below the diagonal's blocks
+            block = slice(first, first + _BLOCK)
+            self.gram[block, first:] += a[:, block].T @ a[:, first:]
         self.cross += a.T @ t
         self.inputs += a.sum(dim=0, dtype=torch.float64)
         self.targets += t.sum(dim=0, dtype=torch.float64)
@@ -51,6 +56,16 @@ class Normal:
         """Both seen together."""
         parts = zip(self.__dict__.values(), other.__dict__.values(), strict=True)
         return Normal(*(mine + theirs for mine, theirs in parts))
+
+    def mirror(self) -> Normal:
+        """Fill in what `add` leaves out of A'A; everything that reads it comes after."""
+        self.gram.copy_(self.gram.triu() + self.gram.triu(1).T)
+        return self
+
+    def part(self, stay: Tensor) -> Normal:
+        """The same tokens with some of the inputs."""
+        gram = self.mirror().gram[stay][:, stay]
+        return replace(self, gram=gram, cross=self.cross[stay], inputs=self.inputs[stay])
 
     def centred(self) -> tuple[Tensor, Tensor]:
         """Gram and cross products of what is left after the means are taken out."""
@@ -101,7 +116,7 @@ def fit(
         A fit that is no worse than `start` on `held_out`; if none is better, `start` itself with a bias.
     """
     start = start.double()
-    whole = seen + held_out if held_out is not None and held_out.tokens else seen
+    whole = seen.mirror() + held_out.mirror() if held_out is not None and held_out.tokens else seen.mirror()
     plain = whole.bias(start) if biased else None
     before = whole.error(start, plain)
     ridge, note = ridges[0], ""
@@ -110,6 +125,8 @@ def fit(
         for candidate in ridges:
             weight, _ = _solve(seen, start, candidate, biased)
             tried[candidate] = held_out.error(weight, seen.bias(weight) if biased else None)
+            if tried[candidate] > min(tried.values()) and min(tried, key=tried.__getitem__):
+                break  # the error falls, then rises: a larger ridge only comes nearer to no change
         ridge = min(tried, key=tried.__getitem__)
         if ridge == 0.0:
             return Fit(start, plain, 0.0, before, before, "no change is better on held-out windows")
@@ -124,7 +141,8 @@ def _solve(seen: Normal, start: Tensor, ridge: float, biased: bool) -> tuple[Ten
     right = cross - gram @ start
     note = ""
     for _ in range(8):
-        loaded = gram + torch.eye(len(gram), dtype=gram.dtype, device=gram.device) * (ridge * size)
+        loaded = gram.clone()
+        loaded.diagonal().add_(ridge * size)
         factor, failed = torch.linalg.cholesky_ex(loaded)
         if not failed:
             return start + torch.cholesky_solve(right, factor), note

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,37 +23,18 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from core.capture import capture
+from core.fitting import Reconstruction, refit_readers
 from core.graph.records import Graph
-from core.layerwise import layers_of, watching
-from core.least_squares import Fit
-from core.masks import masked, owner_of
+from core.layerwise import layers_of
+from core.masks import owner_of
 from core.plan import PruningPlan, implied
 from core.surgery import add_biases
-from core.walk import Reader, Removed, Walk, dense_pass, of_layer, readers_of, writers_of
+from core.walk import Removed, Walk, readers_of
 
 #: (parameter, dimension) -> mean of what is read along it, (size,).
 Means = Mapping[tuple[str, int], Tensor]
 _MEAN = "input_mean"
 _KINDS = ("query_head", "kv_group", "ffn_channel")
-#: Weights beyond so many times the largest that was there are out of range (the guard of Eq. 13).
-_RANGE = 10.0
-
-
-@dataclass
-class Reconstruction:
-    """What was refitted.
-
-    Attributes:
-        removed: the plan's units; `pre_pruning` may choose others, as many of each group.
-        changed: parameters that are no longer the dense model's.
-        fits: {"module", "error_before", "error_after", "ridge"} of each fit, in order.
-        notes: what could not be done, and why.
-    """
-
-    removed: dict[str, tuple[int, ...]]
-    changed: set[str] = field(default_factory=set)
-    fits: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 def reconstruct(
@@ -90,7 +69,7 @@ def reconstruct(
         return found
     walk = Walk(model, graph, layers_of(model, graph, windows, batch_size), windows, batch_size)
     for layer in range(len(graph.layer_modules)):
-        _refit_readers(walk, layer, found)
+        refit_readers(walk, layer, found)
         if on_progress is not None:
             on_progress(layer + 1, len(graph.layer_modules))
     return found
@@ -165,76 +144,3 @@ def _shift_biases(model: PreTrainedModel, graph: Graph, means: Means, found: Rec
             shift = mean @ reader.matrix()[reader.gone].double()
             reader.module.bias.data += shift.to(reader.module.bias.dtype)
             found.changed.add(f"{reader.name}.bias")
-
-
-def _refit_readers(walk: Walk, layer: int, found: Reconstruction) -> None:
-    """Eq. 13, one reader after the other in the order in which they run."""
-    mine = readers_of(walk.graph, walk.model, found.removed, layer)
-    writers = writers_of(walk, layer)
-    after, outs, order = dense_pass(walk, layer, writers)
-    readers = sorted((one for one in mine if one.module in outs), key=lambda one: order.index(one.module))
-    found.notes += [
-        f"{one.name} does not read every token once and cannot be refitted: left as it is"
-        for one in mine
-        if one.module not in outs
-    ]
-    if not readers and walk.pruned is walk.dense:
-        walk.dense = walk.pruned = after
-        return
-    adds_up = _adds_up(walk.dense[0], after[0], [outs[module][0] for module in order])
-    with masked(walk.model, walk.graph, of_layer(walk.graph, found.removed, layer)):
-        for reader in readers:
-            sums = walk.normal(len(reader.stay), reader.matrix().shape[1])
-            before = order[: order.index(reader.module)]
-            for batch, hidden in enumerate(walk.pruned):
-                with watching(before) as seen:
-                    inputs = walk.layers.until(reader.module, layer, batch, hidden)
-                target = outs[reader.module][batch].view_as(hidden)
-                if adds_up:  # what is missing in the residual stream so far
-                    target = target + walk.dense[batch] - hidden
-                    for module, _, out in seen:
-                        target = target + (outs[module][batch] - out).view_as(target)
-                sums.add(batch, inputs[..., reader.stay], target)
-            start = reader.matrix()[reader.stay]
-            best = sums.fit(start, biased=True)
-            if _out_of_range(reader, best):
-                # The paper ends here, which leaves the errors of all later layers and undoes the rest.
-                found.notes.append(
-                    f"{reader.name}: weights out of range, discarded; only its bias is refitted"
-                )
-                best = sums.shift(start)
-            _write(reader, best, found)
-        walk.pruned = [walk.layers.run(layer, batch, hidden) for batch, hidden in enumerate(walk.pruned)]
-    walk.dense = after
-
-
-def _adds_up(before: Tensor, after: Tensor, outs: list[Tensor]) -> bool:
-    """Whether a layer adds what its writers return to the residual stream and nothing else."""
-    added = before + sum((out.view_as(before) for out in outs), torch.zeros_like(before))
-    return bool((added - after).norm() <= 1e-3 * (after - before).norm())
-
-
-def _out_of_range(reader: Reader, found: Fit) -> bool:
-    """The guard of Eq. 13."""
-    largest = _RANGE * float(reader.matrix().abs().max())
-    return not bool(torch.isfinite(found.weight).all()) or float(found.weight.abs().max()) > largest
-
-
-def _write(reader: Reader, found: Fit, into: Reconstruction) -> None:
-    """Put a fit into the model."""
-    old = reader.matrix()
-    old[reader.stay] = found.weight.to(old.dtype)
-    into.changed.add(reader.weight)
-    if found.bias is not None:
-        reader.module.bias.data.copy_(found.bias)
-        into.changed.add(f"{reader.name}.bias")
-    if found.note:
-        into.notes.append(f"{reader.name}: {found.note}")
-    into.fits.append(
-        {
-            "module": reader.name,
-            "error_before": found.before,
-            "error_after": found.after,
-            "ridge": found.ridge,
-        }
-    )

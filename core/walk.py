@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,14 @@ class Reader:
 
 
 @dataclass
+class Reading:
+    """Linear layers that read the same, and what that is in the dense model, batch by batch."""
+
+    makers: list[nn.Module]
+    dense: list[Tensor]
+
+
+@dataclass
 class Walk:
     """Dense and pruned hidden states before one layer, batch by batch.
 
@@ -88,11 +97,17 @@ class Normals:
             if rows.any():  # some modules see their tokens in one line
                 sums.add(a.view(*rows.shape, -1)[rows], t.view(*rows.shape, -1)[rows])
 
-    def shift(self, start: Tensor) -> Fit:
-        """These weights as they are, with the bias that leaves no mean error."""
-        whole = self.seen + self.held_out
+    def part(self, stay: Tensor) -> Normals:
+        """The same sums over some of the inputs."""
+        found = copy(self)
+        found.seen, found.held_out = self.seen.part(stay), self.held_out.part(stay)
+        return found
+
+    def shift(self, start: Tensor, *, biased: bool) -> Fit:
+        """These weights as they are, with the bias that leaves no mean error if they may have one."""
+        whole = self.seen.mirror() + self.held_out.mirror()
         start = start.double()
-        bias = whole.bias(start)
+        bias = whole.bias(start) if biased else None
         error = whole.error(start, bias)
         return Fit(start, bias, 0.0, error, error)
 
@@ -142,16 +157,35 @@ def writers_of(walk: Walk, layer: int) -> list[nn.Module]:
 
 
 def dense_pass(
-    walk: Walk, layer: int, writers: list[nn.Module]
-) -> tuple[list[Tensor], dict[nn.Module, list[Tensor]], list[nn.Module]]:
-    """What leaves the dense layer, what each writer returns, both batch by batch, and the writers' order."""
-    after, outs, order = [], {module: list[Tensor]() for module in writers}, list[nn.Module]()
+    walk: Walk, layer: int, writers: Sequence[nn.Module], makers: Sequence[nn.Module] = ()
+) -> tuple[list[Tensor], dict[nn.Module, list[Tensor]], list[nn.Module], list[Reading]]:
+    """Run the dense layer once: what leaves it, what each writer returns, their order, what makers read.
+
+    Writers and makers that do not see every token once are left out.
+    """
+    after, outs, readings = list[Tensor](), {module: list[Tensor]() for module in writers}, list[Reading]()
+    order = list[nn.Module]()
     for batch, hidden in enumerate(walk.dense):
-        with watching(writers) as seen:
+        with watching([*writers, *makers]) as seen:
             after.append(walk.layers.run(layer, batch, hidden))
-        order = [module for module, _, _ in seen]
+        order = [module for module, _, _ in seen if module in outs]
         for module, _, out in seen:
-            outs[module].append(out)
+            if module in outs:
+                outs[module].append(out)
+        if not batch:
+            readings = _readings([(module, x) for module, x, _ in seen if module in makers])
+        firsts = {module: x for module, x, _ in seen}
+        for reading in readings:
+            reading.dense.append(firsts[reading.makers[0]])
     sizes = [hidden.shape[:2].numel() for hidden in walk.dense]
     once = {m: o for m, o in outs.items() if [out.numel() // out.shape[-1] for out in o] == sizes}
-    return after, once, [module for module in order if module in once]
+    readings = [one for one in readings if [x.numel() // x.shape[-1] for x in one.dense] == sizes]
+    return after, once, [module for module in order if module in once], readings
+
+
+def _readings(seen: list[tuple[nn.Module, Tensor]]) -> list[Reading]:
+    """Makers by what they read, in the order in which they run."""
+    shared: dict[int, Reading] = {}
+    for module, x in seen:
+        shared.setdefault(id(x), Reading([], [])).makers.append(module)
+    return list(shared.values())

@@ -214,7 +214,7 @@ def test_weights_out_of_range_are_discarded_and_biases_stay(
     llama: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, graph = copy.deepcopy(llama[0]), llama[1]
-    monkeypatch.setattr("core.reconstruct._RANGE", 1e-6)
+    monkeypatch.setattr("core.fitting._RANGE", 1e-6)
     found = reconstruct(model, graph, planned(graph), windows(model), how="least_squares")
     assert {one["ridge"] for one in found.fits} == {0.0} and len(found.fits) == 4
     for name, value in llama[0].named_parameters():

@@ -1,0 +1,156 @@
+"""One decoder layer refitted on the pruned model's inputs: targets, fits, their guard, and what leaves it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core.layerwise import watching
+from core.least_squares import Fit
+from core.masks import masked
+from core.moments import ModuleMoments
+from core.walk import Normals, Reader, Walk, dense_pass, of_layer, readers_of, writers_of
+
+#: Weights beyond so many times the largest that was there are out of range (the guard of Eq. 13).
+_RANGE = 10.0
+#: Rounding of a sum, in units of the precision's smallest step.
+_ROUNDING = 4.0
+
+
+@dataclass
+class Reconstruction:
+    """What was refitted.
+
+    Attributes:
+        removed: the units that go; `pre_pruning` may choose others than the plan.
+        changed: parameters that are no longer the dense model's.
+        fits: {"module", "error_before", "error_after", "ridge"} of each fit, in order.
+        notes: what could not be done, and why.
+    """
+
+    removed: dict[str, tuple[int, ...]]
+    changed: set[str] = field(default_factory=set)
+    fits: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def wrote(self, module: str, names: Sequence[str], fit: Fit) -> None:
+        """Write down a fit and the parameters that it changed."""
+        self.changed.update(names)
+        if fit.note:
+            self.notes.append(f"{module}: {fit.note}")
+        self.fits.append(
+            {"module": module, "error_before": fit.before, "error_after": fit.after, "ridge": fit.ridge}
+        )
+
+
+class Step:
+    """One layer at work: what the dense one did, and how far the pruned one has come.
+
+    Attributes:
+        order: the writers that see every token once, in the order in which they run.
+        readings: what `makers` that share an input read in the dense layer, batch by batch.
+    """
+
+    def __init__(self, walk: Walk, layer: int, makers: Sequence[nn.Module] = ()) -> None:
+        self.walk, self.layer = walk, layer
+        self.after, self.outs, self.order, self.readings = dense_pass(
+            walk, layer, writers_of(walk, layer), makers
+        )
+        self.adds_up = _adds_up(walk.dense[0], self.after[0], [self.outs[module][0] for module in self.order])
+        self._reached: list[tuple[Tensor, Tensor]] = []
+
+    def inputs(
+        self, writer: nn.Module, moments: ModuleMoments | None = None
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Batch, what a writer reads in the pruned layer, and what it should return, (batch, length, …).
+
+        It should return what the dense one did; where a layer adds up, also what the residual stream
+        lacks so far.
+        """
+        walk, before = self.walk, self.order[: self.order.index(writer)]
+        last = writer is self.order[-1] and self.adds_up
+        for batch, hidden in enumerate(walk.pruned):
+            if moments is not None:
+                moments.counted = walk.counted[batch]
+            with watching(before) as seen:
+                inputs = walk.layers.until(writer, self.layer, batch, hidden)
+            target = self.outs[writer][batch].view_as(hidden)
+            if self.adds_up:
+                stream = hidden + sum(out.view_as(hidden) for _, _, out in seen)
+                dense = walk.dense[batch] + sum(self.outs[module][batch].view_as(hidden) for module in before)
+                target = target + dense - stream
+                if last:
+                    self._reached.append((inputs, stream))
+            yield batch, inputs, target
+
+    def leave(self) -> None:
+        """Go on to the next layer; its masks must still be on."""
+        walk = self.walk
+        if len(self._reached) == len(walk.pruned):  # only the last writer has to run again
+            with torch.no_grad():
+                walk.pruned = [s + self.order[-1](x).view_as(s) for x, s in self._reached]
+        else:
+            walk.pruned = [walk.layers.run(self.layer, *one) for one in enumerate(walk.pruned)]
+        walk.dense = self.after
+
+
+def refit_readers(walk: Walk, layer: int, found: Reconstruction) -> None:
+    """Eq. 13 for one layer: the matrices that read what stays, one after the other as they run."""
+    mine = readers_of(walk.graph, walk.model, found.removed, layer)
+    step = Step(walk, layer)
+    readers = sorted(
+        (one for one in mine if one.module in step.outs), key=lambda one: step.order.index(one.module)
+    )
+    found.notes += [_unfit(one.name) for one in mine if one.module not in step.outs]
+    if not mine and walk.pruned is walk.dense:
+        walk.dense = walk.pruned = step.after
+        return
+    with masked(walk.model, walk.graph, of_layer(walk.graph, found.removed, layer)):
+        for reader in readers:
+            sums = walk.normal(len(reader.stay), reader.matrix().shape[1])
+            for batch, inputs, target in step.inputs(reader.module):
+                sums.add(batch, inputs[..., reader.stay], target)
+            write(reader, guarded(reader, sums, True, found), found)
+        step.leave()
+
+
+def _unfit(name: str) -> str:
+    return f"{name} does not read every token once and cannot be refitted: left as it is"
+
+
+def _adds_up(before: Tensor, after: Tensor, outs: list[Tensor]) -> bool:
+    """Whether a layer adds what its writers return to the residual stream and nothing else."""
+    parts = [before, *(out.view_as(before) for out in outs)]
+    error = (torch.stack(parts).double().sum(dim=0) - after).abs()
+    size = torch.stack(parts).double().abs().sum(dim=0)
+    allowed = _ROUNDING * torch.finfo(after.dtype).eps * size
+    return float((error <= allowed).double().mean()) > 0.99
+
+
+def guarded(reader: Reader, sums: Normals, biased: bool, found: Reconstruction) -> Fit:
+    """The best change of what a reader has now, unless its weights are out of range (the guard of Eq. 13)."""
+    start = reader.matrix()[reader.stay]
+    best = sums.fit(start, biased=biased)
+    largest = _RANGE * float(reader.matrix().abs().max())
+    if bool(torch.isfinite(best.weight).all()) and float(best.weight.abs().max()) <= largest:
+        return best
+    # The paper ends here, which leaves the errors of all later layers and undoes the rest.
+    found.notes.append(
+        f"{reader.name}: weights out of range, discarded{'; only its bias is refitted' if biased else ''}"
+    )
+    return sums.shift(start, biased=biased)
+
+
+def write(reader: Reader, best: Fit, found: Reconstruction) -> None:
+    """Put a fit into the model."""
+    matrix = reader.matrix()
+    matrix[reader.stay] = best.weight.to(matrix.dtype)
+    names = [reader.weight]
+    if best.bias is not None:
+        reader.module.bias.data.copy_(best.bias)
+        names.append(f"{reader.name}.bias")
+    found.wrote(reader.name, names, best)
