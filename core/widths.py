@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from core.artifacts import WIDTHS, read_json
+from core.errors import ArtifactError
 from core.graph.records import Attention, Graph
 from core.plan import PruningPlan, implied
+
+
+@dataclass(frozen=True)
+class Widths:
+    """`widths.json`: what is left of every layer, beside the widest layer of the dense model.
+
+    Attributes:
+        layers: {"query_heads", "kv_heads", "ffn"} of every layer, in order; dense: the same, with "hidden".
+        hidden: width of the residual stream, the same in all layers.
+    """
+
+    layers: list[dict[str, int]]
+    dense: dict[str, int]
+    hidden: int
+
+
+def read_widths(run_dir: Path) -> Widths:
+    """Raises ArtifactError."""
+    raw = read_json(run_dir / WIDTHS)
+    try:
+        layers = [{key: int(row[key]) for key in ("query_heads", "kv_heads", "ffn")} for row in raw["layers"]]
+        dense = {key: int(raw["dense"][key]) for key in ("query_heads", "kv_heads", "ffn", "hidden")}
+        return Widths(layers, dense, int(raw["hidden"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{run_dir / WIDTHS} is damaged ({error!r}); run it again.") from error
 
 
 def widths(graph: Graph, plan: PruningPlan) -> dict[str, Any]:

@@ -28,6 +28,7 @@ TABS = {
     "sensitivity": "Sensitivity",
     "sweep": "Sweep",
     "runs": "Runs",
+    "widths": "Widths",
     "compare": "Compare",
 }
 DEFAULT_TAU = "0.2"

@@ -10,6 +10,7 @@ Stable element ids, for tests and style sheets:
     Sensitivity see `pruneviz/tabs/sensitivity.py`
     Sweep      see `pruneviz/tabs/sweep.py`
     Runs       see `pruneviz/tabs/runs.py`
+    Widths     see `pruneviz/tabs/widths.py`
     Compare    see `pruneviz/tabs/compare.py`
 """
 
@@ -30,6 +31,7 @@ from pruneviz.tabs.scores import build_scores_tab
 from pruneviz.tabs.sensitivity import build_sensitivity_tab
 from pruneviz.tabs.structure import build_structure_tab
 from pruneviz.tabs.sweep import build_sweep_tab
+from pruneviz.tabs.widths import build_widths_tab
 
 TITLE = "Pruning workbench"
 BUILDERS: dict[str, Callable[[AppContext], None]] = {
@@ -40,6 +42,7 @@ BUILDERS: dict[str, Callable[[AppContext], None]] = {
     "sensitivity": build_sensitivity_tab,
     "sweep": build_sweep_tab,
     "runs": build_runs_tab,
+    "widths": build_widths_tab,
     "compare": build_compare_tab,
 }
 HEADER = """

@@ -67,6 +67,12 @@ def difference(before: float | None, after: float | None) -> str:
     return f"{'+' if change > 0 else '−'}{abs(change):.{0 if abs(change) >= 100 else 1}f} %"
 
 
+def signed(value: float) -> str:
+    """A small number with its sign: `+0.75`, `−0.20`, `0.00`."""
+    text = f"{abs(value):.2f}"
+    return text if text == "0.00" else f"{'+' if value > 0 else '−'}{text}"
+
+
 def duration(seconds: float | None) -> str:
     """`45 s`, `3 min 05 s`, `2 h 10 min`; empty if unknown."""
     if seconds is None or seconds < 0:

@@ -1,8 +1,8 @@
 """The Runs tab: every run in one table, one of them in detail, and the form for a new one.
 
 Element ids: runs-table, runs-first, runs-refresh, run-box, run-detail, run-curves, run-log, run-command,
-run-spec, run-stop, run-end, run-resume, run-clone, run-compare, run-message; the form's are in `new_run.py`,
-those of a training in `training.py`.
+run-spec, run-stop, run-end, run-resume, run-clone, run-compare, run-widths, run-message; the form's are in
+`new_run.py`, those of a training in `training.py`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 
+from core.artifacts import WIDTHS
 from core.commands import command_line
 from core.errors import PruneError
 from pruneviz import actions, runs, states
@@ -52,6 +53,7 @@ class View:
     resume: gr.Button
     clone: gr.Button
     compare: gr.Button
+    widths: gr.Button
     timer: gr.Timer
     training: TrainingView
 
@@ -84,6 +86,7 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
         resume = gr.Button("Resume", elem_id="run-resume", scale=0, interactive=False)
         clone = gr.Button("Clone", elem_id="run-clone", scale=0, interactive=False)
         compare = gr.Button("Open in Compare", elem_id="run-compare", scale=0, interactive=False)
+        widths = gr.Button("Open in Widths", elem_id="run-widths", scale=0, interactive=False)
     training = build_training()
     with gr.Column(visible=False) as lines:  # hiding the figure itself would cost it its settings
         curves = plotly_figure(elem_id="run-curves")
@@ -122,6 +125,7 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
         resume,
         clone,
         compare,
+        widths,
         timer,
         training,
     )
@@ -146,13 +150,18 @@ def _wire(app: AppContext, view: View, form: NewRun, message: gr.HTML, refresh: 
     for button, action in ((view.stop, actions.stop), (view.end, actions.end), (view.resume, actions.resume)):
         button.click(act(action), here, [message, *view.all()], **quiet)
     view.clone.click(lambda run: _clone(app, form, run), url.run, [url.model, *form.filled()], **quiet)
-    view.compare.click(None, None, None, js=_GO_COMPARE, api_visibility="private")
+    view.compare.click(None, None, None, js=_go("compare"), api_visibility="private")
+    view.widths.click(None, None, None, js=_go("widths"), api_visibility="private")
     view.first.click(lambda: gr.Accordion(open=True), None, form.box, **quiet)
     form.launched.change(lambda run: run, form.launched, url.run, **quiet)
 
 
 _ONLY_HERE = """(tab) => tab === "runs" ? undefined : ({__type__: "update", active: false})"""
-_GO_COMPARE = """() => document.getElementById("tab-compare-button").click()"""
+
+
+def _go(tab: str) -> str:
+    """Open another tab; it shows the run in the address."""
+    return f'() => document.getElementById("tab-{tab}-button").click()'
 
 
 def _attempt(app: AppContext, action: Any, run: str) -> gr.HTML:
@@ -238,7 +247,7 @@ def _missing(run: str) -> str:
 
 
 def _buttons(record: RunRecord | None) -> list[gr.Button]:
-    """Which buttons make sense: stop, end now, resume, clone, compare."""
+    """Which buttons make sense: stop, end now, resume, clone, compare, widths."""
     state = record.state if record else ""
     spec = record.spec if record else None
     pruned = spec is not None and spec.goal == "prune"
@@ -248,4 +257,5 @@ def _buttons(record: RunRecord | None) -> list[gr.Button]:
         gr.Button(interactive=state in ("failed", "stopped", "crashed")),
         gr.Button(interactive=pruned),
         gr.Button(interactive=record is not None and left_a_model(record)),
+        gr.Button(interactive=pruned and record is not None and record.has(WIDTHS)),
     ]

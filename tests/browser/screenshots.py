@@ -29,6 +29,7 @@ TABS = {
     "sensitivity": ("tab=sensitivity", "#sensitivity-chart .main-svg"),
     "sweep": ("tab=sweep", "#sweep-chart .main-svg"),
     "runs": ("tab=runs", "#run-detail"),
+    "widths": ("tab=widths", "#widths-chart .main-svg"),
     "compare": ("tab=compare", "#compare-table table"),
 }
 SIZE = {"width": 1400, "height": 1000}

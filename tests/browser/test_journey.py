@@ -21,6 +21,7 @@ NEXT = {
     "Heads": "#heads-launch",
     "Sensitivity": "#sensitivity-launch",
     "Runs": "#new-run",
+    "Widths": "#widths-to-runs",
     "Compare": "#compare-to-runs",
     "Model": "#model-analyse",
 }

@@ -50,3 +50,7 @@ def test_an_age(seconds, text):
 
 def test_both_fractions_stand_side_by_side():
     assert words.sparsity(0.2, 0.158) == "20.0 % of block parameters, 15.8 % of all"
+
+
+def test_signs_are_written_but_not_of_nothing():
+    assert [words.signed(x) for x in (0.754, -0.2, -0.001)] == ["+0.75", "−0.20", "0.00"]

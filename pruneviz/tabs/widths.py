@@ -1,0 +1,143 @@
+"""The Widths tab: what a run left of every layer, beside other widths and the sensitivity of the layers.
+
+Element ids: widths-run, widths-against, widths-state, widths-to-runs, widths-content, widths-summary,
+widths-chart, widths-table.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from core import artifacts
+from core.errors import PruneError
+from core.widths import read_widths
+from pruneviz import runs, states, words
+from pruneviz.components.base import panel
+from pruneviz.components.plotly_figure import figure_payload, plotly_figure
+from pruneviz.context import AppContext
+from pruneviz.figures.sensitivity import SensitivityInfo, sensitivity_info
+from pruneviz.figures.widths import (
+    Profile,
+    profile_of,
+    published_profiles,
+    summary_html,
+    table_html,
+    widths_figure,
+    widths_info,
+)
+from pruneviz.runs import RunRecord
+from pruneviz.tabs.parts import intro, quietly
+
+INTRO = (
+    "Which layers gave how much: what is left of every layer, and below it, how much worse the model gets "
+    "when that layer alone is pruned."
+)
+NOTHING = states.empty_html(
+    "No widths yet", "A pruning run leaves them as soon as its plan is made. Start one on the Runs tab."
+)
+UNIFORM = "uniform"
+
+
+def build_widths_tab(app: AppContext) -> None:
+    """Build the tab and wire it."""
+    intro(INTRO)
+    with gr.Row():
+        run = gr.Dropdown([], label="Left by run", elem_id="widths-run", filterable=False)
+        against = gr.Dropdown(
+            _fixed(), value=[UNIFORM], label="Against", multiselect=True, elem_id="widths-against", scale=2,
+        )  # fmt: skip
+    state = panel(elem_id="widths-state", min_height=110)
+    to_runs = gr.Button("Open Runs", elem_id="widths-to-runs", variant="primary", visible=False, scale=0)
+    with gr.Column(visible=False, elem_id="widths-content") as content:
+        chart = plotly_figure(elem_id="widths-chart", min_height=480)
+        summary = panel(elem_id="widths-summary")
+        table = panel(elem_id="widths-table")
+    outputs = [run, against, state, to_runs, content, summary, chart, table]
+
+    def show(chosen: str, picked: list[str]) -> list[Any]:
+        return fill(app, chosen, picked)
+
+    gr.on(
+        [app.tabs["widths"].select, app.url.run.change, against.change],
+        show, [app.url.run, against], outputs, **quietly(),
+    )  # fmt: skip
+    run.input(lambda chosen: chosen, run, app.url.run, **quietly())
+    to_runs.click(
+        None, None, None, js='() => document.getElementById("tab-runs-button").click()',
+        api_visibility="private",
+    )  # fmt: skip
+
+
+def _fixed() -> list[tuple[str, str]]:
+    """What can always be compared with: (title, value)."""
+    paper = [(profile.name, name) for name, profile in published_profiles().items()]
+    return [("Uniform: every layer alike", UNIFORM), *paper]
+
+
+def fill(app: AppContext, chosen: str, picked: list[str]) -> list[Any]:
+    """The tab for the run in the address, or the newest that has widths."""
+    found = {r.id: r for r in runs.list_runs(app.runs_dir) if _pruned(r)}
+    record = found.get(chosen) or next(iter(found.values()), None)
+    if record is None:
+        return [*[gr.skip()] * 2, gr.HTML(NOTHING, visible=True), gr.Button(visible=True), *_hidden()]
+    named = [(name_of(one), one.id) for one in found.values()]
+    offered = [*_fixed(), *(pair for pair in named if pair[1] != record.id)]
+    known = {value for _, value in offered}
+    wanted = [one for one in picked or [] if one in known]
+    fields = [gr.Dropdown(named, value=record.id), gr.Dropdown(offered, value=wanted, multiselect=True)]
+    try:
+        shown = _shown(app, record, [one for one in wanted if one != UNIFORM], UNIFORM in wanted, found)
+    except PruneError as error:
+        return [
+            *fields,
+            gr.HTML(states.failure_html(error), visible=True),
+            gr.Button(visible=False),
+            *_hidden(),
+        ]
+    missing = gr.HTML(_note(record, chosen), visible=bool(_note(record, chosen)))
+    return [*fields, missing, gr.Button(visible=False), gr.Column(visible=True), *shown]
+
+
+def _pruned(record: RunRecord) -> bool:
+    return record.spec is not None and record.spec.goal == "prune" and record.has(artifacts.WIDTHS)
+
+
+def _hidden() -> list[Any]:
+    return [gr.Column(visible=False), *[gr.skip()] * 3]
+
+
+def _note(record: RunRecord, chosen: str) -> str:
+    if not chosen or chosen == record.id:
+        return ""
+    return '<p class="pv-note">The chosen run has no widths, or none yet; this is the newest that has.</p>'
+
+
+def name_of(record: RunRecord) -> str:
+    """What tells a run from others: its own name, or method, sparsity and model; then its time."""
+    assert record.spec, "only runs with a spec are listed"
+    asked = record.spec.prune
+    target = "" if asked.units else f", {words.percent(asked.sparsity, 0)}"
+    said = record.spec.name or f"{asked.method}{target} of {Path(record.model).name}"
+    return f"{said} ({record.id[:15]})"
+
+
+def _shown(
+    app: AppContext, record: RunRecord, others: list[str], uniform: bool, found: dict[str, RunRecord]
+) -> list[Any]:
+    published = published_profiles()
+    compared = [published[one] if one in published else _profile(found[one]) for one in others]
+    info = widths_info(_profile(record), compared, uniform, _sensitivity(app, record.model))
+    return [summary_html(info), figure_payload(widths_figure(info)), table_html(info)]
+
+
+def _profile(record: RunRecord) -> Profile:
+    return profile_of(name_of(record), read_widths(record.path))
+
+
+def _sensitivity(app: AppContext, model: str) -> SensitivityInfo | None:
+    """The newest scan of the same model, if there is one."""
+    scan = runs.latest(app.runs_dir, model, artifacts.SENSITIVITY)
+    return sensitivity_info(artifacts.read_sensitivity(scan)) if scan else None
