@@ -72,11 +72,17 @@ class Dashboard:
         return seconds
 
     def stop(self) -> None:
-        """End the process and wait for it."""
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(20)
-            self.process = None
+        """End the process and wait for it; one that does not end when asked is killed: an error."""
+        if self.process is None:
+            return
+        process, self.process = self.process, None
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
 
 
 @contextlib.contextmanager
