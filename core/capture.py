@@ -6,7 +6,7 @@ attention map before the next layer's exists, and of activations only running mo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -109,7 +109,7 @@ class _Pass:
         self.model, self.needs = model, needs
         self.gradients = Gradients(graph, kinds, needs) if needs & GRADIENTS else None
         self.divergences = Divergences(model, graph) if DIVERGENCE in needs else None
-        readers, makers = _modules(model, graph, kinds)
+        readers, makers = watched_modules(model, graph, kinds)
         self.moments = ModuleMoments(
             readers if needs & set(INPUTS) else {}, makers if needs & set(OUTPUTS) else {}
         )
@@ -168,14 +168,21 @@ class _Pass:
             found.values |= self.gradients.values
             found.structures = self.gradients.structures
             found.predicted, found.loss = self.predicted, self.loss / self.predicted
-        for name in (one for one in (*INPUTS, *OUTPUTS) if one in self.needs):
-            inputs, outputs = self.moments.inputs, self.moments.outputs
-            side = inputs.items() if name in INPUTS else outputs.items()
-            found.values[name] = {key: _read(moments, name) for key, moments in side}
+        found.values |= moment_values(self.moments, self.needs)
         if self.divergences:
             found.divergence = self.divergences.means()
         check_finite(self.model, found)
         return found
+
+
+def moment_values(found: ModuleMoments, needs: set[str]) -> dict[str, dict[Key, Tensor]]:
+    """Those of these statistics that are moments, as in `Statistics.values`."""
+    sides = {name: found.inputs if name in INPUTS else found.outputs for name in (*INPUTS, *OUTPUTS)}
+    return {
+        name: {key: _read(moments, name) for key, moments in side.items()}
+        for name, side in sides.items()
+        if name in needs
+    }
 
 
 def _read(moments: Moments | Squares, name: str) -> Tensor:
@@ -183,8 +190,8 @@ def _read(moments: Moments | Squares, name: str) -> Tensor:
     return values
 
 
-def _modules(
-    model: nn.Module, graph: Graph, kinds: Sequence[str]
+def watched_modules(
+    model: nn.Module, graph: Graph, kinds: Collection[str]
 ) -> tuple[dict[Key, nn.Module], dict[Key, nn.Module]]:
     """Modules that read the units of these kinds, and those that make FFN channels."""
     readers: dict[Key, nn.Module] = {}

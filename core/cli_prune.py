@@ -86,7 +86,7 @@ def prune(
         str | None,
         typer.Option(
             "--reconstruct",
-            help="Refit what stays, without training: none, bias or least_squares. Default: none.",
+            help="Refit what stays, without training: none, bias, least_squares, pre_pruning. Default: none.",
         ),
     ] = None,
     without_dependency: options.WithoutDependency = None,

@@ -52,7 +52,7 @@ class Step:
 
     Attributes:
         order: the writers that see every token once, in the order in which they run.
-        readings: what `makers` that share an input read in the dense layer, batch by batch.
+        readings: what `makers` read in the dense layer.
     """
 
     def __init__(self, walk: Walk, layer: int, makers: Sequence[nn.Module] = ()) -> None:
@@ -105,7 +105,7 @@ def refit_readers(walk: Walk, layer: int, found: Reconstruction) -> None:
     readers = sorted(
         (one for one in mine if one.module in step.outs), key=lambda one: step.order.index(one.module)
     )
-    found.notes += [_unfit(one.name) for one in mine if one.module not in step.outs]
+    found.notes += [unfit(one.name) for one in mine if one.module not in step.outs]
     if not mine and walk.pruned is walk.dense:
         walk.dense = walk.pruned = step.after
         return
@@ -114,11 +114,12 @@ def refit_readers(walk: Walk, layer: int, found: Reconstruction) -> None:
             sums = walk.normal(len(reader.stay), reader.matrix().shape[1])
             for batch, inputs, target in step.inputs(reader.module):
                 sums.add(batch, inputs[..., reader.stay], target)
-            write(reader, guarded(reader, sums, True, found), found)
+            write(reader, guarded(reader, sums, found), found)
         step.leave()
 
 
-def _unfit(name: str) -> str:
+def unfit(name: str) -> str:
+    """Why a matrix is left as it is."""
     return f"{name} does not read every token once and cannot be refitted: left as it is"
 
 
@@ -131,18 +132,22 @@ def _adds_up(before: Tensor, after: Tensor, outs: list[Tensor]) -> bool:
     return float((error <= allowed).double().mean()) > 0.99
 
 
-def guarded(reader: Reader, sums: Normals, biased: bool, found: Reconstruction) -> Fit:
+def guarded(reader: Reader, sums: Normals, found: Reconstruction, *, biased: bool = True) -> Fit:
     """The best change of what a reader has now, unless its weights are out of range (the guard of Eq. 13)."""
     start = reader.matrix()[reader.stay]
     best = sums.fit(start, biased=biased)
-    largest = _RANGE * float(reader.matrix().abs().max())
-    if bool(torch.isfinite(best.weight).all()) and float(best.weight.abs().max()) <= largest:
+    if in_range(reader, best):
         return best
     # The paper ends here, which leaves the errors of all later layers and undoes the rest.
-    found.notes.append(
-        f"{reader.name}: weights out of range, discarded{'; only its bias is refitted' if biased else ''}"
-    )
+    left = "only its bias is refitted" if biased else "left as it is"
+    found.notes.append(f"{reader.name}: weights out of range, discarded; {left}")
     return sums.shift(start, biased=biased)
+
+
+def in_range(reader: Reader, best: Fit) -> bool:
+    """Whether weights are finite and not far beyond the largest that is there."""
+    largest = _RANGE * float(reader.matrix().abs().max())
+    return bool(torch.isfinite(best.weight).all()) and float(best.weight.abs().max()) <= largest
 
 
 def write(reader: Reader, best: Fit, found: Reconstruction) -> None:

@@ -132,8 +132,7 @@ def ready_to_cut(
     if method is None:
         plan = stages.plan(work, graph, scores.get(asked.method, {}))
         dense = measures.dense_copy(work, loaded, before)
-        refitting.reconstruct(work, loaded, graph, plan)
-        return plan, loaded, dense
+        return refitting.reconstruct(work, loaded, graph, plan), loaded, dense
     plan, ready = method.component(method.settings(asked.options), work, loaded, graph, scores)
     return plan, ready, measures.dense_again(work, before)
 

@@ -10,6 +10,8 @@ the plan; surgery cuts them afterwards, so masked = sliced holds for what was re
   stream *and* to what the layers before have left of an error in it. Source: adaptive estimation fusion,
   arXiv:2403.10799, Eq. 13, with a ridge around the weights that are there. Its guard discards weights
   that are out of range; unlike the paper's it does not end the refitting there.
+- `pre_pruning`: each module is reconstructed on the pruned model's inputs, scored again and only then pruned.
+  Source: greedy output approximation, arXiv:2407.19126, Algorithms 2 to 4, see `core.pre_pruning`.
 """
 
 from __future__ import annotations
@@ -28,13 +30,14 @@ from core.graph.records import Graph
 from core.layerwise import layers_of
 from core.masks import owner_of
 from core.plan import PruningPlan, implied
+from core.pre_pruning import pre_prune
+from core.rescoring import Rescoring
 from core.surgery import add_biases
-from core.walk import Removed, Walk, readers_of
+from core.walk import KINDS, Removed, Walk, readers_of
 
 #: (parameter, dimension) -> mean of what is read along it, (size,).
 Means = Mapping[tuple[str, int], Tensor]
 _MEAN = "input_mean"
-_KINDS = ("query_head", "kv_group", "ffn_channel")
 
 
 def reconstruct(
@@ -45,6 +48,7 @@ def reconstruct(
     *,
     how: str,
     batch_size: int = 4,
+    rescoring: Rescoring | None = None,
     means: Means | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Reconstruction:
@@ -52,7 +56,8 @@ def reconstruct(
 
     Args:
         windows: calibration token ids, (windows, length); special tokens do not count.
-        how: `bias` or `least_squares`.
+        how: `bias`, `least_squares` or `pre_pruning`.
+        rescoring: how `pre_pruning` chooses units anew; None takes the plan's criterion as it is.
         means: from `input_means`, where several plans share them; else they are found on `windows`.
         on_progress: told (windows or layers done, windows or layers in all).
 
@@ -68,8 +73,14 @@ def reconstruct(
         _shift_biases(model, graph, means, found)
         return found
     walk = Walk(model, graph, layers_of(model, graph, windows, batch_size), windows, batch_size)
+    again = rescoring or Rescoring(plan.method)
+    if how == "pre_pruning" and not again.possible:
+        found.notes.append(f"{plan.method} cannot score one module by what it reads: the plan's units go")
     for layer in range(len(graph.layer_modules)):
-        refit_readers(walk, layer, found)
+        if how == "pre_pruning":
+            pre_prune(walk, layer, found, again)
+        else:
+            refit_readers(walk, layer, found)
         if on_progress is not None:
             on_progress(layer + 1, len(graph.layer_modules))
     return found
@@ -83,14 +94,16 @@ def reconstructed(
     windows: Tensor,
     *,
     how: str,
+    rescoring: Rescoring | None = None,
     means: Means | None = None,
 ) -> Iterator[Reconstruction]:
     """`reconstruct` for the length of a `with` block; the model is as it was afterwards."""
     places = {name for name, _ in model.named_parameters()}
-    biases = {name.removesuffix("weight") + "bias" for name in _read(graph)}
-    kept = {name: model.get_parameter(name).detach().clone() for name in (_read(graph) | biases) & places}
+    matrices = _matrices(graph, {"layer1", "layer2"} if how == "pre_pruning" else {"layer2"})
+    matrices |= {name.removesuffix("weight") + "bias" for name in matrices}
+    kept = {name: model.get_parameter(name).detach().clone() for name in matrices & places}
     try:
-        yield reconstruct(model, graph, plan, windows, how=how, means=means)
+        yield reconstruct(model, graph, plan, windows, how=how, rescoring=rescoring, means=means)
     finally:
         with torch.no_grad():
             for name, value in kept.items():
@@ -100,10 +113,10 @@ def reconstructed(
             setattr(owner, attribute, None)
 
 
-def _read(graph: Graph) -> set[str]:
-    """Matrices that read units within a layer."""
-    groups = graph.of_kind(*_KINDS)
-    return {member.parameter for group in groups for member in group.members if member.role == "layer2"}
+def _matrices(graph: Graph, roles: set[str]) -> set[str]:
+    """Matrices that make or read units within a layer."""
+    groups = graph.of_kind(*KINDS)
+    return {member.parameter for group in groups for member in group.members if member.role in roles}
 
 
 def _skipped(model: PreTrainedModel, graph: Graph, removed: Removed) -> list[str]:
@@ -129,7 +142,7 @@ def input_means(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Means:
     """What `bias` needs to know of the dense model, for any plan: the mean of every input, in one pass."""
-    there = tuple({group.kind for group in graph.groups} & set(_KINDS))
+    there = tuple({group.kind for group in graph.groups} & set(KINDS))
     seen = capture(
         model, graph, windows, needs={_MEAN}, batch_size=batch_size, kinds=there, on_progress=on_progress
     )

@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from core import artifacts
+from core.allocation import groups_in_scope
 from core.artifacts import CHECKPOINT, RECONSTRUCTED, RECONSTRUCTION
 from core.graph.records import Graph
 from core.models import Loaded
-from core.plan import PruningPlan
+from core.plan import PruningPlan, with_costs
 from core.reconstruct import reconstruct as refit
-from core.stages import windows
+from core.rescoring import Rescoring
+from core.spec import RunSpec
+from core.stages import keep_plan, windows
 from core.surgery import add_biases
 from core.work import Work, kept
 
 
-def reconstruct(work: Work, loaded: Loaded, graph: Graph, plan: PruningPlan) -> None:
-    """Refit the dense model for the plan, in place; what changed is kept for a resumed run."""
+def rescoring(spec: RunSpec) -> Rescoring:
+    """How a run chooses units anew while it refits."""
+    asked = spec.prune
+    return Rescoring(asked.method, spec.seed, asked.options, asked.multiple)
+
+
+def recounted(graph: Graph, plan: PruningPlan, removed: dict[str, tuple[int, ...]]) -> PruningPlan:
+    """The plan with the units that went in the end."""
+    if removed == plan.removed:
+        return plan
+    return with_costs(graph, replace(plan, removed=removed), groups_in_scope(graph, plan.kinds, plan.layers))
+
+
+def reconstruct(work: Work, loaded: Loaded, graph: Graph, plan: PruningPlan) -> PruningPlan:
+    """Refit the dense model for the plan, in place; what changed is kept for a resumed run.
+
+    Returns:
+        The plan with the units that went in the end, written down.
+    """
     how, model = work.spec.prune.reconstruct, loaded.model
     if how == "none":
-        return
+        return plan
     work.recorder.stage("reconstruct")
     changed = kept(lambda folder: artifacts.load_arrays(folder / CHECKPOINT / RECONSTRUCTED)[0], work.run_dir)
     if changed is None:
         read, count = windows(work, loaded), work.recorder.counter("layers")
-        found = refit(model, graph, plan, read, how=how, on_progress=count)
-        artifacts.write_json(work.run_dir / RECONSTRUCTION, {"fits": found.fits, "notes": found.notes})
+        again = rescoring(work.spec)
+        found = refit(model, graph, plan, read, how=how, rescoring=again, on_progress=count)
+        record = {"fits": found.fits, "notes": found.notes, "removed": found.removed}
+        artifacts.write_json(work.run_dir / RECONSTRUCTION, record)
         tensors = {name: model.get_parameter(name).detach() for name in sorted(found.changed)}
         changed = {name: tensor.float().cpu().numpy() for name, tensor in tensors.items()}
         artifacts.save_arrays(work.run_dir / CHECKPOINT / RECONSTRUCTED, changed, {"how": how})
@@ -36,6 +60,9 @@ def reconstruct(work: Work, loaded: Loaded, graph: Graph, plan: PruningPlan) -> 
         for name, value in changed.items():
             model.get_parameter(name).copy_(torch.from_numpy(value))
     work.recorder.artifact(RECONSTRUCTION)
+    removed = artifacts.read_json(work.run_dir / RECONSTRUCTION)["removed"]
+    final = recounted(graph, plan, {group: tuple(units) for group, units in removed.items()})
+    return final if final == plan else keep_plan(work, graph, final)
 
 
 def forget(work: Work) -> None:

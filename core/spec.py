@@ -24,9 +24,9 @@ KINDS = ("ffn_channel", "query_head", "kv_group", "residual_channel")
 #: How a target is spread: evenly, by value per parameter, or by how a unit stands out in its group.
 SCOPES = ("local", "global", "standardised", "raw")
 #: What is done about the error that pruning makes, without training.
-RECONSTRUCTIONS = ("none", "bias", "least_squares")
+RECONSTRUCTIONS = ("none", "bias", "least_squares", "pre_pruning")
 #: Those which put part of what they find into a bias, also where the dense model has none.
-BIASED = ("bias", "least_squares")
+BIASED = ("bias", "least_squares", "pre_pruning")
 #: LLM-Pruner's two ways (Section 3.1): blocks lose heads and channels of their own, or all lose the same
 #: hidden channels.
 STRATEGIES = {"block": ("query_head", "ffn_channel"), "channel": ("residual_channel",)}

@@ -19,14 +19,16 @@ from core.masks import masked
 from core.models import Loaded
 from core.plan import PruningPlan, cost
 from core.reconstruct import reconstructed
+from core.refitting import recounted, rescoring
 from core.spec import RunSpec
 from core.stages import windows as calibration_windows
 from core.sweep import SWEEP, Point, Sweep, planned, read_sweep, run_of, write_sweep
 from core.texts import calibration_title, consecutive_windows, evaluation_text
 from core.work import Work, kept
 
-#: Perplexities of plans that were measured: criteria without data find the same plan for every text.
-Known = dict[Any, float]
+#: Plans that were measured, as refitted, and their perplexities: criteria without data find the same plan
+#: for every text.
+Known = dict[Any, tuple[PruningPlan, float]]
 
 
 def windows_of(work: Work, loaded: Loaded) -> Tensor:
@@ -102,7 +104,7 @@ def _measured(
     began = time.monotonic()
     try:
         plan = _plan(work.spec, graph, scores)
-        ppl = _perplexity(work, loaded, graph, plan, windows, known, point)
+        plan, ppl = _perplexity(work, loaded, graph, plan, windows, known, point)
     except (StopRequested, StorageError):
         raise
     except PruneError as error:
@@ -132,15 +134,22 @@ def _perplexity(
     windows: Tensor,
     known: Known,
     point: Point,
-) -> float:
-    """Under masks: they give what surgery gives, and leave the one model as it is."""
+) -> tuple[PruningPlan, float]:
+    """The plan as it is after refitting and its perplexity, under masks: they give what surgery gives."""
     how = point.reconstruct
-    text = () if how == "none" else (how, point.seed, point.samples)
+    text = () if how == "none" else (how, point.seed, point.samples, point.method)
     key = (tuple(sorted(plan.removed.items())), *text)
     if key not in known:
         read = calibration_windows(work, loaded) if text else None
-        refitted = nullcontext() if read is None else reconstructed(loaded.model, graph, plan, read, how=how)
-        with refitted, masked(loaded.model, graph, plan.removed):
-            found = perplexity(loaded.model, windows, on_progress=lambda *_: work.recorder.check_stop())
-        known[key] = found.ppl
+        again = rescoring(work.spec)
+        refitted = (
+            nullcontext()
+            if read is None
+            else reconstructed(loaded.model, graph, plan, read, how=how, rescoring=again)
+        )
+        with refitted as done:
+            plan = recounted(graph, plan, done.removed) if done else plan
+            with masked(loaded.model, graph, plan.removed):
+                found = perplexity(loaded.model, windows, on_progress=lambda *_: work.recorder.check_stop())
+        known[key] = plan, found.ppl
     return known[key]

@@ -20,6 +20,8 @@ from core.masks import owner_of
 from core.plan import cuts, implied
 
 Removed = Mapping[str, tuple[int, ...]]
+#: Kinds of units that a decoder layer has to itself.
+KINDS = ("query_head", "kv_group", "ffn_channel")
 #: One window of so many chooses the ridge.
 _HELD_OUT = 4
 #: Without a window to spare.
@@ -50,9 +52,15 @@ class Reader:
 
 @dataclass
 class Reading:
-    """Linear layers that read the same, and what that is in the dense model, batch by batch."""
+    """Linear layers that read the same.
 
-    makers: list[nn.Module]
+    Attributes:
+        writers: how many writers of the layer run before them.
+        dense: what they read in the dense model, batch by batch, (batch, length, inputs).
+    """
+
+    makers: list[Any]
+    writers: int
     dense: list[Tensor]
 
 
@@ -144,16 +152,36 @@ def of_layer(graph: Graph, removed: Removed, layer: int) -> dict[str, tuple[int,
     return {group: units for group, units in removed.items() if graph.group(group).layer in (layer, None)}
 
 
+def whole(model: PreTrainedModel, module: Any) -> Reader:
+    """A linear layer of which all inputs stay."""
+    name = next(name for name, one in model.named_modules() if one is module)
+    dim = 0 if isinstance(module, Conv1D) else 1
+    size = module.weight.shape[dim]
+    none = torch.empty(0, dtype=torch.long, device=model.device)
+    return Reader(name, module, f"{name}.weight", dim, none, torch.arange(size, device=model.device))
+
+
 def writers_of(walk: Walk, layer: int) -> list[nn.Module]:
     """The linear layers of one decoder layer that read its units, whether or not some go."""
-    names = {
-        member.parameter.rpartition(".")[0]
-        for group in walk.graph.of_kind("query_head", "kv_group", "ffn_channel")
-        for member in group.members
-        if group.layer == layer and member.role == "layer2"
-    }
-    modules = [walk.model.get_submodule(name) for name in sorted(names)]
-    return [module for module in modules if isinstance(module, (nn.Linear, Conv1D))]
+    return _linear(walk, layer, "layer2")
+
+
+def makers_of(walk: Walk, layer: int) -> list[nn.Module]:
+    """The linear layers of one decoder layer that make its units."""
+    return _linear(walk, layer, "layer1")
+
+
+def _linear(walk: Walk, layer: int, role: str) -> list[nn.Module]:
+    groups = [group.id for group in walk.graph.of_kind(*KINDS) if group.layer == layer]
+    found = {module for group in groups for module in modules_of(walk, group, role)}
+    return [module for module in found if isinstance(module, (nn.Linear, Conv1D))]
+
+
+def modules_of(walk: Walk, group: str, role: str) -> list[nn.Module]:
+    """The modules that hold a group's matrices of one role."""
+    members = walk.graph.group(group).members
+    names = dict.fromkeys(member.parameter for member in members if member.role == role)
+    return [owner_of(walk.model, name)[0] for name in names]
 
 
 def dense_pass(
@@ -173,7 +201,7 @@ def dense_pass(
             if module in outs:
                 outs[module].append(out)
         if not batch:
-            readings = _readings([(module, x) for module, x, _ in seen if module in makers])
+            readings = _readings(seen, makers, writers)
         firsts = {module: x for module, x, _ in seen}
         for reading in readings:
             reading.dense.append(firsts[reading.makers[0]])
@@ -183,9 +211,16 @@ def dense_pass(
     return after, once, [module for module in order if module in once], readings
 
 
-def _readings(seen: list[tuple[nn.Module, Tensor]]) -> list[Reading]:
+def _readings(
+    seen: Sequence[tuple[nn.Module, Tensor, Tensor]],
+    makers: Sequence[nn.Module],
+    writers: Sequence[nn.Module],
+) -> list[Reading]:
     """Makers by what they read, in the order in which they run."""
     shared: dict[int, Reading] = {}
-    for module, x in seen:
-        shared.setdefault(id(x), Reading([], [])).makers.append(module)
+    before = 0
+    for module, x, _ in seen:
+        if module in makers:
+            shared.setdefault(id(x), Reading([], before, [])).makers.append(module)
+        before += module in writers
     return list(shared.values())

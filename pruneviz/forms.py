@@ -29,7 +29,10 @@ SCOPE_WORDS = {
     "By how units stand out": "standardised",
 }
 #: What is refitted without training.
-RECONSTRUCT_WORDS = {"Nothing": "none", "Biases": "bias", "Weights, by least squares": "least_squares"}
+RECONSTRUCT_WORDS = {
+    "Nothing": "none", "Biases": "bias", "Weights, by least squares": "least_squares",
+    "Weights, before units are chosen anew": "pre_pruning",
+}  # fmt: skip
 MULTIPLES = ("1", "8", "32", "64", "128")
 
 #: Fields that are empty, not missing, where nothing was typed.

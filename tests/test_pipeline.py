@@ -97,11 +97,13 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, spec: RunSpec) -> tu
     return outcome(done(tmp_path_factory.mktemp("whole"), spec))
 
 
-@pytest.mark.parametrize("how", ["bias", "least_squares"])
+@pytest.mark.parametrize("how", ["bias", "least_squares", "pre_pruning"])
 def test_a_run_that_refits_meets_its_target_and_resumes_as_if_never_stopped(
     tmp_path: Path, spec: RunSpec, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = replace(spec, prune=replace(spec.prune, reconstruct=how, scope="standardised"))
+    method = "second_moment" if how == "pre_pruning" else spec.prune.method  # units can be chosen anew
+    refit = replace(spec.prune, method=method, reconstruct=how, scope="standardised")
+    asked = replace(spec, prune=refit)
     whole = done(tmp_path / "whole", asked)
     assert "reconstruct" in staged(whole)
     assert not (whole / CHECKPOINT / artifacts.RECONSTRUCTED).exists(), "only a resumed run needs it"

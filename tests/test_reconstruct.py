@@ -18,8 +18,10 @@ from core.graph.records import Graph
 from core.layerwise import layers_of, watching
 from core.least_squares import Normal, fit
 from core.masks import masked
-from core.plan import PruningPlan
+from core.plan import PruningPlan, cost
 from core.reconstruct import reconstruct, reconstructed
+from core.refitting import recounted
+from core.rescoring import Rescoring
 from core.surgery import operate
 from tests.graph.families import build as built
 from tests.graph.families import graph_of
@@ -157,11 +159,13 @@ def test_least_squares_beats_the_plain_cut_layer_by_layer_on_its_inputs(family: 
         dense = logits(model, tokens)
     expected = [out[0] if isinstance(out, tuple) else out for _, _, out in seen]
     errors = {}
-    for how in ("none", "bias", "least_squares"):
+    for how in ("none", "bias", "least_squares", "pre_pruning"):
         small = copy.deepcopy(model)
         if how != "none":
             found = reconstruct(small, graph, plan, tokens, how=how)
-            assert found.notes == []
+            assert how == "pre_pruning" or found.notes == []
+            assert all(one["error_after"] <= one["error_before"] for one in found.fits)
+            assert how != "least_squares" or len(found.fits) == 4
         with (
             masked(small, graph, plan.removed),
             watching([small.get_submodule(name) for name in graph.layer_modules]) as seen,
@@ -170,17 +174,18 @@ def test_least_squares_beats_the_plain_cut_layer_by_layer_on_its_inputs(family: 
         outs = [out[0] if isinstance(out, tuple) else out for _, _, out in seen]
         errors[how] = [float((a - b).norm()) for a, b in zip(outs, expected, strict=True)]
         errors[how].append(float((last - dense).norm()))
-    assert all(a < b for a, b in zip(errors["least_squares"], errors["none"], strict=True)), errors
-    assert all(one["error_after"] <= one["error_before"] for one in found.fits) and len(found.fits) == 4
+    for how in ("least_squares", "pre_pruning"):
+        assert all(a < b for a, b in zip(errors[how], errors["none"], strict=True)), errors
 
 
-@pytest.mark.parametrize("how", ["bias", "least_squares"])
+@pytest.mark.parametrize("how", ["bias", "least_squares", "pre_pruning"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_masked_equals_sliced_equals_reloaded_after_refitting(family: str, how: str, tmp_path: Path) -> None:
     model, graph = build(family)
     kinds = ("query_head", "ffn_channel", *(("residual_channel",) if family == "llama" else ()))
-    plan, tokens = planned(graph, kinds=kinds), ids(model)
-    reconstruct(model, graph, plan, windows(model, count=5), how=how)
+    plan, tokens = planned(graph, kinds=kinds, method="l2"), ids(model)
+    done = reconstruct(model, graph, plan, windows(model, count=5), how=how)
+    plan = recounted(graph, plan, done.removed)
     with masked(model, graph, plan.removed):
         expected = logits(model, tokens)
     small = operate(model, graph, plan.removed, plan.biases)
@@ -190,6 +195,58 @@ def test_masked_equals_sliced_equals_reloaded_after_refitting(family: str, how: 
     save(small, None, graph, plan, tmp_path / "model", facts={})
     again, _, read = load(tmp_path / "model")
     assert read == plan and (logits(again, tokens) - expected).abs().max() < 1e-4
+
+
+# pre-pruning: reconstructed, scored again, pruned
+
+
+def test_level_1_undoes_what_the_layers_before_do_to_its_input(llama: Any) -> None:
+    """By hand: after layer 0 lost channels, layer 1's queries are ridge regressions on the pruned input."""
+    model, graph = copy.deepcopy(llama[0]), llama[1]
+    plan, tokens = planned(graph, kinds=("ffn_channel",), layers="0:1", method="l2"), windows(model, count=3)
+    query, dense = "model.layers.1.self_attn.q_proj", model.model.layers[1].self_attn.q_proj.weight.clone()
+    goal = inputs_of(model, query, tokens).double().numpy()
+    found = reconstruct(model, graph, plan, tokens, how="pre_pruning")
+    fitted = model.get_submodule(query).weight.detach().double().numpy()
+    with masked(model, graph, found.removed):
+        x = inputs_of(model, query, tokens).double().numpy()
+    gram, size = x.T @ x, x.shape[1]
+    ridge = 1e-2 * gram.diagonal().mean() * np.eye(size)
+    carried = np.eye(size) + np.linalg.solve(gram + ridge, x.T @ goal - gram)
+    assert np.allclose(fitted.T, carried @ dense.detach().double().numpy().T, atol=1e-4)
+    assert {"model.layers.1.self_attn.q_proj.weight", "model.layers.1.mlp.up_proj.weight"} <= found.changed
+
+
+def test_units_are_chosen_anew_on_the_pruned_models_inputs(llama: Any) -> None:
+    """Layer by layer the lowest scores on what the module reads then; as many as planned, the target met."""
+    model, graph = copy.deepcopy(llama[0]), llama[1]
+    plan, tokens = planned(graph, kinds=("ffn_channel",), method="wanda"), windows(model, count=4)
+    found = reconstruct(model, graph, plan, tokens, how="pre_pruning")
+    assert {group: len(units) for group, units in found.removed.items()} == {
+        group: len(units) for group, units in plan.removed.items()
+    }
+    read = inputs_of(model := copy.deepcopy(llama[0]), DOWN.format(0), tokens)  # layer 0 sees the dense input
+    scores = (model.get_submodule(DOWN.format(0)).weight.abs() * read.norm(dim=0)).sum(dim=0)
+    lowest = scores.argsort()[: len(plan.removed["L00.ffn_channel"])]
+    assert found.removed["L00.ffn_channel"] == tuple(sorted(lowest.tolist()))
+    assert found.removed != plan.removed, "the plan was random"
+
+
+def test_channels_make_up_for_keys_and_values_that_went_with_other_heads(llama: Any) -> None:
+    graph = llama[1]
+    again = Rescoring("l2")
+    group = graph.group("L00.ffn_channel")
+    size = cost(graph, {}).params - cost(graph, {group.id: (0,)}).params
+    again.short = 2.2 * size
+    chosen = again.choose(llama[0], graph, group, (0, 1, 2), None)
+    assert len(chosen) == 5 and again.short == pytest.approx(0.2 * size)
+
+
+def test_gradient_criteria_keep_the_plans_units_and_say_so(llama: Any) -> None:
+    model, graph = copy.deepcopy(llama[0]), llama[1]
+    plan = planned(graph, method="taylor_first")
+    found = reconstruct(model, graph, plan, windows(model, count=4), how="pre_pruning")
+    assert found.removed == plan.removed and "taylor_first cannot score" in found.notes[0]
 
 
 def test_stacks_of_experts_are_left_as_they_are_and_said() -> None:

@@ -64,13 +64,13 @@ def test_a_point_is_the_run_it_stands_for(swept: Path, spec: RunSpec, tmp_path: 
 
 
 def test_refitted_points_are_their_runs_and_leave_the_model_as_it_was(tmp_path: Path, spec: RunSpec) -> None:
-    refits = ("none", "bias", "least_squares")
+    refits = ("none", "bias", "least_squares", "pre_pruning")
     axes = SweepSpec(("l2",), (0.3,), reconstruct=refits, seeds=(1,), samples=(4,))
     points = read_sweep(go(tmp_path / "sweep", replace(spec, sweep=axes))).points
     again = replace(axes, reconstruct=refits[::-1])  # in the other order: no point may depend on those before
     other = read_sweep(go(tmp_path / "again", replace(spec, sweep=again))).points
     assert [point.ppl for point in points] == pytest.approx([point.ppl for point in other[::-1]], rel=1e-6)
-    assert len({point.ppl for point in points}) == 3
+    assert len({point.ppl for point in points}) == 4
     for point in points[1:]:
         metrics = artifacts.read_json(go(tmp_path / point.reconstruct, run_of(spec, point)) / METRICS)
         assert metrics["ppl_after"] == pytest.approx(point.ppl, rel=1e-4)

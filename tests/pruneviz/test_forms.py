@@ -8,7 +8,7 @@ from core.commands import command_line
 from core.errors import PruneError, SpecError
 from core.methods import with_preset
 from core.nuteprune.options import PRESETS
-from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
+from core.spec import RECONSTRUCTIONS, DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
 from pruneviz.forms import Form, form_from, spec_from, training_start
 
 MODEL = ModelSpec("demo")
@@ -27,7 +27,8 @@ def test_units_chosen_by_hand_are_the_whole_plan():
         spec_from(MODEL, *Form(method="manual", units=" ").values())
 
 
-def test_a_cloned_run_asks_for_the_same():
+@pytest.mark.parametrize("how", RECONSTRUCTIONS)
+def test_a_cloned_run_asks_for_the_same(how):
     spec = RunSpec(
         name="mine",
         seed=7,
@@ -38,7 +39,7 @@ def test_a_cloned_run_asks_for_the_same():
             "standardised",
             ("kv_group", "ffn_channel"),
             "4:30",
-            reconstruct="least_squares",
+            reconstruct=how,
             multiple=64,
             kind_sparsity={"ffn_channel": 0.4},
         ),

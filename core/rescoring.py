@@ -1,0 +1,87 @@
+"""Units of one module chosen anew, by what it reads and makes in the pruned model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import nn
+
+from core.capture import INPUTS, OUTPUTS, Statistics, moment_values, watched_modules
+from core.criteria import CRITERIA, score
+from core.graph.records import Graph, Group
+from core.moments import ModuleMoments
+from core.plan import cost, params_in
+from core.ranking import removal_order
+
+
+@dataclass
+class Rescoring:
+    """How units are chosen anew.
+
+    Attributes:
+        criterion: its name. One that reads gradients or attention maps cannot be asked of a single module:
+            the plan's units stay then.
+        seed, options: as in `core.criteria.score`.
+        multiple: steps in which channels make up for `short`.
+        short: parameters that are still to go, since other heads took fewer keys and values with them.
+    """
+
+    criterion: str
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    multiple: int = 1
+    short: float = 0.0
+
+    @property
+    def possible(self) -> bool:
+        """Whether what a module reads and makes is all that the criterion asks for."""
+        return self.criterion in CRITERIA.names() and self._needs <= {*INPUTS, *OUTPUTS}
+
+    @property
+    def _needs(self) -> set[str]:
+        return set(CRITERIA[self.criterion].needs)
+
+    def moments(self, model: nn.Module, graph: Graph, groups: list[Group]) -> ModuleMoments | None:
+        """What collects the criterion's statistics of these groups; None if there is nothing to collect."""
+        if not groups or not self.possible or not self._needs:
+            return None
+        alone = _alone(graph, groups[0])
+        readers, makers = watched_modules(model, alone, {group.kind for group in groups})
+        inputs, outputs = self._needs & set(INPUTS), self._needs & set(OUTPUTS)
+        return ModuleMoments(readers if inputs else {}, makers if outputs else {})
+
+    def choose(
+        self,
+        model: nn.Module,
+        graph: Graph,
+        group: Group,
+        planned: tuple[int, ...],
+        moments: ModuleMoments | None,
+    ) -> tuple[int, ...]:
+        """The units that go, sorted: as many as planned, or so many more or fewer that the target is met."""
+        if not self.possible:
+            return planned
+        kinds, needs = (group.kind,), self._needs
+        values = moment_values(moments, needs) if moments else {}
+        seen = Statistics(values, captured=frozenset(needs), kinds=kinds)
+        given: dict[str, Any] = {"seed": self.seed, "kinds": kinds, "options": self.options}
+        scores = score(model, _alone(graph, group), [self.criterion], seen, **given)
+        order = removal_order(group, scores[self.criterion])
+        units = tuple(sorted(order[: self._count(graph, group, len(planned))].tolist()))
+        self.short += cost(graph, {group.id: units}).params - cost(graph, {group.id: planned}).params
+        return units
+
+    def _count(self, graph: Graph, group: Group, planned: int) -> int:
+        """How many go; channels make up for what is short, in whole steps. Heads are too large for that."""
+        if group.kind != "ffn_channel":
+            return planned
+        step = params_in(graph, [group]) / group.units * self.multiple
+        count = planned + round(self.short / step) * self.multiple
+        return count if 0 < count < group.units else planned
+
+
+def _alone(graph: Graph, group: Group) -> Graph:
+    """A graph with the groups of one layer."""
+    return replace(graph, groups=tuple(one for one in graph.groups if one.layer == group.layer))
