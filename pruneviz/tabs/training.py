@@ -42,13 +42,14 @@ class TrainingView:
 
 def build_training() -> TrainingView:
     """Build it, hidden."""
-    with gr.Column(visible=False, elem_id="training") as box:  # hiding figures would cost them their settings
+    # Columns, since hiding figures would cost them their settings; beside each other, not nested.
+    with gr.Column(visible=False, elem_id="training") as box:
         facts = panel(elem_id="training-facts")
         curves = plotly_figure(elem_id="training-curves")
-        with gr.Column(visible=False) as masks_box:
-            about = panel(elem_id="training-about-masks")
-            masks = plotly_figure(elem_id="training-masks")
         cost = panel(elem_id="training-cost")
+    with gr.Column(visible=False) as masks_box:
+        about = panel(elem_id="training-about-masks")
+        masks = plotly_figure(elem_id="training-masks")
     return TrainingView(box, facts, curves, masks_box, about, masks, cost)
 
 
@@ -57,13 +58,17 @@ def training_updates(record: RunRecord | None, events: list[Event]) -> list[Any]
     spec = record.spec if record else None
     method = method_of(spec) if spec else None
     if record is None or spec is None or method is None:
-        return [gr.Column(visible=False), *[gr.skip()] * 6]
+        return _nothing()
     steps = spec.prune.options.get("steps", method.options["steps"].default)
     info = training_info(events, int(steps))
     if info.empty:
-        return [gr.Column(visible=False), *[gr.skip()] * 6]
+        return _nothing()
     curves = figure_payload(training_figure(info))
     return [gr.Column(visible=True), training_html(info), curves, *_masks(record), cost_html(info)]
+
+
+def _nothing() -> list[Any]:
+    return [gr.Column(visible=False), gr.skip(), gr.skip(), gr.Column(visible=False), *[gr.skip()] * 3]
 
 
 def _masks(record: RunRecord) -> list[Any]:
