@@ -8,7 +8,7 @@ let figure = null, library = null;
 // The file leaves itself in window.moduleName too, which nothing else uses.
 function loadLibrary() {
   window.pvPlotly ||= new Promise((done, failed) => {
-    const before = window.Plotly, source = (window.gradio_config?.root || "") + "/gradio_api/file=" + props.library;
+    const before = window.Plotly, source = (window.gradio_config?.root || "") + "/gradio_api/file=" + libraryFile;
     document.head.append(make("script", {
       src: source, onerror: () => failed(new Error("its drawing library could not be read")),
       onload: () => {
@@ -61,6 +61,6 @@ async function draw() {
 }
 
 new ResizeObserver(() => { if (library && host.data && host.offsetWidth) library.Plots.resize(host); }).observe(host);
-if (props.library) loadLibrary().catch(() => {});  // while the data is on its way; draw() says what went wrong
+loadLibrary().catch(() => {});  // while the data is on its way; draw() says what went wrong
 onTheme(draw);
 onValue((value) => { figure = value; draw(); });

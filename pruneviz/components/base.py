@@ -29,15 +29,20 @@ def sheet() -> str:
     return (ASSETS / "components.css").read_text(encoding="utf-8")
 
 
-def canvas(*scripts: str, **options: Any) -> gr.HTML:
+def canvas(*scripts: str, constants: dict[str, Any] | None = None, **options: Any) -> gr.HTML:
     """An empty element that scripts draw into. Its value is what `payload` returns.
 
     The template is fixed and never holds the value: Gradio compiles templates as code.
+
+    Args:
+        constants: name -> value, for the scripts. Written into them, since an element that is first shown
+            together with its value has lost the other properties it was made with.
     """
+    known = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in (constants or {}).items())
     return gr.HTML(
         html_template='<div class="pv-wait"></div>',
         css_template=sheet(),
-        js_on_load=script(*scripts),
+        js_on_load=known + script(*scripts),
         apply_default_css=False,
         **options,
     )

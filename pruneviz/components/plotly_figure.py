@@ -30,7 +30,7 @@ def plotly_figure(**options: Any) -> gr.HTML:
     Events: `pick`, with `x`, `y`, `curve` and `customdata` of the point clicked.
     """
     gr.set_static_paths([library()])
-    return canvas("plotly_figure", library=str(library()), **options)
+    return canvas("plotly_figure", constants={"libraryFile": str(library())}, **options)
 
 
 def figure_payload(figure: go.Figure) -> str:

@@ -47,7 +47,7 @@ class Numbers:
 
 
 def build_numbers() -> Numbers:
-    """Build table, charts and flips; a figure's box is hidden, since hiding the figure costs its settings."""
+    """Build table, charts and flips."""
     table = panel("compare-table", min_height=330)
     with gr.Row(equal_height=False):
         with gr.Column(visible=False) as costs_box:

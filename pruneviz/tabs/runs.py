@@ -88,7 +88,7 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
         compare = gr.Button("Open in Compare", elem_id="run-compare", scale=0, interactive=False)
         widths = gr.Button("Open in Widths", elem_id="run-widths", scale=0, interactive=False)
     training = build_training()
-    with gr.Column(visible=False) as lines:  # hiding the figure itself would cost it its settings
+    with gr.Column(visible=False) as lines:
         curves = plotly_figure(elem_id="run-curves")
     log = gr.Textbox(
         label="Log, last lines",

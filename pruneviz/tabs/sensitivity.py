@@ -59,7 +59,7 @@ def build_sensitivity_tab(app: AppContext) -> None:
                 SCALES, value=SCALES[0], label="Perplexity axis", elem_id="sensitivity-scale", container=False
             )
             chart = plotly_figure(elem_id="sensitivity-chart", min_height=430)
-        with gr.Column(visible=False) as box:  # hiding the figure itself would cost it its settings
+        with gr.Column(visible=False) as box:
             heads = plotly_figure(elem_id="sensitivity-heads", min_height=300)
         table = panel(elem_id="sensitivity-table")
 

@@ -42,7 +42,6 @@ class TrainingView:
 
 def build_training() -> TrainingView:
     """Build it, hidden."""
-    # Columns, since hiding figures would cost them their settings; beside each other, not nested.
     with gr.Column(visible=False, elem_id="training") as box:
         facts = panel(elem_id="training-facts")
         curves = plotly_figure(elem_id="training-curves")

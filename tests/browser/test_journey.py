@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import pytest
 from playwright.sync_api import expect
 
 from core import artifacts
+from core.events import EventWriter
+from core.spec import RunSpec
 from core.watch import list_runs
 from tests.browser.driver import Dashboard
+from tests.pruneviz.samples import make_run
 
 pytestmark = pytest.mark.browser
 LONG = 120_000
@@ -136,6 +140,20 @@ def test_a_wrong_sparsity_is_explained_at_once(page: Any, dashboard: Dashboard, 
     expect(page.locator("#new-preview")).to_contain_text("%")
     type_into(page.locator("#new-sparsity input"), "20")
     expect(page.get_by_text("write 0.2 for 20 %").first).to_be_visible()
+
+
+def test_curves_come_to_a_run_that_was_opened_before_it_had_any(page: Any, dashboard: Dashboard) -> None:
+    shutil.rmtree(dashboard.runs_dir / "early", ignore_errors=True)  # of a first try
+    run = make_run(dashboard.runs_dir, "early", RunSpec(goal="evaluate"), state="stopped")
+    page.goto(dashboard.url + "?tab=runs&run=early")
+    expect(page.locator("#run-detail")).to_contain_text("early")
+    events = EventWriter(run / artifacts.EVENTS)
+    for step in range(3):
+        events.write("metric", "evaluate", name="ppl", step=step, value=30.0 - step)
+    events.close()
+    page.locator("#runs-refresh").click()
+    expect(page.locator("#run-curves .main-svg").first).to_be_visible()
+    shutil.rmtree(run)
 
 
 def test_prune_reload_restart_compare(page: Any, dashboard: Dashboard, explored: Path) -> None:

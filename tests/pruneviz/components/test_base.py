@@ -22,7 +22,7 @@ def test_a_template_never_holds_the_value() -> None:
     for make in (head_explorer, structure_map, unit_picker, plotly_figure):
         component = make()
         assert "value" not in component.html_template and "{" not in component.html_template
-        assert component.js_on_load.startswith("// Helpers")
+        assert script() in component.js_on_load
 
 
 def test_the_style_sheet_is_no_template() -> None:
@@ -44,3 +44,4 @@ def test_a_figure_keeps_its_colour_names_and_loses_the_template() -> None:
 
 def test_the_drawing_library_is_the_installed_one() -> None:
     assert library().name == "plotly.min.js" and library().exists()
+    assert json.dumps(str(library())) in plotly_figure().js_on_load  # a late figure has no other way to know
