@@ -58,6 +58,7 @@ class Page:
     library: gr.Dropdown
     prompt: gr.Textbox
     answers: gr.HTML
+    shown: gr.Textbox
 
     def all(self) -> list[Any]:
         """All of them, in order."""
@@ -79,7 +80,8 @@ def build_compare_tab(app: AppContext) -> None:
         answers = answer_cards(elem_id="compare-answers", min_height=180)
         figures = build_numbers()
     build_published()
-    page = Page(models, state, to_runs, box, present, library, prompt, answers)
+    shown = gr.Textbox("", visible="hidden", elem_id="compare-shown", label="shown")
+    page = Page(models, state, to_runs, box, present, library, prompt, answers, shown)
     _wire(app, page, figures)
     _wire_question(app, page, options, waiting, go, stop)
 
@@ -115,8 +117,8 @@ def _wire(app: AppContext, page: Page, figures: Numbers) -> None:
     quiet, url = quietly(), app.url
     where = [url.models, url.run, url.model]
 
-    def shown(models: str, run: str, model: str) -> list[Any]:
-        return _fill(app, models, run, model)
+    def shown(models: str, run: str, model: str, before: str) -> list[Any]:
+        return _fill(app, models, run, model, before)
 
     def chosen(picked: list[str], models: str, run: str, model: str) -> list[Any]:
         shown = [one.key for one in _lineup(app, models, run, model)[0].contenders]
@@ -127,7 +129,7 @@ def _wire(app: AppContext, page: Page, figures: Numbers) -> None:
         return flips_of(lineup, records, chosen)
 
     events = [app.tabs["compare"].select, url.run.change, url.models.change]
-    gr.on(events, shown, where, [*page.all(), *figures.all()], **quiet)
+    gr.on(events, shown, [*where, page.shown], [*page.all(), *figures.all()], **quiet)
     # Not `input`: Gradio leaves that out when the Backspace key takes a model away.
     page.models.change(chosen, [page.models, *where], [url.models, url.run], **quiet)
     figures.flips_of.input(flips, [*where, figures.flips_of], figures.flips, **quiet)
@@ -164,8 +166,12 @@ def _lineup(app: AppContext, models: str, run: str, model: str) -> tuple[Lineup,
     return line_up(records, keys_of(models, run, records), model), records
 
 
-def _fill(app: AppContext, models: str, run: str, model: str) -> list[Any]:
-    """The page for the models in the address."""
+def _fill(app: AppContext, models: str, run: str, model: str, before: str | None = "") -> list[Any]:
+    """The page for the models in the address.
+
+    Several things ask for it while the page opens, and coming back to the tab does: where the same models
+    are shown as `before`, what was typed and answered since stays.
+    """
     lineup, records = _lineup(app, models, run, model)
     offered, contenders = choices(records), lineup.contenders
     if not contenders:
@@ -176,14 +182,16 @@ def _fill(app: AppContext, models: str, run: str, model: str) -> list[Any]:
         return [picker, state, gr.Button(visible=not offered), gr.Column(visible=False), *skipped]
     prompts = _library(contenders)
     notes = _notes_html(lineup)
+    names = " ".join([model, *(one.key for one in contenders)])
+    question = [gr.Dropdown(prompts, value=prompts[0][1]), *_kept(contenders, prompts[0][1])]
     return [
         gr.Dropdown(offered, value=[one.key for one in contenders], multiselect=True),
         gr.HTML(notes, visible=bool(notes)),
         gr.Button(visible=False),
         gr.Column(visible=True),
         _present_link(contenders),
-        gr.Dropdown(prompts, value=prompts[0][1]),
-        *_kept(contenders, prompts[0][1]),
+        *(question if names != before else [gr.skip()] * len(question)),
+        names,
         *fill(lineup, records),
     ]
 

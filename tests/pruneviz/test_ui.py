@@ -181,3 +181,11 @@ def test_units_handed_over_reach_the_field_for_units(page):
         f for f in blocks.fns.values() if (app.url.plan._id, "change") in f.targets and f.outputs[1:]
     )
     assert [getattr(block, "elem_id", None) for block in handed.outputs][1:3] == ["new-method", "new-units"]
+
+
+def test_what_was_typed_on_compare_stays_when_the_same_models_are_filled_in_again(app):
+    make_run(app.runs_dir, "a", state="finished", metrics=METRICS)
+    first = _compare(app)
+    again = dict(zip(first, compare._fill(app, "", "", "demo", first["shown"]), strict=True))
+    assert first["prompt"] == first["library"].value and again["shown"] == first["shown"]
+    assert again["prompt"] == again["answers"] == gr.skip() != first["prompt"]
