@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,6 @@ from transformers import PreTrainedModel
 from core.capture import STATISTICS, capture, next_token_loss
 from core.divergence import js_distances, similarity
 from core.errors import DataError, NotPrunableError, StopRequested, UnknownNameError
-from core.graph.records import Graph
 from core.moments import Moments
 from core.surgery import operate
 from tests.handmade import graph_of, ids, tiny
@@ -326,10 +327,10 @@ def test_similarity_reads_the_models_own_attention(implementation: str) -> None:
 
 def test_layers_with_fewer_heads_are_filled_up() -> None:
     model = tiny()
-    graph: Graph = graph_of(model)
+    graph = graph_of(model)
     small = operate(model, graph, {"L00.query_head": (1,)})
     left = [a if a.layer else type(a)(0, a.module, 3, 2, 8, 8) for a in graph.attentions]
-    found = similarity(small, type(graph)(**{**vars(graph), "attentions": tuple(left)}), ids(model), text="t")
+    found = similarity(small, replace(graph, attentions=tuple(left)), ids(model), text="t")
     assert np.isnan(found.divergence[0, 3]).all() and np.isfinite(found.divergence[0, :3, :3]).all()
     assert np.isfinite(found.divergence[1]).all()
 
@@ -338,4 +339,4 @@ def test_a_model_without_attention_is_refused() -> None:
     model = tiny()
     graph = graph_of(model)
     with pytest.raises(NotPrunableError, match="no attention"):
-        similarity(model, type(graph)(**{**vars(graph), "attentions": ()}), ids(model), text="t")
+        similarity(model, replace(graph, attentions=()), ids(model), text="t")
