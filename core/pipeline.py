@@ -15,7 +15,7 @@ from core.checks import parse_layers
 from core.criteria import CRITERIA
 from core.describe import graph_of
 from core.errors import DataError, SpecError
-from core.evaluate.benchmark_stage import benchmarks, scores_of
+from core.evaluate.benchmark_stage import benchmarks, scored_earlier, scores_of
 from core.evaluate.benchmark_stage import check as check_benchmarks
 from core.graph.records import Graph
 from core.measures import Measured
@@ -142,9 +142,10 @@ def recover(work: Work) -> None:
     work.recorder.begin(["load", *last_verbs(work, True)])
     loaded = stages.load(work)
     graph, plan = recovery.plan_of_pruned(work, loaded)
+    tasks = scored_earlier(work)
     cut, trained = recovered(work, loaded, graph)
     dense, cut = measures.earlier(work, cut)
-    finish(work, loaded, graph, plan, measures.after(work, loaded, dense, None, cut), cut, trained)
+    finish(work, loaded, graph, plan, measures.after(work, loaded, dense, None, cut), cut, tasks | trained)
 
 
 def recovered(work: Work, pruned: Loaded, graph: Graph) -> tuple[Measured, dict[str, Any]]:

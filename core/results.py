@@ -38,7 +38,6 @@ def pruning(
     return {
         **found,
         **({"ppl_pruned": cut.ppl, "ppl_recovered": after.ppl} if cut else {}),
-        **_scored_earlier(work),
         "sparsity": plan.sparsity,
         "sparsity_total": plan.sparsity_total,
         "ppl_text": evaluation_text(spec.evaluate.text).name,
@@ -47,12 +46,6 @@ def pruning(
         "calibration_text": _calibrated_on(work),
         "seconds": work.recorder.seconds,
     }
-
-
-def _scored_earlier(work: Work) -> dict[str, Any]:
-    """The dense model's benchmarks, from the run whose result is recovered: they are asked for alike."""
-    found = source_metrics(work) if work.spec.goal == "recover" else {}
-    return {"tasks_before": found["tasks_before"]} if "tasks_before" in found else {}
 
 
 def _calibrated_on(work: Work) -> str | None:

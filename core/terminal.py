@@ -48,6 +48,12 @@ def number(value: Any, form: str = ",.4g") -> str:
     return "-" if value is None else format(value, form)
 
 
+def with_error(value: Any, error: Any, form: str) -> str:
+    """`0.6400 ± 0.0480`; without the error where it is unknown, a dash without a value."""
+    known = value is not None and error is not None
+    return f"{number(value, form)} ± {number(error, form)}" if known else number(value, form)
+
+
 def keys_and_values(result: dict[str, Any]) -> list[str]:
     """One line per entry, values aligned."""
     width = max(map(len, result), default=0)
@@ -73,14 +79,9 @@ def score_lines(scores: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
     for task in tasks:
         found = [column.get(task) for column in scores.values()]
         first = next(one for one in found if one is not None)
-        values = [_score(one) if one else "-" for one in found]
+        values = [with_error(one[one["metric"]], one["stderr"], ".4f") if one else "-" for one in found]
         rows.append([task, first["metric"], *values, f"{first['n']:,}", first["source"]])
     return ["", *table(rows)]
-
-
-def _score(summary: dict[str, Any]) -> str:
-    value, error = summary[summary["metric"]], summary["stderr"]
-    return f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
 
 
 class ProgressBar:

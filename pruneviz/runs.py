@@ -11,6 +11,7 @@ from typing import Any
 from core import artifacts, watch
 from core.artifacts import Status
 from core.errors import ArtifactError
+from core.evaluate import task_results
 from core.evaluate.task_results import TaskResult
 from core.events import Event, EventReader
 from core.graph.records import Graph
@@ -179,20 +180,13 @@ def read_benchmarks(run_dir: Path) -> dict[str, dict[str, TaskResult]]:
         ArtifactError: it is damaged.
     """
     path = run_dir / artifacts.BENCHMARKS
-    return _benchmarks(path, path.stat().st_mtime_ns) if path.exists() else {}
+    return _benchmarks(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
 
 
 @lru_cache(maxsize=16)
-def _benchmarks(path: Path, changed: int) -> dict[str, dict[str, TaskResult]]:
+def _benchmarks(run_dir: Path, changed: int) -> dict[str, dict[str, TaskResult]]:
     """Kept until the file changes: with its questions it may be large."""
-    raw = artifacts.read_json(path)
-    try:
-        return {
-            side: {name: TaskResult.from_json(task) for name, task in found["tasks"].items()}
-            for side, found in raw.items()
-        }
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); run the benchmarks again.") from error
+    return task_results.read_benchmarks(run_dir)
 
 
 def spec_json(record: RunRecord) -> str:

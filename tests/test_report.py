@@ -7,7 +7,6 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,9 +15,10 @@ from core.__main__ import main
 from core.artifacts import Status
 from core.report.markup import bars, element, lines, text
 from core.report.page import document, write_report
-from core.report.sections import Run, _change
+from core.report.sections import Run
 from core.spec import PruneSpec, RunSpec
 from core.spec_recover import RecoverSpec
+from tests.pruneviz.scored import task, write_benchmarks
 
 EVIL = '<img src=x onerror="window.pwned=1">${window.pwned=1}{{value}}</pre><script>window.pwned=1</script>'
 METRICS = {
@@ -32,11 +32,6 @@ METRICS = {
 }  # fmt: skip
 
 
-def score(value: float, error: float | None) -> dict[str, Any]:
-    found = {"acc": value, "acc_stderr": error, "stderr": error, "metric": "acc", "n": 100}
-    return {**found, "num_fewshot": 0, "source": "bundled", "own_task": True}
-
-
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
     """A finished run whose model, name, prompt and answers try to break out."""
@@ -46,12 +41,13 @@ def run_dir(tmp_path: Path) -> Path:
     extra = {"versions": {"torch": "2.13.0"}, "evaluation": {"name": EVIL, "sha256": "ab" * 32}}
     artifacts.write_text(made / artifacts.SPEC, replace(spec, extra=extra).to_json())
     artifacts.write_status(made, Status(state="finished", created=1.0, started=1.0, ended=13.0))
-    tasks = {
-        "tasks_before": {"piqa": score(0.64, 0.048), "boolq": score(0.8, 0.04)},
-        "tasks_pruned": {"piqa": score(0.5, 0.05), "boolq": score(0.4, 0.04)},
-        "tasks_after": {"piqa": score(0.62, 0.049), "boolq": score(0.5, 0.05)},
-    }
-    artifacts.write_json(made / artifacts.METRICS, {**METRICS, **tasks})
+    artifacts.write_json(made / artifacts.METRICS, METRICS)
+    write_benchmarks(
+        made,
+        dense=[task("piqa", "1" * 64 + "0" * 36), task("boolq", "1" * 80 + "0" * 20)],
+        pruned=[task("piqa", "1" * 50 + "0" * 50), task("boolq", "1" * 40 + "0" * 60)],
+        recovered=[task("piqa", "0" * 5 + "1" * 59 + "1" * 3 + "0" * 33), task("boolq", "1" * 50 + "0" * 50)],
+    )
     layer = {"query_heads": 3, "kv_heads": 2, "ffn": 24}
     widths = {
         "layers": [{"layer": 0, **layer}],
@@ -113,19 +109,14 @@ def test_everything_a_run_found_is_there(run_dir: Path) -> None:
         "1,000",
         "800",
         "-20.0%",
-        "0.6400 ± 0.0480",
+        "0.6400 ± 0.0482",
+        "-0.0200, within the noise",
+        "-0.3000",
         "python -m core prune",
     ):
         assert said in shown, said
     assert "best after 40 of 50 steps" in shown and "Query heads" in shown and "2.13.0" in shown
-    assert shown.count("within the noise") >= 2  # piqa's change, and what the words mean
-
-
-def test_a_change_is_told_from_chance() -> None:
-    assert "within the noise" in _change([score(0.64, 0.05), score(0.60, 0.05)])
-    assert _change([score(0.64, 0.02), score(0.50, 0.02)]) == "-0.1400"
-    assert _change([score(0.64, None), score(0.50, 0.02)]) == "-0.1400"
-    assert _change([score(0.64, None)]) == "-"
+    assert "-0.3000," not in shown, "more than chance"
 
 
 def test_charts_draw_what_they_are_given() -> None:
@@ -155,7 +146,7 @@ def test_the_command_writes_one_file(run_dir: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_run_at_work_or_damaged_shows_what_there_is(run_dir: Path) -> None:
-    for name in (artifacts.METRICS, artifacts.SAMPLES, artifacts.WIDTHS):
+    for name in (artifacts.METRICS, artifacts.SAMPLES, artifacts.WIDTHS, artifacts.BENCHMARKS):
         (run_dir / name).write_text("{")
     shown = Tags(document([Run(run_dir)])).shown
     assert "How it was made" in shown and "Answers" not in shown

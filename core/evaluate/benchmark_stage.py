@@ -10,10 +10,10 @@ from core import artifacts
 from core.artifacts import BENCHMARKS
 from core.demo import cache_folder
 from core.errors import ArtifactError
-from core.evaluate.task_results import TaskResult
+from core.evaluate.task_results import TaskResult, read_benchmarks
 from core.models import Loaded
 from core.spec import EvalSpec
-from core.work import Work
+from core.work import Work, kept
 
 
 def benchmarks(work: Work, side: str) -> list[str]:
@@ -89,6 +89,21 @@ def scores_of(work: Work, loaded: Loaded, side: str, key: str) -> dict[str, Any]
     _keep(work, side, found.to_json())
     recorder.artifact(BENCHMARKS)
     return {key: found.summary()}
+
+
+def scored_earlier(work: Work) -> dict[str, Any]:
+    """What the run whose result is recovered scored of the dense model; this run keeps it too, as its own.
+
+    Returns:
+        {"tasks_before": task -> summary}; empty where that run scored nothing, or is gone.
+    """
+    source = Path(work.spec.model.source)
+    there = kept(read, source) or {}
+    results = (kept(read_benchmarks, source) or {}).get("dense", {})
+    if not results:
+        return {}
+    _keep(work, "dense", there["dense"])
+    return {"tasks_before": {name: result.summary() for name, result in results.items()}}
 
 
 def read(run_dir: Path) -> dict[str, Any]:

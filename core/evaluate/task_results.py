@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from core import artifacts
+from core.artifacts import BENCHMARKS
 from core.errors import ArtifactError
 
 #: Where the questions came from. `bundled` tasks are the workbench's own, never one of the standard ones.
@@ -127,6 +130,25 @@ class BenchmarkResult:
             return cls(**{**raw, "tasks": tasks})
         except (KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f"The benchmark record is damaged ({error}); run it again.") from error
+
+
+def read_benchmarks(run_dir: Path) -> dict[str, dict[str, TaskResult]]:
+    """`benchmarks.json`: side -> task -> result, with the questions; empty if there is none.
+
+    Raises:
+        ArtifactError: it is damaged.
+    """
+    path = run_dir / BENCHMARKS
+    if not path.exists():
+        return {}
+    raw = artifacts.read_json(path)
+    try:
+        return {
+            side: {name: TaskResult.from_json(task) for name, task in found["tasks"].items()}
+            for side, found in raw.items()
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); run the benchmarks again.") from error
 
 
 def not_comparable(a: TaskResult, b: TaskResult) -> str:

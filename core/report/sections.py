@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,10 +12,12 @@ from core import artifacts
 from core.artifacts import EFFICIENCY, EVENTS, METRICS, SAMPLES, WIDTHS
 from core.commands import command_line
 from core.errors import ArtifactError
+from core.evaluate.noise import NOISE, difference
+from core.evaluate.task_results import TaskResult, read_benchmarks
 from core.events import Event, EventReader, metric_series
 from core.report.markup import Markup, bars, element, join, lines, table
 from core.spec import RunSpec
-from core.terminal import number
+from core.terminal import number, with_error
 
 T = TypeVar("T")
 #: Quantity -> (name in `metrics.json`, how it is written).
@@ -37,8 +38,10 @@ CURVES = {
     "recover.loss": "Recovery: loss of each step",
     "recover.learning_rate": "Recovery: learning rate",
 }
-#: A difference is told from chance at this many standard errors.
-_NOISE = 1.96
+#: Whose scores `benchmarks.json` may hold, first to last.
+SIDES = ("model", "dense", "pruned", "recovered")
+#: What the verdict on a difference adds to it.
+VERDICTS = {"noise": ", within the noise", "unknown": ", noise unknown"}
 
 
 class Run:
@@ -52,6 +55,7 @@ class Run:
         self.plan = _or_none(lambda: artifacts.read_plan(run_dir))
         self.widths = _or_none(lambda: artifacts.read_json(run_dir / WIDTHS))
         self.samples = _or_none(lambda: artifacts.read_json(run_dir / SAMPLES)) or []
+        self.scores = _or_none(lambda: read_benchmarks(run_dir)) or {}
         self.efficiency = _or_none(lambda: artifacts.read_json(run_dir / EFFICIENCY)) or {}
         self.events: list[Event] = EventReader(run_dir / EVENTS).read()
 
@@ -141,44 +145,34 @@ def curves(run: Run) -> Markup:
 
 def scores(run: Run) -> Markup:
     """Benchmarks with standard errors; a difference inside the noise is marked as such."""
-    names = {
-        "tasks": "model", "tasks_before": "dense", "tasks_pruned": "pruned",
-        "tasks_after": "recovered" if "tasks_pruned" in run.metrics else "pruned",
-    }  # fmt: skip
-    columns = [(title, run.metrics[key]) for key, title in names.items() if run.metrics.get(key)]
-    tasks = list(dict.fromkeys(task for _, found in columns for task in found))
+    columns = {side: run.scores[side] for side in SIDES if run.scores.get(side)}
+    tasks = list(dict.fromkeys(task for found in columns.values() for task in found))
     if not tasks:
         return Markup()
-    rows = [_score_row(task, [found.get(task) for _, found in columns]) for task in tasks]
-    head = ["task", "metric", *(title for title, _ in columns), "change", "n", "examples", "questions from"]
+    rows = [_score_row([found.get(task) for found in columns.values()]) for task in tasks]
+    head = ["task", "metric", *columns, "change", "n", "examples", "questions from"]
     note = (
-        f"± one standard error. A change of less than {_NOISE} standard errors of the difference is within "
-        "the noise. Tasks whose questions are bundled are the workbench's own, not standard ones."
+        f"± one standard error. A change of less than {NOISE} standard errors of the difference is within "
+        "the noise; that error is taken from the questions that flipped where both models were asked the same. "
+        "Tasks whose questions are bundled are the workbench's own, not standard ones."
     )
     return join([element("h3", "Scores"), table(head, rows), element("p", note, class_="quiet")])
 
 
-def _score_row(task: str, found: Sequence[dict[str, Any] | None]) -> list[object]:
+def _score_row(found: Sequence[TaskResult | None]) -> list[object]:
     first = next(one for one in found if one is not None)
-    cells = ["-" if one is None else _with_error(one) for one in found]
-    facts = [f"{first['n']:,}", first["num_fewshot"], first["source"]]
-    return [task, first["metric"], *cells, _change(found), *facts]
+    cells = ["-" if one is None else with_error(one.value, one.stderr, ".4f") for one in found]
+    return [first.task, first.metric, *cells, _change(found), f"{first.n:,}", first.num_fewshot, first.source]
 
 
-def _with_error(one: dict[str, Any]) -> str:
-    value, error = one[one["metric"]], one["stderr"]
-    return f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
-
-
-def _change(found: Sequence[dict[str, Any] | None]) -> str:
+def _change(found: Sequence[TaskResult | None]) -> str:
+    """From the first model to the last."""
     if len(found) < 2 or found[0] is None or found[-1] is None:
         return "-"
-    change = found[-1][found[-1]["metric"]] - found[0][found[0]["metric"]]
-    errors = (found[0]["stderr"], found[-1]["stderr"])
-    if None in errors:
-        return f"{change:+.4f}"
-    inside = abs(change) <= _NOISE * math.hypot(*errors)
-    return f"{change:+.4f}{', within the noise' if inside else ''}"
+    against = difference(found[0], found[-1])
+    if against.change is None:
+        return "not comparable"
+    return f"{against.change:+.4f}{VERDICTS.get(against.verdict, '')}"
 
 
 def speed(run: Run) -> Markup:

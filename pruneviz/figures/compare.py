@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from core.evaluate.noise import Difference
 from pruneviz import words
 from pruneviz.figures.run_detail import measured_on
 from pruneviz.figures.task_scores import Scores, TaskCell, TaskRow, task_rows
@@ -62,7 +63,7 @@ class Cell:
     """One number as written, and how it stands to the first model's.
 
     Attributes:
-        verdict: better, worse, noise, refused, or empty where there is nothing to say.
+        verdict: better, worse, noise, unknown, refused, or empty where there is nothing to say.
     """
 
     text: str
@@ -146,8 +147,8 @@ def _refusal(name: str, first: Entry, entry: Entry, same_tokens: bool) -> str:
 
 def _task(row: TaskRow, notes: dict[str, None]) -> Row:
     for cell in row.cells:
-        if cell.refused:
-            notes[cell.refused] = None
+        if cell.against_first.refused:
+            notes[cell.against_first.refused] = None
     title = f"{row.task} (own)" if row.own else row.task
     return Row(row.task, title, row.about, tuple(_task_cell(cell) for cell in row.cells))
 
@@ -156,16 +157,21 @@ def _task_cell(cell: TaskCell) -> Cell:
     if cell.value is None:
         return Cell(words.DASH)
     error = f" ± {100 * cell.stderr:.1f}" if cell.stderr is not None else ""
-    text = f"{100 * cell.value:.1f}{error} %"
-    if cell.refused:
+    text, found = f"{100 * cell.value:.1f}{error} %", cell.against_first
+    if found.refused:
         return Cell(text, "not comparable", "refused")
-    if cell.change is None:
+    if found.change is None:
         return Cell(text)
-    sign = "+" if cell.change > 0 else "−"
-    change = f"{sign}{100 * abs(cell.change):.1f}" if cell.change else "0"
-    if cell.inside_noise:
-        return Cell(text, change, "noise")
-    return Cell(text, change, "" if not cell.change else "better" if cell.change > 0 else "worse")
+    sign = "+" if found.change > 0 else "−"
+    change = f"{sign}{100 * abs(found.change):.1f}" if found.change else "0"
+    return Cell(text, change, _said(found, found.change > 0))
+
+
+def _said(found: Difference, better: bool) -> str:
+    """The verdict of a cell: a difference is good or bad only where it is more than chance."""
+    if found.verdict == "clear":
+        return "better" if better else "worse"
+    return "" if found.verdict == "same" else found.verdict
 
 
 #: Verdict -> (colour, word).
@@ -173,6 +179,7 @@ VERDICTS = {
     "better": ("good", "better"),
     "worse": ("warn", "worse"),
     "noise": ("idle", "within noise"),
+    "unknown": ("idle", "noise unknown"),
     "refused": ("idle", ""),
 }
 

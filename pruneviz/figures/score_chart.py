@@ -39,7 +39,9 @@ def scores_chart_info(info: CompareInfo) -> ChartInfo:
     rows, count = info.tasks, len(info.columns)
     cells = [[row.cells[index] for row in rows] for index in range(count)]
     values = tuple(
-        tuple(None if cell.value is None or cell.refused else 100 * cell.value for cell in column)
+        tuple(
+            None if cell.value is None or cell.against_first.refused else 100 * cell.value for cell in column
+        )
         for column in cells
     )
     errors = tuple(

@@ -1,16 +1,15 @@
-"""Benchmark scores of models against the first: differences, their noise, and what must not be compared."""
+"""Benchmark scores of models against the first, task by task, and the mean of the standard ones."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from core.evaluate.task_results import Sample, TaskResult, flips, not_comparable
+from core.evaluate.noise import Difference, difference
+from core.evaluate.task_results import TaskResult, flips, not_comparable
 
 Scores = Mapping[str, TaskResult]
-#: Differences up to this many standard errors are called noise: 95 % of a normal distribution.
-NOISE = 1.96
 
 
 @dataclass(frozen=True)
@@ -19,23 +18,11 @@ class TaskCell:
 
     Attributes:
         value, stderr: None where the model was not scored.
-        change: the difference to the first model, None where there is none or it must not be taken.
-        noise: the standard error of `change`, None if unknown.
-        refused: why they must not be compared; empty if they may.
     """
 
     value: float | None = None
     stderr: float | None = None
-    change: float | None = None
-    noise: float | None = None
-    refused: str = ""
-
-    @property
-    def inside_noise(self) -> bool:
-        """Whether the difference may be chance; also if nobody knows how large the noise is."""
-        if self.change is None or self.change == 0:
-            return False
-        return self.noise is None or abs(self.change) <= NOISE * self.noise
+    against_first: Difference = field(default_factory=Difference)
 
 
 @dataclass(frozen=True)
@@ -57,23 +44,6 @@ def task_rows(scored: Sequence[Scores]) -> list[TaskRow]:
     names = dict.fromkeys(name for scores in scored for name in scores)
     rows = [_row(name, [scores.get(name) for scores in scored]) for name in names]
     return [*rows, *_mean(rows, scored)]
-
-
-def difference_noise(before: TaskResult, after: TaskResult) -> float | None:
-    """The standard error of the difference of two accuracies, in the metric's unit.
-
-    Both answered the same questions: with b turned from right to wrong and c the other way, of n, the
-    difference is (c - b) / n with variance (b + c - (c - b)^2 / n) / n^2 (McNemar's pairs). Without the
-    questions, the two errors are taken as independent, which is never too small for models that agree.
-    """
-    pairs = _paired(before, after)
-    if pairs:
-        n, turned = len(pairs), [int(bool(now)) - int(bool(then)) for then, now in pairs]
-        moved, net = sum(map(abs, turned)), sum(turned)
-        return math.sqrt(max(0.0, moved - net * net / n)) / n
-    if before.stderr is None or after.stderr is None:
-        return None
-    return math.hypot(before.stderr, after.stderr)
 
 
 def flipped(before: TaskResult, after: TaskResult) -> tuple[list[Flip], list[Flip]]:
@@ -108,16 +78,9 @@ def _row(name: str, results: list[TaskResult | None]) -> TaskRow:
 def _cell(first: TaskResult | None, result: TaskResult | None, is_first: bool) -> TaskCell:
     if result is None:
         return TaskCell()
-    plain = TaskCell(result.value, result.stderr)
     if is_first or first is None:
-        return plain
-    reason = not_comparable(first, result)
-    if not reason and first.metric != result.metric:
-        reason = f"{result.task}: not comparable, for the metrics {first.metric} and {result.metric} differ."
-    if reason:
-        return TaskCell(result.value, result.stderr, refused=reason)
-    change = result.value - first.value
-    return TaskCell(result.value, result.stderr, change, difference_noise(first, result))
+        return TaskCell(result.value, result.stderr)
+    return TaskCell(result.value, result.stderr, difference(first, result))
 
 
 def _about(some: TaskResult, results: Sequence[TaskResult | None]) -> str:
@@ -133,7 +96,7 @@ def _mean(rows: Sequence[TaskRow], scored: Sequence[Scores]) -> list[TaskRow]:
     used = [
         row for row in rows
         if not row.own and row.task not in parts
-        and all(cell.value is not None and not cell.refused for cell in row.cells)
+        and all(cell.value is not None and not cell.against_first.refused for cell in row.cells)
     ]  # fmt: skip
     if len(used) < 2 or not scored:
         return []
@@ -147,19 +110,12 @@ def _mean_cell(cells: Sequence[TaskCell], is_first: bool) -> TaskCell:
     stderr = _pooled([cell.stderr for cell in cells])
     if is_first:
         return TaskCell(value, stderr)
-    change = sum(cell.change or 0.0 for cell in cells) / count
-    return TaskCell(value, stderr, change, _pooled([cell.noise for cell in cells]))
+    found = [cell.against_first for cell in cells]
+    change = sum(one.change or 0.0 for one in found) / count
+    return TaskCell(value, stderr, Difference(change, _pooled([one.noise for one in found])))
 
 
 def _pooled(errors: Sequence[float | None]) -> float | None:
     """The standard error of a mean of independent values; None if one is unknown."""
     known = [error for error in errors if error is not None]
     return math.hypot(*known) / len(errors) if len(known) == len(errors) else None
-
-
-def _paired(before: TaskResult, after: TaskResult) -> list[tuple[bool | None, bool | None]]:
-    """(right before, right after) of every question, if both kept all of them."""
-    now: dict[str, Sample] = {sample.id: sample for sample in after.samples}
-    pairs = [(one.right, now[one.id].right) for one in before.samples if one.id in now]
-    whole = len(pairs) == len(before.samples) == len(after.samples)
-    return pairs if whole and all(None not in pair for pair in pairs) else []

@@ -20,9 +20,10 @@ from core.artifacts import METRICS, Status
 from core.commands import command_line
 from core.errors import StopRequested
 from core.evaluate import benchmark_stage
-from core.evaluate.task_results import BenchmarkResult, not_comparable
+from core.evaluate.task_results import BenchmarkResult, not_comparable, read_benchmarks
 from core.events import Event, EventReader
 from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
+from core.spec_recover import RecoverSpec
 from core.worker import execute
 from tests.conftest import WORDS
 
@@ -109,6 +110,19 @@ def test_a_pruning_run_scores_both_models_alike(tmp_path: Path, spec: RunSpec) -
     assert metrics["tasks_after"]["bundled_capitals"]["acc"] == pruned.metrics["acc"]
     stages = launch.refresh(run_dir).stages
     assert stages.index("benchmark dense") < stages.index("surgery") < stages.index("benchmark pruned")
+
+
+def test_a_recovering_run_keeps_the_dense_scores_of_the_run_before(
+    tmp_path: Path, spec: RunSpec, words: Path
+) -> None:
+    cut = done(tmp_path, replace(spec, goal="prune"))
+    train = RecoverSpec("lora", data=str(words), steps=1, batch=2, micro_batch=2, length=16, held=2)
+    again = replace(spec, goal="recover", model=ModelSpec(str(cut), "cpu"), recover=train)
+    run_dir = done(tmp_path, again)
+    kept, before = read_benchmarks(run_dir), read_benchmarks(cut)
+    assert list(kept) == ["dense", "pruned", "recovered"] and kept["dense"] == before["dense"]
+    metrics = artifacts.read_json(run_dir / METRICS)
+    assert metrics["tasks_before"] == artifacts.read_json(cut / METRICS)["tasks_before"]
 
 
 def test_finished_tasks_of_an_interrupted_benchmark_are_kept(tmp_path: Path, spec: RunSpec) -> None:

@@ -1,39 +1,57 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 
-from pruneviz.figures.task_scores import difference_noise, flipped, task_rows
-from tests.pruneviz.scored import task
+from core.evaluate.noise import difference
+from core.report.sections import Run, scores
+from pruneviz import runs
+from pruneviz.contenders import line_up
+from pruneviz.entries import entries_of
+from pruneviz.figures.compare import compare_info
+from pruneviz.figures.task_scores import flipped, task_rows
+from tests.pruneviz.samples import METRICS, make_run
+from tests.pruneviz.scored import task, write_benchmarks
 
 HALF = "10" * 50
 
 
-def test_the_noise_of_paired_answers_is_that_of_the_difference():
-    """By hand: of 100 pairs 10 turned wrong and 4 came right, so d is -0.06."""
-    before = task("piqa", "1" * 60 + "0" * 40)
-    after = task("piqa", "0" * 10 + "1" * 50 + "1" * 4 + "0" * 36)
-    turned = [-1] * 10 + [1] * 4 + [0] * 86
-    mean = sum(turned) / 100
-    expected = math.sqrt(sum((x - mean) ** 2 for x in turned) / 100) / 10
-    assert difference_noise(before, after) == pytest.approx(expected)
+def test_a_difference_is_taken_against_the_first_model():
+    before, after = task("piqa", "1" * 60 + "0" * 40), task("piqa", "0" * 10 + "1" * 54 + "0" * 36)
     (row,) = task_rows([{"piqa": before}, {"piqa": after}])
-    assert row.cells[1].change == pytest.approx(-0.06) and row.cells[1].inside_noise
+    assert row.cells[0].against_first.verdict == "none"
+    assert row.cells[1].against_first == difference(before, after)
 
 
-def test_without_the_questions_both_errors_count():
-    before, after = task("piqa", HALF, keep=False), task("piqa", "1" * 80 + "0" * 20, keep=False)
-    assert difference_noise(before, after) == pytest.approx(
-        math.hypot(before.stderrs["acc"], after.stderrs["acc"])
-    )
-    (row,) = task_rows([{"piqa": before}, {"piqa": after}])
-    assert not row.cells[1].inside_noise
+def test_the_report_and_this_page_say_the_same_of_every_difference(tmp_path):
+    """Six of 100 questions lost and none gained: more than chance, though not by independent errors."""
+    before = [task(name, "1" * 60 + "0" * 40) for name in ("lost", "turned", "same")]
+    after = [
+        task("lost", "0" * 6 + "1" * 54 + "0" * 40), task("turned", "0" * 9 + "1" * 51 + "1" * 5 + "0" * 35),
+        task("same", "1" * 60 + "0" * 40),
+    ]  # fmt: skip
+    kept = {"keep": False, "stderrs": {"acc": 0.049}}
+    before += [task("alone", "1" * 60 + "0" * 40, **kept), task("unknown", HALF, keep=False, stderrs={})]
+    after += [task("alone", "1" * 54 + "0" * 46, **kept), task("unknown", "1" * 100, keep=False, stderrs={})]
+    run_dir = make_run(tmp_path, "a", metrics=METRICS)
+    write_benchmarks(run_dir, dense=before, pruned=after)
 
-
-def test_an_unknown_error_is_never_a_finding():
-    before, after = (task("piqa", r, keep=False, stderrs={"acc": None}) for r in (HALF, "1" * 100))
-    assert task_rows([{"piqa": before}, {"piqa": after}])[0].cells[1].inside_noise
+    records = runs.list_runs(tmp_path)
+    rows = compare_info(entries_of(line_up(records, ["dense", "a"], "demo"), records)).rows
+    page = {row.name: row.cells[1].verdict for row in rows if row.name in {one.task for one in before}}
+    assert page == {
+        "lost": "worse", "turned": "noise", "same": "", "alone": "noise", "unknown": "unknown",
+    }  # fmt: skip
+    said = {"worse": "", "": "", "noise": ", within the noise", "unknown": ", noise unknown"}
+    report = scores(Run(run_dir))
+    changes = {
+        "lost": "-0.0600",
+        "turned": "-0.0400",
+        "same": "+0.0000",
+        "alone": "-0.0600",
+        "unknown": "+0.5000",
+    }
+    for name, verdict in page.items():
+        assert f">{changes[name]}{said[verdict]}<" in report, name
 
 
 @pytest.mark.parametrize(
@@ -49,7 +67,8 @@ def test_an_unknown_error_is_never_a_finding():
 def test_what_was_measured_otherwise_is_refused_with_the_reason(changes, word):
     (row, *_) = task_rows([{"piqa": task("piqa", HALF)}, {"piqa": task("piqa", HALF, **changes)}])
     cell = row.cells[1]
-    assert cell.change is None and word in cell.refused and cell.value is not None
+    assert cell.against_first.change is None and word in cell.against_first.refused
+    assert cell.value is not None
 
 
 def test_the_mean_takes_only_standard_tasks_that_all_have():
@@ -62,7 +81,7 @@ def test_the_mean_takes_only_standard_tasks_that_all_have():
     mean = task_rows([dense, pruned])[-1]
     assert mean.task == "Mean of 2 tasks" and mean.about == "piqa, boolq"
     assert mean.cells[0].value == pytest.approx((0.75 + 0.5) / 2)
-    assert mean.cells[1].change == pytest.approx(-0.25)
+    assert mean.cells[1].against_first.change == pytest.approx(-0.25)
 
 
 def test_flips_go_both_ways_and_only_between_what_may_be_compared():

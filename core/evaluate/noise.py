@@ -1,0 +1,78 @@
+"""Whether two measurements differ by more than chance: one rule, wherever scores stand side by side.
+
+Nothing here needs torch or lm-eval.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from core.evaluate.task_results import Sample, TaskResult, not_comparable
+
+#: Differences up to this many standard errors are called noise: 95 % of a normal distribution.
+NOISE = 1.96
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How one measurement stands to another.
+
+    Attributes:
+        change: None where there is nothing to compare with, or it must not be compared.
+        noise: the standard error of `change`, None if unknown.
+        refused: why the two must not be compared; empty if they may.
+    """
+
+    change: float | None = None
+    noise: float | None = None
+    refused: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """`clear` is no chance; `noise` may be; `unknown` is no finding either, for nobody knows the noise.
+
+        `same` is no difference at all, and `none` is nothing to compare.
+        """
+        if self.change is None:
+            return "none"
+        if self.change == 0:
+            return "same"
+        if self.noise is None:
+            return "unknown"
+        return "noise" if abs(self.change) <= NOISE * self.noise else "clear"
+
+
+def difference(before: TaskResult, after: TaskResult) -> Difference:
+    """How the quoted metric of a task changed; refused where the two were measured otherwise."""
+    reason = not_comparable(before, after)
+    if not reason and before.metric != after.metric:
+        reason = f"{after.task}: not comparable, for the metrics {before.metric} and {after.metric} differ."
+    if reason:
+        return Difference(refused=reason)
+    return Difference(after.value - before.value, difference_noise(before, after))
+
+
+def difference_noise(before: TaskResult, after: TaskResult) -> float | None:
+    """The standard error of the difference of two accuracies, in the metric's unit.
+
+    Both answered the same questions: with b turned from right to wrong and c the other way, of n, the
+    difference is (c - b) / n with variance (b + c - (c - b)^2 / n) / n^2 (McNemar's pairs). Without the
+    questions, the two errors are taken as independent, which is never too small for models that agree.
+    """
+    pairs = _paired(before, after)
+    if pairs:
+        n, turned = len(pairs), [int(bool(now)) - int(bool(then)) for then, now in pairs]
+        moved, net = sum(map(abs, turned)), sum(turned)
+        return math.sqrt(max(0.0, moved - net * net / n)) / n
+    if before.stderr is None or after.stderr is None:
+        return None
+    return math.hypot(before.stderr, after.stderr)
+
+
+def _paired(before: TaskResult, after: TaskResult) -> list[tuple[bool | None, bool | None]]:
+    """(right before, right after) of every question, if both kept all of them."""
+    now: dict[str, Sample] = {sample.id: sample for sample in after.samples}
+    pairs = [(one.right, now[one.id].right) for one in before.samples if one.id in now]
+    whole = len(pairs) == len(before.samples) == len(after.samples)
+    return pairs if whole and all(None not in pair for pair in pairs) else []

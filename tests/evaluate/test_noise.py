@@ -1,0 +1,65 @@
+"""The one rule for what may be chance."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import pytest
+
+from core.evaluate.noise import Difference, difference, difference_noise
+from tests.pruneviz.scored import task
+
+HALF = "10" * 50
+
+
+def test_the_noise_of_paired_answers_is_that_of_the_difference() -> None:
+    """By hand: of 100 pairs 10 turned wrong and 4 came right, so d is -0.06."""
+    before = task("piqa", "1" * 60 + "0" * 40)
+    after = task("piqa", "0" * 10 + "1" * 50 + "1" * 4 + "0" * 36)
+    turned = [-1] * 10 + [1] * 4 + [0] * 86
+    mean = sum(turned) / 100
+    expected = math.sqrt(sum((x - mean) ** 2 for x in turned) / 100) / 10
+    assert difference_noise(before, after) == pytest.approx(expected)
+    found = difference(before, after)
+    assert found.change == pytest.approx(-0.06) and found.verdict == "noise"
+
+
+def test_without_the_questions_both_errors_count() -> None:
+    before, after = task("piqa", HALF, keep=False), task("piqa", "1" * 80 + "0" * 20, keep=False)
+    errors = [one.stderr for one in (before, after) if one.stderr is not None]
+    assert difference_noise(before, after) == pytest.approx(math.hypot(*errors)) and len(errors) == 2
+    assert difference(before, after).verdict == "clear"
+    assert difference_noise(task("piqa", HALF), after) == pytest.approx(math.hypot(*errors)), "one kept them"
+
+
+def test_an_unknown_error_is_never_a_finding() -> None:
+    before, after = (task("piqa", r, keep=False, stderrs={"acc": None}) for r in (HALF, "1" * 100))
+    assert difference(before, after).verdict == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        (Difference(), "none"),
+        (Difference(refused="measured otherwise"), "none"),
+        (Difference(0.0, None), "same"),
+        (Difference(1.96, 1.0), "noise"),
+        (Difference(-1.97, 1.0), "clear"),
+        (Difference(0.1, 0.0), "clear"),
+    ],
+)
+def test_two_standard_errors_tell_a_difference_from_chance(found: Difference, verdict: str) -> None:
+    assert found.verdict == verdict
+
+
+def test_metrics_must_be_the_same() -> None:
+    other = task("piqa", HALF, metric="acc_norm", metrics={"acc_norm": 0.5})
+    assert "metrics acc and acc_norm" in difference(task("piqa", HALF), other).refused
+
+
+def test_it_needs_neither_torch_nor_gradio() -> None:
+    code = "import sys, core.evaluate.noise; print({'torch', 'gradio', 'lm_eval'} & set(sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "set()"
