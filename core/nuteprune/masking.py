@@ -1,9 +1,11 @@
-"""The masks under training, by one of three rules, until the units that go are fixed.
+"""The masks under training, by one of four rules, until the units that go are fixed.
 
-`learned` are NutePrune's gates under the Lagrangian. The others are baselines of its Table 3 with the same
+`learned` are NutePrune's gates under the Lagrangian. The others are baselines of its tables with the same
 budget: the lowest scores go, as many as the target asks for at each step. `magnitude` keeps the scores it
 starts with (MaP, arXiv:1608.08710); `movement` learns them, a score falling by the loss's derivative in the
-mask, whether the unit is open or not (MvP, arXiv:2005.07683).
+mask, whether the unit is open or not (MvP, arXiv:2005.07683); `lora_gradient` measures them at every step,
+the start deciding for the first, and what has gone is the first to go again (LoRAPrune, see the module of
+that name).
 """
 
 from __future__ import annotations
@@ -23,7 +25,13 @@ from core.nuteprune.gates import BOUND, Gates
 from core.nuteprune.lagrangian import Lagrangian, highest, warm_up
 from core.nuteprune.options import Settings
 from core.nuteprune.randomness import generator
+from core.nuteprune.start import standardised
 from core.plan import PruningPlan, with_costs
+
+#: Weight of the past in the running mean of a unit's importance.
+_PAST = 0.9
+#: So many standard deviations below the others stand units that went before: no other is as low.
+_GONE = 1000.0
 
 
 class Masking:
@@ -35,6 +43,7 @@ class Masking:
     Attributes:
         plan: what goes: fixed once settled, else as it was first or last looked at.
         sparsity: the target at its full height; target: that of this step.
+        importance: what `note` was told, as a running mean, (units,); 0 before the first step.
 
     Raises:
         NotPrunableError: the target is out of reach.
@@ -52,6 +61,7 @@ class Masking:
         self.gates, self.graph, self.groups, self.settings, self.seed = gates, graph, groups, settings, seed
         self.budget = Budget(graph, groups)
         self._allocation = {**allocation, "scope": "raw"}
+        self.importance = torch.zeros_like(gates.log_alpha.detach())
         self.plan = self.cut()
         self.sparsity, self.target = self.plan.target, 0.0
         self.settled, self._step = settings.settle_step == 0, 0
@@ -69,8 +79,27 @@ class Masking:
     def aim(self, step: int) -> None:
         """Begin a step: the target rises to where it should be."""
         self._step, self.target = step, warm_up(self.sparsity, step, self.settings.warmup_steps)
-        if self.ranked and not self.settled:
-            self.plan = self.cut(share=self.target / self.sparsity if self.sparsity else 1.0)
+        if not self.ranked or self.settled:
+            return
+        self.plan = self.cut(share=self.target / self.sparsity if self.sparsity else 1.0)
+
+    def note(self, now: Tensor) -> None:
+        """Take note of the importance of every unit in this step, (units,), and rank the units by its mean.
+
+        Of a unit that has gone nothing can be measured: it keeps its mean, below all that stay.
+        """
+        if self.settled or not now.any():
+            return
+        stays, mean = self._stays(self.plan), self.importance
+        known = _PAST * mean + (1 - _PAST) * now if mean.any() else now
+        mean.copy_(torch.where(stays, known, mean))
+        # Units that went before anything was known must not stretch the scale.
+        above = self.gates.split(mean.clamp_min(float(mean[mean > 0].min())).cpu())
+        scores = standardised(self.groups, {group: values.numpy() for group, values in above.items()})
+        with torch.no_grad():
+            for group, values in self.gates.split(self.gates.log_alpha).items():
+                values.copy_(torch.from_numpy(scores[group]))
+            self.gates.log_alpha.sub_(_GONE * ~stays)
 
     def cut(self, share: float = 1.0) -> PruningPlan:
         """The plan at a share of the target by what the gates say now: the least likely go, of all groups."""
@@ -94,7 +123,7 @@ class Masking:
         if not self.ranked:
             return self.gates.sample(generator(self.seed, self._step))
         stays = self._stays(self.plan).float()
-        if self.settings.rule == "magnitude":
+        if self.settings.rule != "movement":
             return stays
         return stays + self.gates.log_alpha - self.gates.log_alpha.detach()
 

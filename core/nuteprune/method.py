@@ -32,8 +32,11 @@ class NutePrune:
             )
 
     def start_from(self, options: Mapping[str, Any]) -> str | None:
-        """The criterion whose scores order the units at the start; magnitude is nothing but that order."""
-        if options.get("rule") == "magnitude" and not options.get("start_from"):
+        """The criterion whose scores order the units at the start.
+
+        Magnitude is nothing but that order, and LoRA's gradients say nothing before the first step.
+        """
+        if options.get("rule") in ("magnitude", "lora_gradient") and not options.get("start_from"):
             return "l2"
         return options.get("start_from", OPTIONS["start_from"].default) or None
 

@@ -18,7 +18,9 @@ OPTIONS: dict[str, Option] = {
         0.4, "share of the steps at the end in which the plan is fixed; 0 as in the paper", within=_ALWAYS
     ),
     "rule": Option(
-        "learned", "what decides: learned masks, or a baseline's scores", ("learned", "magnitude", "movement")
+        "learned",
+        "what decides: learned masks, or the scores of a baseline: MaP, MvP, or LoRA's gradients (LoRAPrune)",
+        ("learned", "magnitude", "movement", "lora_gradient"),
     ),
     "distillation": Option(
         "progressive",
@@ -143,6 +145,8 @@ def check(settings: Settings, sparsity: float) -> None:
             f"interval must be below the sparsity, which is {sparsity:g}, got {settings.interval:g}; "
             f"no snapshot would be taken. Write interval={sparsity / 20:g}."
         )
+    if settings.rule == "lora_gradient" and not settings.lora_rank:
+        raise SpecError("rule=lora_gradient reads LoRA's gradients and lora_rank is 0; write lora_rank=8.")
     if settings.warmup + settings.settle > 1.0:
         raise SpecError(
             "warmup and settle are shares of the same steps and must not be more than 1 together, got "

@@ -23,23 +23,36 @@ def starting_point(
 ) -> float | dict[str, Tensor]:
     """log alpha of every unit at the start, one for all without scores, or group id -> (units,).
 
-    Scores of a kind are compared over all layers: by how many standard deviations the logarithm of a score is
-    off the mean of its kind.
-
     Raises:
         DataError: a group has no finite scores.
     """
     if scores is None:
         return settings.start
     found: dict[str, Tensor] = {}
+    for group, off in standardised(groups, scores).items():
+        start = settings.start + settings.start_spread * np.clip(off, -_FAR, _FAR)
+        found[group] = torch.from_numpy(start).clamp(-BOUND, BOUND).float()
+    return found
+
+
+def standardised(
+    groups: Sequence[Group], scores: Mapping[str, NDArray[np.floating]]
+) -> dict[str, NDArray[np.float64]]:
+    """Scores of all kinds on one scale, group id -> (units,).
+
+    Those of a kind are compared over all layers: by how many standard deviations the logarithm of a score is
+    off the mean of its kind.
+
+    Raises:
+        DataError: a group has no finite scores.
+    """
+    found: dict[str, NDArray[np.float64]] = {}
     for kind in dict.fromkeys(group.kind for group in groups):
         members = [group for group in groups if group.kind == kind]
         logs = [np.log(np.maximum(_scores(group, scores), 1e-30)) for group in members]
         every = np.concatenate(logs)
         for group, one in zip(members, logs, strict=True):
-            off = np.clip((one - every.mean()) / (every.std() or 1.0), -_FAR, _FAR)
-            start = torch.from_numpy(settings.start + settings.start_spread * off)
-            found[group.id] = start.clamp(-BOUND, BOUND).float()
+            found[group.id] = (one - every.mean()) / (every.std() or 1.0)
     return found
 
 

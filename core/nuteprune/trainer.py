@@ -23,6 +23,7 @@ from core.nuteprune import checkpoint
 from core.nuteprune.bank import Bank
 from core.nuteprune.checkpoint import State
 from core.nuteprune.gates import Gates
+from core.nuteprune.lora_gradient import LoraGradient
 from core.nuteprune.losses import distillation, layer_loss
 from core.nuteprune.masking import Masking
 from core.nuteprune.options import Settings
@@ -73,7 +74,7 @@ class Trainer:
         second: a second model that teaches, for `second_model`.
 
     Raises:
-        NotPrunableError: the target is out of reach.
+        NotPrunableError: the target is out of reach, or `rule` cannot tell the units of a group apart.
     """
 
     def __init__(
@@ -93,6 +94,8 @@ class Trainer:
         self.twin, self.gates, self.settings, self.second = twin, gates, settings, second
         self.groups, self.windows, self.seed = groups, windows, seed
         self.masks = Masking(gates, graph, groups, settings, allocation, seed)
+        watched = settings.rule == "lora_gradient"
+        self._watch = LoraGradient(twin.model, graph, groups, gates) if watched else None
         self.bank, self.folder = Bank(folder), folder
         self.schedule = Schedule(
             self.masks.sparsity, settings.gap, settings.interval, settings.warmup_steps, settings.steps,
@@ -198,6 +201,8 @@ class Trainer:
         """One step of the masks and LoRA downwards, one of the multipliers upwards."""
         left = 1.0 - self.state.step / self.settings.steps
         self.optimizer.param_groups[1]["lr"] = self.settings.lora_rate * left
+        if self._watch is not None:
+            self.masks.note(self._watch.importance())
         self.masks.push()
         self.optimizer.step()
         self.masks.clamp()
@@ -246,4 +251,5 @@ class Trainer:
         return True
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {"log_alpha": self.gates.log_alpha, **self.twin.updates()}
+        measured = {} if self._watch is None else {"importance": self.masks.importance}
+        return {"log_alpha": self.gates.log_alpha, **measured, **self.twin.updates()}

@@ -20,7 +20,7 @@ from core.nuteprune.gates import Gates
 from core.recover.lora import attach, lora_layers, merge
 from core.spec_recover import RecoverSpec
 
-_STUDENT, _TEACHER = "default", "teacher"
+STUDENT, _TEACHER = "default", "teacher"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Twin:
         if rank:
             recipe = RecoverSpec("lora", targets=targets, rank=rank, alpha=alpha, dropout=0.0)
             self._wrapped = attach(model, graph, recipe)
-            self._wrapped.add_adapter(_TEACHER, self._wrapped.peft_config[_STUDENT])
+            self._wrapped.add_adapter(_TEACHER, self._wrapped.peft_config[STUDENT])
         self._lora = list(lora_layers(model))
         masks = {group: partial(self._factor, group) for group in gates.slices}
         self._handle = apply_soft_masks(model, graph, masks)
@@ -77,7 +77,7 @@ class Twin:
 
     def updates(self) -> dict[str, nn.Parameter]:
         """The student's LoRA tensors by name."""
-        return self._of(_STUDENT)
+        return self._of(STUDENT)
 
     def _of(self, adapter: str) -> dict[str, nn.Parameter]:
         return {
@@ -91,7 +91,7 @@ class Twin:
         for layer in self._lora:
             if layer.disable_adapters:
                 layer.enable_adapters(True)
-            layer.set_adapter(_STUDENT)
+            layer.set_adapter(STUDENT)
         self._factors = self._gates.split(factors)
         return self.model
 

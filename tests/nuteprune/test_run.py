@@ -191,6 +191,7 @@ def test_scores_may_order_the_start(tmp_path: Path, spec: RunSpec) -> None:
         ({"warmup": 0.8, "settle": 0.4}, SpecError, "warmup and settle"),
         ({"batch": 3, "accumulate": 2}, SpecError, "accumulate must divide batch"),
         ({"distillation": "some"}, SpecError, "distillation"),
+        ({"rule": "lora_gradient", "lora_rank": 0}, SpecError, "write lora_rank=8"),
         ({"start_from": "tailor_first"}, UnknownNameError, "taylor_first"),
         ({"stepz": 4}, UnknownNameError, "Did you mean 'steps'"),
     ],

@@ -269,7 +269,7 @@ def test_movement_lowers_units_that_the_loss_would_rather_lose(tmp_path: Path) -
     assert torch.allclose(found.gates.log_alpha, start - 0.5 * factors.grad, atol=1e-6)
 
 
-@pytest.mark.parametrize("rule", ["magnitude", "movement"])
+@pytest.mark.parametrize("rule", ["magnitude", "movement", "lora_gradient"])
 def test_baselines_end_at_the_target_and_go_on_as_well(rule: str, tmp_path: Path) -> None:
     whole, parts = (trainer(tmp_path / name, rule=rule) for name in ("whole", "parts"))
     run(whole)
