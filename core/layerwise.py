@@ -92,18 +92,18 @@ def watching(modules: Iterable[nn.Module]) -> Iterator[list[tuple[nn.Module, Ten
             hook.remove()
 
 
-def layers_of(model: Any, graph: Graph, windows: Tensor, batch_size: int) -> Layers:
-    """Get the layers of a model ready for these windows, and check that one by one they do what it does.
+def layers_of(model: Any, graph: Graph, batches: Sequence[Tensor]) -> Layers:
+    """Get the layers of a model ready for these texts, and check that one by one they do what it does.
 
     Args:
-        windows: token ids, (windows, length).
+        batches: token ids, (batch, length) each, where the model is.
 
     Raises:
         NotPrunableError: the layers share more than one stream, or are not called in order.
     """
     modules = [model.get_submodule(name) for name in graph.layer_modules]
     try:
-        sample = windows[:1, :8].to(model.device)
+        sample = batches[0][:1, :8]
         outs = _outputs(model, modules, sample)
         found = _recorded(model, modules, [sample], outs)
         hidden = found.first[0]
@@ -114,7 +114,7 @@ def layers_of(model: Any, graph: Graph, windows: Tensor, batch_size: int) -> Lay
         raise NotPrunableError(f"{_refusal(graph)} ({error}).") from error
     if not exact:
         raise NotPrunableError(f"{_refusal(graph)}.")
-    return _recorded(model, modules, list(windows.to(model.device).split(batch_size)), outs)
+    return _recorded(model, modules, batches, outs)
 
 
 def _refusal(graph: Graph) -> str:

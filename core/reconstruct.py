@@ -27,7 +27,6 @@ from transformers.pytorch_utils import Conv1D
 from core.capture import capture
 from core.fitting import Reconstruction, refit_readers
 from core.graph.records import Graph
-from core.layerwise import layers_of
 from core.masks import owner_of
 from core.plan import PruningPlan, implied
 from core.pre_pruning import pre_prune
@@ -72,7 +71,7 @@ def reconstruct(
         assert means is not None, "they were found above"
         _shift_biases(model, graph, means, found)
         return found
-    walk = Walk(model, graph, layers_of(model, graph, windows, batch_size), windows, batch_size)
+    walk = Walk.start(model, graph, windows, batch_size)
     again = rescoring or Rescoring(plan.method)
     if how == "pre_pruning" and not again.possible:
         found.notes.append(f"{plan.method} cannot score one module by what it reads: the plan's units go")

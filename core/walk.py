@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from core.divergence import special_positions
 from core.graph.records import Graph
-from core.layerwise import Layers, watching
+from core.layerwise import Layers, layers_of, watching
 from core.least_squares import Fit, Normal, fit
 from core.masks import owner_of
 from core.plan import cuts, implied
@@ -69,20 +69,35 @@ class Walk:
     """Dense and pruned hidden states before one layer, batch by batch.
 
     Attributes:
+        batches: token ids, (batch, length) each; the first `fitting` of them fit, the others choose the ridge.
         pruned: the same list as `dense` as long as nothing has been cut.
     """
 
     model: PreTrainedModel
     graph: Graph
     layers: Layers
-    windows: Tensor
-    batch_size: int
+    batches: list[Tensor]
+    fitting: int
+
+    @classmethod
+    def start(cls, model: PreTrainedModel, graph: Graph, windows: Tensor, batch_size: int) -> Walk:
+        """Before the first layer, with windows of token ids, (windows, length).
+
+        Raises:
+            NotPrunableError: the layers cannot be run one by one.
+        """
+        chooses = torch.arange(len(windows)) % _HELD_OUT == _HELD_OUT - 1
+        fitting, choosing = (
+            [batch.to(model.device) for batch in windows[rows].split(batch_size) if len(batch)]
+            for rows in (~chooses, chooses)
+        )
+        batches = fitting + choosing
+        return cls(model, graph, layers_of(model, graph, batches), batches, len(fitting))
 
     def __post_init__(self) -> None:
         self.dense: list[Tensor] = self.layers.first
         self.pruned: list[Tensor] = self.layers.first
-        ids = self.windows.to(self.model.device)
-        self.counted = list((~special_positions(self.model, ids)).split(self.batch_size))
+        self.counted = [~special_positions(self.model, ids) for ids in self.batches]
 
     def normal(self, inputs: int, outputs: int) -> Normals:
         """Empty sums for these windows."""
@@ -98,12 +113,13 @@ class Normals:
 
     def add(self, batch: int, a: Tensor, t: Tensor) -> None:
         """One batch, (batch, length, inputs) and (batch, length, outputs)."""
-        counted = self.walk.counted[batch]  # (batch, length)
-        window = batch * self.walk.batch_size + torch.arange(len(counted), device=counted.device)
-        chooses = (window % _HELD_OUT == _HELD_OUT - 1)[:, None]
-        for sums, rows in ((self.seen, counted & ~chooses), (self.held_out, counted & chooses)):
-            if rows.any():  # some modules see their tokens in one line
-                sums.add(a.view(*rows.shape, -1)[rows], t.view(*rows.shape, -1)[rows])
+        counted = self.walk.counted[batch].flatten()  # some modules see their tokens in one line
+        sums = self.seen if batch < self.walk.fitting else self.held_out
+        a, t = (one.reshape(len(counted), -1) for one in (a, t))
+        if bool(counted.all()):
+            sums.add(a, t)
+        elif bool(counted.any()):
+            sums.add(a[counted], t[counted])
 
     def part(self, stay: Tensor) -> Normals:
         """The same sums over some of the inputs."""

@@ -294,7 +294,7 @@ def test_layers_that_cannot_be_run_alone_are_refused(llama: Any, monkeypatch: py
 
     monkeypatch.setattr(model.model, "forward", forward)
     with pytest.raises(NotPrunableError, match="cannot be run one by one"):
-        layers_of(model, graph, windows(model), 4)
+        layers_of(model, graph, [windows(model)])
 
 
 def test_discovered_groups_name_their_readers() -> None:
