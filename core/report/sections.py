@@ -153,7 +153,7 @@ def scores(run: Run) -> Markup:
     head = ["task", "metric", *columns, "change", "n", "examples", "questions from"]
     note = (
         f"± one standard error. A change of less than {NOISE} standard errors of the difference is within "
-        "the noise; that error is taken from the questions that flipped where both models were asked the same. "
+        "the noise; it is taken from the questions that flipped where both models were asked the same. "
         "Tasks whose questions are bundled are the workbench's own, not standard ones."
     )
     return join([element("h3", "Scores"), table(head, rows), element("p", note, class_="quiet")])
