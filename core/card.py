@@ -76,7 +76,7 @@ def _numbers(plan: PruningPlan, facts: Mapping[str, Any]) -> str:
             known.setdefault(f"macs_{key}", when.macs_per_token)
             known.setdefault(f"kv_bytes_per_token_{key}", when.kv_bytes_per_token)
     rows = [
-        f"| {title} | {form.format(known[key + '_before'])} | {form.format(known[key + '_after'])} |"
+        f"| {title} | {_cell(known, key, 'before', form)} | {_cell(known, key, 'after', form)} |"
         for title, key, form in _ROWS
         if known.get(key + "_before") is not None and known.get(key + "_after") is not None
     ]
@@ -85,7 +85,13 @@ def _numbers(plan: PruningPlan, facts: Mapping[str, Any]) -> str:
     table = "\n".join(["## Numbers", "", "| | dense | pruned |", "|---|---|---|", *rows])
     if known.get("ppl_after") is None:
         return table
-    return f"{table}\n\nPerplexity on {known.get('ppl_text')}, windows of {known.get('ppl_window')} tokens."
+    said = f"Perplexity on {known.get('ppl_text')}, windows of {known.get('ppl_window')} tokens"
+    return f"{table}\n\n{said}{', ± one standard error' if known.get('ppl_stderr_after') else ''}."
+
+
+def _cell(known: Mapping[str, Any], key: str, side: str, form: str) -> str:
+    error = known.get(f"{key}_stderr_{side}")
+    return form.format(known[f"{key}_{side}"]) + (f" ± {form.format(error)}" if error is not None else "")
 
 
 def _loading(stock: bool) -> str:

@@ -21,6 +21,7 @@ from core.headless import (
     foreground,
     read_spec_file,
     source_of,
+    with_errors,
 )
 from core.methods import METHODS
 from core.selection import MANUAL, parse_units, read_plan_file
@@ -163,7 +164,7 @@ def prune(
     run_dir = foreground(runs_dir, spec)
     metrics = read_json(run_dir / METRICS)
     result = {key: metrics[key] for key in (*RESULT, *TRAINED, *ABLATED, *SCORED) if key in metrics}
-    shown = {key: value for key, value in result.items() if key not in SCORED}
+    shown = with_errors({key: value for key, value in result.items() if key not in SCORED}, metrics)
     scores = {key.removeprefix("tasks_"): metrics[key] for key in SCORED if key in metrics}
     return emit_run(run_dir, result, as_json, [*keys_and_values(shown), *score_lines(scores)])
 
@@ -221,7 +222,7 @@ def evaluate(
     result = {key: metrics[key] for key in ("ppl", "tasks", "params", "macs", "latency_ms", "memory_gib")}
     text, tokens_, window_ = (metrics[key] for key in ("ppl_text", "ppl_tokens", "ppl_window"))
     said = f"perplexity on {text}, {tokens_:,} tokens in windows of {window_}"
-    shown = {key: value for key, value in result.items() if key != "tasks"}
+    shown = with_errors({key: value for key, value in result.items() if key != "tasks"}, metrics)
     scores = score_lines({"score": metrics["tasks"]})
     emit(result, as_json, [*keys_and_values(shown), said, *scores, f"run  {run_dir}"])
 

@@ -9,7 +9,7 @@ from core import options
 from core.artifacts import METRICS, read_json, read_spec
 from core.commands import record
 from core.errors import ArtifactError, SpecError
-from core.headless import RUNS, ask, detached, emit_run, foreground, source_of
+from core.headless import RUNS, ask, detached, emit_run, foreground, source_of, with_errors
 from core.spec import RunSpec
 from core.spec_recover import recover_preset
 from core.terminal import keys_and_values
@@ -65,7 +65,7 @@ def recover(
     run_dir = foreground(runs_dir, spec)
     metrics = read_json(run_dir / METRICS)
     result = {key: metrics[key] for key in (*RESULT, *SIZES)}
-    return emit_run(run_dir, result, as_json, keys_and_values(result))
+    return emit_run(run_dir, result, as_json, keys_and_values(with_errors(result, metrics)))
 
 
 def _spec_of(source: Path) -> RunSpec:

@@ -98,7 +98,7 @@ class Host:
     def perplexity(
         self, call: int, source: str, text: str, window: int, tokens: int, removed: Removed | None
     ) -> dict[str, Any]:
-        """{"ppl", "nll", "tokens", "window", "text"} on an evaluation text."""
+        """See `core.engine.Engine.perplexity`."""
         held, found = self._model(source), texts.evaluation_text(text)
         windows = texts.consecutive_windows(held.loaded.tokenizer, found, window=window, tokens=tokens)
 
@@ -107,7 +107,8 @@ class Host:
                 raise StopRequested(f"Stopped after {done} of {total} windows.")
 
         with _masked(held, removed):
-            return {**asdict(perplexity(held.loaded.model, windows, on_progress=check)), "text": found.name}
+            measured = perplexity(held.loaded.model, windows, on_progress=check)
+        return {**asdict(measured), "stderr": measured.stderr, "text": found.name}
 
     def attention(
         self, call: int, source: str, text: str, layer: int, heads: Sequence[int]

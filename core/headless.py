@@ -14,7 +14,7 @@ from core.commands import OPTIONS, record
 from core.errors import PruneError, SpecError, UnknownNameError
 from core.fields import changed, field_of
 from core.spec import Goal, RunSpec
-from core.terminal import ProgressBar, emit, stdout_kept_clean
+from core.terminal import ProgressBar, emit, stdout_kept_clean, with_error
 
 RUNS = Path("runs")
 #: Options whose value on the command line is a list written with commas.
@@ -111,6 +111,16 @@ def seconds(run_dir: Path) -> float:
     """How long a run was at work."""
     status = record(run_dir)
     return float(status["ended"] - status["started"])
+
+
+def with_errors(result: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+    """A result for people to read: perplexities with their standard errors, where `metrics.json` has them."""
+    shown = dict(result)
+    for key, value in result.items():
+        error = metrics.get(key.replace("ppl", "ppl_stderr", 1)) if key.startswith("ppl") else None
+        if error is not None:
+            shown[key] = with_error(value, error, ",.2f")
+    return shown
 
 
 def emit_run(run_dir: Path, result: dict[str, Any], as_json: bool, lines: list[str]) -> None:

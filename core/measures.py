@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,8 @@ from core.errors import ArtifactError
 from core.evaluate.efficiency import Efficiency
 from core.evaluate.efficiency import measure as measure_efficiency
 from core.evaluate.generation import generate
-from core.evaluate.perplexity import Perplexity, perplexity
+from core.evaluate.perplexity import perplexity
+from core.evaluate.perplexity_results import Perplexity, keep_perplexity, read_perplexities
 from core.evaluate.quantized import quantized
 from core.models import Loaded, load
 from core.texts import consecutive_windows, evaluation_text
@@ -35,14 +37,18 @@ class Measured:
 
     Attributes:
         samples: {"text", "tokens_per_second"} per prompt.
-        efficiency: {"latency_ms", "tokens_per_second", "memory_gib"}, empty where not measured.
+        efficiency: {"latency_ms", "tokens_per_second", "memory_gib"}, empty where not measured; `int8` holds
+            the same of the model in 8 bits, and its `ppl` and `ppl_stderr`.
     """
 
-    ppl: float
-    window: int
-    tokens: int
+    perplexity: Perplexity
     samples: list[dict[str, Any]] = field(default_factory=list)
     efficiency: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ppl(self) -> float:
+        """The perplexity's value."""
+        return self.perplexity.ppl
 
 
 def baseline(work: Work, loaded: Loaded) -> Measured:
@@ -56,14 +62,14 @@ def baseline(work: Work, loaded: Loaded) -> Measured:
 def alone(work: Work, loaded: Loaded) -> Measured:
     """One model by itself."""
     work.recorder.stage("evaluate")
-    found = quality(work, loaded)
+    found = quality(work, loaded, "model")
     work.recorder.metric("ppl", 0, found.ppl)
     timed = _efficiency(work, {"model": loaded})["model"] if work.spec.evaluate.efficiency else {}
     return replace(found, efficiency=timed)
 
 
 def _dense(work: Work, loaded: Loaded) -> Measured:
-    found = quality(work, loaded)
+    found = quality(work, loaded, "dense")
     if work.spec.evaluate.efficiency and not roomy(loaded):
         found = replace(found, efficiency=_efficiency(work, {"dense": loaded})["dense"])
     return found
@@ -72,7 +78,7 @@ def _dense(work: Work, loaded: Loaded) -> Measured:
 def before_training(work: Work, pruned: Loaded) -> Measured:
     """The pruned model before it is trained; kept in `checkpoint/` for a resumed run."""
     work.recorder.stage("measure")
-    found = _kept_or(work, CUT, lambda: quality(work, pruned))
+    found = _kept_or(work, CUT, lambda: quality(work, pruned, "pruned"))
     work.recorder.metric("ppl_pruned", 0, found.ppl)
     return found
 
@@ -86,7 +92,7 @@ def coupled(work: Work, masked: Loaded) -> Measured:
     """The model under the masks of a plan: perplexity alone."""
     work.recorder.stage("measure")
     silent = replace(work, spec=replace(work.spec, evaluate=replace(work.spec.evaluate, prompts=())))
-    found = quality(silent, masked)
+    found = quality(silent, masked, "coupled")
     work.recorder.metric("ppl_coupled", 0, found.ppl)
     return found
 
@@ -94,31 +100,42 @@ def coupled(work: Work, masked: Loaded) -> Measured:
 def _kept_or(work: Work, name: str, measure: Callable[[], Measured]) -> Measured:
     """What was measured before the run was interrupted, or what `measure` finds now."""
     path = work.run_dir / CHECKPOINT / name
-    raw = kept(lambda _: artifacts.read_json(path), work.run_dir)
-    if isinstance(raw, dict) and set(raw) == set(Measured.__dataclass_fields__):
-        return Measured(**raw)
+    there = kept(lambda _: _read(path), work.run_dir)
+    if there is not None:
+        return there
     found = measure()
     artifacts.write_json(path, asdict(found))
     return found
 
 
-def quality(work: Work, loaded: Loaded) -> Measured:
-    """Perplexity and the answers to the prompts."""
+def _read(path: Path) -> Measured:
+    """Raises ArtifactError."""
+    raw = artifacts.read_json(path)
+    try:
+        return Measured(**{**raw, "perplexity": Perplexity.from_json(raw["perplexity"])})
+    except (TypeError, KeyError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}).") from error
+
+
+def quality(work: Work, loaded: Loaded, side: str) -> Measured:
+    """Perplexity, kept window by window under the name of its side, and the answers to the prompts."""
     asked, recorder = work.spec.evaluate, work.recorder
-    found = _perplexity(work, loaded)
+    found = _perplexity(work, loaded, side)
     samples = []
     for number, prompt in enumerate(asked.prompts):
         answer = generate(loaded.model, loaded.tokenizer, prompt, max_new_tokens=asked.max_new_tokens)
         samples.append({"text": answer.text, "tokens_per_second": answer.tokens_per_second})
         recorder.progress(number + 1, len(asked.prompts), "answers")
-    return Measured(found.ppl, found.window, found.tokens, samples)
+    return Measured(found, samples)
 
 
-def _perplexity(work: Work, loaded: Loaded) -> Perplexity:
+def _perplexity(work: Work, loaded: Loaded, side: str) -> Perplexity:
     asked = work.spec.evaluate
     text = evaluation_text(asked.text)
     ids = consecutive_windows(loaded.tokenizer, text, window=asked.window, tokens=asked.tokens)
-    return perplexity(loaded.model, ids, on_progress=work.recorder.counter("windows"))
+    found = perplexity(loaded.model, ids, on_progress=work.recorder.counter("windows"))
+    keep_perplexity(work.run_dir, side, found)
+    return found
 
 
 def roomy(loaded: Loaded) -> bool:
@@ -158,13 +175,23 @@ def earlier(work: Work, cut: Measured) -> tuple[Measured | None, Measured]:
     except ArtifactError:
         return None, cut
     there = (extra.get("evaluation", {}).get("sha256"), found.get("ppl_window"), found.get("ppl_tokens"))
-    if there != (evaluation_text(work.spec.evaluate.text).sha256, cut.window, cut.tokens):
+    now = (evaluation_text(work.spec.evaluate.text).sha256, cut.perplexity.window, cut.perplexity.tokens)
+    if there != now or found.get("ppl_before") is None:
         return None, cut
     answers = [samples.get(prompt, {}) for prompt in work.spec.evaluate.prompts]
     timings = [{key: found.get(f"{key}_{side}") for key in TIMINGS} for side in ("before", "after")]
-    dense = Measured(found["ppl_before"], cut.window, cut.tokens, answers, timings[0])
+    dense = Measured(_dense_earlier(work, found["ppl_before"], cut.perplexity), answers, timings[0])
     timed = all(value is not None for value in timings[1].values())
     return dense, replace(cut, efficiency=timings[1]) if timed else cut
+
+
+def _dense_earlier(work: Work, ppl: float, cut: Perplexity) -> Perplexity:
+    """The dense model's perplexity from the run before, kept by this one too; without windows if need be."""
+    there = kept(read_perplexities, Path(work.spec.model.source)) or {}
+    if "dense" not in there:
+        return Perplexity(ppl, math.log(ppl), cut.tokens, cut.window)
+    keep_perplexity(work.run_dir, "dense", there["dense"])
+    return there["dense"]
 
 
 def after(
@@ -176,16 +203,17 @@ def after(
         before: the dense model, None where nobody measured it; dense: a copy of it to time.
         cut: the pruned model before it was trained, if it was.
     """
+    final = "recovered" if cut else "pruned"
     work.recorder.stage("evaluate")
-    found = quality(work, pruned)
+    found = quality(work, pruned, final)
     work.recorder.metric("ppl_after", 0, found.ppl)
     if cut and cut.efficiency and not work.spec.evaluate.int8:
         found = replace(found, efficiency=cut.efficiency)
     elif work.spec.evaluate.efficiency:
-        timed = _efficiency(work, {**({"dense": dense} if dense else {}), "pruned": pruned})
-        found = replace(found, efficiency=timed["pruned"])
+        timed = _efficiency(work, {**({"dense": dense} if dense else {}), final: pruned})
+        found = replace(found, efficiency=timed[final])
         before = replace(before, efficiency=timed.get("dense", before.efficiency)) if before else None
-    answers = {"dense": before, **({"pruned": cut, "recovered": found} if cut else {"pruned": found})}
+    answers = {"dense": before, **({"pruned": cut} if cut else {}), final: found}
     samples = [
         {"prompt": prompt, **{name: one.samples[number] if one else {} for name, one in answers.items()}}
         for number, prompt in enumerate(work.spec.evaluate.prompts)
@@ -211,7 +239,8 @@ def _efficiency(work: Work, models: dict[str, Loaded]) -> dict[str, dict[str, An
     work.recorder.artifact(EFFICIENCY)
     timed = {name: {key: getattr(one, key) for key in TIMINGS} for name, one in found.items()}
     for name, one in small.items():
-        timed[name]["int8"] = {**timed[f"{name} int8"], "ppl": _perplexity(work, one).ppl}
+        ppl = _perplexity(work, one, f"{name} int8")
+        timed[name]["int8"] = {**timed[f"{name} int8"], "ppl": ppl.ppl, "ppl_stderr": ppl.stderr}
     return timed
 
 

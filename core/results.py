@@ -23,7 +23,6 @@ def pruning(
     what that changed.
     """
     assert plan.before and plan.after, "a plan is allocated with its costs"
-    spec = work.spec
     found: dict[str, Any] = {}
     for side, costs, measured in (("before", plan.before, before), ("after", plan.after, after)):
         found |= {
@@ -31,20 +30,39 @@ def pruning(
             f"macs_{side}": costs.macs_per_token,
             f"kv_bytes_per_token_{side}": costs.kv_bytes_per_token,
             f"ppl_{side}": measured.ppl if measured else None,
+            f"ppl_stderr_{side}": measured.perplexity.stderr if measured else None,
         }
         for key in TIMINGS:
             found[f"{key}_{side}"] = measured.efficiency.get(key) if measured else None
         found |= _int8(measured.efficiency, f"_{side}") if measured else {}
     return {
         **found,
-        **({"ppl_pruned": cut.ppl, "ppl_recovered": after.ppl} if cut else {}),
+        **(_trained(cut, after) if cut else {}),
         "sparsity": plan.sparsity,
         "sparsity_total": plan.sparsity_total,
-        "ppl_text": evaluation_text(spec.evaluate.text).name,
-        "ppl_window": after.window,
-        "ppl_tokens": after.tokens,
+        **_read(work, after),
         "calibration_text": _calibrated_on(work),
         "seconds": work.recorder.seconds,
+    }
+
+
+def _trained(cut: Measured, after: Measured) -> dict[str, Any]:
+    """The perplexity before and after the training."""
+    return {
+        "ppl_pruned": cut.ppl,
+        "ppl_stderr_pruned": cut.perplexity.stderr,
+        "ppl_recovered": after.ppl,
+        "ppl_stderr_recovered": after.perplexity.stderr,
+    }
+
+
+def _read(work: Work, measured: Measured) -> dict[str, Any]:
+    """What every perplexity of the run was measured on; the standard errors are over these windows."""
+    return {
+        "ppl_text": evaluation_text(work.spec.evaluate.text).name,
+        "ppl_window": measured.perplexity.window,
+        "ppl_tokens": measured.perplexity.tokens,
+        "ppl_windows": measured.perplexity.windows,
     }
 
 
@@ -60,9 +78,8 @@ def evaluating(work: Work, loaded: Loaded, found: Measured) -> dict[str, Any]:
     costs = _costs(loaded)
     return {
         "ppl": found.ppl,
-        "ppl_text": evaluation_text(work.spec.evaluate.text).name,
-        "ppl_window": found.window,
-        "ppl_tokens": found.tokens,
+        "ppl_stderr": found.perplexity.stderr,
+        **_read(work, found),
         "params": sum(parameter.numel() for parameter in loaded.model.parameters()),
         "macs": costs.macs_per_token,
         "kv_bytes_per_token": costs.kv_bytes_per_token,

@@ -5,12 +5,14 @@ The address names them by keys, in order: `dense`, or the id of a run that left 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from core.errors import ArtifactError, ModelError
+from core.evaluate.perplexity_results import Perplexity
 from core.evaluate.task_results import TaskResult
 from pruneviz import runs, words
 from pruneviz.runs import RunRecord, source_key
@@ -170,12 +172,27 @@ def numbers(contender: Contender, records: Sequence[RunRecord]) -> dict[str, Any
     }
     if contender.key.endswith(":pruned"):
         found = {name: value for name, value in found.items() if INT8 not in name}
-        found["ppl"] = metrics.get("ppl_pruned")
+        found |= {name: metrics.get(f"{name}_pruned") for name in ("ppl", "ppl_stderr")}
     if contender.key.endswith(":int8"):
         small = {name.removesuffix(INT8): value for name, value in found.items() if name.endswith(INT8)}
         found = {**{name: found[name] for name in SAME_IN_8_BITS if name in found}, **small}
     about = ("ppl_text", "ppl_window", "ppl_tokens")
     return {**found, **{name: metrics.get(name) for name in about}}
+
+
+def perplexity_of(contender: Contender, records: Sequence[RunRecord]) -> Perplexity | None:
+    """The perplexity window by window; without its windows where they were not kept, None if not measured."""
+    known = numbers(contender, records)
+    if known.get("ppl") is None:
+        return None
+    if contender.record is None:
+        record, side = _measurements(contender.source, records)[0], "model"
+    else:
+        record, side = contender.record, contender.side
+    kept = runs.read_perplexities(record.path)
+    read = (known.get(key) or 0 for key in ("ppl_tokens", "ppl_window"))
+    plain = Perplexity(known["ppl"], math.log(known["ppl"]), *read)
+    return kept.get(f"{side} int8" if contender.key.endswith(":int8") else side, plain)
 
 
 def scores(contender: Contender, records: Sequence[RunRecord]) -> dict[str, TaskResult]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pruneviz.contenders import DENSE, Contender, Lineup, columns, numbers, scores
+from pruneviz.contenders import DENSE, Contender, Lineup, columns, numbers, perplexity_of, scores
 from pruneviz.figures.compare import Entry
 from pruneviz.runs import RunRecord
 
@@ -19,4 +19,7 @@ def _entry(one: Contender, lineup: Lineup, records: Sequence[RunRecord]) -> Entr
     run, first = one.record.id if one.record else "", lineup.contenders[0]
     same = first.key == DENSE and lineup.base.get(one.key.partition(":")[0]) == lineup.base[DENSE]
     reference = numbers(replace(one, key=DENSE, side=DENSE), records) if same else {}
-    return Entry(one.title, one.detail, run, numbers(one, records), scores(one, records), reference)
+    measured = perplexity_of(one, records)
+    return Entry(
+        one.title, one.detail, run, numbers(one, records), scores(one, records), reference, measured
+    )  # fmt: skip

@@ -11,7 +11,8 @@ from typing import Any
 from core import artifacts, watch
 from core.artifacts import Status
 from core.errors import ArtifactError
-from core.evaluate import task_results
+from core.evaluate import perplexity_results, task_results
+from core.evaluate.perplexity_results import Perplexity
 from core.evaluate.task_results import TaskResult
 from core.events import Event, EventReader
 from core.graph.records import Graph
@@ -187,6 +188,20 @@ def read_benchmarks(run_dir: Path) -> dict[str, dict[str, TaskResult]]:
 def _benchmarks(run_dir: Path, changed: int) -> dict[str, dict[str, TaskResult]]:
     """Kept until the file changes: with its questions it may be large."""
     return task_results.read_benchmarks(run_dir)
+
+
+def read_perplexities(run_dir: Path) -> dict[str, Perplexity]:
+    """`perplexity.json`: side -> perplexity, window by window; empty if there is none, or it is damaged."""
+    path = run_dir / artifacts.PERPLEXITY
+    try:
+        return _perplexities(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
+    except ArtifactError:  # the value itself is in metrics.json; its noise is then unknown, which is said
+        return {}
+
+
+@lru_cache(maxsize=64)
+def _perplexities(run_dir: Path, changed: int) -> dict[str, Perplexity]:
+    return perplexity_results.read_perplexities(run_dir)
 
 
 def spec_json(record: RunRecord) -> str:

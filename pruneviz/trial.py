@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.errors import PruneError, StopRequested
+from core.evaluate.noise import perplexity_difference
+from core.evaluate.perplexity_results import Perplexity
 from core.selection import Units
 from pruneviz import states, words
 from pruneviz.answers import Answer, Question, Side, ask
@@ -75,11 +77,14 @@ def _perplexity(app: AppContext, model: str, removed: Units | None) -> dict[str,
 
 def measured_html(measured: dict[str, dict[str, Any]]) -> str:
     """Both perplexities with their difference and what they were measured on."""
-    dense, masked = (measured.get(name, {}).get("ppl") for name in ("dense", "masked"))
-    change = words.difference(dense, masked)
+    dense, masked = (measured.get(name, {}) for name in ("dense", "masked"))
     cells = [
-        ("Perplexity, dense", words.perplexity(dense), "&nbsp;"),
-        ("Perplexity, masked", words.perplexity(masked), change if change != words.DASH else "&nbsp;"),
+        ("Perplexity, dense", words.perplexity(dense.get("ppl"), dense.get("stderr")), "&nbsp;"),
+        (
+            "Perplexity, masked",
+            words.perplexity(masked.get("ppl"), masked.get("stderr")),
+            _change(dense, masked),
+        ),
     ]
     body = "".join(f"<div><dt>{n}</dt><dd>{v}<small>{r}</small></dd></div>" for n, v, r in cells)
     found = measured.get("dense")
@@ -89,3 +94,14 @@ def measured_html(measured: dict[str, dict[str, Any]]) -> str:
         else f"{TOKENS:,} tokens of the bundled text, in windows of {WINDOW}"
     )
     return f'<dl class="pv-cost">{body}</dl><p class="pv-quiet">{on}; nothing is cut.</p>'
+
+
+def _change(dense: dict[str, Any], masked: dict[str, Any]) -> str:
+    """The difference, and whether it may be chance; nothing until both are measured."""
+    if not dense or not masked:
+        return "&nbsp;"
+    fields = Perplexity.__dataclass_fields__
+    sides = [Perplexity.from_json({name: one[name] for name in fields}) for one in (dense, masked)]
+    found = perplexity_difference(*sides)
+    noise = ", within noise" if found.verdict == "noise" else ""
+    return words.difference(dense["ppl"], masked["ppl"]) + noise

@@ -31,15 +31,24 @@ def size(value: float | None) -> str:
     return DASH
 
 
-def perplexity(value: float | None) -> str:
-    """`26.2`, `1,230`, `1.9 million`."""
+def perplexity(value: float | None, error: float | None = None) -> str:
+    """`26.2`, `1,230`, `1.9 million`; with its standard error `26.2 ± 0.6`, `1.9 ± 0.2 million`."""
     if value is None:
         return DASH
     if not math.isfinite(value):
         return "infinite"
-    if abs(value) >= 1e6:
-        return f"{value / 1e6:,.1f} million" if value < 1e12 else f"{value:.1e}"
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.{2 if value < 10 else 1}f}"
+    if abs(value) >= 1e12:
+        return f"{value:.1e}" if error is None else f"{value:.1e} ± {error:.1e}"
+    scale, unit = (1e6, " million") if abs(value) >= 1e6 else (1.0, "")
+    digits = 0 if scale == 1 and value >= 1000 else 2 if value < 10 else 1
+    text = f"{value / scale:,.{digits}f}"
+    return text + unit if error is None else f"{text} ± {_error(error / scale, digits)}{unit}"
+
+
+def _error(error: float, digits: int) -> str:
+    """With as many digits as its value, or one digit that is not 0."""
+    small = 0 < error < 0.5 * 10.0**-digits
+    return f"{error:.1g}" if small else f"{error:,.{digits}f}"
 
 
 def percent(share: float | None, digits: int = 1) -> str:

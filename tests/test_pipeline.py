@@ -28,6 +28,7 @@ from core.errors import (
     StorageError,
     UnknownNameError,
 )
+from core.evaluate.perplexity_results import read_perplexities
 from core.events import Event, EventReader
 from core.spec import DataSpec, EvalSpec, ExploreSpec, ModelSpec, PruneSpec, RunSpec
 from core.worker import execute
@@ -35,9 +36,11 @@ from tests.conftest import WORDS
 
 METRIC_KEYS = {
     *(f"{name}_{side}" for side in ("before", "after") for name in (
-        "params", "macs", "kv_bytes_per_token", "ppl", "latency_ms", "tokens_per_second", "memory_gib"
+        "params", "macs", "kv_bytes_per_token", "ppl", "ppl_stderr", "latency_ms", "tokens_per_second",
+        "memory_gib",
     )),
-    "sparsity", "sparsity_total", "ppl_text", "ppl_window", "ppl_tokens", "calibration_text", "seconds",
+    "sparsity", "sparsity_total", "ppl_text", "ppl_window", "ppl_tokens", "ppl_windows", "calibration_text",
+    "seconds",
 }  # fmt: skip
 VERBS = ["load", "graph", "baseline", "capture", "score", "plan", "surgery", "evaluate", "export"]
 
@@ -128,6 +131,11 @@ def test_a_pruning_run_leaves_everything_the_directory_should_hold(tmp_path: Pat
     metrics = artifacts.read_json(run_dir / METRICS)
     assert set(metrics) == METRIC_KEYS
     assert all(value is not None for value in metrics.values())
+    kept = read_perplexities(run_dir)
+    assert list(kept) == ["dense", "pruned"] and kept["dense"].ids == kept["pruned"].ids
+    assert len(kept["dense"].losses) == metrics["ppl_windows"] == 128 // 16
+    errors = [metrics["ppl_stderr_before"], metrics["ppl_stderr_after"]]
+    assert [one.stderr for one in kept.values()] == errors
     plan = artifacts.read_plan(run_dir)
     assert metrics["params_after"] < metrics["params_before"]
     # The target is met within one unit: an FFN channel owns 3 x 32 parameters here.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from core.evaluate.perplexity_results import Perplexity, mean_error
 from core.evaluate.task_results import Sample, TaskResult, not_comparable
 
 #: Differences up to this many standard errors are called noise: 95 % of a normal distribution.
@@ -41,6 +42,22 @@ class Difference:
         if self.noise is None:
             return "unknown"
         return "noise" if abs(self.change) <= NOISE * self.noise else "clear"
+
+
+def perplexity_difference(before: Perplexity, after: Perplexity) -> Difference:
+    """How the mean loss of a text changed, in nats: the logarithm of the perplexities' ratio.
+
+    Of the same windows each gives one difference, and their mean has the standard error s / sqrt(n); windows
+    that are hard for one model are hard for the other, so this is far less than the errors of both. Without
+    the windows, the two errors are taken as independent.
+    """
+    change = after.nll - before.nll
+    if before.losses and before.ids == after.ids and len(before.losses) == len(after.losses):
+        turned = [now - then for then, now in zip(before.losses, after.losses, strict=True)]
+        return Difference(change, mean_error(turned))
+    errors = [mean_error(one.losses) for one in (before, after)]
+    known = [error for error in errors if error is not None]
+    return Difference(change, math.hypot(*known) if len(known) == 2 else None)
 
 
 def difference(before: TaskResult, after: TaskResult) -> Difference:

@@ -22,9 +22,9 @@ from core.artifacts import Sensitivity
 from core.evaluate.perplexity import (
     batches,
     check_windows,
-    negative_log_likelihood,
     next_token_logits,
     summarise,
+    window_losses,
 )
 from core.evaluate.sensitivity_points import points
 from core.graph.records import Graph
@@ -40,12 +40,12 @@ class _Pass:
     Attributes:
         ids: (batch, window).
         left: what each layer returned, in order.
-        loss: summed negative log-likelihood, in nats.
+        losses: summed negative log-likelihood of every window, in nats.
     """
 
     ids: Tensor
     left: list[Any]
-    loss: float
+    losses: list[float]
 
 
 def scan(
@@ -89,14 +89,15 @@ def scan(
     modules = [model.get_submodule(name) for name in graph.layer_modules]
     passes = [_dense(model, modules, ids) for ids in batches(model, windows, _BATCH)]
     skip = _skipping_is_exact(model, modules, passes[0])
-    dense = summarise(sum(one.loss for one in passes), windows)
+    dense = summarise([loss for one in passes for loss in one.losses], windows)
     tell = on_point or (lambda _: None)
     tell({"layer": None, "kind": "baseline", "ratio": 0.0, "ppl": dense.ppl})
     found = []
     for done, point in enumerate(todo, 1):
         with masked(model, graph, point.removed):
-            loss = sum(_loss_from(model, modules, point.layer if skip else 0, one) for one in passes)
-        found.append(point.record(summarise(loss, windows).ppl))
+            first = point.layer if skip else 0
+            losses = [loss for one in passes for loss in _losses_from(model, modules, first, one)]
+        found.append(point.record(summarise(losses, windows).ppl))
         tell(found[-1])
         if on_progress:
             on_progress(done, len(todo))
@@ -118,13 +119,13 @@ def _dense(model: Any, modules: list[nn.Module], ids: Tensor) -> _Pass:
     finally:
         for hook in hooks:
             hook.remove()
-    return _Pass(ids, left, negative_log_likelihood(logits, ids))
+    return _Pass(ids, left, window_losses(logits, ids))
 
 
-def _loss_from(model: Any, modules: list[nn.Module], layer: int, one: _Pass) -> float:
-    """Summed negative log-likelihood when only this layer and those above are run."""
+def _losses_from(model: Any, modules: list[nn.Module], layer: int, one: _Pass) -> list[float]:
+    """Summed negative log-likelihood of every window when only this layer and those above are run."""
     with _skipped(modules[:layer], one.left):
-        return negative_log_likelihood(next_token_logits(model, one.ids), one.ids)
+        return window_losses(next_token_logits(model, one.ids), one.ids)
 
 
 @contextmanager
@@ -149,7 +150,8 @@ def _skipped(modules: list[nn.Module], left: list[Any]) -> Iterator[None]:
 def _skipping_is_exact(model: Any, modules: list[nn.Module], one: _Pass) -> bool:
     """Whether the last layer alone gives the same; not so where layers share more than one stream."""
     try:
-        loss = _loss_from(model, modules, len(modules) - 1, one)
+        loss = sum(_losses_from(model, modules, len(modules) - 1, one))
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError):
         return False
-    return abs(loss - one.loss) <= 1e-4 * max(1.0, abs(one.loss))
+    dense = sum(one.losses)
+    return abs(loss - dense) <= 1e-4 * max(1.0, abs(dense))

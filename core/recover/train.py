@@ -19,7 +19,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from core.errors import StopRequested
-from core.evaluate.perplexity import negative_log_likelihood
+from core.evaluate.perplexity import window_losses
 from core.graph.records import Graph
 from core.models import Loaded
 from core.recover import checkpoint
@@ -182,7 +182,7 @@ class _Recovery(Trainer):
         for first in range(0, len(self.held), size):
             batch = {k: v.to(model.device) for k, v in self.collate(self.held[first : first + size]).items()}
             labels = batch.pop("labels")
-            total += negative_log_likelihood(model(**batch, use_cache=False).logits, labels)
+            total += sum(window_losses(model(**batch, use_cache=False).logits, labels))
             count += int((labels[:, 1:] != IGNORED).sum())
         return math.exp(min(total / count, 700.0))
 

@@ -9,7 +9,7 @@ from core.artifacts import write_text
 from core.errors import ArtifactError, InputError
 from core.report.markup import Markup, element, join, table
 from core.report.sections import Run, section
-from core.terminal import number
+from core.terminal import number, with_error
 
 #: Whatever a model or a user wrote into a run: a browser runs nothing and fetches nothing here.
 _POLICY = Markup(
@@ -78,7 +78,10 @@ def overview(runs: Sequence[Run]) -> Markup:
     for run in runs:
         found, link = run.metrics, element("a", run.title, href=f"#{run.id}")
         total = found.get("sparsity_total")
-        ppl = [number(found.get(f"ppl_{when}"), ",.2f") for when in ("before", "pruned", "after")]
+        ppl = [
+            with_error(found.get(f"ppl_{when}"), found.get(f"ppl_stderr_{when}"), ",.2f")
+            for when in ("before", "pruned", "after")
+        ]
         if "ppl_pruned" not in found:
             ppl[1] = ppl[2]
         params = number(found.get("params_after", found.get("params")), ",d")

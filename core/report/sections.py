@@ -12,7 +12,8 @@ from core import artifacts
 from core.artifacts import EFFICIENCY, EVENTS, METRICS, SAMPLES, WIDTHS
 from core.commands import command_line
 from core.errors import ArtifactError
-from core.evaluate.noise import NOISE, difference
+from core.evaluate.noise import NOISE, difference, perplexity_difference
+from core.evaluate.perplexity_results import read_perplexities
 from core.evaluate.task_results import TaskResult, read_benchmarks
 from core.events import Event, EventReader, metric_series
 from core.report.markup import Markup, bars, element, join, lines, table
@@ -55,6 +56,7 @@ class Run:
         self.plan = _or_none(lambda: artifacts.read_plan(run_dir))
         self.widths = _or_none(lambda: artifacts.read_json(run_dir / WIDTHS))
         self.samples = _or_none(lambda: artifacts.read_json(run_dir / SAMPLES)) or []
+        self.perplexities = _or_none(lambda: read_perplexities(run_dir)) or {}
         self.scores = _or_none(lambda: read_benchmarks(run_dir)) or {}
         self.efficiency = _or_none(lambda: artifacts.read_json(run_dir / EFFICIENCY)) or {}
         self.events: list[Event] = EventReader(run_dir / EVENTS).read()
@@ -89,7 +91,7 @@ def numbers(run: Run) -> Markup:
     found = run.metrics
     if "ppl" in found:
         rows = [
-            (name, number(found.get(key), form)) for name, (key, form) in QUANTITIES.items() if key in found
+            (name, _shown(found, key, "", form)) for name, (key, form) in QUANTITIES.items() if key in found
         ]
         return join([table(["", "model"], rows), _measured_on(found)])
     if "ppl_after" not in found:
@@ -101,10 +103,29 @@ def numbers(run: Run) -> Markup:
         before, after = found.get(f"{key}_before"), found.get(f"{key}_after")
         if before is None and after is None:
             continue
-        middle = [number(found.get("ppl_pruned") if key == "ppl" else after, form)] if trained else []
+        middle = "_pruned" if key == "ppl" else "_after"  # training changes no size and no speed
+        sides = ("_before", *((middle,) if trained else ()), "_after")
         change = f"{after / before - 1:+.1%}" if before and after is not None else "-"
-        rows_.append((name, number(before, form), *middle, number(after, form), change))
+        change += _noise(run, key) if change != "-" else ""
+        rows_.append((name, *(_shown(found, key, side, form) for side in sides), change))
     return join([table(head, rows_), _measured_on(found)])
+
+
+def _shown(found: dict[str, Any], key: str, side: str, form: str) -> str:
+    """A quantity as it is written; of a perplexity with its standard error."""
+    error = found.get(f"{key.replace('ppl', 'ppl_stderr')}{side}") if key.startswith("ppl") else None
+    return with_error(found.get(f"{key}{side}"), error, form)
+
+
+def _noise(run: Run, key: str) -> str:
+    """Whether the change of a perplexity may be chance; nothing of what is no perplexity."""
+    ending = {"ppl": "", "ppl_int8": " int8"}.get(key)
+    if ending is None:
+        return ""
+    final = "recovered" if "ppl_recovered" in run.metrics else "pruned"
+    before, after = (run.perplexities.get(f"{side}{ending}") for side in ("dense", final))
+    verdict = perplexity_difference(before, after).verdict if before and after else "unknown"
+    return VERDICTS.get(verdict, "")
 
 
 def _measured_on(found: dict[str, Any]) -> Markup:
@@ -112,6 +133,8 @@ def _measured_on(found: dict[str, Any]) -> Markup:
         f"Perplexity on {found.get('ppl_text')}, {found.get('ppl_tokens')} tokens in windows of "
         f"{found.get('ppl_window')}."
     )
+    if found.get("ppl_windows"):
+        said += f" ± one standard error over {found['ppl_windows']} windows."
     if found.get("calibration_text"):
         said += f" Calibrated on {found['calibration_text']}."
     if found.get("recover_data"):

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from core.evaluate.noise import Difference
+from core.evaluate.noise import Difference, perplexity_difference
+from core.evaluate.perplexity_results import Perplexity
 from pruneviz import words
 from pruneviz.figures.run_detail import measured_on
 from pruneviz.figures.task_scores import Scores, TaskCell, TaskRow, task_rows
@@ -48,6 +49,7 @@ class Entry:
         run: the run whose timings these are; timings of two runs are not compared.
         reference: the first model's numbers as that run measured them, where it did; its timings count then.
         numbers: quantity -> value, and what the perplexity was measured on (`PPL_ON`).
+        perplexity: window by window, None if it was not measured.
     """
 
     title: str
@@ -56,6 +58,7 @@ class Entry:
     numbers: Mapping[str, Any]
     scores: Scores
     reference: Mapping[str, Any] = field(default_factory=dict)
+    perplexity: Perplexity | None = None
 
 
 @dataclass(frozen=True)
@@ -111,23 +114,40 @@ def compare_info(entries: Sequence[Entry], same_tokens: bool = True) -> CompareI
 
 
 def _quantity(name: str, entries: Sequence[Entry], same_tokens: bool, notes: dict[str, None]) -> Row:
-    title, write, less = QUANTITIES[name]
     values = [entry.numbers.get(name) for entry in entries]
-    cells = [Cell(write(value)) for value in values[:1]]
+    cells = [Cell(_text(name, entry)) for entry in entries[:1]]
     for entry, value in list(zip(entries, values, strict=True))[1:]:
-        reason, first = _refusal(name, entries[0], entry, same_tokens), values[0]
+        reason, first, text = _refusal(name, entries[0], entry, same_tokens), values[0], _text(name, entry)
         if name in TIMED and entries[0].run != entry.run and not reason:
             first = entry.reference[name]
             notes[f"{entry.title}: its times are set against the first model's in the same run."] = None
         if value is None or first is None:
-            cells.append(Cell(write(value)))
+            cells.append(Cell(text))
         elif reason:
             notes[reason] = None
-            cells.append(Cell(write(value), "not comparable", "refused"))
+            cells.append(Cell(text, "not comparable", "refused"))
         else:
-            verdict = "" if value == first else "better" if (value < first) == less else "worse"
-            cells.append(Cell(write(value), words.difference(first, value), verdict))
-    return Row(name, title, "", tuple(cells))
+            found = Difference(value - first, None if name == "ppl" else 0.0)  # what is counted is no chance
+            if entries[0].perplexity and entry.perplexity and name == "ppl":
+                found = perplexity_difference(entries[0].perplexity, entry.perplexity)
+            better = (value < first) == QUANTITIES[name][2]
+            cells.append(Cell(text, words.difference(first, value), _said(found, better)))
+    return Row(name, QUANTITIES[name][0], _about(name, entries), tuple(cells))
+
+
+def _text(name: str, entry: Entry) -> str:
+    value = entry.numbers.get(name)
+    if name == "ppl":
+        return words.perplexity(value, entry.numbers.get("ppl_stderr"))
+    return QUANTITIES[name][1](value)
+
+
+def _about(name: str, entries: Sequence[Entry]) -> str:
+    """Over how many windows the standard errors of perplexities are, where they are known."""
+    if name != "ppl":
+        return ""
+    counts = sorted({len(one.perplexity.losses) for one in entries if one.perplexity} - {0})
+    return f"n = {' / '.join(f'{count:,}' for count in counts)} windows" if counts else ""
 
 
 def _refusal(name: str, first: Entry, entry: Entry, same_tokens: bool) -> str:

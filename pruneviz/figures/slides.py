@@ -55,7 +55,7 @@ def cover(lineup: Lineup, entries: Sequence[Entry]) -> Slide:
         lines = [
             ("Removed", words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total"))),
             ("Parameters", _change(metrics, "params", words.count)),
-            ("Perplexity", _change(metrics, "ppl", words.perplexity)),
+            ("Perplexity", _perplexities(metrics)),
         ]
         found = [element("div", element("dt", name), element("dd", text)) for name, text in lines]
         facts.append(element("div", element("h3", one.title), element("dl", *found), class_="fact"))
@@ -142,6 +142,15 @@ def _read(one: Contender) -> sections.Run | None:
 
 
 def _change(metrics: dict[str, Any], name: str, write: words.Writer) -> str:
-    before, after = metrics.get(f"{name}_before"), metrics.get(f"{name}_after")
-    middle = metrics.get("ppl_pruned") if name == "ppl" else None
-    return " → ".join(write(value) for value in (before, middle, after) if value is not None) or words.DASH
+    values = [metrics.get(f"{name}_{side}") for side in ("before", "after")]
+    return " → ".join(write(value) for value in values if value is not None) or words.DASH
+
+
+def _perplexities(metrics: dict[str, Any]) -> str:
+    """With their standard errors; the pruned model stands between where it was trained."""
+    found = [
+        words.perplexity(value, metrics.get(f"ppl_stderr_{side}"))
+        for side in ("before", "pruned", "after")
+        if (value := metrics.get(f"ppl_{side}")) is not None
+    ]
+    return " → ".join(found) or words.DASH

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from core.evaluate.noise import Difference, difference, difference_noise
+from core.evaluate.noise import Difference, difference, difference_noise, perplexity_difference
+from core.evaluate.perplexity_results import Perplexity
 from tests.pruneviz.scored import task
 
 HALF = "10" * 50
@@ -52,6 +53,29 @@ def test_an_unknown_error_is_never_a_finding() -> None:
 )
 def test_two_standard_errors_tell_a_difference_from_chance(found: Difference, verdict: str) -> None:
     assert found.verdict == verdict
+
+
+def measured(*losses: float, ids: str = "a") -> Perplexity:
+    nll = sum(losses) / len(losses)
+    return Perplexity(math.exp(nll), nll, 8 * len(losses), 8, ids, losses)
+
+
+def test_the_same_windows_are_compared_window_by_window() -> None:
+    """By hand: windows differ by 0.1, 0.2, 0.3, so 0.2 on the mean, with error 0.1 / sqrt(3)."""
+    before, after = measured(3.0, 1.0, 2.0), measured(3.1, 1.2, 2.3)
+    found = perplexity_difference(before, after)
+    assert found.change == pytest.approx(0.2) and found.noise == pytest.approx(0.1 / math.sqrt(3))
+    assert found.verdict == "clear"
+    assert perplexity_difference(before, measured(2.9, 1.3, 2.1)).verdict == "noise"
+
+
+def test_other_windows_are_independent_and_without_any_nobody_knows() -> None:
+    before, after = measured(3.0, 1.0, 2.0), measured(3.1, 1.2, 2.3, ids="b")
+    found = perplexity_difference(before, after)
+    errors = [one.stderr / one.ppl for one in (before, after) if one.stderr is not None]
+    assert found.noise == pytest.approx(math.hypot(*errors)) and found.verdict == "noise"
+    plain = Perplexity(20.0, math.log(20.0), 24, 8)
+    assert plain.stderr is None and perplexity_difference(before, plain).verdict == "unknown"
 
 
 def test_metrics_must_be_the_same() -> None:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from core.errors import DataError, StopRequested
+from core.artifacts import PERPLEXITY
+from core.errors import ArtifactError, DataError, StopRequested
 from core.evaluate import perplexity as module
 from core.evaluate.perplexity import perplexity
+from core.evaluate.perplexity_results import Perplexity, keep_perplexity, read_perplexities
 
 
 def naive(model: Any, windows: torch.Tensor) -> float:
@@ -33,6 +36,47 @@ def test_it_is_the_definition(tiny_llama: Any, windows: torch.Tensor) -> None:
     assert found.ppl == pytest.approx(naive(tiny_llama, windows), rel=1e-5)
     assert found.ppl == pytest.approx(math.exp(found.nll))
     assert (found.tokens, found.window) == (60, 12)
+
+
+def test_its_error_is_that_of_the_windows(tiny_llama: Any, windows: torch.Tensor) -> None:
+    """Window by window, by the delta method, and the same in batches."""
+    found = perplexity(tiny_llama, windows, batch_size=2)
+    alone = torch.tensor([math.log(naive(tiny_llama, window[None])) for window in windows])
+    assert found.losses == pytest.approx(alone.tolist(), rel=1e-5)
+    assert found.stderr == pytest.approx(found.ppl * float(alone.std()) / math.sqrt(5), rel=1e-3)
+    assert found.windows == 5
+    one = perplexity(tiny_llama, windows[:1])
+    assert one.stderr is None, "nobody knows how windows differ"
+
+
+def test_the_error_covers_how_texts_differ(tiny_llama: Any) -> None:
+    """Of many texts of one source the perplexities spread as far as the standard error says."""
+    draw = torch.Generator().manual_seed(2)
+    texts = [torch.randint(3, 128, (16, 12), generator=draw) for _ in range(60)]
+    found = [perplexity(tiny_llama, text, batch_size=16) for text in texts]
+    spread = float(torch.tensor([one.ppl for one in found]).std())
+    errors = [one.stderr for one in found if one.stderr is not None]
+    assert len(errors) == 60 and spread == pytest.approx(sum(errors) / 60, rel=0.3)
+
+
+def test_only_the_same_tokens_have_the_same_hash(tiny_llama: Any, windows: torch.Tensor) -> None:
+    other = windows.clone()
+    other[0, 0] += 1
+    hashes = {perplexity(tiny_llama, ids).ids for ids in (windows, windows.clone(), other)}
+    assert len(hashes) == 2
+
+
+def test_it_is_kept_side_by_side_and_a_damaged_file_is_said(tmp_path: Path) -> None:
+    one = Perplexity(3.0, math.log(3.0), 24, 12, "a", (1.0, 1.2))
+    for side in ("dense", "pruned"):
+        keep_perplexity(tmp_path, side, one)
+    assert read_perplexities(tmp_path) == {"dense": one, "pruned": one}
+    assert read_perplexities(tmp_path / "none") == {}
+    (tmp_path / PERPLEXITY).write_text('{"dense": {"ppl": 3}}')
+    with pytest.raises(ArtifactError, match="measure again"):
+        read_perplexities(tmp_path)
+    keep_perplexity(tmp_path, "dense", one)
+    assert read_perplexities(tmp_path) == {"dense": one}
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import math
 
+from core.evaluate.perplexity_results import Perplexity, keep_perplexity
 from core.spec import ModelSpec, RunSpec
 from pruneviz import runs
 from pruneviz.contenders import (
@@ -12,6 +14,7 @@ from pruneviz.contenders import (
     keys_of,
     line_up,
     numbers,
+    perplexity_of,
     scores,
 )
 from tests.pruneviz.samples import METRICS, make_run
@@ -91,6 +94,27 @@ def test_weights_in_8_bits_are_a_column_of_their_own(tmp_path):
     assert [shown[name]["ppl"] for name in shown] == [26.2, 26.5, 80.0, 59.2, 60.0]
     assert shown[small_after]["memory_gib"] == 0.2 and shown[small_after]["params"] == 842
     assert "latency_ms" not in shown[small_after] and scores(columns(contenders)[-1], found) == {}
+
+
+def test_perplexities_are_found_window_by_window_where_they_were_kept(tmp_path):
+    errors = {"ppl_stderr_pruned": 4.0, "ppl_int8_before": 26.5}
+    path = make_run(tmp_path, "a", metrics={**RECOVERED, **errors})
+    kept = {
+        side: Perplexity(ppl, 3.0, 16, 8, "a", (2.9, 3.1))
+        for side, ppl in (("dense", 26.2), ("dense int8", 26.5), ("pruned", 80.0))
+    }
+    for side, one in kept.items():
+        keep_perplexity(path, side, one)
+    found = records(tmp_path)
+    dense, small, before, after = columns(line_up(found, ["dense", "a"], "demo").contenders)
+    assert [perplexity_of(one, found) for one in (dense, small, before)] == list(kept.values())
+    assert numbers(before, found)["ppl_stderr"] == 4.0
+    assert perplexity_of(after, found) == Perplexity(59.2, math.log(59.2), 8192, 256), "its windows are gone"
+    measured = RunSpec(goal="evaluate", model=ModelSpec(source="/models/x"))
+    keep_perplexity(make_run(tmp_path, "b", measured, metrics={"ppl": 9.0}), "model", kept["dense"])
+    found = records(tmp_path)
+    (alone,) = line_up(found, ["dense"], "/models/x").contenders
+    assert perplexity_of(alone, found) == kept["dense"]
 
 
 def test_later_measurements_of_the_same_model_add_tasks(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +28,10 @@ class Engine:
     def perplexity(self, source: str, *, removed: Any, window: int, tokens: int) -> dict[str, Any]:
         if removed and self.breaks:
             raise self.breaks
-        return {"ppl": 30.0 if removed else 20.0, "tokens": tokens, "window": window, "text": "a text"}
+        ppl = 30.0 if removed else 20.0
+        losses = [math.log(ppl) + way for way in (-0.1, 0.1, -0.1, 0.1)]
+        found = {"ppl": ppl, "nll": math.log(ppl), "tokens": tokens, "window": window, "ids": "a"}
+        return {**found, "losses": losses, "stderr": 0.04 * ppl, "text": "a text"}
 
     def stop(self) -> None:
         pass
@@ -45,7 +49,12 @@ def test_dense_and_masked_answer_and_are_measured(app):
     assert last.texts() == ("Hi None", f"Hi {UNITS}")
     assert [last.measured[name]["ppl"] for name in ("dense", "masked")] == [20.0, 30.0] and last.state == ""
     page = measured_html(last.measured)
-    assert "20.0" in page and "+50.0 %" in page and "1,024 tokens of a text, in windows of 256" in page
+    assert "20.0 ± 0.8" in page and "+50.0 %" in page and "noise" not in page
+    near = {"dense": last.measured["dense"], "masked": {**last.measured["masked"], "nll": math.log(20.01)}}
+    assert "noise" not in measured_html(near), "every window moved alike, which is no chance"
+    near["masked"]["losses"] = [math.log(20.01) + way for way in (0.1, -0.1, 0.1, -0.1)]
+    assert "within noise" in measured_html(near)
+    assert "1,024 tokens of a text, in windows of 256" in page
 
 
 def test_a_stop_keeps_what_is_there(app):

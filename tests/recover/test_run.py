@@ -18,6 +18,7 @@ from core.__main__ import main
 from core.artifacts import METRICS, SAMPLES, Status
 from core.commands import command_line
 from core.errors import DataError, ModelError, SpecError, StopRequested
+from core.evaluate.perplexity_results import read_perplexities
 from core.events import Event, EventReader
 from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
 from core.spec_recover import RecoverSpec, recover_preset
@@ -110,6 +111,8 @@ def test_an_existing_run_is_recovered_to_the_same_model(
     assert found == pytest.approx(expected)
     assert shown["ppl_pruned"] > shown["ppl_recovered"] == shown["ppl_after"]
     assert artifacts.read_plan(Path(shown["run_dir"])) == artifacts.read_plan(cut)
+    kept = read_perplexities(Path(shown["run_dir"]))
+    assert set(kept) == {"dense", "pruned", "recovered"} and kept["dense"] == read_perplexities(cut)["dense"]
     assert artifacts.read_json(Path(shown["run_dir"]) / SAMPLES) != []
     asked = artifacts.read_spec(Path(shown["run_dir"]))
     assert command_line(asked).startswith(f"python -m core recover {cut}")

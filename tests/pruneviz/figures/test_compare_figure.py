@@ -1,19 +1,37 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+import pytest
+
+from core.evaluate.perplexity_results import Perplexity, keep_perplexity
+from core.report.sections import Run, numbers
+from pruneviz import runs
+from pruneviz.contenders import line_up
+from pruneviz.entries import entries_of
 from pruneviz.figures.compare import QUANTITIES, Entry, compare_html, compare_info
+from pruneviz.figures.run_detail import run_facts
 from pruneviz.figures.score_chart import chart, costs_chart_info, scores_chart_info
-from tests.pruneviz.samples import METRICS
+from tests.pruneviz.samples import METRICS, make_run
 from tests.pruneviz.scored import task
 
 ON = {"ppl_text": "bundled", "ppl_window": 256, "ppl_tokens": 8192}
 
 
+LOSSES = (0.2, -0.1, 0.1, -0.2)
+
+
+def measured(ppl, ids="a", losses=LOSSES):
+    nll = math.log(ppl)
+    return Perplexity(ppl, nll, 8192, 256, ids, tuple(nll + loss for loss in losses))
+
+
 def entry(title="Dense", run="a", side="before", scores=(), **changes):
     names = [name for name in QUANTITIES if f"{name}_{side}" in METRICS]
-    numbers = {name: METRICS[f"{name}_{side}"] for name in names} | ON | changes
-    return Entry(title, "", run, numbers, {one.task: one for one in scores})
+    perplexity = measured(changes.get("ppl", METRICS[f"ppl_{side}"]))
+    numbers = {name: METRICS[f"{name}_{side}"] for name in names} | ON | {"ppl_stderr": perplexity.stderr}
+    return Entry(title, "", run, numbers | changes, {one.task: one for one in scores}, {}, perplexity)
 
 
 def cells(info, name):
@@ -24,8 +42,47 @@ def test_each_quantity_has_all_values_and_a_signed_change():
     info = compare_info([entry(), entry("Pruned", side="after")])
     assert [row.name for row in info.rows] == list(QUANTITIES)
     dense, pruned = cells(info, "ppl")
-    assert (dense.text, pruned.text, pruned.change, pruned.verdict) == ("26.2", "59.2", "+126 %", "worse")
+    assert (dense.text, pruned.text, pruned.change, pruned.verdict) == (
+        "26.2 ± 2.4", "59.2 ± 5.4", "+126 %", "worse"
+    )  # fmt: skip
     assert cells(info, "latency_ms")[1].change == "−14.8 %"
+
+
+def test_a_difference_of_perplexities_inside_the_noise_is_no_finding():
+    """27 against 26.2: more than chance of the same windows, if all moved alike; not of other windows."""
+    near = entry("Pruned", side="after", ppl=27.0)
+    other = replace(near, perplexity=measured(27.0, ids="b"))
+    uneven = replace(near, perplexity=measured(27.0, losses=LOSSES[::-1]))
+    without = replace(near, perplexity=replace(near.perplexity, losses=()))
+    info = compare_info([entry(), near, other, uneven, without])
+    assert [cell.verdict for cell in cells(info, "ppl")] == ["", "worse", "noise", "noise", "unknown"]
+    assert {cell.change for cell in cells(info, "ppl")[1:]} == {"+3.1 %"}
+    page = compare_html(info)
+    assert "within noise" in page and "noise unknown" in page and "n = 4 windows" in page
+
+
+@pytest.mark.parametrize(
+    ("losses", "verdict", "report", "detail"),
+    [
+        (LOSSES, "worse", "", ""),
+        (LOSSES[::-1], "noise", ", within the noise", ", within noise"),
+        ((), "unknown", ", noise unknown", ""),
+    ],
+)
+def test_report_detail_and_this_page_say_the_same_of_a_perplexity(tmp_path, losses, verdict, report, detail):
+    before, after = measured(26.2), measured(27.0, losses=losses)
+    errors = {"ppl_after": 27.0, "ppl_stderr_before": before.stderr, "ppl_stderr_after": after.stderr}
+    run_dir = make_run(tmp_path, "a", metrics={**METRICS, **errors, "ppl_windows": 4})
+    for side, one in (("dense", before), ("pruned", after)):
+        keep_perplexity(run_dir, side, one)
+    records = runs.list_runs(tmp_path)
+    info = compare_info(entries_of(line_up(records, ["dense", "a"], "demo"), records))
+    said, plain = ("27.0 ± 2.5", "27.00 ± 2.46") if losses else ("27.0", "27.00")
+    assert (cells(info, "ppl")[1].text, cells(info, "ppl")[1].verdict) == (said, verdict)
+    page = numbers(Run(run_dir))
+    assert f">{plain}<" in page and f">+3.1%{report}<" in page and "over 4 windows" in page
+    facts = dict(run_facts(records[0], 0.0))
+    assert facts["Perplexity"] == f"26.2 ± 2.4 → {said} (+3.1 %{detail})"
 
 
 def test_better_knows_that_less_memory_and_more_speed_are_good():
