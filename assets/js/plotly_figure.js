@@ -37,9 +37,16 @@ function themed(layout) {
   const letters = getComputedStyle(element).fontFamily;
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", uirevision: "keep", autosize: true,
+    modebar: {bgcolor: "rgba(0,0,0,0)", color: colour("quiet"), activecolor: colour("accent")},
     hoverlabel: {bgcolor: colour("panel"), bordercolor: colour("line"), font: {color: colour("text"), family: letters}},
     ...layout, ...axes, font: {color: colour("text"), family: letters, size: 13, ...(layout.font || {})},
   };
+}
+
+// Plotly writes the address of the page into its clip paths; tabs change the address, and what is inside would vanish.
+function stayDrawn() {
+  host._context._baseUrl = "";
+  host.querySelectorAll("[clip-path]").forEach((part) => part.setAttribute("clip-path", part.getAttribute("clip-path").replace(/^url\('[^#]*(#.*)'\)$/, "url($1)")));
 }
 
 async function draw() {
@@ -54,6 +61,7 @@ async function draw() {
   host.setAttribute("aria-label", figure.layout.meta?.description || "Chart");
   const first = !host.data;
   await library.react(host, resolve(figure.data), themed(resolve(figure.layout)), {displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "sendChartToCloud"]});
+  stayDrawn();
   if (first) host.on("plotly_click", ({points}) => {
     const {x, y, curveNumber, customdata} = points[0];
     trigger("pick", {x, y, curve: curveNumber, customdata});

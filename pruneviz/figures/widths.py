@@ -212,7 +212,7 @@ def widths_figure(info: WidthsInfo) -> go.Figure:
         }  # fmt: skip
     every, last = 1 if info.run.layers <= 40 else 5, f"y{len(panels) if len(panels) > 1 else ''}"
     figure.update_layout(
-        height=110 + 190 * len(panels), margin={"l": 70, "r": 24, "t": 40, "b": 50}, hovermode="x unified",
+        height=110 + 190 * len(panels), margin={"l": 84, "r": 24, "t": 40, "b": 50}, hovermode="x unified",
         legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"}, barmode="overlay",
         xaxis={"title": {"text": "Layer", "font": {"size": 13}}, "dtick": every,
                "range": [-0.6, info.run.layers - 0.4], "anchor": last},
@@ -222,7 +222,7 @@ def widths_figure(info: WidthsInfo) -> go.Figure:
 
 
 def _axis(panel: str, scan: SensitivityInfo | None) -> dict[str, object]:
-    title = {"font": {"size": 13}}
+    title = {"font": {"size": 13}, "standoff": 8}
     if panel == "sensitivity" and scan:
         values = [ppl for curve in scan.curves.values() for ppl in curve.values()]
         return {
