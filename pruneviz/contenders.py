@@ -105,8 +105,8 @@ def line_up(records: Sequence[RunRecord], keys: Sequence[str], model: str) -> Li
         if key == DENSE or key in there
     ]
     base = {one.key: base_of(one.source, records) for one in found}
-    gone = [key for key in keys if key != DENSE and key not in there]
-    notes = [f"There is no finished run {key} in this folder any more; it is left out." for key in gone]
+    known = {record.id for record in records}
+    notes = [_left_out(key, key in known) for key in keys if key != DENSE and key not in there]
     if len(found) > MOST:
         notes.append(f"Only {MOST} models fit side by side; {len(found) - MOST} of them are left out.")
     found = found[:MOST]
@@ -117,6 +117,12 @@ def line_up(records: Sequence[RunRecord], keys: Sequence[str], model: str) -> Li
             "perplexities cannot, since they count other tokens."
         )
     return Lineup(tuple(found), base, tuple(notes), differ)
+
+
+def _left_out(key: str, known: bool) -> str:
+    if known:
+        return f"No model has come out of run {key} so far; it is left out."
+    return f"There is no run {key} in this folder any more; it is left out."
 
 
 def before_recovery(contender: Contender) -> Contender | None:

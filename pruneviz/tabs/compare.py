@@ -174,7 +174,7 @@ def _fill(app: AppContext, models: str, run: str, model: str, before: str | None
     """
     lineup, records = _lineup(app, models, run, model)
     offered, contenders = choices(records), lineup.contenders
-    if not contenders:
+    if not contenders or not offered:  # no run has left a model yet: there is nothing beside the dense one
         gone = _notes_html(lineup)
         skipped = [gr.skip()] * (len(Page.__dataclass_fields__) - 4 + len(Numbers.__dataclass_fields__))
         state = gr.HTML(gone or NOTHING, visible=True)

@@ -46,7 +46,14 @@ def test_nothing_to_choose_while_no_run_has_left_a_model(tmp_path):
 def test_a_run_that_was_deleted_is_said_and_the_others_stay(tmp_path):
     make_run(tmp_path, "a", metrics=METRICS)
     lineup = line_up(records(tmp_path), ["dense", "gone", "a"], "demo")
-    assert [one.key for one in lineup.contenders] == ["dense", "a"] and "gone" in lineup.notes[0]
+    assert [one.key for one in lineup.contenders] == ["dense", "a"] and "no run gone" in lineup.notes[0]
+
+
+def test_a_run_that_has_not_finished_is_said_and_left_out(tmp_path):
+    make_run(tmp_path, "a", metrics=METRICS)
+    make_run(tmp_path, "b", state="stopped")
+    lineup = line_up(records(tmp_path), ["dense", "b"], "demo")
+    assert [one.key for one in lineup.contenders] == ["dense"] and "out of run b so far" in lineup.notes[0]
 
 
 def test_more_than_four_are_left_out_and_said(tmp_path):
