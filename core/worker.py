@@ -56,8 +56,11 @@ def execute(run_dir: Path, on_event: Callable[[Event], None] | None = None, work
 
 
 def _pipeline(run_dir: Path, recorder: Recorder) -> None:
+    from transformers.utils import logging
+
     from core import pipeline
 
+    logging.disable_progress_bar()  # a log file is no place for bars
     pipeline.run(read_spec(run_dir), run_dir, recorder)
 
 

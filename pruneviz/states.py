@@ -69,9 +69,9 @@ def progress_html(record: RunRecord, now: float | None = None) -> str:
     head = "Waiting for a free place" if status.state == "queued" else stage_words(status.stage or "load")
     facts = [f"elapsed {duration(now - (status.started or status.created))}"]
     if status.stages and status.stage in status.stages:
-        facts.insert(0, f"step {status.stages.index(status.stage) + 1} of {len(status.stages)}")
+        facts.insert(0, f"stage {status.stages.index(status.stage) + 1} of {len(status.stages)}")
     if status.eta_s is not None:
-        facts.append(f"about {duration(status.eta_s)} left in this step")
+        facts.append(f"about {duration(status.eta_s)} left in this stage")
     if status.message:
         facts.append(status.message)
     return (

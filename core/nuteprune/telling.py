@@ -100,8 +100,9 @@ def _measure(recorder: Recorder, trainer: Trainer, held: Tensor) -> None:
 def mask_state(trainer: Trainer) -> MaskState:
     """The masks, and what would stay of the model if it were cut now."""
     with torch.no_grad():
-        factors = trainer.gates.split(trainer.masks.certain().cpu())
-        stays = trainer.gates.split(trainer.masks.final().cpu() > 0)
+        masks, final = trainer.masks, trainer.masks.final().cpu()
+        factors = trainer.gates.split(final if masks.settled else masks.certain().cpu())
+        stays = trainer.gates.split(final > 0)
     return MaskState(
         trainer.state.step,
         trainer.settings.steps,

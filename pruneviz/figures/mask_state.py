@@ -15,8 +15,8 @@ from pruneviz import words
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-#: So many cells of width are drawn at most.
-BINS = 96
+#: So many cells of width are drawn at most, and so many layers are numbered.
+BINS, TICKS = 96, 12
 #: Kind -> (what a column is, colour, whether units keep their places).
 KINDS = {
     "query_head": ("Query head", "attention", True),
@@ -150,6 +150,7 @@ def _panel(
         "zeroline": False, "range": [mask.edges[0], mask.edges[-1]],
     }  # fmt: skip
     figure.layout[y.replace("y", "yaxis")] = {
-        "domain": list(down), "anchor": x, "autorange": "reversed", "showgrid": False, "zeroline": False,
-        "title": {"text": "Layer" if names else "", **size}, "showticklabels": layered, "tickformat": "d",
+        "domain": list(down), "anchor": x, "range": [len(mask.factors) - 0.5, -0.5], "showgrid": False,
+        "zeroline": False, "title": {"text": "Layer" if names else "", **size}, "showticklabels": layered,
+        "dtick": -(-len(mask.factors) // TICKS),
     }  # fmt: skip

@@ -13,12 +13,17 @@ from pruneviz.figures.runs_table import GOALS, badge
 from pruneviz.runs import RunRecord
 
 #: Status of a stage -> the sign before it.
-SIGNS = {"done": "✓", "now": "●", "next": "○", "broken": "✕"}
+SIGNS = {"done": "✓", "now": "●", "next": "○", "held": "■", "broken": "✕"}
 
 
 @dataclass(frozen=True)
 class StageInfo:
-    """One stage: `state` is done, now, next or broken; `share` of it that is done."""
+    """One stage.
+
+    Attributes:
+        state: done, now, next, held (stopped on request) or broken.
+        share: of it that is done.
+    """
 
     name: str
     state: str
@@ -33,7 +38,7 @@ def stages_info(record: RunRecord) -> list[StageInfo]:
         if status.state == "finished" or index < at:
             found.append(StageInfo(name, "done", 1.0))
         elif index == at:
-            state = "now" if record.live else "broken"
+            state = "now" if record.live else "held" if record.state == "stopped" else "broken"
             found.append(StageInfo(name, state, min(max(status.progress, 0.0), 1.0)))
         else:
             found.append(StageInfo(name, "next", 0.0))
@@ -129,7 +134,7 @@ def stages_html(stages: list[StageInfo]) -> str:
     """The stages as one line of steps."""
     items = [
         f'<li class="{stage.state}"><span aria-hidden="true">{SIGNS[stage.state]}</span> '
-        f"{escape(stage.name)}{f' {stage.share:.0%}' if stage.state == 'now' else ''}</li>"
+        f"{escape(stage.name)}{f' {stage.share:.0%}' if stage.state in ('now', 'held') else ''}</li>"
         for stage in stages
     ]
     return f'<ol class="pv-steps" aria-label="Stages">{"".join(items)}</ol>' if items else ""

@@ -22,21 +22,21 @@ POINTS = 400
 CURVES = {
     "target": ("Target", "sparsity", "quiet", "dot"),
     "expected": ("Expected", "sparsity", "accent", "solid"),
-    "actual": ("If every gate closed that rather closes", "sparsity", "residual", "dash"),
+    "actual": ("If all that is rather closed went now", "sparsity", "residual", "dash"),
     "kl": ("Divergence from the teacher", "loss", "ffn", "solid"),
     "next_token_loss": ("Next-token loss", "loss", "ffn", "solid"),
     "layer_loss": ("Layer loss", "loss", "residual", "dash"),
     "ppl_cut": ("Perplexity of the model as it would be cut now", "ppl", "removed", "solid"),
-    "lambda_1": ("λ₁", "multipliers", "attention", "solid"),
-    "lambda_2": ("λ₂", "multipliers", "embedding", "dash"),
+    "lambda_1": ("λ₁, of what is missing", "multipliers", "attention", "solid"),
+    "lambda_2": ("λ₂, of its square", "multipliers", "embedding", "dash"),
 }
 #: Panel -> (title, from, to) as shares of the height; the strip of teachers stands below the sparsity.
 PANELS = {
-    "sparsity": ("Sparsity", 0.72, 1.0),
-    "teacher": ("Teacher", 0.61, 0.65),
-    "loss": ("Loss", 0.41, 0.56),
-    "ppl": ("Perplexity", 0.2, 0.37),
-    "multipliers": ("Multipliers", 0.0, 0.16),
+    "sparsity": ("Sparsity", 0.75, 1.0),
+    "teacher": ("Teacher", 0.645, 0.68),
+    "loss": ("Loss", 0.44, 0.575),
+    "ppl": ("Perplexity", 0.235, 0.37),
+    "multipliers": ("Push to the target", 0.0, 0.165),
 }
 DENSE = "the dense model"
 NO_TEACHER = "nobody: learned from the text alone"
@@ -194,22 +194,23 @@ def training_figure(info: TrainingInfo) -> go.Figure:
     if info.teachers:
         figure.add_trace(_strip(info.teachers, axes["teacher"]))
         figure.add_annotation(
-            text="faint: the dense model teaches; strong: a sparse snapshot does", xref="paper", yref="paper",
-            x=1, y=PANELS["teacher"][2], xanchor="right", yanchor="bottom", showarrow=False,
-            font={"size": 12, "color": "var(--pv-quiet)"},
+            text="<b>Teacher</b>  faint: the dense model; strong: a sparse snapshot of the student",
+            xref="paper", yref="paper", x=0, y=PANELS["teacher"][2], xanchor="left", yanchor="bottom",
+            showarrow=False, font={"size": 12},
         )  # fmt: skip
     figure.update_layout(
-        height=760, margin={"l": 74, "r": 24, "t": 30, "b": 48}, hovermode="x unified", hoversubplots="axis",
+        height=800, margin={"l": 56, "r": 24, "t": 34, "b": 48}, hovermode="x unified", hoversubplots="axis",
         xaxis={"title": {"text": "Step", "font": {"size": 13}}, "anchor": axes["multipliers"],
                "range": [0.5, max(info.steps, info.done, 1) + 0.5]},
         meta={"description": "The training so far: sparsity, teacher, losses, perplexity and multipliers"},
     )  # fmt: skip
     for panel, (title, low, high) in PANELS.items():
         figure.layout[axes[panel].replace("y", "yaxis")] = {
-            "domain": [low, high], "title": {"text": title, "font": {"size": 13}}, **_axis(panel, info),
+            "domain": [low, high], **_axis(panel, info),
         }  # fmt: skip
         figure.layout[_legend(panel)] = {
             "orientation": "h", "x": 0, "y": high + 0.004, "yanchor": "bottom", "font": {"size": 12},
+            "title": {"text": f"<b>{title}</b>", "side": "left"},
         }  # fmt: skip
     return figure
 
@@ -226,7 +227,7 @@ def _axis(panel: str, info: TrainingInfo) -> dict[str, object]:
     if panel == "ppl":
         values = info.curves.get("ppl_cut", ([], []))[1]
         log = bool(values) and max(values) > 5 * min(values)
-        return {**perplexity_axis(values, log), "title": {"text": "Perplexity", "font": {"size": 13}}}
+        return {**perplexity_axis(values, log), "title": None}
     return {"nticks": 4} if panel == "multipliers" else {"rangemode": "tozero", "nticks": 4}
 
 

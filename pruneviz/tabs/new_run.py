@@ -102,7 +102,9 @@ def _wire(
         return _preview(app, model, values)
 
     def start(model: str, *values: Any) -> list[Any]:
-        return _launch(app, lambda: spec_from(app.model_spec(model), *values))
+        message, launched = _launch(app, lambda: spec_from(app.model_spec(model), *values))
+        # Out of the way: the run is what there is to see now.
+        return [message, launched, gr.Accordion(open=False) if isinstance(launched, str) else gr.skip()]
 
     def find_groups(model: str) -> list[Any]:
         return _launch(app, lambda: actions.explore_spec(app, model, ("groups",)))
@@ -114,7 +116,7 @@ def _wire(
         [app.tabs["runs"].select, app.url.model.change, form.launched.change, *triggers],
         show, asked, seen, trigger_mode="always_last", **quiet,
     )  # fmt: skip
-    launch.click(start, asked, [message, form.launched], **quiet)
+    launch.click(start, asked, [message, form.launched, form.box], **quiet)
     discover.click(find_groups, app.url.model, [message, form.launched], **quiet)
 
 

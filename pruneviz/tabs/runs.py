@@ -82,11 +82,12 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
     detail = panel("run-detail", min_height=150)
     with gr.Row(elem_id="run-buttons"):
         stop = gr.Button("Stop", elem_id="run-stop", scale=0, interactive=False)
-        end = gr.Button("End now", variant="stop", elem_id="run-end", scale=0, visible=False)
         resume = gr.Button("Resume", elem_id="run-resume", scale=0, interactive=False)
         clone = gr.Button("Clone", elem_id="run-clone", scale=0, interactive=False)
         compare = gr.Button("Open in Compare", elem_id="run-compare", scale=0, interactive=False)
         widths = gr.Button("Open in Widths", elem_id="run-widths", scale=0, interactive=False)
+        # Last, so that none of the others moves under the pointer when it comes.
+        end = gr.Button("End now", variant="stop", elem_id="run-end", scale=0, visible=False)
     training = build_training()
     with gr.Column(visible=False) as lines:
         curves = plotly_figure(elem_id="run-curves")

@@ -1,21 +1,33 @@
-"""A training is asked for in a real browser, and what is wrong with it is explained."""
+"""A training is asked for in a real browser, watched, stopped, resumed, and looked at when it is done."""
 
 from __future__ import annotations
 
+import random
 import re
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from playwright.sync_api import expect
 
+from core.artifacts import ENDED, EVENTS, read_plan, read_status
+from core.events import EventReader
 from core.methods import with_preset
 from core.spec import ModelSpec, RunSpec
+from core.watch import list_runs
+from pruneviz import words
 from tests.browser.driver import Dashboard
+from tests.conftest import WORDS
 from tests.pruneviz.samples import make_run
 
 pytestmark = pytest.mark.browser
+LONG = 120_000
+STEPS = 600
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +39,43 @@ def board(tmp_path_factory: pytest.TempPathFactory, tiny_llama_folder: Any) -> I
     app.start()
     yield app
     app.stop()
+
+
+class Worker:
+    """The process that trains: it sleeps while the page is looked at, so nothing depends on speed."""
+
+    def __init__(self, run: Path) -> None:
+        self.run, self.steps = run, 0
+        self._events = EventReader(run / EVENTS)
+
+    def look(self) -> int:
+        """Steps told so far."""
+        told = [event.data["step"] for event in self._events.read() if event.data.get("name") == "train.kl"]
+        self.steps = max([self.steps, *told])
+        return self.steps
+
+    @contextmanager
+    def asleep_after(self, steps: int) -> Iterator[int]:
+        """Sleeps from some step after so many on; gives the number of that step."""
+        while self.look() < steps:
+            assert read_status(self.run).state not in ENDED, read_status(self.run)
+            time.sleep(0.05)
+        process = psutil.Process(read_status(self.run).pid)
+        process.suspend()
+        try:
+            yield self.look()
+        finally:
+            process.resume()
+
+
+def fill(page: Any, values: dict[str, str]) -> None:
+    """Fill in fields of the form; each is looked at until it holds what was typed."""
+    for field, value in values.items():
+        box = page.locator(f"{field} input:not([type=range]), {field} textarea, input{field}").first
+        expect(box).to_be_editable()
+        box.fill(value)
+        box.blur()
+        expect(box).to_have_value(value)
 
 
 def test_a_training_is_asked_for_in_the_form(page: Any, board: Dashboard) -> None:
@@ -46,3 +95,52 @@ def test_a_training_is_asked_for_in_the_form(page: Any, board: Dashboard) -> Non
     expect(page.locator("#new-preview")).to_contain_text("interval must be a number from 0.0001 to 1")
     page.get_by_text("Back to the preset").click()
     expect(page.locator("#new-command textarea")).to_have_value(asked)
+
+
+def test_a_training_is_watched_stopped_resumed_and_looked_at(
+    page: Any, board: Dashboard, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(" ".join(random.Random(0).choices(WORDS.split(), k=4000)))
+    page.goto(board.url + "?tab=runs")
+    expect(page.locator("#runs-table")).to_contain_text("nuteprune")
+    page.get_by_role("button", name="New run").click()
+    page.locator("#new-method input").click()
+    page.get_by_role("option", name="nuteprune").click()
+    expect(page.locator("#new-samples input")).to_have_value("600")
+    page.get_by_role("button", name="Every option of the training").click()
+    fill(page, {"[name=batch]": "2", "[name=held]": "2"})
+    fill(page, {"#new-steps": str(STEPS), "#new-samples": "16", "#new-length": "16"})
+    fill(page, {"#new-calibration": str(text), "#new-text": str(text)})
+    expect(page.locator("#new-command textarea")).to_have_value(re.compile(f"held=2.*--ppl {text}"))
+    before = set(list_runs(board.runs_dir))
+    page.locator("#new-launch").click()
+    expect(page.locator("#run-detail .pv-badge")).to_have_text(re.compile("starting|running"))
+    expect(page.locator("#run-box")).to_be_in_viewport()
+    (run,) = set(list_runs(board.runs_dir)) - before
+    worker = Worker(run)
+    with worker.asleep_after(20) as first:
+        expect(page.locator("#training-facts")).to_contain_text(f"{first} of {STEPS}")
+        expect(page.locator("#training-curves .scatterlayer .trace").first).to_be_visible()
+        expect(page.locator("#training-curves .heatmaplayer image")).to_have_count(1)  # the teachers
+        expect(page.locator("#training-masks .heatmaplayer image")).to_have_count(2)  # heads and channels
+        expect(page.locator("#training-about-masks")).to_contain_text(f"of {STEPS}")
+    with worker.asleep_after(first + 20) as later:
+        expect(page.locator("#training-facts")).to_contain_text(f"{later} of {STEPS}")  # by itself
+        page.locator("#run-stop").click()
+        expect(page.locator("#run-detail")).to_contain_text("The step at work is finished and saved first")
+    expect(page.locator("#run-detail")).to_contain_text(
+        re.compile(rf"Stopped after step \d+ of {STEPS}, which is saved. Resume goes on after it.")
+    )
+    assert worker.look() < STEPS
+    expect(page.locator("#run-stop")).to_be_disabled()
+    page.locator("#run-resume").click()
+    expect(page.locator("#run-detail .pv-badge")).to_have_text("finished", timeout=LONG)
+    expect(page.locator("#training-facts")).to_contain_text(f"{STEPS} of {STEPS}")
+    page.locator("#run-widths").click()
+    expect(page.locator("#widths-chart .bars .point")).to_have_count(4)  # two parts of two layers
+    gone = sum(len(units) for group, units in read_plan(run).removed.items() if "ffn" in group)
+    expect(page.locator("#widths-summary")).to_contain_text(words.percent(1 - gone / (2 * 48)))
+    expect(page).to_have_url(re.compile("tab=widths"))
+    expect(page.locator('[clip-path*="://"]')).to_have_count(0)  # or the new address hides what is drawn
+    expect(page.locator("[data-testid=toast-body]")).to_have_count(0)

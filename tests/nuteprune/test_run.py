@@ -101,6 +101,7 @@ def test_the_masks_at_the_end_are_the_plan(done: Path) -> None:
     for layer in range(2):
         gone = set(plan.removed.get(f"L{layer:02d}.ffn_channel", ()))
         assert {unit for unit in range(48) if not state.stays["ffn_channel"][layer, unit]} == gone
+        assert {unit for unit in range(48) if not state.factors["ffn_channel"][layer, unit]} == gone
 
 
 def test_stopping_waits_for_the_step_and_going_on_ends_the_same(

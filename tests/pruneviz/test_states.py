@@ -12,7 +12,7 @@ def test_a_live_run_names_its_stage_and_its_times(tmp_path):
     record.status.state = "running"
     text = states.progress_html(record, now=165.0)
     assert "Collecting statistics on calibration text" in text
-    assert "step 3 of 8" in text and "elapsed 1 min 05 s" in text and "about 38 s left" in text
+    assert "stage 3 of 8" in text and "elapsed 1 min 05 s" in text and "about 38 s left in this stage" in text
     assert f'aria-valuenow="{100 * 2.5 / 8:.0f}"' in text
 
 

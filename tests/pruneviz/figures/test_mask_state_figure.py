@@ -33,7 +33,9 @@ def test_words_and_drawing():
     info = mask_info(state())
     assert "after step 3 of 8" in mask_html(info)
     assert "33.3 % of query heads, 50.0 % of FFN width" in mask_html(info)
-    assert len(mask_figure(info).data) == 2
+    figure = mask_figure(info)
+    assert len(figure.data) == 2
+    assert (figure.layout.yaxis.dtick, figure.layout.yaxis.range) == (1, (1.5, -0.5))  # whole layers
 
 
 def test_hidden_channels_are_one_row_below():

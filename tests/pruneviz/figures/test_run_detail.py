@@ -12,6 +12,8 @@ def _record(tmp_path, **options):
 def test_a_failed_run_shows_where_it_broke(tmp_path):
     stages = stages_info(_record(tmp_path, state="failed", stage="score", progress=0.4))
     assert [stage.state for stage in stages] == ["done"] * 3 + ["broken"] + ["next"] * 4
+    stopped = _record(tmp_path / "stopped", state="stopped", stage="score", progress=0.4)
+    assert stages_info(stopped)[3].state == "held" and "score 40%" in detail_html(stopped)
     assert stages[3].share == 0.4
 
 
