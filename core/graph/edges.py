@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from core.graph.flow import PRODUCTS, Flow, refs
-from core.graph.layers import Segment, Walk, last_uses
+from core.graph.layers import Segment, Walk
 from core.graph.records import Edge
 from core.graph.trace import Node, Ref
 
@@ -39,7 +39,7 @@ class _Finder:
         self.walk = walk
         self.flow: Flow = walk.flow
         self.nodes = self.flow.tape.nodes
-        self.last_use = last_uses(self.flow.tape)
+        self.last_use = walk.last_use
         self.sources: dict[int, Sources] = {}
         self.templates: dict[int, _Template] = {}
         self.found: dict[tuple[str, str], Steps] = {}

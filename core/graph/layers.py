@@ -38,11 +38,13 @@ class Walk:
         twins: layer -> the earlier layer it equals.
         stream: classes of the residual channels, as they enter the first decoder layer.
         segments: in order.
+        last_use: value -> the last operation that reads it.
     """
 
     flow: Flow
     layers: tuple[str, ...]
     segments: tuple[Segment, ...]
+    last_use: dict[int, int]
     twins: dict[int, int] = field(default_factory=dict)
     stream: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
@@ -78,8 +80,7 @@ def decoder_layers(model: nn.Module, tape: Tape) -> tuple[str, ...]:
 
 def walk(tape: Tape, layers: tuple[str, ...]) -> Walk:
     """Follow the labels through the whole tape."""
-    result = Walk(Flow(tape), layers, _segments(tape, layers))
-    last_use = last_uses(tape)
+    result = Walk(Flow(tape), layers, _segments(tape, layers), _last_uses(tape))
     seen: dict[Any, Segment] = {}
     runs = Counter(segment.layer for segment in result.segments)
     for segment in result.segments:
@@ -89,7 +90,7 @@ def walk(tape: Tape, layers: tuple[str, ...]) -> Walk:
         twin = seen.get(key) if key is not None else None
         if segment.layer is not None and not len(result.stream):
             result.stream = _incoming(result.flow, segment)
-        if twin is not None and _copy(result.flow, twin, segment, last_use):
+        if twin is not None and _copy(result.flow, twin, segment, result.last_use):
             assert segment.layer is not None and twin.layer is not None
             result.twins[segment.layer] = twin.layer
             continue
@@ -107,7 +108,7 @@ def _segments(tape: Tape, layers: tuple[str, ...]) -> tuple[Segment, ...]:
     return tuple(Segment(marks[a], a, b) for a, b in pairwise(edges) if b > a)
 
 
-def last_uses(tape: Tape) -> dict[int, int]:
+def _last_uses(tape: Tape) -> dict[int, int]:
     """The last operation that reads each value; the logits are read after all of them."""
     last = {ref.id: position for position, node in enumerate(tape.nodes) for ref in refs(node)}
     last[tape.result] = len(tape.nodes)

@@ -8,6 +8,7 @@ That is the graph `torch.export` gives, 35 times sooner (0.26 s against 9.0 s fo
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -172,6 +173,14 @@ def meta_copy(model: nn.Module) -> nn.Module:
         kept = [value for value in vars(module).values() if isinstance(value, Tensor)]
         memo.update(
             {id(value): torch.empty_like(value, device="meta", requires_grad=False) for value in kept}
+        )
+        # A dozen empty dictionaries of hooks hang on every module; copying those took longest.
+        memo.update(
+            {
+                id(value): OrderedDict()
+                for value in vars(module).values()
+                if isinstance(value, OrderedDict) and not value
+            }
         )
     twin = copy.deepcopy(model, memo)
     for module in twin.modules():
