@@ -196,8 +196,8 @@ def perplexity_of(contender: Contender, records: Sequence[RunRecord]) -> Perplex
     else:
         record, side = contender.record, contender.side
     kept = runs.read_perplexities(record.path)
-    read = (known.get(key) or 0 for key in ("ppl_tokens", "ppl_window"))
-    plain = Perplexity(known["ppl"], math.log(known["ppl"]), *read)
+    tokens, window = (known.get(key) or 0 for key in ("ppl_tokens", "ppl_window"))
+    plain = Perplexity(known["ppl"], math.log(known["ppl"]), tokens, window)
     return kept.get(f"{side} int8" if contender.key.endswith(":int8") else side, plain)
 
 
