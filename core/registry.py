@@ -36,8 +36,15 @@ class Option(NamedTuple):
 
     def describe(self) -> dict[str, Any]:
         """The option as a JSON object."""
-        limits = {"choices": list(self.choices)} if self.choices else {}
-        return {"default": self.default, "meaning": self.meaning, **limits}
+        choices = {"choices": list(self.choices)} if self.choices else {}
+        within = {"within": list(self.within)} if self.within else {}
+        return {"default": self.default, "meaning": self.meaning, **choices, **within}
+
+    @classmethod
+    def described(cls, raw: Mapping[str, Any]) -> Option:
+        """The option that `describe` gave. Raises KeyError."""
+        within = tuple(raw["within"]) if "within" in raw else None
+        return cls(raw["default"], raw["meaning"], tuple(raw.get("choices", ())), within)
 
     def read(self, name: str, value: Any) -> Any:
         """`value` in the option's type. Raises SpecError if it is none that is accepted."""

@@ -9,9 +9,10 @@ from typing import Any
 from core.checks import parse_kind_sparsity, parse_sparsity
 from core.errors import SpecError
 from core.methods import METHODS, preset_of
-from core.registry import check_options, unknown
+from core.registry import unknown
 from core.selection import MANUAL
 from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
+from pruneviz import methods
 from pruneviz.selection import text_of, units_of
 
 #: Unit kinds as the form names them.
@@ -43,7 +44,8 @@ _TEXTS = ("name", "sparsity", "layers", "kind_sparsity", "calibration", "text", 
 class Form:
     """The fields in the order they stand on the page, as people fill them in.
 
-    `preset`, `steps` and `options` (a JSON object: what differs from the preset) are of methods that train.
+    `preset` and `steps` are of methods that train; `options` is a JSON object: what differs from the preset,
+    or from the defaults of a criterion.
     """
 
     name: str = ""
@@ -91,7 +93,11 @@ def spec_from(model: ModelSpec, *values: Any) -> RunSpec:
 def _pruning(form: Form) -> PruneSpec:
     if form.method == MANUAL:
         return _chosen(form)
-    return _trained(form) if form.method in METHODS.names() else _ranked(form)
+    if form.method in METHODS.names():
+        return _trained(form)
+    options = json.loads(form.options or "{}")
+    methods.check(form.method, options)
+    return replace(_ranked(form), options=options)
 
 
 def _trained(form: Form) -> PruneSpec:
@@ -102,7 +108,7 @@ def _trained(form: Form) -> PruneSpec:
     options = {**entry.component.presets[preset].get("prune.options", {}), **json.loads(form.options or "{}")}
     if form.steps is not None and form.steps != entry.settings(options).get("steps"):
         options["steps"] = _whole("steps", form.steps)
-    check_options([entry], options)
+    methods.check(form.method, options)
     asked = replace(_ranked(replace(form, scope=Form.scope, reconstruct=Form.reconstruct)), options=options)
     entry.component.check(asked, entry.settings(options))
     return asked
@@ -136,7 +142,7 @@ def _typed(values: tuple[Any, ...]) -> list[Any]:
 
 def form_from(spec: RunSpec) -> Form:
     """The form that asks for this run again."""
-    training: dict[str, Any] = {}
+    training: dict[str, Any] = {"options": json.dumps(spec.prune.options) if spec.prune.options else ""}
     if preset := preset_of(spec):
         start = training_start(spec.prune.method, preset.name)
         beside = {key: value for key, value in preset.beside.items() if key != "steps"}

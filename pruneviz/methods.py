@@ -6,11 +6,14 @@ import json
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from core.errors import LaunchError
 from core.methods import METHODS
+from core.registry import Entry, Option, check_options, unknown
 from core.selection import MANUAL
 from core.spec import ExploreSpec
 
@@ -25,7 +28,8 @@ class Method:
 
     Attributes:
         needs_data: False where weights alone decide.
-        trains: whether it learns what goes; it then has presets and options of its own.
+        trains: whether it learns what goes; it then has presets.
+        options: its own settings by name.
     """
 
     name: str
@@ -34,6 +38,7 @@ class Method:
     summary: str = ""
     needs_data: bool = True
     trains: bool = False
+    options: Mapping[str, Option] = field(default_factory=dict)
 
 
 #: Ranks nothing, so the registry does not know it.
@@ -44,7 +49,7 @@ CHOSEN = Method(
 
 #: Methods that learn what goes. Their registry needs no torch, so they are known at once.
 TRAINING = [
-    Method(entry.name, entry.paper, entry.equation, entry.summary, bool(entry.needs), trains=True)
+    Method(entry.name, entry.paper, entry.equation, entry.summary, bool(entry.needs), True, entry.options)
     for entry in METHODS
 ]
 
@@ -62,6 +67,33 @@ def ranking() -> list[str]:
 def find(name: str) -> Method | None:
     """What is known of a method so far."""
     return next((method for method in [*_known, *TRAINING, CHOSEN] if method.name == name), None)
+
+
+def origin(name: str, options: Mapping[str, Any]) -> Method | None:
+    """The criterion whose scores a training starts from; None where there is none, or it is not known yet.
+
+    Where an option is not the training's own it may be the criterion's: then it is asked for, which may
+    take seconds once.
+
+    Raises:
+        UnknownNameError: there is no such criterion. LaunchError: it cannot be asked for.
+    """
+    first = METHODS[name].component.start_from(options)
+    if not first:
+        return None
+    if set(options) - set(METHODS[name].options):
+        all_methods()
+    if _known and first not in ranking():
+        raise unknown("criterion", first, ranking())
+    return find(first)
+
+
+def check(name: str, options: Mapping[str, Any]) -> None:
+    """Raises SpecError, UnknownNameError where an option is nobody's, or its value is not accepted."""
+    if options and not trains(name):
+        all_methods()
+    found = [find(name), origin(name, options) if trains(name) else None]
+    check_options([Entry(one.name, None, "", "", (), "", one.options) for one in found if one], options)
 
 
 def presets() -> list[str]:
@@ -98,7 +130,14 @@ def _ask(timeout_s: float) -> list[Method]:
 def parse(text: str) -> list[Method]:
     """The criteria in what `python -m core methods --json` prints. Raises ValueError or KeyError."""
     return [
-        Method(raw["name"], raw["paper"], raw["equation"], raw["summary"], bool(raw["needs"]))
+        Method(
+            raw["name"],
+            raw["paper"],
+            raw["equation"],
+            raw["summary"],
+            bool(raw["needs"]),
+            options={name: Option.described(one) for name, one in raw["options"].items()},
+        )
         for raw in json.loads(text)["methods"]
         if not raw.get("trains")
     ]

@@ -33,9 +33,11 @@ def test_entries_come_in_order_with_their_facts() -> None:
         "summary": "Ranks.",
         "options": {
             "p": {"default": 2, "meaning": "the norm"},
-            "tau": {"default": 0.2, "meaning": "how near"},
+            "tau": {"default": 0.2, "meaning": "how near", "within": [0, 1]},
         },
     }
+    for option in found["l2"].options.values():
+        assert Option.described(option.describe()) == option
 
 
 def test_a_misspelt_name_gets_the_nearest_and_all() -> None:

@@ -46,8 +46,13 @@ function value(option) {
   return ["", written(option.preset)].includes(input.value) ? option.preset : Number(input.value);
 }
 
+// What a criterion is told counts only while the training starts from it.
+function counts(option) {
+  return Object.entries(option.where).every(([name, wanted]) => fields.get(name).value.trim() === wanted);
+}
+
 function tell() {
-  const own = data.options.filter((option) => value(option) !== option.preset);
+  const own = data.options.filter((option) => counts(option) && value(option) !== option.preset);
   told = own.length ? JSON.stringify(Object.fromEntries(own.map((option) => [option.name, value(option)]))) : "";
   toldAt = Date.now();
   trigger("set", {options: told});

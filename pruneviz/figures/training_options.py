@@ -7,9 +7,12 @@ from typing import Any
 
 from core.methods import METHODS
 from core.registry import Option
+from pruneviz.methods import Method
 
 #: Options that have a field of their own in the form.
 FIELDS = ("steps",)
+#: The option that names the criterion to start from.
+START = "start_from"
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class OptionInfo:
         low, high: the lowest and highest number accepted, None if any is.
         default: without a preset; preset: what the preset makes of it; value: what this run takes.
         own: whether this run takes something else than the preset says.
+        where: options that must have these values for this one to count, by name.
     """
 
     name: str
@@ -33,29 +37,35 @@ class OptionInfo:
     preset: Any
     value: Any
     own: bool
+    where: dict[str, str]
 
 
-def options_info(method: str, preset: str, beside: dict[str, Any]) -> list[OptionInfo]:
-    """All options of a method in its own order, but for those in `FIELDS`.
+def options_info(
+    method: str, preset: str, beside: dict[str, Any], first: Method | None = None
+) -> list[OptionInfo]:
+    """All options of a method in its own order, but for those in `FIELDS`; then those of where it starts.
 
     Args:
         beside: option -> value that this run asks for instead of the preset's.
+        first: the criterion whose scores it starts from, if it is known.
     """
     entry = METHODS[method]
     said = entry.component.presets[preset].get("prune.options", {})
-    return [
-        _info(name, option, said.get(name, option.default), beside)
-        for name, option in entry.options.items()
-        if name not in FIELDS
-    ]
+    own = {name: option for name, option in entry.options.items() if name not in FIELDS}
+    found = [_info(name, option, said.get(name, option.default), beside, {}) for name, option in own.items()]
+    where = {START: first.name} if first else {}
+    theirs = first.options if first else {}
+    return found + [_info(name, one, one.default, beside, where) for name, one in theirs.items()]
 
 
-def _info(name: str, option: Option, preset: Any, beside: dict[str, Any]) -> OptionInfo:
+def _info(
+    name: str, option: Option, preset: Any, beside: dict[str, Any], where: dict[str, str]
+) -> OptionInfo:
     low, high = option.within or (None, None)
     value = beside.get(name, preset)
     return OptionInfo(
         name, option.meaning, _kind(option), list(option.choices), low, high, option.default, preset,
-        value, value != preset,
+        value, value != preset, where,
     )  # fmt: skip
 
 

@@ -224,8 +224,14 @@ def _options(method: str, preset: str | None, own: str | None) -> Any:
     """The table of options of a method that trains."""
     if not methods.trains(method):
         return gr.skip()
-    preset = preset or METHODS[method].component.preset
-    found = options_info(method, preset, json.loads(own or "{}"))
+    component = METHODS[method].component
+    preset, beside = preset or component.preset, json.loads(own or "{}")
+    asked = {**component.presets[preset].get("prune.options", {}), **beside}
+    try:
+        first = methods.origin(method, asked)
+    except PruneError:  # the preview says what is wrong
+        first = None
+    found = options_info(method, preset, beside, first)
     return payload(to_browser(preset, found, own or ""))
 
 

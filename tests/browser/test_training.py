@@ -35,6 +35,8 @@ def board(tmp_path_factory: pytest.TempPathFactory, tiny_llama_folder: Any) -> I
     """A dashboard of its own, with one training that was stopped before it told anything."""
     app = Dashboard(tmp_path_factory.mktemp("training") / "runs", model=str(tiny_llama_folder))
     spec = replace(with_preset(RunSpec(), "nuteprune", "demo", 4), model=ModelSpec(app.model))
+    own = {**spec.prune.options, "aggregation": "max"}
+    spec = replace(spec, prune=replace(spec.prune, options=own))
     make_run(app.runs_dir, "trained", spec, state="stopped", stage="train", with_graph=True)
     app.start()
     yield app
@@ -95,6 +97,20 @@ def test_a_training_is_asked_for_in_the_form(page: Any, board: Dashboard) -> Non
     expect(page.locator("#new-preview")).to_contain_text("interval must be a number from 0.0001 to 1")
     page.get_by_text("Back to the preset").click()
     expect(page.locator("#new-command textarea")).to_have_value(asked)
+
+
+def test_a_clone_asks_for_the_same_of_the_criterion_it_starts_from(page: Any, board: Dashboard) -> None:
+    page.goto(board.url + "?tab=runs&run=trained")
+    expect(page.locator("#run-detail")).to_contain_text("trained")
+    page.locator("#run-clone").click()
+    command = page.locator("#new-command textarea")
+    expect(command).to_have_value(re.compile("--set steps=4 --set aggregation=max"))
+    expect(page.locator("#new-launch")).to_be_enabled()
+    page.get_by_role("button", name="Every option of the training").click()
+    expect(page.locator("#new-options select[name=aggregation]")).to_have_value("max")
+    fill(page, {"[name=start_from]": "l2"})
+    expect(command).to_have_value(re.compile("--set start_from=l2"))
+    expect(command).not_to_have_value(re.compile("aggregation"))
 
 
 def test_a_training_is_watched_stopped_resumed_and_looked_at(

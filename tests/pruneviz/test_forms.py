@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from core.commands import command_line
-from core.errors import PruneError, SpecError
+from core.errors import PruneError, SpecError, UnknownNameError
 from core.methods import with_preset
 from core.nuteprune.options import PRESETS
+from core.registry import Option
 from core.spec import RECONSTRUCTIONS, DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
+from pruneviz import methods
 from pruneviz.forms import Form, form_from, spec_from, training_start
 
 MODEL = ModelSpec("demo")
@@ -97,6 +100,43 @@ def test_a_training_asks_for_its_preset_and_what_differs():
     assert spec_from(MODEL, *form_from(spec).values()) == spec
 
 
+@pytest.fixture
+def known(monkeypatch):
+    aggregation = {"aggregation": Option("sum", "how structures are combined", ("sum", "max"))}
+    found = [methods.Method("taylor_first", options=aggregation), methods.Method("l2")]
+    monkeypatch.setattr(methods, "_known", found)
+
+
+@pytest.mark.parametrize("start", ["", "l2", "taylor_first"])
+def test_a_training_may_give_options_to_the_criterion_it_starts_from(known, start):
+    asked = {"start_from": start, "aggregation": "max"}
+    spec = replace(RunSpec(model=MODEL), prune=PruneSpec("nuteprune", options=asked))
+    if start == "taylor_first":
+        assert spec_from(MODEL, *form_from(spec).values()).prune.options["aggregation"] == "max"
+    else:
+        with pytest.raises(UnknownNameError, match="'aggregation'"):
+            spec_from(MODEL, *form_from(spec).values())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ('{"aggregation": "most"}', "taylor_first: aggregation must be one of sum, max"),
+        ('{"start_from": "tailor_first"}', "Did you mean 'taylor_first'"),
+    ],
+)
+def test_what_the_start_is_told_is_checked(known, options, says):
+    with pytest.raises(PruneError, match=says):
+        spec_from(MODEL, *trained(options=options).values())
+
+
+def test_a_cloned_run_keeps_the_options_of_its_criterion(known):
+    spec = replace(RunSpec(model=MODEL), prune=PruneSpec("taylor_first", options={"aggregation": "max"}))
+    assert spec_from(MODEL, *form_from(spec).values()) == spec
+    with pytest.raises(UnknownNameError, match="option of l2 'aggregation'"):
+        spec_from(MODEL, *Form(method="l2", options='{"aggregation": "max"}').values())
+
+
 @pytest.mark.parametrize("preset", ["demo", "paper-7b"])
 def test_a_preset_of_the_form_is_that_of_the_command_line(preset):
     spec = spec_from(MODEL, *trained(preset=preset).values())
@@ -123,6 +163,6 @@ def test_what_is_not_asked_of_a_training_does_not_reach_it():
         ({"sparsity": "0.05"}, "gap must be below the sparsity, which is 0.05"),
     ],
 )
-def test_a_wrong_option_is_named(change, message):
+def test_a_wrong_option_is_named(known, change, message):
     with pytest.raises(PruneError, match=re.escape(message)):
         spec_from(MODEL, *trained(**change).values())

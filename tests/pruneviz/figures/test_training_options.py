@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from core.methods import METHODS
+from core.registry import Option
 from pruneviz.figures.training_options import options_info, to_browser
+from pruneviz.methods import Method
 
 
 def test_every_option_is_offered_with_what_the_registry_says():
@@ -18,6 +20,14 @@ def test_every_option_is_offered_with_what_the_registry_says():
     assert (found["gap"].default, found["gap"].value, found["gap"].own) == (0.1, 0.05, True)
     assert (found["start"].default, found["start"].preset, found["start"].own) == (2.0, 1.5, False)
     assert (found["gap"].low, found["gap"].high) == (0.0, 1.0)
+
+
+def test_options_of_the_criterion_it_starts_from_stand_below():
+    first = Method("taylor_first", options={"aggregation": Option("sum", "how", ("sum", "max"))})
+    last = options_info("nuteprune", "demo", {"aggregation": "max"}, first)[-1]
+    assert (last.name, last.value, last.own, last.where) == (
+        "aggregation", "max", True, {"start_from": "taylor_first"},
+    )  # fmt: skip
 
 
 def test_a_field_suits_its_option():
