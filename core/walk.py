@@ -69,7 +69,8 @@ class Walk:
     """Dense and pruned hidden states before one layer, batch by batch.
 
     Attributes:
-        batches: token ids, (batch, length) each; the first `fitting` of them fit, the others choose the ridge.
+        batches: token ids, (batch, length) each; the first `fitting` of them fit, the others choose the
+            ridge.
         pruned: the same list as `dense` as long as nothing has been cut.
     """
 
