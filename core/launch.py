@@ -29,7 +29,7 @@ from core.artifacts import (
     write_text,
 )
 from core.errors import ArtifactError, InputError, LaunchError, StorageError
-from core.processes import host, kill_process, started_at
+from core.processes import host, kill_process, require_alone, started_at
 from core.spec import RunSpec
 from core.watch import ACTIVE, locked, lost, read
 from core.watch import find as find
@@ -59,7 +59,9 @@ def create(runs_dir: Path, spec: RunSpec, *, mine: bool = False) -> Path:
 
     Raises:
         StorageError: the folder cannot be written.
+        LaunchError: this is one of several processes that would all do the same.
     """
+    require_alone()
     runs_dir = runs_dir.absolute()
     status = Status(created=time.time())
     if mine:
@@ -209,7 +211,9 @@ def resume(run_dir: Path) -> Status:
     Raises:
         InputError: the run is queued, at work or finished, or its spec cannot be read.
         StorageError: the folder cannot be written.
+        LaunchError: this is one of several processes that would all do the same.
     """
+    require_alone()
     refresh(run_dir)
     try:
         read_spec(run_dir)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 
 import psutil
 
+from core.errors import LaunchError
+
+#: How launchers tell a process that there are others: torchrun and accelerate first, then MPI's.
+_SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 #: The clock behind a process's start time is coarse and differs a little between readings.
 TOLERANCE_S = 2.0
 
@@ -33,6 +38,18 @@ def alive(pid: int, started: float | None) -> bool:
         return process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.Error:
         return False
+
+
+def require_alone() -> None:
+    """Raises LaunchError where a launcher started several processes of us: each would do the whole run."""
+    for name in _SIZES:
+        size = os.environ.get(name, "")
+        if size.isdecimal() and int(size) > 1:
+            raise LaunchError(
+                f"This is one of {size} processes ({name}={size}), but a run is one process on one device. "
+                "Start it once, without torchrun, accelerate launch or mpirun; to use several GPUs, start "
+                "one run for each, with --device cuda:1 and so on."
+            )
 
 
 def kill_process(pid: int, wait_s: float = 10.0) -> None:

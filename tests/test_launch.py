@@ -53,6 +53,20 @@ def state(run_dir: Path) -> str:
     return launch.refresh(run_dir).state
 
 
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE"])
+def test_one_of_several_processes_makes_no_run(
+    name: str, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "1")
+    run_dir = launch.create(runs, named("alone"))
+    monkeypatch.setenv(name, "2")
+    with pytest.raises(LaunchError, match=f"one of 2 processes .{name}=2.*without torchrun"):
+        launch.create(runs, named("two"))
+    with pytest.raises(LaunchError, match="one of 2 processes"):
+        launch.resume(run_dir)
+    assert launch.list_runs(runs) == [run_dir]
+
+
 def executed(run_dir: Path) -> int:
     path = run_dir / "executed"
     return len(path.read_text().splitlines()) if path.exists() else 0

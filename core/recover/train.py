@@ -138,7 +138,11 @@ def _arguments(asked: RecoverSpec, loaded: Loaded, folder: Path, steps: int, see
         seed=seed,
         data_seed=seed,
     )
-    arguments._n_gpu = min(1, arguments.n_gpu)  # one model on one device: never copied onto several
+    # One model on the device it is on: never copied onto several GPUs, nor moved to the first.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    arguments.__dict__["_setup_devices"] = device
+    if device.index is not None:
+        torch.cuda.set_device(device)
     return arguments
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.training_args import ParallelMode
 
 from core.errors import StopRequested
 from core.graph.discover import discover
 from core.models import Loaded
 from core.recover.data import Example, TrainingData
-from core.recover.train import Recovered, recover
+from core.recover.train import Recovered, _arguments, recover
 from core.spec_recover import RecoverSpec
 from core.surgery import operate
 from tests.conftest import llama_config, random_model
@@ -44,6 +45,21 @@ def trained(tokenizer: Any, folder: Path, asked: RecoverSpec = ASKED, **told: An
     loaded, graph = pruned(tokenizer)
     found = recover(loaded, graph, data(), asked, folder / "recover", **told)
     return {name: value.clone() for name, value in loaded.model.state_dict().items()}, found
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_of_several_gpus_the_one_that_holds_the_model_is_used(
+    device: str, tmp_path: Path, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    current: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    loaded = replace(pruned(tiny_tokenizer)[0], device=torch.device(device))
+    arguments = _arguments(ASKED, loaded, tmp_path, 4, 0)
+    assert (arguments.n_gpu, arguments.device) == (1, torch.device(device))
+    assert arguments.parallel_mode == ParallelMode.NOT_PARALLEL and arguments.train_batch_size == 2
+    assert device == "cuda" or current[-1] == torch.device(device)
 
 
 def test_training_helps_and_is_told(tmp_path: Path, tiny_tokenizer: Any) -> None:
