@@ -14,7 +14,9 @@ from transformers.training_args import ParallelMode
 from core.errors import StopRequested
 from core.graph.discover import discover
 from core.models import Loaded
+from core.recover import train
 from core.recover.data import Example, TrainingData
+from core.recover.lora import updates
 from core.recover.train import Recovered, _arguments, recover
 from core.spec_recover import RecoverSpec
 from core.surgery import operate
@@ -103,18 +105,28 @@ def test_loss_and_perplexity_are_what_they_say(tmp_path: Path, tiny_tokenizer: A
     assert found.held_ppl_after == pytest.approx(ppl(), rel=1e-4)
 
 
-def test_the_best_updates_stay(tmp_path: Path, tiny_tokenizer: Any) -> None:
-    told: list[tuple[int, float]] = []
+def test_the_best_updates_stay(tmp_path: Path, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured as it pleases: what was there when it was best is what is merged, not what came last."""
+    measured = iter([9.0, 8.0, 3.0, 7.0, 7.0, 7.0, 7.0])
+    seen: list[dict[str, torch.Tensor]] = []
 
-    def note(name: str, step: int, value: float) -> None:
-        if name == "recover.held_ppl":
-            told.append((step, value))
+    def measure(trainer: Any) -> float:
+        seen.append({name: value.detach().clone() for name, value in updates(trainer.model).items()})
+        return next(measured)
 
-    wild = replace(ASKED, learning_rate=5.0, steps=6, eval_every=1)
-    _, found = trained(tiny_tokenizer, tmp_path, wild, on_curve=note)
-    best = min(told, key=lambda point: point[1])
-    assert (found.best_step, found.held_ppl_after) == best
-    assert told[-1][1] > best[1]
+    monkeypatch.setattr(train._Recovery, "_held_perplexity", measure)
+    merged: list[dict[str, torch.Tensor]] = []
+    original = train.merge
+
+    def merge(wrapped: Any) -> Any:
+        merged.append({name: value.detach().clone() for name, value in updates(wrapped).items()})
+        return original(wrapped)
+
+    monkeypatch.setattr(train, "merge", merge)
+    _, found = trained(tiny_tokenizer, tmp_path, replace(ASKED, steps=6, eval_every=1))
+    assert (found.best_step, found.held_ppl_before, found.held_ppl_after) == (2, 9.0, 3.0)
+    assert all(torch.equal(value, seen[2][name]) for name, value in merged[0].items())
+    assert any(not torch.equal(value, seen[-1][name]) for name, value in merged[0].items())
 
 
 def test_nothing_helped_leaves_the_model_as_it_was(tmp_path: Path, tiny_tokenizer: Any) -> None:
