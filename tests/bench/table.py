@@ -1,15 +1,14 @@
 """`python -m tests.bench.table`: every criterion at two sparsities on the demo model, for the README.
 
-One pass over the calibration text serves all criteria and all biases. Least squares is fitted for the
-criteria that are best without it, since it costs more than a pass for each plan. Rows are printed as they
-are found.
+One pass over the calibration text serves all criteria and all biases. Least squares and pre-pruning follow
+for the criteria that are best without them, since they cost more than a pass for each plan. Rows are printed
+as they are found.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from contextlib import nullcontext
 from typing import Any
 
 from core import models, texts
@@ -24,6 +23,8 @@ from core.spec import DataSpec, EvalSpec, ModelSpec
 
 MEAN = "input_mean"
 KINDS = ("query_head", "ffn_channel")
+#: Scope and refit of the second table's columns.
+REFITS = (("local", "least_squares"), ("standardised", "least_squares"), ("local", "pre_pruning"))
 
 
 class Bench:
@@ -56,8 +57,13 @@ class Bench:
         plan = allocate(
             self.graph, self.scores[name], sparsity=sparsity, scope=scope, kind_sparsity=own, biased=biased
         )
-        refitted = reconstructed(self.model, self.graph, plan, self.windows, how=how, means=self.means)
-        with refitted if biased else nullcontext(), masked(self.model, self.graph, plan.removed):
+        if how == "none":
+            return self._masked(plan.removed)
+        with reconstructed(self.model, self.graph, plan, self.windows, how=how, means=self.means) as found:
+            return self._masked(found.removed)
+
+    def _masked(self, removed: dict[str, tuple[int, ...]]) -> float:
+        with masked(self.model, self.graph, removed):
             return perplexity(self.model, self.scored).ppl
 
 
@@ -77,15 +83,18 @@ def main(samples: int, length: int, tokens: int, fitted: int, sparsities: list[f
 
 
 def print_table(bench: Bench, sparsity: float, fitted: int) -> None:
-    """Every criterion ranked locally, and standardised with biases; the best also with least squares."""
+    """Every criterion ranked locally, and standardised with biases; the best also refitted."""
     print(f"\n| {sparsity:.0%} | local | standardised per kind + bias |\n|---|---|---|")
     found = {}
     for name in bench.names:
         found[name] = bench.ppl(name, sparsity, "standardised", "bias")
         print(f"| `{name}` | {cell(bench.ppl(name, sparsity))} | {cell(found[name])} |", flush=True)
-    print(f"\n| {sparsity:.0%} | local + least squares |\n|---|---|")
+    print(
+        f"\n| {sparsity:.0%} | {' | '.join(f'{scope} + {how}' for scope, how in REFITS)} |\n|---|---|---|---|"
+    )
     for name in sorted(found, key=found.__getitem__)[:fitted]:
-        print(f"| `{name}` | {cell(bench.ppl(name, sparsity, how='least_squares'))} |", flush=True)
+        cells = [cell(bench.ppl(name, sparsity, scope, how)) for scope, how in REFITS]
+        print(f"| `{name}` | {' | '.join(cells)} |", flush=True)
 
 
 def cell(value: float) -> str:
