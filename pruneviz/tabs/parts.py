@@ -39,16 +39,16 @@ def offer_methods(app: AppContext, tab: str, field: gr.Dropdown) -> Any:
     Returns the event, for what has to come after it.
     """
 
-    def learn(chosen: Any) -> Iterator[Any]:
+    def learn() -> Iterator[Any]:
         try:
             for step in ticking(methods.all_methods):
                 if isinstance(step, Done):
-                    yield gr.Dropdown(methods.ranking(), value=chosen)
+                    yield gr.Dropdown(methods.ranking())
         except PruneError as error:
             gr.Warning(str(error))
             yield gr.skip()
 
-    return app.tabs[tab].select(learn, field, field, **quietly())
+    return app.tabs[tab].select(learn, None, field, **quietly())
 
 
 def quietly() -> dict[str, Any]:
