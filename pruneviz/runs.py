@@ -14,11 +14,12 @@ from core.errors import ArtifactError
 from core.evaluate import perplexity_results, task_results
 from core.evaluate.perplexity_results import Perplexity
 from core.evaluate.task_results import TaskResult
-from core.events import Event, EventReader
+from core.events import Event
 from core.graph.records import Graph
 from core.plan import PruningPlan
 from core.spec import RunSpec
 from core.watch import log_tail as log_tail
+from pruneviz.tail import read_events as read_events
 
 #: Stages that train, and end with a checkpoint when they are stopped.
 TRAINING = ("train", "recover")
@@ -65,8 +66,29 @@ class RunRecord:
 def read_run(path: Path) -> RunRecord:
     """Read one run directory as it stands. Never raises on damaged files: the record says what is wrong.
 
-    A run whose worker is gone is turned into `crashed` on the way.
+    A run whose worker is gone is turned into `crashed` on the way. One that has ended is read again only
+    once one of its files has changed: every page asks for every run all the time.
     """
+    stamp = tuple(_stamp(path / name) for name in (artifacts.STATUS, artifacts.SPEC, artifacts.METRICS))
+    known = _as_it_was(path, stamp)
+    return known if known.state in artifacts.ENDED else _read(path)
+
+
+@lru_cache(maxsize=2048)
+def _as_it_was(path: Path, stamp: tuple[Any, ...]) -> RunRecord:
+    return _read(path)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes with a file's content: these files are moved into place, so it is another file then."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _read(path: Path) -> RunRecord:
     status, spec, metrics, damaged = watch.refresh(path), None, {}, ""
     if status.state == watch.DAMAGED:
         damaged = (status.error or {}).get("message", "its files cannot be read")
@@ -125,11 +147,6 @@ def share_done(status: Status) -> float:
     if not status.stages or status.stage not in status.stages:
         return 0.0
     return (status.stages.index(status.stage) + min(max(status.progress, 0.0), 1.0)) / len(status.stages)
-
-
-def read_events(run_dir: Path) -> list[Event]:
-    """All events so far; damaged lines are skipped."""
-    return EventReader(run_dir / artifacts.EVENTS).read()
 
 
 def warnings_in(events: list[Event]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import gradio as gr
@@ -94,7 +95,13 @@ def fill(lineup: Lineup, records: Sequence[RunRecord]) -> list[Any]:
 def _chart(info: ChartInfo, axis: str, description: str) -> list[Any]:
     if info.empty:
         return [gr.Column(visible=False), gr.skip()]
-    return [gr.Column(visible=True), figure_payload(chart(info, axis, description))]
+    return [gr.Column(visible=True), _drawn(info, axis, description)]
+
+
+@lru_cache(maxsize=64)
+def _drawn(info: ChartInfo, axis: str, description: str) -> str:
+    """The chart as it is sent; drawing it takes longer than all else on this tab."""
+    return figure_payload(chart(info, axis, description))
 
 
 def flip_choices(lineup: Lineup, records: Sequence[RunRecord]) -> list[tuple[str, str]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from core.errors import PruneError
 from pruneviz import methods, selection
@@ -49,6 +51,44 @@ def offer_methods(app: AppContext, tab: str, field: gr.Dropdown) -> Any:
             yield gr.skip()
 
     return app.tabs[tab].select(learn, None, field, **quietly())
+
+
+def only_open(tab: str, show: Callable[..., list[Any]], outputs: int) -> Callable[..., list[Any]]:
+    """`show` for an event that reaches every tab: it works where its tab is open, and says nothing elsewhere.
+
+    A tab that is opened later is filled by its `select`.
+
+    Returns:
+        The same with one more input, before the others: the tab that is open, `url.tab`.
+    """
+
+    def shown(opened: str, *given: Any) -> list[Any]:
+        return show(*given) if opened == tab else [gr.skip()] * outputs
+
+    return shown
+
+
+def only_changed(values: list[Any], known: str) -> list[Any]:
+    """What a page has to be sent that polls: these values, but nothing for those it shows already.
+
+    Args:
+        known: what the last call returned as its last value, kept by the page; empty for a page that is to
+            be sent everything.
+
+    Returns:
+        The values, and last what to keep.
+    """
+    marks = [format(zlib.crc32(_plain(value).encode()), "x") for value in values]
+    before = known.split()
+    if len(before) != len(marks):  # a page that is to be sent everything, or of an older dashboard
+        return [*values, " ".join(marks)]
+    pairs = zip(marks, before, values, strict=True)
+    return [*(gr.skip() if mark == old else value for mark, old, value in pairs), " ".join(marks)]
+
+
+def _plain(value: Any) -> str:
+    """A value, or an update of a component, as text."""
+    return repr(value.constructor_args if isinstance(value, Block) else value)
 
 
 def quietly() -> dict[str, Any]:

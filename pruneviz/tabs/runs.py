@@ -15,17 +15,19 @@ import gradio as gr
 from core.artifacts import WIDTHS
 from core.commands import command_line
 from core.errors import PruneError
+from core.events import Event
 from pruneviz import actions, runs, states
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.contenders import left_a_model
 from pruneviz.context import AppContext
-from pruneviz.figures.curves import CurvesInfo, curves_figure, curves_info
+from pruneviz.figures.curves import curves_figure, curves_info
 from pruneviz.figures.run_detail import detail_html
 from pruneviz.figures.runs_table import row_info, table_html
 from pruneviz.runs import RunRecord
 from pruneviz.tabs.new_run import NewRun, build_new_run
-from pruneviz.tabs.parts import intro, panel, quietly
+from pruneviz.tabs.parts import intro, only_changed, only_open, panel, quietly
 from pruneviz.tabs.training import TrainingView, build_training, training_updates
+from pruneviz.tail import drawn
 
 INTRO = "Every run of this folder. Runs go on without this page; come back any time."
 POLL_S = 1.5
@@ -56,11 +58,12 @@ class View:
     widths: gr.Button
     timer: gr.Timer
     training: TrainingView
+    sent: gr.Textbox
 
     def all(self) -> list[Any]:
         """All of them, in order."""
-        *own, training = self.__dict__.values()
-        return [*own, *training.all()]
+        *own, training, sent = self.__dict__.values()
+        return [*own, *training.all(), sent]
 
 
 def build_runs_tab(app: AppContext) -> None:
@@ -111,6 +114,7 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
             language="json", label="spec.json", elem_id="run-spec", interactive=False, max_lines=24
         )
     timer = gr.Timer(POLL_S, active=False)
+    sent = gr.Textbox("", visible="hidden", elem_id="runs-sent", label="sent")
     return View(
         table,
         first,
@@ -129,6 +133,7 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
         widths,
         timer,
         training,
+        sent,
     )
 
 
@@ -136,17 +141,18 @@ def _wire(app: AppContext, view: View, form: NewRun, message: gr.HTML, refresh: 
     url, quiet = app.url, quietly()
     here = [url.run, url.tab]
 
-    def show(run: str, tab: str) -> list[Any]:
-        return _view(app, run, tab)
+    def show(run: str, tab: str, sent: str = "") -> list[Any]:
+        return only_changed(_view(app, run, tab), sent)
 
     def act(action: Any) -> Any:
         def clicked(run: str, tab: str) -> list[Any]:
-            return [_attempt(app, action, run), *_view(app, run, tab)]
+            return [_attempt(app, action, run), *show(run, tab)]
 
         return clicked
 
-    gr.on([app.tabs["runs"].select, url.run.change, refresh.click], show, here, view.all(), **quiet)
-    view.timer.tick(show, here, view.all(), **quiet)
+    gr.on([app.tabs["runs"].select, refresh.click], show, here, view.all(), **quiet)
+    url.run.change(only_open("runs", show, len(view.all())), [url.tab, *here], view.all(), **quiet)
+    view.timer.tick(show, [*here, view.sent], view.all(), **quiet)
     url.tab.change(None, url.tab, view.timer, js=_ONLY_HERE, api_visibility="private")
     for button, action in ((view.stop, actions.stop), (view.end, actions.end), (view.resume, actions.resume)):
         button.click(act(action), here, [message, *view.all()], **quiet)
@@ -191,7 +197,7 @@ def _chosen(app: AppContext, run: str) -> RunRecord | None:
 
 
 def _view(app: AppContext, run: str, tab: str) -> list[Any]:
-    """Everything `View` shows."""
+    """Everything `View` shows, without `sent`."""
     records = runs.list_runs(app.runs_dir)
     chosen = next((r for r in records if r.id == run), None) if run else next(iter(records), None)
     table = table_html([row_info(r) for r in records], chosen.id if chosen else "") if records else NO_RUNS
@@ -213,7 +219,6 @@ def _view(app: AppContext, run: str, tab: str) -> list[Any]:
             *training_updates(None, []),
         ]
     events = runs.read_events(chosen.path)
-    curves = curves_info(events)
     log = runs.log_tail(chosen.path, LOG_LINES)
     return [
         table,
@@ -224,7 +229,7 @@ def _view(app: AppContext, run: str, tab: str) -> list[Any]:
             runs.log_tail(chosen.path),
             [*runs.warnings_in(events), *runs.training_notes(chosen, events)],
         ),
-        *_curves(curves),
+        *_curves(chosen, events),
         gr.Textbox(log, visible=bool(log)),
         command_line(chosen.spec) if chosen.spec else "",
         runs.spec_json(chosen),
@@ -234,11 +239,15 @@ def _view(app: AppContext, run: str, tab: str) -> list[Any]:
     ]
 
 
-def _curves(info: CurvesInfo) -> list[Any]:
+def _curves(record: RunRecord, events: list[Event]) -> list[Any]:
     """Whether there is a line to draw, and the figure."""
-    if info.empty:
-        return [gr.Column(visible=False), gr.skip()]
-    return [gr.Column(visible=True), figure_payload(curves_figure(info))]
+
+    def draw() -> str | None:
+        info = curves_info(events)
+        return None if info.empty else figure_payload(curves_figure(info))
+
+    figure = drawn(record.path, "curves", len(events), record.live, draw)
+    return [gr.Column(visible=figure is not None), figure or gr.skip()]
 
 
 def _missing(run: str) -> str:

@@ -6,7 +6,9 @@ Element ids: training, training-facts, training-curves, training-about-masks, tr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -21,6 +23,7 @@ from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.figures.mask_state import mask_figure, mask_html, mask_info
 from pruneviz.figures.training import cost_html, training_figure, training_html, training_info
 from pruneviz.runs import RunRecord
+from pruneviz.tail import drawn
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,20 @@ def training_updates(record: RunRecord | None, events: list[Event]) -> list[Any]
     method = method_of(spec) if spec else None
     if record is None or spec is None or method is None:
         return _nothing()
-    steps = spec.prune.options.get("steps", method.options["steps"].default)
-    info = training_info(events, int(steps))
-    if info.empty:
+    steps = int(spec.prune.options.get("steps", method.options["steps"].default))
+    shown = drawn(record.path, f"training {steps}", len(events), record.live, lambda: _drawn(events, steps))
+    if shown is None:
         return _nothing()
-    curves = figure_payload(training_figure(info))
-    return [gr.Column(visible=True), training_html(info), curves, *_masks(record), cost_html(info)]
+    facts, curves, cost = shown
+    return [gr.Column(visible=True), facts, curves, *_masks(record), cost]
+
+
+def _drawn(events: list[Event], steps: int) -> tuple[str, str, str] | None:
+    """Facts, curves and cost; None while nothing was told."""
+    info = training_info(events, steps)
+    if info.empty:
+        return None
+    return training_html(info), figure_payload(training_figure(info)), cost_html(info)
 
 
 def _nothing() -> list[Any]:
@@ -74,7 +85,14 @@ def _masks(record: RunRecord) -> list[Any]:
     if not record.has(MASKS):
         return [gr.Column(visible=False), gr.skip(), gr.skip()]
     try:
-        info = mask_info(read_masks(record.path))
+        about, figure = _drawn_masks(record.path, (record.path / MASKS).stat().st_mtime_ns)
     except ArtifactError as error:
         return [gr.Column(visible=True), f'<p class="pv-note">{escape(str(error))}</p>', gr.skip()]
-    return [gr.Column(visible=True), mask_html(info), figure_payload(mask_figure(info))]
+    return [gr.Column(visible=True), about, figure]
+
+
+@lru_cache(maxsize=16)
+def _drawn_masks(run_dir: Path, changed: int) -> tuple[str, str]:
+    """What is said of the masks and their figure, until the file changes. Raises ArtifactError."""
+    info = mask_info(read_masks(run_dir))
+    return mask_html(info), figure_payload(mask_figure(info))

@@ -42,6 +42,20 @@ def test_a_run_whose_worker_is_gone_has_crashed(tmp_path):
     assert runs.list_runs(tmp_path)[0].state == "crashed"
 
 
+def test_a_run_that_has_ended_is_read_again_only_when_a_file_of_it_has_changed(tmp_path, monkeypatch):
+    run_dir = make_run(tmp_path, "a", metrics=METRICS)
+    first = runs.read_run(run_dir)
+    monkeypatch.setattr(artifacts, "read_spec", lambda path: pytest.fail("read again"))
+    assert runs.read_run(run_dir) is first
+    monkeypatch.undo()
+    artifacts.write_json(run_dir / artifacts.METRICS, {**METRICS, "ppl_after": 60.2})
+    assert runs.read_run(run_dir).metrics["ppl_after"] == 60.2
+    artifacts.write_status(run_dir, Status(state="queued", created=1.0))
+    assert runs.read_run(run_dir).state == "queued", "it was resumed"
+    (run_dir / artifacts.METRICS).unlink()
+    assert runs.read_run(run_dir).metrics == {}
+
+
 def test_a_live_run_is_found_by_model_and_goal(tmp_path):
     alive = {
         "pid": os.getpid(),

@@ -55,7 +55,7 @@ def app(tmp_path, build_page):
 
 
 def _view(app, run, tab="runs"):
-    names = [name for name in runs_tab.View.__dataclass_fields__ if name != "training"]
+    names = [name for name in runs_tab.View.__dataclass_fields__ if name not in ("training", "sent")]
     names += [f"training_{name}" for name in TrainingView.__dataclass_fields__]
     return dict(zip(names, runs_tab._view(app, run, tab), strict=True))
 
