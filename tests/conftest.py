@@ -51,8 +51,7 @@ def tiny_llama():  # type: ignore[no-untyped-def]
     return random_model(llama_config())
 
 
-@pytest.fixture(scope="session")
-def tiny_tokenizer():  # type: ignore[no-untyped-def]
+def word_tokenizer():  # type: ignore[no-untyped-def]
     """A word-level tokenizer with 128 entries, so texts can be tokenised without a download."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -64,6 +63,12 @@ def tiny_tokenizer():  # type: ignore[no-untyped-def]
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():  # type: ignore[no-untyped-def]
+    """`word_tokenizer`, made once."""
+    return word_tokenizer()
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ BENCHES = (
     "benchmarks",
     "efficiency",
     "nuteprune",
+    "browsers",
     "reconstruct",
 )
 
