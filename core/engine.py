@@ -145,6 +145,7 @@ class Engine:
         seed: int = 0,
         chat: bool = False,
         removed: Removed | None = None,
+        int8: bool = False,
     ) -> Iterator[Event]:
         """Yield {"piece"} as the model writes, and at last what it took.
 
@@ -153,6 +154,7 @@ class Engine:
 
         Args:
             removed: group id -> units to silence by a mask for this call.
+            int8: ask the model with its weights in 8 bits; to the engine that is another model.
         """
         settings = {
             "max_new_tokens": max_new_tokens,
@@ -161,7 +163,7 @@ class Engine:
             "seed": seed,
             "chat": chat,
         }
-        arguments = {"source": source, "prompt": prompt, "removed": _plain(removed), **settings}
+        arguments = {"source": source, "prompt": prompt, "removed": _plain(removed), "int8": int8, **settings}
         return self._stream("generate", arguments)
 
     def attention(self, source: str, text: str, layer: int, heads: Sequence[int]) -> dict[str, Any]:

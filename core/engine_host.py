@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -24,6 +24,7 @@ from core.attention import MOST_TOKENS, attention_maps
 from core.errors import LaunchError, PruneError, StopRequested
 from core.evaluate.generation import stream
 from core.evaluate.perplexity import perplexity
+from core.evaluate.quantized import quantize
 from core.graph.records import Graph
 from core.masks import masked
 from core.models import Loaded
@@ -34,9 +35,10 @@ Removed = Mapping[str, Sequence[int]]
 
 @dataclass
 class Held:
-    """A model in memory; its graph is traced when the first mask needs it."""
+    """A model in memory, with its weights in 8 bits if `int8`; its graph is traced when a mask needs it."""
 
     source: str
+    int8: bool
     loaded: Loaded
     card: dict[str, Any]
     graph: Graph | None = None
@@ -81,9 +83,11 @@ class Host:
         for slot in list(self._held):
             self._drop(slot)
 
-    def generate(self, call: int, source: str, prompt: str, removed: Removed | None, **settings: Any) -> None:
+    def generate(
+        self, call: int, source: str, prompt: str, removed: Removed | None, int8: bool, **settings: Any
+    ) -> None:
         """Send {"piece"} for every token, and at last {"done", …}; see `core.engine.Engine.generate`."""
-        held = self._model(source)
+        held = self._model(source, int8)
         model, tokenizer = held.loaded.model, held.loaded.tokenizer
         with _masked(held, removed):
             began, tokens = time.perf_counter(), -1  # the last piece is what was held back, not a token
@@ -121,18 +125,22 @@ class Host:
         tokens = [held.loaded.tokenizer.decode([int(token)]) for token in shown]
         return {"tokens": tokens, "maps": maps.tolist(), "cut": len(ids) - len(shown)}
 
-    def _find(self, source: str) -> Held | None:
-        return next((held for held in self._held.values() if held.source == source), None)
+    def _find(self, source: str, int8: bool = False) -> Held | None:
+        wanted = (source, int8)
+        return next((held for held in self._held.values() if (held.source, held.int8) == wanted), None)
 
-    def _model(self, source: str) -> Held:
+    def _model(self, source: str, int8: bool = False) -> Held:
         """The model, read if it is not held; another one of its sort is given back first."""
-        held = self._find(source)
+        held = self._find(source, int8)
         if held is not None:
             return held
         slot = "pruned" if models.resolve(source).kind == "pruned" else "dense"
         self._drop(slot)
         loaded = models.load(ModelSpec(source=source, device=self.device, dtype=self.dtype))
-        self._held[slot] = Held(source, loaded, cards.describe(loaded, source))
+        if int8:
+            loaded = replace(loaded, model=quantize(loaded.model))
+        card = cards.describe(loaded, source) | ({"dtype": "int8"} if int8 else {})
+        self._held[slot] = Held(source, int8, loaded, card)
         return self._held[slot]
 
     def _drop(self, slot: str) -> None:

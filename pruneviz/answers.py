@@ -38,13 +38,18 @@ class Question:
 
 @dataclass(frozen=True)
 class Side:
-    """Who answers: a key of its own, its name for people, what the engine reads, units masked in it."""
+    """Who answers: a key of its own, its name for people, what the engine reads, units masked in it.
+
+    Attributes:
+        int8: whether its weights are put in 8 bits.
+    """
 
     key: str
     title: str
     source: str
     detail: str = ""
     removed: Units | None = None
+    int8: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def _one(app: AppContext, side: Side, question: Question, answer: Answer) -> Ite
     """The answer as it grows, and again whenever its next piece takes its time."""
     try:
         pieces = app.engine.generate(
-            side.source, question.prompt, removed=side.removed, **question.settings()
+            side.source, question.prompt, removed=side.removed, int8=side.int8, **question.settings()
         )
         for step in ticking_items(pieces):
             if not isinstance(step, Item):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pruneviz.contenders import DENSE, Contender, Lineup, columns, numbers, perplexity_of, scores
+from pruneviz.contenders import DENSE, Contender, Lineup, plain_key
 from pruneviz.figures.compare import Entry
+from pruneviz.measured import columns, numbers, perplexity_of, scores
 from pruneviz.runs import RunRecord
 
 
@@ -17,8 +18,9 @@ def entries_of(lineup: Lineup, records: Sequence[RunRecord]) -> list[Entry]:
 
 def _entry(one: Contender, lineup: Lineup, records: Sequence[RunRecord]) -> Entry:
     run, first = one.record.id if one.record else "", lineup.contenders[0]
-    same = first.key == DENSE and lineup.base.get(one.key.partition(":")[0]) == lineup.base[DENSE]
-    reference = numbers(replace(one, key=DENSE, side=DENSE), records) if same else {}
+    base = lineup.base.get(one.key) or lineup.base.get(one.key.partition(":")[0])
+    same = plain_key(first.key) == DENSE and base == lineup.base[first.key]
+    reference = numbers(replace(one, key=DENSE, side=DENSE, int8=first.int8), records) if same else {}
     measured = perplexity_of(one, records)
     return Entry(
         one.title, one.detail, run, numbers(one, records), scores(one, records), reference, measured

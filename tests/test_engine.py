@@ -109,6 +109,21 @@ def test_what_it_writes_is_what_the_model_writes(
     )
 
 
+def test_a_model_in_8_bits_answers_as_one_put_in_8_bits_does(
+    engine: Engine, tiny_llama: Any, tiny_tokenizer: Any, tiny_llama_folder: Path
+) -> None:
+    from core.evaluate.generation import generate
+    from core.evaluate.quantized import quantized
+
+    plain = engine.load(str(tiny_llama_folder))
+    *pieces, done = engine.generate(str(tiny_llama_folder), PROMPT, max_new_tokens=12, int8=True)
+    wanted = generate(quantized(tiny_llama), tiny_tokenizer, PROMPT, max_new_tokens=12)
+    assert "".join(piece["piece"] for piece in pieces) == wanted.text and not done["stopped"]
+    (card,) = engine.state()["models"].values()
+    assert card["dtype"] == "int8" and card["memory_gib"] < plain["memory_gib"]
+    assert engine.load(str(tiny_llama_folder)) == plain, "which is another model, and read anew"
+
+
 def test_a_text_is_stopped_in_the_middle(engine: Engine, endless: str) -> None:
     events = engine.generate(endless, PROMPT, max_new_tokens=100_000)
     pieces = [next(events), next(events)]

@@ -44,13 +44,17 @@ class Int8Linear(nn.Module):
 
 def quantized(model: Any) -> Any:
     """A copy with every matrix but the output layer in 8 bits; embeddings and norms stay as they are."""
-    smaller = copy.deepcopy(model)
-    kept = smaller.get_output_embeddings()
-    for parent in list(smaller.modules()):
+    return quantize(copy.deepcopy(model))
+
+
+def quantize(model: Any) -> Any:
+    """Put the matrices of this very model in 8 bits, as `quantized` does, and return it."""
+    kept = model.get_output_embeddings()
+    for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, (nn.Linear, Conv1D)) and child is not kept:
                 weight = child.weight.T if isinstance(child, Conv1D) else child.weight
                 new = Int8Linear(weight, child.bias)
                 move_expansion(child, new)
                 setattr(parent, name, new)
-    return smaller.eval()
+    return model.eval()

@@ -20,16 +20,17 @@ from pruneviz import runs, states
 from pruneviz.answers import Answer, Question, Round, Side, ask
 from pruneviz.components.answer_cards import answer_cards, round_payload
 from pruneviz.contenders import (
+    DENSE,
     MOST,
     Contender,
     Lineup,
     choices,
-    kept_answer,
-    kept_samples,
     keys_of,
     line_up,
+    plain_key,
 )
 from pruneviz.context import AppContext
+from pruneviz.measured import kept_answer, kept_samples
 from pruneviz.prompts import library_choices
 from pruneviz.runs import RunRecord
 from pruneviz.tabs.compare_numbers import Numbers, build_numbers, build_published, fill, flips_of
@@ -160,7 +161,7 @@ def _wire_question(
 
 def _address(models: list[str]) -> list[str]:
     """The chosen models for the address, and the run the other tabs show."""
-    return [",".join(models), next((key for key in models if key != "dense"), "")]
+    return [",".join(models), next((key for key in map(plain_key, models) if key != DENSE), "")]
 
 
 def _lineup(app: AppContext, models: str, run: str, model: str) -> tuple[Lineup, list[RunRecord]]:
@@ -200,13 +201,14 @@ def _fill(app: AppContext, models: str, run: str, model: str, before: str | None
 
 def _notes_html(lineup: Lineup) -> str:
     notes = list(lineup.notes)
-    if sum(one.side != "dense" for one in lineup.contenders) > 1:
+    dense = sum(one.side == "dense" for one in lineup.contenders)
+    if max(dense, len(lineup.contenders) - dense) > 1:
         notes.append(TURNS)
     return "".join(f'<p class="pv-note">{escape(note)}</p>' for note in notes)
 
 
 def _present_link(contenders: tuple[Contender, ...]) -> str:
-    ids = [one.record.id for one in contenders if one.record and one.key != "dense"]
+    ids = dict.fromkeys(one.record.id for one in contenders if one.record and one.side != "dense")
     if not ids:
         return ""
     query = escape(urlencode({"run": ",".join(ids)}), quote=True)
@@ -239,7 +241,7 @@ def _answer(
     if not contenders:
         yield [gr.HTML(NOTHING, visible=True), gr.skip()]
         return
-    sides = [Side(one.key, one.title, one.source, one.detail) for one in contenders]
+    sides = [Side(one.key, one.title, one.source, one.detail, int8=one.int8) for one in contenders]
     for found in ask(app, sides, Question(*question)):
         state = gr.HTML(found.state, visible=bool(found.state))
         yield [state, round_payload(found, contenders[0].key)]

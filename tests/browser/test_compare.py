@@ -152,7 +152,18 @@ def test_the_choice_of_models_is_in_the_address_and_a_deleted_run_is_said(
     expect(answer(page, 2)).to_have_count(0)
     shutil.rmtree(copy)
     page.goto(board.url + f"?tab=compare&models=dense,{RUN},copy")
-    expect(page.locator("#compare-state")).to_contain_text("no finished run copy")
+    expect(page.locator("#compare-state")).to_contain_text("no run copy")
+    expect(answer(page, 1)).to_contain_text("pwned")
+
+
+def test_a_pruned_model_answers_with_its_weights_in_8_bits(page: Any, board: Dashboard) -> None:
+    page.goto(board.url + f"?tab=compare&models=dense,{RUN}:int8")
+    expect(page.locator("#compare-table")).to_contain_text(", 8 bits")
+    expect(page.locator("#compare-answers")).to_contain_text(", 8 bits")
+    page.locator("#compare-go").click()
+    expect(page.locator("#compare-answers .pv-speed").nth(1)).to_have_text(
+        re.compile("tokens/s"), timeout=LONG
+    )
     expect(answer(page, 1)).to_contain_text("pwned")
 
 
@@ -185,7 +196,7 @@ def test_present_turns_pages_by_keys_and_shares_the_place(page: Any, board: Dash
 def test_present_says_what_is_not_there(browser: Any, board: Dashboard) -> None:
     page = browser.new_page()
     assert page.goto(board.url + "present?run=gone").status == 404
-    expect(page.locator("body")).to_contain_text("no finished run gone")
+    expect(page.locator("body")).to_contain_text("no run gone")
     page.get_by_role("link", name=IMAGE).click()
     expect(page.locator("#place")).to_contain_text("1 /")
     page.close()

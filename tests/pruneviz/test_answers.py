@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,11 +39,23 @@ def app(tmp_path):
     return context
 
 
+def test_a_model_in_8_bits_is_asked_so(app):
+    list(ask(app, [MODELS[0], replace(MODELS[1], int8=True)], Question("Hi")))
+    assert [options["int8"] for *_, options in app.engine.asked] == [False, True]
+
+
 def test_all_models_get_the_same_question(app):
     last = list(ask(app, MODELS, Question("Hi", True, 3, 5, 0.5)))[-1]
     assert [one.text for one in last.answers] == [f"/models/{m.key}:Hi" for m in MODELS]
     assert [one.tokens_per_second for one in last.answers] == [3.0] * 3 and last.done and not last.state
-    settings = {"max_new_tokens": 5, "temperature": 0.5, "seed": 3, "chat": True, "removed": None}
+    settings = {
+        "max_new_tokens": 5,
+        "temperature": 0.5,
+        "seed": 3,
+        "chat": True,
+        "removed": None,
+        "int8": False,
+    }
     assert [asked[1:] for asked in app.engine.asked] == [("Hi", settings)] * 3
 
 

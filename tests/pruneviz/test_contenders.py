@@ -6,17 +6,9 @@ import math
 from core.evaluate.perplexity_results import Perplexity, keep_perplexity
 from core.spec import ModelSpec, RunSpec
 from pruneviz import runs
-from pruneviz.contenders import (
-    before_recovery,
-    choices,
-    columns,
-    kept_answer,
-    keys_of,
-    line_up,
-    numbers,
-    perplexity_of,
-    scores,
-)
+from pruneviz.contenders import before_recovery, choices, keys_of, line_up
+from pruneviz.entries import entries_of
+from pruneviz.measured import columns, kept_answer, numbers, perplexity_of, scores
 from tests.pruneviz.samples import METRICS, make_run
 from tests.pruneviz.scored import task, write_benchmarks
 
@@ -34,7 +26,9 @@ def test_without_an_address_it_is_the_dense_model_and_the_newest_run(tmp_path):
     assert keys_of("", "", found) == ["dense", "b"]
     assert keys_of("", "a", found) == ["dense", "a"], "the run that another tab shows"
     assert keys_of("a,dense,b,a", "b", found) == ["a", "dense", "b"]
-    assert [key for _, key in choices(found)] == ["dense", "b", "a"]
+    keys = ["dense", "b", "a"]
+    assert [key for _, key in choices(found)] == [*keys, *(f"{key}:int8" for key in keys)]
+    assert keys_of("dense,a:int8", "a", found) == ["dense", "a:int8"], "of the run that other tabs show"
 
 
 def test_nothing_to_choose_while_no_run_has_left_a_model(tmp_path):
@@ -101,6 +95,38 @@ def test_weights_in_8_bits_are_a_column_of_their_own(tmp_path):
     assert [shown[name]["ppl"] for name in shown] == [26.2, 26.5, 80.0, 59.2, 60.0]
     assert shown[small_after]["memory_gib"] == 0.2 and shown[small_after]["params"] == 842
     assert "latency_ms" not in shown[small_after] and scores(columns(contenders)[-1], found) == {}
+
+
+def test_a_model_may_be_asked_with_its_weights_in_8_bits(tmp_path):
+    int8 = {"ppl_int8_before": 26.5, "ppl_int8_after": 60.0, "latency_ms_int8_after": 300.0}
+    path = make_run(tmp_path, "a", metrics={**RECOVERED, **int8, "latency_ms_int8_before": 600.0})
+    sample = {"prompt": "P", "dense": {"text": "D"}, "recovered": {"text": "R"}}
+    (path / "samples.json").write_text(json.dumps([sample]))
+    found = records(tmp_path)
+    lineup = line_up(found, ["dense", "a:int8", "gone:int8"], "demo")
+    dense, small = lineup.contenders
+    assert (small.source, small.int8, small.title) == (
+        str(path),
+        True,
+        "taylor_first 20.0 %, recovered, 8 bits",
+    )
+    assert "no run gone in" in lineup.notes[0] and before_recovery(small) is None
+    assert kept_answer(small, "P") == {} and kept_answer(dense, "P") == {"text": "D"}
+    titles = ["Dense model", "Dense model, 8 bits", small.title]
+    entries = entries_of(lineup, found)
+    assert [one.title for one in entries] == titles, "measured or chosen, it stands there once"
+    assert entries[2].numbers["ppl"] == 60.0 and entries[2].reference["latency_ms"] == 412.0
+    both = entries_of(line_up(found, ["dense:int8", "a:int8"], "demo"), found)
+    assert [one.numbers["ppl"] for one in both] == [26.5, 60.0]
+    assert both[1].reference["latency_ms"] == 600.0, "against the first model, which is in 8 bits"
+
+
+def test_a_dense_model_in_8_bits_without_a_run_has_what_was_measured_of_it(tmp_path):
+    measured = RunSpec(goal="evaluate", model=ModelSpec(source="/models/x"))
+    make_run(tmp_path, "b", measured, metrics={"ppl": 9.0, "ppl_int8": 9.5, "params": 10, "memory_gib": 2.0})
+    found = records(tmp_path)
+    (small,) = line_up(found, ["dense:int8"], "/models/x").contenders
+    assert numbers(small, found) == {"ppl": 9.5, "params": 10}
 
 
 def test_perplexities_are_found_window_by_window_where_they_were_kept(tmp_path):

@@ -48,7 +48,7 @@ def test_without_runs_it_offers_those_there_are(app):
 def test_a_run_that_is_gone_is_said(app):
     alone, beside = answer(app, "gone"), answer(app, "gone,a")
     assert alone.status_code == 404 and "gone" in page(alone)
-    assert beside.status_code == 200 and "no finished run gone" in page(beside)
+    assert beside.status_code == 200 and "no run gone" in page(beside)
 
 
 def test_an_empty_folder_says_so(tmp_path):
