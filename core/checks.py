@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from core.errors import SpecError
 from core.registry import unknown
@@ -21,6 +21,13 @@ def check_sparsity(value: object) -> float:
     got = f"{value:g}" if isinstance(value, float) else str(value)
     meant = float(got) if is_number(value) and 1 < float(got) < 100 else 20.0
     raise SpecError(f"sparsity must be in [0, 1), got {got}; write {meant / 100:g} for {meant:g} %.")
+
+
+def check_length(what: str, tokens: int, config: Any) -> None:
+    """Raises SpecError where a model of this config reads fewer tokens at once."""
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit and tokens > limit:
+        raise SpecError(f"{what} is {tokens}, but this model reads {limit} tokens; give at most those.")
 
 
 def check_name(what: str, given: str, available: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ from core.artifacts import (
 )
 from core.capture import Statistics
 from core.capture import capture as capture_statistics
+from core.checks import check_length
 from core.criteria import score as score_units
 from core.criteria.scoring import check_readable, score_structures
 from core.describe import graph_of
@@ -57,6 +58,8 @@ def load(work: Work) -> Loaded:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     record_facts(work)
     loaded = models.load(work.spec.model)
+    if work.spec.goal in ("explore", "prune", "sweep"):  # asked for on the page, nobody has looked yet
+        check_length("length", work.spec.calibration.length, loaded.config.get_text_config())
     count = sum(parameter.numel() for parameter in loaded.model.parameters())
     dtype = str(loaded.dtype).removeprefix("torch.")
     work.recorder.message(f"{loaded.name}: {count:,} parameters, {dtype} on {loaded.device}")
@@ -227,6 +230,8 @@ def keep_plan(work: Work, graph: Graph, found: PruningPlan) -> PruningPlan:
     artifacts.write_json(work.run_dir / WIDTHS, widths(graph, found))
     share = f"{found.sparsity:.1%} of block parameters, {found.sparsity_total:.1%} of all"
     work.recorder.message(f"The plan removes {share}")
+    if found.target and not found.removed:
+        work.recorder.message("Warning: no unit is as small as the target, so nothing goes; raise it.")
     for name in (PLAN, WIDTHS):
         work.recorder.artifact(name)
     return found

@@ -24,7 +24,7 @@ class NutePrune:
 
     def check(self, asked: PruneSpec, options: Mapping[str, Any]) -> None:
         """Raises SpecError where the options do not fit together, or not with what is asked."""
-        check(Settings(**options), asked.sparsity)
+        check(Settings(**options), max([asked.sparsity, *asked.kind_sparsity.values()]))
         if asked.reconstruct != "none":
             raise SpecError(
                 f"reconstruct must be none for a method that trains, got {asked.reconstruct}; it would undo "

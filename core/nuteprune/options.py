@@ -134,7 +134,7 @@ class Settings:
 
 
 def check(settings: Settings, sparsity: float) -> None:
-    """Raises SpecError where options contradict each other or the target."""
+    """Raises SpecError where options contradict each other or the target, `sparsity` or below."""
     if settings.distillation == "progressive" and settings.stage_1 and settings.gap >= sparsity > 0:
         raise SpecError(
             f"gap must be below the sparsity, which is {sparsity:g}, got {settings.gap:g}; no snapshot would "

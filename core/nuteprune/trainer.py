@@ -211,7 +211,7 @@ class Trainer:
         state = self.state
         state.skipped += not finite
         state.in_a_row = 0 if finite else state.in_a_row + 1
-        if state.in_a_row >= _TOO_MANY:
+        if state.in_a_row >= min(_TOO_MANY, self.settings.steps):
             raise TrainingError(
                 f"The loss was not finite in {state.in_a_row} steps in a row, the last of them step "
                 f"{state.step}; try float32, or lower lora_rate and mask_rate."

@@ -9,7 +9,8 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from core.artifacts import CHECKPOINT, GROUPS, PLAN, WIDTHS, read_graph, write_json, write_text
-from core.errors import ModelError, SpecError
+from core.checks import check_length
+from core.errors import ModelError
 from core.graph.records import Graph
 from core.models import Loaded, resolve
 from core.plan import PruningPlan
@@ -94,11 +95,7 @@ def check(spec: RunSpec, config: PretrainedConfig) -> None:
         raise _not_pruned(spec.model.source)
     if asked.method == "none":
         return
-    limit = getattr(config, "max_position_embeddings", None)
-    if limit and asked.length > limit:
-        raise SpecError(
-            f"recover length is {asked.length}, but this model reads {limit} tokens; give at most those."
-        )
+    check_length("recover length", asked.length, config)
     read_source(asked.data)
 
 

@@ -204,6 +204,29 @@ def test_a_wrong_request_is_refused_before_anything_starts(
         pipeline.check(options(spec, **changes))
 
 
+def test_windows_longer_than_the_model_reads_are_refused(tmp_path: Path, spec: RunSpec) -> None:
+    long = replace(spec, calibration=replace(spec.calibration, length=300))
+    with pytest.raises(SpecError, match="length is 300, but this model reads 256 tokens"):
+        pipeline.check(long)
+    with pytest.raises(SpecError, match="length is 300"):
+        execute(started(tmp_path, long))
+
+
+def test_a_target_of_its_own_for_a_kind_is_a_target_too(spec: RunSpec) -> None:
+    low = replace(options(spec).prune, sparsity=0.05)
+    with pytest.raises(SpecError, match="gap must be below the sparsity"):
+        pipeline.check(replace(spec, prune=low))
+    pipeline.check(replace(spec, prune=replace(low, kind_sparsity={"ffn_channel": 0.5})))
+
+
+def test_a_target_below_every_unit_is_said(tmp_path: Path, spec: RunSpec) -> None:
+    tiny = replace(options(spec, gap=1e-4, interval=1e-4, steps=2).prune, sparsity=1e-3)
+    run_dir = started(tmp_path, replace(spec, prune=tiny))
+    execute(run_dir)
+    said = [event.data.get("text", "") for event in EventReader(run_dir / "events.jsonl").read()]
+    assert any("Warning: no unit is as small as the target" in text for text in said)
+
+
 def test_a_target_out_of_reach_fails_before_the_first_step(tmp_path: Path, spec: RunSpec) -> None:
     run_dir = started(tmp_path, replace(spec, prune=replace(spec.prune, sparsity=0.99)))
     with pytest.raises(NotPrunableError, match="can go"):

@@ -189,6 +189,16 @@ def test_a_loss_that_is_no_number_is_skipped_and_counted(
 
 
 @pytest.mark.parametrize("steps", [1, 3])
+def test_a_short_run_that_learned_nothing_does_not_end_well(
+    steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, original = trainer(tmp_path, steps=steps), module.distillation
+    monkeypatch.setattr(module, "distillation", lambda *args: original(*args) * math.nan)
+    with pytest.raises(TrainingError, match=f"not finite in {steps} steps in a row"):
+        run(found)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
 def test_the_shortest_runs_meet_the_target(steps: int, tmp_path: Path) -> None:
     found = trainer(tmp_path, steps=steps)
     run(found)
