@@ -62,24 +62,25 @@ def worker_alive(status: Status) -> bool:
     return status.pid is not None and alive(status.pid, status.pid_started)
 
 
-def refresh(run_dir: Path, exit_code: int | None = None) -> Status:
+def refresh(run_dir: Path, exit_code: int | None = None, of: tuple[int, ...] = ()) -> Status:
     """The run's status now; a worker that is gone or silent makes it `crashed`. Never raises.
 
     Args:
         exit_code: how the worker's process ended, if the caller waited for it.
+        of: the pids that worker is known by; by now the run may have another.
     """
     status = read(run_dir)
     if status.state not in ACTIVE:
         return status
-    if exit_code is None and not lost(status):
+    if status.pid not in of and not lost(status):
         asked = (run_dir / STOP).exists()
         return replace(status, state="stopping", message="Stopping after this step") if asked else status
     try:
         with locked(run_dir.parent):
             # A worker writes its last status before it goes: only what stands there now counts.
             status = read(run_dir)
-            if status.state in ACTIVE and (exit_code is not None or lost(status)):
-                status = _crashed(run_dir, status, exit_code)
+            if status.state in ACTIVE and (status.pid in of or lost(status)):
+                status = _crashed(run_dir, status, exit_code if status.pid in of else None)
                 write_status(run_dir, status)
     except (StorageError, LaunchError):
         return _crashed(run_dir, status, exit_code)  # a folder we may only read still tells the truth

@@ -110,8 +110,7 @@ def main(run_dir: Path, work: Work | None = None) -> int:
         return _child(run_dir, work)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if read(run_dir).pid in (child, os.getpid()):
-        launch.refresh(run_dir, code)
+    launch.refresh(run_dir, code, of=(child, os.getpid()))
     try:
         launch.start_next(run_dir.parent)
     except PruneError as error:

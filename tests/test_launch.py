@@ -239,6 +239,14 @@ def running(folder: Path, **changes: object) -> Path:
     return run_dir
 
 
+def test_how_a_worker_ended_says_nothing_of_the_one_after_it(tmp_path: Path) -> None:
+    run_dir = running(tmp_path / "runs")
+    own = os.getpid()
+    assert launch.refresh(run_dir, -signal.SIGKILL, of=(own + 1,)).state == "running"  # resumed meanwhile
+    ended = launch.refresh(run_dir, -signal.SIGKILL, of=(own, own + 1))
+    assert ended.state == "crashed" and "was killed (SIGKILL)" in ended.message
+
+
 def test_a_process_with_the_same_number_is_not_the_worker(tmp_path: Path) -> None:
     assert state(running(tmp_path)) == "running"
     assert state(running(tmp_path, pid_started=time.time() - 10**6)) == "crashed"
