@@ -41,6 +41,7 @@ def perplexity(value: float | None, error: float | None = None) -> str:
         return f"{value:.1e}" if error is None else f"{value:.1e} ± {error:.1e}"
     scale, unit = (1e6, " million") if abs(value) >= 1e6 else (1.0, "")
     digits = 0 if scale == 1 and value >= 1000 else 2 if value < 10 else 1
+    digits = 0 if error is not None and error / scale >= 10 else digits
     text = f"{value / scale:,.{digits}f}"
     return text + unit if error is None else f"{text} ± {_error(error / scale, digits)}{unit}"
 

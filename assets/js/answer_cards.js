@@ -22,7 +22,7 @@ function vote(winner) {
 }
 
 function speed(card) {
-  const words = card.tokens_per_second === null ? [] : [card.tokens_per_second.toFixed(1) + " tokens/s"];
+  const words = card.tokens_per_second === null || !card.text ? [] : [card.tokens_per_second.toFixed(1) + " tokens/s"];
   return [...words, ...(card.note ? [card.note] : [])].join(" · ");
 }
 

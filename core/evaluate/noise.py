@@ -23,11 +23,13 @@ class Difference:
         change: None where there is nothing to compare with, or it must not be compared.
         noise: the standard error of `change`, None if unknown.
         refused: why the two must not be compared; empty if they may.
+        samples: how many values `noise` was found from, where that may be few; None of many.
     """
 
     change: float | None = None
     noise: float | None = None
     refused: str = ""
+    samples: int | None = None
 
     @property
     def verdict(self) -> str:
@@ -41,7 +43,22 @@ class Difference:
             return "same"
         if self.noise is None:
             return "unknown"
-        return "noise" if abs(self.change) <= NOISE * self.noise else "clear"
+        return "noise" if abs(self.change) <= _errors(self.samples) * self.noise else "clear"
+
+
+def _errors(samples: int | None) -> float:
+    """How many standard errors chance stays within in 95 of 100 cases: `NOISE` of many samples, more of few.
+
+    Of n samples it is Student's t with n - 1 degrees of freedom, by the expansion of Abramowitz and Stegun,
+    26.7.5: 3.16 of four samples, where 3.18 is exact.
+    """
+    if samples is None:
+        return NOISE
+    z, free = NOISE, max(samples - 1, 1)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / free + second / free**2 + third / free**3
 
 
 def perplexity_difference(before: Perplexity, after: Perplexity) -> Difference:
@@ -54,10 +71,12 @@ def perplexity_difference(before: Perplexity, after: Perplexity) -> Difference:
     change = after.nll - before.nll
     if before.losses and before.ids == after.ids and len(before.losses) == len(after.losses):
         turned = [now - then for then, now in zip(before.losses, after.losses, strict=True)]
-        return Difference(change, mean_error(turned))
+        return Difference(change, mean_error(turned), samples=len(turned))
     errors = [mean_error(one.losses) for one in (before, after)]
     known = [error for error in errors if error is not None]
-    return Difference(change, math.hypot(*known) if len(known) == 2 else None)
+    if len(known) < 2:
+        return Difference(change)
+    return Difference(change, math.hypot(*known), samples=min(len(before.losses), len(after.losses)))
 
 
 def difference(before: TaskResult, after: TaskResult) -> Difference:

@@ -131,7 +131,10 @@ def _quantity(name: str, entries: Sequence[Entry], same_tokens: bool, notes: dic
             if entries[0].perplexity and entry.perplexity and name == "ppl":
                 found = perplexity_difference(entries[0].perplexity, entry.perplexity)
             better = (value < first) == QUANTITIES[name][2]
-            cells.append(Cell(text, words.difference(first, value), _said(found, better)))
+            change = words.difference(first, value)
+            if name in TIMED and entries[0].run != entry.run:
+                change = f"against {QUANTITIES[name][1](first)}: {change}"
+            cells.append(Cell(text, change, _said(found, better)))
     return Row(name, QUANTITIES[name][0], _about(name, entries), tuple(cells))
 
 

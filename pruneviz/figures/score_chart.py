@@ -11,6 +11,7 @@ from pruneviz.figures.compare import QUANTITIES, TIMED, CompareInfo, Entry, Row
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+_WHISKERS = {"type": "data", "thickness": 1.2, "width": 3, "color": "var(--pv-text)"}
 #: In the order of the models: the first is the reference.
 COLOURS = ("embedding", "accent", "removed", "attention", "residual", "ffn", "bad", "busy")
 
@@ -82,16 +83,18 @@ def chart(info: ChartInfo, axis: str, description: str) -> go.Figure:
 
     figure = go.Figure()
     for index, (model, values) in enumerate(zip(info.models, info.values, strict=True)):
+        if all(value is None for value in values):
+            continue  # it would take room among the bars, and a place in the legend
         errors = info.errors[index] if info.errors else None
         figure.add_bar(
             y=list(info.names), x=list(values), name=model, orientation="h",
             marker={"color": f"var(--pv-{COLOURS[index % len(COLOURS)]})"},
-            error_x={"type": "data", "array": list(errors), "thickness": 1.2, "width": 3} if errors else None,
+            error_x={**_WHISKERS, "array": list(errors)} if errors else None,
             hovertemplate="%{y}: %{x:.1f} %<extra>%{fullData.name}</extra>",
         )  # fmt: skip
     figure.update_layout(
         height=110 + len(info.names) * (22 + 15 * len(info.models)), barmode="group", bargap=0.28,
-        margin={"l": 190, "r": 16, "t": 16, "b": 48},
+        margin={"l": 190, "r": 16, "t": 16, "b": 58},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom"},
         xaxis={"title": {"text": axis, "font": {"size": 13}}, "rangemode": "tozero", "ticksuffix": " %"},
         yaxis={"autorange": "reversed", "automargin": True},

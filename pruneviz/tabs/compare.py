@@ -92,7 +92,7 @@ def _build_question() -> tuple[gr.Dropdown, gr.Textbox, list[Any], gr.Button, gr
         with gr.Column(scale=3):
             library = gr.Dropdown([], label="Prompt library", elem_id="compare-library", filterable=True)
             prompt = gr.Textbox(EvalSpec().prompts[0], label="Prompt", lines=3, elem_id="compare-prompt")
-        with gr.Column(scale=2):
+        with gr.Column(scale=2, elem_id="compare-options"):
             with gr.Row():
                 seed = gr.Number(
                     0, label="Seed", info="of the draw", precision=0, elem_id="compare-seed", min_width=90

@@ -61,10 +61,10 @@ def measured(*losses: float, ids: str = "a") -> Perplexity:
 
 
 def test_the_same_windows_are_compared_window_by_window() -> None:
-    """By hand: windows differ by 0.1, 0.2, 0.3, so 0.2 on the mean, with error 0.1 / sqrt(3)."""
-    before, after = measured(3.0, 1.0, 2.0), measured(3.1, 1.2, 2.3)
+    """By hand: windows differ by 0.1, 0.15, 0.2, so 0.15 on the mean, with error 0.05 / sqrt(3)."""
+    before, after = measured(3.0, 1.0, 2.0), measured(3.1, 1.15, 2.2)
     found = perplexity_difference(before, after)
-    assert found.change == pytest.approx(0.2) and found.noise == pytest.approx(0.1 / math.sqrt(3))
+    assert found.change == pytest.approx(0.15) and found.noise == pytest.approx(0.05 / math.sqrt(3))
     assert found.verdict == "clear"
     assert perplexity_difference(before, measured(2.9, 1.3, 2.1)).verdict == "noise"
 
@@ -76,6 +76,16 @@ def test_other_windows_are_independent_and_without_any_nobody_knows() -> None:
     assert found.noise == pytest.approx(math.hypot(*errors)) and found.verdict == "noise"
     plain = Perplexity(20.0, math.log(20.0), 24, 8)
     assert plain.stderr is None and perplexity_difference(before, plain).verdict == "unknown"
+
+
+@pytest.mark.parametrize(("samples", "exact"), [(4, 3.182), (8, 2.365), (16, 2.131), (100, 1.984)])
+def test_few_windows_take_more_to_be_a_finding(samples: int, exact: float) -> None:
+    """Student's t at 97.5 %, from a table."""
+    below, above = (Difference(exact * by, 1.0, samples=samples) for by in (0.99, 1.01))
+    assert (below.verdict, above.verdict) == ("noise", "clear")
+    before = measured(*(3.0 + step for step in range(samples)))
+    after = measured(*(3.1 + step + 0.1 * (step % 2) for step in range(samples)))
+    assert perplexity_difference(before, after).samples == samples
 
 
 def test_metrics_must_be_the_same() -> None:

@@ -18,6 +18,7 @@ from pruneviz import words
         (words.perplexity, 1.9e6, "1.9 million"),
         (lambda value: words.perplexity(value, 0.58), 30.12, "30.1 ± 0.6"),
         (lambda value: words.perplexity(value, 0.004), 30.12, "30.1 ± 0.004"),
+        (lambda value: words.perplexity(value, 135.7), 274.6, "275 ± 136"),
         (lambda value: words.perplexity(value, 210.4), 1234.5, "1,234 ± 210"),
         (lambda value: words.perplexity(value, 3e5), 1.9e6, "1.9 ± 0.3 million"),
         (lambda value: words.perplexity(value, 2e11), 3e12, "3.0e+12 ± 2.0e+11"),
