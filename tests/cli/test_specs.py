@@ -1,0 +1,103 @@
+"""A command line and the spec that it means, both ways; what needs no model is quick."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core import cli_explore, cli_prune, launch, methods
+from core.__main__ import main
+from core.commands import command_line
+from core.spec import DataSpec, EvalSpec, ExploreSpec, ModelSpec, PruneSpec, RunSpec
+
+SPECS = [
+    RunSpec(),
+    RunSpec(
+        name="two words",
+        seed=7,
+        model=ModelSpec("a folder", "cpu", "bfloat16", True),
+        calibration=DataSpec("my text.txt", 3, 9),
+        prune=PruneSpec(
+            "l2", 0.125, "local", ("kv_group",), "1:2", {"a": 1, "b": 0.5, "c": True, "d": "x y", "e": 1e-06}
+        ),
+        evaluate=EvalSpec("other.txt", 32, 64, ("it's", "b"), 5, False),
+    ),
+    RunSpec(prune=PruneSpec("manual", units={"L01.ffn_channel": (4,), "L00.query_head": (0, 1, 3)})),
+    RunSpec(evaluate=EvalSpec(prompts=())),
+    RunSpec(
+        prune=PruneSpec(
+            scope="standardised",
+            layers="4-30",
+            multiple=64,
+            kind_sparsity={"ffn_channel": 0.3, "query_head": 0.1},
+        )
+    ),
+    methods.with_preset(RunSpec(), "nuteprune", "paper-7b", None),
+    methods.with_preset(RunSpec(calibration=DataSpec(samples=3)), "nuteprune", "demo", 20),
+    RunSpec(
+        calibration=DataSpec(samples=8),
+        prune=PruneSpec("nuteprune", 0.3, options={"start": 2.0, "start_from": "", "stage_2": False}),
+    ),
+    RunSpec(goal="evaluate", model=ModelSpec("x"), evaluate=EvalSpec(tokens=512)),
+    RunSpec(goal="explore", explore=ExploreSpec(("groups",), config_only=True)),
+    RunSpec(
+        goal="explore",
+        explore=ExploreSpec(
+            ("groups", "sensitivity"), ("l1", "l2"), ("both", "head"), (0.25, 0.5), "l1", 64, 0.1, {"p": 2}
+        ),
+        calibration=DataSpec(samples=5),
+    ),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_command_line_gives_its_spec_back(monkeypatch: pytest.MonkeyPatch, spec: RunSpec) -> None:
+    parsed = []
+
+    def capture(runs_dir: Path, found: RunSpec) -> Path:
+        parsed.append(found)
+        raise KeyboardInterrupt
+
+    for module in (cli_prune, cli_explore):
+        monkeypatch.setattr(module, "foreground", capture)
+    words = shlex.split(command_line(spec))
+    assert words[:3] == ["python", "-m", "core"]
+    assert main(words[3:]) == 130
+    assert parsed == [spec]
+
+
+def test_a_saved_spec_is_run_again_and_may_be_changed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    parsed = []
+
+    def capture(runs_dir: Path, found: RunSpec) -> Path:
+        parsed.append(found)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_prune, "foreground", capture)
+    file = tmp_path / "spec.json"
+    file.write_text(replace(SPECS[1], extra={"versions": {}}).to_json())
+    assert main(["prune", "--spec", str(file)]) == main(["prune", "--spec", str(file), "--seed", "8"]) == 130
+    assert parsed == [SPECS[1], replace(SPECS[1], seed=8)]
+    parsed.clear()
+    main(["prune", "--spec", str(file), "--set", "a=2"])
+    main(["prune", "--spec", str(file), "--method", "l1"])
+    main(["prune", "--spec", str(file), "--method", "l1", "--set", "z= 3"])
+    assert [spec.prune.options for spec in parsed] == [{**SPECS[1].prune.options, "a": 2}, {}, {"z": 3}]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["prune", "--help"], ["runs", "list"]])
+def test_what_needs_no_model_loads_no_torch(tmp_path: Path, arguments: list[str]) -> None:
+    code = "import sys; from core.__main__ import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(launch.ROOT)}
+    found = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, env=environment, capture_output=True
+    )
+    assert found.returncode == 0, found.stderr
