@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,11 +16,12 @@ from core.errors import ArtifactError, DataError, InputError, StopRequested, Unk
 from core.evaluate.benchmarks import run_benchmarks
 from core.evaluate.task_bundled import bundled_spec
 from core.evaluate.task_lm import quiet
-from core.evaluate.task_results import BenchmarkResult, Sample, TaskResult, flips, not_comparable
-from core.evaluate.tasks import COMMONSENSE, requests, suite_averages
+from core.evaluate.task_results import BenchmarkResult, TaskResult
+from core.evaluate.tasks import COMMONSENSE
 from tests.conftest import llama_config, random_model
 
 pytestmark = [
+    pytest.mark.usefixtures("offline"),
     # lm-eval and the packages it brings warn of each other's age
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
@@ -29,17 +29,6 @@ pytestmark = [
 BOTH = ["bundled_capitals", "bundled_next_sentence"]
 PIQA = [{"goal": f"the {i} of", "sol1": "a to", "sol2": "in it is that", "label": i % 2} for i in range(6)]
 MMLU = [{"question": f"what is {i}", "choices": [*"wxyz"], "answer": i % 4} for i in range(6)]
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch, tmp_path_factory):
-    """No test here may reach a network; the bundled tasks are made once for all of them."""
-
-    def refuse(*_):
-        raise OSError("a benchmark test tried to reach the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setenv("PRUNEVIZ_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture(scope="module")
@@ -350,84 +339,6 @@ def test_records_survive_json_and_say_what_they_are(model, tokenizer):
     )
     with pytest.raises(ArtifactError):
         BenchmarkResult.from_json({"tasks": {"piqa": {}}})
-
-
-def bundled_rows(name: str) -> list[dict]:
-    path = Path(bundled_spec(name)[0]["dataset_kwargs"]["data_files"]["test"])
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def test_the_bundled_tasks_are_sound():
-    for name in BOTH:
-        rows = bundled_rows(name)
-        assert len(rows) == bundled_spec(name)[1]["rows"] > 200
-        assert all(len(set(row["choices"])) == 4 for row in rows)
-        assert {row["label"] for row in rows} == {0, 1, 2, 3}
-    answers = {row["country"]: row["choices"][row["label"]] for row in bundled_rows(BOTH[0])}
-    known = {"France": "Paris", "Japan": "Tokyo", "Dominican Republic": "Santo Domingo"}
-    assert known.items() <= answers.items()
-    assert not {"South Africa", "Singapore", "Antarctica"} & set(answers)
-
-
-def test_next_sentences_never_come_from_what_calibrates():
-    from core.texts import calibration_text, evaluation_text
-
-    scores, calibrates = (" ".join(part().text.split()) for part in (evaluation_text, calibration_text))
-    for row in bundled_rows(BOTH[1])[::20]:
-        assert all(choice in scores for choice in row["choices"])
-        assert f"{row['context']} {row['choices'][row['label']]}" not in calibrates
-
-
-def test_names_are_resolved_as_the_papers_mean_them():
-    asked = requests(["commonsense", "piqa", "mmlu", "bbh"])
-    assert [request.name for request in asked] == [*COMMONSENSE, "mmlu", "bbh"]
-    assert [(request.lm_eval, request.num_fewshot) for request in asked[-2:]] == [
-        ("mmlu", 5),
-        ("bbh_fewshot", 3),
-    ]
-    assert [request.num_fewshot for request in requests(["mmlu", "piqa"], 2)] == [2, 2]
-
-
-def scored(task: str, acc: float, norm: float, **changes) -> TaskResult:
-    metric = COMMONSENSE.get(task, "acc")
-    stderrs = {"acc": 0.03, "acc_norm": 0.04}
-    settings = {"version": "1.0", "num_fewshot": 0, "limit": None, "template": "none", "source": "folder"}
-    return TaskResult(
-        task, task, {"acc": acc, "acc_norm": norm}, stderrs, metric, 10, **{**settings, **changes}
-    )
-
-
-def test_the_suite_average_is_the_papers():
-    published = {"boolq": 73.18, "piqa": 78.35, "hellaswag": 72.99, "winogrande": 67.01, "arc_easy": 67.45,
-                 "arc_challenge": 41.38, "openbookqa": 42.4}  # fmt: skip
-    quoted = {
-        task: scored(task, *((value, -1) if COMMONSENSE[task] == "acc" else (-1, value)))
-        for task, value in published.items()
-    }
-    average = suite_averages(quoted)["commonsense"]
-    assert average.value == pytest.approx(63.25, abs=0.005)  # LLM-Pruner, Table 1, LLaMA-7B
-    assert average.stderr == pytest.approx((4 * 0.03**2 + 3 * 0.04**2) ** 0.5 / 7)
-    del quoted["boolq"]
-    assert suite_averages(quoted) == {}
-
-
-def test_only_what_was_measured_alike_is_compared():
-    a = scored("piqa", 0.5, 0.6, data={"questions": "q"})
-    assert not_comparable(a, replace(a, source="hub", seconds=3.0)) == ""
-    for change in ({"version": "2.0"}, {"limit": 5}, {"num_fewshot": 1}, {"template": "chat"}, {"data": {}}):
-        assert "not comparable" in not_comparable(a, replace(a, **change))
-
-
-def test_flips_are_found_by_question_not_by_place():
-    def answered(**right: bool | None) -> tuple[Sample, ...]:
-        return tuple(Sample(id, f"question {id}", "yes", "no", flag) for id, flag in right.items())
-
-    before = scored("piqa", 0.5, 0.5, samples=answered(a=True, b=True, c=False, d=None))
-    after = scored("piqa", 0.5, 0.5, samples=answered(c=True, b=False, a=True, d=True, e=True))
-    assert [(x.id, x.right, y.right) for x, y in flips(before, after)] == [
-        ("b", True, False),
-        ("c", False, True),
-    ]
 
 
 def test_nothing_heavy_is_imported_before_it_is_used():
