@@ -14,7 +14,7 @@ from core.artifacts import Scores
 from core.checks import check_length, parse_layers
 from core.criteria import CRITERIA
 from core.describe import graph_of
-from core.errors import DataError, SpecError
+from core.errors import DataError
 from core.evaluate.benchmark_stage import benchmarks, scored_earlier, scores_of
 from core.evaluate.benchmark_stage import check as check_benchmarks
 from core.graph.records import Graph
@@ -55,11 +55,6 @@ def check(spec: RunSpec) -> None:
         parse_layers(spec.prune.layers, config.num_hidden_layers)
     if spec.prune.units and resolve(spec.model.source).kind != "pruned":  # whose config is the dense one
         check_plan(graph_of(spec.model, config_only=True), spec.prune.units)
-    if spec.goal == "prune" and method_of(spec) and spec.prune.reconstruct != "none":
-        raise SpecError(
-            f"{spec.prune.method} trains what stays, so reconstruct must be none, "
-            f"got {spec.prune.reconstruct}."
-        )
     if spec.goal in ("prune", "recover"):
         recovery.check(spec, config)
     if spec.goal == "prune" and spec.prune.without_dependency:

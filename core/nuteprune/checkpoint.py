@@ -17,8 +17,11 @@ from torch import Tensor
 
 from core.artifacts import load_arrays, save_arrays
 from core.errors import ArtifactError
+from core.recover.checkpoint import optimizer_tensors, restore_optimizer
 
 STATE = "nuteprune.safetensors"
+#: What the names in that file begin with.
+_TENSORS, _OPTIMIZER = "tensors/", "optimizer/"
 
 
 @dataclass
@@ -46,9 +49,8 @@ class State:
 
 def save(folder: Path, state: State, tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
     """Replace the checkpoint in `folder`. Raises StorageError; the one before stays good then."""
-    arrays = {f"tensors/{name}": _array(value) for name, value in tensors.items()}
-    for number, values in optimizer.state_dict()["state"].items():
-        arrays |= {f"optimizer/{number}/{key}": _array(torch.as_tensor(v)) for key, v in values.items()}
+    parts = {_TENSORS: tensors, _OPTIMIZER: optimizer_tensors(optimizer)}
+    arrays = {part + name: _array(value) for part, found in parts.items() for name, value in found.items()}
     save_arrays(folder / STATE, arrays, {"state": json.dumps(asdict(state))})
 
 
@@ -67,22 +69,14 @@ def load(folder: Path, tensors: dict[str, Tensor], optimizer: torch.optim.Optimi
         state = State(**{one.name: raw[one.name] for one in fields(State)})
         with torch.no_grad():
             for name, tensor in tensors.items():
-                tensor.copy_(torch.from_numpy(arrays[f"tensors/{name}"]))
-        _fill(optimizer, arrays)
+                tensor.copy_(torch.from_numpy(arrays[_TENSORS + name]))
+        kept = {key: torch.from_numpy(array) for key, array in arrays.items() if key.startswith(_OPTIMIZER)}
+        restore_optimizer(optimizer, {key.removeprefix(_OPTIMIZER): value for key, value in kept.items()})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError(
             f"{path} is damaged or of another training ({error}); remove it to train from the start."
         ) from error
     return state
-
-
-def _fill(optimizer: torch.optim.Optimizer, arrays: dict[str, NDArray[np.generic]]) -> None:
-    found: dict[int, dict[str, Tensor]] = {}
-    for key, array in arrays.items():
-        if key.startswith("optimizer/"):
-            _, number, name = key.split("/")
-            found.setdefault(int(number), {})[name] = torch.from_numpy(array)
-    optimizer.load_state_dict({"state": found, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _array(tensor: Tensor) -> NDArray[np.generic]:

@@ -204,6 +204,11 @@ def test_a_wrong_request_is_refused_before_anything_starts(
         pipeline.check(options(spec, **changes))
 
 
+def test_nothing_is_refitted_after_a_training(spec: RunSpec) -> None:
+    with pytest.raises(SpecError, match="reconstruct must be none for a method that trains, got bias"):
+        pipeline.check(replace(spec, prune=replace(spec.prune, reconstruct="bias")))
+
+
 def test_windows_longer_than_the_model_reads_are_refused(tmp_path: Path, spec: RunSpec) -> None:
     long = replace(spec, calibration=replace(spec.calibration, length=300))
     with pytest.raises(SpecError, match="length is 300, but this model reads 256 tokens"):
