@@ -62,6 +62,8 @@ class Status:
         pid, pid_started: the worker and when it started (seconds since the epoch): both name a process.
         heartbeat: when the worker last wrote, seconds since the epoch.
         host: the machine the worker runs on; a pid means nothing on another one.
+        created, started, ended: seconds since the epoch; started is when it was last started or resumed.
+        before_s: seconds at work before it was last resumed.
         eta_s: seconds left in this stage, None if unknown.
         error: {"type", "message", "fix"} of a failed run; a crashed one has its last `log` lines too.
     """
@@ -78,8 +80,16 @@ class Status:
     created: float = 0.0
     started: float | None = None
     ended: float | None = None
+    before_s: float = 0.0
     eta_s: float | None = None
     error: dict[str, str] | None = None
+
+    def worked_s(self, now: float) -> float | None:
+        """Seconds at work until it ended, or until now; pauses are left out. None before it has started."""
+        end = self.ended if self.state in ENDED else now
+        if self.started is None or end is None:
+            return self.before_s or None
+        return self.before_s + end - self.started
 
 
 @dataclass(frozen=True)

@@ -225,6 +225,10 @@ def resume(run_dir: Path) -> Status:
             fix = "clone it to run it again" if status.state == "finished" else "stop it first, or wait"
             raise InputError(f"{run_dir.name} is {status.state}; only an ended run can be resumed: {fix}.")
         (run_dir / STOP).unlink(missing_ok=True)
-        write_status(run_dir, Status(created=status.created or time.time(), message="Waiting to go on"))
+        now = time.time()
+        before = status.worked_s(now) or 0.0
+        write_status(
+            run_dir, Status(created=status.created or now, before_s=before, message="Waiting to go on")
+        )
     start_next(run_dir.parent)
     return refresh(run_dir)

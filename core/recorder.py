@@ -47,7 +47,7 @@ class Recorder:
         self._on_event, self._clock = on_event, clock
         self._lock = threading.Lock()
         self._over = threading.Event()
-        self._stage_began = self._last_progress = clock()
+        self._stage_began, self._last_progress, self._done_before = clock(), clock(), 0
         self._began = clock()
         self._events = EventWriter(run_dir / EVENTS)
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -69,8 +69,8 @@ class Recorder:
 
     @property
     def seconds(self) -> float:
-        """How long this run has been at work."""
-        return self._clock() - self._began
+        """How long this run has been at work, with what it did before it was resumed."""
+        return self.status.before_s + self._clock() - self._began
 
     def begin(self, stages: list[str]) -> None:
         """Say which stages there will be."""
@@ -84,10 +84,14 @@ class Recorder:
         with self._lock:
             self.status.stage, self.status.progress, self.status.eta_s = name, 0.0, None
             self.status.message = ""
-        self._stage_began, self._last_progress = self._clock(), 0.0
+        self._stage_began, self._last_progress, self._done_before = self._clock(), 0.0, 0
         self.log(f"stage {name}")
         self._event("stage", index=stages.index(name) if name in stages else 0, stages=stages)
         self._write()
+
+    def goes_on(self, done: int) -> None:
+        """So much of this stage was done before the run was resumed: it took no time in this one."""
+        self._stage_began, self._done_before = self._clock(), done
 
     def progress(self, done: int, total: int, unit: str = "steps") -> None:
         """Tell how far the stage is. Raises StopRequested."""
@@ -96,10 +100,10 @@ class Recorder:
         if done < total and now - self._last_progress < THROTTLE_S:
             return
         self._last_progress = now
-        spent = now - self._stage_began
+        spent, made = now - self._stage_began, done - self._done_before
         with self._lock:
             self.status.progress = done / total if total else 1.0
-            self.status.eta_s = spent * (total - done) / done if done else None
+            self.status.eta_s = spent * (total - done) / made if made > 0 else None
             self.status.message = f"{done} of {total} {unit}"
         self._event("progress", done=done, total=total, unit=unit)
         self._write()

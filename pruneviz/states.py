@@ -67,7 +67,8 @@ def progress_html(record: RunRecord, now: float | None = None) -> str:
     status, now = record.status, time.time() if now is None else now
     share = share_done(status)
     head = "Waiting for a free place" if status.state == "queued" else stage_words(status.stage or "load")
-    facts = [f"elapsed {duration(now - (status.started or status.created))}"]
+    worked = status.worked_s(now) if status.started else now - status.created
+    facts = [f"elapsed {duration(worked)}"]
     if status.stages and status.stage in status.stages:
         facts.insert(0, f"stage {status.stages.index(status.stage) + 1} of {len(status.stages)}")
     if status.eta_s is not None:

@@ -337,11 +337,15 @@ def test_a_stopped_run_is_resumed_in_its_directory(runs: Path) -> None:
     until(lambda: state(run_dir) == "running")
     launch.stop(run_dir)
     until(lambda: state(run_dir) == "stopped")
+    write_status(run_dir, replace(read_status(run_dir), started=1000.0, ended=1060.0))
     (run_dir / "go").touch()
     assert launch.resume(run_dir).state in ("queued", "starting", "running", "finished")
     until(lambda: launch.start_next(runs) is not None or state(run_dir) == "finished")
     until(lambda: state(run_dir) == "finished")
     assert executed(run_dir) == 2 and len(launch.list_runs(runs)) == 1
+    status = read_status(run_dir)
+    assert status.before_s == 60.0 and status.started and status.ended
+    assert status.worked_s(0.0) == 60.0 + status.ended - status.started  # the pause took no time
     with pytest.raises(InputError, match="is finished"):
         launch.resume(run_dir)
 

@@ -42,6 +42,21 @@ def events(run_dir: Path, type: str) -> list[dict[str, object]]:
     return [event.data for event in EventReader(run_dir / EVENTS).read() if event.type == type]
 
 
+def test_the_time_left_is_that_of_steps_made_now(run_dir: Path) -> None:
+    clock = Clock()
+    with Recorder(run_dir, clock=clock) as told:
+        told.stage("train")
+        clock.now += 5  # reading the checkpoint
+        told.goes_on(60)
+        clock.now += 10
+        told.progress(62, 100)
+        assert read_status(run_dir).eta_s == pytest.approx(38 * 5)
+        told.stage("plan")
+        clock.now += 1
+        told.progress(1, 3)
+        assert read_status(run_dir).eta_s == pytest.approx(2)
+
+
 def test_status_and_events_tell_how_far_a_stage_is(run_dir: Path) -> None:
     clock = Clock()
     with Recorder(run_dir, clock=clock) as told:

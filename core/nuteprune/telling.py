@@ -39,6 +39,7 @@ def run(recorder: Recorder, trainer: Trainer, held: Tensor) -> None:
         TrainingError, StorageError: the checkpoint before stays good.
     """
     settings, state, seconds = trainer.settings, trainer.state, list[float]()
+    recorder.goes_on(state.step)
     with signals_wait(recorder.run_dir):
         while state.step < settings.steps:
             began = time.perf_counter()

@@ -28,6 +28,7 @@ FOLDER = "recover"
 
 def recover(work: Work, loaded: Loaded, graph: Graph) -> dict[str, Any]:
     """Train the pruned model in place. Returns what `metrics.json` says of it, under `recover_…`."""
+    from core.recover.checkpoint import read_facts
     from core.recover.train import recover as train
 
     recorder, asked = work.recorder, work.spec.recover
@@ -42,13 +43,15 @@ def recover(work: Work, loaded: Loaded, graph: Graph) -> dict[str, Any]:
         f"{len(data.train):,} sequences of {source.name} to train on, {len(data.held)} kept apart"
         + (f", {data.dropped} left out: no room for an answer" if data.dropped else "")
     )
+    folder = work.run_dir / CHECKPOINT / FOLDER
+    recorder.goes_on((read_facts(folder) or {"step": 0})["step"])
     with signals_wait(work.run_dir):
         found = train(
             loaded,
             graph,
             data,
             asked,
-            work.run_dir / CHECKPOINT / FOLDER,
+            folder,
             seed=work.spec.seed,
             on_progress=recorder.counter("steps"),
             on_curve=recorder.metric,

@@ -74,7 +74,6 @@ def _heading(record: RunRecord) -> str:
 def run_facts(record: RunRecord, now: float) -> list[tuple[str, str]]:
     """What is known of a run, in order; what is not known is left out."""
     metrics, status, spec = record.metrics, record.status, record.spec
-    end = status.ended if not record.live else now
     facts = [("Model", record.model)]
     if spec and spec.goal == "prune":
         layers = f", layers {spec.prune.layers}" if spec.prune.layers else ""
@@ -85,7 +84,7 @@ def run_facts(record: RunRecord, now: float) -> list[tuple[str, str]]:
             ("Perplexity", _perplexities(record)),
             ("Measured on", measured_on(metrics)),
         ]
-    took = words.duration(end - status.started) if end and status.started else ""
+    took = words.duration(status.worked_s(now))
     return [(label, text) for label, text in [*facts, ("Took", took)] if text and text != words.DASH]
 
 

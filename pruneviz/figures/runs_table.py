@@ -53,7 +53,6 @@ def row_info(record: RunRecord, now: float | None = None) -> Row:
         asked = _asked(spec)
         measured = words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total"))
         removed = measured if metrics.get("sparsity") is not None else asked
-    end = status.ended if status.state not in ("running", "starting", "stopping") else now
     return Row(
         id=record.id,
         title=(
@@ -66,7 +65,7 @@ def row_info(record: RunRecord, now: float | None = None) -> Row:
         share=share_done(status) if record.live else None,
         perplexity=_change(metrics),
         age=words.age(status.created or None, now),
-        took=words.duration(end - status.started if end and status.started else None) or words.DASH,
+        took=words.duration(status.worked_s(now)) or words.DASH,
     )
 
 

@@ -52,8 +52,8 @@ class Span:
 
     @property
     def name(self) -> str:
-        """`the dense model`, or `a snapshot at 8.0 %`."""
-        return f"a snapshot at {words.percent(self.sparsity)}" if self.sparsity else DENSE
+        """`the dense model`, or `8.0 % sparse`: as long, so that nothing moves when it changes."""
+        return f"{words.percent(self.sparsity)} sparse" if self.sparsity else DENSE
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def test_the_numbers_are_those_of_the_events():
     assert info.teachers == [Span(1, 2, 0.0), Span(3, 3, 0.08)]
     assert (info.done, info.skipped, info.seconds_per_step, info.memory_gib) == (3, 1, 3.0, 1.5)
     html = training_html(info)
-    for text in ("3 of 10", "19.0 %", "a snapshot at 8.0 %", "3 s", "1.5 GiB", "Steps skipped: 1."):
+    for text in ("3 of 10", "19.0 %", "8.0 % sparse", "3 s", "1.5 GiB", "Steps skipped: 1."):
         assert text in html
     assert training_info([]).empty
 
