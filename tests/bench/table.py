@@ -30,7 +30,7 @@ REFITS = (("local", "least_squares"), ("standardised", "least_squares"), ("local
 class Bench:
     """The demo model with its texts, scored once."""
 
-    def __init__(self, samples: int, length: int, tokens: int) -> None:
+    def __init__(self, names: list[str], samples: int, length: int, tokens: int) -> None:
         self.loaded = models.load(ModelSpec("demo", device="cpu"))
         self.model: Any = self.loaded.model
         self.graph = discover(self.model, name="demo")
@@ -41,11 +41,11 @@ class Bench:
         self.scored = texts.consecutive_windows(
             self.loaded.tokenizer, texts.evaluation_text("bundled"), window=window, tokens=tokens
         )
-        self.names = CRITERIA.names()
-        needs = {need for name in self.names for need in CRITERIA[name].needs} | {MEAN}
+        self.names = names
+        needs = {need for name in names for need in CRITERIA[name].needs} | {MEAN}
         found = capture(self.model, self.graph, self.windows, needs=needs)
         self.means = found.values[MEAN]
-        self.scores = score(self.model, self.graph, self.names, found, seed=0, kinds=KINDS)
+        self.scores = score(self.model, self.graph, names, found, seed=0, kinds=KINDS)
 
     def ppl(self, name: str, sparsity: float, scope: str = "local", how: str = "none") -> float:
         """Perplexity of one way to prune; the model is as it was afterwards.
@@ -67,10 +67,12 @@ class Bench:
             return perplexity(self.model, self.scored).ppl
 
 
-def main(samples: int, length: int, tokens: int, fitted: int, sparsities: list[float]) -> None:
+def main(
+    names: list[str], samples: int, length: int, tokens: int, fitted: int, sparsities: list[float]
+) -> None:
     """Print a table for each sparsity: two columns as they are found, then the best with a third."""
     began = time.perf_counter()
-    bench = Bench(samples, length, tokens)
+    bench = Bench(names, samples, length, tokens)
     dense = perplexity(bench.model, bench.scored)
     print(
         f"Dense {dense.ppl:.1f}; {samples} windows of {length} tokens calibrate, {dense.tokens:,} tokens in "
@@ -104,10 +106,14 @@ def cell(value: float) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    names = CRITERIA.names()
+    parser.add_argument(
+        "--criteria", nargs="+", default=names, choices=names, metavar="NAME", help="default: all"
+    )
     parser.add_argument("--samples", type=int, default=DataSpec().samples, help="windows that calibrate")
     parser.add_argument("--length", type=int, default=DataSpec().length, help="tokens in each of them")
     parser.add_argument("--tokens", type=int, default=2048, help="tokens of the evaluation text")
     parser.add_argument("--fitted", type=int, default=3, help="criteria that least squares is fitted for")
     parser.add_argument("--sparsities", type=float, nargs="+", default=[0.2, 0.4], help="in [0, 1)")
     given = parser.parse_args()
-    main(given.samples, given.length, given.tokens, given.fitted, given.sparsities)
+    main(given.criteria, given.samples, given.length, given.tokens, given.fitted, given.sparsities)
