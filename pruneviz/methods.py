@@ -55,13 +55,20 @@ TRAINING = [
 
 
 def names() -> list[str]:
-    """Method names at once: those a standard analysis scores, until all are known."""
-    return [*ranking(), *(method.name for method in TRAINING), MANUAL]
+    """Method names at once: those a standard analysis scores, and the others behind once all are known.
+
+    So a name that somebody is about to click stays where it is when the others come.
+    """
+    found, usual = ranking(), ExploreSpec().criteria
+    first = [name for name in found if name in usual]
+    return [*first, *(method.name for method in TRAINING), MANUAL, *found[len(first) :]]
 
 
 def ranking() -> list[str]:
-    """Methods that score units, as far as they are known."""
-    return [method.name for method in _known] or list(ExploreSpec().criteria)
+    """Methods that score units, as far as they are known, the usual ones first and in their order."""
+    usual = list(ExploreSpec().criteria)
+    known = [method.name for method in _known] or usual
+    return sorted(known, key=lambda name: usual.index(name) if name in usual else len(usual))
 
 
 def find(name: str) -> Method | None:

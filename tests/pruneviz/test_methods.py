@@ -30,8 +30,12 @@ def test_the_command_line_is_asked_once(monkeypatch):
     assert methods.find("l2") == methods.Method("l2", "P", "Eq. 1", "S.", needs_data=False)
 
 
-def test_until_then_the_usual_ones_are_offered():
-    assert "taylor_first" in methods.names()
+def test_what_is_offered_at_once_keeps_its_place(monkeypatch):
+    before = methods.names()
+    assert "taylor_first" in before and {"nuteprune", "manual"} <= set(before)
+    everything = ["wanda", "random", "l1", "wifv", "taylor_first", "l2"]
+    monkeypatch.setattr(methods, "_known", [methods.Method(name) for name in everything])
+    assert methods.names() == [*before, "wanda", "wifv"]
 
 
 def test_a_list_that_cannot_be_read_is_an_error_in_words(monkeypatch):
