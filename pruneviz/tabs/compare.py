@@ -34,7 +34,7 @@ from pruneviz.measured import kept_answer, kept_samples
 from pruneviz.prompts import library_choices
 from pruneviz.runs import RunRecord
 from pruneviz.tabs.compare_numbers import Numbers, build_numbers, build_published, fill, flips_of
-from pruneviz.tabs.parts import intro, only_open, panel, quietly
+from pruneviz.tabs.parts import intro, panel, quietly, while_open
 
 INTRO = "What the cut did: up to four models answer the same prompt, beside their numbers."
 NOTHING = states.empty_html(
@@ -129,10 +129,8 @@ def _wire(app: AppContext, page: Page, figures: Numbers) -> None:
         lineup, records = _lineup(app, models, run, model)
         return flips_of(lineup, records, chosen)
 
-    here, everything = [*where, page.shown], [*page.all(), *figures.all()]
-    app.tabs["compare"].select(shown, here, everything, **quiet)
-    followed = only_open("compare", shown, len(everything))
-    gr.on([url.run.change, url.models.change], followed, [url.tab, *here], everything, **quiet)
+    events = [app.tabs["compare"].select, while_open(app, "compare", url.run, url.models).change]
+    gr.on(events, shown, [*where, page.shown], [*page.all(), *figures.all()], **quiet)
     # Not `input`: Gradio leaves that out when the Backspace key takes a model away.
     page.models.change(chosen, [page.models, *where], [url.models, url.run], **quiet)
     figures.flips_of.input(flips, [*where, figures.flips_of], figures.flips, **quiet)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -53,19 +54,18 @@ def offer_methods(app: AppContext, tab: str, field: gr.Dropdown) -> Any:
     return app.tabs[tab].select(learn, None, field, **quietly())
 
 
-def only_open(tab: str, show: Callable[..., list[Any]], outputs: int) -> Callable[..., list[Any]]:
-    """`show` for an event that reaches every tab: it works where its tab is open, and says nothing elsewhere.
+def while_open(app: AppContext, tab: str, *boxes: gr.Textbox) -> gr.Textbox:
+    """A hidden box whose `change` comes after that of these boxes, but only while this tab is open.
 
-    A tab that is opened later is filled by its `select`.
-
-    Returns:
-        The same with one more input, before the others: the tab that is open, `url.tab`.
+    The page decides, so that the server is not asked on behalf of tabs that nobody sees; one that is opened
+    later is filled by its `select`.
     """
-
-    def shown(opened: str, *given: Any) -> list[Any]:
-        return show(*given) if opened == tab else [gr.skip()] * outputs
-
-    return shown
+    asked = gr.Textbox("", visible="hidden", elem_id=f"{tab}-asked", label="asked")
+    gr.on(
+        [box.change for box in boxes], None, [app.url.tab, asked], asked, api_visibility="private",
+        js=f"(open, before) => open === {json.dumps(tab)} ? String(performance.now()) : before",
+    )  # fmt: skip
+    return asked
 
 
 def only_changed(values: list[Any], known: str) -> list[Any]:

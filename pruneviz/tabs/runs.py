@@ -25,7 +25,7 @@ from pruneviz.figures.run_detail import detail_html
 from pruneviz.figures.runs_table import row_info, table_html
 from pruneviz.runs import RunRecord
 from pruneviz.tabs.new_run import NewRun, build_new_run
-from pruneviz.tabs.parts import intro, only_changed, only_open, panel, quietly
+from pruneviz.tabs.parts import intro, only_changed, panel, quietly, while_open
 from pruneviz.tabs.training import TrainingView, build_training, training_updates
 from pruneviz.tail import drawn
 
@@ -150,8 +150,8 @@ def _wire(app: AppContext, view: View, form: NewRun, message: gr.HTML, refresh: 
 
         return clicked
 
-    gr.on([app.tabs["runs"].select, refresh.click], show, here, view.all(), **quiet)
-    url.run.change(only_open("runs", show, len(view.all())), [url.tab, *here], view.all(), **quiet)
+    events = [app.tabs["runs"].select, refresh.click, while_open(app, "runs", url.run).change]
+    gr.on(events, show, here, view.all(), **quiet)
     view.timer.tick(show, [*here, view.sent], view.all(), **quiet)
     url.tab.change(None, url.tab, view.timer, js=_ONLY_HERE, api_visibility="private")
     for button, action in ((view.stop, actions.stop), (view.end, actions.end), (view.resume, actions.resume)):

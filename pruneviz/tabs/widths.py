@@ -29,7 +29,7 @@ from pruneviz.figures.widths import (
     widths_info,
 )
 from pruneviz.runs import RunRecord
-from pruneviz.tabs.parts import intro, only_open, quietly
+from pruneviz.tabs.parts import intro, quietly, while_open
 
 INTRO = (
     "Which layers gave how much: what is left of every layer, and below it, how much worse the model gets "
@@ -60,9 +60,8 @@ def build_widths_tab(app: AppContext) -> None:
     def show(chosen: str, picked: list[str]) -> list[Any]:
         return fill(app, chosen, picked)
 
-    url, here = app.url, [app.url.run, against]
-    gr.on([app.tabs["widths"].select, against.change], show, here, outputs, **quietly())
-    url.run.change(only_open("widths", show, len(outputs)), [url.tab, *here], outputs, **quietly())
+    events = [app.tabs["widths"].select, against.change, while_open(app, "widths", app.url.run).change]
+    gr.on(events, show, [app.url.run, against], outputs, **quietly())
     run.input(lambda chosen: chosen, run, app.url.run, **quietly())
     to_runs.click(
         None, None, None, js='() => document.getElementById("tab-runs-button").click()',

@@ -44,14 +44,14 @@ WARM_UP, SECONDS, PAUSE, GIVEN_UP = 15, 60, 5.0, 30.0
 GOAL = 0.5
 #: Choose one of the runs again and again; note when what belongs to it stands on the page.
 CHOOSING = """({tab, runs, pause, givenUp}) => {
-  const set = (value) => {
-    const box = document.querySelector("#url-models textarea, #url-models input");
+  const set = (id, value) => {
+    const box = document.querySelector(`#${id} textarea, #${id} input`);
     Object.getOwnPropertyDescriptor(Object.getPrototypeOf(box), "value").set.call(box, value);
     box.dispatchEvent(new Event("input", {bubbles: true}));
   };
   const choose = {
     runs: (run) => document.querySelector(`#runs-table a[data-run="${run}"]`).click(),
-    compare: (run) => set(`dense,${run}`),
+    compare: (run) => { set("url-models", `dense,${run}`); set("url-run", run); },
   }[tab];
   const shows = {
     runs: (run) => document.querySelector("#run-detail .pv-mono")?.textContent === run,
@@ -178,7 +178,7 @@ async def _messages(stream: httpx.Response) -> AsyncIterator[dict[str, Any]]:
 
 def _watches(site: Site, number: int, runs: list[str], end: float) -> list[Any]:
     """Somebody on the Runs tab: chooses a run now and then, and polls the one that is chosen."""
-    page = {"url-tab": "runs", "url-run": runs[0], "url-model": "demo", "widths-against": []}
+    page = {"url-tab": "runs", "url-run": runs[0], "url-model": "demo"}
 
     async def chooses() -> None:
         for turn in range(10**6):
@@ -186,7 +186,7 @@ def _watches(site: Site, number: int, runs: list[str], end: float) -> list[Any]:
             if time.monotonic() > end:
                 return
             page["url-run"] = runs[turn % len(runs)]
-            await site.change(f"choose{number}", "runs", "url-run", "change", page)
+            await site.change(f"choose{number}", "runs", "runs-asked", "change", page)
 
     async def polls() -> None:
         await asyncio.sleep(POLL_S * number / PEOPLE)
@@ -206,7 +206,7 @@ async def _compares(site: Site, number: int, runs: list[str], end: float) -> Non
         if time.monotonic() > end:
             return
         page["url-models"] = f"dense,{runs[turn % len(runs)]}"
-        await site.change(f"compare{number}", "compare", "url-models", "change", page)
+        await site.change(f"compare{number}", "compare", "compare-asked", "change", page)
 
 
 def _figure(found: dict[str, list[float]], share: float) -> Figure:

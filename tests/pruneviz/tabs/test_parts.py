@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from pruneviz.tabs.parts import only_changed, only_open
+from pruneviz.tabs.parts import only_changed
 
 SKIP = gr.skip()
 
@@ -15,15 +15,3 @@ def test_a_page_that_polls_is_sent_only_what_has_changed():
     changed = only_changed(["a", gr.Button(visible=False), "d"], again[-1])
     assert changed[0] == SKIP and changed[1].visible is False and changed[2] == "d"
     assert only_changed(["a", "b"], first[-1])[:2] == ["a", "b"], "a page of an older dashboard"
-
-
-def test_a_tab_that_is_not_open_does_nothing():
-    asked = []
-
-    def show(run):
-        asked.append(run)
-        return [run, run]
-
-    shown = only_open("runs", show, 2)
-    assert shown("compare", "x") == [SKIP, SKIP] and shown("runs", "y") == ["y", "y"]
-    assert asked == ["y"]
