@@ -53,8 +53,12 @@ def options_info(
     said = entry.component.presets[preset].get("prune.options", {})
     own = {name: option for name, option in entry.options.items() if name not in FIELDS}
     found = [_info(name, option, said.get(name, option.default), beside, {}) for name, option in own.items()]
-    where = {START: first.name} if first else {}
-    theirs = first.options if first else {}
+    if first is None:
+        return found
+    theirs = {
+        name: one._replace(meaning=f"{first.name}: {one.meaning}") for name, one in first.options.items()
+    }
+    where = {START: first.name}
     return found + [_info(name, one, one.default, beside, where) for name, one in theirs.items()]
 
 

@@ -25,6 +25,7 @@ def test_every_option_is_offered_with_what_the_registry_says():
 def test_options_of_the_criterion_it_starts_from_stand_below():
     first = Method("taylor_first", options={"aggregation": Option("sum", "how", ("sum", "max"))})
     last = options_info("nuteprune", "demo", {"aggregation": "max"}, first)[-1]
+    assert last.meaning == "taylor_first: how"
     assert (last.name, last.value, last.own, last.where) == (
         "aggregation", "max", True, {"start_from": "taylor_first"},
     )  # fmt: skip
