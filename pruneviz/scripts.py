@@ -105,3 +105,12 @@ def select_tab(name: str) -> str:
   const shown = open && open.id.match(/^tab-(.+)-button$/);
   return shown ? shown[1] : name;
 }}"""
+
+
+def while_open(name: str) -> str:
+    """Another value than before if this tab is open. The page itself is asked, as in `select_tab`."""
+    return f"""(tab, before) => {{
+  const open = document.querySelector('#tabs button[role="tab"][aria-selected="true"]');
+  const shown = open ? open.id : `tab-${{tab}}-button`;
+  return shown === {json.dumps(f"tab-{name}-button")} ? String(performance.now()) : before;
+}}"""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +10,7 @@ import gradio as gr
 from gradio.blocks import Block
 
 from core.errors import PruneError
-from pruneviz import methods, selection
+from pruneviz import methods, scripts, selection
 from pruneviz.context import AppContext
 from pruneviz.waiting import Done, ticking
 
@@ -62,8 +61,8 @@ def while_open(app: AppContext, tab: str, *boxes: gr.Textbox) -> gr.Textbox:
     """
     asked = gr.Textbox("", visible="hidden", elem_id=f"{tab}-asked", label="asked")
     gr.on(
-        [box.change for box in boxes], None, [app.url.tab, asked], asked, api_visibility="private",
-        js=f"(open, before) => open === {json.dumps(tab)} ? String(performance.now()) : before",
+        [box.change for box in boxes], None, [app.url.tab, asked], asked, js=scripts.while_open(tab),
+        api_visibility="private",
     )  # fmt: skip
     return asked
 
