@@ -27,7 +27,7 @@ from tests.pruneviz.samples import make_run
 
 pytestmark = pytest.mark.browser
 LONG = 120_000
-STEPS = 400
+STEPS = 120
 
 
 @pytest.fixture(scope="module")
