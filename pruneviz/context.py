@@ -67,14 +67,19 @@ class UrlState:
         return [getattr(self, name) for name in ADDRESS]
 
 
+def memory(elem_id: str, value: str = "") -> gr.Textbox:
+    """A box that nobody sees, in which the page keeps something.
+
+    Gradio forgets now and then that a box is hidden when what is around it is shown; a style sheet does not.
+    """
+    return gr.Textbox(value, label=elem_id, visible="hidden", elem_id=elem_id, elem_classes="pv-memory")
+
+
 def build_url_state(model: str) -> UrlState:
     """Create the hidden boxes; call inside the page, outside of any tab."""
-
-    def box(name: str, value: str) -> gr.Textbox:
-        return gr.Textbox(value, label=name, visible="hidden", elem_id=f"url-{name}")
-
     first = {"model": model, "tau": DEFAULT_TAU}
-    return UrlState(**{name: box(name, first.get(name, "")) for name in (*ADDRESS, "go", "plan")})
+    names = (*ADDRESS, "go", "plan")
+    return UrlState(**{name: memory(f"url-{name}", first.get(name, "")) for name in names})
 
 
 @dataclass

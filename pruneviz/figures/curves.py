@@ -16,7 +16,12 @@ NAMES = {
     "sensitivity.attention": ("Perplexity, attention pruned", "var(--pv-attention)"),
     "sensitivity.ffn": ("Perplexity, feed-forward pruned", "var(--pv-ffn)"),
     "sensitivity.both": ("Perplexity, both pruned", "var(--pv-residual)"),
+    "recover.held_ppl": ("Perplexity of the text kept apart", "var(--pv-accent)"),
+    "recover.loss": ("Loss on the text that is learned", "var(--pv-ffn)"),
+    "recover.learning_rate": ("Learning rate", "var(--pv-quiet)"),
 }
+#: Heights in pixels: of one panel, of what is between two, and of what is around all of them.
+_PANEL, _GAP, _EDGES = 130, 44, 88
 
 
 @dataclass(frozen=True)
@@ -54,24 +59,31 @@ def _named(name: str) -> tuple[str, str]:
 
 
 def curves_figure(info: CurvesInfo) -> go.Figure:
-    """One line per metric."""
-    import plotly.graph_objects as go
+    """One line per metric, each over its own scale; those of a scan of the layers share one."""
+    from plotly.subplots import make_subplots
 
-    figure = go.Figure()
-    for name, (steps, values) in info.curves.items():
-        title, colour = _named(name)
-        line = {"color": colour, "width": 2}
-        figure.add_scatter(x=steps, y=values, name=title, mode="lines+markers", line=line, marker={"size": 5})
     by_layer = all(name.startswith("sensitivity.") for name in info.curves)
+    titles = ["Perplexity"] if by_layer else [_named(name)[0] for name in info.curves]
+    gap = _GAP / (_PANEL * len(titles) + _GAP * (len(titles) - 1))
+    figure = make_subplots(
+        rows=len(titles), shared_xaxes=True, vertical_spacing=gap, subplot_titles=None if by_layer else titles
+    )
+    for number, (name, (steps, values)) in enumerate(info.curves.items()):
+        title, colour = _named(name)
+        look = {"line": {"color": colour, "width": 2}, "marker": {"size": 5}, "mode": "lines+markers"}
+        figure.add_scatter(x=steps, y=values, name=title, row=1 if by_layer else number + 1, col=1, **look)
+    for title in figure.layout.annotations:
+        title.update(x=0, xanchor="left", font={"size": 13})
+    figure.update_yaxes(rangemode="tozero")
+    if by_layer:
+        figure.update_yaxes(title={"text": "Perplexity", "font": {"size": 13}})
+    last = {"text": "Layer" if by_layer else "Step", "font": {"size": 13}}
+    figure.update_xaxes(title=last, row=len(titles))
     figure.update_layout(
-        height=300,
-        margin={"l": 64, "r": 16, "t": 12, "b": 52},
+        height=_EDGES + (_PANEL + _GAP) * len(titles) - _GAP + (80 if by_layer else 0),
+        margin={"l": 64, "r": 16, "t": 36, "b": 52},
+        showlegend=by_layer,
         legend={"orientation": "h", "y": 1.14},
-        xaxis={"title": {"text": "Layer" if by_layer else "Step", "font": {"size": 13}}},
-        yaxis={
-            "title": {"text": "Perplexity" if by_layer else "Value", "font": {"size": 13}},
-            "rangemode": "tozero",
-        },
-        meta={"description": "Curves of this run: " + ", ".join(info.curves)},
+        meta={"description": "Curves of this run: " + ", ".join(_named(name)[0] for name in info.curves)},
     )
     return figure

@@ -13,7 +13,7 @@ from core.errors import PruneError
 from core.spec import Analysis, RunSpec
 from core.watch import log_tail
 from pruneviz import actions, runs, states
-from pruneviz.context import AppContext
+from pruneviz.context import AppContext, memory
 from pruneviz.runs import RunRecord
 
 POLL_S = 1.5
@@ -95,7 +95,7 @@ class AnalysisFrame:
             self.button, variant="primary", elem_id=f"{self.name}-launch", visible=False, scale=0
         )
         self.timer = gr.Timer(POLL_S, active=False)
-        self.shown = gr.Textbox("", visible="hidden", elem_id=f"{self.name}-shown")
+        self.shown = memory(f"{self.name}-shown")
         self.content = gr.Column(visible=False, elem_id=f"{self.name}-content")
 
     def wire(

@@ -29,7 +29,7 @@ from pruneviz.contenders import (
     line_up,
     plain_key,
 )
-from pruneviz.context import AppContext
+from pruneviz.context import AppContext, memory
 from pruneviz.measured import kept_answer, kept_samples
 from pruneviz.prompts import library_choices
 from pruneviz.runs import RunRecord
@@ -81,7 +81,7 @@ def build_compare_tab(app: AppContext) -> None:
         answers = answer_cards(elem_id="compare-answers", min_height=180)
         figures = build_numbers()
     build_published()
-    shown = gr.Textbox("", visible="hidden", elem_id="compare-shown", label="shown")
+    shown = memory("compare-shown")
     page = Page(models, state, to_runs, box, present, library, prompt, answers, shown)
     _wire(app, page, figures)
     _wire_question(app, page, options, waiting, go, stop)

@@ -25,7 +25,7 @@ from pruneviz.components.head_explorer import (
     attention_maps,
     head_explorer,
 )
-from pruneviz.context import DEFAULT_TAU, AppContext
+from pruneviz.context import DEFAULT_TAU, AppContext, memory
 from pruneviz.figures.heads import heads_info, source_html
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame
 from pruneviz.tabs.parts import into_plan
@@ -59,7 +59,7 @@ def build_heads_tab(app: AppContext) -> None:
         state = panel(elem_id="heads-attention-state", visible=False)
         with gr.Column(visible=False) as box:
             maps = attention_maps(elem_id="heads-attention", min_height=300)
-        pinned = gr.Textbox("", visible="hidden", elem_id="heads-pinned")
+        pinned = memory("heads-pinned")
 
     def load(model: str, run_dir: Path) -> list[Any]:
         groups = runs.latest(app.runs_dir, model, artifacts.GROUPS)

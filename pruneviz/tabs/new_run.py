@@ -23,7 +23,7 @@ from core.selection import MANUAL
 from core.spec import RunSpec
 from pruneviz import actions, methods, runs, selection, states
 from pruneviz.components.base import payload
-from pruneviz.context import AppContext
+from pruneviz.context import AppContext, memory
 from pruneviz.figures.preview import preview_html, preview_info
 from pruneviz.figures.training_options import options_info, to_browser
 from pruneviz.forms import Form, form_from, spec_from, training_start
@@ -78,7 +78,7 @@ def build_new_run(app: AppContext) -> NewRun:
             with gr.Row():
                 launch = gr.Button("Launch", variant="primary", elem_id="new-launch", scale=0)
                 discover = gr.Button("Discover groups", elem_id="new-discover", scale=0)
-    launched = gr.Textbox(visible="hidden", elem_id="new-launched", label="launched")
+    launched = memory("new-launched")
     form = NewRun(box, fields, launched)
     _wire(app, form, preview, command, message, launch, discover)
     _wire_method(app, form)

@@ -15,6 +15,7 @@ import gradio as gr
 
 from pruneviz import methods
 from pruneviz.components.option_table import option_table
+from pruneviz.context import memory
 from pruneviz.forms import KIND_WORDS, MULTIPLES, RECONSTRUCT_WORDS, SCOPE_WORDS, Form
 from pruneviz.tabs.parts import panel
 
@@ -55,7 +56,7 @@ def build_fields(start: Form) -> Fields:
         slider, asked = _build_ranking(start)
         training, table, learned = _build_training()
     # Not in the column above: what is hidden there shows once the column does.
-    own = gr.Textbox("", visible="hidden", elem_id="new-options-own", label="options")
+    own = memory("new-options-own")
     fields |= {**asked, **learned, "options": own}
     text = gr.Textbox(
         start.text,

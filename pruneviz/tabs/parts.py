@@ -11,7 +11,7 @@ from gradio.blocks import Block
 
 from core.errors import PruneError
 from pruneviz import methods, scripts, selection
-from pruneviz.context import AppContext
+from pruneviz.context import AppContext, memory
 from pruneviz.waiting import Done, ticking
 
 
@@ -59,7 +59,7 @@ def while_open(app: AppContext, tab: str, *boxes: gr.Textbox) -> gr.Textbox:
     The page decides, so that the server is not asked on behalf of tabs that nobody sees; one that is opened
     later is filled by its `select`.
     """
-    asked = gr.Textbox("", visible="hidden", elem_id=f"{tab}-asked", label="asked")
+    asked = memory(f"{tab}-asked")
     gr.on(
         [box.change for box in boxes], None, [app.url.tab, asked], asked, js=scripts.while_open(tab),
         api_visibility="private",

@@ -19,7 +19,7 @@ from core.events import Event
 from pruneviz import actions, runs, states
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.contenders import left_a_model
-from pruneviz.context import AppContext
+from pruneviz.context import AppContext, memory
 from pruneviz.figures.curves import curves_figure, curves_info
 from pruneviz.figures.run_detail import detail_html
 from pruneviz.figures.runs_table import row_info, table_html
@@ -114,7 +114,7 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
             language="json", label="spec.json", elem_id="run-spec", interactive=False, max_lines=24
         )
     timer = gr.Timer(POLL_S, active=False)
-    sent = gr.Textbox("", visible="hidden", elem_id="runs-sent", label="sent")
+    sent = memory("runs-sent")
     return View(
         table,
         first,

@@ -153,6 +153,9 @@ def test_curves_come_to_a_run_that_was_opened_before_it_had_any(page: Any, dashb
     events.close()
     page.locator("#runs-refresh").click()
     expect(page.locator("#run-curves .main-svg").first).to_be_visible()
+    expect(page.locator("#runs-sent.pv-memory")).to_have_count(1)
+    seen = "(boxes) => boxes.filter((box) => box.checkVisibility()).length"
+    assert page.locator(".pv-memory").evaluate_all(seen) == 0
     shutil.rmtree(run)
 
 

@@ -21,3 +21,14 @@ def test_the_figure_draws_every_curve_against_layers_where_they_are_layers():
     ]
     figure = curves_figure(curves_info(events))
     assert len(figure.data) == 2 and figure.layout.xaxis.title.text == "Layer"
+
+
+def test_curves_of_different_things_have_a_scale_and_a_name_each():
+    values = {"recover.held_ppl": 200.0, "recover.learning_rate": 1e-4}
+    figure = curves_figure(curves_info([_metric(n, step, v) for n, v in values.items() for step in (0, 1)]))
+    assert [line.yaxis for line in figure.data] == ["y", "y2"]
+    assert [title.text for title in figure.layout.annotations] == [
+        "Perplexity of the text kept apart",
+        "Learning rate",
+    ]
+    assert figure.layout.xaxis2.title.text == "Step"
