@@ -61,7 +61,11 @@ Set = Annotated[
 ]
 Ppl = Annotated[
     str | None,
-    typer.Option("--ppl", metavar="TEXT", help="Text for perplexity: bundled, or a file. Default: bundled."),
+    typer.Option(
+        "--ppl",
+        metavar="TEXT",
+        help="Text for perplexity: bundled, a file, or a hub data set. Default: bundled.",
+    ),
 ]
 Window = Annotated[
     int | None, typer.Option("--window", help="Tokens in each window of perplexity. Default: 256.")
