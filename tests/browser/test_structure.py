@@ -57,6 +57,7 @@ def test_units_are_chosen_summed_tried_and_pruned(page: Any, own: Dashboard) -> 
     choose.click()
     expect(page.locator("#structure-chosen")).to_contain_text("5 chosen units")
     canvas = page.locator("#structure-units canvas")
+    page.wait_for_timeout(1500)  # the drawing of the units is told of the five after the list is
     canvas.focus()
     for key in ("Home", "ArrowRight", "Space", "Enter"):  # choose unit 1, then look at it
         canvas.press(key)
