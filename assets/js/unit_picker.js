@@ -1,6 +1,7 @@
 // All units of one group as a grid of small squares: look at one, choose several for the plan.
 
-let data = null, over = null, cursor = 0, anchor = 0, chosen = new Set();
+// `waiting` is what was chosen here and the server has not told back: an older answer must not undo it.
+let data = null, over = null, cursor = 0, anchor = 0, chosen = new Set(), waiting = null;
 const label = make("p", {class: "pv-readout", "aria-live": "polite"}), hint = make("p", {class: "pv-quiet"});
 const canvas = make("canvas", {
   tabindex: 0, role: "slider", onkeydown: key, onclick: click,
@@ -8,7 +9,12 @@ const canvas = make("canvas", {
 });
 element.replaceChildren(make("div", {class: "pv-units"}, canvas, label, hint));
 const look = later(() => trigger("pick", {group: data.group, unit: data.unit}), 120);
-const choose = later(() => trigger("choose", {group: data.group, units: ranges([...chosen])}), 200);
+const choose = later(() => {
+  const told = waiting;
+  if (!told) return;
+  trigger("choose", told);
+  setTimeout(() => { if (waiting === told) waiting = null; }, 3000);  // what is refused is never told back
+}, 200);
 
 function shape() {
   const width = Math.max(200, element.clientWidth - 2), side = data.units <= 64 ? 30 : data.units <= 600 ? 11 : data.units <= 2048 ? 9 : data.units <= 6000 ? 6 : 4;
@@ -70,12 +76,17 @@ function show(unit) { data.unit = unit; look(); }
 function toggle(unit) {
   if (data.fixed) return;
   if (!chosen.delete(unit)) chosen.add(unit);
-  choose();
+  changed();
 }
 
 function span(from, to) {
   if (data.fixed) return;
   for (let unit = Math.min(from, to); unit <= Math.max(from, to); unit++) chosen.add(unit);
+  changed();
+}
+
+function changed() {
+  waiting = {group: data.group, units: ranges([...chosen])};
   choose();
 }
 
@@ -116,7 +127,9 @@ canvas.addEventListener("focus", draw);
 canvas.addEventListener("blur", draw);
 onValue((value) => {
   const moved = !data || data.group !== value.group || data.unit !== value.unit;
-  data = value; chosen = numbers(value.chosen);
+  data = value;
+  if (waiting?.group === data.group && waiting.units === data.chosen) waiting = null;
+  chosen = numbers(waiting?.group === data.group ? waiting.units : data.chosen);
   if (moved) { over = null; cursor = anchor = value.unit ?? 0; }
   draw();
 });

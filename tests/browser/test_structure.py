@@ -57,13 +57,9 @@ def test_units_are_chosen_summed_tried_and_pruned(page: Any, own: Dashboard) -> 
     choose.click()
     expect(page.locator("#structure-chosen")).to_contain_text("5 chosen units")
     canvas = page.locator("#structure-units canvas")
-    for _ in range(5):  # keys are lost while the drawing is told of the five
-        canvas.focus()
-        for key in ("Home", "ArrowRight", "Space", "Enter"):  # choose unit 1, then look at it
-            canvas.press(key)
-        page.wait_for_timeout(2000)
-        if "6 chosen units" in page.locator("#structure-chosen").inner_text():
-            break
+    canvas.focus()
+    for key in ("Home", "ArrowRight", "Space", "Enter"):  # choose unit 1, then look at it
+        canvas.press(key)
     expect(page.locator("#structure-chosen")).to_contain_text("6 chosen units")
     expect(page.locator("#structure-where")).to_contain_text("FFN channel 1, layer 1")
 
