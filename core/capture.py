@@ -107,7 +107,7 @@ class _Pass:
 
     def __init__(self, model: PreTrainedModel, graph: Graph, needs: set[str], kinds: Sequence[str]) -> None:
         self.model, self.needs = model, needs
-        self.gradients = Gradients(graph, kinds, needs) if needs & GRADIENTS else None
+        self.gradients = Gradients(graph, kinds, needs, model.device) if needs & GRADIENTS else None
         self.divergences = Divergences(model, graph) if DIVERGENCE in needs else None
         readers, makers = watched_modules(model, graph, kinds)
         self.moments = ModuleMoments(
@@ -142,19 +142,20 @@ class _Pass:
         self.tokens += int(counted.sum())
         with self.divergences.batch(counted) if self.divergences else nullcontext():
             if self.gradients:
-                self._backward(ids, counted)
+                self._backward(ids, counted, self.gradients)
             elif self.whole:
                 self.model(input_ids=ids, use_cache=False)
             else:
                 self.model.base_model(input_ids=ids, use_cache=False)
 
-    def _backward(self, ids: Tensor, counted: Tensor) -> None:
+    def _backward(self, ids: Tensor, counted: Tensor, gradients: Gradients) -> None:
         losses, predicted = sample_losses(self.model, ids, counted)
         there = predicted > 0
         self.samples += int(there.sum())
         self.predicted += int(predicted.sum())
         if bool(there.any()):
             losses[there].sum().backward()
+            gradients.end_sample()
             self.loss += float((losses.detach() * predicted)[there].sum())
 
     def finish(self, windows: int, kinds: Sequence[str]) -> Statistics:
@@ -164,9 +165,8 @@ class _Pass:
         found = Statistics(captured=frozenset(self.needs), windows=windows, tokens=self.tokens)
         found.kinds = tuple(kinds)
         if self.gradients:
-            self.gradients.finish(self.samples)
-            found.values |= self.gradients.values
-            found.structures = self.gradients.structures
+            found.values |= self.gradients.means(self.samples)
+            found.structures = self.gradients.structures(self.samples)
             found.predicted, found.loss = self.predicted, self.loss / self.predicted
         found.values |= moment_values(self.moments, self.needs)
         if self.divergences:

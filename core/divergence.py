@@ -14,14 +14,9 @@ from transformers import PreTrainedModel
 from core.artifacts import Similarity
 from core.errors import DataError, NotPrunableError
 from core.graph.records import Attention, Graph
+from core.kernels import distances
 
 Progress = Callable[[int, int], None]
-
-
-#: Numbers worked on at a time: what stays in a processor's cache.
-_BLOCK = 1 << 18
-#: Below any probability that matters; x log x of it is nothing.
-_TINY = 1e-30
 
 
 def js_distances(probabilities: Tensor, counted: Tensor) -> Tensor:
@@ -29,7 +24,7 @@ def js_distances(probabilities: Tensor, counted: Tensor) -> Tensor:
 
     JS(P, Q) = H((P + Q) / 2) - (H(P) + H(Q)) / 2 with natural logarithms; the distance is its square
     root. In this form a head's entropy is taken once, not once per pair, and a pair costs one logarithm
-    per key. Keys that a block of queries does not look at, such as later ones, are left out.
+    per key. Later keys that no head looks at are left out.
 
     Args:
         probabilities: attention, (batch, heads, queries, keys), rows sum to one.
@@ -40,31 +35,8 @@ def js_distances(probabilities: Tensor, counted: Tensor) -> Tensor:
 
     Source: the output-approximation paper, Eq. 1.
     """
-    batch, heads, queries, keys = probabilities.shape
-    total = torch.zeros(heads, heads, device=probabilities.device)
-    step = max(1, _BLOCK // (batch * heads * keys))
-    for first in range(0, queries, step):
-        last = min(first + step, queries)
-        block = probabilities[:, :, first:last]
-        seen = last if last < keys and not bool(block[..., last:].any()) else keys
-        rows = block[..., :seen].transpose(0, 1).float().reshape(heads, -1, seen)  # (heads, positions, keys)
-        total += _pairs(rows, counted[:, first:last].reshape(-1).float())
+    total = distances(probabilities, counted)
     return total + total.T
-
-
-def _pairs(p: Tensor, weight: Tensor) -> Tensor:
-    """Distances of all pairs, (heads, heads), above the diagonal, from (heads, positions, keys)."""
-    p = (p / p.sum(dim=-1, keepdim=True)).clamp_min_(_TINY)
-    # In the same order of operations as below, so that two heads that are the same are so exactly.
-    negative = p.log().mul_(p).sum(dim=-1).div_(2)  # minus half the entropy, (heads, positions)
-    half = p / 2
-    total, middle, logs = p.new_zeros(len(p), len(p)), torch.empty_like(half), torch.empty_like(half)
-    for i in range(len(p) - 1):
-        m = torch.add(half[i + 1 :], half[i], out=middle[i + 1 :])  # (heads after i, positions, keys)
-        mixed = torch.log(m, out=logs[i + 1 :]).mul_(m).sum(dim=-1)  # minus the entropy of the mean
-        js = torch.add(negative[i + 1 :], negative[i]).sub_(mixed)
-        total[i, i + 1 :] = js.clamp_min_(0).sqrt_() @ weight
-    return total
 
 
 def similarity(
@@ -172,9 +144,9 @@ class Divergences:
             shape = (batch, attention.heads, queries, queries)
             found = probabilities_of(out, shape)
             if found is not None:
-                distances = js_distances(found.detach(), self._counted)
+                apart = js_distances(found.detach(), self._counted)
                 known = self._totals.get(attention.layer)
-                self._totals[attention.layer] = distances if known is None else known + distances
+                self._totals[attention.layer] = apart if known is None else known + apart
                 self._seen.add(attention.layer)
 
         return hook

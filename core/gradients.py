@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from core.graph.records import Graph
+from core.kernels import products
 from core.slices import Key, Slice, slices
 
-#: Statistics per index of a parameter, by name.
+#: Statistics per index of a parameter, by name, in the order of `kernels.products`.
 PER_INDEX = ("gradient_sum", "gradient_first", "gradient_second", "gradient_mix")
 #: Per unit and structure, since it is no sum over the unit's indices.
 COARSE = "gradient_coarse"
 #: What is not linear in the gradient needs one backward per sample.
 PER_SAMPLE = frozenset({"gradient_first", "gradient_second", "gradient_mix", COARSE})
 
-#: Numbers of a matrix worked on at a time: what stays in a processor's cache, and elsewhere what fits.
-_BLOCK, _LARGE = 1 << 17, 1 << 24
-
 #: Dimensions of a parameter that are not summed over: the units', and the experts' before it in a stack.
 Kept = tuple[int, ...]
 
 
 class Gradients:
-    """Collects over samples; give each sample's loss to `backward` inside `watch`.
+    """Collects over samples: give each sample's loss to `backward` inside `watch`, then call `end_sample`.
 
     With w a weight and g_s its gradient of sample s's mean next-token loss, per index of a parameter and
     summed over its other dimensions, as a mean over samples:
@@ -36,28 +36,31 @@ class Gradients:
         gradient_second  (w g_s)^2
         gradient_mix     |w g_s - (w g_s)^2 / 2|
         gradient_coarse  |a - a^2 / 2| with a = sum of w g_s over all of a unit's slice of the parameter
-
-    Attributes:
-        values: statistic -> (parameter, dim) -> (size,), or (experts, size) for a stack of experts.
-        structures: group id -> for each of its slices the coarse term of every unit, (units,).
     """
 
-    def __init__(self, graph: Graph, kinds: Sequence[str], needs: set[str]) -> None:
-        self.needs = [name for name in PER_INDEX if name in needs]
-        self.kept: dict[str, set[Kept]] = {}
-        self.values: dict[str, dict[Key, Tensor]] = {name: {} for name in self.needs}
-        self.structures: dict[str, list[Tensor]] = {}
-        self._coarse: dict[Key, list[tuple[str, int, Slice]]] = {}
-        for group in graph.of_kind(*kinds):
-            parts = slices(graph, group)
-            if COARSE in needs:
-                self.structures[group.id] = [torch.zeros(group.units) for _ in parts]
-            for number, part in enumerate(parts):
-                member = part.member
-                kept = (member.dim,) if member.at is None else (0, member.dim)
-                self.kept.setdefault(member.parameter, set()).add(kept)
-                if COARSE in needs:
-                    self._coarse.setdefault(part.key, []).append((group.id, number, part))
+    def __init__(self, graph: Graph, kinds: Sequence[str], needs: set[str], device: torch.device) -> None:
+        self.needs = needs
+        #: Parameter -> its dimensions along which units lie.
+        self.kept: dict[str, dict[int, Kept]] = {}
+        parts = {group.id: slices(graph, group) for group in graph.of_kind(*kinds)}
+        for part in chain.from_iterable(parts.values()):
+            member = part.member
+            dims = self.kept.setdefault(member.parameter, {})
+            if member.at is not None:
+                dims[member.dim] = (0, member.dim)
+            else:
+                dims.setdefault(member.dim, (member.dim,))
+        self._shapes: dict[Key, tuple[int, ...]] = {}
+        self._at: dict[Key, slice] = {}
+        width = 0
+        for name, dims in self.kept.items():
+            for dim, kept in dims.items():
+                shape = tuple(graph.parameters[name].shape[one] for one in kept)
+                self._shapes[name, dim] = shape
+                self._at[name, dim] = slice(width, width := width + prod(shape))
+        # One sample's terms of all parameters side by side, and their sum over samples.
+        self._sample, self._total = (torch.zeros(len(PER_INDEX), width, device=device) for _ in range(2))
+        self._coarse = _Coarse(parts, self._at, self._shapes, device) if COARSE in needs else None
 
     @contextmanager
     def watch(self, model: nn.Module) -> Iterator[None]:
@@ -88,65 +91,73 @@ class Gradients:
         return fold
 
     def _fold(self, name: str, weight: Tensor, gradient: Tensor) -> None:
-        """Add one sample's gradient of a parameter."""
-        for kept in sorted(self.kept[name]):
-            key = name, kept[-1]
-            signed = {"gradient_sum"} if key in self._coarse else set()
-            found = _sums(weight, gradient, kept, signed.union(self.needs))
-            for need in self.needs:
-                known = self.values[need].get(key)
-                self.values[need][key] = found[need] if known is None else known.add_(found[need])
-            for group, number, part in self._coarse.get(key, ()):
-                a = part.of(found["gradient_sum"]).sum(dim=1)  # (units,)
-                term = (a - a.square() / 2).abs()
-                self.structures[group][number] = self.structures[group][number].to(term.device) + term
+        """Take in one sample's gradient of a parameter."""
+        for dim, kept in self.kept[name].items():
+            self._sample[:, self._at[name, dim]] = _sums(weight, gradient, kept)
 
-    def finish(self, samples: int) -> None:
-        """Turn sums over samples into means."""
-        for by_key in self.values.values():
-            for vector in by_key.values():
-                vector /= samples
-        for parts in self.structures.values():
-            for part in parts:
-                part /= samples
+    def end_sample(self) -> None:
+        """Add the sample (or batch) whose backward is over. All at once: the pieces are many and small."""
+        self._total += self._sample
+        if self._coarse is not None:
+            self._coarse.add(self._sample[0])
+        self._sample.zero_()
+
+    def means(self, samples: int) -> dict[str, dict[Key, Tensor]]:
+        """Means over samples: statistic -> (parameter, dim) -> (size,), or (experts, size) for a stack."""
+        found = dict(zip(PER_INDEX, self._total / samples, strict=True))
+        return {
+            need: {key: found[need][at].view(self._shapes[key]) for key, at in self._at.items()}
+            for need in PER_INDEX
+            if need in self.needs
+        }
+
+    def structures(self, samples: int) -> dict[str, list[Tensor]]:
+        """Means over samples of the coarse terms: group id -> for each of its slices (units,)."""
+        return {} if self._coarse is None else self._coarse.means(samples)
 
 
-def _sums(weight: Tensor, gradient: Tensor, kept: Kept, needs: set[str]) -> dict[str, Tensor]:
-    """Terms of w g summed over all dimensions but those kept, (size,) or (experts, size)."""
+class _Coarse:
+    """The coarse terms of every slice of every group, (units,) each, side by side."""
+
+    def __init__(
+        self,
+        parts: Mapping[str, Sequence[Slice]],
+        at: Mapping[Key, slice],
+        shapes: Mapping[Key, tuple[int, ...]],
+        device: torch.device,
+    ) -> None:
+        self._units = [(group, len(part.rows)) for group, found in parts.items() for part in found]
+        read, owner, first = [torch.empty(0, dtype=torch.long)], [torch.empty(0, dtype=torch.long)], 0
+        for part in chain.from_iterable(parts.values()):
+            places = part.places(shapes[part.key]) + at[part.key].start
+            read.append(places.flatten())
+            owner.append(torch.arange(first, first + len(places)).repeat_interleave(places.shape[1]))
+            first += len(places)
+        self._read, self._owner = (torch.cat(one).to(device) for one in (read, owner))
+        self._total = torch.zeros(first, device=device)
+
+    def add(self, signed: Tensor) -> None:
+        """One sample's sums of w g, of all parameters side by side."""
+        a = torch.zeros_like(self._total).index_add_(0, self._owner, signed[self._read])
+        self._total += (a - a.square() / 2).abs()
+
+    def means(self, samples: int) -> dict[str, list[Tensor]]:
+        """Group id -> for each slice the mean over samples, (units,)."""
+        found: dict[str, list[Tensor]] = {}
+        pieces = (self._total / samples).split([units for _, units in self._units])
+        for (group, _), piece in zip(self._units, pieces, strict=True):
+            found.setdefault(group, []).append(piece)
+        return found
+
+
+def _sums(weight: Tensor, gradient: Tensor, kept: Kept) -> Tensor:
+    """Terms of w g summed over all dimensions but those kept, (4, size) or (4, experts * size)."""
     # A vector is a matrix of one column, a stack of experts several matrices.
-    shape = weight.shape if weight.dim() > 1 else (*weight.shape, 1)
-    w, g = (one.reshape(-1, *shape[-2:]) for one in (weight, gradient))
-    axis = kept[-1] - (weight.dim() - 2) if weight.dim() > 1 else 0
-    total = {need: torch.zeros(len(w), w.shape[1 + axis], device=w.device) for need in needs}
-    for number in range(len(w)):
-        _add_matrix(w[number], g[number], axis, {need: one[number] for need, one in total.items()})
-    whole = len(kept) == 1
-    return {need: one.sum(dim=0) if whole else one for need, one in total.items()}
-
-
-def _add_matrix(w: Tensor, g: Tensor, axis: int, total: dict[str, Tensor]) -> None:
-    """Add a matrix's terms along `axis`, some rows at a time: all of it happens in the cache."""
-    step = max(1, (_BLOCK if w.device.type == "cpu" else _LARGE) // w.shape[1])
-    ones = torch.ones(w.shape[1 - axis], device=w.device)
-    for first in range(0, len(w), step):
-        rows = slice(first, first + step)
-        for need, term in _terms(w[rows].float(), g[rows].float(), set(total)):
-            if axis == 0:  # a product with ones is the quickest sum there is
-                total[need][rows] = term @ ones
-            else:
-                total[need].addmv_(term.T, ones[: len(term)])
-
-
-def _terms(w: Tensor, g: Tensor, needs: set[str]) -> Iterator[tuple[str, Tensor]]:
-    """The terms that are asked for, one after the other in the same memory."""
-    product = w * g
-    if "gradient_sum" in needs:
-        yield "gradient_sum", product
-    if needs & {"gradient_second", "gradient_mix"}:
-        squares = product * product
-        if "gradient_second" in needs:
-            yield "gradient_second", squares
-        if "gradient_mix" in needs:
-            yield "gradient_mix", squares.mul_(-0.5).add_(product).abs_()
-    if "gradient_first" in needs:
-        yield "gradient_first", product.abs_()
+    if weight.dim() == 1:
+        weight, gradient = weight[:, None], gradient[:, None]
+    if weight.dim() == 2:
+        return products(weight, gradient, kept[-1])
+    w, g = (one.reshape(-1, *weight.shape[-2:]) for one in (weight, gradient))
+    axis = kept[-1] - (weight.dim() - 2)
+    found = [products(*pair, axis) for pair in zip(w, g, strict=True)]
+    return torch.stack(found).sum(dim=0) if len(kept) == 1 else torch.cat(found, dim=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 import torch
@@ -47,6 +48,13 @@ class Slice:
         if values.dim() == 2:
             values = values[self.member.at] if self.member.at is not None else values.sum(dim=0)
         return values.index_select(0, self._flat.to(values.device)).view(self.rows.shape)
+
+    def places(self, shape: tuple[int, ...]) -> Tensor:
+        """Where `of` finds a unit's numbers among numbers of this shape laid flat, (units, how many)."""
+        every = torch.arange(prod(shape)).view(-1, shape[-1])  # (1 or experts, size)
+        if len(shape) == 2 and self.member.at is not None:
+            every = every[self.member.at][None]
+        return every[:, self._flat].view(len(every), *self.rows.shape).movedim(1, 0).flatten(1)
 
     def weight(self, model: nn.Module) -> Tensor:
         """The unit's weights, (units, width, elements per index), float32."""

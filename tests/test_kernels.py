@@ -1,0 +1,61 @@
+"""The compiled loops give what torch gives, and torch what the formulas say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from core import kernels
+from core.kernels import distances, distances_by_torch, products, products_by_torch
+
+
+def attention(heads: int = 5, queries: int = 33) -> Tensor:
+    """(2, heads, queries, queries), later keys unseen."""
+    torch.manual_seed(heads)
+    future = torch.ones(queries, queries, dtype=torch.bool).triu(1)
+    return (torch.randn(2, heads, queries, queries) * 3).masked_fill(future, -torch.inf).softmax(-1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_distances_are_those_of_torch(
+    dtype: torch.dtype, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "_WORTH_A_THREAD", 1)
+    p, counted = attention().to(dtype), torch.rand(2, 33) > 0.3
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        got = distances(p, counted)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.allclose(got, distances_by_torch(p, counted), atol=1e-5 * int(counted.sum()))
+    assert (got.tril() == 0).all() and (got.triu(1)[0, 1:] > 0).all()
+
+
+def test_attention_that_is_laid_out_otherwise_is_read_right() -> None:
+    p, counted = attention(), torch.ones(2, 33, dtype=torch.bool)
+    turned = p.permute(0, 2, 1, 3).contiguous().permute(0, 2, 1, 3)
+    assert not turned.is_contiguous() and torch.equal(distances(turned, counted), distances(p, counted))
+
+
+def test_what_is_no_number_shows() -> None:
+    p, counted = attention(), torch.ones(2, 33, dtype=torch.bool)
+    p[0, 1, 7] = torch.nan
+    got = distances(p, counted)
+    assert got[0, 1].isnan() and got[1, 2].isnan() and got[0, 2].isfinite()
+    counted[0, 7] = False  # and does not where it does not count
+    assert distances(p, counted).isfinite().all()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_products_are_the_formulas(axis: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    w, g = torch.randn(37, 50).to(dtype), torch.randn(37, 50).to(dtype)
+    a = w.double() * g.double()
+    terms = a, a.abs(), a.square(), (a - a.square() / 2).abs()
+    expected = torch.stack([term.sum(dim=1 - axis) for term in terms]).float()
+    for found in (products(w, g, axis), products_by_torch(w, g, axis), products(w.T.contiguous().T, g, axis)):
+        assert found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
