@@ -11,7 +11,7 @@ from typing import Any
 
 from core import ablating, measures, refitting, results, stages, sweeping
 from core.artifacts import Scores
-from core.checks import check_length, parse_layers
+from core.checks import parse_layers
 from core.criteria import CRITERIA
 from core.describe import graph_of
 from core.errors import DataError
@@ -61,7 +61,7 @@ def check(spec: RunSpec) -> None:
         ablating.check(spec)
     if spec.goal in ("explore", "prune", "sweep"):
         _check_calibration(spec)
-        check_length("length", spec.calibration.length, config)
+    stages.check_lengths(spec, config)
     evaluation_text(spec.evaluate.text)
     if spec.goal == "sweep":
         for point in planned(spec):

@@ -50,6 +50,13 @@ from core.widths import widths
 from core.work import Work, add_facts, kept, needs, record_facts
 
 
+def check_lengths(spec: RunSpec, config: Any) -> None:
+    """Raises SpecError where the run would give a model of this config more tokens at once than it reads."""
+    if spec.goal in ("explore", "prune", "sweep"):
+        check_length("length", spec.calibration.length, config)
+    check_length("window", spec.evaluate.window, config)
+
+
 def load(work: Work) -> Loaded:
     """Load the model and write down what the result depends on."""
     work.recorder.stage("load")
@@ -58,8 +65,7 @@ def load(work: Work) -> Loaded:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     record_facts(work)
     loaded = models.load(work.spec.model)
-    if work.spec.goal in ("explore", "prune", "sweep"):  # asked for on the page, nobody has looked yet
-        check_length("length", work.spec.calibration.length, loaded.config.get_text_config())
+    check_lengths(work.spec, loaded.config.get_text_config())  # asked for on the page, nobody has looked yet
     count = sum(parameter.numel() for parameter in loaded.model.parameters())
     dtype = str(loaded.dtype).removeprefix("torch.")
     work.recorder.message(f"{loaded.name}: {count:,} parameters, {dtype} on {loaded.device}")

@@ -50,7 +50,18 @@ class Part:
                 what = f"{self.name} cannot be read from {', '.join(self.data['files'].values())}: {reason}."
             raise DataError(what) from error
         task.set_config(key="num_fewshot", value=self.num_fewshot)
+        if self.num_fewshot > (most := _most_examples(task)):
+            raise InputError(
+                f"{self.name} has {most} examples to put into its prompts, got num_fewshot "
+                f"{self.num_fewshot}; ask for {most} or fewer."
+            )
         return task
+
+
+def _most_examples(task: Any) -> int:
+    """How many a prompt can have: where lm-eval draws one more, in case it is the question, one is lost."""
+    drawn = task.fewshot_cfg.sampler != "first_n" and task.fewshot_cfg.split == task.config.test_split
+    return len(task.sampler.df) - drawn
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from tests.cli.calls import refused
         (["--units", "L00.query_head=0-3"], "removes all 4 units of L00.query_head; at least one must stay"),
         (["--units", "L09.query_head=0"], "This model has no group 'L09.query_head'"),
         (["--plan", "nowhere.json"], "--plan nowhere.json cannot be read"),
+        (["--window", "300", "--tokens", "600"], "window is 300, but this model reads 256 tokens"),
         (["--samples", "many"], "'--samples'"),
         (["--samples", "0"], "samples must be a whole number from 1 up, got 0."),
         (["--seed", "-3"], "seed must be a whole number from 0 up, got -3."),

@@ -226,6 +226,7 @@ def test_unknown_tasks_come_with_suggestions():
         ({"num_fewshot": -1}, "num_fewshot must be"),
         ({"batch_size": "many"}, "batch size must be"),
         ({"chat": True}, "no chat template"),
+        ({"num_fewshot": 10_000, "limit": 1}, r"bundled_capitals has \d+ examples .* got num_fewshot 10000"),
     ],
 )
 def test_bad_settings_are_refused(model, tokenizer, settings, message):
