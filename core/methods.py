@@ -30,6 +30,9 @@ class Method(Protocol):
     def check(self, asked: PruneSpec, options: Mapping[str, Any]) -> None:
         """Raises SpecError where the options do not fit together, or not with what is asked."""
 
+    def check_device(self, options: Mapping[str, Any], device: Any) -> None:
+        """Raises SpecError where the options ask for more devices than there are from this one on."""
+
     def start_from(self, options: Mapping[str, Any]) -> str | None:
         """The criterion whose scores it starts from, or None."""
 

@@ -20,7 +20,7 @@ from core.evaluate.benchmark_stage import check as check_benchmarks
 from core.graph.records import Graph
 from core.measures import Measured
 from core.methods import method_of
-from core.models import Loaded, load_config, resolve
+from core.models import Loaded, load_config, pick_device, resolve
 from core.plan import PruningPlan, check_plan
 from core.recorder import Recorder
 from core.recover import stage as recovery
@@ -50,6 +50,7 @@ def run(spec: RunSpec, run_dir: Path, recorder: Recorder) -> None:
 def check(spec: RunSpec) -> None:
     """Find what is wrong with a request before anything is started. Raises InputError or NotPrunableError."""
     check_method(spec)
+    check_device(spec)
     config = load_config(spec.model.source, spec.model.trust_remote_code).get_text_config()
     if spec.prunes and spec.prune.layers is not None:
         parse_layers(spec.prune.layers, config.num_hidden_layers)
@@ -79,6 +80,12 @@ def check_method(spec: RunSpec) -> None:
         method.component.check(spec.prune, method.settings(spec.prune.options))
 
 
+def check_device(spec: RunSpec) -> None:
+    """Whether there are as many devices as the method is to train on. Raises SpecError, ModelError."""
+    if method := method_of(spec):
+        method.component.check_device(method.settings(spec.prune.options), pick_device(spec.model.device))
+
+
 def _check_calibration(spec: RunSpec) -> None:
     if spec.calibration.name == NONE:
         reads = [name for name in criteria_of(spec) if needs([name])]
@@ -97,6 +104,7 @@ def prune(work: Work) -> None:
     asked, train = work.spec.prune, work.spec.recover.method != "none"
     if asked.without_dependency:
         return ablating.ablate(work)
+    check_device(work.spec)  # asked for on the page, nobody has looked yet
     criteria = criteria_of(work.spec)
     ranking = [*(["capture"] if needs(criteria) else []), *(["score"] if criteria else [])]
     ranking += ["train"] if method_of(work.spec) else []

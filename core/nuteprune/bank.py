@@ -20,10 +20,11 @@ class Bank:
 
     Args:
         folder: where they are kept; made when the first is written.
+        writes: False in a process that trains along: it reads what another has written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, writes: bool = True) -> None:
+        self._folder, self._writes = folder, writes
         self._snapshots: dict[int, Snapshot] = {}
 
     @property
@@ -36,9 +37,10 @@ class Bank:
 
     def add(self, level: int, snapshot: Snapshot) -> None:
         """Keep a snapshot. Raises StorageError."""
-        arrays = {_FACTORS: snapshot.factors.numpy()}
-        arrays |= {f"updates/{name}": value.float().numpy() for name, value in snapshot.updates.items()}
-        save_arrays(self._path(level), arrays, {"facts": json.dumps({"sparsity": snapshot.sparsity})})
+        if self._writes:
+            arrays = {_FACTORS: snapshot.factors.numpy()}
+            arrays |= {f"updates/{name}": value.float().numpy() for name, value in snapshot.updates.items()}
+            save_arrays(self._path(level), arrays, {"facts": json.dumps({"sparsity": snapshot.sparsity})})
         self._snapshots[level] = snapshot
 
     def restore(self, levels: Iterable[int]) -> None:

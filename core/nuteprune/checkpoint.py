@@ -20,6 +20,7 @@ from core.errors import ArtifactError
 from core.recover.checkpoint import optimizer_tensors, restore_optimizer
 
 STATE = "nuteprune.safetensors"
+_WINDOWS = "windows.safetensors"
 #: What the names in that file begin with.
 _TENSORS, _OPTIMIZER = "tensors/", "optimizer/"
 
@@ -77,6 +78,17 @@ def load(folder: Path, tensors: dict[str, Tensor], optimizer: torch.optim.Optimi
             f"{path} is damaged or of another training ({error}); remove it to train from the start."
         ) from error
     return state
+
+
+def save_windows(folder: Path, windows: Tensor) -> None:
+    """Keep the windows, (windows, length), for those that train along. Raises StorageError."""
+    save_arrays(folder / _WINDOWS, {"windows": _array(windows)}, {})
+
+
+def load_windows(folder: Path) -> Tensor:
+    """What `save_windows` kept. Raises ArtifactError."""
+    arrays, _ = load_arrays(folder / _WINDOWS)
+    return torch.from_numpy(arrays["windows"])
 
 
 def _array(tensor: Tensor) -> NDArray[np.generic]:

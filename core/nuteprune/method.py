@@ -31,6 +31,12 @@ class NutePrune:
                 "what was learned. Leave it out, or rank with a criterion."
             )
 
+    def check_device(self, options: Mapping[str, Any], device: Any) -> None:
+        """Raises SpecError where not so many processes can train, the first on this device."""
+        from core.nuteprune.team import devices
+
+        devices(device, Settings(**options).processes)
+
     def start_from(self, options: Mapping[str, Any]) -> str | None:
         """The criterion whose scores order the units at the start.
 

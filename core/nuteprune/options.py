@@ -13,6 +13,7 @@ OPTIONS: dict[str, Option] = {
     "steps": Option(150, "optimizer steps in all", within=(1, 10**7)),
     "batch": Option(4, "windows per step", within=(1, 4096)),
     "accumulate": Option(1, "parts a batch is split into, to fit into memory", within=(1, 4096)),
+    "processes": Option(1, "devices that train together, each on its share of the batch", within=(1, 64)),
     "warmup": Option(0.4, "share of the steps in which the target rises to its full height", within=_ALWAYS),
     "settle": Option(
         0.4, "share of the steps at the end in which the plan is fixed; 0 as in the paper", within=_ALWAYS
@@ -88,6 +89,7 @@ class Settings:
     steps: int
     batch: int
     accumulate: int
+    processes: int
     warmup: float
     settle: float
     rule: str
@@ -152,7 +154,12 @@ def check(settings: Settings, sparsity: float) -> None:
             "warmup and settle are shares of the same steps and must not be more than 1 together, got "
             f"{settings.warmup:g} and {settings.settle:g}; lower one of them."
         )
-    if settings.batch % settings.accumulate:
+    share, left = divmod(settings.batch, settings.processes)
+    if left:
         raise SpecError(
-            f"accumulate must divide batch, which is {settings.batch}, got {settings.accumulate}."
+            f"processes must divide batch, which is {settings.batch}, got {settings.processes}; write "
+            f"batch={(share + 1) * settings.processes}."
         )
+    if share % settings.accumulate:
+        whose = " / processes" if settings.processes > 1 else ""
+        raise SpecError(f"accumulate must divide batch{whose}, which is {share}, got {settings.accumulate}.")

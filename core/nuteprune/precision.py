@@ -13,7 +13,8 @@ def accelerator(device: torch.device, precision: str) -> Accelerator:
     Args:
         precision: `no`, `bf16`, or `auto`: bfloat16 where the hardware is made for it.
     """
-    AcceleratorState._reset_state()  # a training before this one may have had another precision
+    # A training before this one may have had another precision, or company.
+    AcceleratorState._reset_state(reset_partial_state=True)
     chosen = ("bf16" if _fast(device) else "no") if precision == "auto" else precision
     return Accelerator(cpu=device.type == "cpu", mixed_precision=chosen)
 

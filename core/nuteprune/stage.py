@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,15 +16,18 @@ from core.allocation import groups_in_scope
 from core.artifacts import CHECKPOINT
 from core.graph.records import Graph
 from core.models import Loaded
+from core.nuteprune import checkpoint, leading
 from core.nuteprune.finish import fold
 from core.nuteprune.gates import Gates
 from core.nuteprune.method import FOLDER
 from core.nuteprune.options import Settings
 from core.nuteprune.start import starting_point
+from core.nuteprune.team import Team
 from core.nuteprune.telling import run
 from core.nuteprune.trainer import Trainer
 from core.nuteprune.twin import Twin
 from core.plan import PruningPlan
+from core.spec import RunSpec
 from core.texts import calibration_windows
 from core.work import Work
 
@@ -38,27 +42,53 @@ def train(
 
     Raises:
         NotPrunableError, TrainingError, StorageError; StopRequested after a whole step, which is saved.
+        SpecError, LaunchError: several processes cannot train here, or one of them is gone.
     """
-    work.recorder.stage("train")
-    asked = work.spec.prune
-    groups = groups_in_scope(graph, asked.kinds, asked.layers)
+    recorder = work.recorder
+    recorder.stage("train")
     windows, held = _windows(work, loaded, settings)
+    with leading.team(work.run_dir, loaded.device, settings, recorder.check_stop) as team:
+        trainer = trainer_of(work.spec, work.run_dir, loaded, graph, settings, windows, team, scores)
+        if trainer.resume():
+            recorder.message(f"Training goes on after step {trainer.state.step} of {settings.steps}")
+        if team.followers:
+            recorder.message(f"{settings.processes} processes train together")
+            trainer.save()
+            checkpoint.save_windows(trainer.folder, windows)
+            team.wait()
+        run(recorder, trainer, held)
+    return trainer
+
+
+def trainer_of(
+    spec: RunSpec,
+    run_dir: Path,
+    loaded: Loaded,
+    graph: Graph,
+    settings: Settings,
+    windows: Tensor,
+    team: Team,
+    scores: Mapping[str, Any] | None,
+) -> Trainer:
+    """The training as it starts, with every random choice made by the seed. Raises NotPrunableError."""
+    asked = spec.prune
+    groups = groups_in_scope(graph, asked.kinds, asked.layers)
     second = copy.deepcopy(loaded.model) if settings.distillation == "second_model" else None
     gates = Gates(groups, starting_point(groups, settings, scores))
-    torch.manual_seed(work.spec.seed)  # LoRA starts the same, whatever was done or kept before
+    torch.manual_seed(spec.seed)  # LoRA starts the same, whatever was done or kept before
     twin = Twin(
         loaded.model, graph, gates.to(loaded.device),
         rank=settings.lora_rank, alpha=settings.lora_alpha, targets=settings.lora_targets,
     )  # fmt: skip
-    trainer = Trainer(
-        twin, gates, graph, groups, windows, settings,
-        allocation=asked.allocation(), seed=work.spec.seed, second=second,
-        folder=work.run_dir / CHECKPOINT / FOLDER,
+    return Trainer(
+        twin, gates, graph, groups, windows, settings, team,
+        allocation=asked.allocation(), seed=spec.seed, second=second, folder=folder_of(run_dir),
     )  # fmt: skip
-    if trainer.resume():
-        work.recorder.message(f"Training goes on after step {trainer.state.step} of {settings.steps}")
-    run(work.recorder, trainer, held)
-    return trainer
+
+
+def folder_of(run_dir: Path) -> Path:
+    """Where a training keeps what it goes on from."""
+    return run_dir / CHECKPOINT / FOLDER
 
 
 def finish(work: Work, loaded: Loaded, graph: Graph, trainer: Trainer) -> tuple[PruningPlan, Loaded]:

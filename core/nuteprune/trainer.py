@@ -27,9 +27,9 @@ from core.nuteprune.lora_gradient import LoraGradient
 from core.nuteprune.losses import distillation, layer_loss
 from core.nuteprune.masking import Masking
 from core.nuteprune.options import Settings
-from core.nuteprune.precision import accelerator
 from core.nuteprune.randomness import rows_of_step
 from core.nuteprune.schedule import DENSE, Schedule
+from core.nuteprune.team import Team
 from core.nuteprune.twin import Snapshot, Twin, forward
 
 #: Adam's memory for the masks: short, so that they turn round when the target is passed.
@@ -69,6 +69,7 @@ class Trainer:
 
     Args:
         windows: token ids, (windows, length).
+        team: who trains; every process makes the same steps.
         allocation: how the plan is made, by the names of the arguments of `core.allocation.allocate`.
         folder: of the checkpoint and the teachers.
         second: a second model that teaches, for `second_model`.
@@ -85,6 +86,7 @@ class Trainer:
         groups: Sequence[Group],
         windows: Tensor,
         settings: Settings,
+        team: Team,
         *,
         allocation: Mapping[str, Any],
         seed: int,
@@ -96,7 +98,7 @@ class Trainer:
         self.masks = Masking(gates, graph, groups, settings, allocation, seed)
         watched = settings.rule == "lora_gradient"
         self._watch = LoraGradient(twin.model, graph, groups, gates) if watched else None
-        self.bank, self.folder = Bank(folder), folder
+        self.bank, self.folder = Bank(folder, team.leads), folder
         self.schedule = Schedule(
             self.masks.sparsity, settings.gap, settings.interval, settings.warmup_steps, settings.steps,
             settings.last, settings.stage_1, settings.stage_2,
@@ -104,7 +106,7 @@ class Trainer:
         self.state = State()
         self._seated = DENSE
         self._second_layers = [second.get_submodule(name) for name in graph.layer_modules] if second else []
-        self._accelerator = accelerator(twin.model.device, settings.precision)
+        self.team, self._accelerator = team, team.accelerator
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": [gates.log_alpha], "lr": settings.mask_step, "betas": _BETAS, "weight_decay": 0.0},
@@ -113,7 +115,12 @@ class Trainer:
         )
 
     def step(self) -> Report:
-        """Train on one batch. Raises TrainingError if the loss is not finite many times in a row."""
+        """Train on one batch.
+
+        Raises:
+            TrainingError: the loss is not finite many times in a row.
+            LaunchError: a process that trains along is gone.
+        """
         state, settings, masks = self.state, self.settings, self.masks
         masks.aim(state.step)
         expected = float(masks.expected().detach())
@@ -161,9 +168,13 @@ class Trainer:
         return self.bank[level]
 
     def _gradients(self, snapshot: Snapshot | None) -> tuple[float, float]:
-        """Gradients of the losses on this step's batch. Returns what was learned from, and the layer loss."""
+        """Gradients of the losses on this step's batch, of all processes together.
+
+        Returns:
+            What was learned from, and the layer loss.
+        """
         rows = rows_of_step(len(self.windows), self.settings.batch, self.state.step, self.seed)
-        parts = self.windows[rows].to(self.twin.model.device).chunk(self.settings.accumulate)
+        parts = self.windows[self.team.share(rows)].to(self.twin.model.device).chunk(self.settings.accumulate)
         learned = layer = 0.0
         for ids in parts:
             with self._accelerator.autocast():
@@ -172,6 +183,9 @@ class Trainer:
             self._accelerator.backward(loss)
             learned += float(one.detach()) / len(parts)
             layer += float(other.detach()) / len(parts)
+        trained = [one for group in self.optimizer.param_groups for one in group["params"]]
+        gradients = [one.grad for one in trained if one.grad is not None]
+        learned, layer = self.team.average([learned, layer], gradients)
         return learned, layer
 
     def _losses(self, ids: Tensor, snapshot: Snapshot | None) -> tuple[Tensor, Tensor]:

@@ -69,6 +69,8 @@ def trainer(folder: Path, way: str) -> Trainer:
     from core.graph.discover import discover
     from core.nuteprune.gates import Gates
     from core.nuteprune.options import OPTIONS, Settings
+    from core.nuteprune.precision import accelerator
+    from core.nuteprune.team import Team
     from core.nuteprune.trainer import Trainer
     from core.nuteprune.twin import Twin
     from core.spec import ModelSpec
@@ -92,6 +94,7 @@ def trainer(folder: Path, way: str) -> Trainer:
     )  # fmt: skip
     return Trainer(
         twin, gates, graph, groups, windows, settings,
+        Team(accelerator(loaded.device, settings.precision)),
         allocation={"sparsity": 0.2}, seed=0, folder=folder, second=second,
     )  # fmt: skip
 

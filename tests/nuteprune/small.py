@@ -12,6 +12,8 @@ from core.allocation import groups_in_scope
 from core.graph.records import Graph
 from core.nuteprune.gates import Gates
 from core.nuteprune.options import OPTIONS, Settings
+from core.nuteprune.precision import accelerator
+from core.nuteprune.team import Team
 from core.nuteprune.trainer import Trainer
 from core.nuteprune.twin import Twin
 from tests.handmade import graph_of, ids, tiny
@@ -43,6 +45,7 @@ def of_model(
     twin = Twin(model, graph, gates, rank=asked.lora_rank, alpha=asked.lora_alpha, targets=asked.lora_targets)
     return Trainer(
         twin, gates, graph, groups, ids(model, batch=6), asked,
+        Team(accelerator(model.device, asked.precision)),
         allocation={"sparsity": sparsity, "kinds": kinds}, seed=0, folder=folder, second=second,
     )  # fmt: skip
 

@@ -1,0 +1,83 @@
+"""`python -m core.nuteprune.follower RUN_DIR PID`: train along with process PID, which leads a run.
+
+A follower reads the run directory, where the leader leaves everything that a training starts or goes on
+from, and writes nothing but lines of the log. It ends with its leader, however that ends.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from transformers.utils import logging
+
+from core import models
+from core.artifacts import read_graph, read_spec
+from core.errors import LaunchError, PruneError
+from core.methods import method_of
+from core.nuteprune.checkpoint import load_windows
+from core.nuteprune.options import Settings
+from core.nuteprune.stage import folder_of, trainer_of
+from core.nuteprune.team import HOST, PATIENCE, Team, devices, joined, last_word, ready
+from core.worker import translate
+
+
+def main(run_dir: Path, leader: int) -> int:
+    """Follow to the last step. Returns the exit code."""
+    _end_with(leader)
+    logging.disable_progress_bar()
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = TCPStore(HOST, int(os.environ["MASTER_PORT"]), size, False, PATIENCE, wait_for_workers=False)
+    try:
+        _follow(run_dir, rank, store)
+    except LaunchError:
+        return 1  # another one is gone: the leader, or one that the leader names
+    except Exception as error:
+        known = translate(error, run_dir)
+        if not isinstance(known, PruneError):
+            traceback.print_exc()
+        with suppress(RuntimeError):  # the leader may be gone
+            store.set(last_word(rank), str(known))
+        return 2
+    return 0
+
+
+def _end_with(leader: int) -> None:
+    """End this process soon after its leader has, which then is its parent no more."""
+
+    def watch() -> None:
+        while os.getppid() == leader:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="leader", daemon=True).start()
+
+
+def _follow(run_dir: Path, rank: int, store: TCPStore) -> None:
+    spec = read_spec(run_dir)
+    method = method_of(spec)
+    assert method is not None  # its training started this process
+    settings = Settings(**method.settings(spec.prune.options))
+    where = devices(models.pick_device(spec.model.device), settings.processes)
+    loaded = models.load(replace(spec.model, device=str(where[rank])))
+    graph = read_graph(run_dir)
+    store.set(ready(rank), "")
+    with joined(store, rank, where, settings.precision) as accelerator:
+        team = Team(accelerator)
+        team.wait()  # for the checkpoint and the windows
+        windows = load_windows(folder_of(run_dir))
+        trainer = trainer_of(spec, run_dir, loaded, graph, settings, windows, team, None)
+        trainer.resume()
+        while trainer.state.step < settings.steps:
+            trainer.step()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,92 @@
+"""The run's own process: it starts those that train along, watches them, and ends them when it ends."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
+
+from core.artifacts import LOG
+from core.errors import LaunchError
+from core.launch import ROOT
+from core.nuteprune.options import Settings
+from core.nuteprune.precision import accelerator
+from core.nuteprune.team import HOST, PATIENCE, Follower, Team, devices, environment, joined, ready, why_lost
+
+_FOLLOWER = (sys.executable, "-m", "core.nuteprune.follower")
+
+
+@contextmanager
+def team(
+    run_dir: Path, device: torch.device, settings: Settings, check_stop: Callable[[], None]
+) -> Iterator[Team]:
+    """Whoever trains, led by this process, until the block ends.
+
+    Args:
+        device: where this process trains.
+        check_stop: called while the others load their models; what it raises ends them.
+
+    Raises:
+        SpecError: there are not so many devices.
+        LaunchError: a process could not be started, or is gone.
+    """
+    if settings.processes == 1:
+        yield Team(accelerator(device, settings.precision))
+        return
+    where, store = devices(device, settings.processes), _store(settings.processes)
+    followers: list[Follower] = []
+    try:
+        for rank in range(1, settings.processes):
+            followers.append(Follower(rank, where[rank], _start(run_dir, rank, where, store.port)))
+        _until_loaded(followers, store, check_stop)
+        with joined(store, 0, where, settings.precision) as found:
+            yield Team(found, followers, store)
+    finally:
+        for one in followers:
+            one.process.kill()  # it keeps nothing of its own
+        for one in followers:
+            one.process.wait()
+
+
+def _store(size: int) -> TCPStore:
+    """Where processes meet, on a free port that only this machine reaches."""
+    listening = socket.create_server((HOST, 0))
+    port = listening.getsockname()[1]
+    return TCPStore(
+        HOST, port, size, True, PATIENCE, wait_for_workers=False, master_listen_fd=listening.detach()
+    )
+
+
+def _start(run_dir: Path, rank: int, where: Sequence[torch.device], port: int) -> subprocess.Popen[bytes]:
+    try:
+        with (run_dir / LOG).open("ab") as log:
+            return subprocess.Popen(
+                [*_FOLLOWER, str(run_dir.absolute()), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,  # `-m` looks there first
+                env={**os.environ, **environment(rank, where, port)},
+                start_new_session=True,  # Ctrl-C asks this process to stop; it says when the others do
+            )
+    except OSError as error:
+        raise LaunchError(
+            f"Process {rank + 1} of {len(where)} could not be started: {error}; free some memory, or write "
+            "fewer processes."
+        ) from error
+
+
+def _until_loaded(followers: Sequence[Follower], store: Store, check_stop: Callable[[], None]) -> None:
+    while not store.check([ready(one.rank) for one in followers]):
+        check_stop()
+        if why := why_lost(followers, store):
+            raise LaunchError(why)
+        time.sleep(0.05)
