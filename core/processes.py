@@ -46,9 +46,10 @@ def require_alone() -> None:
         size = os.environ.get(name, "")
         if size.isdecimal() and int(size) > 1:
             raise LaunchError(
-                f"This is one of {size} processes ({name}={size}), but a run is one process on one device. "
-                "Start it once, without torchrun, accelerate launch or mpirun; to use several GPUs, start "
-                "one run for each, with --device cuda:1 and so on."
+                f"This is one of {size} processes ({name}={size}), but a run is started once. Leave out "
+                "torchrun, accelerate launch or mpirun; to train on several GPUs with --method nuteprune, "
+                f"write --set processes={size}; to use them otherwise, start one run for each, with "
+                "--device cuda:1 and so on."
             )
 
 

@@ -60,7 +60,7 @@ def test_one_of_several_processes_makes_no_run(
     monkeypatch.setenv(name, "1")
     run_dir = launch.create(runs, named("alone"))
     monkeypatch.setenv(name, "2")
-    with pytest.raises(LaunchError, match=f"one of 2 processes .{name}=2.*without torchrun"):
+    with pytest.raises(LaunchError, match=f"one of 2 processes .{name}=2.*--set processes=2"):
         launch.create(runs, named("two"))
     with pytest.raises(LaunchError, match="one of 2 processes"):
         launch.resume(run_dir)
