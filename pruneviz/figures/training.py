@@ -65,7 +65,8 @@ class TrainingInfo:
         teachers: who taught when, in order; empty where nobody does.
         steps: how many steps there will be, 0 if not known; done: the last one that was told.
         skipped: steps whose loss was not finite.
-        seconds_per_step: the median; memory_gib: the most that was held.
+        seconds_per_step: the median; memory_gib: the most that the run's own process held, one of `processes`
+            that train together.
     """
 
     curves: dict[str, tuple[list[float], list[float]]]
@@ -75,6 +76,7 @@ class TrainingInfo:
     skipped: int
     seconds_per_step: float | None
     memory_gib: float | None
+    processes: int = 1
 
     @property
     def empty(self) -> bool:
@@ -86,7 +88,7 @@ class TrainingInfo:
         return self.curves[name][1][-1] if name in self.curves else None
 
 
-def training_info(events: list[Event], steps: int = 0) -> TrainingInfo:
+def training_info(events: list[Event], steps: int = 0, processes: int = 1) -> TrainingInfo:
     """What the events say. After a resume, the steps told last count."""
     series = {
         name.removeprefix(PREFIX): sorted(points)
@@ -104,6 +106,7 @@ def training_info(events: list[Event], steps: int = 0) -> TrainingInfo:
         int(skipped[-1][1]) if skipped else 0,
         median(seconds) if seconds else None,
         max(held, default=None),
+        processes,
     )
 
 
@@ -132,7 +135,7 @@ def training_html(info: TrainingInfo) -> str:
         ("Teacher now", info.teachers[-1].name if info.teachers else NO_TEACHER),
         ("Perplexity if cut now", words.perplexity(info.now("ppl_cut"))),
         ("Time per step", seconds(info.seconds_per_step)),
-        ("Memory, at most", memory(info.memory_gib)),
+        (f"Memory{of_one(info)}, at most", memory(info.memory_gib)),
         ("Steps skipped", f"{info.skipped:,}"),
     ]
     cells = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)
@@ -143,6 +146,11 @@ def training_html(info: TrainingInfo) -> str:
             "was learned from them.</p>"
         )
     return f'<div class="pv-card"><dl class="pv-facts">{cells}</dl></div>{note}'
+
+
+def of_one(info: TrainingInfo) -> str:
+    """Whose memory it is, where several processes hold some."""
+    return f" of one of {info.processes} processes" if info.processes > 1 else ""
 
 
 def seconds(value: float | None) -> str:
@@ -160,7 +168,9 @@ def cost_html(info: TrainingInfo) -> str:
     table = published_table("nuteprune_table_09")
     if info.seconds_per_step is None or table is None:
         return ""
-    own = f"<tr><th scope='row'>This run</th><td></td><td></td><td class='num'>{memory(info.memory_gib)}</td>"
+    whose = f", memory{of_one(info)}" if info.processes > 1 else ""
+    own = f"<tr><th scope='row'>This run{whose}</th><td></td><td></td>"
+    own += f"<td class='num'>{memory(info.memory_gib)}</td>"
     own += f"<td class='num'>{seconds(info.seconds_per_step)}</td></tr>"
     teachers = {("yes", "yes"): "progressive", ("no", "yes"): "one teacher"}
     rows = "".join(

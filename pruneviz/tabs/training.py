@@ -61,17 +61,21 @@ def training_updates(record: RunRecord | None, events: list[Event]) -> list[Any]
     method = method_of(spec) if spec else None
     if record is None or spec is None or method is None:
         return _nothing()
-    steps = int(spec.prune.options.get("steps", method.options["steps"].default))
-    shown = drawn(record.path, f"training {steps}", len(events), record.live, lambda: _drawn(events, steps))
+    steps, processes = (
+        int(spec.prune.options.get(name, method.options[name].default)) for name in ("steps", "processes")
+    )
+    shown = drawn(
+        record.path, f"training {steps}", len(events), record.live, lambda: _drawn(events, steps, processes)
+    )
     if shown is None:
         return _nothing()
     facts, curves, cost = shown
     return [gr.Column(visible=True), facts, curves, *_masks(record), cost]
 
 
-def _drawn(events: list[Event], steps: int) -> tuple[str, str, str] | None:
+def _drawn(events: list[Event], steps: int, processes: int) -> tuple[str, str, str] | None:
     """Facts, curves and cost; None while nothing was told."""
-    info = training_info(events, steps)
+    info = training_info(events, steps, processes)
     if info.empty:
         return None
     return training_html(info), figure_payload(training_figure(info)), cost_html(info)

@@ -44,6 +44,13 @@ def test_a_resumed_run_makes_steps_again_and_the_last_word_counts():
     assert [span.sparsity for span in info.teachers] == [0.0, 0.01, 0.08]
 
 
+def test_whose_memory_it_is_is_said_where_several_processes_train():
+    info = training_info(events(), processes=2)
+    assert "Memory of one of 2 processes, at most" in training_html(info)
+    assert "This run, memory of one of 2 processes" in cost_html(info)
+    assert "processes" not in training_html(training_info(events()))
+
+
 def test_without_a_teacher_it_is_said():
     info = training_info([*told("expected", {1: 0.1}), *told("next_token_loss", {1: 3.0})])
     assert info.teachers == [] and "from the text alone" in training_html(info)

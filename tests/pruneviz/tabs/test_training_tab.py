@@ -38,6 +38,12 @@ def test_a_training_is_shown_with_its_masks_as_soon_as_there_are_some(tmp_path):
     assert "is damaged" in updates(run)["about_masks"]
 
 
+def test_a_training_of_several_processes_says_whose_memory_is_told(tmp_path):
+    spec = replace(SPEC, prune=replace(SPEC.prune, options={**SPEC.prune.options, "processes": 2}))
+    run = make_run(tmp_path, "two", spec, state="running", stage="train")
+    assert "one of 2 processes" in updates(run)["facts"]
+
+
 def test_other_runs_and_trainings_that_have_said_nothing_show_none(tmp_path):
     assert not updates(make_run(tmp_path, "b"))["box"].visible
     quiet = training_updates(read_run(make_run(tmp_path, "c", SPEC)), [])
