@@ -14,6 +14,7 @@ import torch
 
 from core import artifacts
 from core.artifacts import CHECKPOINT, EFFICIENCY, SAMPLES
+from core.capture import check_weights
 from core.errors import ArtifactError
 from core.evaluate.efficiency import Efficiency
 from core.evaluate.efficiency import measure as measure_efficiency
@@ -134,6 +135,8 @@ def _perplexity(work: Work, loaded: Loaded, side: str) -> Perplexity:
     text = evaluation_text(asked.text)
     ids = consecutive_windows(loaded.tokenizer, text, window=asked.window, tokens=asked.tokens)
     found = perplexity(loaded.model, ids, on_progress=work.recorder.counter("windows"))
+    if math.isnan(found.nll):
+        check_weights(loaded.model)
     keep_perplexity(work.run_dir, side, found)
     return found
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from core.__main__ import main
 from tests.cli.calls import refused
@@ -110,6 +113,24 @@ def test_what_is_no_decoder_is_refused_by_every_command(
     prompt = ["--prompt", "x"] if command == "generate" else []
     assert said in refused(capsys, [command, source, *runs, *prompt])
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("command", ["prune", "evaluate"])
+def test_a_damaged_weight_is_named_when_the_model_is_measured(
+    capsys: pytest.CaptureFixture[str],
+    asked: dict[str, list[str]],
+    tiny_llama_folder: Path,
+    tmp_path: Path,
+    command: str,
+) -> None:
+    damaged = shutil.copytree(tiny_llama_folder, tmp_path / "damaged")
+    weights = load_file(damaged / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][3, 4] = torch.nan
+    save_file(weights, damaged / "model.safetensors", {"format": "pt"})
+    assert main([command, str(damaged), *asked[command][2:]]) == 2
+    assert "model.layers.1.mlp.up_proj.weight holds 1 of" in capsys.readouterr().err
+    (events,) = (tmp_path / "runs").glob("*/events.jsonl")
+    assert "perplexity" not in events.read_text()
 
 
 @pytest.mark.parametrize("extra", [[], ["--detach"]])
