@@ -70,7 +70,9 @@ class Run:
 def section(run: Run) -> Markup:
     """All that is known of one run."""
     parts = [summary(run), numbers(run), widths(run), curves(run), scores(run), speed(run), answers(run)]
-    return element("section", element("h2", run.title), *parts, made(run), id=run.id)
+    return element(
+        "section", element("h2", run.title), *parts, element("h3", "How it was made"), made(run), id=run.id
+    )
 
 
 def summary(run: Run) -> Markup:
@@ -257,7 +259,6 @@ def made(run: Run) -> Markup:
     ]
     return join(
         [
-            element("h3", "How it was made"),
             element("pre", command_line(run.spec)),
             table(["", ""], rows),
             element(
