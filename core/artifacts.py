@@ -113,6 +113,8 @@ class Sensitivity:
     """`sensitivity.json`: perplexity when only one layer's units of one kind are pruned.
 
     `points` are {"layer", "kind", "ratio", "ppl"}; `window` and `tokens` say how it was measured.
+    `ppl_stderr` of a point and `baseline_stderr` are standard errors of perplexities, `change_stderr` of the
+    change from the baseline in nats, found window by window; scans made before they were kept have none.
     """
 
     baseline_ppl: float
@@ -122,6 +124,12 @@ class Sensitivity:
     criterion: str
     points: list[dict[str, Any]]
     seconds: float = 0.0
+    baseline_stderr: float | None = None
+
+    @property
+    def windows(self) -> int:
+        """How many windows every perplexity was measured on."""
+        return self.tokens // self.window
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -9,10 +9,11 @@ import typer
 from numpy.typing import NDArray
 
 from core import options
-from core.artifacts import read_scores, read_sensitivity, read_similarity
+from core.artifacts import Sensitivity, read_scores, read_sensitivity, read_similarity
+from core.evaluate.noise import Difference, kept_difference
 from core.headless import RUNS, ask, emit_run, foreground, seconds
 from core.spec import ModelSpec
-from core.terminal import emit, number, stdout_kept_clean, table
+from core.terminal import emit, stdout_kept_clean, table, with_error
 
 
 def groups(
@@ -147,12 +148,26 @@ def sensitivity(
     spec = ask("explore", model, {**locals(), "analyses": "groups,sensitivity"})
     run_dir = foreground(runs_dir, spec)
     found = read_sensitivity(run_dir)
-    keys = ("layer", "kind", "ratio", "unit", "ppl")
-    layers = [{key: point[key] for key in keys if key in point} for point in found.points]
+    keys = ("layer", "kind", "ratio", "unit", "ppl", "ppl_stderr", "change_stderr")
+    layers = [
+        {**{key: point[key] for key in keys if key in point}, "verdict": _change(found, point).verdict}
+        for point in found.points
+    ]
     rows = [["layer", "kind", "removed", "perplexity"]]
-    rows += [[str(row["layer"]), _kind(row), f"{row['ratio']:.1%}", number(row["ppl"])] for row in layers]
-    result = {"baseline_ppl": found.baseline_ppl, "layers": layers}
-    emit_run(run_dir, result, as_json, [f"unpruned: {number(found.baseline_ppl)}", *table(rows)])
+    rows += [[str(row["layer"]), _kind(row), f"{row['ratio']:.1%}", _perplexity(row)] for row in layers]
+    result = {"baseline_ppl": found.baseline_ppl, "baseline_stderr": found.baseline_stderr, "layers": layers}
+    dense = f"unpruned: {with_error(found.baseline_ppl, found.baseline_stderr, ',.4g')}"
+    emit_run(run_dir, result, as_json, [dense, *table(rows)])
+
+
+def _change(found: Sensitivity, point: dict[str, Any]) -> Difference:
+    return kept_difference(found.baseline_ppl, point["ppl"], point["change_stderr"], found.windows)
+
+
+def _perplexity(point: dict[str, Any]) -> str:
+    """With its standard error, and whether it may be no change at all."""
+    noise = ", within the noise" if point["verdict"] == "noise" else ""
+    return with_error(point["ppl"], point["ppl_stderr"], ",.4g") + noise
 
 
 def _kind(point: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from core.checks import listed
 from core.commands import record
 from core.headless import RUNS, ask, detached, emit_run, foreground, seconds
 from core.sweep import Point, Sweep, read_sweep
-from core.terminal import number, table
+from core.terminal import table, with_error
 
 
 def sweep(
@@ -67,30 +67,41 @@ def sweep(
         return emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])
     run_dir = foreground(runs_dir, spec)
     found = read_sweep(run_dir)
-    result = {"seconds": seconds(run_dir), "baseline_ppl": found.ppl, "params_before": found.params}
-    return emit_run(run_dir, {**result, "points": _points(found)}, as_json, _lines(found))
+    result = {
+        "seconds": seconds(run_dir),
+        "baseline_ppl": found.ppl,
+        "baseline_stderr": found.ppl_stderr,
+        "params_before": found.params,
+        "points": _points(found),
+    }
+    return emit_run(run_dir, result, as_json, _lines(found))
 
 
 def _points(found: Sweep) -> list[dict[str, Any]]:
     front = {point.key for point in found.front()}
-    return [{**asdict(point), "pareto": point.key in front} for point in found.points]
+    return [
+        {**asdict(point), "verdict": found.change(point).verdict, "pareto": point.key in front}
+        for point in found.points
+    ]
 
 
 def _lines(found: Sweep) -> list[str]:
     front = {point.key for point in found.front()}
     head = ["method", "asked", "scope", "refit", "seed", "windows", "of all", "perplexity", ""]
-    rows = [_row(point, point.key in front) for point in found.points]
+    rows = [_row(found, point, point.key in front) for point in found.points]
     said = f"perplexity on {found.text}, {found.tokens:,} tokens in windows of {found.window}"
+    said += f", ± one standard error over {found.windows} windows" if found.ppl_stderr is not None else ""
     return [
-        f"unpruned: {number(found.ppl)}",
+        f"unpruned: {with_error(found.ppl, found.ppl_stderr, ',.4g')}",
         *table([head, *rows]),
         "* on the Pareto front",
         said,
     ]
 
 
-def _row(point: Point, best: bool) -> list[str]:
+def _row(found: Sweep, point: Point, best: bool) -> list[str]:
     asked = [point.method, f"{point.target:.1%}", point.scope, point.reconstruct, str(point.seed)]
     of_all = "-" if point.sparsity_total is None else f"{point.sparsity_total:.1%}"
-    measured = point.error if point.ppl is None else number(point.ppl)
+    measured = point.error if point.ppl is None else with_error(point.ppl, point.ppl_stderr, ",.4g")
+    measured += ", within the noise" if found.change(point).verdict == "noise" else ""
     return [*asked, str(point.samples), of_all, measured, "*" if best else ""]

@@ -10,6 +10,7 @@ from typing import Any
 
 from core import artifacts
 from core.errors import ArtifactError
+from core.evaluate.noise import Difference, kept_difference
 from core.spec import RunSpec
 
 SWEEP = "sweep.json"
@@ -25,6 +26,8 @@ class Point:
         target: the sparsity asked for; sparsity, sparsity_total: what the plan removes, of the parameters in
             scope and of all.
         params, macs: what is left; ppl: None where it could not be measured.
+        ppl_stderr: the standard error of `ppl`; change_stderr: of its change from the dense model, in nats,
+            found window by window. None where they are not known.
         error: why there is no plan or number, e.g. a target out of reach; empty where there is.
         seconds: for planning and measuring; scoring is shared between points.
     """
@@ -42,6 +45,8 @@ class Point:
     ppl: float | None = None
     seconds: float = 0.0
     error: str = ""
+    ppl_stderr: float | None = None
+    change_stderr: float | None = None
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -56,6 +61,7 @@ class Sweep:
     Attributes:
         ppl, params, macs: of the dense model; text, window, tokens: how perplexity was measured.
         calibration: the text that scored units; planned: how many points there will be.
+        ppl_stderr: the standard error of `ppl`, None where it is not known.
     """
 
     ppl: float
@@ -67,6 +73,16 @@ class Sweep:
     calibration: str
     planned: int
     points: tuple[Point, ...] = field(default_factory=tuple)
+    ppl_stderr: float | None = None
+
+    @property
+    def windows(self) -> int:
+        """How many windows every perplexity was measured on."""
+        return self.tokens // self.window
+
+    def change(self, point: Point) -> Difference:
+        """How the point's perplexity stands to the dense model's."""
+        return kept_difference(self.ppl, point.ppl, point.change_stderr, self.windows)
 
     @property
     def done(self) -> dict[tuple[Any, ...], Point]:

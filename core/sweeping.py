@@ -13,7 +13,9 @@ from torch import Tensor
 from core.allocation import allocate
 from core.artifacts import CHECKPOINT, SPEC, Scores, write_text
 from core.errors import PruneError, StopRequested, StorageError
+from core.evaluate.noise import perplexity_difference
 from core.evaluate.perplexity import perplexity
+from core.evaluate.perplexity_results import Perplexity, keep_perplexity, read_perplexities
 from core.graph.records import Graph
 from core.masks import masked
 from core.models import Loaded
@@ -28,7 +30,7 @@ from core.work import Work, kept
 
 #: Plans that were measured, as refitted, and their perplexities: criteria without data find the same plan
 #: for every text.
-Known = dict[Any, tuple[PruningPlan, float]]
+Known = dict[Any, tuple[PruningPlan, Perplexity]]
 
 
 def windows_of(work: Work, loaded: Loaded) -> Tensor:
@@ -44,11 +46,13 @@ def begin(work: Work, loaded: Loaded, graph: Graph, windows: Tensor) -> Sweep:
     found = kept(read_sweep, work.run_dir)
     if found is None:
         dense = perplexity(loaded.model, windows, on_progress=work.recorder.counter("windows"))
+        keep_perplexity(work.run_dir, "dense", dense)
         whole = cost(graph, {})
         spec = work.spec
         found = Sweep(
             dense.ppl, whole.params, whole.macs_per_token, evaluation_text(spec.evaluate.text).name,
             dense.window, dense.tokens, calibration_title(spec.calibration.name), len(planned(spec)),
+            ppl_stderr=dense.stderr,
         )  # fmt: skip
         write_sweep(work.run_dir, found)
     work.recorder.metric("ppl_before", 0, found.ppl)
@@ -81,10 +85,11 @@ def measure(
 ) -> Sweep:
     """Measure these points and write down each at once. Raises StopRequested and StorageError."""
     work.recorder.stage("sweep")
+    dense = (kept(read_perplexities, work.run_dir) or {}).get("dense")
     for point in points:
         work.recorder.progress(len(found.points), found.planned, "points")
         own = replace(work, spec=run_of(work.spec, point))  # its seed and windows are the point's
-        measured = _measured(own, loaded, graph, scores, windows, point, known)
+        measured = _measured(own, loaded, graph, scores, windows, point, known, dense)
         found = replace(found, points=(*found.points, measured))
         write_sweep(work.run_dir, found)
     work.recorder.progress(len(found.points), found.planned, "points")
@@ -99,12 +104,13 @@ def _measured(
     windows: Tensor,
     point: Point,
     known: Known,
+    dense: Perplexity | None,
 ) -> Point:
     """One point, whose run `work.spec` is; what cannot be pruned so says why, and the sweep goes on."""
     began = time.monotonic()
     try:
         plan = _plan(work.spec, graph, scores)
-        plan, ppl = _perplexity(work, loaded, graph, plan, windows, known, point)
+        plan, measured = _perplexity(work, loaded, graph, plan, windows, known, point)
     except (StopRequested, StorageError):
         raise
     except PruneError as error:
@@ -116,8 +122,10 @@ def _measured(
         sparsity_total=plan.sparsity_total,
         params=plan.after.params,
         macs=plan.after.macs_per_token,
-        ppl=ppl,
+        ppl=measured.ppl,
         seconds=time.monotonic() - began,
+        ppl_stderr=measured.stderr,
+        change_stderr=perplexity_difference(dense, measured).noise if dense else None,
     )
 
 
@@ -134,7 +142,7 @@ def _perplexity(
     windows: Tensor,
     known: Known,
     point: Point,
-) -> tuple[PruningPlan, float]:
+) -> tuple[PruningPlan, Perplexity]:
     """The plan as it is after refitting and its perplexity, under masks: they give what surgery gives."""
     how = point.reconstruct
     text = () if how == "none" else (how, point.seed, point.samples, point.method)
@@ -151,5 +159,5 @@ def _perplexity(
             plan = recounted(graph, plan, done.removed) if done else plan
             with masked(loaded.model, graph, plan.removed):
                 found = perplexity(loaded.model, windows, on_progress=lambda *_: work.recorder.check_stop())
-        known[key] = plan, found.ppl
+        known[key] = plan, found
     return known[key]

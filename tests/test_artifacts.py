@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,9 @@ def test_sensitivity_spec_and_plan_round_trip(tmp_path: Path) -> None:
     sensitivity = Sensitivity(9.5, "t", 8, 64, "l2", [{"layer": 0, "kind": "ffn", "ratio": 0.5, "ppl": 10.0}])
     artifacts.write_sensitivity(tmp_path, sensitivity)
     assert artifacts.read_sensitivity(tmp_path) == sensitivity
+    older = {name: value for name, value in asdict(sensitivity).items() if name != "baseline_stderr"}
+    artifacts.write_json(tmp_path / artifacts.SENSITIVITY, older)
+    assert artifacts.read_sensitivity(tmp_path) == sensitivity, "written before errors were kept"
     artifacts.write_text(tmp_path / artifacts.SPEC, RunSpec(seed=4).to_json())
     assert artifacts.read_spec(tmp_path) == RunSpec(seed=4)
     plan = PruningPlan({"g": (1, 2)}, before=Cost(10, 5, 2), after=Cost(8, 4, 2), params_in_scope=4)

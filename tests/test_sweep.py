@@ -14,6 +14,8 @@ from core.artifacts import METRICS
 from core.checks import listed
 from core.commands import command_line
 from core.errors import ArtifactError, SpecError, StopRequested
+from core.evaluate.noise import perplexity_difference
+from core.evaluate.perplexity_results import read_perplexities
 from core.spec import DataSpec, EvalSpec, ModelSpec, RunSpec
 from core.spec_sweep import SweepSpec
 from core.sweep import SWEEP, Point, pareto, planned, read_sweep, run_of
@@ -61,6 +63,40 @@ def test_a_point_is_the_run_it_stands_for(swept: Path, spec: RunSpec, tmp_path: 
     assert metrics["params_after"] == point.params and metrics["sparsity"] == point.sparsity
     assert metrics["ppl_after"] == pytest.approx(point.ppl, rel=1e-5)
     assert metrics["ppl_before"] == pytest.approx(read_sweep(swept).ppl, rel=1e-6)
+
+
+def test_a_point_is_as_sure_as_the_run_it_stands_for(swept: Path, spec: RunSpec, tmp_path: Path) -> None:
+    found = read_sweep(swept)
+    point = next(p for p in found.points if p.key[0] == "taylor_first" and p.seed == 1)
+    run_dir = go(tmp_path, run_of(spec, point))
+    metrics, kept = artifacts.read_json(run_dir / METRICS), read_perplexities(run_dir)
+    against = perplexity_difference(kept["dense"], kept["pruned"])
+    assert found.ppl_stderr == pytest.approx(metrics["ppl_stderr_before"], rel=1e-4)
+    assert point.ppl_stderr == pytest.approx(metrics["ppl_stderr_after"], rel=1e-4)
+    assert point.change_stderr == pytest.approx(against.noise, rel=1e-3)
+    assert found.change(point).change == pytest.approx(against.change, rel=1e-3)
+    assert (found.windows, found.change(point).verdict) == (4, against.verdict)
+
+
+def test_a_sweep_from_before_errors_were_kept_is_read_and_goes_on(
+    swept: Path, spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its points stay without; the rest has errors, but no noise, for the dense model's windows are gone."""
+    monkeypatch.setattr(launch, "start_next", lambda folder: None)
+    run_dir = go(tmp_path, replace(spec, sweep=replace(spec.sweep, methods=("l2",), seeds=(0,))))
+    raw = artifacts.read_json(run_dir / SWEEP)
+    del raw["ppl_stderr"], raw["points"][1:]
+    for name in ("ppl_stderr", "change_stderr"):
+        del raw["points"][0][name]
+    artifacts.write_json(run_dir / SWEEP, raw)
+    (run_dir / artifacts.PERPLEXITY).unlink()
+    old = read_sweep(run_dir)
+    assert old.ppl_stderr is None and old.change(old.points[0]).verdict == "unknown"
+    artifacts.write_status(run_dir, artifacts.Status())
+    execute(run_dir)
+    first, *rest = read_sweep(run_dir).points
+    assert first == old.points[0] and len(rest) == 3
+    assert all(point.ppl_stderr and point.change_stderr is None for point in rest)
 
 
 def test_refitted_points_are_their_runs_and_leave_the_model_as_it_was(tmp_path: Path, spec: RunSpec) -> None:
@@ -129,7 +165,8 @@ def test_a_stopped_sweep_keeps_its_points_and_does_not_repeat_them(
     execute(run_dir)
     whole = read_sweep(run_dir)
     assert whole.points[:5] == half.points and len(measured) == 16
-    assert [(p.key, p.ppl) for p in whole.points] == [(p.key, p.ppl) for p in read_sweep(swept).points]
+    measured_of = [(p.key, p.ppl, p.ppl_stderr, p.change_stderr) for p in read_sweep(swept).points]
+    assert [(p.key, p.ppl, p.ppl_stderr, p.change_stderr) for p in whole.points] == measured_of
 
 
 def test_a_target_out_of_reach_is_a_point_that_says_why(tmp_path: Path, spec: RunSpec) -> None:

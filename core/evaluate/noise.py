@@ -79,6 +79,21 @@ def perplexity_difference(before: Perplexity, after: Perplexity) -> Difference:
     return Difference(change, math.hypot(*known), samples=min(len(before.losses), len(after.losses)))
 
 
+def kept_difference(
+    before: float | None, after: float | None, stderr: float | None, windows: int
+) -> Difference:
+    """As `perplexity_difference`, of two perplexities whose windows were not kept, but what came of them.
+
+    Args:
+        stderr: the standard error of the change in nats, as `perplexity_difference` found it; None of records
+            that were written before it was kept.
+        windows: how many it was found from.
+    """
+    if not before or not after or not (math.isfinite(before) and math.isfinite(after)):
+        return Difference()
+    return Difference(math.log(after / before), stderr, samples=windows)
+
+
 def difference(before: TaskResult, after: TaskResult) -> Difference:
     """How the quoted metric of a task changed; refused where the two were measured otherwise."""
     reason = not_comparable(before, after)

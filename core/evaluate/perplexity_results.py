@@ -59,9 +59,9 @@ class Perplexity:
 
 
 def mean_error(values: Sequence[float]) -> float | None:
-    """The standard error of a mean of independent values; None of fewer than two."""
+    """The standard error of a mean of independent values; None of fewer than two, or past all numbers."""
     count = len(values)
-    if count < 2:
+    if count < 2 or not all(map(math.isfinite, values)):
         return None
     mean = fmean(values)
     return math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1) / count)

@@ -97,12 +97,14 @@ def scan(
         with masked(model, graph, point.removed):
             first = point.layer if skip else 0
             losses = [loss for one in passes for loss in _losses_from(model, modules, first, one)]
-        found.append(point.record(summarise(losses, windows).ppl))
+        found.append(point.record(dense, summarise(losses, windows)))
         tell(found[-1])
         if on_progress:
             on_progress(done, len(todo))
     seconds = time.perf_counter() - began
-    return Sensitivity(dense.ppl, text, dense.window, dense.tokens, criterion, found, seconds)
+    return Sensitivity(
+        dense.ppl, text, dense.window, dense.tokens, criterion, found, seconds, dense.stderr
+    )  # fmt: skip
 
 
 def _dense(model: Any, modules: list[nn.Module], ids: Tensor) -> _Pass:

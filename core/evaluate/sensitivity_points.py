@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import NotPrunableError
+from core.evaluate.noise import perplexity_difference
+from core.evaluate.perplexity_results import Perplexity
 from core.graph.records import Graph, Group
 
 #: What is pruned for one point, in order of preference: a family may lack the first.
@@ -34,9 +36,16 @@ class Point:
     removed: dict[str, tuple[int, ...]]
     unit: int | None = None
 
-    def record(self, ppl: float) -> dict[str, Any]:
+    def record(self, dense: Perplexity, measured: Perplexity) -> dict[str, Any]:
         """The point as `sensitivity.json` holds it."""
-        found = {"layer": self.layer, "kind": self.kind, "ratio": self.ratio, "ppl": ppl}
+        found = {
+            "layer": self.layer,
+            "kind": self.kind,
+            "ratio": self.ratio,
+            "ppl": measured.ppl,
+            "ppl_stderr": measured.stderr,
+            "change_stderr": perplexity_difference(dense, measured).noise,
+        }
         return found | ({"unit": self.unit} if self.unit is not None else {"target": self.target})
 
 

@@ -19,12 +19,12 @@ KEYS = {
     "groups": {"model", "family", "seconds", "kinds", "not_prunable"},
     "score": {"run_dir", "seconds", "criteria"},
     "similarity": {"run_dir", "layers"},
-    "sensitivity": {"run_dir", "baseline_ppl", "layers"},
+    "sensitivity": {"run_dir", "baseline_ppl", "baseline_stderr", "layers"},
     "prune": {
         "run_dir", "params_before", "params_after", "sparsity", "sparsity_total",
         "ppl_before", "ppl_after", "seconds",
     },
-    "sweep": {"run_dir", "seconds", "baseline_ppl", "params_before", "points"},
+    "sweep": {"run_dir", "seconds", "baseline_ppl", "baseline_stderr", "params_before", "points"},
     "evaluate": {"ppl", "tasks", "params", "macs", "latency_ms", "memory_gib"},
     "generate": {"text", "tokens_per_second"},
     "methods": {"criteria", "methods"},
@@ -82,6 +82,22 @@ def test_similarity_counts_pairs_and_names_candidates(
         assert set(layer) == {"layer", "heads", "pairs_below_tau", "candidates"}
         # Nothing is further apart than 1, so every pair counts, and one head of all would stay.
         assert (layer["heads"], layer["pairs_below_tau"], len(layer["candidates"])) == (4, 6, 3)
+
+
+def test_sweep_and_sensitivity_say_how_sure_each_point_is(
+    capsys: pytest.CaptureFixture[str], asked: dict[str, list[str]]
+) -> None:
+    for command, name in (("sweep", "points"), ("sensitivity", "layers")):
+        found = answer(capsys, asked[command])
+        assert found["baseline_stderr"] > 0 and len(found[name]) == 4
+        for point in found[name]:
+            assert point["ppl_stderr"] > 0 and point["change_stderr"] > 0
+            assert point["verdict"] in ("clear", "noise")
+        assert main(asked[command]) == 0
+        shown = capsys.readouterr().out
+        assert shown.replace("± one standard error", "").count(" ± ") == 5, "the dense model and each point"
+        marks = [point["verdict"] == "noise" for point in found[name]]
+        assert shown.count(", within the noise") == sum(marks)
 
 
 def test_heads_that_a_layer_lacks_are_not_counted() -> None:

@@ -8,7 +8,13 @@ import sys
 
 import pytest
 
-from core.evaluate.noise import Difference, difference, difference_noise, perplexity_difference
+from core.evaluate.noise import (
+    Difference,
+    difference,
+    difference_noise,
+    kept_difference,
+    perplexity_difference,
+)
 from core.evaluate.perplexity_results import Perplexity
 from tests.pruneviz.scored import task
 
@@ -86,6 +92,23 @@ def test_few_windows_take_more_to_be_a_finding(samples: int, exact: float) -> No
     before = measured(*(3.0 + step for step in range(samples)))
     after = measured(*(3.1 + step + 0.1 * (step % 2) for step in range(samples)))
     assert perplexity_difference(before, after).samples == samples
+
+
+def test_what_was_kept_of_two_perplexities_gives_the_same_verdict() -> None:
+    before = measured(3.0, 1.0, 2.0)
+    for after in (measured(3.1, 1.15, 2.2), measured(2.9, 1.3, 2.1)):
+        found = perplexity_difference(before, after)
+        kept = kept_difference(before.ppl, after.ppl, found.noise, 3)
+        assert kept.change == pytest.approx(found.change)
+        assert (kept.noise, kept.samples, kept.verdict) == (found.noise, found.samples, found.verdict)
+    assert kept_difference(20.0, 21.0, None, 3).verdict == "unknown"
+    assert {kept_difference(20.0, bad, 0.1, 3).verdict for bad in (None, math.inf, math.nan)} == {"none"}
+
+
+def test_a_window_past_all_numbers_leaves_the_noise_unknown() -> None:
+    broken = Perplexity(1e304, math.inf, 24, 8, "a", (math.inf, 2.0, 3.0))
+    assert broken.stderr is None
+    assert perplexity_difference(measured(3.0, 1.0, 2.0), broken).verdict == "unknown"
 
 
 def test_metrics_must_be_the_same() -> None:

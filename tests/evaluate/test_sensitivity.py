@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from core.errors import DataError, NotPrunableError, StopRequested
+from core.evaluate.noise import perplexity_difference
 from core.evaluate.perplexity import perplexity
+from core.evaluate.perplexity_results import Perplexity
 from core.evaluate.sensitivity import scan
 from core.evaluate.sensitivity_points import curve_of, lowest
 from core.masks import masked
@@ -28,23 +30,28 @@ def arguments(**changes: Any) -> dict[str, Any]:
     return {"ratios": (0.5,), "criterion": "random", "text": "made up", **changes}
 
 
-def naive(model: Any, graph: Any, scores: Any, windows: torch.Tensor) -> dict[tuple[int, str], float]:
+def naive(model: Any, graph: Any, scores: Any, windows: torch.Tensor) -> dict[tuple[int, str], Perplexity]:
     found = {}
     for kind, unit_kind in (("attention", "query_head"), ("ffn", "ffn_channel")):
         for group in graph.of_kind(unit_kind):
             with masked(model, graph, {group.id: lowest(scores[group.id], 0.5)}):
-                found[group.layer, kind] = perplexity(model, windows).ppl
+                found[group.layer, kind] = perplexity(model, windows)
     return found
 
 
 def test_it_equals_evaluating_the_whole_model_for_every_point(case: Any) -> None:
     model, graph, scores, windows = case
-    wanted = naive(model, graph, scores, windows)
+    wanted, dense = naive(model, graph, scores, windows), perplexity(model, windows)
     found = scan(model, graph, scores, windows, **arguments())
     assert {(p["layer"], p["kind"]) for p in found.points} == set(wanted) and len(wanted) == 6
     for point in found.points:
-        assert point["ppl"] == pytest.approx(wanted[point["layer"], point["kind"]], rel=1e-5)
-    assert found.baseline_ppl == pytest.approx(perplexity(model, windows).ppl, rel=1e-6)
+        whole = wanted[point["layer"], point["kind"]]
+        assert point["ppl"] == pytest.approx(whole.ppl, rel=1e-5)
+        assert point["ppl_stderr"] == pytest.approx(whole.stderr, rel=1e-3)
+        noise = perplexity_difference(dense, whole).noise
+        assert point["change_stderr"] == pytest.approx(noise, rel=1e-2) and noise > 0
+    assert found.baseline_ppl == pytest.approx(dense.ppl, rel=1e-6)
+    assert found.baseline_stderr == pytest.approx(dense.stderr, rel=1e-6) and found.windows == 10
     assert len({round(point["ppl"], 3) for point in found.points}) > 4, "the points tell nothing"
     assert (found.window, found.tokens, found.criterion, found.text) == (12, 120, "random", "made up")
 
@@ -89,7 +96,7 @@ def test_layers_that_share_more_than_the_stream_are_evaluated_whole(case: Any) -
     found = scan(model, graph, scores, windows, **arguments())
     wanted = naive(model, graph, scores, windows)
     for point in found.points:
-        assert point["ppl"] == pytest.approx(wanted[point["layer"], point["kind"]], rel=1e-5)
+        assert point["ppl"] == pytest.approx(wanted[point["layer"], point["kind"]].ppl, rel=1e-5)
 
 
 def test_layers_kinds_and_progress(case: Any) -> None:
