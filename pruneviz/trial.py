@@ -103,5 +103,4 @@ def _change(dense: dict[str, Any], masked: dict[str, Any]) -> str:
     fields = Perplexity.__dataclass_fields__
     sides = [Perplexity.from_json({name: one[name] for name in fields}) for one in (dense, masked)]
     found = perplexity_difference(*sides)
-    noise = ", within noise" if found.verdict == "noise" else ""
-    return words.difference(dense["ppl"], masked["ppl"]) + noise
+    return words.change(dense["ppl"], masked["ppl"], found)

@@ -6,6 +6,8 @@ import math
 import time
 from collections.abc import Callable
 
+from core.evaluate.noise import Difference
+
 Writer = Callable[[float | None], str]
 DASH = "–"
 
@@ -75,6 +77,11 @@ def difference(before: float | None, after: float | None) -> str:
     if round(change, 1) == 0:
         return "0 %"
     return f"{'+' if change > 0 else '−'}{abs(change):.{0 if abs(change) >= 100 else 1}f} %"
+
+
+def change(before: float | None, after: float | None, found: Difference) -> str:
+    """`+38.3 %`, and where that may be chance `+1.2 %, within noise`."""
+    return difference(before, after) + (", within noise" if found.verdict == "noise" else "")
 
 
 def signed(value: float) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from core.artifacts import Sensitivity
+from core.evaluate.noise import Difference, kept_difference
 from pruneviz import words
 from pruneviz.figures.perplexity_axis import add_baseline, perplexity_axis
 
@@ -23,6 +24,8 @@ SYMBOLS = {"attention": "circle", "ffn": "diamond", "both": "square"}
 DASHES = ("solid", "dash", "dot", "dashdot")
 #: What was pruned and which share of it was asked for; None where an older scan does not say.
 Curve = tuple[str, float | None]
+#: Kind, share asked for or number of the head, layer: one point of a scan.
+Place = tuple[str, float | None, int]
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class SensitivityInfo:
         heads: (layer, head) -> perplexity without this head alone.
         baseline: perplexity with nothing pruned; None while it is not known.
         text, window, tokens, criterion: how it was measured; empty or 0 while not known.
+        stderrs: of perplexities, and `baseline_stderr` of the baseline; changes: from the baseline, with
+            their noise. Neither is known while a scan is going, nor of older ones.
     """
 
     curves: dict[Curve, dict[int, float]]
@@ -43,6 +48,9 @@ class SensitivityInfo:
     tokens: int = 0
     criterion: str = ""
     heads: dict[tuple[int, int], float] = field(default_factory=dict)
+    baseline_stderr: float | None = None
+    stderrs: dict[Place, float] = field(default_factory=dict)
+    changes: dict[Place, Difference] = field(default_factory=dict)
 
     @property
     def layers(self) -> list[int]:
@@ -55,16 +63,21 @@ class SensitivityInfo:
         return sorted({ratio for _, ratio in self.curves if ratio is not None})
 
     @property
-    def worst(self) -> tuple[str, int, float] | None:
-        """Kind, layer and perplexity of the point that hurts most."""
-        points = [(kind, n, ppl) for (kind, _), curve in self.curves.items() for n, ppl in curve.items()]
-        return max(points, key=lambda point: point[2]) if points else None
+    def worst(self) -> tuple[Place, float] | None:
+        """The point of a curve that hurts most, and its perplexity."""
+        points = [((*key, n), ppl) for key, curve in self.curves.items() for n, ppl in curve.items()]
+        return max(points, key=lambda point: point[1]) if points else None
 
     @property
     def wide(self) -> bool:
         """Whether the points span so much that a logarithmic axis reads better."""
         finite = [ppl for curve in self.curves.values() for ppl in curve.values() if math.isfinite(ppl)]
         return bool(finite) and max(finite) > 10 * min(finite)
+
+    def written(self, place: Place, ppl: float | None) -> tuple[str, str]:
+        """A perplexity with its standard error, and its change from the baseline, as far as known."""
+        change = words.change(self.baseline, ppl, self.changes.get(place, Difference()))
+        return words.perplexity(ppl, self.stderrs.get(place)), change
 
     def title(self, curve: Curve) -> str:
         """What a curve is, e.g. `FFN pruned alone`, `Both, 25 % pruned`."""
@@ -78,16 +91,24 @@ def sensitivity_info(record: Sensitivity) -> SensitivityInfo:
     """The curves of a finished scan."""
     curves: dict[Curve, dict[int, float]] = {}
     heads: dict[tuple[int, int], float] = {}
+    stderrs: dict[Place, float] = {}
+    changes: dict[Place, Difference] = {}
     for point in record.points:
-        layer, ppl = int(point["layer"]), _number(point["ppl"])
-        if point["kind"] == "head":
+        layer, ppl, kind = int(point["layer"]), _number(point["ppl"]), str(point["kind"])
+        asked = point["unit"] if kind == "head" else point.get("target", point.get("ratio"))
+        if kind == "head":
             heads[layer, int(point["unit"])] = ppl
         else:
-            asked = point.get("target", point.get("ratio"))
-            curves.setdefault((str(point["kind"]), asked), {})[layer] = ppl
+            curves.setdefault((kind, asked), {})[layer] = ppl
+        if point.get("ppl_stderr") is not None:
+            stderrs[kind, asked, layer] = point["ppl_stderr"]
+        changes[kind, asked, layer] = kept_difference(
+            record.baseline_ppl, ppl, point.get("change_stderr"), record.windows
+        )
     return SensitivityInfo(
-        curves, record.baseline_ppl, record.text, record.window, record.tokens, record.criterion, heads
-    )
+        curves, record.baseline_ppl, record.text, record.window, record.tokens, record.criterion, heads,
+        record.baseline_stderr, stderrs, changes,
+    )  # fmt: skip
 
 
 def live_info(series: dict[str, list[tuple[float, float]]]) -> SensitivityInfo:
@@ -121,13 +142,19 @@ def method_html(info: SensitivityInfo) -> str:
         f"Each point removes {shares} of one layer’s units, chosen by {escape(info.criterion)}, and leaves "
         f"the rest of the model whole. Perplexity on the text “{escape(info.text)}” in windows of "
         f"{info.window} tokens, {info.tokens:,} tokens in all; "
-        f"{words.perplexity(info.baseline)} with nothing removed."
+        f"{words.perplexity(info.baseline, info.baseline_stderr)} with nothing removed."
     ]
+    if info.baseline_stderr is not None:
+        parts.append(
+            f"± one standard error over {info.tokens // info.window:,} windows; whether a change is within "
+            "noise is judged window by window."
+        )
     if info.worst:
-        kind, layer, ppl = info.worst
+        place, ppl = info.worst
+        kind, _, layer = place
         parts.append(
             f"The most fragile is the {_short(kind)} of layer {layer}: "
-            f"{words.perplexity(ppl)} ({words.difference(info.baseline, ppl)})."
+            f"{' ('.join(info.written(place, ppl))})."
         )
     return f'<p class="pv-readout">{" ".join(parts)}</p>'
 
@@ -140,13 +167,13 @@ def sensitivity_figure(info: SensitivityInfo, log: bool = False) -> go.Figure:
     for key, curve in info.curves.items():
         kind, ratio = key
         layers = [layer for layer in sorted(curve) if math.isfinite(curve[layer])]
-        change = [words.difference(info.baseline, curve[layer]) for layer in layers]
+        said = [info.written((kind, ratio, layer), curve[layer]) for layer in layers]
         dash = DASHES[info.ratios.index(ratio) % len(DASHES)] if ratio in info.ratios else "solid"
         line = {"color": f"var(--pv-{COLOURS.get(kind, 'embedding')})", "width": 2, "dash": dash}
         figure.add_scatter(
-            x=layers, y=[curve[layer] for layer in layers], customdata=change, name=info.title(key),
+            x=layers, y=[curve[layer] for layer in layers], customdata=said, name=info.title(key),
             mode="lines+markers", line=line, marker={"size": 7, "symbol": SYMBOLS.get(kind, "circle")},
-            hovertemplate="layer %{x}: %{y:.4g} (%{customdata})",
+            hovertemplate="layer %{x}: %{customdata[0]} (%{customdata[1]})",
         )  # fmt: skip
     add_baseline(figure, info.baseline, log, "right")
     every = 1 if len(info.layers) <= 40 else 5
@@ -175,7 +202,10 @@ def heads_figure(info: SensitivityInfo) -> go.Figure:
     ppl = [[info.heads.get((layer, head)) for head in range(count)] for layer in layers]
     base = info.baseline or 1.0
     shown = [[None if one is None or not math.isfinite(one) else one / base for one in row] for row in ppl]
-    change = [[[words.perplexity(one), words.difference(info.baseline, one)] for one in row] for row in ppl]
+    change = [
+        [info.written(("head", head, layer), info.heads.get((layer, head))) for head in range(count)]
+        for layer in layers
+    ]
     figure = go.Figure(
         go.Heatmap(
             z=shown, y=layers, x=list(range(count)), customdata=change, xgap=1, ygap=1, zmid=1,
@@ -201,12 +231,8 @@ def table_html(info: SensitivityInfo) -> str:
     titles = [f'<th class="num">{escape(info.title(c))}</th><th class="num">Change</th>' for c in info.curves]
     rows = []
     for layer in info.layers:
-        values = [curve.get(layer) for curve in info.curves.values()]
-        cells = "".join(
-            f'<td class="num">{words.perplexity(ppl)}</td>'
-            f'<td class="num">{words.difference(info.baseline, ppl)}</td>'
-            for ppl in values
-        )
+        said = [info.written((*key, layer), curve.get(layer)) for key, curve in info.curves.items()]
+        cells = "".join(f'<td class="num">{ppl}</td><td class="num">{change}</td>' for ppl, change in said)
         rows.append(f'<tr><th scope="row">{layer}</th>{cells}</tr>')
     link = (
         '<a class="pv-csv" download="sensitivity.csv" '
@@ -221,15 +247,22 @@ def table_html(info: SensitivityInfo) -> str:
 
 
 def table_csv(info: SensitivityInfo) -> str:
-    """layer, kind, ratio, ppl, baseline_ppl: one line per point; a head alone is of kind `head 3`."""
+    """One line per point; a head alone is of kind `head 3`."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["layer", "kind", "ratio", "ppl", "baseline_ppl"])
+    writer.writerow(["layer", "kind", "ratio", "ppl", "baseline_ppl", "ppl_stderr", "change_stderr"])
     for (kind, ratio), curve in info.curves.items():
-        writer.writerows([layer, kind, ratio, curve[layer], info.baseline] for layer in sorted(curve))
+        for layer in sorted(curve):
+            row = _csv_row(info, (kind, ratio, layer), curve[layer])
+            writer.writerow([layer, kind, ratio, *row])
     for (layer, head), ppl in sorted(info.heads.items()):
-        writer.writerow([layer, f"head {head}", "", ppl, info.baseline])
+        writer.writerow([layer, f"head {head}", "", *_csv_row(info, ("head", head, layer), ppl)])
     return out.getvalue()
+
+
+def _csv_row(info: SensitivityInfo, place: Place, ppl: float) -> list[float | None]:
+    noise = info.changes.get(place, Difference()).noise
+    return [ppl, info.baseline, info.stderrs.get(place), noise]
 
 
 def _short(kind: str) -> str:

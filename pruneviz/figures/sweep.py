@@ -24,7 +24,7 @@ NAMES: dict[str, str] = {
     "method": "Method", "scope": "Scope", "reconstruct": "Refit", "seed": "Seed", "samples": "Windows",
 }  # fmt: skip
 COLUMNS = ("method", "scope", "reconstruct", "seed", "samples", "target", "sparsity", "sparsity_total",
-           "params", "macs", "ppl", "seconds", "error")  # fmt: skip
+           "params", "macs", "ppl", "ppl_stderr", "change_stderr", "seconds", "error")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def sweep_figure(info: SweepInfo, log: bool) -> go.Figure:
             customdata=[[label(point), _hover(info, point)] for point in points], name=first.method,
             legendgroup=first.method, showlegend=first.method not in seen, mode="lines+markers",
             line={"color": colour, "width": 1}, marker={"size": 9, "symbol": symbol},
-            hovertemplate="%{customdata[1]}<extra></extra>",
+            hovertemplate="%{customdata[1]}<extra></extra>", error_y=_whiskers(points, colour),
         )  # fmt: skip
         seen.add(first.method)
     _add_front(figure, info)
@@ -133,14 +133,26 @@ def _add_front(figure: go.Figure, info: SweepInfo) -> None:
     )  # fmt: skip
 
 
+def _whiskers(points: list[Point], colour: str) -> dict[str, Any] | None:
+    """One standard error up and down; None where no point has one."""
+    errors = [point.ppl_stderr for point in points]
+    if all(error is None for error in errors):
+        return None
+    return {"type": "data", "array": errors, "thickness": 1, "width": 3, "color": colour}
+
+
 def _left(sweep: Sweep, point: Point) -> float:
     return 100.0 * (point.params or 0) / sweep.params
+
+
+def _change(sweep: Sweep, point: Point) -> str:
+    return words.change(sweep.ppl, point.ppl, sweep.change(point))
 
 
 def _hover(info: SweepInfo, point: Point) -> str:
     lines = [
         f"<b>{escape(label(point))}</b>",
-        f"perplexity {words.perplexity(point.ppl)} ({words.difference(info.sweep.ppl, point.ppl)})",
+        f"perplexity {words.perplexity(point.ppl, point.ppl_stderr)} ({_change(info.sweep, point)})",
         f"{words.count(point.params)} parameters left, {words.count(point.macs)} MACs per token",
         words.sparsity(point.sparsity, point.sparsity_total),
         f"measured in {words.duration(point.seconds) or '0 s'}",
@@ -153,9 +165,15 @@ def about_html(info: SweepInfo) -> str:
     sweep = info.sweep
     parts = [
         f"{len(sweep.points)} of {sweep.planned} points. Perplexity on the text “{escape(sweep.text)}” in "
-        f"windows of {sweep.window} tokens, {sweep.tokens:,} tokens in all; {words.perplexity(sweep.ppl)} "
-        f"with nothing removed. Units scored on “{escape(sweep.calibration)}”."
+        f"windows of {sweep.window} tokens, {sweep.tokens:,} tokens in all; "
+        f"{words.perplexity(sweep.ppl, sweep.ppl_stderr)} with nothing removed. Units scored on "
+        f"“{escape(sweep.calibration)}”."
     ]
+    if sweep.ppl_stderr is not None:
+        parts.append(
+            f"± and bars: one standard error over {sweep.windows:,} windows; whether a change is within "
+            "noise is judged window by window."
+        )
     if len(info.ways) > 1:
         signs = zip(itertools.cycle(SYMBOLS.values()), info.ways, strict=False)
         parts.append(f"Signs: {', '.join(f'{sign} {_way(*way)}' for sign, way in signs)}.")
@@ -188,8 +206,8 @@ def _row(info: SweepInfo, point: Point, axes: list[str]) -> str:
     best = '<span title="on the Pareto front">●</span>' if point.key in info.front else ""
     return (
         f'<tr>{shared}<td class="num">{words.percent(point.sparsity_total)}</td>'
-        f'<td class="num">{words.perplexity(point.ppl)}</td>'
-        f'<td class="num">{words.difference(info.sweep.ppl, point.ppl)}</td><td>{best}</td></tr>'
+        f'<td class="num">{words.perplexity(point.ppl, point.ppl_stderr)}</td>'
+        f'<td class="num">{_change(info.sweep, point)}</td><td>{best}</td></tr>'
     )
 
 

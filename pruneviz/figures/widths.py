@@ -263,7 +263,8 @@ def _add_sensitivity(figure: go.Figure, scan: SensitivityInfo, axis: str) -> Non
         layers = [layer for layer in sorted(curve) if math.isfinite(curve[layer])]
         figure.add_scatter(
             x=layers, y=[curve[layer] for layer in layers], yaxis=axis, name=scan.title((kind, ratio)),
-            mode="lines+markers", hovertemplate="%{y:.4g}",
+            customdata=[scan.written((kind, ratio, layer), curve[layer]) for layer in layers],
+            mode="lines+markers", hovertemplate="%{customdata[0]} (%{customdata[1]})",
             marker={"size": 6, "symbol": SYMBOLS.get(kind, "circle")},
             line={"color": f"var(--pv-{COLOURS.get(kind, 'embedding')})", "width": 2},
         )  # fmt: skip

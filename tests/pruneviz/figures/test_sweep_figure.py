@@ -103,3 +103,26 @@ def test_a_logarithmic_axis_is_marked_at_round_numbers() -> None:
     assert axis["ticktext"][:5] == ["10", "20", "50", "100", "200"] and axis["tickvals"][3] == 100.0
     assert perplexity_axis([26.2, 2e6], True)["ticktext"][-2:] == ["1 M", "10 M"]
     assert perplexity_axis([], True)["type"] == "log" and "tickvals" not in perplexity_axis([5.0], False)
+
+
+def test_points_say_how_sure_they_are_and_which_changes_may_be_chance() -> None:
+    """Of 16 windows chance stays within 2.13 standard errors; ln(21/20) is 0.049, ln(30/20) is 0.405."""
+    near, far = (
+        replace(point("wanda", target, ppl), ppl_stderr=1.5, change_stderr=0.03)
+        for target, ppl in ((0.1, 21.0), (0.4, 30.0))
+    )
+    old = point("l2", 0.1, 40.0)
+    sweep = Sweep(20.0, 1000, 1000, "bundled", 256, 4096, "calibration", 3, (near, far, old), ppl_stderr=0.9)
+    assert [sweep.change(one).verdict for one in sweep.points] == ["noise", "clear", "unknown"]
+    found = sweep_info(sweep)
+    wanda, l2 = sweep_figure(found, log=True).data[:2]
+    assert list(wanda.error_y.array) == [1.5, 1.5] and l2.error_y.array is None
+    said = [one[1] for one in wanda.customdata]
+    assert "21.0 ± 1.5 (+5.0 %, within noise)" in said[0] and "30.0 ± 1.5 (+50.0 %)" in said[1]
+    page = table_html(found)
+    for text in ("21.0 ± 1.5", "+5.0 %, within noise", "30.0 ± 1.5", "+50.0 %", "40.0", "+100 %"):
+        assert f">{text}<" in page, text
+    assert "20.0 ± 0.9 with nothing removed" in about_html(found) and "16 windows" in about_html(found)
+    rows = list(csv.DictReader(io.StringIO(table_csv(found))))
+    assert (rows[0]["ppl_stderr"], rows[0]["change_stderr"]) == ("1.5", "0.03")
+    assert "±" not in about_html(info()) + table_html(info()), "an older sweep has no errors"
