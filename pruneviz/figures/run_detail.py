@@ -77,8 +77,9 @@ def run_facts(record: RunRecord, now: float) -> list[tuple[str, str]]:
     facts = [("Model", record.model)]
     if spec and spec.goal == "prune":
         layers = f", layers {spec.prune.layers}" if spec.prune.layers else ""
+        facts.append(("Method", f"{spec.prune.method}{layers}"))
+    if spec and spec.goal in ("prune", "recover"):
         facts += [
-            ("Method", f"{spec.prune.method}{layers}"),
             ("Removed", words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total"))),
             ("Parameters", before_after(metrics, "params", words.count)),
             ("Perplexity", _perplexities(record)),
@@ -89,14 +90,15 @@ def run_facts(record: RunRecord, now: float) -> list[tuple[str, str]]:
 
 
 def _perplexities(record: RunRecord) -> str:
-    """`30.1 ± 0.6 → 41.5 ± 0.9 (+38.3 %)`, and whether that may be chance."""
+    """`30.1 ± 0.6 → 41.5 ± 0.9 (+38.3 %)`, whether that may be chance, and what was there before training."""
     found, kept = record.metrics, runs.read_perplexities(record.path)
     before, after = found.get("ppl_before"), found.get("ppl_after")
     if before is None or after is None:
         return words.DASH
     sides = [
         words.perplexity(found[f"ppl_{side}"], found.get(f"ppl_stderr_{side}"))
-        for side in ("before", "after")
+        for side in ("before", "pruned", "after")
+        if found.get(f"ppl_{side}") is not None
     ]
     said = words.difference(before, after)
     first, last = kept.get("dense"), kept.get("recovered" if "ppl_recovered" in found else "pruned")

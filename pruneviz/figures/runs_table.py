@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
 from core.spec import RunSpec
 from pruneviz import words
@@ -24,6 +25,8 @@ STATES = {
     "damaged": ("damaged", "bad"),
 }
 GOALS = {"explore": "Analysis", "prune": "Pruning", "recover": "Recovery", "evaluate": "Measurement"}
+#: What trains a model that is pruned -> how it is written.
+TRAINED_BY = {"none": words.DASH, "lora": "LoRA"}
 HEADS = ("Run", "Model", "Method", "Removed", "State", "Perplexity", "Started", "Took")
 
 
@@ -47,19 +50,16 @@ def row_info(record: RunRecord, now: float | None = None) -> Row:
     """What is said of one run. Metrics count over what was asked for."""
     now = time.time() if now is None else now
     spec, status, metrics = record.spec, record.status, record.metrics
-    pruning = spec is not None and spec.goal == "prune"
-    removed = words.DASH
-    if pruning and spec:
-        asked = _asked(spec)
-        measured = words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total"))
-        removed = measured if metrics.get("sparsity") is not None else asked
+    removed = words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total"))
+    if metrics.get("sparsity") is None and spec and spec.goal == "prune":
+        removed = _asked(spec)
     return Row(
         id=record.id,
         title=(
             spec.name if spec and spec.name else GOALS.get(spec.goal, spec.goal) if spec else "Unreadable"
         ),
         model=record.model or words.DASH,
-        method=spec.prune.method if pruning and spec else words.DASH,
+        method=_method(spec),
         sparsity=removed,
         state=record.state,
         share=share_done(status) if record.live else None,
@@ -67,6 +67,18 @@ def row_info(record: RunRecord, now: float | None = None) -> Row:
         age=words.age(status.created or None, now),
         took=words.duration(status.worked_s(now)) or words.DASH,
     )
+
+
+def _method(spec: RunSpec | None) -> str:
+    """What prunes, or what trains a model that is pruned."""
+    if spec is None or spec.goal not in ("prune", "recover"):
+        return words.DASH
+    return spec.prune.method if spec.goal == "prune" else TRAINED_BY[spec.recover.method]
+
+
+def _short(model: str) -> str:
+    """Of a path its last part: runs make paths absolute, and what tells them apart comes last."""
+    return Path(model).name if Path(model).is_absolute() else model
 
 
 def _asked(spec: RunSpec) -> str:
@@ -78,10 +90,11 @@ def _asked(spec: RunSpec) -> str:
 
 
 def _change(metrics: dict[str, float | None]) -> str:
-    before, after = metrics.get("ppl_before"), metrics.get("ppl_after")
-    if before is None and after is None:
+    """Dense, as cut where it was trained after that, and in the end."""
+    found = [metrics.get(f"ppl_{side}") for side in ("before", "pruned", "after")]
+    if found[0] is None and found[2] is None:
         return words.DASH
-    return f"{words.perplexity(before)} → {words.perplexity(after)}"
+    return " → ".join(words.perplexity(one) for one in (found if found[1] is not None else found[::2]))
 
 
 def badge(state: str) -> str:
@@ -106,7 +119,7 @@ def _row_html(row: Row, chosen: bool) -> str:
     share = f"<small>{words.percent(row.share, 0)}</small>" if row.share is not None else ""
     cells = [
         f'{link}<small class="pv-mono">{name}</small>',
-        f'<span class="pv-clip" title="{escape(row.model, quote=True)}">{escape(row.model)}</span>',
+        f'<span class="pv-clip" title="{escape(row.model, quote=True)}">{escape(_short(row.model))}</span>',
         escape(row.method),
         escape(row.sparsity),
         badge(row.state) + share,

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from core.spec import ModelSpec, PruneSpec, RunSpec
+from core.spec_recover import RecoverSpec
 from pruneviz import runs
+from pruneviz.figures.run_detail import run_facts
 from pruneviz.figures.runs_table import STATES, row_info, table_html
 from tests.pruneviz.samples import METRICS, make_run
 
@@ -26,6 +28,17 @@ def test_an_unmeasured_run_shows_what_was_asked_for(tmp_path):
 def test_an_exploring_run_has_no_method(tmp_path):
     row = _row(tmp_path, spec=RunSpec(goal="explore"))
     assert (row.title, row.method, row.sparsity) == ("Analysis", "–", "–")
+
+
+def test_a_recovery_says_what_was_cut_before_and_what_trained_it(tmp_path):
+    spec = RunSpec(goal="recover", model=ModelSpec("/runs/20260101-l2"), recover=RecoverSpec("lora"))
+    run = make_run(tmp_path, "a", spec, metrics={**METRICS, "ppl_pruned": 174.2})
+    row = row_info(runs.read_run(run))
+    assert (row.method, row.sparsity) == ("LoRA", "20.0 % of block parameters, 15.8 % of all")
+    assert row.perplexity == "26.2 → 174.2 → 59.2"
+    assert 'title="/runs/20260101-l2">20260101-l2<' in table_html([row])
+    facts = dict(run_facts(runs.read_run(run), now=0.0))
+    assert "174" in facts["Perplexity"] and facts["Parameters"] and "Method" not in facts
 
 
 def test_a_damaged_run_is_in_the_table(tmp_path):
