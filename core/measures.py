@@ -16,8 +16,8 @@ from core import artifacts
 from core.artifacts import CHECKPOINT, EFFICIENCY, SAMPLES
 from core.capture import check_weights
 from core.errors import ArtifactError
-from core.evaluate.efficiency import Efficiency
 from core.evaluate.efficiency import measure as measure_efficiency
+from core.evaluate.efficiency_results import SPREADS, Efficiency, keep_efficiency, read_efficiency
 from core.evaluate.generation import generate
 from core.evaluate.perplexity import perplexity
 from core.evaluate.perplexity_results import Perplexity, keep_perplexity, read_perplexities
@@ -38,7 +38,7 @@ class Measured:
 
     Attributes:
         samples: {"text", "tokens_per_second"} per prompt.
-        efficiency: {"latency_ms", "tokens_per_second", "memory_gib"}, empty where not measured; `int8` holds
+        efficiency: `TIMINGS` and their spreads, empty where not measured; `int8` holds
             the same of the model in 8 bits, and its `ppl` and `ppl_stderr`.
     """
 
@@ -182,10 +182,20 @@ def earlier(work: Work, cut: Measured) -> tuple[Measured | None, Measured]:
     if there != now or found.get("ppl_before") is None:
         return None, cut
     answers = [samples.get(prompt, {}) for prompt in work.spec.evaluate.prompts]
-    timings = [{key: found.get(f"{key}_{side}") for key in TIMINGS} for side in ("before", "after")]
+    keys = (*TIMINGS, *SPREADS.values())
+    timings = [{key: found.get(f"{key}_{side}") for key in keys} for side in ("before", "after")]
     dense = Measured(_dense_earlier(work, found["ppl_before"], cut.perplexity), answers, timings[0])
-    timed = all(value is not None for value in timings[1].values())
-    return dense, replace(cut, efficiency=timings[1]) if timed else cut
+    if any(timings[1][key] is None for key in TIMINGS):
+        return dense, cut
+    _keep_timings(work)
+    return dense, replace(cut, efficiency=timings[1])
+
+
+def _keep_timings(work: Work) -> None:
+    """The times of the run before, round by round: this one's models are as large, so they are its own."""
+    there = kept(read_efficiency, Path(work.spec.model.source)) or {}
+    sides = {"dense": "dense", "recovered": "recovered" if "recovered" in there else "pruned"}
+    keep_efficiency(work.run_dir, {now: there[then] for now, then in sides.items() if then in there})
 
 
 def _dense_earlier(work: Work, ppl: float, cut: Perplexity) -> Perplexity:
@@ -227,20 +237,21 @@ def after(
 
 
 def _efficiency(work: Work, models: dict[str, Loaded]) -> dict[str, dict[str, Any]]:
-    """Time models in turns; all of it is kept in `efficiency.json`, the `TIMINGS` are returned.
+    """Time models in turns; all of it is kept in `efficiency.json`.
 
-    With `int8`, each model's copy in 8 bits takes part, and stands under "int8" with its perplexity.
+    Returns:
+        Model -> the `TIMINGS` and their spreads. With `int8`, each model's copy in 8 bits takes part, and
+        stands under "int8" with its perplexity.
     """
     small = {name: _in_8_bits(one) for name, one in models.items()} if work.spec.evaluate.int8 else {}
     every = {**models, **{f"{name} int8": one for name, one in small.items()}}
     found: dict[str, Efficiency] = measure_efficiency(
         {name: loaded.model for name, loaded in every.items()}, on_progress=work.recorder.counter("timings")
     )
-    path = work.run_dir / EFFICIENCY
-    there = kept(lambda _: artifacts.read_json(path), work.run_dir) or {}
-    artifacts.write_json(path, {**there, **{name: asdict(one) for name, one in found.items()}})
+    keep_efficiency(work.run_dir, found)
     work.recorder.artifact(EFFICIENCY)
-    timed = {name: {key: getattr(one, key) for key in TIMINGS} for name, one in found.items()}
+    keys = (*TIMINGS, *SPREADS.values())
+    timed = {name: {key: getattr(one, key) for key in keys} for name, one in found.items()}
     for name, one in small.items():
         ppl = _perplexity(work, one, f"{name} int8")
         timed[name]["int8"] = {**timed[f"{name} int8"], "ppl": ppl.ppl, "ppl_stderr": ppl.stderr}

@@ -6,6 +6,7 @@ from typing import Any
 
 from core import artifacts
 from core.artifacts import METRICS
+from core.evaluate.efficiency_results import SPREADS
 from core.graph.discover import discover
 from core.measures import TIMINGS, Measured
 from core.models import Loaded
@@ -32,7 +33,7 @@ def pruning(
             f"ppl_{side}": measured.ppl if measured else None,
             f"ppl_stderr_{side}": measured.perplexity.stderr if measured else None,
         }
-        for key in TIMINGS:
+        for key in (*TIMINGS, *SPREADS.values()):
             found[f"{key}_{side}"] = measured.efficiency.get(key) if measured else None
         found |= _int8(measured.efficiency, f"_{side}") if measured else {}
     return {
@@ -83,7 +84,7 @@ def evaluating(work: Work, loaded: Loaded, found: Measured) -> dict[str, Any]:
         "params": sum(parameter.numel() for parameter in loaded.model.parameters()),
         "macs": costs.macs_per_token,
         "kv_bytes_per_token": costs.kv_bytes_per_token,
-        **{key: found.efficiency.get(key) for key in TIMINGS},
+        **{key: found.efficiency.get(key) for key in (*TIMINGS, *SPREADS.values())},
         **_int8(found.efficiency),
     }
 

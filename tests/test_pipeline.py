@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import re
 import signal
 import time
 from dataclasses import replace
@@ -28,6 +29,7 @@ from core.errors import (
     StorageError,
     UnknownNameError,
 )
+from core.evaluate.efficiency_results import read_efficiency
 from core.evaluate.perplexity_results import read_perplexities
 from core.events import Event, EventReader
 from core.spec import DataSpec, EvalSpec, ExploreSpec, ModelSpec, PruneSpec, RunSpec
@@ -37,7 +39,7 @@ from tests.conftest import WORDS
 METRIC_KEYS = {
     *(f"{name}_{side}" for side in ("before", "after") for name in (
         "params", "macs", "kv_bytes_per_token", "ppl", "ppl_stderr", "latency_ms", "tokens_per_second",
-        "memory_gib",
+        "latency_spread_ms", "tokens_per_second_spread", "memory_gib",
     )),
     "sparsity", "sparsity_total", "ppl_text", "ppl_window", "ppl_tokens", "ppl_windows", "calibration_text",
     "seconds",
@@ -264,6 +266,14 @@ def test_a_model_too_large_for_two_copies_is_timed_before_the_cut(
     assert {name: one["latency_ms"] for name, one in kept.items()} == {
         "dense": metrics["latency_ms_before"], "pruned": metrics["latency_ms_after"]
     }  # fmt: skip
+    for side, one in read_efficiency(run_dir).items():
+        ending = {"dense": "before", "pruned": "after"}[side]
+        assert metrics[f"latency_spread_ms_{ending}"] == one.latency_spread_ms > 0
+        assert metrics[f"tokens_per_second_spread_{ending}"] == one.tokens_per_second_spread > 0
+        assert len(one.timed("latency_ms").rounds_ms) == one.timed("latency_ms").repeats
+    card = (run_dir / artifacts.MODEL / "README.md").read_text()
+    assert re.search(r"\| latency, ms \| \d+\.\d ± \d+\.\d \| \d+\.\d ± \d+\.\d \|", card)
+    assert "times ± half of slowest minus fastest" in card
 
 
 def test_models_in_8_bits_are_measured_beside_the_others(tmp_path: Path, spec: RunSpec) -> None:

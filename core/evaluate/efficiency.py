@@ -11,56 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.evaluate.efficiency_results import Efficiency, Timing
 from core.evaluate.generation import context_length, last_only
 from core.evaluate.perplexity import vocabulary
 
 _GIB = 2**30
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Reading prompts and writing tokens with cache, `batch` of them side by side; medians over the repeats.
-
-    Attributes:
-        prefill_ms: reading the prompts, up to the logits of the first new token; spreads: slowest minus
-            fastest.
-        decode_ms: one more token of each.
-        prefill_tokens_per_second, decode_tokens_per_second: the same as rates, over the whole batch.
-    """
-
-    batch: int
-    prompt_tokens: int
-    new_tokens: int
-    repeats: int
-    prefill_ms: float
-    prefill_spread_ms: float
-    prefill_tokens_per_second: float
-    decode_ms: float
-    decode_spread_ms: float
-    decode_tokens_per_second: float
-
-
-@dataclass(frozen=True)
-class Efficiency:
-    """One model's cost.
-
-    Attributes:
-        latency_ms, tokens_per_second: of the first batch size: reading its prompts, and writing.
-        weights_gib: parameters and buffers.
-        memory_gib: weights, and on CUDA the most that a round took on top of them; elsewhere the
-            weights alone, since the system does not tell.
-        kv_bytes_per_token: key-value cache of one token of one sequence, as it was allocated; None where the
-            model's cache does not show its tensors.
-        timings: one per batch size, in order.
-    """
-
-    params: int
-    latency_ms: float
-    tokens_per_second: float
-    weights_gib: float
-    memory_gib: float
-    kv_bytes_per_token: int | None
-    timings: tuple[Timing, ...]
 
 
 @dataclass
@@ -84,7 +39,7 @@ def measure(
     *,
     prompt_tokens: int = 64,
     new_tokens: int = 8,
-    repeats: int = 3,
+    repeats: int = 5,
     batch_sizes: Sequence[int] = (1, 4),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Efficiency]:
@@ -156,6 +111,8 @@ def _timing(batch: int, times: _Rounds, prompt_tokens: int, new_tokens: int) -> 
         decode_ms=median(decode),
         decode_spread_ms=max(decode) - min(decode),
         decode_tokens_per_second=1e3 * batch / median(decode),
+        prefill_rounds_ms=tuple(prefill),
+        decode_rounds_ms=tuple(decode),
     )
 
 

@@ -6,13 +6,19 @@ Nothing here needs torch or lm-eval.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
 
+from core.evaluate.efficiency_results import SPREADS, Timed
 from core.evaluate.perplexity_results import Perplexity, mean_error
 from core.evaluate.task_results import Sample, TaskResult, not_comparable
 
 #: Differences up to this many standard errors are called noise: 95 % of a normal distribution.
 NOISE = 1.96
+#: Values -> their range in standard deviations, in the mean; the d2 of control charts.
+_D2 = {2: 1.128, 3: 1.693, 4: 2.059, 5: 2.326, 6: 2.534, 7: 2.704, 8: 2.847, 9: 2.970, 10: 3.078}
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,24 @@ def perplexity_difference(before: Perplexity, after: Perplexity) -> Difference:
     return Difference(change, math.hypot(*known), samples=min(len(before.losses), len(after.losses)))
 
 
+#: Number in `metrics.json` -> what tells how sure it is, and how much of that stands after ±: the standard
+#: error of a perplexity, half of slowest minus fastest of a time.
+_ERRORS = {"ppl": ("ppl_stderr", 1.0), **{name: (spread, 0.5) for name, spread in SPREADS.items()}}
+
+
+def error_of(metrics: Mapping[str, Any], name: str) -> float | None:
+    """What stands after ± beside a number of `metrics.json`; None where it is not known or there is none.
+
+    Args:
+        name: as there, with its ending, e.g. `ppl_before`, `latency_ms_int8_after`.
+    """
+    for key, (error, share) in _ERRORS.items():
+        if name == key or name.startswith(f"{key}_"):
+            found = metrics.get(error + name.removeprefix(key))
+            return None if found is None else share * found
+    return None
+
+
 def kept_difference(
     before: float | None, after: float | None, stderr: float | None, windows: int
 ) -> Difference:
@@ -92,6 +116,30 @@ def kept_difference(
     if not before or not after or not (math.isfinite(before) and math.isfinite(after)):
         return Difference()
     return Difference(math.log(after / before), stderr, samples=windows)
+
+
+def time_difference(before: Timed, after: Timed) -> Difference:
+    """How the time that something takes changed, in milliseconds.
+
+    Models take turns, so that a busy moment hits both: each round gives one difference, and their mean has
+    the standard error s / sqrt(n). Where the rounds were not kept, the two spreads stand for them, as
+    independent: of n values of a normal distribution slowest minus fastest is d2(n) standard deviations in
+    the mean, and a median has at most sqrt(pi / 2) the error of a mean.
+    """
+    if before.rounds_ms and len(before.rounds_ms) == len(after.rounds_ms):
+        turned = [now - then for then, now in zip(before.rounds_ms, after.rounds_ms, strict=True)]
+        return Difference(fmean(turned), mean_error(turned), samples=len(turned))
+    change, errors = after.median_ms - before.median_ms, [_median_error(one) for one in (before, after)]
+    known = [error for error in errors if error is not None]
+    if len(known) < 2:
+        return Difference(change)
+    return Difference(change, math.hypot(*known), samples=before.repeats + after.repeats - 1)
+
+
+def _median_error(one: Timed) -> float | None:
+    """The standard error of a median, from the spread; None of fewer than two rounds, or of many."""
+    deviations = _D2.get(one.repeats)
+    return one.spread_ms / deviations * math.sqrt(math.pi / 2 / one.repeats) if deviations else None
 
 
 def difference(before: TaskResult, after: TaskResult) -> Difference:

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from core import artifacts
+from core.errors import ArtifactError
 from core.evaluate.efficiency import measure, weights_bytes
+from core.evaluate.efficiency_results import keep_efficiency, read_efficiency
 from core.graph.discover import discover
 from core.plan import cost
 from core.surgery import operate
 from tests.handmade import tiny
+from tests.pruneviz.samples import efficiency
 
 
 def test_models_take_turns_after_a_warm_up() -> None:
@@ -94,13 +99,41 @@ def test_a_short_context_is_respected() -> None:
 
 
 def test_the_median_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    from core.evaluate import efficiency
+    from core.evaluate import efficiency as module
 
     seconds = iter([(9.0, 9.0), (1.0, 4.0), (5.0, 8.0), (2.0, 6.0)])
-    monkeypatch.setattr(efficiency, "_round", lambda *_: efficiency._Round(*next(seconds)))
+    monkeypatch.setattr(module, "_round", lambda *_: module._Round(*next(seconds)))
     (found,) = measure({"model": tiny()}, new_tokens=2, repeats=3, batch_sizes=(1,))["model"].timings
     assert (found.prefill_ms, found.prefill_spread_ms) == (2000.0, 4000.0)
     assert (found.decode_ms, found.decode_spread_ms) == (3000.0, 2000.0)
+    assert found.prefill.rounds_ms == (1000.0, 5000.0, 2000.0), "the one to warm up is none"
+    assert found.decode.rounds_ms == (2000.0, 4000.0, 3000.0)
+
+
+def test_what_was_measured_is_read_back_and_so_is_what_older_runs_wrote(tmp_path: Path) -> None:
+    found = measure({"dense": tiny(), "pruned": tiny(intermediate_size=8)}, repeats=3, batch_sizes=(1, 2))
+    keep_efficiency(tmp_path, {"dense": found["dense"]})
+    keep_efficiency(tmp_path, {"pruned": found["pruned"]})
+    assert read_efficiency(tmp_path) == found
+    raw = artifacts.read_json(tmp_path / artifacts.EFFICIENCY)
+    for one in raw.values():
+        for timing in one["timings"]:
+            del timing["prefill_rounds_ms"], timing["decode_rounds_ms"]
+    artifacts.write_json(tmp_path / artifacts.EFFICIENCY, raw)
+    older = read_efficiency(tmp_path)["dense"]
+    assert older.timed("latency_ms").rounds_ms == () and older.latency_ms == found["dense"].latency_ms
+    assert older.error("latency_ms") == found["dense"].timings[0].prefill_spread_ms / 2
+    for broken in ("{", '{"dense": {"params": 3}}', '{"dense": 3}', "[]"):
+        (tmp_path / artifacts.EFFICIENCY).write_text(broken)
+        with pytest.raises(ArtifactError, match="damaged"):
+            read_efficiency(tmp_path)
+    assert read_efficiency(tmp_path / "nothing") == {}
+
+
+def test_the_spread_of_a_speed_is_as_large_a_share_as_that_of_the_time() -> None:
+    found = efficiency([400.0, 380.0, 420.0], [10.0, 9.0, 11.0])
+    assert (found.tokens_per_second, found.tokens_per_second_spread) == (100.0, pytest.approx(20.0))
+    assert (found.error("tokens_per_second"), found.error("latency_ms")) == (pytest.approx(10.0), 20.0)
 
 
 @pytest.mark.gpu

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+import random
 import subprocess
 import sys
+from statistics import median
 
 import pytest
 
+from core.evaluate.efficiency_results import Timed
 from core.evaluate.noise import (
     Difference,
     difference,
     difference_noise,
+    error_of,
     kept_difference,
     perplexity_difference,
+    time_difference,
 )
 from core.evaluate.perplexity_results import Perplexity
 from tests.pruneviz.scored import task
@@ -109,6 +114,55 @@ def test_a_window_past_all_numbers_leaves_the_noise_unknown() -> None:
     broken = Perplexity(1e304, math.inf, 24, 8, "a", (math.inf, 2.0, 3.0))
     assert broken.stderr is None
     assert perplexity_difference(measured(3.0, 1.0, 2.0), broken).verdict == "unknown"
+
+
+def timed(*rounds: float, keep: bool = True) -> Timed:
+    return Timed(median(rounds), max(rounds) - min(rounds), len(rounds), rounds if keep else ())
+
+
+def test_models_that_took_turns_are_compared_round_by_round() -> None:
+    """By hand: rounds differ by 10, 12, 14 ms, so 12 on the mean, with error 2 / sqrt(3)."""
+    found = time_difference(timed(100, 300, 200), timed(110, 312, 214))
+    assert (found.change, found.samples) == (12.0, 3)
+    assert found.noise == pytest.approx(2 / math.sqrt(3)) and found.verdict == "clear"
+    assert time_difference(timed(100, 300, 200), timed(110, 305, 180)).verdict == "noise"
+    assert time_difference(timed(5, 6, 7), timed(5, 6, 7)).verdict == "same"
+
+
+def test_without_the_rounds_both_spreads_count() -> None:
+    """By hand: of 3 values slowest minus fastest is 1.693 deviations; a median errs sqrt(pi / 6) of one."""
+    slow, fast = timed(100, 110, 104, keep=False), timed(90, 93, 91, keep=False)
+    found = time_difference(slow, fast)
+    errors = [spread / 1.693 * math.sqrt(math.pi / 6) for spread in (10, 3)]
+    assert found.noise == pytest.approx(math.hypot(*errors)) and found.change == -13
+    assert found.samples == 5, "3 + 3 rounds leave the 4 degrees of freedom of 5 values"
+    assert found.verdict == "clear", "13 ms are more than 2.8 errors of 4.5 ms, 12 ms are not"
+    assert time_difference(slow, timed(91, 94, 92, keep=False)).verdict == "noise"
+    assert time_difference(slow, timed(91, keep=False)).verdict == "unknown", "a single round has no spread"
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_two_equal_models_are_rarely_called_different(keep: bool) -> None:
+    """Of 1,000 pairs of equal models on a machine with busy moments at most 7 % are; real ones are found."""
+    draw, called = random.Random(0), {0.0: 0, 10.0: 0}
+    for gain in called:
+        for _ in range(1000):
+            busy = [abs(draw.gauss(0, 1)) for _ in range(5)]
+            sides = [[100 + more + draw.gauss(0, 1) + own for own in busy] for more in (0.0, gain)]
+            called[gain] += time_difference(*(timed(*side, keep=keep) for side in sides)).verdict == "clear"
+    assert called[0.0] < 70 and called[10.0] > 990
+
+
+def test_errors_of_metrics_are_found_by_the_name_of_the_number() -> None:
+    metrics = {
+        "ppl_before": 30.0, "ppl_stderr_before": 0.6, "ppl_text": "bundled", "latency_ms": 400.0,
+        "latency_spread_ms": 10.0, "latency_spread_ms_int8_after": 4.0,
+        "tokens_per_second_spread_before": 3.0,
+    }  # fmt: skip
+    names = ("ppl_before", "latency_ms", "latency_ms_int8_after", "tokens_per_second_before")
+    assert [error_of(metrics, name) for name in names] == [0.6, 5.0, 2.0, 1.5]
+    others = ("ppl_after", "ppl_text", "latency_ms_before", "params", "ppl_stderr_before")
+    assert {error_of(metrics, name) for name in others} == {None}
 
 
 def test_metrics_must_be_the_same() -> None:

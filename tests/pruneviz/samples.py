@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 
 from core import artifacts
 from core.artifacts import Status
+from core.evaluate.efficiency_results import Efficiency, Timing
 from core.events import EventWriter
 from core.graph.records import Attention, Graph, Group, Member, Parameter, to_runs
 from core.spec import PruneSpec, RunSpec
@@ -90,6 +93,17 @@ def make_run(
         writer.write(kind, stage, **data)
     writer.close()
     return run_dir
+
+
+def efficiency(prefill_ms: Sequence[float], decode_ms: Sequence[float], *, rounds: bool = True) -> Efficiency:
+    """What a model costs whose rounds took so long; `rounds`: whether each of them is kept."""
+    read, write = median(prefill_ms), median(decode_ms)
+    timing = Timing(
+        1, 64, 8, len(prefill_ms), read, max(prefill_ms) - min(prefill_ms), 64e3 / read,
+        write, max(decode_ms) - min(decode_ms), 1e3 / write,
+        tuple(prefill_ms) if rounds else (), tuple(decode_ms) if rounds else (),
+    )  # fmt: skip
+    return Efficiency(1000, read, 1e3 / write, 0.1, 0.1, 2048, (timing,))
 
 
 METRICS: dict[str, Any] = {

@@ -18,6 +18,7 @@ from core.__main__ import main
 from core.artifacts import METRICS, SAMPLES, Status
 from core.commands import command_line
 from core.errors import DataError, ModelError, SpecError, StopRequested
+from core.evaluate.efficiency_results import read_efficiency
 from core.evaluate.perplexity_results import read_perplexities
 from core.events import Event, EventReader
 from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
@@ -116,6 +117,18 @@ def test_an_existing_run_is_recovered_to_the_same_model(
     assert artifacts.read_json(Path(shown["run_dir"]) / SAMPLES) != []
     asked = artifacts.read_spec(Path(shown["run_dir"]))
     assert command_line(asked).startswith(f"python -m core recover {cut}")
+
+
+def test_a_recovered_run_keeps_the_times_of_the_run_before(tmp_path: Path, spec: RunSpec) -> None:
+    timed = replace(spec, recover=RecoverSpec(), evaluate=replace(spec.evaluate, efficiency=True))
+    cut = done(tmp_path, timed)
+    again = replace(timed, goal="recover", model=ModelSpec(str(cut), "cpu"), recover=spec.recover)
+    run_dir = done(tmp_path, again)
+    before, after = read_efficiency(cut), read_efficiency(run_dir)
+    assert after == {"dense": before["dense"], "recovered": before["pruned"]}
+    found = artifacts.read_json(run_dir / METRICS)
+    assert found["latency_ms_after"] == before["pruned"].latency_ms
+    assert found["latency_spread_ms_before"] == before["dense"].latency_spread_ms
 
 
 def test_the_command_that_is_shown_asks_for_the_same(spec: RunSpec) -> None:

@@ -1,0 +1,148 @@
+"""What a model costs to run, round by round, as `efficiency.json` holds it. Nothing here needs torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from core import artifacts
+from core.artifacts import EFFICIENCY
+from core.errors import ArtifactError
+
+#: What is timed, as `metrics.json` calls it -> what its spread is called there.
+SPREADS = {"latency_ms": "latency_spread_ms", "tokens_per_second": "tokens_per_second_spread"}
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One thing, timed over rounds.
+
+    Attributes:
+        median_ms: of the rounds; spread_ms: slowest minus fastest; repeats: how many rounds.
+        rounds_ms: each of them, in order; empty if nobody kept them.
+    """
+
+    median_ms: float
+    spread_ms: float
+    repeats: int
+    rounds_ms: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Reading prompts and writing tokens with cache, `batch` of them side by side; medians over the repeats.
+
+    Attributes:
+        prefill_ms: reading the prompts, up to the logits of the first new token; spreads: slowest minus
+            fastest; rounds: every repeat, in order, empty in files written before they were kept.
+        decode_ms: one more token of each.
+        prefill_tokens_per_second, decode_tokens_per_second: the same as rates, over the whole batch.
+    """
+
+    batch: int
+    prompt_tokens: int
+    new_tokens: int
+    repeats: int
+    prefill_ms: float
+    prefill_spread_ms: float
+    prefill_tokens_per_second: float
+    decode_ms: float
+    decode_spread_ms: float
+    decode_tokens_per_second: float
+    prefill_rounds_ms: tuple[float, ...] = ()
+    decode_rounds_ms: tuple[float, ...] = ()
+
+    @property
+    def prefill(self) -> Timed:
+        """The reading."""
+        return Timed(self.prefill_ms, self.prefill_spread_ms, self.repeats, self.prefill_rounds_ms)
+
+    @property
+    def decode(self) -> Timed:
+        """The writing."""
+        return Timed(self.decode_ms, self.decode_spread_ms, self.repeats, self.decode_rounds_ms)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Timing:
+        """Raises TypeError on what is no record."""
+        rounds = {name: tuple(raw.get(name, ())) for name in ("prefill_rounds_ms", "decode_rounds_ms")}
+        return cls(**{**raw, **rounds})
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """One model's cost.
+
+    Attributes:
+        latency_ms, tokens_per_second: of the first batch size: reading its prompts, and writing.
+        weights_gib: parameters and buffers.
+        memory_gib: weights, and on CUDA the most that a round took on top of them; elsewhere the
+            weights alone, since the system does not tell. Bytes are counted, so there is no spread.
+        kv_bytes_per_token: key-value cache of one token of one sequence, as it was allocated; None where the
+            model's cache does not show its tensors.
+        timings: one per batch size, in order.
+    """
+
+    params: int
+    latency_ms: float
+    tokens_per_second: float
+    weights_gib: float
+    memory_gib: float
+    kv_bytes_per_token: int | None
+    timings: tuple[Timing, ...]
+
+    @property
+    def latency_spread_ms(self) -> float:
+        """Slowest minus fastest reading of the prompts behind `latency_ms`."""
+        return self.timings[0].prefill_spread_ms
+
+    @property
+    def tokens_per_second_spread(self) -> float:
+        """As large a share of the speed as the spread of the time for a token is of that time."""
+        first = self.timings[0]
+        return self.tokens_per_second * first.decode_spread_ms / first.decode_ms
+
+    def timed(self, name: str) -> Timed:
+        """The times behind one of `SPREADS`."""
+        first = self.timings[0]
+        return first.prefill if name == "latency_ms" else first.decode
+
+    def error(self, name: str) -> float:
+        """What stands after ± beside one of `SPREADS`: half of slowest minus fastest, in its unit."""
+        return float(getattr(self, SPREADS[name])) / 2
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Efficiency:
+        """Raises TypeError, KeyError or ValueError on what is no record."""
+        timings = tuple(Timing.from_json(one) for one in raw["timings"])
+        if not timings:
+            raise ValueError("a model without timings")
+        return cls(**{**raw, "timings": timings})
+
+
+def read_efficiency(run_dir: Path) -> dict[str, Efficiency]:
+    """`efficiency.json`: side -> what it costs; empty if there is none.
+
+    Raises:
+        ArtifactError: it is damaged.
+    """
+    path = run_dir / EFFICIENCY
+    if not path.exists():
+        return {}
+    raw = artifacts.read_json(path)
+    try:
+        return {side: Efficiency.from_json(one) for side, one in raw.items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); measure again.") from error
+
+
+def keep_efficiency(run_dir: Path, found: dict[str, Efficiency]) -> None:
+    """Add what models cost to `efficiency.json`; a damaged file is begun anew."""
+    try:
+        there = read_efficiency(run_dir)
+    except ArtifactError:
+        there = {}
+    artifacts.write_json(
+        run_dir / EFFICIENCY, {side: asdict(one) for side, one in {**there, **found}.items()}
+    )
