@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from core.evaluate.noise import error_of
 from core.graph.records import Graph
 from core.plan import PruningPlan
 
@@ -86,11 +87,14 @@ def _numbers(plan: PruningPlan, facts: Mapping[str, Any]) -> str:
     if known.get("ppl_after") is None:
         return table
     said = f"Perplexity on {known.get('ppl_text')}, windows of {known.get('ppl_window')} tokens"
-    return f"{table}\n\n{said}{', ± one standard error' if known.get('ppl_stderr_after') else ''}."
+    said += ", ± one standard error" if error_of(known, "ppl_after") is not None else ""
+    if error_of(known, "latency_ms_after") is not None:
+        said += "; times ± half of slowest minus fastest"
+    return f"{table}\n\n{said}."
 
 
 def _cell(known: Mapping[str, Any], key: str, side: str, form: str) -> str:
-    error = known.get(f"{key}_stderr_{side}")
+    error = error_of(known, f"{key}_{side}")
     return form.format(known[f"{key}_{side}"]) + (f" ± {form.format(error)}" if error is not None else "")
 
 

@@ -43,6 +43,9 @@ TRAINED = ("ppl_pruned", "ppl_recovered")
 ABLATED = ("ppl_coupled", "without_dependency")
 #: Benchmarks, where some were asked for: of the dense model, the pruned one and the final one.
 SCORED = ("tasks_before", "tasks_pruned", "tasks_after")
+#: What `evaluate` answers, and how sure it is: people read these after a ±.
+MEASURED = ("ppl", "tasks", "params", "macs", "latency_ms", "tokens_per_second", "memory_gib")
+HOW_SURE = ("ppl_stderr", "latency_spread_ms", "tokens_per_second_spread")
 
 
 def prune(
@@ -219,10 +222,10 @@ def evaluate(
     """Measure a model or the result of a run: perplexity, size, speed and memory."""
     run_dir = foreground(runs_dir, ask("evaluate", source_of(runs_dir, model), locals()))
     metrics = read_json(run_dir / METRICS)
-    result = {key: metrics[key] for key in ("ppl", "tasks", "params", "macs", "latency_ms", "memory_gib")}
+    result = {key: metrics[key] for key in (*MEASURED, *HOW_SURE)}
     text, tokens_, window_ = (metrics[key] for key in ("ppl_text", "ppl_tokens", "ppl_window"))
     said = f"perplexity on {text}, {tokens_:,} tokens in windows of {window_}"
-    shown = with_errors({key: value for key, value in result.items() if key != "tasks"}, metrics)
+    shown = with_errors({key: result[key] for key in MEASURED if key != "tasks"}, metrics)
     scores = score_lines({"score": metrics["tasks"]})
     emit(result, as_json, [*keys_and_values(shown), said, *scores, f"run  {run_dir}"])
 

@@ -12,6 +12,7 @@ from core import launch
 from core.checks import listed, parse_kind_sparsity
 from core.commands import OPTIONS, record
 from core.errors import PruneError, SpecError, UnknownNameError
+from core.evaluate.noise import error_of
 from core.fields import changed, field_of
 from core.spec import Goal, RunSpec
 from core.terminal import ProgressBar, emit, stdout_kept_clean, with_error
@@ -114,10 +115,10 @@ def seconds(run_dir: Path) -> float:
 
 
 def with_errors(result: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
-    """A result for people to read: perplexities with their standard errors, where `metrics.json` has them."""
+    """A result for people to read: numbers with what stands after ±, where `metrics.json` has it."""
     shown = dict(result)
     for key, value in result.items():
-        error = metrics.get(key.replace("ppl", "ppl_stderr", 1)) if key.startswith("ppl") else None
+        error = error_of(metrics, key)
         if error is not None:
             shown[key] = with_error(value, error, ",.2f")
     return shown

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pruneviz.contenders import DENSE, Contender, Lineup, plain_key
 from pruneviz.figures.compare import Entry
-from pruneviz.measured import columns, numbers, perplexity_of, scores
+from pruneviz.measured import columns, numbers, perplexity_of, scores, times_of
 from pruneviz.runs import RunRecord
 
 
@@ -20,8 +20,15 @@ def _entry(one: Contender, lineup: Lineup, records: Sequence[RunRecord]) -> Entr
     run, first = one.record.id if one.record else "", lineup.contenders[0]
     base = lineup.base.get(one.key) or lineup.base.get(one.key.partition(":")[0])
     same = plain_key(first.key) == DENSE and base == lineup.base[first.key]
-    reference = numbers(replace(one, key=DENSE, side=DENSE, int8=first.int8), records) if same else {}
-    measured = perplexity_of(one, records)
+    there = replace(one, key=DENSE, side=DENSE, int8=first.int8)
     return Entry(
-        one.title, one.detail, run, numbers(one, records), scores(one, records), reference, measured
-    )  # fmt: skip
+        one.title,
+        one.detail,
+        run,
+        numbers(one, records),
+        scores(one, records),
+        numbers(there, records) if same else {},
+        perplexity_of(one, records),
+        times_of(one, records),
+        times_of(there, records) if same else None,
+    )

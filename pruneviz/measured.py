@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from core.errors import ArtifactError
+from core.evaluate.efficiency_results import Efficiency
 from core.evaluate.perplexity_results import Perplexity
 from core.evaluate.task_results import TaskResult
 from pruneviz import runs
@@ -79,6 +80,21 @@ def perplexity_of(contender: Contender, records: Sequence[RunRecord]) -> Perplex
     tokens, window = (known.get(key) or 0 for key in ("ppl_tokens", "ppl_window"))
     plain = Perplexity(known["ppl"], math.log(known["ppl"]), tokens, window)
     return kept.get(f"{side} int8" if contender.int8 else side, plain)
+
+
+def times_of(contender: Contender, records: Sequence[RunRecord]) -> Efficiency | None:
+    """The times behind its numbers, round by round; None where they were not kept.
+
+    Training changes no size and no speed: what a model was before recovery has the times of after.
+    """
+    if contender.record is None:
+        record, side = next(iter(_measurements(contender.source, records)), None), "model"
+    else:
+        record, side = contender.record, contender.side
+    kept = runs.read_efficiency(record.path) if record else {}
+    if side != "dense" and "recovered" in kept:
+        side = "recovered"
+    return kept.get(f"{side} int8" if contender.int8 else side)
 
 
 def scores(contender: Contender, records: Sequence[RunRecord]) -> dict[str, TaskResult]:

@@ -11,7 +11,8 @@ from typing import Any
 from core import artifacts, watch
 from core.artifacts import Status
 from core.errors import ArtifactError
-from core.evaluate import perplexity_results, task_results
+from core.evaluate import efficiency_results, perplexity_results, task_results
+from core.evaluate.efficiency_results import Efficiency
 from core.evaluate.perplexity_results import Perplexity
 from core.evaluate.task_results import TaskResult
 from core.events import Event
@@ -219,6 +220,20 @@ def read_perplexities(run_dir: Path) -> dict[str, Perplexity]:
 @lru_cache(maxsize=64)
 def _perplexities(run_dir: Path, changed: int) -> dict[str, Perplexity]:
     return perplexity_results.read_perplexities(run_dir)
+
+
+def read_efficiency(run_dir: Path) -> dict[str, Efficiency]:
+    """`efficiency.json`: side -> what it costs, round by round; empty if there is none, or it is damaged."""
+    path = run_dir / artifacts.EFFICIENCY
+    try:
+        return _efficiency(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
+    except ArtifactError:  # the medians are in metrics.json; their noise is then unknown, which is said
+        return {}
+
+
+@lru_cache(maxsize=64)
+def _efficiency(run_dir: Path, changed: int) -> dict[str, Efficiency]:
+    return efficiency_results.read_efficiency(run_dir)
 
 
 def spec_json(record: RunRecord) -> str:

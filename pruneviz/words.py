@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from core.evaluate.noise import Difference
 
-Writer = Callable[[float | None], str]
+Writer = Callable[..., str]
 DASH = "–"
 
 
@@ -46,6 +46,23 @@ def perplexity(value: float | None, error: float | None = None) -> str:
     digits = 0 if error is not None and error / scale >= 10 else digits
     text = f"{value / scale:,.{digits}f}"
     return text + unit if error is None else f"{text} ± {_error(error / scale, digits)}{unit}"
+
+
+def time_ms(value: float | None, error: float | None = None) -> str:
+    """`412 ms`, `2.3 ms`; with what it may be off by `412 ± 5 ms`."""
+    return _off_by(value, error, 1 if value is not None and value < 10 else 0, " ms")
+
+
+def speed(value: float | None, error: float | None = None) -> str:
+    """`14.2 tokens/s`; with what it may be off by `14.2 ± 0.3 tokens/s`."""
+    return _off_by(value, error, 1, " tokens/s")
+
+
+def _off_by(value: float | None, error: float | None, digits: int, unit: str) -> str:
+    if value is None:
+        return DASH
+    text = f"{value:,.{digits}f}"
+    return text + unit if error is None else f"{text} ± {_error(error, digits)}{unit}"
 
 
 def _error(error: float, digits: int) -> str:

@@ -15,7 +15,7 @@ from core.__main__ import main
 from core.artifacts import Status
 from core.report.markup import bars, element, lines, text
 from core.report.page import document, write_report
-from core.report.sections import Run
+from core.report.run import Run
 from core.spec import PruneSpec, RunSpec
 from core.spec_recover import RecoverSpec
 from tests.pruneviz.scored import task, write_benchmarks

@@ -8,7 +8,8 @@ from pathlib import Path
 from core.artifacts import write_text
 from core.errors import ArtifactError, InputError
 from core.report.markup import Markup, element, join, table
-from core.report.sections import Run, section
+from core.report.run import Run
+from core.report.sections import section
 from core.terminal import number, with_error
 
 #: Whatever a model or a user wrote into a run: a browser runs nothing and fetches nothing here.

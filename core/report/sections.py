@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, TypeVar
 
-from core import artifacts
-from core.artifacts import EFFICIENCY, EVENTS, METRICS, SAMPLES, WIDTHS
 from core.commands import command_line
-from core.errors import ArtifactError
-from core.evaluate.noise import NOISE, difference, perplexity_difference
-from core.evaluate.perplexity_results import read_perplexities
-from core.evaluate.task_results import TaskResult, read_benchmarks
-from core.events import Event, EventReader, metric_series
+from core.evaluate.noise import NOISE, difference
+from core.evaluate.task_results import TaskResult
+from core.events import metric_series
 from core.report.markup import Markup, bars, element, join, lines, table
-from core.spec import RunSpec
+from core.report.numbers import VERDICTS, numbers
+from core.report.run import Run
 from core.terminal import number, with_error
 
-T = TypeVar("T")
-#: Quantity -> (name in `metrics.json`, how it is written).
-QUANTITIES = {
-    "Perplexity": ("ppl", ",.2f"),
-    "Parameters": ("params", ",d"),
-    "Multiply-accumulates per token": ("macs", ",d"),
-    "Key-value cache, bytes per token": ("kv_bytes_per_token", ",d"),
-    "Reading a prompt, ms": ("latency_ms", ",.1f"),
-    "Writing, tokens per second": ("tokens_per_second", ",.1f"),
-    "Memory, GiB": ("memory_gib", ",.3f"),
-    "In 8 bits: perplexity": ("ppl_int8", ",.2f"),
-    "In 8 bits: reading a prompt, ms": ("latency_ms_int8", ",.1f"),
-    "In 8 bits: memory, GiB": ("memory_gib_int8", ",.3f"),
-}
 CURVES = {
     "recover.held_ppl": "Recovery: perplexity on the sequences kept apart",
     "recover.loss": "Recovery: loss of each step",
@@ -41,30 +22,6 @@ CURVES = {
 }
 #: Whose scores `benchmarks.json` may hold, first to last.
 SIDES = ("model", "dense", "pruned", "recovered")
-#: What the verdict on a difference adds to it.
-VERDICTS = {"noise": ", within the noise", "unknown": ", noise unknown"}
-
-
-class Run:
-    """What a run left behind; a part that is missing or damaged is None."""
-
-    def __init__(self, run_dir: Path) -> None:
-        self.id = run_dir.name
-        self.spec: RunSpec = artifacts.read_spec(run_dir)
-        self.status = artifacts.read_status(run_dir)
-        self.metrics: dict[str, Any] = _or_none(lambda: artifacts.read_json(run_dir / METRICS)) or {}
-        self.plan = _or_none(lambda: artifacts.read_plan(run_dir))
-        self.widths = _or_none(lambda: artifacts.read_json(run_dir / WIDTHS))
-        self.samples = _or_none(lambda: artifacts.read_json(run_dir / SAMPLES)) or []
-        self.perplexities = _or_none(lambda: read_perplexities(run_dir)) or {}
-        self.scores = _or_none(lambda: read_benchmarks(run_dir)) or {}
-        self.efficiency = _or_none(lambda: artifacts.read_json(run_dir / EFFICIENCY)) or {}
-        self.events: list[Event] = EventReader(run_dir / EVENTS).read()
-
-    @property
-    def title(self) -> str:
-        """The name people gave it, or its id."""
-        return self.spec.name or self.id
 
 
 def section(run: Run) -> Markup:
@@ -86,63 +43,6 @@ def summary(run: Run) -> Markup:
         )
     warnings = [e.data["text"] for e in run.events if str(e.data.get("text", "")).startswith("Warning")]
     return join([element("p", said), *(element("p", one, class_="warn") for one in warnings)])
-
-
-def numbers(run: Run) -> Markup:
-    """Before and after side by side; where a model was trained, the pruned one stands between."""
-    found = run.metrics
-    if "ppl" in found:
-        rows = [
-            (name, _shown(found, key, "", form)) for name, (key, form) in QUANTITIES.items() if key in found
-        ]
-        return join([table(["", "model"], rows), _measured_on(found)])
-    if "ppl_after" not in found:
-        return Markup()
-    trained = "ppl_pruned" in found
-    head = ["", "dense", *(["pruned", "recovered"] if trained else ["pruned"]), "change"]
-    rows_ = []
-    for name, (key, form) in QUANTITIES.items():
-        before, after = found.get(f"{key}_before"), found.get(f"{key}_after")
-        if before is None and after is None:
-            continue
-        middle = "_pruned" if key == "ppl" else "_after"  # training changes no size and no speed
-        sides = ("_before", *((middle,) if trained else ()), "_after")
-        change = f"{after / before - 1:+.1%}" if before and after is not None else "-"
-        change += _noise(run, key) if change != "-" else ""
-        rows_.append((name, *(_shown(found, key, side, form) for side in sides), change))
-    return join([table(head, rows_), _measured_on(found)])
-
-
-def _shown(found: dict[str, Any], key: str, side: str, form: str) -> str:
-    """A quantity as it is written; of a perplexity with its standard error."""
-    error = found.get(f"{key.replace('ppl', 'ppl_stderr')}{side}") if key.startswith("ppl") else None
-    return with_error(found.get(f"{key}{side}"), error, form)
-
-
-def _noise(run: Run, key: str) -> str:
-    """Whether the change of a perplexity may be chance; nothing of what is no perplexity."""
-    ending = {"ppl": "", "ppl_int8": " int8"}.get(key)
-    if ending is None:
-        return ""
-    final = "recovered" if "ppl_recovered" in run.metrics else "pruned"
-    before, after = (run.perplexities.get(f"{side}{ending}") for side in ("dense", final))
-    verdict = perplexity_difference(before, after).verdict if before and after else "unknown"
-    return VERDICTS.get(verdict, "")
-
-
-def _measured_on(found: dict[str, Any]) -> Markup:
-    said = (
-        f"Perplexity on {found.get('ppl_text')}, {found.get('ppl_tokens')} tokens in windows of "
-        f"{found.get('ppl_window')}."
-    )
-    if found.get("ppl_windows"):
-        said += f" ± one standard error over {found['ppl_windows']} windows."
-    if found.get("calibration_text"):
-        said += f" Calibrated on {found['calibration_text']}."
-    if found.get("recover_data"):
-        steps, best = found["recover_steps"], found["recover_best_step"]
-        said += f" Recovered on {found['recover_data']}, best after {best} of {steps} steps."
-    return element("p", said, class_="quiet")
 
 
 def widths(run: Run) -> Markup:
@@ -205,15 +105,15 @@ def speed(run: Run) -> Markup:
     rows = [
         (
             name,
-            timing["batch"],
-            f"{timing['prefill_ms']:,.1f} ± {timing['prefill_spread_ms'] / 2:,.1f}",
-            f"{timing['prefill_tokens_per_second']:,.0f}",
-            f"{timing['decode_ms']:,.1f} ± {timing['decode_spread_ms'] / 2:,.1f}",
-            f"{timing['decode_tokens_per_second']:,.1f}",
-            number(one.get("kv_bytes_per_token"), ",d"),
+            timing.batch,
+            with_error(timing.prefill_ms, timing.prefill_spread_ms / 2, ",.1f"),
+            f"{timing.prefill_tokens_per_second:,.0f}",
+            with_error(timing.decode_ms, timing.decode_spread_ms / 2, ",.1f"),
+            f"{timing.decode_tokens_per_second:,.1f}",
+            number(one.kv_bytes_per_token, ",d"),
         )
         for name, one in run.efficiency.items()
-        for timing in one["timings"]
+        for timing in one.timings
     ]
     if not rows:
         return Markup()
@@ -226,10 +126,10 @@ def speed(run: Run) -> Markup:
         "write, tokens/s",
         "cache, bytes/token",
     ]
-    first = next(iter(run.efficiency.values()))["timings"][0]
+    first = next(iter(run.efficiency.values())).timings[0]
     note = (
-        f"Prompts of {first['prompt_tokens']} tokens, {first['new_tokens']} new ones; median of "
-        f"{first['repeats']} after a warm-up, ± half of slowest minus fastest; models in turns."
+        f"Prompts of {first.prompt_tokens} tokens, {first.new_tokens} new ones; median of "
+        f"{first.repeats} after a warm-up, ± half of slowest minus fastest; models in turns."
     )
     return join([element("h3", "Speed"), table(head, rows), element("p", note, class_="quiet")])
 
@@ -268,10 +168,3 @@ def made(run: Run) -> Markup:
             ),
         ]
     )
-
-
-def _or_none(read: Callable[[], T]) -> T | None:
-    try:
-        return read()
-    except ArtifactError:
-        return None

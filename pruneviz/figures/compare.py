@@ -7,19 +7,12 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from core.evaluate.noise import Difference, perplexity_difference
+from core.evaluate.efficiency_results import SPREADS, Efficiency
+from core.evaluate.noise import Difference, error_of, perplexity_difference, time_difference
 from core.evaluate.perplexity_results import Perplexity
 from pruneviz import words
 from pruneviz.figures.run_detail import measured_on
 from pruneviz.figures.task_scores import Scores, TaskCell, TaskRow, task_rows
-
-
-def _milliseconds(value: float | None) -> str:
-    return words.DASH if value is None else f"{value:,.0f} ms"
-
-
-def _speed(value: float | None) -> str:
-    return words.DASH if value is None else f"{value:,.1f} tokens/s"
 
 
 def _gib(value: float | None) -> str:
@@ -33,11 +26,11 @@ QUANTITIES: dict[str, tuple[str, words.Writer, bool]] = {
     "macs": ("Multiply-adds per token", words.count, True),
     "kv_bytes_per_token": ("Key-value cache per token, 16-bit", words.size, True),
     "memory_gib": ("Memory", _gib, True),
-    "latency_ms": ("Time to read a prompt", _milliseconds, True),
-    "tokens_per_second": ("Speed of writing", _speed, False),
+    "latency_ms": ("Time to read a prompt", words.time_ms, True),
+    "tokens_per_second": ("Speed of writing", words.speed, False),
 }
 #: What is timed in turns within one run, and means nothing against another run's.
-TIMED = ("latency_ms", "tokens_per_second")
+TIMED = tuple(SPREADS)
 PPL_ON = ("ppl_text", "ppl_window", "ppl_tokens")
 
 
@@ -50,6 +43,7 @@ class Entry:
         reference: the first model's numbers as that run measured them, where it did; its timings count then.
         numbers: quantity -> value, and what the perplexity was measured on (`PPL_ON`).
         perplexity: window by window, None if it was not measured.
+        times, reference_times: behind the times in `numbers` and `reference`, None where they were not kept.
     """
 
     title: str
@@ -59,6 +53,14 @@ class Entry:
     scores: Scores
     reference: Mapping[str, Any] = field(default_factory=dict)
     perplexity: Perplexity | None = None
+    times: Efficiency | None = None
+    reference_times: Efficiency | None = None
+
+    def error(self, name: str) -> float | None:
+        """What stands after ±: a perplexity's standard error, half of slowest minus fastest of a time."""
+        if name in TIMED:
+            return self.times.error(name) if self.times else None
+        return error_of(self.numbers, name)
 
 
 @dataclass(frozen=True)
@@ -127,9 +129,7 @@ def _quantity(name: str, entries: Sequence[Entry], same_tokens: bool, notes: dic
             notes[reason] = None
             cells.append(Cell(text, "not comparable", "refused"))
         else:
-            found = Difference(value - first, None if name == "ppl" else 0.0)  # what is counted is no chance
-            if entries[0].perplexity and entry.perplexity and name == "ppl":
-                found = perplexity_difference(entries[0].perplexity, entry.perplexity)
+            found = _difference(name, entries[0], entry, value - first)
             better = (value < first) == QUANTITIES[name][2]
             change = words.difference(first, value)
             if name in TIMED and entries[0].run != entry.run:
@@ -138,15 +138,31 @@ def _quantity(name: str, entries: Sequence[Entry], same_tokens: bool, notes: dic
     return Row(name, QUANTITIES[name][0], _about(name, entries), tuple(cells))
 
 
-def _text(name: str, entry: Entry) -> str:
-    value = entry.numbers.get(name)
+def _difference(name: str, first: Entry, entry: Entry, change: float) -> Difference:
+    """How a quantity changed, and whether that may be chance; of what is counted it never is."""
     if name == "ppl":
-        return words.perplexity(value, entry.numbers.get("ppl_stderr"))
-    return QUANTITIES[name][1](value)
+        if not first.perplexity or not entry.perplexity:
+            return Difference(change)
+        return perplexity_difference(first.perplexity, entry.perplexity)
+    if name not in TIMED:
+        return Difference(change, 0.0)
+    before = first.times if first.run == entry.run else entry.reference_times
+    if not before or not entry.times:
+        return Difference(change)
+    return time_difference(before.timed(name), entry.times.timed(name))
+
+
+def _text(name: str, entry: Entry) -> str:
+    value, error = entry.numbers.get(name), entry.error(name)
+    write = QUANTITIES[name][1]
+    return write(value) if error is None else write(value, error)
 
 
 def _about(name: str, entries: Sequence[Entry]) -> str:
-    """Over how many windows the standard errors of perplexities are, where they are known."""
+    """What ± is, where it stands."""
+    if name in TIMED and (timed := [one.times for one in entries if one.times]):
+        counts = sorted({one.timed(name).repeats for one in timed})
+        return f"median of {' / '.join(map(str, counts))}, ± half of slowest minus fastest"
     if name != "ppl":
         return ""
     counts = sorted({len(one.perplexity.losses) for one in entries if one.perplexity} - {0})

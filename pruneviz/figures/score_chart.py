@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pruneviz.figures.compare import QUANTITIES, TIMED, CompareInfo, Entry, Row
 
@@ -52,7 +52,10 @@ def scores_chart_info(info: CompareInfo) -> ChartInfo:
 
 
 def costs_chart_info(info: CompareInfo, entries: Sequence[Entry]) -> ChartInfo:
-    """Sizes and speeds in percent of the first model's; only what all may be compared in."""
+    """Sizes and speeds in percent of the first model's, times with half of slowest minus fastest.
+
+    Only what all may be compared in.
+    """
     rows = [row for row in info.rows if row.name in QUANTITIES and row.name != "ppl" and _whole(row)]
     first = entries[0].numbers if entries else {}
     rows = [row for row in rows if first.get(row.name)]
@@ -60,7 +63,16 @@ def costs_chart_info(info: CompareInfo, entries: Sequence[Entry]) -> ChartInfo:
         tuple(100 * entry.numbers[row.name] / _against(entry, entries[0], row.name) for row in rows)
         for entry in entries
     )
-    return ChartInfo(tuple(row.title for row in rows), _titles(info), values)
+    errors = tuple(
+        tuple(_share(entry.error(row.name), _against(entry, entries[0], row.name)) for row in rows)
+        for entry in entries
+    )
+    known = any(error is not None for own in errors for error in own)
+    return ChartInfo(tuple(row.title for row in rows), _titles(info), values, errors if known else ())
+
+
+def _share(error: float | None, of: float) -> float | None:
+    return None if error is None else 100 * error / of
 
 
 def _against(entry: Entry, first: Entry, name: str) -> float:
@@ -77,6 +89,16 @@ def _titles(info: CompareInfo) -> tuple[str, ...]:
     return tuple(title for title, _ in info.columns)
 
 
+def _whiskers(values: Sequence[float | None], errors: Sequence[float | None]) -> dict[str, Any]:
+    """Not below zero, where nothing is; without caps where some have no error, for plotly draws theirs."""
+    down = [
+        None if error is None else min(error, value or 0.0)
+        for value, error in zip(values, errors, strict=True)
+    ]
+    style = {**_WHISKERS, "width": 0} if None in errors else _WHISKERS
+    return {**style, "array": list(errors), "arrayminus": down, "symmetric": False}
+
+
 def chart(info: ChartInfo, axis: str, description: str) -> go.Figure:
     """Grouped horizontal bars, the first name on top."""
     import plotly.graph_objects as go
@@ -89,7 +111,7 @@ def chart(info: ChartInfo, axis: str, description: str) -> go.Figure:
         figure.add_bar(
             y=list(info.names), x=list(values), name=model, orientation="h",
             marker={"color": f"var(--pv-{COLOURS[index % len(COLOURS)]})"},
-            error_x={**_WHISKERS, "array": list(errors)} if errors else None,
+            error_x=_whiskers(values, errors) if errors else None,
             hovertemplate="%{y}: %{x:.1f} %<extra>%{fullData.name}</extra>",
         )  # fmt: skip
     figure.update_layout(

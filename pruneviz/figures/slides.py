@@ -13,6 +13,7 @@ from typing import Any
 from core.errors import ArtifactError
 from core.report import sections
 from core.report.markup import Markup, element, join
+from core.report.run import Run
 from pruneviz import words
 from pruneviz.contenders import Contender, Lineup, with_before
 from pruneviz.figures.compare import Entry, compare_html, compare_info
@@ -36,8 +37,10 @@ def slides(lineup: Lineup, entries: Sequence[Entry]) -> list[Slide]:
         entries: the numbers of the lineup's models, before recovery included.
     """
     info = compare_info(entries, same_tokens=not lineup.tokenizers_differ)
+    costs = costs_chart_info(info, entries)
+    times = "; times ± half of slowest minus fastest" if costs.errors else ""
     charts = [
-        ("Size and speed", costs_chart_info(info, entries), "Percent of the first model"),
+        ("Size and speed", costs, f"Percent of the first model{times}"),
         ("What the models still can do", scores_chart_info(info), "Score in percent, ± one standard error"),
     ]
     drawn = [Slide(title, bars(chart, note)) for title, chart, note in charts if not chart.empty]
@@ -123,21 +126,21 @@ def _bar(model: str, number: int, value: float | None, error: float | None, top:
     )
 
 
-def _layers(runs: Sequence[sections.Run]) -> list[Slide]:
+def _layers(runs: Sequence[Run]) -> list[Slide]:
     return [
         Slide(f"What is left of every layer: {run.title}", sections.widths(run)) for run in runs if run.widths
     ]
 
 
-def _made(run: sections.Run) -> Slide:
+def _made(run: Run) -> Slide:
     return Slide(f"How it was made: {run.title}", join([sections.summary(run), sections.made(run)]))
 
 
-def _read(one: Contender) -> sections.Run | None:
+def _read(one: Contender) -> Run | None:
     if one.record is None or one.side == "dense":
         return None
     try:
-        return sections.Run(one.record.path)
+        return Run(one.record.path)
     except ArtifactError:  # its numbers are shown all the same
         return None
 

@@ -25,7 +25,10 @@ KEYS = {
         "ppl_before", "ppl_after", "seconds",
     },
     "sweep": {"run_dir", "seconds", "baseline_ppl", "baseline_stderr", "params_before", "points"},
-    "evaluate": {"ppl", "tasks", "params", "macs", "latency_ms", "memory_gib"},
+    "evaluate": {
+        "ppl", "ppl_stderr", "tasks", "params", "macs", "latency_ms", "latency_spread_ms",
+        "tokens_per_second", "tokens_per_second_spread", "memory_gib",
+    },
     "generate": {"text", "tokens_per_second"},
     "methods": {"criteria", "methods"},
     "list": {"runs"},

@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 import math
 
+from core.evaluate.efficiency_results import keep_efficiency
 from core.evaluate.perplexity_results import Perplexity, keep_perplexity
 from core.spec import ModelSpec, RunSpec
 from pruneviz import runs
 from pruneviz.contenders import before_recovery, choices, keys_of, line_up
 from pruneviz.entries import entries_of
-from pruneviz.measured import columns, kept_answer, numbers, perplexity_of, scores
-from tests.pruneviz.samples import METRICS, make_run
+from pruneviz.measured import columns, kept_answer, numbers, perplexity_of, scores, times_of
+from tests.pruneviz.samples import METRICS, efficiency, make_run
 from tests.pruneviz.scored import task, write_benchmarks
 
 RECOVERED = {**METRICS, "ppl_pruned": 80.0, "ppl_recovered": 59.2}
@@ -148,6 +149,29 @@ def test_perplexities_are_found_window_by_window_where_they_were_kept(tmp_path):
     found = records(tmp_path)
     (alone,) = line_up(found, ["dense"], "/models/x").contenders
     assert perplexity_of(alone, found) == kept["dense"]
+
+
+def test_times_are_found_round_by_round_where_they_were_kept(tmp_path):
+    path = make_run(tmp_path, "a", metrics={**RECOVERED, "ppl_int8_before": 26.5})
+    kept = {
+        side: efficiency([ms, ms + 1, ms + 2], [9.0, 9.1, 9.2])
+        for side, ms in (("dense", 400.0), ("dense int8", 500.0), ("recovered", 300.0))
+    }
+    keep_efficiency(path, kept)
+    found = records(tmp_path)
+    lineup = line_up(found, ["dense", "a"], "demo")
+    dense, small, before, after = columns(lineup.contenders)
+    assert [times_of(one, found) for one in (dense, small, after)] == list(kept.values())
+    assert times_of(before, found) == kept["recovered"], "training leaves the size as it was"
+    assert [one.reference_times for one in entries_of(lineup, found)] == [kept["dense"]] * 4
+    measured = RunSpec(goal="evaluate", model=ModelSpec(source="/models/x"))
+    other = make_run(tmp_path, "b", measured, metrics={"ppl": 9.0})
+    (alone,) = line_up(records(tmp_path), ["dense"], "/models/x").contenders
+    assert times_of(alone, records(tmp_path)) is None
+    keep_efficiency(other, {"model": kept["dense"]})
+    assert times_of(alone, records(tmp_path)) == kept["dense"]
+    (path / "efficiency.json").write_text("{")
+    assert times_of(dense, found) is None
 
 
 def test_later_measurements_of_the_same_model_add_tasks(tmp_path):

@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from statistics import median
 
 import pytest
 
+from core.evaluate.efficiency_results import keep_efficiency
 from core.evaluate.perplexity_results import Perplexity, keep_perplexity
-from core.report.sections import Run, numbers
+from core.report.numbers import numbers
+from core.report.run import Run
 from pruneviz import runs
 from pruneviz.contenders import line_up
 from pruneviz.entries import entries_of
 from pruneviz.figures.compare import QUANTITIES, Entry, compare_html, compare_info
 from pruneviz.figures.run_detail import run_facts
 from pruneviz.figures.score_chart import chart, costs_chart_info, scores_chart_info
-from tests.pruneviz.samples import METRICS, make_run
+from tests.pruneviz.samples import METRICS, efficiency, make_run
 from tests.pruneviz.scored import task
 
 ON = {"ppl_text": "bundled", "ppl_window": 256, "ppl_tokens": 8192}
@@ -27,11 +30,12 @@ def measured(ppl, ids="a", losses=LOSSES):
     return Perplexity(ppl, nll, 8192, 256, ids, tuple(nll + loss for loss in losses))
 
 
-def entry(title="Dense", run="a", side="before", scores=(), **changes):
+def entry(title="Dense", run="a", side="before", scores=(), times=None, **changes):
     names = [name for name in QUANTITIES if f"{name}_{side}" in METRICS]
     perplexity = measured(changes.get("ppl", METRICS[f"ppl_{side}"]))
     numbers = {name: METRICS[f"{name}_{side}"] for name in names} | ON | {"ppl_stderr": perplexity.stderr}
-    return Entry(title, "", run, numbers | changes, {one.task: one for one in scores}, {}, perplexity)
+    found = {one.task: one for one in scores}
+    return Entry(title, "", run, numbers | changes, found, {}, perplexity, times)
 
 
 def cells(info, name):
@@ -88,9 +92,97 @@ def test_report_detail_and_this_page_say_the_same_of_a_perplexity(tmp_path, loss
 def test_better_knows_that_less_memory_and_more_speed_are_good():
     info = compare_info([entry(), entry("Pruned", side="after")])
     verdicts = {row.name: row.cells[1].verdict for row in info.rows}
-    assert verdicts["params"] == "better" and verdicts["tokens_per_second"] == "better"
+    assert verdicts["params"] == "better" and verdicts["tokens_per_second"] == "unknown", "not timed twice"
+    before, after = (efficiency([400.0] * 4, times) for times in ([70, 71, 70, 72], [56, 57, 55, 56]))
+    info = compare_info([entry(times=before), entry("Pruned", side="after", times=after)])
+    verdicts |= {row.name: row.cells[1].verdict for row in info.rows}
+    assert verdicts["tokens_per_second"] == "better"
     assert verdicts["kv_bytes_per_token"] == "", "nothing changed"
     assert verdicts["memory_gib"] == "", "not measured"
+
+
+#: Rounds of a machine that slows down: turn by turn the second is 10 ms faster, the third as fast.
+ROUNDS = ([400.0, 410.0, 440.0, 420.0], [391.0, 399.0, 430.0, 410.0], [401.0, 408.0, 441.0, 421.0])
+
+
+def test_a_difference_of_times_inside_the_noise_is_no_finding():
+    """Kept round by round it is judged so; of spreads alone, 10 ms are nothing beside 40 ms."""
+    models = [
+        entry("ABC"[n], latency_ms=median(ms), times=efficiency(ms, [9.0, 9.4, 9.2, 9.3]))
+        for n, ms in enumerate(ROUNDS)
+    ]
+    spread = replace(models[1], times=efficiency(ROUNDS[1], [9.0], rounds=False))
+    older = replace(models[1], times=None)
+    info = compare_info([*models, spread, older])
+    row = cells(info, "latency_ms")
+    assert [cell.verdict for cell in row] == ["", "better", "noise", "noise", "unknown"]
+    assert [cell.text for cell in row] == [
+        "415 ± 20 ms", "404 ± 20 ms", "414 ± 20 ms", "404 ± 20 ms", "404 ms"
+    ]  # fmt: skip
+    assert {cell.verdict for cell in cells(info, "tokens_per_second")[1:3]} == {""}, "the very same times"
+    page = compare_html(info)
+    assert "within noise" in page and "noise unknown" in page
+    assert "median of 4, ± half of slowest minus fastest" in page
+    costs = costs_chart_info(info, [*models, spread, older])
+    at = costs.names.index("Time to read a prompt")
+    assert costs.errors[0][at] == pytest.approx(100 * 20 / 415) and costs.errors[4][at] is None
+    assert costs.errors[0][costs.names.index("Parameters")] is None
+    drawn = chart(costs, "of the first model", "d").data[1].error_x
+    assert drawn.array[at] == drawn.arrayminus[at] == pytest.approx(100 * 19.5 / 415)
+    assert costs_chart_info(compare_info([older]), [older]).errors == ()
+
+
+def test_whiskers_do_not_reach_below_nothing():
+    """One slow round of 400 ms: the median is 30 ms, half of slowest minus fastest 185 ms."""
+    one = entry(latency_ms=30.0, times=efficiency([30.0, 30.0, 400.0], [9.0, 9.1, 9.2]))
+    costs = costs_chart_info(compare_info([one]), [one])
+    at = costs.names.index("Time to read a prompt")
+    drawn = chart(costs, "of the first model", "d").data[0].error_x
+    assert drawn.array[at] == pytest.approx(100 * 185 / 30) and drawn.arrayminus[at] == 100.0
+    assert drawn.arrayminus[costs.names.index("Parameters")] is None and drawn.width == 0
+
+
+def test_times_of_another_run_take_the_noise_of_that_run():
+    first = entry(times=efficiency(ROUNDS[2], [9.0, 9.1, 9.2, 9.3]))
+    other = entry("Pruned", run="b", latency_ms=404.5, times=efficiency(ROUNDS[1], [9.0, 9.1, 9.2, 9.3]))
+    reference = efficiency([500.0, 400.0, 300.0, 450.0], [9.0, 9.1, 9.2, 9.3])
+    for kept, verdict in ((reference, "noise"), (None, "unknown")):
+        against = replace(other, reference={"latency_ms": 425.0}, reference_times=kept)
+        info = compare_info([first, against])
+        cell = cells(info, "latency_ms")[1]
+        assert (cell.change, cell.verdict) == ("against 425 ms: −4.8 %", verdict)
+
+
+@pytest.mark.parametrize(
+    ("ms", "rounds", "verdict", "report"),
+    [
+        (ROUNDS[1], True, "better", ""),
+        (ROUNDS[2], True, "noise", ", within the noise"),
+        (ROUNDS[1], False, "noise", ", within the noise"),
+        (None, True, "unknown", ", noise unknown"),
+    ],
+)
+def test_report_and_this_page_say_the_same_of_a_time(tmp_path, ms, rounds, verdict, report):
+    latency = {"latency_ms_before": 415.0, "latency_ms_after": median(ms or ROUNDS[1])}
+    run_dir = make_run(tmp_path, "a", metrics={**METRICS, **latency})
+    if ms:
+        sides = {"dense": efficiency(ROUNDS[0], [9.0] * 4), "pruned": efficiency(ms, [9.0] * 4)}
+        if not rounds:  # as they were written before the rounds were kept
+            sides = {side: replace(one, timings=(without_rounds(one),)) for side, one in sides.items()}
+        keep_efficiency(run_dir, sides)
+    records = runs.list_runs(tmp_path)
+    info = compare_info(entries_of(line_up(records, ["dense", "a"], "demo"), records))
+    dense, pruned = cells(info, "latency_ms")
+    assert (dense.text, pruned.verdict) == ("415 ± 20 ms" if ms else "415 ms", verdict)
+    page = numbers(Run(run_dir))
+    change = f"{latency['latency_ms_after'] / 415 - 1:+.1%}"
+    assert f">{'415.0 ± 20.0' if ms else '415.0'}<" in page and f">{change}{report}<" in page
+    assert ("half of slowest minus fastest" in page) is bool(ms)
+
+
+def without_rounds(one):
+    (timing,) = one.timings
+    return replace(timing, prefill_rounds_ms=(), decode_rounds_ms=())
 
 
 def test_perplexity_on_another_text_or_window_is_refused_with_both():

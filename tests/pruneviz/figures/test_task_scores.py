@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from core.evaluate.noise import difference
-from core.report.sections import Run, scores
+from core.report.run import Run
+from core.report.sections import scores
 from pruneviz import runs
 from pruneviz.contenders import line_up
 from pruneviz.entries import entries_of
