@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from core.evaluate.noise import perplexity_difference
+from core.evaluate.noise import Difference, perplexity_difference
 from pruneviz import runs, states, words
 from pruneviz.figures.runs_table import GOALS, badge
 from pruneviz.runs import RunRecord
@@ -100,11 +100,9 @@ def _perplexities(record: RunRecord) -> str:
         for side in ("before", "pruned", "after")
         if found.get(f"ppl_{side}") is not None
     ]
-    said = words.difference(before, after)
     first, last = kept.get("dense"), kept.get("recovered" if "ppl_recovered" in found else "pruned")
-    if first and last and perplexity_difference(first, last).verdict == "noise":
-        said += ", within noise"
-    return f"{' → '.join(sides)} ({said})"
+    against = perplexity_difference(first, last) if first and last else Difference()
+    return f"{' → '.join(sides)} ({words.change(before, after, against)})"
 
 
 def before_after(metrics: dict[str, float | None], name: str, write: words.Writer) -> str:

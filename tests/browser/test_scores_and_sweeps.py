@@ -41,10 +41,14 @@ def board(tmp_path_factory: pytest.TempPathFactory, tiny_llama_folder: Path) -> 
     artifacts.write_similarity(run, Similarity(near, [0, 1], 100, "bundled"))
     sweep = make_run(app.runs_dir, "swept", RunSpec(goal="sweep", model=ModelSpec(app.model)))
     points = [
-        Point("l2", target, "local", "none", 0, 16, target, target, round(1e6 * (1 - target)), 9, ppl)
+        Point(
+            "l2", target, "local", "none", 0, 16, target, target, round(1e6 * (1 - target)), 9, ppl,
+            ppl_stderr=2.0, change_stderr=0.25,
+        )
         for target, ppl in ((0.1, 30.0), (0.4, 90.0))
-    ]
-    write_sweep(sweep, Sweep(20.0, 1_000_000, 10, "bundled", 256, 4096, "bundled", 2, tuple(points)))
+    ]  # fmt: skip
+    found = Sweep(20.0, 1_000_000, 10, "bundled", 256, 4096, "bundled", 2, tuple(points), ppl_stderr=1.0)
+    write_sweep(sweep, found)
     app.start()
     yield app
     app.stop()
@@ -130,6 +134,11 @@ def test_a_point_of_a_sweep_becomes_a_run(page: Any, board: Dashboard) -> None:
     page.goto(board.url + "?tab=sweep")
     expect(page.locator("#sweep-chart .main-svg").first).to_be_visible()
     expect(page.locator("#sweep-about")).to_contain_text("2 of 2 points")
+    expect(page.locator("#sweep-chart .errorbar")).to_have_count(2)
+    rows = page.locator("#sweep-table tbody tr")
+    expect(rows.nth(0)).to_contain_text("30.0 ± 2.0+50.0 %, within noise")
+    expect(rows.nth(1)).to_contain_text("90.0 ± 2.0+350 %")
+    expect(rows.nth(1)).not_to_contain_text("noise")
     page.locator("#sweep-chart .points path").nth(1).click(force=True)
     expect(page.locator("#sweep-point input")).to_have_value("l2 · 40 % · local · seed 0 · 16 windows")
     page.locator("#sweep-run").click()
