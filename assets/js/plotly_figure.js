@@ -3,7 +3,7 @@
 
 const host = make("div", {class: "pv-plot", role: "img"});
 element.replaceChildren(host);
-let figure = null, library = null;
+let figure = null, library = null, waiting = false;
 
 // The file leaves itself in window.moduleName too, which nothing else uses.
 function loadLibrary() {
@@ -49,18 +49,21 @@ function stayDrawn() {
   host.querySelectorAll("[clip-path]").forEach((part) => part.setAttribute("clip-path", part.getAttribute("clip-path").replace(/^url\('[^#]*(#.*)'\)$/, "url($1)")));
 }
 
+// What nobody sees is not drawn: a hidden page has no frames, and a hidden chart is drawn once it is shown.
 async function draw() {
-  if (!figure) return;
+  waiting = Boolean(figure) && !host.offsetWidth;
+  if (!figure || waiting) return;
   try {
     library = await loadLibrary();
   } catch (error) {
     host.textContent = "The chart cannot be drawn: " + error.message + ". Reload the page.";
     return;
   }
+  if (!host.isConnected) return;
   host.style.height = (figure.layout.height || 380) + "px";
   host.setAttribute("aria-label", figure.layout.meta?.description || "Chart");
   const first = !host.data;
-  await library.react(host, resolve(figure.data), themed(resolve(figure.layout)), {displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "sendChartToCloud"]});
+  await library.react(host, resolve(figure.data), themed(resolve(figure.layout)), {displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "sendChartToCloud"]});
   stayDrawn();
   if (first) host.on("plotly_click", ({points}) => {
     const {x, y, curveNumber, customdata} = points[0];
@@ -68,7 +71,15 @@ async function draw() {
   });
 }
 
-new ResizeObserver(() => { if (library && host.data && host.offsetWidth) library.Plots.resize(host); }).observe(host);
+const soon = once(draw);
+const size = new ResizeObserver(() => {
+  if (waiting) soon(); else if (library && host.data && host.offsetWidth) library.Plots.resize(host);
+});
+size.observe(host);
+onGone(() => {
+  size.disconnect();
+  if (library && host.data) library.purge(host);
+});
 loadLibrary().catch(() => {});  // while the data is on its way; draw() says what went wrong
-onTheme(draw);
-onValue((value) => { figure = value; draw(); });
+onTheme(soon);
+onValue((value) => { figure = value; soon(); });

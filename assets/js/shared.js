@@ -35,11 +35,19 @@ function colour(name) {
 }
 
 function onTheme(redraw) {
-  const observer = new MutationObserver(() => {
-    palette.clear();
-    if (!element.isConnected) observer.disconnect(); else redraw();
-  });
+  const observer = new MutationObserver(() => { palette.clear(); redraw(); });
   observer.observe(document.body, {attributes: true, attributeFilter: ["class"]});
+  onGone(() => observer.disconnect());
+}
+
+// Call `work` once the element has left the page. Gradio does not say so; an element of our own inside it is told.
+function onGone(work) {
+  if (!customElements.get("pv-end")) customElements.define("pv-end", class extends HTMLElement {
+    disconnectedCallback() { this.left(); }
+  });
+  const end = make("pv-end", {hidden: true});
+  end.left = () => { if (!element.isConnected) work(); else if (!end.isConnected) element.append(end); };
+  element.append(end);
 }
 
 function channels(hex) {

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core.events import Event, metric_series
+from pruneviz.figures.thinning import mode, thinned
 from pruneviz.figures.training import PREFIX
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _PANEL, _GAP, _EDGES = 130, 44, 88
 
 @dataclass(frozen=True)
 class CurvesInfo:
-    """Metric name -> its steps and its values, both in order."""
+    """Metric name -> its steps and its values, both in order; thinned, the last point is always there."""
 
     curves: dict[str, tuple[list[float], list[float]]]
 
@@ -38,7 +39,7 @@ class CurvesInfo:
 
 def curves_info(events: list[Event]) -> CurvesInfo:
     """Only what makes a line, but for trainings, which have a figure of their own."""
-    series = metric_series(events)
+    series = {name: thinned(points) for name, points in metric_series(events).items()}
     return CurvesInfo(
         {
             name: ([step for step, _ in points], [value for _, value in points])
@@ -70,7 +71,7 @@ def curves_figure(info: CurvesInfo) -> go.Figure:
     )
     for number, (name, (steps, values)) in enumerate(info.curves.items()):
         title, colour = _named(name)
-        look = {"line": {"color": colour, "width": 2}, "marker": {"size": 5}, "mode": "lines+markers"}
+        look = {"line": {"color": colour, "width": 2}, "marker": {"size": 5}, "mode": mode(steps)}
         figure.add_scatter(x=steps, y=values, name=title, row=1 if by_layer else number + 1, col=1, **look)
     for title in figure.layout.annotations:
         title.update(x=0, xanchor="left", font={"size": 13})

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 from core.events import Event, metric_series
 from pruneviz import words
 from pruneviz.figures.perplexity_axis import perplexity_axis
+from pruneviz.figures.thinning import POINTS, mode, thinned
 from pruneviz.published import published_table
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 PREFIX = "train."
-#: A curve is drawn with at most about so many points.
-POINTS = 400
 #: Metric -> (title, panel, colour, dash).
 CURVES = {
     "target": ("Target", "sparsity", "quiet", "dot"),
@@ -62,7 +61,7 @@ class TrainingInfo:
 
     Attributes:
         curves: metric -> its steps and values, thinned; the last point is always there.
-        teachers: who taught when, in order; empty where nobody does.
+        teachers: who taught when, in order, thinned where there were very many; empty where nobody does.
         steps: how many steps there will be, 0 if not known; done: the last one that was told.
         skipped: steps whose loss was not finite.
         seconds_per_step: the median; memory_gib: the most that the run's own process held, one of `processes`
@@ -99,7 +98,7 @@ def training_info(events: list[Event], steps: int = 0, processes: int = 1) -> Tr
     held = [value for _, value in series.get("memory_gib", [])]
     skipped = series.get("skipped", [])
     return TrainingInfo(
-        {name: _thinned(series[name]) for name in CURVES if series.get(name)},
+        {name: _curve(series[name]) for name in CURVES if series.get(name)},
         _spans(series.get("teacher", [])),
         steps,
         int(max((step for step, _ in series.get("expected", [])), default=0)),
@@ -110,9 +109,8 @@ def training_info(events: list[Event], steps: int = 0, processes: int = 1) -> Tr
     )
 
 
-def _thinned(points: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    stride = -(-len(points) // POINTS)
-    kept = [*points[:-1:stride], points[-1]]
+def _curve(points: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    kept = thinned(points)
     return [step for step, _ in kept], [value for _, value in kept]
 
 
@@ -123,7 +121,7 @@ def _spans(points: list[tuple[float, float]]) -> list[Span]:
             spans[-1] = Span(spans[-1].first, step, sparsity)
         else:
             spans.append(Span(step, step, sparsity))
-    return spans
+    return spans if len(spans) <= POINTS + 1 else _spans(thinned(points))
 
 
 def training_html(info: TrainingInfo) -> str:
@@ -197,7 +195,7 @@ def training_figure(info: TrainingInfo) -> go.Figure:
         title, panel, colour, dash = CURVES[name]
         figure.add_scatter(
             x=steps, y=values, name=title, yaxis=axes[panel], legend=_legend(panel),
-            mode="lines+markers" if len(steps) < 40 else "lines", marker={"size": 5},
+            mode=mode(steps), marker={"size": 5},
             line={"color": f"var(--pv-{colour})", "width": 2, "dash": dash},
             hovertemplate="%{y:.1%}" if panel == "sparsity" else "%{y:.4g}",
         )  # fmt: skip

@@ -70,6 +70,11 @@ class Worker:
             process.resume()
 
 
+def last_drawn(plot: Any) -> int:
+    """The last step that a figure of curves shows."""
+    return int(plot.evaluate("plot => Math.max(...plot.data[0].x)"))
+
+
 def fill(page: Any, values: dict[str, str]) -> None:
     """Fill in fields of the form; each is looked at until it holds what was typed."""
     for field, value in values.items():
@@ -141,8 +146,14 @@ def test_a_training_is_watched_stopped_resumed_and_looked_at(
         expect(page.locator("#training-curves .heatmaplayer image")).to_have_count(1)  # the teachers
         expect(page.locator("#training-masks .heatmaplayer image")).to_have_count(2)  # heads and channels
         expect(page.locator("#training-about-masks")).to_contain_text(f"of {STEPS}")
+        plot = page.locator("#training-curves .pv-plot").element_handle()
+        drawn = last_drawn(plot)
+        plot.evaluate("plot => { plot.style.display = 'none'; }")
     with worker.asleep_after(first + 20) as later:
         expect(page.locator("#training-facts")).to_contain_text(f"{later} of {STEPS}")  # by itself
+        assert last_drawn(plot) == drawn, "nobody sees it"
+        plot.evaluate("plot => { plot.style.display = ''; }")
+        page.wait_for_function("([plot, step]) => Math.max(...plot.data[0].x) >= step", arg=[plot, later])
         page.locator("#run-stop").click()
         expect(page.locator("#run-detail")).to_contain_text("The step at work is finished and saved first")
     expect(page.locator("#run-detail")).to_contain_text(
@@ -160,3 +171,10 @@ def test_a_training_is_watched_stopped_resumed_and_looked_at(
     expect(page).to_have_url(re.compile("tab=widths"))
     expect(page.locator('[clip-path*="://"]')).to_have_count(0)  # or the new address hides what is drawn
     expect(page.locator("[data-testid=toast-body]")).to_have_count(0)
+    page.locator("#tab-runs-button").click()
+    plot = page.locator("#training-curves .pv-plot").element_handle()
+    page.locator('#runs-table a[data-run="trained"]').click()
+    expect(page.locator("#training-curves")).to_have_count(0)
+    page.wait_for_function(
+        "plot => !plot.isConnected && !plot.data && !plot._fullLayout", arg=plot
+    )  # all let go

@@ -23,6 +23,15 @@ def test_the_figure_draws_every_curve_against_layers_where_they_are_layers():
     assert len(figure.data) == 2 and figure.layout.xaxis.title.text == "Layer"
 
 
+def test_what_is_drawn_of_a_long_run_is_bounded_and_keeps_its_end():
+    names = ("recover.loss", "recover.learning_rate")
+    events = [_metric(name, step, 1.0 + step) for step in range(10_000) for name in names]
+    loss, rate = curves_figure(curves_info(events)).data
+    assert len(loss.x) <= 402 and (loss.x[0], loss.x[-1], loss.y[-1]) == (0, 9_999, 10_000)
+    assert loss.mode == "lines" and list(loss.x) == list(rate.x), "one hover reads both"
+    assert curves_figure(curves_info(events[:60])).data[0].mode == "lines+markers"
+
+
 def test_curves_of_different_things_have_a_scale_and_a_name_each():
     values = {"recover.held_ppl": 200.0, "recover.learning_rate": 1e-4}
     figure = curves_figure(curves_info([_metric(n, step, v) for n, v in values.items() for step in (0, 1)]))

@@ -62,6 +62,15 @@ def test_long_curves_are_thinned_and_keep_their_end():
     assert len(steps) <= 402 and steps[0] == 0 and steps[-1] == 1999
 
 
+def test_a_strip_of_very_many_teachers_is_thinned_and_keeps_its_ends():
+    teachers = {step: step % 37 / 100 for step in range(1, 10_001)}
+    figure = training_figure(training_info([*told("expected", {1: 0.1}), *told("teacher", teachers)]))
+    (strip,) = [trace for trace in figure.data if trace.type == "heatmap"]
+    assert len(strip.x) <= 402 and (strip.x[0], strip.x[-1]) == (0.5, 10_000.5)
+    few = training_info(told("teacher", dict.fromkeys(range(1, 10_000), 0.0) | {10_000: 0.01}))
+    assert few.teachers == [Span(1, 9_999, 0.0), Span(10_000, 10_000, 0.01)], "to the step where few"
+
+
 def test_the_cost_stands_beside_table_9():
     html = cost_html(training_info(events()))
     assert "Table 9" in html and "28.69 GB" in html and "This run" in html
