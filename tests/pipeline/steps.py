@@ -1,0 +1,41 @@
+"""Run a pipeline in this process, and what is compared of its outcome."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from core import artifacts, launch
+from core.artifacts import METRICS, SAMPLES, Status
+from core.events import EventReader
+from core.spec import RunSpec
+from core.worker import execute
+
+VERBS = ["load", "graph", "baseline", "capture", "score", "plan", "surgery", "evaluate", "export"]
+
+
+def done(folder: Path, spec: RunSpec) -> Path:
+    run_dir = launch.create(folder, spec, mine=True)
+    execute(run_dir)
+    return run_dir
+
+
+def again(run_dir: Path) -> None:
+    """Resume in this process."""
+    artifacts.write_status(run_dir, Status(created=1.0))
+    execute(run_dir)
+
+
+def outcome(run_dir: Path) -> tuple[Any, Any, Any]:
+    """Everything a run decides and measures; how long that took is no result."""
+    metrics = artifacts.read_json(run_dir / METRICS)
+    metrics.pop("seconds")
+    samples = [
+        (one["prompt"], one["dense"]["text"], one["pruned"]["text"])
+        for one in artifacts.read_json(run_dir / SAMPLES)
+    ]
+    return artifacts.read_plan(run_dir), metrics, samples
+
+
+def staged(run_dir: Path) -> list[str]:
+    return [event.stage for event in EventReader(run_dir / artifacts.EVENTS).read() if event.type == "stage"]

@@ -1,0 +1,81 @@
+"""Exploring makes the analyses that are asked for and no model; a wrong request is found before."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core import artifacts, pipeline
+from core.artifacts import MODEL, PLAN
+from core.criteria import CRITERIA
+from core.errors import DataError, InputError, ModelError, SpecError, UnknownNameError
+from core.events import EventReader
+from core.spec import DataSpec, EvalSpec, ExploreSpec, ModelSpec, PruneSpec, RunSpec
+from tests.pipeline.steps import done, staged
+
+
+def test_every_criterion_scores_in_one_run_with_its_options(tmp_path: Path, spec: RunSpec) -> None:
+    asked = ExploreSpec(
+        ("scores",),
+        tuple(CRITERIA.names()),
+        options={
+            "aggregation": "max",
+            "tau": 0.0,
+        },
+    )
+    run_dir = done(tmp_path, replace(spec, goal="explore", explore=asked))
+    scores = artifacts.read_scores(run_dir)
+    assert list(scores) and set(scores) == set(CRITERIA.names())
+    for group in scores["l1"]:
+        assert np.array_equal(scores["similar_heads"][group], scores["second_moment"][group])
+        assert (scores["fusion"][group] >= scores["taylor_mix"][group]).all()
+
+
+def test_exploring_makes_the_analyses_and_no_model(tmp_path: Path, spec: RunSpec) -> None:
+    run_dir = done(tmp_path, replace(spec, goal="explore"))
+    assert staged(run_dir) == ["load", "graph", "similarity", "capture", "score", "sensitivity"]
+    assert artifacts.read_similarity(run_dir).divergence.shape == (2, 4, 4)
+    assert set(artifacts.read_scores(run_dir)) == {"taylor_first", "l2", "l1", "random"}
+    sensitivity = artifacts.read_sensitivity(run_dir)
+    assert {(point["layer"], point["kind"]) for point in sensitivity.points} == {
+        (layer, kind) for layer in (0, 1) for kind in ("attention", "ffn")
+    }
+    points = [e.data for e in EventReader(run_dir / artifacts.EVENTS).read() if e.type == "metric"]
+    assert {(p["name"], p["step"], p["value"]) for p in points} == {
+        ("sensitivity.baseline", 0, sensitivity.baseline_ppl),
+        *((f"sensitivity.{p['kind']}.0.5", p["layer"], p["ppl"]) for p in sensitivity.points),
+    }
+    assert not (run_dir / PLAN).exists() and not (run_dir / MODEL).exists()
+
+
+def test_exploring_makes_only_what_is_asked_for(tmp_path: Path, spec: RunSpec) -> None:
+    groups = replace(spec, goal="explore", explore=ExploreSpec(analyses=("groups",)))
+    assert staged(done(tmp_path, groups)) == ["load", "graph"]
+    asked = ExploreSpec(analyses=("sensitivity",), sensitivity_criterion="l2", sensitivity_tokens=64)
+    run_dir = done(tmp_path, replace(spec, goal="explore", explore=asked))
+    assert staged(run_dir) == ["load", "graph", "score", "sensitivity"]
+    assert artifacts.read_sensitivity(run_dir).criterion == "l2"
+
+
+def test_a_wrong_request_is_found_before_anything_starts(spec: RunSpec, tmp_path: Path) -> None:
+    pipeline.check(spec)
+    wrong: list[tuple[RunSpec, type[InputError], str]] = [
+        (replace(spec, prune=PruneSpec("tailor_first")), UnknownNameError, "Did you mean 'taylor_first'"),
+        (replace(spec, prune=PruneSpec(layers="1:9")), SpecError, "layers 0 to 1"),
+        (replace(spec, calibration=DataSpec(str(tmp_path / "no.txt"))), DataError, "no.txt"),
+        (replace(spec, evaluate=EvalSpec(str(tmp_path / "no.txt"))), DataError, "no.txt"),
+        (replace(spec, calibration=DataSpec("none")), DataError, "taylor_first needs calibration text"),
+        (
+            replace(spec, prune=PruneSpec("similar_heads", options={"tau": 1.2})),
+            SpecError,
+            r"tau must be a number from 0 to 1, got 1\.2",
+        ),
+        (replace(spec, prune=PruneSpec("wanda", options={"tau": 0.2})), UnknownNameError, "option of wanda"),
+        (replace(spec, model=ModelSpec(str(tmp_path))), ModelError, "config"),
+    ]
+    for request, error, said in wrong:
+        with pytest.raises(error, match=said):
+            pipeline.check(request)
