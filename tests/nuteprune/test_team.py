@@ -24,9 +24,9 @@ from core.nuteprune.team import devices
 from core.processes import alive
 from core.spec import RunSpec
 from core.worker import execute
+from tests.launch.waiting import until
 from tests.nuteprune.test_run import curves, options, started
 from tests.nuteprune.test_run import spec as spec
-from tests.test_launch import until
 
 #: A follower that does something at one of its steps, counted from 1.
 MISBEHAVING = """

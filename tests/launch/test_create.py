@@ -1,0 +1,87 @@
+"""Runs are created whole or not at all, kept whole, and found again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core import artifacts, launch
+from core.artifacts import Status
+from core.errors import LaunchError, StorageError, UnknownNameError
+from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
+from tests.launch.waiting import environment, named, state
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE"])
+def test_one_of_several_processes_makes_no_run(
+    name: str, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "1")
+    run_dir = launch.create(runs, named("alone"))
+    monkeypatch.setenv(name, "2")
+    with pytest.raises(LaunchError, match=f"one of 2 processes .{name}=2.*--set processes=2"):
+        launch.create(runs, named("two"))
+    with pytest.raises(LaunchError, match="one of 2 processes"):
+        launch.resume(run_dir)
+    assert launch.list_runs(runs) == [run_dir]
+
+
+def test_ids_are_readable_and_unique(tmp_path: Path) -> None:
+    spec = RunSpec(prune=PruneSpec("taylor_first", 0.2))
+    assert launch.run_id(spec, 0.0)[8:] == f"{launch.run_id(spec, 0.0)[8:15]}-taylor_first-20"
+    assert launch.run_id(replace(spec, prune=PruneSpec("a/b c", 0.125)), 0.0).endswith("-a_b_c-12.5")
+    paths = [launch.create(tmp_path, spec) for _ in range(5)]
+    assert len(set(paths)) == 5
+    assert set(launch.list_runs(tmp_path)) == set(paths)
+    assert all(state(path) == "queued" for path in paths)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".new")]
+
+
+def test_relative_paths_are_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "text.txt").write_text("x")
+    spec = RunSpec(
+        model=ModelSpec("model"), calibration=DataSpec("text.txt"), evaluate=EvalSpec(text="text.txt")
+    )
+    found = artifacts.read_spec(launch.create(Path("runs"), spec))
+    assert found.model.source == str(tmp_path / "model")
+    assert found.calibration.name == found.evaluate.text == str(tmp_path / "text.txt")
+    assert artifacts.read_spec(launch.create(Path("runs"), RunSpec())) == RunSpec()
+
+
+def test_a_runs_folder_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="choose another folder with --runs-dir"):
+        launch.create(tmp_path / "file" / "runs", RunSpec())
+    assert launch.list_runs(tmp_path / "file" / "runs") == []
+
+
+def test_a_full_disk_leaves_no_half_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(run_dir: Path, status: Status) -> None:
+        raise StorageError("No space left; free some space.")
+
+    monkeypatch.setattr(launch, "write_status", full)
+    with pytest.raises(StorageError, match="free some space"):
+        launch.create(tmp_path, RunSpec())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_are_found_by_id_or_its_beginning(tmp_path: Path) -> None:
+    run_dir = launch.create(tmp_path, RunSpec())
+    assert launch.find(tmp_path, run_dir.name) == launch.find(tmp_path, run_dir.name[:9]) == run_dir
+    other = launch.create(tmp_path, RunSpec())
+    with pytest.raises(UnknownNameError, match=f"{other.name}"):
+        launch.find(tmp_path, run_dir.name[:9])
+    with pytest.raises(UnknownNameError, match="Unknown run 'nothing'"):
+        launch.find(tmp_path, "nothing")
+
+
+def test_nothing_here_loads_torch() -> None:
+    code = "import sys, core.launch, core.commands, core.worker; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
+    assert found.stdout.strip() == "False", found.stderr
