@@ -53,7 +53,7 @@ def test_a_worker_that_does_not_listen_is_ended(runs: Path) -> None:
 
 def test_a_stopped_run_is_resumed_in_its_directory(runs: Path) -> None:
     run_dir = launch.start(runs, named("wait"))
-    until(lambda: state(run_dir) == "running")
+    until(lambda: executed(run_dir) == 1)  # it says that it runs before it notes that it does
     launch.stop(run_dir)
     until(lambda: state(run_dir) == "stopped")
     write_status(run_dir, replace(read_status(run_dir), started=1000.0, ended=1060.0))
