@@ -167,11 +167,18 @@ def test_a_pruned_model_answers_with_its_weights_in_8_bits(page: Any, board: Das
     expect(answer(page, 1)).to_contain_text("pwned")
 
 
+@pytest.fixture
+def twin(board: Dashboard) -> Iterator[None]:
+    """The run once more, as `copy`."""
+    shutil.copytree(board.runs_dir / RUN, board.runs_dir / "copy")
+    yield
+    shutil.rmtree(board.runs_dir / "copy")
+
+
+@pytest.mark.usefixtures("twin")
 def test_choosing_a_run_asks_the_server_for_the_open_tab_alone(page: Any, board: Dashboard) -> None:
-    shutil.copytree(board.runs_dir / RUN, board.runs_dir / "copy", dirs_exist_ok=True)
     page.goto(board.url + f"?tab=runs&run={RUN}")
     expect(page.locator("#run-detail .pv-mono")).to_have_text(RUN)
-    page.wait_for_load_state("networkidle")
     asked: list[int] = []
 
     def note(request: Any) -> None:
@@ -179,6 +186,11 @@ def test_choosing_a_run_asks_the_server_for_the_open_tab_alone(page: Any, board:
             asked.append(request.post_data_json["fn_index"])
 
     page.on("request", note)
+    before = -1
+    while before != len(asked):  # what the page asks for when it opens comes one after the other
+        before = len(asked)
+        page.wait_for_timeout(3000)
+    asked.clear()
     for run in ("copy", RUN, "copy"):
         page.locator(f"#runs-table a[data-run={run}]").click()
         expect(page.locator("#run-detail .pv-mono")).to_have_text(run)
@@ -187,7 +199,6 @@ def test_choosing_a_run_asks_the_server_for_the_open_tab_alone(page: Any, board:
     expect(page.locator("#compare-table th small").last).to_have_text("copy")
     page.get_by_role("tab", name="Widths").click()
     expect(page.locator("#widths-run input")).to_have_value(re.compile("copy"))
-    shutil.rmtree(board.runs_dir / "copy")
 
 
 def test_published_tables_stand_apart_and_are_labelled(page: Any, board: Dashboard) -> None:
