@@ -23,7 +23,7 @@ from core.graph.records import Graph
 from core.heads import algorithm_1
 from tests.graph.families import graph_of, model_of
 from tests.handmade import ids, tiny
-from tests.test_capture import inputs_of, naive_products
+from tests.naive import inputs_of, naive_products
 
 KINDS = ("query_head", "kv_group", "ffn_channel", "residual_channel")
 HEADS, SHARED, WIDTH = 4, 2, 8

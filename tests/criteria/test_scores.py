@@ -13,7 +13,7 @@ from core.criteria.registry import GroupView, Part
 from core.errors import DataError, UnknownNameError
 from core.graph.records import Graph
 from tests.handmade import graph_of, ids, tiny
-from tests.test_capture import naive_products
+from tests.naive import naive_products
 
 ALL = ["random", "l1", "l2", "taylor_first"]
 
