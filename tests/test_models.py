@@ -1,19 +1,15 @@
+"""Models are loaded from folders, runs and the hub's cache, on the best device."""
+
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from core import demo, models
-from core.errors import ModelError, StorageError
+from core import models
+from core.errors import ModelError
 from core.spec import ModelSpec
 from tests.conftest import llama_config, random_model
 
@@ -87,147 +83,6 @@ def test_a_pruned_model_without_tokenizer_is_refused(pruned_run: Path, tmp_path:
         models.load(ModelSpec(str(tmp_path / "model"), device="cpu"))
 
 
-def _encoder(folder: Path) -> None:
-    from transformers import BertConfig
-
-    BertConfig(architectures=["BertForMaskedLM"]).save_pretrained(folder)
-
-
-def _seq2seq(folder: Path) -> None:
-    from transformers import T5Config
-
-    T5Config(architectures=["T5ForConditionalGeneration"]).save_pretrained(folder)
-
-
-def _vision(folder: Path) -> None:
-    from transformers import ViTConfig
-
-    ViTConfig(architectures=["ViTForImageClassification"]).save_pretrained(folder)
-
-
-def _no_config(folder: Path) -> None:
-    (folder / "notes.txt").write_text("nothing here")
-
-
-def _gguf_inside(folder: Path) -> None:
-    (folder / "model.gguf").write_bytes(b"GGUF")
-
-
-def _broken_config(folder: Path) -> None:
-    (folder / "config.json").write_text("{")
-
-
-def _unknown_type(folder: Path) -> None:
-    (folder / "config.json").write_text(json.dumps({"model_type": "nosuchthing"}))
-
-
-def _no_weights(folder: Path) -> None:
-    _tiny(folder, keep=())
-
-
-def _pickled_weights(folder: Path) -> None:
-    _tiny(folder, keep=())
-    (folder / "pytorch_model.bin").write_bytes(b"a pickle would be here")
-
-
-def _damaged_weights(folder: Path) -> None:
-    _tiny(folder, keep=("model.safetensors",))
-    (folder / "model.safetensors").write_bytes(b"junk")
-
-
-def _incomplete_weights(folder: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    _tiny(folder, keep=("model.safetensors",))
-    weights = load_file(folder / "model.safetensors")
-    del weights["model.layers.1.mlp.down_proj.weight"]
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def _no_tokenizer(folder: Path) -> None:
-    random_model(llama_config()).save_pretrained(folder)
-
-
-def _run_without_model(folder: Path) -> None:
-    (folder / "spec.json").write_text("{}")
-
-
-def _tiny(folder: Path, keep: tuple[str, ...]) -> None:
-    from tokenizers import Tokenizer
-    from tokenizers import models as kinds
-    from transformers import PreTrainedTokenizerFast
-
-    random_model(llama_config()).save_pretrained(folder)
-    PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(kinds.WordLevel({"a": 0}, unk_token="a"))
-    ).save_pretrained(folder)
-    for file in folder.glob("*.safetensors"):
-        if file.name not in keep:
-            file.unlink()
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (_no_config, "has no config.json"),
-        (_gguf_inside, r"give the file .*model\.gguf instead"),
-        (_encoder, r"BertForMaskedLM \(bert\): an encoder.*AutoModelForCausalLM"),
-        (_seq2seq, r"T5ForConditionalGeneration \(t5\): an encoder with a decoder"),
-        (_vision, r"ViTForImageClassification \(vit\).*does not predict the next token"),
-        (_broken_config, "cannot be read: .*not a valid JSON"),
-        (_unknown_type, "cannot be read: .*nosuchthing"),
-        (_no_weights, "cannot be read: .*model.safetensors"),
-        (_pickled_weights, r"pytorch_model\.bin only, a pickle.*save the model as safetensors"),
-        (_damaged_weights, "cannot be read: .*header"),
-        (_incomplete_weights, r"lacks 1 of the model's weights, first model\.layers\.1\.mlp\.down_proj"),
-        (_no_tokenizer, "has no tokenizer"),
-        (_run_without_model, "has left no model"),
-    ],
-)
-@pytest.mark.filterwarnings("ignore")
-def test_a_bad_folder_is_refused_with_a_reason(tmp_path: Path, make, message: str) -> None:  # type: ignore[no-untyped-def]
-    make(tmp_path)
-    with pytest.raises(ModelError, match=message):
-        models.load(ModelSpec(str(tmp_path), device="cpu"))
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("/nowhere/model", "There is no folder or file /nowhere/model"),
-        ("./nowhere", "There is no folder or file"),
-        ("nowhere.gguf", "There is no folder or file"),
-        ("a model", "'a model' is no model"),
-        ("a/b/c", "'a/b/c' is no model"),
-    ],
-)
-def test_a_source_that_is_nothing_is_refused(source: str, message: str) -> None:
-    with pytest.raises(ModelError, match=message):
-        models.resolve(source)
-
-
-def test_files_that_are_no_model_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.gguf").write_bytes(b"not a gguf at all")
-    with pytest.raises(ModelError, match=r"cannot be read: .*GGUF"):
-        models.load(ModelSpec(str(tmp_path / "x.gguf")))
-    (tmp_path / "x.bin").write_bytes(b"x")
-    with pytest.raises(ModelError, match=r"no \.gguf file"):
-        models.load(ModelSpec(str(tmp_path / "x.bin")))
-
-
-def test_an_unreachable_hub_says_so_and_suggests(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(*_: object, **__: object) -> None:
-        raise ConnectionError("Name or service not known")
-
-    monkeypatch.setattr("huggingface_hub.model_info", unreachable)
-    with pytest.raises(
-        ModelError, match=r"'org/name', and the hub cannot be reached .*not known.*Give 'demo'"
-    ):
-        models.resolve("org/name")
-    with pytest.raises(ModelError, match=r"Did you mean 'demo'\?"):
-        models.resolve("demoo")
-
-
 def test_a_cached_hub_model_needs_no_hub(
     tmp_path: Path, tiny_llama_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,75 +130,3 @@ def test_absent_devices_and_unknown_names_are_refused(monkeypatch: pytest.Monkey
         models.pick_device("gpu")
     with pytest.raises(ModelError, match="Unknown dtype 'fp8'"):
         models.pick_dtype("fp8", torch.device("cpu"))
-
-
-def test_a_missing_demo_package_names_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PRUNEVIZ_CACHE", str(tmp_path))
-    monkeypatch.setattr(demo, "_PACKAGE", "no-such-package-here")
-    with pytest.raises(ModelError, match=r"no-such-package-here.*make setup"):
-        models.resolve("demo")
-
-
-def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("PRUNEVIZ_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(StorageError, match="cannot be written"):
-        demo.demo_folder()
-
-
-SLOW_CONVERT = """
-import sys, time
-from pathlib import Path
-from core import demo
-
-def convert(gguf, folder, on_progress=None):
-    with open(sys.argv[1], "a") as log:
-        log.write("x")
-    folder.mkdir()
-    (folder / "half").write_text("")
-    time.sleep(float(sys.argv[2]))
-    (folder / "half").unlink()
-    (folder / "config.json").write_text("{}")
-
-demo.convert = convert
-print(demo.demo_folder())
-"""
-
-
-def _converting(tmp_path: Path, seconds: float) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", SLOW_CONVERT, str(tmp_path / "log"), str(seconds)]
-    cache = {**os.environ, "PRUNEVIZ_CACHE": str(tmp_path / "cache")}
-    return subprocess.Popen(command, env=cache, stdout=subprocess.PIPE, text=True)
-
-
-def test_two_processes_convert_the_demo_once(tmp_path: Path) -> None:
-    both = [_converting(tmp_path, 0.5) for _ in range(2)]
-    answers = [process.communicate(timeout=60)[0].strip() for process in both]
-    assert answers[0] == answers[1] != ""
-    assert (tmp_path / "log").read_text() == "x"
-    assert sorted(file.name for file in Path(answers[0]).iterdir()) == ["config.json"]
-
-
-def test_a_killed_conversion_is_done_again(tmp_path: Path) -> None:
-    first = _converting(tmp_path, 60)
-    while not list((tmp_path / "cache").glob("*.part/half")):
-        time.sleep(0.05)
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
-    folder = Path(_converting(tmp_path, 0).communicate(timeout=60)[0].strip())
-    assert sorted(file.name for file in folder.iterdir()) == ["config.json"]
-    assert not list((tmp_path / "cache").glob("*.part"))
-
-
-@pytest.mark.slow
-def test_the_demo_model_converts_without_loss(tmp_path: Path) -> None:
-    steps: list[tuple[int, int]] = []
-    demo.convert(demo.demo_gguf(), tmp_path / "demo", lambda done, total: steps.append((done, total)))
-    assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
-    dense = demo.read_gguf(demo.demo_gguf()).eval()
-    loaded = models.load(ModelSpec(str(tmp_path / "demo"), device="cpu"))
-    ids = torch.tensor([loaded.tokenizer("The capital of France is")["input_ids"]])
-    with torch.no_grad():
-        assert torch.equal(dense(ids).logits, loaded.model(ids).logits)
-    assert loaded.tokenizer.chat_template
-    assert loaded.model.generation_config.eos_token_id == 2

@@ -1,0 +1,154 @@
+"""Folders, files and names that are no model here are refused with a reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from core import models
+from core.errors import ModelError
+from core.spec import ModelSpec
+from tests.conftest import llama_config, random_model
+
+
+def _encoder(folder: Path) -> None:
+    from transformers import BertConfig
+
+    BertConfig(architectures=["BertForMaskedLM"]).save_pretrained(folder)
+
+
+def _seq2seq(folder: Path) -> None:
+    from transformers import T5Config
+
+    T5Config(architectures=["T5ForConditionalGeneration"]).save_pretrained(folder)
+
+
+def _vision(folder: Path) -> None:
+    from transformers import ViTConfig
+
+    ViTConfig(architectures=["ViTForImageClassification"]).save_pretrained(folder)
+
+
+def _no_config(folder: Path) -> None:
+    (folder / "notes.txt").write_text("nothing here")
+
+
+def _gguf_inside(folder: Path) -> None:
+    (folder / "model.gguf").write_bytes(b"GGUF")
+
+
+def _broken_config(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+def _unknown_type(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps({"model_type": "nosuchthing"}))
+
+
+def _no_weights(folder: Path) -> None:
+    _tiny(folder, keep=())
+
+
+def _pickled_weights(folder: Path) -> None:
+    _tiny(folder, keep=())
+    (folder / "pytorch_model.bin").write_bytes(b"a pickle would be here")
+
+
+def _damaged_weights(folder: Path) -> None:
+    _tiny(folder, keep=("model.safetensors",))
+    (folder / "model.safetensors").write_bytes(b"junk")
+
+
+def _incomplete_weights(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    _tiny(folder, keep=("model.safetensors",))
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.down_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _no_tokenizer(folder: Path) -> None:
+    random_model(llama_config()).save_pretrained(folder)
+
+
+def _run_without_model(folder: Path) -> None:
+    (folder / "spec.json").write_text("{}")
+
+
+def _tiny(folder: Path, keep: tuple[str, ...]) -> None:
+    from tokenizers import Tokenizer
+    from tokenizers import models as kinds
+    from transformers import PreTrainedTokenizerFast
+
+    random_model(llama_config()).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(kinds.WordLevel({"a": 0}, unk_token="a"))
+    ).save_pretrained(folder)
+    for file in folder.glob("*.safetensors"):
+        if file.name not in keep:
+            file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_no_config, "has no config.json"),
+        (_gguf_inside, r"give the file .*model\.gguf instead"),
+        (_encoder, r"BertForMaskedLM \(bert\): an encoder.*AutoModelForCausalLM"),
+        (_seq2seq, r"T5ForConditionalGeneration \(t5\): an encoder with a decoder"),
+        (_vision, r"ViTForImageClassification \(vit\).*does not predict the next token"),
+        (_broken_config, "cannot be read: .*not a valid JSON"),
+        (_unknown_type, "cannot be read: .*nosuchthing"),
+        (_no_weights, "cannot be read: .*model.safetensors"),
+        (_pickled_weights, r"pytorch_model\.bin only, a pickle.*save the model as safetensors"),
+        (_damaged_weights, "cannot be read: .*header"),
+        (_incomplete_weights, r"lacks 1 of the model's weights, first model\.layers\.1\.mlp\.down_proj"),
+        (_no_tokenizer, "has no tokenizer"),
+        (_run_without_model, "has left no model"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_bad_folder_is_refused_with_a_reason(tmp_path: Path, make, message: str) -> None:  # type: ignore[no-untyped-def]
+    make(tmp_path)
+    with pytest.raises(ModelError, match=message):
+        models.load(ModelSpec(str(tmp_path), device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("/nowhere/model", "There is no folder or file /nowhere/model"),
+        ("./nowhere", "There is no folder or file"),
+        ("nowhere.gguf", "There is no folder or file"),
+        ("a model", "'a model' is no model"),
+        ("a/b/c", "'a/b/c' is no model"),
+    ],
+)
+def test_a_source_that_is_nothing_is_refused(source: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        models.resolve(source)
+
+
+def test_files_that_are_no_model_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"not a gguf at all")
+    with pytest.raises(ModelError, match=r"cannot be read: .*GGUF"):
+        models.load(ModelSpec(str(tmp_path / "x.gguf")))
+    (tmp_path / "x.bin").write_bytes(b"x")
+    with pytest.raises(ModelError, match=r"no \.gguf file"):
+        models.load(ModelSpec(str(tmp_path / "x.bin")))
+
+
+def test_an_unreachable_hub_says_so_and_suggests(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.model_info", unreachable)
+    with pytest.raises(
+        ModelError, match=r"'org/name', and the hub cannot be reached .*not known.*Give 'demo'"
+    ):
+        models.resolve("org/name")
+    with pytest.raises(ModelError, match=r"Did you mean 'demo'\?"):
+        models.resolve("demoo")
