@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,23 +25,14 @@ from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
 from core.spec_recover import RecoverSpec
 from core.worker import execute
 from tests.conftest import WORDS
+from tests.evaluate.scoring import NOT_OURS, PIQA, write_rows
 
-pytestmark = [
-    # lm-eval and the packages it brings warn of each other's age
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-]
-PIQA = [{"goal": f"the {i} of", "sol1": "a to", "sol2": "in it is that", "label": i % 2} for i in range(6)]
+pytestmark = NOT_OURS
 
 
 @pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test here may reach a network, or find the scores of another one."""
-
-    def refuse(*_: object) -> None:
-        raise OSError("a benchmark test tried to reach the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+def offline(offline: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nor may any test here find the scores of another one."""
     monkeypatch.setenv("PRUNEVIZ_CACHE", str(tmp_path / "cache"))
 
 
@@ -55,10 +45,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mirror(tmp_path: Path) -> Path:
-    (tmp_path / "mirror" / "piqa").mkdir(parents=True)
-    rows = "".join(json.dumps(row) + "\n" for row in PIQA)
-    for split in ("train", "validation"):
-        (tmp_path / "mirror" / "piqa" / f"{split}.jsonl").write_text(rows)
+    write_rows(tmp_path / "mirror" / "piqa", train=PIQA, validation=PIQA)
     return tmp_path / "mirror"
 
 

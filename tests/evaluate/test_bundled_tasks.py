@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from core.evaluate.task_bundled import bundled_spec
+from tests.evaluate.scoring import BOTH
 
 pytestmark = pytest.mark.usefixtures("offline")
-BOTH = ["bundled_capitals", "bundled_next_sentence"]
 
 
 def bundled_rows(name: str) -> list[dict]:

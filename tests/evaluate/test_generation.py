@@ -11,19 +11,6 @@ from core.evaluate.generation import generate, stream
 PROMPT = "the of to and"
 
 
-@pytest.fixture
-def byte_tokenizer() -> Any:
-    """One token a byte, so that a letter can be cut in half."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
-
-
 class Reciting(torch.nn.Module):
     """A model that says the tokens it was given, one after the other."""
 
