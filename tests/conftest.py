@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,16 @@ def tiny_llama_folder(tmp_path_factory, tiny_tokenizer) -> Path:  # type: ignore
     random_model(llama_config()).save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two texts of words that the tiny tokenizer knows: to calibrate or train on, and to measure on."""
+    folder, draw = tmp_path_factory.mktemp("texts"), random.Random(0)
+    calibration, evaluation = folder / "calibration.txt", folder / "evaluation.txt"
+    for path in (calibration, evaluation):
+        path.write_text(" ".join(draw.choices(WORDS.split(), k=2000)))
+    return calibration, evaluation
 
 
 @pytest.fixture(scope="session")

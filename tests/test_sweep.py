@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,20 +19,16 @@ from core.spec import DataSpec, EvalSpec, ModelSpec, RunSpec
 from core.spec_sweep import SweepSpec
 from core.sweep import SWEEP, Point, pareto, planned, read_sweep, run_of
 from core.worker import execute
-from tests.conftest import WORDS
 
 
 @pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory, tiny_llama_folder: Path) -> RunSpec:
+def spec(tiny_llama_folder: Path, texts: tuple[Path, Path]) -> RunSpec:
     """A sweep of 2 seeds x 2 sizes x 2 methods x 2 sparsities."""
-    folder, draw = tmp_path_factory.mktemp("texts"), random.Random(0)
-    for name in ("calibration.txt", "evaluation.txt"):
-        (folder / name).write_text(" ".join(draw.choices(WORDS.split(), k=1500)))
     return RunSpec(
         goal="sweep",
         model=ModelSpec(str(tiny_llama_folder), "cpu"),
-        calibration=DataSpec(str(folder / "calibration.txt"), length=16),
-        evaluate=EvalSpec(str(folder / "evaluation.txt"), window=16, tokens=64, prompts=(), efficiency=False),
+        calibration=DataSpec(str(texts[0]), length=16),
+        evaluate=EvalSpec(str(texts[1]), window=16, tokens=64, prompts=(), efficiency=False),
         sweep=SweepSpec(("taylor_first", "l2"), (0.1, 0.3), seeds=(0, 1), samples=(2, 4)),
     )
 

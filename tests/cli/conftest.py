@@ -1,28 +1,18 @@
-"""A text and the arguments that make every command quick."""
+"""What tests of the command line share."""
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import WORDS
-
-
-@pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("texts") / "words.txt"
-    path.write_text(" ".join(random.Random(0).choices(WORDS.split(), k=2000)))
-    return path
-
 
 @pytest.fixture
-def asked(tiny_llama_folder: Path, words: Path, tmp_path: Path) -> dict[str, list[str]]:
+def asked(tiny_llama_folder: Path, texts: tuple[Path, Path], tmp_path: Path) -> dict[str, list[str]]:
     """The arguments that make each command quick."""
     runs = ["--runs-dir", str(tmp_path / "runs"), "--device", "cpu"]
-    data = ["--calibration", str(words), "--samples", "4", "--length", "16", *runs]
-    ppl = ["--ppl", str(words), "--window", "16"]
+    data = ["--calibration", str(texts[0]), "--samples", "4", "--length", "16", *runs]
+    ppl = ["--ppl", str(texts[0]), "--window", "16"]
     measure = [*ppl, "--tokens", "64", "--prompt", "the a", "--max-new-tokens", "3", "--no-efficiency"]
     model = str(tiny_llama_folder)
     return {

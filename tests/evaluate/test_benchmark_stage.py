@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,7 +23,6 @@ from core.events import Event, EventReader
 from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
 from core.spec_recover import RecoverSpec
 from core.worker import execute
-from tests.conftest import WORDS
 from tests.evaluate.scoring import NOT_OURS, PIQA, write_rows
 
 pytestmark = NOT_OURS
@@ -36,13 +34,6 @@ def offline(offline: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     monkeypatch.setenv("PRUNEVIZ_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("texts") / "words.txt"
-    path.write_text(" ".join(random.Random(0).choices(WORDS.split(), k=1000)))
-    return path
-
-
 @pytest.fixture
 def mirror(tmp_path: Path) -> Path:
     write_rows(tmp_path / "mirror" / "piqa", train=PIQA, validation=PIQA)
@@ -50,14 +41,14 @@ def mirror(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def spec(tiny_llama_folder: Path, words: Path) -> RunSpec:
+def spec(tiny_llama_folder: Path, texts: tuple[Path, Path]) -> RunSpec:
     return RunSpec(
         goal="evaluate",
         model=ModelSpec(str(tiny_llama_folder), "cpu"),
-        calibration=DataSpec(str(words), samples=4, length=16),
+        calibration=DataSpec(str(texts[0]), samples=4, length=16),
         prune=PruneSpec("l2", 0.5),
         evaluate=EvalSpec(
-            str(words), 16, 64, ("the a",), 2, efficiency=False, tasks=("bundled_capitals",), limit=4
+            str(texts[0]), 16, 64, ("the a",), 2, efficiency=False, tasks=("bundled_capitals",), limit=4
         ),
     )
 
@@ -100,10 +91,10 @@ def test_a_pruning_run_scores_both_models_alike(tmp_path: Path, spec: RunSpec) -
 
 
 def test_a_recovering_run_keeps_the_dense_scores_of_the_run_before(
-    tmp_path: Path, spec: RunSpec, words: Path
+    tmp_path: Path, spec: RunSpec, texts: tuple[Path, Path]
 ) -> None:
     cut = done(tmp_path, replace(spec, goal="prune"))
-    train = RecoverSpec("lora", data=str(words), steps=1, batch=2, micro_batch=2, length=16, held=2)
+    train = RecoverSpec("lora", data=str(texts[0]), steps=1, batch=2, micro_batch=2, length=16, held=2)
     again = replace(spec, goal="recover", model=ModelSpec(str(cut), "cpu"), recover=train)
     run_dir = done(tmp_path, again)
     kept, before = read_benchmarks(run_dir), read_benchmarks(cut)
@@ -133,9 +124,9 @@ def test_finished_tasks_of_an_interrupted_benchmark_are_kept(tmp_path: Path, spe
 
 
 def test_the_command_line_scores_from_a_mirror(
-    tmp_path: Path, spec: RunSpec, words: Path, mirror: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, spec: RunSpec, texts: tuple[Path, Path], mirror: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ask = ["evaluate", spec.model.source, "--ppl", str(words), "--window", "16", "--tokens", "64"]
+    ask = ["evaluate", spec.model.source, "--ppl", str(texts[0]), "--window", "16", "--tokens", "64"]
     ask += ["--prompt", "", "--no-efficiency", "--device", "cpu", "--runs-dir", str(tmp_path / "runs")]
     ask += ["--tasks", "piqa,bundled_capitals", "--limit", "3", "--num-fewshot", "1"]
     assert main([*ask, "--benchmarks-dir", str(mirror), "--json"]) == 0
@@ -158,10 +149,10 @@ def wrong(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
 
 
 def test_what_is_wrong_is_said_in_one_line(
-    tmp_path: Path, spec: RunSpec, words: Path, mirror: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, spec: RunSpec, texts: tuple[Path, Path], mirror: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = tmp_path / "runs"
-    ask = ["evaluate", spec.model.source, "--ppl", str(words), "--window", "16", "--tokens", "64"]
+    ask = ["evaluate", spec.model.source, "--ppl", str(texts[0]), "--window", "16", "--tokens", "64"]
     ask += ["--no-efficiency", "--device", "cpu", "--runs-dir", str(runs)]
     assert "Did you mean 'piqa'" in wrong(capsys, [*ask, "--tasks", "piqua"])
     said = wrong(capsys, [*ask, "--tasks", "boolq", "--benchmarks-dir", str(mirror)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -27,24 +26,19 @@ from core.nuteprune.mask_state import read_masks
 from core.nuteprune.method import FOLDER
 from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
 from core.worker import execute
-from tests.conftest import WORDS
 
 OPTIONS = {"steps": 12, "batch": 2, "precision": "no", "lora_rank": 2, "gap": 0.1, "interval": 0.05,
            "held": 2, "measure_every": 4, "checkpoint_every": 3}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def spec(tiny_llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
+def spec(tiny_llama_folder: Path, texts: tuple[Path, Path]) -> RunSpec:
     """A training run of a second."""
-    folder, draw = tmp_path_factory.mktemp("texts"), random.Random(0)
-    paths = [folder / "calibration.txt", folder / "evaluation.txt"]
-    for path in paths:
-        path.write_text(" ".join(draw.choices(WORDS.split(), k=2000)))
     return RunSpec(
         model=ModelSpec(str(tiny_llama_folder), "cpu"),
-        calibration=DataSpec(str(paths[0]), samples=8, length=16),
+        calibration=DataSpec(str(texts[0]), samples=8, length=16),
         prune=PruneSpec("nuteprune", sparsity=0.3, options=dict(OPTIONS)),
-        evaluate=EvalSpec(str(paths[1]), window=16, tokens=64, prompts=("the",), max_new_tokens=2),
+        evaluate=EvalSpec(str(texts[1]), window=16, tokens=64, prompts=("the",), max_new_tokens=2),
     )
 
 

@@ -153,8 +153,8 @@ def test_only_the_layers_asked_for_are_cut(tmp_path: Path, spec: RunSpec) -> Non
     assert {group[:3] for group in artifacts.read_plan(run_dir).removed} == {"L01"}
 
 
-def test_the_same_text_for_both_is_said(tmp_path: Path, spec: RunSpec, words: list[Path]) -> None:
-    same = replace(spec, evaluate=replace(spec.evaluate, text=str(words[0])))
+def test_the_same_text_for_both_is_said(tmp_path: Path, spec: RunSpec, texts: tuple[Path, Path]) -> None:
+    same = replace(spec, evaluate=replace(spec.evaluate, text=str(texts[0])))
     told = [
         e.data["text"]
         for e in EventReader(done(tmp_path, same) / artifacts.EVENTS).read()
