@@ -85,14 +85,19 @@ def fill(page: Any, values: dict[str, str]) -> None:
         expect(box).to_have_value(value)
 
 
-def test_a_training_is_asked_for_in_the_form(page: Any, board: Dashboard) -> None:
+def open_form(page: Any, board: Dashboard) -> None:
+    """The New run form, filled in with the preset of a training."""
     page.goto(board.url + "?tab=runs")
     expect(page.locator("#runs-table")).to_contain_text("nuteprune")
     page.get_by_role("button", name="New run").click()
     page.locator("#new-method input").click()
     page.get_by_role("option", name="nuteprune").click()
-    expect(page.locator("#new-steps input")).to_have_value("150")
     expect(page.locator("#new-samples input")).to_have_value("600")
+
+
+def test_a_training_is_asked_for_in_the_form(page: Any, board: Dashboard) -> None:
+    open_form(page, board)
+    expect(page.locator("#new-steps input")).to_have_value("150")
     asked = re.compile("--method nuteprune --preset demo")
     expect(page.locator("#new-command textarea")).to_have_value(asked)
     page.get_by_role("button", name="Every option of the training").click()
@@ -123,12 +128,7 @@ def test_a_training_is_watched_stopped_resumed_and_looked_at(
 ) -> None:
     text = tmp_path / "text.txt"
     text.write_text(" ".join(random.Random(0).choices(WORDS.split(), k=4000)))
-    page.goto(board.url + "?tab=runs")
-    expect(page.locator("#runs-table")).to_contain_text("nuteprune")
-    page.get_by_role("button", name="New run").click()
-    page.locator("#new-method input").click()
-    page.get_by_role("option", name="nuteprune").click()
-    expect(page.locator("#new-samples input")).to_have_value("600")
+    open_form(page, board)
     page.get_by_role("button", name="Every option of the training").click()
     fill(page, {"[name=batch]": "2", "[name=held]": "2"})
     fill(page, {"#new-steps": str(STEPS), "#new-samples": "16", "#new-length": "16"})
