@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from core.evaluate.noise import error_of
 from core.graph.records import Graph
 from core.plan import PruningPlan
+from core.results.noise import error_of
 
 
 def card(graph: Graph, plan: PruningPlan, facts: Mapping[str, Any], *, stock: bool) -> str:

@@ -9,9 +9,10 @@ import typer
 from numpy.typing import NDArray
 
 from core import options
-from core.artifacts import Sensitivity, read_scores, read_sensitivity, read_similarity
-from core.evaluate.noise import Difference, kept_difference
 from core.headless import RUNS, ask, emit_run, foreground, seconds
+from core.results.noise import Difference, kept_difference
+from core.results.scores import Sensitivity, read_scores, read_sensitivity
+from core.results.similarity import read_similarity
 from core.spec import ModelSpec
 from core.terminal import emit, stdout_kept_clean, table, with_error
 
@@ -98,7 +99,7 @@ def similarity(
     as_json: options.Json = False,
 ) -> None:
     """Compare how the heads of each layer attend; heads closer than tau say the same."""
-    from core.heads import algorithm_1, pairs_below
+    from core.results.heads import algorithm_1, pairs_below
 
     spec = ask("explore", model, {**locals(), "analyses": "groups,similarity"})
     run_dir = foreground(runs_dir, spec)

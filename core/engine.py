@@ -126,7 +126,7 @@ class Engine:
         tokens: int = 2048,
         removed: Removed | None = None,
     ) -> dict[str, Any]:
-        """What `core.evaluate.perplexity_results.Perplexity` holds, and {"stderr", "text"}.
+        """What `core.results.perplexity.Perplexity` holds, and {"stderr", "text"}.
 
         Args:
             removed: group id -> units to silence by a mask for this call.

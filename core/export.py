@@ -21,12 +21,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
-from core.artifacts import GROUPS, PLAN, read_graph, storage_error, write_text
 from core.card import card
 from core.empty import empty_model, fill, tied_names
-from core.errors import ArtifactError, NotPrunableError, StorageError
+from core.errors import ArtifactError, NotPrunableError, StorageError, storage_error
+from core.files import write_text
 from core.graph.records import Graph
 from core.plan import PruningPlan
+from core.runs.artifacts import GROUPS, PLAN, read_graph
 from core.surgery import operate
 from core.uniform import uniform_config
 

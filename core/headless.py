@@ -12,8 +12,8 @@ from core import launch
 from core.checks import listed, parse_kind_sparsity
 from core.commands import OPTIONS, record
 from core.errors import PruneError, SpecError, UnknownNameError
-from core.evaluate.noise import error_of
 from core.fields import changed, field_of
+from core.results.noise import error_of
 from core.spec import Goal, RunSpec
 from core.terminal import ProgressBar, emit, stdout_kept_clean, with_error
 

@@ -16,20 +16,11 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
-from core.artifacts import (
-    ENDED,
-    LOG,
-    SPEC,
-    STOP,
-    Status,
-    read_spec,
-    read_status,
-    storage_error,
-    write_status,
-    write_text,
-)
-from core.errors import ArtifactError, InputError, LaunchError, StorageError
+from core.errors import ArtifactError, InputError, LaunchError, StorageError, storage_error
+from core.files import write_text
 from core.processes import host, kill_process, require_alone, started_at
+from core.runs.artifacts import LOG, SPEC, STOP, read_spec
+from core.runs.status import ENDED, Status, read_status, write_status
 from core.spec import RunSpec
 from core.watch import ACTIVE, locked, lost, read
 from core.watch import find as find

@@ -12,17 +12,17 @@ from typing import Any
 import psutil
 import torch
 
-from core import artifacts
-from core.artifacts import CHECKPOINT, EFFICIENCY, SAMPLES
 from core.capture import check_weights
 from core.errors import ArtifactError
 from core.evaluate.efficiency import measure as measure_efficiency
-from core.evaluate.efficiency_results import SPREADS, Efficiency, keep_efficiency, read_efficiency
 from core.evaluate.generation import generate
 from core.evaluate.perplexity import perplexity
-from core.evaluate.perplexity_results import Perplexity, keep_perplexity, read_perplexities
 from core.evaluate.quantized import quantized
+from core.files import read_json, write_json
 from core.models import Loaded, load
+from core.results.efficiency import EFFICIENCY, SPREADS, Efficiency, keep_efficiency, read_efficiency
+from core.results.perplexity import Perplexity, keep_perplexity, read_perplexities
+from core.runs.artifacts import CHECKPOINT, SAMPLES, read_spec
 from core.texts import consecutive_windows, evaluation_text
 from core.work import Work, kept, source_metrics
 
@@ -105,13 +105,13 @@ def _kept_or(work: Work, name: str, measure: Callable[[], Measured]) -> Measured
     if there is not None:
         return there
     found = measure()
-    artifacts.write_json(path, asdict(found))
+    write_json(path, asdict(found))
     return found
 
 
 def _read(path: Path) -> Measured:
     """Raises ArtifactError."""
-    raw = artifacts.read_json(path)
+    raw = read_json(path)
     try:
         return Measured(**{**raw, "perplexity": Perplexity.from_json(raw["perplexity"])})
     except (TypeError, KeyError) as error:
@@ -173,8 +173,8 @@ def earlier(work: Work, cut: Measured) -> tuple[Measured | None, Measured]:
     """
     source, found = Path(work.spec.model.source), source_metrics(work)
     try:
-        extra = artifacts.read_spec(source).extra
-        samples = {one["prompt"]: one["dense"] for one in artifacts.read_json(source / SAMPLES)}
+        extra = read_spec(source).extra
+        samples = {one["prompt"]: one["dense"] for one in read_json(source / SAMPLES)}
     except ArtifactError:
         return None, cut
     there = (extra.get("evaluation", {}).get("sha256"), found.get("ppl_window"), found.get("ppl_tokens"))
@@ -231,7 +231,7 @@ def after(
         {"prompt": prompt, **{name: one.samples[number] if one else {} for name, one in answers.items()}}
         for number, prompt in enumerate(work.spec.evaluate.prompts)
     ]
-    artifacts.write_json(work.run_dir / SAMPLES, samples)
+    write_json(work.run_dir / SAMPLES, samples)
     work.recorder.artifact(SAMPLES)
     return before, found
 

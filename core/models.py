@@ -18,10 +18,10 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
-from core import artifacts
 from core.demo import DEMO_NAME, demo_folder, print_progress, read_gguf
 from core.errors import ModelError
 from core.plan import PruningPlan
+from core.runs.artifacts import MODEL, PLAN, SPEC
 from core.spec import ModelSpec
 
 ACCEPTED = "'demo', a hub id such as 'org/name', a folder, a .gguf file, or a run directory"
@@ -131,11 +131,11 @@ def resolve(source: str) -> Source:
 
 def _resolve_folder(path: Path) -> Source:
     name = path.resolve().name
-    if (path / artifacts.SPEC).is_file():
-        if not (path / artifacts.MODEL / "config.json").is_file():
+    if (path / SPEC).is_file():
+        if not (path / MODEL / "config.json").is_file():
             raise ModelError(f"Run {name} has left no model (yet); give a finished pruning run.")
-        return Source("pruned", str(path / artifacts.MODEL), name)
-    if (path / artifacts.PLAN).is_file():
+        return Source("pruned", str(path / MODEL), name)
+    if (path / PLAN).is_file():
         return Source("pruned", str(path), name)
     if not (path / "config.json").is_file():
         hint = next((f"; give the file {file} instead" for file in sorted(path.glob("*.gguf"))), "")

@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from core import ablating, measures, refitting, results, stages, sweeping
-from core.artifacts import Scores
+from core import ablating, measures, refitting, sweeping
 from core.checks import parse_layers
 from core.criteria import CRITERIA
 from core.describe import graph_of
@@ -25,8 +24,11 @@ from core.plan import PruningPlan, check_plan
 from core.recorder import Recorder
 from core.recover import stage as recovery
 from core.registry import check_options
+from core.results.scores import Scores
+from core.results.sweep import Sweep, planned, run_of
 from core.spec import RunSpec
-from core.sweep import Sweep, planned, run_of
+from core.stages import metrics as results
+from core.stages import steps as stages
 from core.texts import BUNDLED, NONE, SELF, calibration_title, evaluation_text
 from core.work import Work, needs
 

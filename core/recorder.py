@@ -12,10 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from core.artifacts import EVENTS, LOG, STOP, Status, read_status, storage_error, write_status
-from core.errors import StopRequested, StorageError
+from core.errors import StopRequested, StorageError, storage_error
 from core.events import Event, EventType, EventWriter
 from core.processes import host, started_at
+from core.runs.artifacts import EVENTS, LOG, STOP
+from core.runs.status import Status, read_status, write_status
 
 BEAT_S = 2.0
 #: Progress is written at most this often.

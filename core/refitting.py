@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import torch
 
-from core import artifacts
 from core.allocation import groups_in_scope
-from core.artifacts import CHECKPOINT, RECONSTRUCTED, RECONSTRUCTION
+from core.files import load_arrays, read_json, save_arrays, write_json
 from core.graph.records import Graph
 from core.models import Loaded
 from core.plan import PruningPlan, with_costs
 from core.reconstruct import reconstruct as refit
 from core.rescoring import Rescoring
+from core.runs.artifacts import CHECKPOINT, RECONSTRUCTED, RECONSTRUCTION
 from core.spec import RunSpec
-from core.stages import keep_plan, windows
+from core.stages.steps import keep_plan, windows
 from core.surgery import add_biases
 from core.work import Work, kept
 
@@ -43,16 +43,16 @@ def reconstruct(work: Work, loaded: Loaded, graph: Graph, plan: PruningPlan) -> 
     if how == "none":
         return plan
     work.recorder.stage("reconstruct")
-    changed = kept(lambda folder: artifacts.load_arrays(folder / CHECKPOINT / RECONSTRUCTED)[0], work.run_dir)
+    changed = kept(lambda folder: load_arrays(folder / CHECKPOINT / RECONSTRUCTED)[0], work.run_dir)
     if changed is None:
         read, count = windows(work, loaded), work.recorder.counter("layers")
         again = rescoring(work.spec)
         found = refit(model, graph, plan, read, how=how, rescoring=again, on_progress=count)
         record = {"fits": found.fits, "notes": found.notes, "removed": found.removed}
-        artifacts.write_json(work.run_dir / RECONSTRUCTION, record)
+        write_json(work.run_dir / RECONSTRUCTION, record)
         tensors = {name: model.get_parameter(name).detach() for name in sorted(found.changed)}
         changed = {name: tensor.float().cpu().numpy() for name, tensor in tensors.items()}
-        artifacts.save_arrays(work.run_dir / CHECKPOINT / RECONSTRUCTED, changed, {"how": how})
+        save_arrays(work.run_dir / CHECKPOINT / RECONSTRUCTED, changed, {"how": how})
         for note in found.notes:
             work.recorder.message(note)
     add_biases(model, plan.biases)
@@ -60,7 +60,7 @@ def reconstruct(work: Work, loaded: Loaded, graph: Graph, plan: PruningPlan) -> 
         for name, value in changed.items():
             model.get_parameter(name).copy_(torch.from_numpy(value))
     work.recorder.artifact(RECONSTRUCTION)
-    removed = artifacts.read_json(work.run_dir / RECONSTRUCTION)["removed"]
+    removed = read_json(work.run_dir / RECONSTRUCTION)["removed"]
     final = recounted(graph, plan, {group: tuple(units) for group, units in removed.items()})
     return final if final == plan else keep_plan(work, graph, final)
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from core.artifacts import STOP, write_text
+from core.files import write_text
+from core.runs.artifacts import STOP
 
 
 @contextmanager

@@ -10,20 +10,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from core.artifacts import (
-    LOG,
-    SPEC,
-    STATUS,
-    STOP,
-    Status,
-    read_spec,
-    read_status,
-    storage_error,
-    write_status,
-)
-from core.errors import ArtifactError, LaunchError, StorageError
+from core.errors import ArtifactError, LaunchError, StorageError, storage_error
 from core.processes import alive, describe_exit, host
 from core.registry import unknown
+from core.runs.artifacts import LOG, SPEC, STOP, read_spec
+from core.runs.status import STATUS, Status, read_status, write_status
 
 ACTIVE = ("starting", "running", "stopping")
 #: Shown, never written: the status or the spec cannot be read.

@@ -9,12 +9,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core import artifacts
-from core.artifacts import METRICS, SPEC
 from core.criteria import CRITERIA
 from core.errors import ArtifactError
+from core.files import read_json, write_text
 from core.methods import method_of
 from core.recorder import Recorder
+from core.runs.artifacts import METRICS, SPEC, read_spec
 from core.selection import MANUAL
 from core.spec import RunSpec
 from core.texts import NONE, SELF, calibration_text, evaluation_text, same_text
@@ -59,9 +59,9 @@ def record_facts(work: Work) -> None:
 
 def add_facts(work: Work, **facts: Any) -> None:
     """Add to what `spec.json` records in `extra`."""
-    spec = artifacts.read_spec(work.run_dir)
+    spec = read_spec(work.run_dir)
     if any(spec.extra.get(name) != fact for name, fact in facts.items()):
-        artifacts.write_text(work.run_dir / SPEC, replace(spec, extra={**spec.extra, **facts}).to_json())
+        write_text(work.run_dir / SPEC, replace(spec, extra={**spec.extra, **facts}).to_json())
 
 
 def needs(names: Sequence[str]) -> set[str]:
@@ -78,6 +78,6 @@ def reads_text(spec: RunSpec) -> bool:
 def source_metrics(work: Work) -> dict[str, Any]:
     """`metrics.json` of the run whose result this run started from; empty if there is none."""
     try:
-        return dict(artifacts.read_json(Path(work.spec.model.source) / METRICS))
+        return dict(read_json(Path(work.spec.model.source) / METRICS))
     except ArtifactError:
         return {}

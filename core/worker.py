@@ -17,10 +17,12 @@ from pathlib import Path
 from types import FrameType
 
 from core import launch
-from core.artifacts import LOG, STOP, read_spec, storage_error, write_status, write_text
-from core.errors import InputError, LaunchError, PruneError, StopRequested, StorageError
+from core.errors import InputError, LaunchError, PruneError, StopRequested, StorageError, storage_error
 from core.events import Event
+from core.files import write_text
 from core.recorder import Recorder, mine
+from core.runs.artifacts import LOG, STOP, read_spec
+from core.runs.status import write_status
 from core.watch import DAMAGED, locked, read
 
 Work = Callable[[Path, Recorder], None]

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from core.artifacts import storage_error
-from core.errors import InputError, LaunchError
+from core.errors import InputError, LaunchError, storage_error
 from core.spec import DTYPES
 
 

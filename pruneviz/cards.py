@@ -9,8 +9,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from core import artifacts
 from core.errors import ModelError, PruneError
+from core.files import read_json
+from core.runs.artifacts import MODEL, SPEC
 
 #: Our word -> the names configs use for it, the common one first.
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -71,8 +72,8 @@ def local_folder(source: str) -> Path | None:
         return found[-1].parent if found else None
     path = Path(source).expanduser()
     path = path.parent if path.name == "config.json" and path.is_file() else path
-    if (path / artifacts.SPEC).is_file():
-        path = path / artifacts.MODEL
+    if (path / SPEC).is_file():
+        path = path / MODEL
     return path if (path / "config.json").is_file() else None
 
 
@@ -92,11 +93,11 @@ def read_card(source: str) -> Card | None:
     if folder is None:
         return None
     try:
-        config = artifacts.read_json(folder / "config.json")
+        config = read_json(folder / "config.json")
     except PruneError as error:
         raise ModelError(f"{folder / 'config.json'} cannot be read; download the model again.") from error
     name = folder.name if source != "demo" else folder.name.rpartition("-")[0]
-    if folder.name == artifacts.MODEL:
+    if folder.name == MODEL:
         name = folder.parent.name
     card = card_from_config(source, name, config)
     params, size, dtype = stored_weights(folder)

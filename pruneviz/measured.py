@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from core.errors import ArtifactError
-from core.evaluate.efficiency_results import Efficiency
-from core.evaluate.perplexity_results import Perplexity
-from core.evaluate.task_results import TaskResult
+from core.results.efficiency import Efficiency
+from core.results.perplexity import Perplexity
+from core.results.tasks import TaskResult
 from pruneviz import runs
 from pruneviz.contenders import Contender, in_8_bits, with_before
 from pruneviz.runs import RunRecord, source_key

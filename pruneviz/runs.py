@@ -8,16 +8,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core import artifacts, watch
-from core.artifacts import Status
+from core import watch
 from core.errors import ArtifactError
-from core.evaluate import efficiency_results, perplexity_results, task_results
-from core.evaluate.efficiency_results import Efficiency
-from core.evaluate.perplexity_results import Perplexity
-from core.evaluate.task_results import TaskResult
 from core.events import Event
+from core.files import read_json
 from core.graph.records import Graph
 from core.plan import PruningPlan
+from core.results import efficiency as efficiency_results
+from core.results import perplexity as perplexity_results
+from core.results import tasks as task_results
+from core.results.efficiency import EFFICIENCY, Efficiency
+from core.results.perplexity import PERPLEXITY, Perplexity
+from core.results.tasks import BENCHMARKS, TaskResult
+from core.runs.artifacts import GROUPS, METRICS, PLAN, SAMPLES, SPEC, read_graph, read_spec
+from core.runs.artifacts import read_plan as read_kept_plan
+from core.runs.status import ENDED, STATUS, Status
 from core.spec import RunSpec
 from core.watch import log_tail as log_tail
 from pruneviz.tail import read_events as read_events
@@ -46,7 +51,7 @@ class RunRecord:
 
     @property
     def state(self) -> str:
-        """One of `core.artifacts.STATES`, or `damaged`."""
+        """One of `core.runs.status.STATES`, or `damaged`."""
         return "damaged" if self.damaged else self.status.state
 
     @property
@@ -60,7 +65,7 @@ class RunRecord:
         return self.spec.model.source if self.spec else ""
 
     def has(self, artifact: str) -> bool:
-        """Whether the directory holds this file, e.g. `core.artifacts.GROUPS`."""
+        """Whether the directory holds this file, e.g. `core.runs.artifacts.GROUPS`."""
         return (self.path / artifact).exists()
 
 
@@ -70,9 +75,9 @@ def read_run(path: Path) -> RunRecord:
     A run whose worker is gone is turned into `crashed` on the way. One that has ended is read again only
     once one of its files has changed: every page asks for every run all the time.
     """
-    stamp = tuple(_stamp(path / name) for name in (artifacts.STATUS, artifacts.SPEC, artifacts.METRICS))
+    stamp = tuple(_stamp(path / name) for name in (STATUS, SPEC, METRICS))
     known = _as_it_was(path, stamp)
-    return known if known.state in artifacts.ENDED else _read(path)
+    return known if known.state in ENDED else _read(path)
 
 
 @lru_cache(maxsize=2048)
@@ -94,9 +99,9 @@ def _read(path: Path) -> RunRecord:
     if status.state == watch.DAMAGED:
         damaged = (status.error or {}).get("message", "its files cannot be read")
     try:
-        spec = artifacts.read_spec(path)
-        if (path / artifacts.METRICS).exists():
-            metrics = dict(artifacts.read_json(path / artifacts.METRICS))
+        spec = read_spec(path)
+        if (path / METRICS).exists():
+            metrics = dict(read_json(path / METRICS))
     except (ArtifactError, TypeError, ValueError) as error:
         damaged = damaged or str(error)
     return RunRecord(path.name, path, spec, status, metrics, damaged)
@@ -172,24 +177,24 @@ def training_notes(record: RunRecord, events: list[Event]) -> list[str]:
 
 def read_plan(run_dir: Path) -> PruningPlan | None:
     """`plan.json`, or None while there is none. Raises ArtifactError if it is damaged."""
-    return artifacts.read_plan(run_dir) if (run_dir / artifacts.PLAN).exists() else None
+    return read_kept_plan(run_dir) if (run_dir / PLAN).exists() else None
 
 
 def graph_of(run_dir: Path) -> Graph:
     """`groups.json`, kept in memory until the file changes. Raises ArtifactError."""
-    path = run_dir / artifacts.GROUPS
+    path = run_dir / GROUPS
     return _graph(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
 
 
 @lru_cache(maxsize=4)
 def _graph(run_dir: Path, changed: int) -> Graph:
-    return artifacts.read_graph(run_dir)
+    return read_graph(run_dir)
 
 
 def read_samples(run_dir: Path) -> list[dict[str, Any]]:
     """`samples.json`, or an empty list. Raises ArtifactError if it is damaged."""
-    path = run_dir / artifacts.SAMPLES
-    return list(artifacts.read_json(path)) if path.exists() else []
+    path = run_dir / SAMPLES
+    return list(read_json(path)) if path.exists() else []
 
 
 def read_benchmarks(run_dir: Path) -> dict[str, dict[str, TaskResult]]:
@@ -198,7 +203,7 @@ def read_benchmarks(run_dir: Path) -> dict[str, dict[str, TaskResult]]:
     Raises:
         ArtifactError: it is damaged.
     """
-    path = run_dir / artifacts.BENCHMARKS
+    path = run_dir / BENCHMARKS
     return _benchmarks(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
 
 
@@ -210,7 +215,7 @@ def _benchmarks(run_dir: Path, changed: int) -> dict[str, dict[str, TaskResult]]
 
 def read_perplexities(run_dir: Path) -> dict[str, Perplexity]:
     """`perplexity.json`: side -> perplexity, window by window; empty if there is none, or it is damaged."""
-    path = run_dir / artifacts.PERPLEXITY
+    path = run_dir / PERPLEXITY
     try:
         return _perplexities(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
     except ArtifactError:  # the value itself is in metrics.json; its noise is then unknown, which is said
@@ -224,7 +229,7 @@ def _perplexities(run_dir: Path, changed: int) -> dict[str, Perplexity]:
 
 def read_efficiency(run_dir: Path) -> dict[str, Efficiency]:
     """`efficiency.json`: side -> what it costs, round by round; empty if there is none, or it is damaged."""
-    path = run_dir / artifacts.EFFICIENCY
+    path = run_dir / EFFICIENCY
     try:
         return _efficiency(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
     except ArtifactError:  # the medians are in metrics.json; their noise is then unknown, which is said
@@ -239,7 +244,7 @@ def _efficiency(run_dir: Path, changed: int) -> dict[str, Efficiency]:
 def spec_json(record: RunRecord) -> str:
     """The run's spec for people to read, as it lies on disk."""
     try:
-        text = (record.path / artifacts.SPEC).read_text(encoding="utf-8")
+        text = (record.path / SPEC).read_text(encoding="utf-8")
         return json.dumps(json.loads(text), indent=2)
     except (OSError, ValueError) as error:
         return f"spec.json cannot be read: {error}"

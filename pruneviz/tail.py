@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core.artifacts import EVENTS
 from core.events import Event, EventReader
+from core.runs.artifacts import EVENTS
 
 T = TypeVar("T")
 #: Runs and drawings that are kept; the one not asked for longest goes.

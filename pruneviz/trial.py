@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.errors import PruneError, StopRequested
-from core.evaluate.noise import perplexity_difference
-from core.evaluate.perplexity_results import Perplexity
+from core.results.noise import perplexity_difference
+from core.results.perplexity import Perplexity
 from core.selection import Units
 from pruneviz import states, words
 from pruneviz.answers import Answer, Question, Side, ask

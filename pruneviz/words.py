@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 
-from core.evaluate.noise import Difference
+from core.results.noise import Difference
 
 Writer = Callable[..., str]
 DASH = "–"

@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from core import artifacts, launch
+from core import launch
 from core.ablation import without_dependency
-from core.artifacts import METRICS, MODEL
 from core.criteria.scoring import score_structures
 from core.errors import SpecError
+from core.files import read_json
 from core.graph.records import Group, Member
 from core.pipeline import check
+from core.runs.artifacts import METRICS, MODEL
 from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
 from core.worker import execute
 from tests.graph.families import build, graph_of
@@ -86,7 +87,7 @@ def test_an_ablation_compares_and_saves_no_model(tiny_llama_folder: Path, tmp_pa
     text.write_text("the a of to and in is it that for on with as was at by be this " * 40)
     run_dir = launch.create(tmp_path / "runs", ablation(str(tiny_llama_folder), str(text)), mine=True)
     execute(run_dir)
-    metrics = artifacts.read_json(run_dir / METRICS)
+    metrics = read_json(run_dir / METRICS)
     assert metrics["without_dependency"] is True
     assert metrics["ppl_coupled"] > 0 and metrics["ppl_after"] != metrics["ppl_coupled"]
     assert 0.25 < metrics["sparsity"] < 0.35
@@ -108,5 +109,5 @@ def test_perplexity_explodes_without_dependency(tmp_path: Path) -> None:
     )
     run_dir = launch.create(tmp_path, spec, mine=True)
     execute(run_dir)
-    metrics = artifacts.read_json(run_dir / METRICS)
+    metrics = read_json(run_dir / METRICS)
     assert metrics["ppl_after"] > 100 * metrics["ppl_coupled"] > 100 * metrics["ppl_before"]

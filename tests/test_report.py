@@ -10,18 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from core import artifacts
 from core.__main__ import main
-from core.artifacts import Status
+from core.files import write_json, write_text
 from core.report.markup import bars, element, lines, text
 from core.report.page import document, write_report
 from core.report.run import Run
+from core.results.tasks import BENCHMARKS
+from core.results.widths import WIDTHS
+from core.runs.artifacts import EVENTS, METRICS, SAMPLES, SPEC
+from core.runs.status import Status, write_status
 from core.spec import PruneSpec, RunSpec
 from core.spec_recover import RecoverSpec
 from tests.pruneviz.scored import task, write_benchmarks
 
 EVIL = '<img src=x onerror="window.pwned=1">${window.pwned=1}{{value}}</pre><script>window.pwned=1</script>'
-METRICS = {
+MEASURED = {
     "params_before": 1000, "params_after": 800, "macs_before": 900, "macs_after": 700,
     "kv_bytes_per_token_before": 64, "kv_bytes_per_token_after": 48, "ppl_before": 30.0, "ppl_after": 41.5,
     "ppl_pruned": 171.0, "ppl_recovered": 41.5, "latency_ms_before": None, "latency_ms_after": 2.0,
@@ -39,9 +42,9 @@ def run_dir(tmp_path: Path) -> Path:
     made.mkdir(parents=True)
     spec = RunSpec(name=EVIL, prune=PruneSpec("l2", 0.2), recover=RecoverSpec("lora"))
     extra = {"versions": {"torch": "2.13.0"}, "evaluation": {"name": EVIL, "sha256": "ab" * 32}}
-    artifacts.write_text(made / artifacts.SPEC, replace(spec, extra=extra).to_json())
-    artifacts.write_status(made, Status(state="finished", created=1.0, started=1.0, ended=13.0))
-    artifacts.write_json(made / artifacts.METRICS, METRICS)
+    write_text(made / SPEC, replace(spec, extra=extra).to_json())
+    write_status(made, Status(state="finished", created=1.0, started=1.0, ended=13.0))
+    write_json(made / METRICS, MEASURED)
     write_benchmarks(
         made,
         dense=[task("piqa", "1" * 64 + "0" * 36), task("boolq", "1" * 80 + "0" * 20)],
@@ -54,16 +57,14 @@ def run_dir(tmp_path: Path) -> Path:
         "dense": {**layer, "query_heads": 4, "hidden": 32},
         "hidden": 32,
     }
-    artifacts.write_json(made / artifacts.WIDTHS, widths)
+    write_json(made / WIDTHS, widths)
     said = {"text": EVIL, "tokens_per_second": 3.0}
-    artifacts.write_json(
-        made / artifacts.SAMPLES, [{"prompt": EVIL, "dense": said, "pruned": said, "recovered": said}]
-    )
+    write_json(made / SAMPLES, [{"prompt": EVIL, "dense": said, "pruned": said, "recovered": said}])
     points = [("recover.held_ppl", step, 170.0 / (1 + step)) for step in (0, 25, 50)]
     rows = [{"name": n, "step": s, "value": v} for n, s, v in points]
     events = [{"time": 1.0, "type": "metric", "stage": "recover", "data": row} for row in rows]
     events.append({"time": 1.0, "type": "message", "stage": "load", "data": {"text": f"Warning: {EVIL}"}})
-    (made / artifacts.EVENTS).write_text("".join(json.dumps(event) + "\n" for event in events))
+    (made / EVENTS).write_text("".join(json.dumps(event) + "\n" for event in events))
     return made
 
 
@@ -146,7 +147,7 @@ def test_the_command_writes_one_file(run_dir: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_run_at_work_or_damaged_shows_what_there_is(run_dir: Path) -> None:
-    for name in (artifacts.METRICS, artifacts.SAMPLES, artifacts.WIDTHS, artifacts.BENCHMARKS):
+    for name in (METRICS, SAMPLES, WIDTHS, BENCHMARKS):
         (run_dir / name).write_text("{")
     shown = Tags(document([Run(run_dir)])).shown
     assert "How it was made" in shown and "Answers" not in shown

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from core import launch, recorder, worker
-from core.artifacts import EVENTS, LOG, STOP, read_status, write_json, write_status
 from core.errors import DataError, LaunchError, NotPrunableError, StopRequested, StorageError
 from core.events import EventReader
+from core.files import write_json
 from core.recorder import Recorder
+from core.runs.artifacts import EVENTS, LOG, STOP
+from core.runs.status import read_status, write_status
 from core.spec import RunSpec
 
 

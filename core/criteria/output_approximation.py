@@ -7,8 +7,8 @@ from torch import Tensor
 
 from core.criteria.registry import CRITERIA, GroupView, Part
 from core.errors import DataError
-from core.heads import algorithm_1
 from core.registry import Option
+from core.results.heads import algorithm_1
 
 _PAPER = "Greedy output approximation, arXiv:2407.19126"
 _NEEDS = ("input_second_moment", "output_second_moment")

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.artifacts import Scores
 from core.capture import (
     DEFAULT_KINDS,
     DIVERGENCE,
@@ -26,6 +25,7 @@ from core.errors import DataError, SpecError
 from core.gradients import COARSE
 from core.graph.records import Graph, Group, Member
 from core.registry import Entry
+from core.results.scores import Scores
 from core.slices import Slice, maker_of, reader_of, slices
 
 

@@ -6,12 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core import artifacts
-from core.artifacts import BENCHMARKS
 from core.demo import cache_folder
 from core.errors import ArtifactError
-from core.evaluate.task_results import TaskResult, read_benchmarks
+from core.files import read_json, write_json
 from core.models import Loaded
+from core.results.tasks import BENCHMARKS, TaskResult, read_benchmarks
 from core.spec import EvalSpec
 from core.work import Work, kept
 
@@ -108,7 +107,7 @@ def scored_earlier(work: Work) -> dict[str, Any]:
 
 def read(run_dir: Path) -> dict[str, Any]:
     """`benchmarks.json`: side -> what was scored of that model, with the questions. Raises ArtifactError."""
-    found = artifacts.read_json(run_dir / BENCHMARKS)
+    found = read_json(run_dir / BENCHMARKS)
     if not isinstance(found, dict):
         raise ArtifactError(f"{run_dir / BENCHMARKS} is damaged; run the benchmarks again.")
     return found
@@ -117,7 +116,7 @@ def read(run_dir: Path) -> dict[str, Any]:
 def _keep(work: Work, side: str, found: dict[str, Any]) -> None:
     path = work.run_dir / BENCHMARKS
     there = read(work.run_dir) if path.exists() else {}
-    artifacts.write_json(path, {**there, side: found})
+    write_json(path, {**there, side: found})
 
 
 def _mirror(asked: EvalSpec) -> Path | None:

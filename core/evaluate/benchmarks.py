@@ -19,9 +19,9 @@ from core.errors import DataError, InputError, PruneError
 from core.evaluate.task_cache import ResultCache, fingerprint
 from core.evaluate.task_data import Job, Part, prepare
 from core.evaluate.task_lm import quiet, wrap
-from core.evaluate.task_results import BenchmarkResult, TaskResult
 from core.evaluate.task_scores import group_result, task_result
 from core.evaluate.tasks import requests, suite_averages
+from core.results.tasks import BenchmarkResult, TaskResult
 
 #: Progress is reported in thousandths of a task.
 _STEPS = 1000

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.evaluate.efficiency_results import Efficiency, Timing
 from core.evaluate.generation import context_length, last_only
 from core.evaluate.perplexity import vocabulary
+from core.results.efficiency import Efficiency, Timing
 
 _GIB = 2**30
 

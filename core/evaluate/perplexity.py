@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from core.errors import DataError
-from core.evaluate.perplexity_results import Perplexity
+from core.results.perplexity import Perplexity
 
 #: Logits scored at a time: 4 MiB in float32 stay in the cache, 5 times sooner than 128 MiB on two cores.
 _CHUNK_ELEMENTS = 2**20

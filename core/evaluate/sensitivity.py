@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core.artifacts import Sensitivity
 from core.evaluate.perplexity import (
     batches,
     check_windows,
@@ -29,6 +28,7 @@ from core.evaluate.perplexity import (
 from core.evaluate.sensitivity_points import points
 from core.graph.records import Graph
 from core.masks import masked
+from core.results.scores import Sensitivity
 
 _BATCH = 8
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import NotPrunableError
-from core.evaluate.noise import perplexity_difference
-from core.evaluate.perplexity_results import Perplexity
 from core.graph.records import Graph, Group
+from core.results.noise import perplexity_difference
+from core.results.perplexity import Perplexity
 
 #: What is pruned for one point, in order of preference: a family may lack the first.
 UNIT_KINDS: dict[str, tuple[str, ...]] = {"attention": ("query_head", "kv_group"), "ffn": ("ffn_channel",)}

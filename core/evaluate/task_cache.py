@@ -9,8 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from core.artifacts import write_json
-from core.evaluate.task_results import TaskResult
+from core.files import write_json
+from core.results.tasks import TaskResult
 
 logger = logging.getLogger(__name__)
 

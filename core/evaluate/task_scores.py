@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from core.evaluate.task_data import Job, Part
-from core.evaluate.task_results import Sample, TaskResult
 from core.evaluate.tasks import quoted_metric
+from core.results.tasks import Sample, TaskResult
 
 _STDERR = "_stderr"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.errors import InputError
-from core.evaluate.task_results import TaskResult
+from core.results.tasks import TaskResult
 
 #: task -> the metric that LLM-Pruner, NutePrune and the output-approximation paper quote (checked against
 #: LLaMA-7B's published rows: 42.4 on OpenBookQA is length-normalised, 67.45 on ARC-easy is not).

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from core.artifacts import load_arrays, save_arrays
 from core.errors import ArtifactError
+from core.files import load_arrays, save_arrays
 from core.nuteprune.twin import Snapshot
 
 _FACTORS = "factors"

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.artifacts import load_arrays, save_arrays
 from core.errors import ArtifactError
+from core.files import load_arrays, save_arrays
 from core.recover.checkpoint import optimizer_tensors, restore_optimizer
 
 STATE = "nuteprune.safetensors"

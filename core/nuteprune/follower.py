@@ -19,13 +19,13 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from transformers.utils import logging
 
 from core import models
-from core.artifacts import read_graph, read_spec
 from core.errors import LaunchError, PruneError
 from core.methods import method_of
 from core.nuteprune.checkpoint import load_windows
 from core.nuteprune.options import Settings
 from core.nuteprune.stage import folder_of, trainer_of
 from core.nuteprune.team import HOST, PATIENCE, Team, devices, joined, last_word, ready
+from core.runs.artifacts import read_graph, read_spec
 from core.worker import translate
 
 

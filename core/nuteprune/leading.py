@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
-from core.artifacts import LOG
 from core.errors import LaunchError
 from core.launch import ROOT
 from core.nuteprune.options import Settings
 from core.nuteprune.precision import accelerator
 from core.nuteprune.team import HOST, PATIENCE, Follower, Team, devices, environment, joined, ready, why_lost
+from core.runs.artifacts import LOG
 
 _FOLLOWER = (sys.executable, "-m", "core.nuteprune.follower")
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.artifacts import CHECKPOINT
 from core.errors import SpecError
 from core.nuteprune.options import OPTIONS, PRESETS, Settings, check
+from core.runs.artifacts import CHECKPOINT
 from core.spec import PruneSpec
 
 #: Below the run's checkpoints.

@@ -11,9 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core import stages
 from core.allocation import groups_in_scope
-from core.artifacts import CHECKPOINT
 from core.graph.records import Graph
 from core.models import Loaded
 from core.nuteprune import checkpoint, leading
@@ -27,7 +25,9 @@ from core.nuteprune.telling import run
 from core.nuteprune.trainer import Trainer
 from core.nuteprune.twin import Twin
 from core.plan import PruningPlan
+from core.runs.artifacts import CHECKPOINT
 from core.spec import RunSpec
+from core.stages import steps as stages
 from core.texts import calibration_windows
 from core.work import Work
 

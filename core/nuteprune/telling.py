@@ -16,12 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.artifacts import MASKS
 from core.errors import StopRequested
 from core.graph.records import Group
-from core.nuteprune.mask_state import MaskState, write_masks
 from core.nuteprune.trainer import Report, Trainer
 from core.recorder import Recorder
+from core.results.masks import MASKS, MaskState, write_masks
 from core.stopping import signals_wait
 
 #: A curve has at most about so many points, however long the run is.

@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from core.artifacts import read_json, write_json
 from core.errors import ArtifactError
 from core.export import all_or_nothing
+from core.files import read_json, write_json
 
 #: transformers' Trainer looks for this name to find out at which step to go on.
 STATE = "trainer_state.json"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from core.evaluate.efficiency_results import SPREADS, Efficiency
-from core.evaluate.noise import error_of, perplexity_difference, time_difference
 from core.report.markup import Markup, element, join, table
 from core.report.run import Run
+from core.results.efficiency import SPREADS, Efficiency
+from core.results.noise import error_of, perplexity_difference, time_difference
 from core.terminal import with_error
 
 #: Quantity -> (name in `metrics.json`, how it is written).

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.artifacts import write_text
 from core.errors import ArtifactError, InputError
+from core.files import write_text
 from core.report.markup import Markup, element, join, table
 from core.report.run import Run
 from core.report.sections import section

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core import artifacts
-from core.artifacts import EVENTS, METRICS, SAMPLES, WIDTHS
 from core.errors import ArtifactError
-from core.evaluate.efficiency_results import read_efficiency
-from core.evaluate.perplexity_results import read_perplexities
-from core.evaluate.task_results import read_benchmarks
 from core.events import Event, EventReader
+from core.files import read_json
+from core.results.efficiency import read_efficiency
+from core.results.perplexity import read_perplexities
+from core.results.tasks import read_benchmarks
+from core.results.widths import WIDTHS
+from core.runs.artifacts import EVENTS, METRICS, SAMPLES, read_plan, read_spec
+from core.runs.status import read_status
 from core.spec import RunSpec
 
 T = TypeVar("T")
@@ -23,12 +25,12 @@ class Run:
 
     def __init__(self, run_dir: Path) -> None:
         self.id = run_dir.name
-        self.spec: RunSpec = artifacts.read_spec(run_dir)
-        self.status = artifacts.read_status(run_dir)
-        self.metrics: dict[str, Any] = _or_none(lambda: artifacts.read_json(run_dir / METRICS)) or {}
-        self.plan = _or_none(lambda: artifacts.read_plan(run_dir))
-        self.widths = _or_none(lambda: artifacts.read_json(run_dir / WIDTHS))
-        self.samples = _or_none(lambda: artifacts.read_json(run_dir / SAMPLES)) or []
+        self.spec: RunSpec = read_spec(run_dir)
+        self.status = read_status(run_dir)
+        self.metrics: dict[str, Any] = _or_none(lambda: read_json(run_dir / METRICS)) or {}
+        self.plan = _or_none(lambda: read_plan(run_dir))
+        self.widths = _or_none(lambda: read_json(run_dir / WIDTHS))
+        self.samples = _or_none(lambda: read_json(run_dir / SAMPLES)) or []
         self.perplexities = _or_none(lambda: read_perplexities(run_dir)) or {}
         self.scores = _or_none(lambda: read_benchmarks(run_dir)) or {}
         self.efficiency = _or_none(lambda: read_efficiency(run_dir)) or {}

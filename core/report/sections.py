@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from core.commands import command_line
-from core.evaluate.noise import NOISE, difference
-from core.evaluate.task_results import TaskResult
 from core.events import metric_series
 from core.report.markup import Markup, bars, element, join, lines, table
 from core.report.numbers import VERDICTS, numbers
 from core.report.run import Run
+from core.results.noise import NOISE, difference
+from core.results.tasks import TaskResult
 from core.terminal import number, with_error
 
 CURVES = {

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from core import artifacts
+from core.results.scores import SCORES, SENSITIVITY
+from core.results.similarity import SIMILARITY
+from core.runs.artifacts import GROUPS
 from pruneviz import words
 from pruneviz.runs import RunRecord, source_key
 
 #: Artifact -> (what it is, the tab that shows it).
 ANALYSES = {
-    artifacts.GROUPS: ("Coupled groups", "structure"),
-    artifacts.SIMILARITY: ("Similarity of heads", "heads"),
-    artifacts.SCORES: ("Importance scores", "scores"),
-    artifacts.SENSITIVITY: ("Sensitivity of layers", "sensitivity"),
+    GROUPS: ("Coupled groups", "structure"),
+    SIMILARITY: ("Similarity of heads", "heads"),
+    SCORES: ("Importance scores", "scores"),
+    SENSITIVITY: ("Sensitivity of layers", "sensitivity"),
 }
 
 

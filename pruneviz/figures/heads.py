@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.artifacts import Similarity
 from core.graph.records import Graph
-from core.heads import algorithm_1, pairs_below
+from core.results.heads import algorithm_1, pairs_below
+from core.results.similarity import Similarity
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from core.nuteprune.mask_state import MaskState
+from core.results.masks import MaskState
 from pruneviz import words
 
 if TYPE_CHECKING:

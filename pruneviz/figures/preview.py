@@ -12,9 +12,9 @@ from core.graph.records import Graph
 from core.methods import method_of
 from core.plan import PruningPlan
 from core.ranking import Scores
+from core.results.widths import widths
 from core.selection import chosen_plan
 from core.spec import RunSpec
-from core.widths import widths
 from pruneviz import states, words
 from pruneviz.figures.run_detail import SAME_TEXT
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from core.evaluate.noise import Difference, perplexity_difference
+from core.results.noise import Difference, perplexity_difference
 from pruneviz import runs, states, words
 from pruneviz.figures.runs_table import GOALS, badge
 from pruneviz.runs import RunRecord

@@ -10,8 +10,8 @@ from html import escape
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from core.artifacts import Sensitivity
-from core.evaluate.noise import Difference, kept_difference
+from core.results.noise import Difference, kept_difference
+from core.results.scores import Sensitivity
 from pruneviz import words
 from pruneviz.figures.perplexity_axis import add_baseline, perplexity_axis
 

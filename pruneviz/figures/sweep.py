@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from core.sweep import Point, Sweep
+from core.results.sweep import Point, Sweep
 from pruneviz import words
 from pruneviz.figures.perplexity_axis import add_baseline, perplexity_axis
 

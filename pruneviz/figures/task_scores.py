@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from core.evaluate.noise import Difference, difference
-from core.evaluate.task_results import TaskResult, flips, not_comparable
+from core.results.noise import Difference, difference
+from core.results.tasks import TaskResult, flips, not_comparable
 
 Scores = Mapping[str, TaskResult]
 

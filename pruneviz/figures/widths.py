@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from core.widths import Widths
+from core.results.widths import Widths
 from pruneviz import words
 from pruneviz.figures.agreement import spearman
 from pruneviz.figures.perplexity_axis import perplexity_axis

@@ -14,8 +14,9 @@ from typing import Any
 
 import gradio as gr
 
-from core import artifacts
 from core.errors import PruneError
+from core.results.similarity import SIMILARITY, read_similarity
+from core.runs.artifacts import GROUPS
 from pruneviz import runs, states
 from pruneviz.components.base import panel, payload
 from pruneviz.components.head_explorer import (
@@ -42,7 +43,7 @@ def build_heads_tab(app: AppContext) -> None:
     """Build the tab and wire it."""
     gr.HTML(f'<p class="pv-intro">{INTRO}</p>')
     frame = AnalysisFrame(
-        app, "heads", "similarity", artifacts.SIMILARITY, ("groups", "similarity"),
+        app, "heads", "similarity", SIMILARITY, ("groups", "similarity"),
         "No similarities of this model yet",
         "The model reads a calibration text once; every pair of heads is compared by what they attend to.",
         "Compare heads",
@@ -62,8 +63,8 @@ def build_heads_tab(app: AppContext) -> None:
         pinned = memory("heads-pinned")
 
     def load(model: str, run_dir: Path) -> list[Any]:
-        groups = runs.latest(app.runs_dir, model, artifacts.GROUPS)
-        info = heads_info(artifacts.read_similarity(run_dir), runs.graph_of(groups) if groups else None)
+        groups = runs.latest(app.runs_dir, model, GROUPS)
+        info = heads_info(read_similarity(run_dir), runs.graph_of(groups) if groups else None)
         return [payload(info.to_browser(float(DEFAULT_TAU))), source_html(info)]
 
     frame.wire(load, [explorer, source])

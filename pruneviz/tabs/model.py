@@ -11,8 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from core import artifacts
 from core.errors import ArtifactError, PruneError
+from core.runs.artifacts import GROUPS
 from core.spec import ANALYSES
 from pruneviz import actions, runs, states
 from pruneviz.cards import Card, read_card
@@ -102,7 +102,7 @@ def _describe(app: AppContext, model: str) -> list[Any]:
 
 
 def _parts(app: AppContext, model: str) -> str:
-    run = runs.latest(app.runs_dir, model, artifacts.GROUPS)
+    run = runs.latest(app.runs_dir, model, GROUPS)
     if run is None:
         return states.empty_html("Parameters by kind", "Analyse this model to see where its parameters sit.")
     try:

@@ -15,10 +15,11 @@ from typing import Any
 
 import gradio as gr
 
-from core import artifacts
 from core.errors import ArtifactError, PruneError
 from core.graph.records import Graph
 from core.methods import METHODS
+from core.results.scores import SCORES, read_scores
+from core.runs.artifacts import GROUPS
 from core.selection import MANUAL
 from core.spec import RunSpec
 from pruneviz import actions, methods, runs, selection, states
@@ -161,15 +162,15 @@ def _preview(app: AppContext, model: str, values: tuple[Any, ...]) -> list[Any]:
 
 
 def _graph(app: AppContext, model: str) -> Graph | None:
-    run = runs.latest(app.runs_dir, model, artifacts.GROUPS)
+    run = runs.latest(app.runs_dir, model, GROUPS)
     return runs.graph_of(run) if run else None
 
 
 def _scores(app: AppContext, model: str, method: str) -> Any:
     """Kept scores of this method, or None: damaged ones count as none, a run makes its own anyway."""
-    run = runs.latest(app.runs_dir, model, artifacts.SCORES)
+    run = runs.latest(app.runs_dir, model, SCORES)
     try:
-        return artifacts.read_scores(run).get(method) if run else None
+        return read_scores(run).get(method) if run else None
     except ArtifactError:
         return None
 

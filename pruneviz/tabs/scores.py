@@ -16,8 +16,9 @@ from typing import Any
 
 import gradio as gr
 
-from core import artifacts
 from core.errors import ArtifactError
+from core.results.scores import SCORES, Scores, read_scores
+from core.runs.artifacts import read_spec
 from core.spec import DataSpec, RunSpec
 from pruneviz import actions, methods, runs
 from pruneviz.components.base import payload
@@ -50,7 +51,7 @@ def build_scores_tab(app: AppContext) -> None:
     intro(INTRO)
     form = _build_form()
     frame = AnalysisFrame(
-        app, "scores", "scores", artifacts.SCORES, ("groups", "scores"),
+        app, "scores", "scores", SCORES, ("groups", "scores"),
         "No scores of this model yet",
         "The model reads a calibration text once and every unit is scored by all criteria chosen above.",
         "Score units", again=True,
@@ -68,14 +69,14 @@ def build_scores_tab(app: AppContext) -> None:
         return show(run_dir, *given)
 
     def redraw(tab: str, model: str, *given: str) -> list[Any]:
-        found = standing(app.runs_dir, model, artifacts.SCORES, "scores").run_dir if tab == "scores" else None
+        found = standing(app.runs_dir, model, SCORES, "scores").run_dir if tab == "scores" else None
         return show(found, *given) if found else [gr.skip()] * len(page)
 
     frame.wire(load, page, inputs, ask=(ask, form))
     _wire(app, page, redraw, inputs)
 
     def explain(model: str, name: str) -> Any:
-        found = standing(app.runs_dir, model, artifacts.SCORES, "scores").run_dir
+        found = standing(app.runs_dir, model, SCORES, "scores").run_dir
         return explained_html(name, found) if found else gr.skip()
 
     offer_methods(app, "scores", form[0]).then(explain, [url.model, page[0]], page[4], **QUIET)
@@ -161,7 +162,7 @@ def _picked(event: gr.EventData) -> list[str]:
 def explained_html(name: str, run_dir: Path) -> str:
     """A criterion in two sentences, its equation and paper, and the text it was taken on."""
     method = methods.find(name) or methods.Method(name)
-    spec = artifacts.read_spec(run_dir)
+    spec = read_spec(run_dir)
     data, text = spec.calibration, spec.extra.get("calibration", {}).get("name", spec.calibration.name)
     on = f"{data.samples:,} windows of {data.length:,} tokens of “{escape(str(text))}”"
     facts = [
@@ -177,8 +178,8 @@ def explained_html(name: str, run_dir: Path) -> str:
 
 
 @lru_cache(maxsize=2)
-def _scores(run_dir: Path, changed: int) -> artifacts.Scores:
-    return artifacts.read_scores(run_dir)
+def _scores(run_dir: Path, changed: int) -> Scores:
+    return read_scores(run_dir)
 
 
 def show(
@@ -195,7 +196,7 @@ def show(
     Raises:
         ArtifactError: the scores are damaged, or hold nothing of this model's groups.
     """
-    scores = _scores(run_dir, (run_dir / artifacts.SCORES).stat().st_mtime_ns)
+    scores = _scores(run_dir, (run_dir / SCORES).stat().st_mtime_ns)
     graph = runs.graph_of(run_dir)
     names = list(scores)
     first = criterion if criterion in scores else next(iter(names), "")

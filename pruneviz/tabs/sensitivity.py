@@ -12,9 +12,9 @@ from typing import Any
 
 import gradio as gr
 
-from core import artifacts
 from core.checks import listed
 from core.events import metric_series
+from core.results.scores import SENSITIVITY, read_sensitivity
 from core.spec import ExploreSpec, RunSpec
 from pruneviz import actions, methods, runs
 from pruneviz.components.base import panel
@@ -47,7 +47,7 @@ def build_sensitivity_tab(app: AppContext) -> None:
     intro(INTRO)
     form = _build_form()
     frame = AnalysisFrame(
-        app, "sensitivity", "sensitivity", artifacts.SENSITIVITY, ("groups", "scores", "sensitivity"),
+        app, "sensitivity", "sensitivity", SENSITIVITY, ("groups", "scores", "sensitivity"),
         "No sensitivity scan of this model yet",
         "A scan prunes one layer after another, alone, and measures perplexity each time; minutes in all.",
         "Scan layers", again=True,
@@ -67,14 +67,14 @@ def build_sensitivity_tab(app: AppContext) -> None:
         return spec_from(app, model, *given)
 
     def load(model: str, run_dir: Path, scaled: str) -> list[Any]:
-        return _shown(sensitivity_info(artifacts.read_sensitivity(run_dir)), scaled)
+        return _shown(sensitivity_info(read_sensitivity(run_dir)), scaled)
 
     def partial(model: str, record: RunRecord, scaled: str) -> list[Any]:
         info = live_info(metric_series(runs.read_events(record.path)))
         return _shown(info, scaled) if info.curves or info.heads else []
 
     def rescale(model: str, scaled: str) -> Any:
-        run_dir = runs.latest(app.runs_dir, model, artifacts.SENSITIVITY)
+        run_dir = runs.latest(app.runs_dir, model, SENSITIVITY)
         return load(model, run_dir, scaled)[2] if run_dir else gr.skip()
 
     frame.wire(load, [method, lines, chart, box, heads, table], [scale], partial, ask=(ask, form))

@@ -16,7 +16,7 @@ from typing import Any
 
 import gradio as gr
 
-from core import artifacts
+from core.runs.artifacts import GROUPS
 from pruneviz import runs
 from pruneviz.components.base import panel
 from pruneviz.components.structure_map import buttons, coupled_drawing, structure_map, unit_picker
@@ -47,7 +47,7 @@ def build_structure_tab(app: AppContext) -> None:
     """Build the tab and wire it."""
     gr.HTML(f'<p class="pv-intro">{INTRO}</p>')
     frame = AnalysisFrame(
-        app, "structure", "groups", artifacts.GROUPS, ("groups",),
+        app, "structure", "groups", GROUPS, ("groups",),
         "No coupled groups of this model yet",
         "They are found by tracing the model once; no layer names are needed and nothing is changed. "
         "Where there is only a config, that is enough.",
@@ -132,7 +132,7 @@ def _wire(
         return view.go(app, model, units, str(event.group))
 
     def refresh(model: str, unit: str | None, units: str | None) -> list[Any]:
-        run_dir = runs.latest(app.runs_dir, model, artifacts.GROUPS)
+        run_dir = runs.latest(app.runs_dir, model, GROUPS)
         if run_dir is None:
             return [gr.skip()] * (2 + len(plan.all()))
         graph, (info, _) = runs.graph_of(run_dir), view.overview(run_dir)

@@ -10,10 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from core import artifacts
 from core.errors import PruneError, SpecError
 from core.graph.records import Graph, Group
 from core.plan import cost
+from core.runs.artifacts import GROUPS
 from core.selection import numbers_text, parse_numbers
 from core.spec import RunSpec
 from pruneviz import actions, runs, selection
@@ -59,7 +59,7 @@ def groups_spec(app: AppContext, model: str) -> RunSpec:
 
 def overview(run_dir: Path) -> tuple[MapInfo, str]:
     """The map and the table of kinds, counted once per file."""
-    path = run_dir / artifacts.GROUPS
+    path = run_dir / GROUPS
     return _counted(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
 
 
@@ -118,7 +118,7 @@ def look(graph: Graph, focus: Focus, units: str | None) -> list[Any]:
 
 
 def found_graph(app: AppContext, model: str) -> tuple[Graph, MapInfo] | None:
-    run_dir = runs.latest(app.runs_dir, model, artifacts.GROUPS)
+    run_dir = runs.latest(app.runs_dir, model, GROUPS)
     return (runs.graph_of(run_dir), overview(run_dir)[0]) if run_dir else None
 
 

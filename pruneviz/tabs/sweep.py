@@ -14,12 +14,12 @@ from typing import Any
 
 import gradio as gr
 
-from core import artifacts
 from core.checks import listed
 from core.errors import InputError, PruneError
+from core.results.sweep import SWEEP, planned, read_sweep, run_of
+from core.runs.artifacts import read_spec
 from core.spec import RECONSTRUCTIONS, SCOPES, RunSpec
 from core.spec_sweep import SweepSpec
-from core.sweep import SWEEP, planned, read_sweep, run_of
 from pruneviz import actions, methods, runs, states
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
@@ -190,7 +190,7 @@ def _launch(app: AppContext, model: str, chosen: str | None) -> list[Any]:
                 gr.HTML(states.error_html("Choose a point of the sweep first."), visible=True),
                 *[gr.skip()] * 2,
             ]
-        run_dir = actions.launch(app, run_of(artifacts.read_spec(found), point))
+        run_dir = actions.launch(app, run_of(read_spec(found), point))
     except PruneError as error:
         return [gr.HTML(states.failure_html(error), visible=True), gr.skip(), gr.skip()]
     return [gr.HTML(visible=False), run_dir.name, f"runs {time.time()}"]

@@ -13,11 +13,10 @@ from typing import Any
 
 import gradio as gr
 
-from core.artifacts import MASKS
 from core.errors import ArtifactError
 from core.events import Event
 from core.methods import method_of
-from core.nuteprune.mask_state import read_masks
+from core.results.masks import MASKS, read_masks
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.figures.mask_state import mask_figure, mask_html, mask_info

@@ -11,9 +11,9 @@ from typing import Any
 
 import gradio as gr
 
-from core import artifacts
 from core.errors import PruneError
-from core.widths import read_widths
+from core.results.scores import SENSITIVITY, read_sensitivity
+from core.results.widths import WIDTHS, read_widths
 from pruneviz import runs, states, words
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
@@ -100,7 +100,7 @@ def fill(app: AppContext, chosen: str, picked: list[str]) -> list[Any]:
 
 
 def _pruned(record: RunRecord) -> bool:
-    return record.spec is not None and record.spec.goal == "prune" and record.has(artifacts.WIDTHS)
+    return record.spec is not None and record.spec.goal == "prune" and record.has(WIDTHS)
 
 
 def _hidden() -> list[Any]:
@@ -137,5 +137,5 @@ def _profile(record: RunRecord) -> Profile:
 
 def _sensitivity(app: AppContext, model: str) -> SensitivityInfo | None:
     """The newest scan of the same model, if there is one."""
-    scan = runs.latest(app.runs_dir, model, artifacts.SENSITIVITY)
-    return sensitivity_info(artifacts.read_sensitivity(scan)) if scan else None
+    scan = runs.latest(app.runs_dir, model, SENSITIVITY)
+    return sensitivity_info(read_sensitivity(scan)) if scan else None

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from core import launch
-from core.artifacts import ENDED, read_spec
+from core.runs.artifacts import read_spec
+from core.runs.status import ENDED
 from core.spec import RunSpec
 from core.watch import list_runs, refresh
 from tests.browser.driver import ROOT, Dashboard, chromium

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from core import artifacts
-from core.artifacts import Status
+from core.runs.artifacts import SPEC
+from core.runs.status import Status, write_status
 from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
 from core.worker import execute
 from tests.browser.driver import Dashboard
@@ -60,8 +60,8 @@ def board(tmp_path_factory: pytest.TempPathFactory, hostile: Path) -> Iterator[D
     )
     run = app.runs_dir / RUN
     run.mkdir(parents=True)
-    (run / artifacts.SPEC).write_text(spec.to_json())
-    artifacts.write_status(run, Status())
+    (run / SPEC).write_text(spec.to_json())
+    write_status(run, Status())
     execute(run)
     write_benchmarks(run, dense=[_attacked("1100")], pruned=[_attacked("0110")])
     app.start()

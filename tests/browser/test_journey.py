@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from core import artifacts
 from core.events import EventWriter
+from core.files import read_json
+from core.results.scores import read_sensitivity
+from core.results.similarity import read_similarity
+from core.runs.artifacts import EVENTS, read_graph, read_spec
 from core.spec import RunSpec
 from core.watch import list_runs
 from tests.browser.driver import Dashboard
@@ -56,7 +59,7 @@ def type_into(field: Any, text: str) -> None:
 
 def finished(dashboard: Dashboard, goal: str) -> Path:
     """The one run with this goal."""
-    return next(run for run in list_runs(dashboard.runs_dir) if artifacts.read_spec(run).goal == goal)
+    return next(run for run in list_runs(dashboard.runs_dir) if read_spec(run).goal == goal)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +96,7 @@ def test_structure_shows_what_goes_with_a_unit(page: Any, dashboard: Dashboard, 
     expect(page.locator("#structure-where")).to_contain_text("FFN channels, layer 1")
     page.locator("#structure-units canvas").press("Enter")
     members = page.locator("#structure-members")
-    graph = artifacts.read_graph(explored)
+    graph = read_graph(explored)
     for member in graph.group("L01.ffn_channel").members:
         expect(members).to_contain_text(member.parameter.removesuffix(".weight").split(".")[-1])
     expect(page.locator("#structure-cost dd").first).to_have_text(re.compile(r"^\s*960\.489 %"))  # 3 x 32
@@ -116,9 +119,9 @@ def test_tau_redraws_without_asking_the_server(page: Any, dashboard: Dashboard, 
 
 
 def test_algorithm_1_on_the_page_is_the_engines(page: Any, dashboard: Dashboard, explored: Path) -> None:
-    from core.heads import algorithm_1
+    from core.results.heads import algorithm_1
 
-    divergence = artifacts.read_similarity(explored).divergence[0]
+    divergence = read_similarity(explored).divergence[0]
     for tau in (0.1, 0.3, 0.9):
         page.goto(dashboard.url + f"?tab=heads&layer=0&tau={tau}")
         expect(page.locator("#heads-layer")).to_have_text("Layer 0")
@@ -131,7 +134,7 @@ def test_algorithm_1_on_the_page_is_the_engines(page: Any, dashboard: Dashboard,
 def test_sensitivity_shows_every_layer(page: Any, dashboard: Dashboard, explored: Path) -> None:
     page.goto(dashboard.url + "?tab=sensitivity")
     expect(page.locator("#sensitivity-chart .main-svg").first).to_be_visible()
-    found = artifacts.read_sensitivity(explored)
+    found = read_sensitivity(explored)
     expect(page.locator("#sensitivity-content")).to_contain_text(f"{found.baseline_ppl:,.1f}")
 
 
@@ -147,7 +150,7 @@ def test_curves_come_to_a_run_that_was_opened_before_it_had_any(page: Any, dashb
     run = make_run(dashboard.runs_dir, "early", RunSpec(goal="evaluate"), state="stopped")
     page.goto(dashboard.url + "?tab=runs&run=early")
     expect(page.locator("#run-detail")).to_contain_text("early")
-    events = EventWriter(run / artifacts.EVENTS)
+    events = EventWriter(run / EVENTS)
     for step in range(3):
         events.write("metric", "evaluate", name="ppl", step=step, value=30.0 - step)
     events.close()
@@ -171,7 +174,7 @@ def test_prune_reload_restart_compare(page: Any, dashboard: Dashboard, explored:
     page.goto(dashboard.url + "?tab=runs")
     expect(page.locator("#runs-table")).to_contain_text("finished", ignore_case=True, timeout=LONG)
     expect(page.locator("#run-detail")).to_contain_text(re.compile("finished", re.I), timeout=LONG)
-    metrics = artifacts.read_json(finished(dashboard, "prune") / "metrics.json")
+    metrics = read_json(finished(dashboard, "prune") / "metrics.json")
     open_tab(page, "Compare")
     expect(page.locator("#compare-table")).to_contain_text(f"{metrics['params_after']:,}")
     page.locator("#compare-go").click()

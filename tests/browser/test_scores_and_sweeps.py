@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from core import artifacts, launch
-from core.artifacts import Similarity
+from core import launch
+from core.results.scores import read_scores, write_scores
+from core.results.similarity import Similarity, write_similarity
+from core.results.sweep import Point, Sweep, write_sweep
+from core.runs.artifacts import read_spec
 from core.spec import ExploreSpec, ModelSpec, RunSpec
-from core.sweep import Point, Sweep, write_sweep
 from core.watch import list_runs
 from pruneviz.selection import units_of
 from tests.browser.driver import Dashboard
@@ -31,14 +33,14 @@ def board(tmp_path_factory: pytest.TempPathFactory, tiny_llama_folder: Path) -> 
     spec = RunSpec(goal="explore", model=ModelSpec(app.model), explore=ExploreSpec(criteria=("l2", "l1")))
     run = make_run(app.runs_dir, "explored", spec, with_graph=True)
     rng = np.random.default_rng(0)
-    artifacts.write_scores(
+    write_scores(
         run,
         {name: {g.id: rng.random(g.units, np.float32) for g in graph().groups} for name in ("l2", "l1")},
     )
     near = np.full((2, 4, 4), 0.5, np.float32)
     near[:, [0, 1], [1, 0]] = 0.1
     near[:, range(4), range(4)] = 0.0
-    artifacts.write_similarity(run, Similarity(near, [0, 1], 100, "bundled"))
+    write_similarity(run, Similarity(near, [0, 1], 100, "bundled"))
     sweep = make_run(app.runs_dir, "swept", RunSpec(goal="sweep", model=ModelSpec(app.model)))
     points = [
         Point(
@@ -69,7 +71,7 @@ def test_the_button_asks_for_the_chosen_criteria(page: Any, board: Dashboard) ->
     page.locator("#scores-launch").click()
     expect(page.locator("#scores-launch")).to_be_hidden()
     run = next(run for run in list_runs(board.runs_dir) if run.name not in ("explored", "swept"))
-    asked = artifacts.read_spec(run)
+    asked = read_spec(run)
     assert asked.explore.criteria == ExploreSpec().criteria[:-1]
     assert asked.explore.analyses == ("groups", "scores") and asked.calibration.samples == 3
     launch.stop(run)
@@ -88,7 +90,7 @@ def test_units_chosen_in_the_scatter_become_a_plan(page: Any, board: Dashboard) 
     page.locator("#scores-lowest").click()
     expect(page.locator("#scores-chosen")).to_have_text("3 channels in 1 layer, 96 parameters")
     page.locator("#scores-take").click()
-    scores = artifacts.read_scores(board.runs_dir / "explored")["l2"]["L01.ffn_channel"]
+    scores = read_scores(board.runs_dir / "explored")["l2"]["L01.ffn_channel"]
     lowest = sorted(scores.argsort(kind="stable")[:3].tolist())
     expect(page.locator("#new-units textarea")).to_be_visible()
     text = page.locator("#new-units textarea").input_value()
@@ -143,6 +145,6 @@ def test_a_point_of_a_sweep_becomes_a_run(page: Any, board: Dashboard) -> None:
     expect(page.locator("#sweep-point input")).to_have_value("l2 · 40 % · local · seed 0 · 16 windows")
     page.locator("#sweep-run").click()
     expect(page.locator("#run-detail")).to_contain_text("l2")
-    run = next(r for r in list_runs(board.runs_dir) if artifacts.read_spec(r).goal == "prune")
-    assert artifacts.read_spec(run).prune.sparsity == 0.4
+    run = next(r for r in list_runs(board.runs_dir) if read_spec(r).goal == "prune")
+    assert read_spec(run).prune.sparsity == 0.4
     launch.stop(run)

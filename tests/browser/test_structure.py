@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from core import artifacts, launch
+from core import launch
+from core.files import read_json
 from core.plan import cost
+from core.runs.artifacts import METRICS, read_graph, read_plan, read_spec
 from core.spec import ExploreSpec, ModelSpec, RunSpec
 from core.watch import list_runs
 from tests.browser.driver import Dashboard
@@ -42,7 +44,7 @@ def sums(page: Any) -> list[int]:
 def test_units_are_chosen_summed_tried_and_pruned(page: Any, own: Dashboard) -> None:
     page.goto(own.url + "?tab=structure")
     expect(page.locator("#structure-kinds")).to_contain_text("What this model is made of", timeout=LONG)
-    graph = artifacts.read_graph(list_runs(own.runs_dir)[0])
+    graph = read_graph(list_runs(own.runs_dir)[0])
     page.locator('#structure-map .pv-cell[data-group="L01.ffn_channel"]').click()
     expect(page.locator("#structure-where")).to_contain_text("FFN channels, layer 1")
 
@@ -101,7 +103,7 @@ def test_units_are_chosen_summed_tried_and_pruned(page: Any, own: Dashboard) -> 
     page.locator("#new-launch").click()
     expect(page.locator("#run-detail")).to_contain_text("-manual", timeout=LONG)
     expect(page.locator("#run-detail")).to_contain_text(re.compile("finished", re.I), timeout=LONG)
-    run = next(run for run in list_runs(own.runs_dir) if artifacts.read_spec(run).goal == "prune")
-    assert artifacts.read_plan(run).removed == chosen
-    metrics = artifacts.read_json(run / artifacts.METRICS)
+    run = next(run for run in list_runs(own.runs_dir) if read_spec(run).goal == "prune")
+    assert read_plan(run).removed == chosen
+    metrics = read_json(run / METRICS)
     assert metrics["params_before"] - metrics["params_after"] == saved

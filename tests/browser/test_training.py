@@ -15,9 +15,10 @@ import psutil
 import pytest
 from playwright.sync_api import expect
 
-from core.artifacts import ENDED, EVENTS, read_plan, read_status
 from core.events import EventReader
 from core.methods import with_preset
+from core.runs.artifacts import EVENTS, read_plan
+from core.runs.status import ENDED, read_status
 from core.spec import ModelSpec, RunSpec
 from core.watch import list_runs
 from pruneviz import words

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core import artifacts, cli_explore, launch
+from core import cli_explore, launch
 from core.__main__ import main
+from core.results.scores import SCORES
+from core.runs.artifacts import EVENTS, PLAN, SPEC, read_graph, read_plan
+from core.runs.status import STATUS
 from core.spec import RunSpec
 from core.terminal import plain
 from tests.cli.calls import answer, refused
@@ -72,7 +75,7 @@ def test_a_config_alone_gives_its_groups_as_a_run(
     runs = ["--runs-dir", str(tmp_path / "runs")]
     for source in (bare, bare / "config.json"):
         found = answer(capsys, ["explore", str(source), "--config-only", *runs])
-        graph = artifacts.read_graph(Path(found["run_dir"]))
+        graph = read_graph(Path(found["run_dir"]))
         assert found["analyses"] == ["groups"] and graph.config_only and graph.model == "bare"
     said = refused(capsys, ["explore", str(bare), "--config-only", "--analyses", "groups,scores", *runs])
     assert "groups alone where only the config is read" in said
@@ -115,7 +118,7 @@ def test_prune_evaluate_generate_and_runs_work_together(
     pruned = answer(capsys, asked["prune"])
     run_dir = Path(pruned["run_dir"])
     assert pruned["params_after"] < pruned["params_before"]
-    assert pruned["sparsity"] == pytest.approx(artifacts.read_plan(run_dir).sparsity)
+    assert pruned["sparsity"] == pytest.approx(read_plan(run_dir).sparsity)
     runs = ["--runs-dir", str(tmp_path / "runs")]
     evaluate = [run_dir.name if word == asked["evaluate"][1] else word for word in asked["evaluate"]]
     found = answer(capsys, evaluate)
@@ -141,14 +144,14 @@ def test_units_chosen_by_hand_are_cut_and_their_plan_can_be_given_as_a_file(
     words = asked["prune"][: asked["prune"].index("--method")]
     chosen = ["--units", "L00.query_head=1", "--units", "L01.ffn_channel=0-5,40"]
     first = answer(capsys, [*words, *chosen])
-    plan = artifacts.read_plan(Path(first["run_dir"]))
+    plan = read_plan(Path(first["run_dir"]))
     assert plan.removed == {"L00.query_head": (1,), "L01.ffn_channel": (0, 1, 2, 3, 4, 5, 40)}
     # One head: 8 rows of q and 8 columns of o; seven channels: a row of gate, of up, a column of down each.
     assert first["params_before"] - first["params_after"] == 2 * 8 * 32 + 7 * 3 * 32
-    again = answer(capsys, [*words, "--plan", str(Path(first["run_dir"]) / artifacts.PLAN)])
+    again = answer(capsys, [*words, "--plan", str(Path(first["run_dir"]) / PLAN)])
     assert again["ppl_after"] == first["ppl_after"] and again["sparsity"] == first["sparsity"]
     assert "manual" in Path(again["run_dir"]).name
-    assert not (Path(first["run_dir"]) / artifacts.SCORES).exists()
+    assert not (Path(first["run_dir"]) / SCORES).exists()
 
 
 def test_a_queued_run_is_stopped_and_an_ended_one_is_not_resumed_twice(
@@ -164,13 +167,13 @@ def test_a_queued_run_is_stopped_and_an_ended_one_is_not_resumed_twice(
 
 def test_a_damaged_run_is_listed_and_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     run_dir = launch.create(tmp_path, RunSpec())
-    (run_dir / artifacts.STATUS).write_text("{")
-    (run_dir / artifacts.EVENTS).write_bytes(b"garbage\n")
+    (run_dir / STATUS).write_text("{")
+    (run_dir / EVENTS).write_bytes(b"garbage\n")
     runs = ["--runs-dir", str(tmp_path)]
     (listed,) = answer(capsys, ["runs", "list", *runs])["runs"]
     assert listed["state"] == "damaged" and "status.json" in listed["error"]["message"]
     assert answer(capsys, ["runs", "show", run_dir.name, *runs])["damaged_events"] == 1
-    (run_dir / artifacts.SPEC).write_text("[]")
+    (run_dir / SPEC).write_text("[]")
     assert answer(capsys, ["runs", "show", run_dir.name, *runs])["spec"] is None
 
 
@@ -190,7 +193,7 @@ def test_detach_leaves_the_run_to_a_worker(
 def test_what_libraries_print_stays_off_stdout(
     capsys: pytest.CaptureFixture[str], asked: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core import stages
+    from core.stages import steps as stages
 
     real = stages.discover
 

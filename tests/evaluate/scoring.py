@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.evaluate.task_results import TaskResult
+from core.results.tasks import TaskResult
 from tests.conftest import llama_config, random_model
 
 #: lm-eval and the packages it brings warn of each other's age.

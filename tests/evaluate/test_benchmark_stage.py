@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 
-from core import artifacts, launch
+from core import launch
 from core.__main__ import main
-from core.artifacts import METRICS, Status
 from core.commands import command_line
 from core.errors import StopRequested
 from core.evaluate import benchmark_stage
-from core.evaluate.task_results import BenchmarkResult, not_comparable, read_benchmarks
 from core.events import Event, EventReader
+from core.files import read_json
+from core.results.tasks import BenchmarkResult, not_comparable, read_benchmarks
+from core.runs.artifacts import EVENTS, METRICS, STOP
+from core.runs.status import Status, write_status
 from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
 from core.spec_recover import RecoverSpec
 from core.worker import execute
@@ -60,12 +62,12 @@ def done(folder: Path, spec: RunSpec) -> Path:
 
 
 def events(run_dir: Path, stage: str) -> list[Event]:
-    return [e for e in EventReader(run_dir / artifacts.EVENTS).read() if e.stage == stage]
+    return [e for e in EventReader(run_dir / EVENTS).read() if e.stage == stage]
 
 
 def test_an_evaluation_scores_tasks_and_says_how(tmp_path: Path, spec: RunSpec) -> None:
     run_dir = done(tmp_path, spec)
-    found = artifacts.read_json(run_dir / METRICS)["tasks"]["bundled_capitals"]
+    found = read_json(run_dir / METRICS)["tasks"]["bundled_capitals"]
     assert {"acc", "acc_norm", "stderr", "n", "version", "num_fewshot", "template"} <= set(found)
     assert (found["n"], found["limit"], found["source"], found["own_task"]) == (4, 4, "bundled", True)
     told = events(run_dir, "benchmark")
@@ -79,7 +81,7 @@ def test_an_evaluation_scores_tasks_and_says_how(tmp_path: Path, spec: RunSpec) 
 
 def test_a_pruning_run_scores_both_models_alike(tmp_path: Path, spec: RunSpec) -> None:
     run_dir = done(tmp_path, replace(spec, goal="prune"))
-    metrics = artifacts.read_json(run_dir / METRICS)
+    metrics = read_json(run_dir / METRICS)
     kept = {side: BenchmarkResult.from_json(one) for side, one in benchmark_stage.read(run_dir).items()}
     assert list(kept) == ["dense", "pruned"]
     dense, pruned = (one.tasks["bundled_capitals"] for one in kept.values())
@@ -99,8 +101,8 @@ def test_a_recovering_run_keeps_the_dense_scores_of_the_run_before(
     run_dir = done(tmp_path, again)
     kept, before = read_benchmarks(run_dir), read_benchmarks(cut)
     assert list(kept) == ["dense", "pruned", "recovered"] and kept["dense"] == before["dense"]
-    metrics = artifacts.read_json(run_dir / METRICS)
-    assert metrics["tasks_before"] == artifacts.read_json(cut / METRICS)["tasks_before"]
+    metrics = read_json(run_dir / METRICS)
+    assert metrics["tasks_before"] == read_json(cut / METRICS)["tasks_before"]
 
 
 def test_finished_tasks_of_an_interrupted_benchmark_are_kept(tmp_path: Path, spec: RunSpec) -> None:
@@ -110,15 +112,15 @@ def test_finished_tasks_of_an_interrupted_benchmark_are_kept(tmp_path: Path, spe
 
     def stop_in_the_second(event: Event) -> None:
         if event.type == "metric" and event.data["name"] == "task.model.bundled_capitals":
-            (run_dir / artifacts.STOP).touch()
+            (run_dir / STOP).touch()
 
     with pytest.raises(StopRequested):
         execute(run_dir, stop_in_the_second)
     kept = benchmark_stage.read(run_dir)["model"]["tasks"]
     assert list(kept) == ["bundled_capitals"] and len(kept["bundled_capitals"]["samples"]) == 4
-    artifacts.write_status(run_dir, Status(created=1.0))
+    write_status(run_dir, Status(created=1.0))
     execute(run_dir)
-    found = artifacts.read_json(run_dir / METRICS)["tasks"]
+    found = read_json(run_dir / METRICS)["tasks"]
     assert {name: found[name]["cached"] for name in both} == {both[0]: True, both[1]: False}
     assert found[both[0]]["acc"] == kept["bundled_capitals"]["metrics"]["acc"]
 
@@ -173,7 +175,7 @@ def test_a_task_that_does_not_fit_leaves_the_others(tmp_path: Path, spec: RunSpe
     tasks = ("bundled_capitals", "bundled_next_sentence")
     asked = replace(spec, evaluate=replace(spec.evaluate, tasks=tasks, num_fewshot=3))
     run_dir = done(tmp_path, asked)
-    assert set(artifacts.read_json(run_dir / METRICS)["tasks"]) == {"bundled_capitals"}
+    assert set(read_json(run_dir / METRICS)["tasks"]) == {"bundled_capitals"}
     told = [e.data["text"] for e in events(run_dir, "benchmark") if e.type == "message"]
     assert any(text.startswith("Warning: not scored: bundled_next_sentence") for text in told)
 

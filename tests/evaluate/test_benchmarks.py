@@ -15,8 +15,8 @@ from core.errors import ArtifactError, DataError, InputError, StopRequested, Unk
 from core.evaluate.benchmarks import run_benchmarks
 from core.evaluate.task_bundled import bundled_spec
 from core.evaluate.task_lm import quiet
-from core.evaluate.task_results import BenchmarkResult
 from core.evaluate.tasks import COMMONSENSE
+from core.results.tasks import BenchmarkResult
 from tests.evaluate.scoring import BOTH, NOT_OURS, directly, same_scores, tiny
 
 pytestmark = [pytest.mark.usefixtures("offline"), *NOT_OURS]

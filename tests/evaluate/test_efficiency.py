@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from core import artifacts
 from core.errors import ArtifactError
 from core.evaluate.efficiency import measure, weights_bytes
-from core.evaluate.efficiency_results import keep_efficiency, read_efficiency
+from core.files import read_json, write_json
 from core.graph.discover import discover
 from core.plan import cost
+from core.results.efficiency import EFFICIENCY, keep_efficiency, read_efficiency
 from core.surgery import operate
 from tests.handmade import tiny
 from tests.pruneviz.samples import efficiency
@@ -115,16 +115,16 @@ def test_what_was_measured_is_read_back_and_so_is_what_older_runs_wrote(tmp_path
     keep_efficiency(tmp_path, {"dense": found["dense"]})
     keep_efficiency(tmp_path, {"pruned": found["pruned"]})
     assert read_efficiency(tmp_path) == found
-    raw = artifacts.read_json(tmp_path / artifacts.EFFICIENCY)
+    raw = read_json(tmp_path / EFFICIENCY)
     for one in raw.values():
         for timing in one["timings"]:
             del timing["prefill_rounds_ms"], timing["decode_rounds_ms"]
-    artifacts.write_json(tmp_path / artifacts.EFFICIENCY, raw)
+    write_json(tmp_path / EFFICIENCY, raw)
     older = read_efficiency(tmp_path)["dense"]
     assert older.timed("latency_ms").rounds_ms == () and older.latency_ms == found["dense"].latency_ms
     assert older.error("latency_ms") == found["dense"].timings[0].prefill_spread_ms / 2
     for broken in ("{", '{"dense": {"params": 3}}', '{"dense": 3}', "[]"):
-        (tmp_path / artifacts.EFFICIENCY).write_text(broken)
+        (tmp_path / EFFICIENCY).write_text(broken)
         with pytest.raises(ArtifactError, match="damaged"):
             read_efficiency(tmp_path)
     assert read_efficiency(tmp_path / "nothing") == {}

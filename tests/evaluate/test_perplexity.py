@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from core.artifacts import PERPLEXITY
 from core.errors import ArtifactError, DataError, StopRequested
 from core.evaluate import perplexity as module
 from core.evaluate.perplexity import perplexity
-from core.evaluate.perplexity_results import Perplexity, keep_perplexity, read_perplexities
+from core.results.perplexity import PERPLEXITY, Perplexity, keep_perplexity, read_perplexities
 
 
 def naive(model: Any, windows: torch.Tensor) -> float:

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from core.errors import DataError, NotPrunableError, StopRequested
-from core.evaluate.noise import perplexity_difference
 from core.evaluate.perplexity import perplexity
-from core.evaluate.perplexity_results import Perplexity
 from core.evaluate.sensitivity import scan
 from core.evaluate.sensitivity_points import curve_of, lowest
 from core.masks import masked
+from core.results.noise import perplexity_difference
+from core.results.perplexity import Perplexity
 from tests.handmade import graph_of, ids, tiny
 
 

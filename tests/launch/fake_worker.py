@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 from core import launch
-from core.artifacts import read_spec
 from core.errors import DataError
 from core.recorder import Recorder
+from core.runs.artifacts import read_spec
 from core.worker import main
 
 

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from core import launch, processes, watch
-from core.artifacts import Status, read_status, write_status
 from core.errors import InputError
+from core.runs.status import Status, read_status, write_status
 from core.spec import RunSpec
 from tests.launch.waiting import dead_pid, named, state, until
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from core import artifacts, launch
-from core.artifacts import Status
+from core import launch
 from core.errors import LaunchError, StorageError, UnknownNameError
+from core.runs.artifacts import read_spec
+from core.runs.status import Status
 from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
 from tests.launch.waiting import environment, named, state
 
@@ -48,10 +49,10 @@ def test_relative_paths_are_kept_whole(tmp_path: Path, monkeypatch: pytest.Monke
     spec = RunSpec(
         model=ModelSpec("model"), calibration=DataSpec("text.txt"), evaluate=EvalSpec(text="text.txt")
     )
-    found = artifacts.read_spec(launch.create(Path("runs"), spec))
+    found = read_spec(launch.create(Path("runs"), spec))
     assert found.model.source == str(tmp_path / "model")
     assert found.calibration.name == found.evaluate.text == str(tmp_path / "text.txt")
-    assert artifacts.read_spec(launch.create(Path("runs"), RunSpec())) == RunSpec()
+    assert read_spec(launch.create(Path("runs"), RunSpec())) == RunSpec()
 
 
 def test_a_runs_folder_below_a_file_is_refused(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from core import launch, watch
-from core.artifacts import LOG, SPEC, STATUS, read_status
 from core.errors import InputError
+from core.runs.artifacts import LOG, SPEC
+from core.runs.status import STATUS, read_status
 from tests.launch.waiting import FAKE, dead_pid, environment, executed, named, state, until
 
 

@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 from core import launch, watch
-from core.artifacts import STOP, read_status, write_status
 from core.errors import InputError, LaunchError
+from core.runs.artifacts import STOP
+from core.runs.status import read_status, write_status
 from core.spec import RunSpec
 from tests.launch.waiting import executed, named, state, until
 

@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import save_file
 
-from core import artifacts, launch, pipeline
+from core import launch, pipeline
 from core.__main__ import main
-from core.artifacts import CHECKPOINT, METRICS, MODEL, STOP
 from core.errors import NotPrunableError, SpecError, StopRequested, StorageError, UnknownNameError
 from core.events import Event, EventReader
 from core.export import from_pretrained
+from core.files import read_json
 from core.methods import METHODS, method_of, with_preset
 from core.nuteprune import trainer
-from core.nuteprune.mask_state import read_masks
 from core.nuteprune.method import FOLDER
+from core.results.masks import read_masks
+from core.runs.artifacts import CHECKPOINT, METRICS, MODEL, STOP, read_plan, read_spec
+from core.runs.status import Status, read_status, write_status
 from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
 from core.worker import execute
 
@@ -67,7 +70,7 @@ def curves(run_dir: Path) -> dict[str, dict[int, float]]:
 
 
 def test_a_run_leaves_a_smaller_model_within_a_unit_of_the_target(done: Path) -> None:
-    metrics, plan = artifacts.read_json(done / METRICS), artifacts.read_plan(done)
+    metrics, plan = read_json(done / METRICS), read_plan(done)
     channel = 3 * 32 / plan.params_in_scope  # what one FFN channel costs
     assert abs(metrics["sparsity"] - 0.3) <= channel
     assert (plan.method, plan.scope) == ("nuteprune", "raw")
@@ -89,7 +92,7 @@ def test_every_curve_has_its_points(done: Path) -> None:
 
 
 def test_the_masks_at_the_end_are_the_plan(done: Path) -> None:
-    state, plan = read_masks(done), artifacts.read_plan(done)
+    state, plan = read_masks(done), read_plan(done)
     assert (state.step, state.steps) == (12, 12)
     assert state.factors["query_head"].shape == (2, 4) and state.stays["ffn_channel"].shape == (2, 48)
     for layer in range(2):
@@ -115,14 +118,11 @@ def test_stopping_waits_for_the_step_and_going_on_ends_the_same(
         if event.type == "message"
     ]
     assert any("Stopped after step 5 of 12" in text for text in said)
-    artifacts.write_status(run_dir, artifacts.Status(state="queued"))
+    write_status(run_dir, Status(state="queued"))
     execute(run_dir)
     assert sorted(curves(run_dir)["train.kl"]) == list(range(1, 13))
-    assert artifacts.read_plan(run_dir) == artifacts.read_plan(done)
-    assert (
-        artifacts.read_json(run_dir / METRICS)["ppl_after"]
-        == artifacts.read_json(done / METRICS)["ppl_after"]
-    )
+    assert read_plan(run_dir) == read_plan(done)
+    assert read_json(run_dir / METRICS)["ppl_after"] == read_json(done / METRICS)["ppl_after"]
 
 
 @pytest.mark.parametrize(
@@ -141,13 +141,13 @@ def kill(event):
         os.kill(os.getpid(), signal.SIGKILL)
 execute(Path(sys.argv[1]), kill)
 """
-    artifacts.write_status(run_dir, artifacts.Status(state="queued"))
+    write_status(run_dir, Status(state="queued"))
     ended = subprocess.run([sys.executable, "-c", code, str(run_dir)], env={**os.environ}, cwd=launch.ROOT)
     assert ended.returncode == -signal.SIGKILL
     assert sorted(curves(run_dir)["train.kl"]) == list(range(1, place + 1))
-    artifacts.write_status(run_dir, artifacts.Status(state="queued"))
+    write_status(run_dir, Status(state="queued"))
     execute(run_dir)
-    assert artifacts.read_plan(run_dir) == artifacts.read_plan(done)
+    assert read_plan(run_dir) == read_plan(done)
 
 
 def test_a_skipped_step_is_said_and_counted(
@@ -172,8 +172,8 @@ def test_a_skipped_step_is_said_and_counted(
 def test_scores_may_order_the_start(tmp_path: Path, spec: RunSpec) -> None:
     run_dir = started(tmp_path, options(spec, start_from="l2", start_spread=2.0, steps=2, lora_rank=0))
     execute(run_dir)
-    assert "score" in artifacts.read_status(run_dir).stages
-    assert artifacts.read_plan(run_dir).sparsity == pytest.approx(0.3, abs=0.02)
+    assert "score" in read_status(run_dir).stages
+    assert read_plan(run_dir).sparsity == pytest.approx(0.3, abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_the_command_line_runs_it_and_lists_it(
     )  # fmt: skip
     result = json.loads(capsys.readouterr().out)
     assert code == 0 and result["sparsity"] == pytest.approx(0.25, abs=0.02)
-    asked = artifacts.read_spec(Path(result["run_dir"]))
+    asked = read_spec(Path(result["run_dir"]))
     assert asked.prune.options["steps"] == 3 and asked.recover.method == "none"
     assert main(["methods", "--json"]) == 0
     (listed,) = [one for one in json.loads(capsys.readouterr().out)["methods"] if one["name"] == "nuteprune"]
@@ -283,7 +283,7 @@ def test_the_command_line_runs_it_and_lists_it(
 def test_a_full_disk_at_a_checkpoint_fails_the_run_and_keeps_the_one_before(
     tmp_path: Path, spec: RunSpec, done: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_dir, original = started(tmp_path, spec), artifacts.save_file
+    run_dir, original = started(tmp_path, spec), save_file
 
     def full(arrays: Any, path: Path, metadata: Any = None) -> None:
         if "nuteprune" in path.name and json.loads(metadata["state"])["step"] >= 6:
@@ -294,6 +294,6 @@ def test_a_full_disk_at_a_checkpoint_fails_the_run_and_keeps_the_one_before(
     with pytest.raises(StorageError, match="free some space"):
         execute(run_dir)
     monkeypatch.undo()
-    artifacts.write_status(run_dir, artifacts.Status(state="queued"))
+    write_status(run_dir, Status(state="queued"))
     execute(run_dir)
-    assert artifacts.read_plan(run_dir) == artifacts.read_plan(done)
+    assert read_plan(run_dir) == read_plan(done)

@@ -15,13 +15,14 @@ import psutil
 import pytest
 import torch
 
-from core import artifacts, launch, pipeline
-from core.artifacts import LOG, STOP
+from core import launch, pipeline
 from core.errors import LaunchError, SpecError, StopRequested
 from core.events import Event, EventReader
 from core.nuteprune import leading
 from core.nuteprune.team import devices
 from core.processes import alive
+from core.runs.artifacts import LOG, STOP, read_plan
+from core.runs.status import Status, read_status, write_status
 from core.spec import RunSpec
 from core.worker import execute
 from tests.launch.waiting import until
@@ -77,7 +78,7 @@ def test_two_processes_learn_what_one_learns(
     run_dir, before = started(tmp_path, together(spec)), {**os.environ}
     execute(run_dir)
     assert "2 processes train together" in (run_dir / LOG).read_text()
-    assert artifacts.read_plan(run_dir) == artifacts.read_plan(alone)
+    assert read_plan(run_dir) == read_plan(alone)
     ours, theirs = curves(run_dir), curves(alone)
     for name in ("kl", "expected", "lambda_1", "ppl_cut"):
         assert ours[f"train.{name}"] == pytest.approx(theirs[f"train.{name}"], rel=1e-3), name
@@ -111,14 +112,14 @@ def test_one_that_dies_ends_the_run_in_words_and_it_goes_on_from_its_checkpoint(
     misbehave(monkeypatch, "os.kill(os.getpid(), signal.SIGKILL)", step=8)
     with pytest.raises(LaunchError, match=r"Process 2 of 2, which trains on cpu, was killed .SIGKILL."):
         execute(run_dir)
-    assert artifacts.read_status(run_dir).state == "failed"
+    assert read_status(run_dir).state == "failed"
     assert sorted(curves(run_dir)["train.kl"]) == list(range(1, 8))
     monkeypatch.undo()
-    artifacts.write_status(run_dir, artifacts.Status(state="queued"))
+    write_status(run_dir, Status(state="queued"))
     execute(run_dir)
     said = [event.data.get("text", "") for event in EventReader(run_dir / "events.jsonl").read()]
     assert "Training goes on after step 6 of 12" in said
-    assert artifacts.read_plan(run_dir) == artifacts.read_plan(alone)
+    assert read_plan(run_dir) == read_plan(alone)
 
 
 def test_one_that_cannot_start_says_why(tmp_path: Path, spec: RunSpec, others: set[psutil.Process]) -> None:
@@ -149,7 +150,7 @@ def kill(event):
         os.kill(os.getpid(), signal.SIGKILL)
 execute(Path(sys.argv[1]), kill)
 """
-    artifacts.write_status(run_dir, artifacts.Status(state="queued"))
+    write_status(run_dir, Status(state="queued"))
     ended = subprocess.run(
         [sys.executable, "-c", code, str(run_dir)], cwd=launch.ROOT, stdout=subprocess.PIPE, text=True
     )
@@ -173,4 +174,4 @@ def test_more_processes_than_devices_are_refused_before_anything_starts(
     run_dir = started(tmp_path, together(spec))
     with pytest.raises(SpecError, match=says):
         execute(run_dir)
-    assert artifacts.read_status(run_dir).stage == ""
+    assert read_status(run_dir).stage == ""

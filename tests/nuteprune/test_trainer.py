@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from core import artifacts
 from core.capture import next_token_loss
 from core.errors import ArtifactError, NotPrunableError, StorageError, TrainingError
 from core.graph.discover import discover

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from core import artifacts, launch
-from core.artifacts import METRICS, SAMPLES, Status
+from core import launch
 from core.events import EventReader
+from core.files import read_json
+from core.runs.artifacts import EVENTS, METRICS, SAMPLES, read_plan
+from core.runs.status import Status, write_status
 from core.spec import RunSpec
 from core.worker import execute
 
@@ -22,20 +24,19 @@ def done(folder: Path, spec: RunSpec) -> Path:
 
 def again(run_dir: Path) -> None:
     """Resume in this process."""
-    artifacts.write_status(run_dir, Status(created=1.0))
+    write_status(run_dir, Status(created=1.0))
     execute(run_dir)
 
 
 def outcome(run_dir: Path) -> tuple[Any, Any, Any]:
     """Everything a run decides and measures; how long that took is no result."""
-    metrics = artifacts.read_json(run_dir / METRICS)
+    metrics = read_json(run_dir / METRICS)
     metrics.pop("seconds")
     samples = [
-        (one["prompt"], one["dense"]["text"], one["pruned"]["text"])
-        for one in artifacts.read_json(run_dir / SAMPLES)
+        (one["prompt"], one["dense"]["text"], one["pruned"]["text"]) for one in read_json(run_dir / SAMPLES)
     ]
-    return artifacts.read_plan(run_dir), metrics, samples
+    return read_plan(run_dir), metrics, samples
 
 
 def staged(run_dir: Path) -> list[str]:
-    return [event.stage for event in EventReader(run_dir / artifacts.EVENTS).read() if event.type == "stage"]
+    return [event.stage for event in EventReader(run_dir / EVENTS).read() if event.type == "stage"]

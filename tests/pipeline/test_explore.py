@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core import artifacts, pipeline
-from core.artifacts import MODEL, PLAN
+from core import pipeline
 from core.criteria import CRITERIA
 from core.errors import DataError, InputError, ModelError, SpecError, UnknownNameError
 from core.events import EventReader
+from core.results.scores import read_scores, read_sensitivity
+from core.results.similarity import read_similarity
+from core.runs.artifacts import EVENTS, MODEL, PLAN
 from core.spec import DataSpec, EvalSpec, ExploreSpec, ModelSpec, PruneSpec, RunSpec
 from tests.pipeline.steps import done, staged
 
@@ -27,7 +29,7 @@ def test_every_criterion_scores_in_one_run_with_its_options(tmp_path: Path, spec
         },
     )
     run_dir = done(tmp_path, replace(spec, goal="explore", explore=asked))
-    scores = artifacts.read_scores(run_dir)
+    scores = read_scores(run_dir)
     assert list(scores) and set(scores) == set(CRITERIA.names())
     for group in scores["l1"]:
         assert np.array_equal(scores["similar_heads"][group], scores["second_moment"][group])
@@ -37,13 +39,13 @@ def test_every_criterion_scores_in_one_run_with_its_options(tmp_path: Path, spec
 def test_exploring_makes_the_analyses_and_no_model(tmp_path: Path, spec: RunSpec) -> None:
     run_dir = done(tmp_path, replace(spec, goal="explore"))
     assert staged(run_dir) == ["load", "graph", "similarity", "capture", "score", "sensitivity"]
-    assert artifacts.read_similarity(run_dir).divergence.shape == (2, 4, 4)
-    assert set(artifacts.read_scores(run_dir)) == {"taylor_first", "l2", "l1", "random"}
-    sensitivity = artifacts.read_sensitivity(run_dir)
+    assert read_similarity(run_dir).divergence.shape == (2, 4, 4)
+    assert set(read_scores(run_dir)) == {"taylor_first", "l2", "l1", "random"}
+    sensitivity = read_sensitivity(run_dir)
     assert {(point["layer"], point["kind"]) for point in sensitivity.points} == {
         (layer, kind) for layer in (0, 1) for kind in ("attention", "ffn")
     }
-    points = [e.data for e in EventReader(run_dir / artifacts.EVENTS).read() if e.type == "metric"]
+    points = [e.data for e in EventReader(run_dir / EVENTS).read() if e.type == "metric"]
     assert {(p["name"], p["step"], p["value"]) for p in points} == {
         ("sensitivity.baseline", 0, sensitivity.baseline_ppl),
         *((f"sensitivity.{p['kind']}.0.5", p["layer"], p["ppl"]) for p in sensitivity.points),
@@ -57,7 +59,7 @@ def test_exploring_makes_only_what_is_asked_for(tmp_path: Path, spec: RunSpec) -
     asked = ExploreSpec(analyses=("sensitivity",), sensitivity_criterion="l2", sensitivity_tokens=64)
     run_dir = done(tmp_path, replace(spec, goal="explore", explore=asked))
     assert staged(run_dir) == ["load", "graph", "score", "sensitivity"]
-    assert artifacts.read_sensitivity(run_dir).criterion == "l2"
+    assert read_sensitivity(run_dir).criterion == "l2"
 
 
 def test_a_wrong_request_is_found_before_anything_starts(spec: RunSpec, tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from core import artifacts, launch, measures, pipeline
-from core.artifacts import METRICS, SAMPLES, WIDTHS
+from core import launch, measures, pipeline
 from core.errors import SpecError
-from core.evaluate.efficiency_results import read_efficiency
-from core.evaluate.perplexity_results import read_perplexities
 from core.events import EventReader
+from core.files import read_json
+from core.results.efficiency import EFFICIENCY, read_efficiency
+from core.results.perplexity import read_perplexities
+from core.results.widths import WIDTHS
+from core.runs.artifacts import EVENTS, METRICS, MODEL, SAMPLES, read_plan, read_spec
 from core.spec import DataSpec, ModelSpec, PruneSpec, RunSpec
 from tests.pipeline.steps import VERBS, done, outcome, staged
 
@@ -33,7 +35,7 @@ def test_a_pruning_run_leaves_everything_the_directory_should_hold(tmp_path: Pat
     run_dir = done(tmp_path, replace(spec, evaluate=replace(spec.evaluate, efficiency=True)))
     status = launch.refresh(run_dir)
     assert status.state == "finished" and status.stages == VERBS == staged(run_dir)
-    metrics = artifacts.read_json(run_dir / METRICS)
+    metrics = read_json(run_dir / METRICS)
     assert set(metrics) == METRIC_KEYS
     assert all(value is not None for value in metrics.values())
     kept = read_perplexities(run_dir)
@@ -41,13 +43,13 @@ def test_a_pruning_run_leaves_everything_the_directory_should_hold(tmp_path: Pat
     assert len(kept["dense"].losses) == metrics["ppl_windows"] == 128 // 16
     errors = [metrics["ppl_stderr_before"], metrics["ppl_stderr_after"]]
     assert [one.stderr for one in kept.values()] == errors
-    plan = artifacts.read_plan(run_dir)
+    plan = read_plan(run_dir)
     assert metrics["params_after"] < metrics["params_before"]
     # The target is met within one unit: an FFN channel owns 3 x 32 parameters here.
     removed = metrics["params_before"] - metrics["params_after"]
     assert abs(removed - 0.3 * plan.params_in_scope) <= 96
     assert metrics["sparsity"] == pytest.approx(removed / plan.params_in_scope)
-    widths = artifacts.read_json(run_dir / WIDTHS)
+    widths = read_json(run_dir / WIDTHS)
     assert widths["dense"] == {"query_heads": 4, "kv_heads": 2, "ffn": 48, "hidden": 32}
     for layer in widths["layers"]:
         gone = [
@@ -55,11 +57,11 @@ def test_a_pruning_run_leaves_everything_the_directory_should_hold(tmp_path: Pat
             for kind in ("query_head", "ffn_channel")
         ]
         assert [layer["query_heads"], layer["ffn"]] == [4 - gone[0], 48 - gone[1]]
-    (sample,) = artifacts.read_json(run_dir / SAMPLES)
+    (sample,) = read_json(run_dir / SAMPLES)
     assert sample["prompt"] == "the a of" and set(sample["dense"]) == {"text", "tokens_per_second"}
-    extra = artifacts.read_spec(run_dir).extra
+    extra = read_spec(run_dir).extra
     assert len(extra["calibration"]["sha256"]) == 64 and extra["versions"]["torch"]
-    points = [e.data for e in EventReader(run_dir / artifacts.EVENTS).read() if e.type == "metric"]
+    points = [e.data for e in EventReader(run_dir / EVENTS).read() if e.type == "metric"]
     assert [(point["name"], point["value"]) for point in points] == [
         ("ppl_before", metrics["ppl_before"]), ("ppl_after", metrics["ppl_after"])
     ]  # fmt: skip
@@ -67,13 +69,13 @@ def test_a_pruning_run_leaves_everything_the_directory_should_hold(tmp_path: Pat
 
 def test_the_saved_model_gives_the_perplexity_of_the_run(tmp_path: Path, spec: RunSpec) -> None:
     run_dir = done(tmp_path, spec)
-    metrics = artifacts.read_json(run_dir / METRICS)
+    metrics = read_json(run_dir / METRICS)
     measured = done(tmp_path, replace(spec, goal="evaluate", model=ModelSpec(str(run_dir), "cpu")))
-    found = artifacts.read_json(measured / METRICS)
+    found = read_json(measured / METRICS)
     assert found["ppl"] == pytest.approx(metrics["ppl_after"], rel=1e-4)
     assert (found["params"], found["macs"]) == (metrics["params_after"], metrics["macs_after"])
     assert found["tasks"] == {} and found["latency_ms"] is None
-    dense = artifacts.read_json(done(tmp_path, replace(spec, goal="evaluate")) / METRICS)
+    dense = read_json(done(tmp_path, replace(spec, goal="evaluate")) / METRICS)
     assert (dense["params"], dense["macs"]) == (metrics["params_before"], metrics["macs_before"])
 
 
@@ -90,9 +92,9 @@ def test_a_model_too_large_for_two_copies_is_timed_before_the_cut(
     forbidden = SimpleNamespace(deepcopy=lambda model: pytest.fail("a second copy was made"))
     monkeypatch.setattr(measures, "copy", forbidden)
     run_dir = done(tmp_path, replace(spec, evaluate=replace(spec.evaluate, efficiency=True)))
-    metrics = artifacts.read_json(run_dir / METRICS)
+    metrics = read_json(run_dir / METRICS)
     assert metrics["latency_ms_before"] > 0 and metrics["latency_ms_after"] > 0
-    kept = artifacts.read_json(run_dir / artifacts.EFFICIENCY)
+    kept = read_json(run_dir / EFFICIENCY)
     assert {name: one["latency_ms"] for name, one in kept.items()} == {
         "dense": metrics["latency_ms_before"], "pruned": metrics["latency_ms_after"]
     }  # fmt: skip
@@ -101,7 +103,7 @@ def test_a_model_too_large_for_two_copies_is_timed_before_the_cut(
         assert metrics[f"latency_spread_ms_{ending}"] == one.latency_spread_ms > 0
         assert metrics[f"tokens_per_second_spread_{ending}"] == one.tokens_per_second_spread > 0
         assert len(one.timed("latency_ms").rounds_ms) == one.timed("latency_ms").repeats
-    card = (run_dir / artifacts.MODEL / "README.md").read_text()
+    card = (run_dir / MODEL / "README.md").read_text()
     assert re.search(r"\| latency, ms \| \d+\.\d ± \d+\.\d \| \d+\.\d ± \d+\.\d \|", card)
     assert "times ± half of slowest minus fastest" in card
 
@@ -109,15 +111,15 @@ def test_a_model_too_large_for_two_copies_is_timed_before_the_cut(
 def test_models_in_8_bits_are_measured_beside_the_others(tmp_path: Path, spec: RunSpec) -> None:
     asked = replace(spec, evaluate=replace(spec.evaluate, efficiency=True, int8=True))
     run_dir = done(tmp_path, asked)
-    found = artifacts.read_json(run_dir / METRICS)
+    found = read_json(run_dir / METRICS)
     for side in ("before", "after"):
         assert found[f"memory_gib_int8_{side}"] < found[f"memory_gib_{side}"]
         assert found[f"ppl_int8_{side}"] == pytest.approx(found[f"ppl_{side}"], rel=0.1)
         assert found[f"ppl_int8_{side}"] != found[f"ppl_{side}"]
     names = ["dense", "pruned", "dense int8", "pruned int8"]
-    assert list(artifacts.read_json(run_dir / artifacts.EFFICIENCY)) == names
+    assert list(read_json(run_dir / EFFICIENCY)) == names
     alone = done(tmp_path, replace(asked, goal="evaluate", model=ModelSpec(str(run_dir), "cpu")))
-    found_alone = artifacts.read_json(alone / METRICS)
+    found_alone = read_json(alone / METRICS)
     assert found_alone["ppl_int8"] == pytest.approx(found["ppl_int8_after"], rel=1e-3)
     with pytest.raises(SpecError, match="int8"):
         replace(asked.evaluate, efficiency=False)
@@ -126,7 +128,7 @@ def test_models_in_8_bits_are_measured_beside_the_others(tmp_path: Path, spec: R
 def test_a_method_without_data_reads_none(tmp_path: Path, spec: RunSpec) -> None:
     run_dir = done(tmp_path, replace(spec, prune=PruneSpec("random", 0.3)))
     assert staged(run_dir) == [verb for verb in VERBS if verb != "capture"]
-    assert artifacts.read_json(run_dir / METRICS)["calibration_text"] is None
+    assert read_json(run_dir / METRICS)["calibration_text"] is None
 
 
 def test_a_model_can_calibrate_itself(tmp_path: Path, spec: RunSpec) -> None:
@@ -134,8 +136,8 @@ def test_a_model_can_calibrate_itself(tmp_path: Path, spec: RunSpec) -> None:
     pipeline.check(own)
     run_dir = done(tmp_path, own)
     text = "text the model wrote itself"
-    assert artifacts.read_json(run_dir / METRICS)["calibration_text"] == text
-    recorded = artifacts.read_spec(run_dir).extra
+    assert read_json(run_dir / METRICS)["calibration_text"] == text
+    recorded = read_spec(run_dir).extra
     assert recorded["calibration"]["name"] == text and len(recorded["calibration"]["sha256"]) == 64
     assert "versions" in recorded and "evaluation" in recorded
 
@@ -144,26 +146,18 @@ def test_without_text_only_criteria_that_need_none_run(tmp_path: Path, spec: Run
     none = replace(spec, calibration=DataSpec("none"), prune=PruneSpec("second_moment_data_free", 0.3))
     pipeline.check(none)
     run_dir = done(tmp_path, none)
-    assert artifacts.read_json(run_dir / METRICS)["calibration_text"] is None
-    assert "calibration" not in artifacts.read_spec(run_dir).extra
+    assert read_json(run_dir / METRICS)["calibration_text"] is None
+    assert "calibration" not in read_spec(run_dir).extra
 
 
 def test_only_the_layers_asked_for_are_cut(tmp_path: Path, spec: RunSpec) -> None:
     run_dir = done(tmp_path, replace(spec, prune=PruneSpec("l2", 0.3, layers="1:2")))
-    assert {group[:3] for group in artifacts.read_plan(run_dir).removed} == {"L01"}
+    assert {group[:3] for group in read_plan(run_dir).removed} == {"L01"}
 
 
 def test_the_same_text_for_both_is_said(tmp_path: Path, spec: RunSpec, texts: tuple[Path, Path]) -> None:
     same = replace(spec, evaluate=replace(spec.evaluate, text=str(texts[0])))
-    told = [
-        e.data["text"]
-        for e in EventReader(done(tmp_path, same) / artifacts.EVENTS).read()
-        if e.type == "message"
-    ]
+    told = [e.data["text"] for e in EventReader(done(tmp_path, same) / EVENTS).read() if e.type == "message"]
     assert any("same text" in text for text in told)
-    told = [
-        e.data["text"]
-        for e in EventReader(done(tmp_path, spec) / artifacts.EVENTS).read()
-        if e.type == "message"
-    ]
+    told = [e.data["text"] for e in EventReader(done(tmp_path, spec) / EVENTS).read() if e.type == "message"]
     assert not any("same text" in text for text in told)

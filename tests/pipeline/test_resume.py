@@ -13,11 +13,15 @@ from typing import Any
 
 import pytest
 
-from core import artifacts, launch, refitting, stages
-from core.artifacts import CHECKPOINT, METRICS, MODEL, PLAN, SCORES, WIDTHS
+from core import launch, refitting
 from core.errors import StopRequested, StorageError
 from core.events import Event
+from core.files import read_json
+from core.results.scores import SCORES
+from core.results.widths import WIDTHS
+from core.runs.artifacts import CHECKPOINT, GROUPS, METRICS, MODEL, PLAN, RECONSTRUCTED, read_plan
 from core.spec import RunSpec
+from core.stages import steps as stages
 from core.worker import execute
 from tests.pipeline.steps import VERBS, again, done, outcome, staged
 
@@ -31,8 +35,8 @@ def test_a_run_that_refits_meets_its_target_and_resumes_as_if_never_stopped(
     asked = replace(spec, prune=refit)
     whole = done(tmp_path / "whole", asked)
     assert "reconstruct" in staged(whole)
-    assert not (whole / CHECKPOINT / artifacts.RECONSTRUCTED).exists(), "only a resumed run needs it"
-    plan, metrics = artifacts.read_plan(whole), artifacts.read_json(whole / METRICS)
+    assert not (whole / CHECKPOINT / RECONSTRUCTED).exists(), "only a resumed run needs it"
+    plan, metrics = read_plan(whole), read_json(whole / METRICS)
     gone = metrics["params_before"] - metrics["params_after"]
     assert plan.biases and abs(gone - 0.3 * plan.params_in_scope) <= 96
     cut = launch.create(tmp_path / "cut", asked, mine=True)
@@ -63,7 +67,7 @@ def test_stopped_at_any_stage_and_resumed_gives_the_same(
     assert outcome(run_dir) == uninterrupted
 
 
-@pytest.mark.parametrize("name", [artifacts.GROUPS, SCORES, PLAN, f"{CHECKPOINT}/baseline.json"])
+@pytest.mark.parametrize("name", [GROUPS, SCORES, PLAN, f"{CHECKPOINT}/baseline.json"])
 def test_a_damaged_artifact_is_made_again(
     tmp_path: Path, spec: RunSpec, uninterrupted: Any, name: str
 ) -> None:
@@ -78,7 +82,7 @@ def test_finished_stages_are_not_repeated(
     tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir = done(tmp_path, spec)
-    before = {name: (run_dir / name).stat().st_mtime_ns for name in (artifacts.GROUPS, SCORES, PLAN)}
+    before = {name: (run_dir / name).stat().st_mtime_ns for name in (GROUPS, SCORES, PLAN)}
 
     def repeated(*_: object, **__: object) -> None:
         raise AssertionError("this stage was finished")
@@ -99,7 +103,7 @@ def test_the_plan_is_written_before_anything_is_cut(
     run_dir = launch.create(tmp_path, spec, mine=True)
     with pytest.raises(RuntimeError, match="the saw broke"):
         execute(run_dir)
-    assert artifacts.read_plan(run_dir).sparsity > 0 and (run_dir / WIDTHS).exists()
+    assert read_plan(run_dir).sparsity > 0 and (run_dir / WIDTHS).exists()
 
 
 def test_a_full_disk_while_saving_loses_nothing(
@@ -114,7 +118,7 @@ def test_a_full_disk_while_saving_loses_nothing(
         execute(run_dir)
     status = launch.refresh(run_dir)
     assert status.state == "failed" and status.stage == "export"
-    assert artifacts.read_plan(run_dir) == uninterrupted[0]
+    assert read_plan(run_dir) == uninterrupted[0]
     again(run_dir)
     assert outcome(run_dir) == uninterrupted and (run_dir / MODEL).is_dir()
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from core import artifacts
-from core.artifacts import Status
-from core.evaluate.efficiency_results import Efficiency, Timing
 from core.events import EventWriter
 from core.graph.records import Attention, Graph, Group, Member, Parameter, to_runs
+from core.results.efficiency import Efficiency, Timing
+from core.runs.artifacts import EVENTS, GROUPS, LOG, METRICS, SPEC
+from core.runs.status import Status, write_status
 from core.spec import PruneSpec, RunSpec
 
 STAGES = ["load", "graph", "capture", "score", "plan", "surgery", "evaluate", "export"]
@@ -73,7 +73,7 @@ def make_run(
     run_dir = runs_dir / name
     run_dir.mkdir(parents=True)
     spec = spec or RunSpec(prune=PruneSpec(sparsity=0.2))
-    (run_dir / artifacts.SPEC).write_text(spec.to_json())
+    (run_dir / SPEC).write_text(spec.to_json())
     now = time.time()
     values = {
         "state": "finished",
@@ -82,13 +82,13 @@ def make_run(
         "created": now - 100,
         "started": now - 90,
     }
-    artifacts.write_status(run_dir, Status(**{**values, "ended": now - 30, **status}))
-    (run_dir / artifacts.LOG).write_text(log)
+    write_status(run_dir, Status(**{**values, "ended": now - 30, **status}))
+    (run_dir / LOG).write_text(log)
     if with_graph:
-        (run_dir / artifacts.GROUPS).write_text(graph().to_json())
+        (run_dir / GROUPS).write_text(graph().to_json())
     if metrics is not None:
-        (run_dir / artifacts.METRICS).write_text(json.dumps(metrics))
-    writer = EventWriter(run_dir / artifacts.EVENTS)
+        (run_dir / METRICS).write_text(json.dumps(metrics))
+    writer = EventWriter(run_dir / EVENTS)
     for kind, stage, data in events or []:
         writer.write(kind, stage, **data)
     writer.close()
@@ -106,7 +106,7 @@ def efficiency(prefill_ms: Sequence[float], decode_ms: Sequence[float], *, round
     return Efficiency(1000, read, 1e3 / write, 0.1, 0.1, 2048, (timing,))
 
 
-METRICS: dict[str, Any] = {
+MEASURED: dict[str, Any] = {
     "params_before": 1000, "params_after": 842, "macs_before": 900, "macs_after": 742,
     "kv_bytes_per_token_before": 2048, "kv_bytes_per_token_after": 2048, "sparsity": 0.2,
     "sparsity_total": 0.158, "ppl_before": 26.2, "ppl_after": 59.2, "ppl_text": "bundled", "ppl_window": 256,

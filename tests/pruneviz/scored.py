@@ -7,8 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core import artifacts
-from core.evaluate.task_results import Sample, TaskResult
+from core.results.tasks import BENCHMARKS, Sample, TaskResult
 
 
 def task(name: str, rights: str, *, keep: bool = True, **changes: Any) -> TaskResult:
@@ -31,4 +30,4 @@ def task(name: str, rights: str, *, keep: bool = True, **changes: Any) -> TaskRe
 def write_benchmarks(run_dir: Path, **sides: list[TaskResult]) -> None:
     """`benchmarks.json` with these sides."""
     found = {side: {"tasks": {one.task: asdict(one) for one in tasks}} for side, tasks in sides.items()}
-    (run_dir / artifacts.BENCHMARKS).write_text(json.dumps(found))
+    (run_dir / BENCHMARKS).write_text(json.dumps(found))

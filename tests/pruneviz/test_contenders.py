@@ -3,17 +3,17 @@ from __future__ import annotations
 import json
 import math
 
-from core.evaluate.efficiency_results import keep_efficiency
-from core.evaluate.perplexity_results import Perplexity, keep_perplexity
+from core.results.efficiency import keep_efficiency
+from core.results.perplexity import Perplexity, keep_perplexity
 from core.spec import ModelSpec, RunSpec
 from pruneviz import runs
 from pruneviz.contenders import before_recovery, choices, keys_of, line_up
 from pruneviz.entries import entries_of
 from pruneviz.measured import columns, kept_answer, numbers, perplexity_of, scores, times_of
-from tests.pruneviz.samples import METRICS, efficiency, make_run
+from tests.pruneviz.samples import MEASURED, efficiency, make_run
 from tests.pruneviz.scored import task, write_benchmarks
 
-RECOVERED = {**METRICS, "ppl_pruned": 80.0, "ppl_recovered": 59.2}
+RECOVERED = {**MEASURED, "ppl_pruned": 80.0, "ppl_recovered": 59.2}
 
 
 def records(folder):
@@ -39,13 +39,13 @@ def test_nothing_to_choose_while_no_run_has_left_a_model(tmp_path):
 
 
 def test_a_run_that_was_deleted_is_said_and_the_others_stay(tmp_path):
-    make_run(tmp_path, "a", metrics=METRICS)
+    make_run(tmp_path, "a", metrics=MEASURED)
     lineup = line_up(records(tmp_path), ["dense", "gone", "a"], "demo")
     assert [one.key for one in lineup.contenders] == ["dense", "a"] and "no run gone" in lineup.notes[0]
 
 
 def test_a_run_that_has_not_finished_is_said_and_left_out(tmp_path):
-    make_run(tmp_path, "a", metrics=METRICS)
+    make_run(tmp_path, "a", metrics=MEASURED)
     make_run(tmp_path, "b", state="stopped")
     lineup = line_up(records(tmp_path), ["dense", "b"], "demo")
     assert [one.key for one in lineup.contenders] == ["dense"] and "out of run b so far" in lineup.notes[0]
@@ -53,21 +53,21 @@ def test_a_run_that_has_not_finished_is_said_and_left_out(tmp_path):
 
 def test_more_than_four_are_left_out_and_said(tmp_path):
     for name in "abcde":
-        make_run(tmp_path, name, metrics=METRICS)
+        make_run(tmp_path, name, metrics=MEASURED)
     lineup = line_up(records(tmp_path), list("abcde"), "demo")
     assert len(lineup.contenders) == 4 and "Only 4" in lineup.notes[0]
 
 
 def test_the_dense_model_is_the_one_at_the_beginning_of_the_chain(tmp_path):
-    first = make_run(tmp_path, "a", RunSpec(model=ModelSpec(source="/models/x")), metrics=METRICS)
+    first = make_run(tmp_path, "a", RunSpec(model=ModelSpec(source="/models/x")), metrics=MEASURED)
     again = RunSpec(goal="prune", model=ModelSpec(source=str(first)))
-    make_run(tmp_path, "b", again, metrics=METRICS)
+    make_run(tmp_path, "b", again, metrics=MEASURED)
     dense, _ = line_up(records(tmp_path), ["dense", "b"], "demo").contenders
     assert dense.source == "/models/x"
 
 
 def test_numbers_are_the_run_s_own_by_side(tmp_path):
-    make_run(tmp_path, "a", metrics=METRICS)
+    make_run(tmp_path, "a", metrics=MEASURED)
     found = records(tmp_path)
     dense, pruned = line_up(found, ["dense", "a"], "demo").contenders
     assert (numbers(dense, found)["ppl"], numbers(pruned, found)["ppl"]) == (26.2, 59.2)
@@ -175,7 +175,7 @@ def test_times_are_found_round_by_round_where_they_were_kept(tmp_path):
 
 
 def test_later_measurements_of_the_same_model_add_tasks(tmp_path):
-    path = make_run(tmp_path, "a", metrics=METRICS, created=1.0)
+    path = make_run(tmp_path, "a", metrics=MEASURED, created=1.0)
     write_benchmarks(path, dense=[task("piqa", "10")], pruned=[task("piqa", "00")])
     later = RunSpec(goal="evaluate", model=ModelSpec(source=str(path)))
     write_benchmarks(
@@ -187,7 +187,7 @@ def test_later_measurements_of_the_same_model_add_tasks(tmp_path):
 
 
 def test_damaged_benchmarks_leave_the_rest(tmp_path):
-    path = make_run(tmp_path, "a", metrics=METRICS)
+    path = make_run(tmp_path, "a", metrics=MEASURED)
     (path / "benchmarks.json").write_text("{")
     found = records(tmp_path)
     (pruned,) = line_up(found, ["a"], "demo").contenders
@@ -201,7 +201,7 @@ def test_other_tokenizers_are_noticed(tmp_path):
         (folder / "config.json").write_text("{}")
         (folder / "tokenizer.json").write_text(json.dumps({"version": name, "model": {"vocab": words}}))
         spec = RunSpec(model=ModelSpec(source=str(folder)))
-        make_run(tmp_path / "runs", f"of-{name}", spec, metrics=METRICS)
+        make_run(tmp_path / "runs", f"of-{name}", spec, metrics=MEASURED)
     found = records(tmp_path / "runs")
     lineup = line_up(found, ["of-x", "of-y"], "demo")
     assert lineup.tokenizers_differ and "tokenizers" in lineup.notes[0]

@@ -7,12 +7,12 @@ import pytest
 
 from pruneviz.context import AppContext
 from pruneviz.present import answer, logged_in
-from tests.pruneviz.samples import METRICS, make_run
+from tests.pruneviz.samples import MEASURED, make_run
 
 
 @pytest.fixture
 def app(tmp_path):
-    path = make_run(tmp_path, "a", metrics=METRICS)
+    path = make_run(tmp_path, "a", metrics=MEASURED)
     sample = {"prompt": "P", "dense": {"text": "D"}, "pruned": {"text": "</style><script>x</script>"}}
     (path / "samples.json").write_text(json.dumps([sample]))
     return AppContext(tmp_path)

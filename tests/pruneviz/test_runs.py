@@ -5,13 +5,15 @@ import time
 
 import pytest
 
-from core import artifacts
-from core.artifacts import Status
 from core.errors import ArtifactError
+from core.files import write_json
 from core.processes import host, started_at
+from core.results.scores import SCORES
+from core.runs.artifacts import GROUPS, METRICS, SAMPLES, SPEC
+from core.runs.status import STATUS, Status, write_status
 from core.spec import ModelSpec, RunSpec
 from pruneviz import runs
-from tests.pruneviz.samples import METRICS, graph, make_run
+from tests.pruneviz.samples import MEASURED, graph, make_run
 
 
 def test_runs_are_listed_newest_first(tmp_path):
@@ -25,9 +27,9 @@ def test_no_folder_is_no_runs(tmp_path):
     assert runs.list_runs(tmp_path / "missing") == []
 
 
-@pytest.mark.parametrize("name", [artifacts.SPEC, artifacts.STATUS, artifacts.METRICS])
+@pytest.mark.parametrize("name", [SPEC, STATUS, METRICS])
 def test_a_damaged_file_is_said_and_hides_nothing(tmp_path, name):
-    run_dir = make_run(tmp_path, "a", metrics=METRICS)
+    run_dir = make_run(tmp_path, "a", metrics=MEASURED)
     (run_dir / name).write_text("{ torn")
     make_run(tmp_path, "b")
     found = {record.id: record for record in runs.list_runs(tmp_path)}
@@ -43,16 +45,16 @@ def test_a_run_whose_worker_is_gone_has_crashed(tmp_path):
 
 
 def test_a_run_that_has_ended_is_read_again_only_when_a_file_of_it_has_changed(tmp_path, monkeypatch):
-    run_dir = make_run(tmp_path, "a", metrics=METRICS)
+    run_dir = make_run(tmp_path, "a", metrics=MEASURED)
     first = runs.read_run(run_dir)
     monkeypatch.setattr(artifacts, "read_spec", lambda path: pytest.fail("read again"))
     assert runs.read_run(run_dir) is first
     monkeypatch.undo()
-    artifacts.write_json(run_dir / artifacts.METRICS, {**METRICS, "ppl_after": 60.2})
+    write_json(run_dir / METRICS, {**MEASURED, "ppl_after": 60.2})
     assert runs.read_run(run_dir).metrics["ppl_after"] == 60.2
-    artifacts.write_status(run_dir, Status(state="queued", created=1.0))
+    write_status(run_dir, Status(state="queued", created=1.0))
     assert runs.read_run(run_dir).state == "queued", "it was resumed"
-    (run_dir / artifacts.METRICS).unlink()
+    (run_dir / METRICS).unlink()
     assert runs.read_run(run_dir).metrics == {}
 
 
@@ -76,8 +78,8 @@ def test_latest_is_the_newest_run_of_the_model_that_has_the_artifact(tmp_path):
     make_run(tmp_path, "new", created=2.0, with_graph=True)
     make_run(tmp_path, "without", created=3.0)
     make_run(tmp_path, "other", RunSpec(model=ModelSpec("someone/else")), created=4.0, with_graph=True)
-    assert runs.latest(tmp_path, "demo", artifacts.GROUPS) == tmp_path / "new"
-    assert runs.latest(tmp_path, "demo", artifacts.SCORES) is None
+    assert runs.latest(tmp_path, "demo", GROUPS) == tmp_path / "new"
+    assert runs.latest(tmp_path, "demo", SCORES) is None
 
 
 def test_one_folder_named_in_two_ways_is_one_model(tmp_path, monkeypatch):
@@ -118,7 +120,7 @@ def test_share_done_counts_stages_alike():
 def test_a_changed_graph_is_read_again(tmp_path):
     run_dir = make_run(tmp_path, "a", with_graph=True)
     assert runs.graph_of(run_dir).model == "tiny"
-    path = run_dir / artifacts.GROUPS
+    path = run_dir / GROUPS
     path.write_text(path.read_text().replace('"model": "tiny"', '"model": "other"'))
     os.utime(path, ns=(1, 1))
     assert runs.graph_of(run_dir).model == "other"
@@ -127,7 +129,7 @@ def test_a_changed_graph_is_read_again(tmp_path):
 def test_damaged_samples_raise(tmp_path):
     run_dir = make_run(tmp_path, "a")
     assert runs.read_samples(run_dir) == []
-    (run_dir / artifacts.SAMPLES).write_text("[")
+    (run_dir / SAMPLES).write_text("[")
     with pytest.raises(ArtifactError):
         runs.read_samples(run_dir)
 
@@ -136,7 +138,7 @@ def test_the_graph_is_read_again_only_when_the_file_changes(tmp_path):
     run = make_run(tmp_path, "a", with_graph=True)
     first = runs.graph_of(run)
     assert first == graph() and runs.graph_of(run) is first
-    (run / artifacts.GROUPS).write_text("{")
+    (run / GROUPS).write_text("{")
     with pytest.raises(ArtifactError, match="damaged"):
         runs.graph_of(run)
     with pytest.raises(ArtifactError, match="not there"):

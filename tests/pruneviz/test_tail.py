@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import threading
 
-from core.artifacts import EVENTS
+from core.runs.artifacts import EVENTS
 from pruneviz import tail
 from pruneviz.tail import drawn, read_events
 

@@ -14,7 +14,7 @@ from pruneviz.tabs import compare, model, new_run
 from pruneviz.tabs import runs as runs_tab
 from pruneviz.tabs.compare_numbers import Numbers
 from pruneviz.tabs.training import TrainingView
-from tests.pruneviz.samples import METRICS, make_run
+from tests.pruneviz.samples import MEASURED, make_run
 from tests.pruneviz.scored import task, write_benchmarks
 
 
@@ -72,7 +72,7 @@ def test_a_run_that_is_not_there_is_said(app):
 
 def test_the_newest_run_is_shown_where_none_was_chosen(app):
     make_run(app.runs_dir, "a", created=1.0)
-    make_run(app.runs_dir, "b", created=2.0, metrics=METRICS)
+    make_run(app.runs_dir, "b", created=2.0, metrics=MEASURED)
     view = _view(app, "")
     assert "26.2 → 59.2" in view["detail"] and view["compare"].interactive
     assert view["command"].startswith("python -m core prune demo")
@@ -92,7 +92,7 @@ def test_buttons_follow_the_state(app):
 
 def test_a_recovered_run_can_be_compared_too(app):
     recover = RunSpec(goal="recover", recover=RecoverSpec(method="lora"))
-    make_run(app.runs_dir, "a", recover, metrics=METRICS)
+    make_run(app.runs_dir, "a", recover, metrics=MEASURED)
     assert _view(app, "a")["compare"].interactive
 
 
@@ -125,7 +125,7 @@ def test_compare_needs_a_finished_pruning_run(app):
 
 
 def test_compare_shows_kept_answers_at_once(app):
-    path = make_run(app.runs_dir, "a", metrics=METRICS)
+    path = make_run(app.runs_dir, "a", metrics=MEASURED)
     kept = [{"prompt": "P", "dense": {"text": "D"}, "pruned": {"text": "Q", "tokens_per_second": 2.0}}]
     (path / "samples.json").write_text(json.dumps(kept))
     filled = _compare(app, run="a")
@@ -136,7 +136,7 @@ def test_compare_shows_kept_answers_at_once(app):
 
 
 def test_compare_says_when_a_run_in_the_address_is_gone(app):
-    make_run(app.runs_dir, "a", metrics=METRICS)
+    make_run(app.runs_dir, "a", metrics=MEASURED)
     assert "gone" in _compare(app, models="dense,gone,a")["state"].value
     only = _compare(app, models="gone")
     assert "gone" in only["state"].value and not only["box"].visible
@@ -144,13 +144,13 @@ def test_compare_says_when_a_run_in_the_address_is_gone(app):
 
 def test_compare_says_that_pruned_models_take_turns(app):
     for name in "ab":
-        make_run(app.runs_dir, name, metrics=METRICS)
+        make_run(app.runs_dir, name, metrics=MEASURED)
     assert "take turns" in _compare(app, models="dense,a,b")["state"].value
     assert not _compare(app, models="dense,a")["state"].visible
 
 
 def test_compare_offers_the_questions_that_flipped(app):
-    path = make_run(app.runs_dir, "a", metrics=METRICS)
+    path = make_run(app.runs_dir, "a", metrics=MEASURED)
     write_benchmarks(path, dense=[task("piqa", "1100")], pruned=[task("piqa", "0101")])
     filled = _compare(app)
     assert filled["flips_of"].value == "piqa a" and "1 lost, 1 gained" in filled["flips_of"].choices[0][0]
@@ -184,7 +184,7 @@ def test_units_handed_over_reach_the_field_for_units(page):
 
 
 def test_what_was_typed_on_compare_stays_when_the_same_models_are_filled_in_again(app):
-    make_run(app.runs_dir, "a", state="finished", metrics=METRICS)
+    make_run(app.runs_dir, "a", state="finished", metrics=MEASURED)
     first = _compare(app)
     again = dict(zip(first, compare._fill(app, "", "", "demo", first["shown"]), strict=True))
     assert first["prompt"] == first["library"].value and again["shown"] == first["shown"]

@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 
-from core import artifacts, launch, pipeline
+from core import launch, pipeline
 from core.__main__ import main
-from core.artifacts import METRICS, SAMPLES, Status
 from core.commands import command_line
 from core.errors import DataError, ModelError, SpecError, StopRequested
-from core.evaluate.efficiency_results import read_efficiency
-from core.evaluate.perplexity_results import read_perplexities
 from core.events import Event, EventReader
+from core.files import read_json
+from core.results.efficiency import read_efficiency
+from core.results.perplexity import read_perplexities
+from core.runs.artifacts import EVENTS, METRICS, SAMPLES, STOP, read_plan, read_spec
+from core.runs.status import Status, write_status
 from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
 from core.spec_recover import RecoverSpec, recover_preset
 from core.worker import execute
@@ -59,13 +61,13 @@ def done(folder: Path, spec: RunSpec) -> Path:
 
 
 def metrics(run_dir: Path) -> dict[str, Any]:
-    found: dict[str, Any] = artifacts.read_json(run_dir / METRICS)
+    found: dict[str, Any] = read_json(run_dir / METRICS)
     del found["seconds"]
     return found
 
 
 def events(run_dir: Path, kind: str) -> list[Event]:
-    return [event for event in EventReader(run_dir / artifacts.EVENTS).read() if event.type == kind]
+    return [event for event in EventReader(run_dir / EVENTS).read() if event.type == kind]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def test_before_and_after_stand_together(finished: Path) -> None:
     assert found["ppl_before"] > 0 and found["recover_steps"] == 6 and found["recover_best_step"] > 0
     assert found["recover_data"] == "training.txt" and len(found["recover_data_sha256"]) == 64
     assert found["recover_held_ppl_after"] < found["recover_held_ppl_before"]
-    (sample,) = artifacts.read_json(finished / SAMPLES)
+    (sample,) = read_json(finished / SAMPLES)
     assert list(sample) == ["prompt", "dense", "pruned", "recovered"]
     stages = launch.refresh(finished).stages
     assert stages == [event.stage for event in events(finished, "stage")]
@@ -94,7 +96,7 @@ def test_before_and_after_stand_together(finished: Path) -> None:
 
 def test_the_saved_model_is_the_recovered_one(tmp_path: Path, spec: RunSpec, finished: Path) -> None:
     again = replace(spec, goal="evaluate", model=ModelSpec(str(finished), "cpu"))
-    found = artifacts.read_json(done(tmp_path, again) / METRICS)
+    found = read_json(done(tmp_path, again) / METRICS)
     assert found["ppl"] == pytest.approx(metrics(finished)["ppl_after"], rel=1e-4)
     assert "Recovered with LoRA" in (finished / "model" / "README.md").read_text()
 
@@ -111,11 +113,11 @@ def test_an_existing_run_is_recovered_to_the_same_model(
     found, expected = metrics(Path(shown["run_dir"])), metrics(finished)
     assert found == pytest.approx(expected)
     assert shown["ppl_pruned"] > shown["ppl_recovered"] == shown["ppl_after"]
-    assert artifacts.read_plan(Path(shown["run_dir"])) == artifacts.read_plan(cut)
+    assert read_plan(Path(shown["run_dir"])) == read_plan(cut)
     kept = read_perplexities(Path(shown["run_dir"]))
     assert set(kept) == {"dense", "pruned", "recovered"} and kept["dense"] == read_perplexities(cut)["dense"]
-    assert artifacts.read_json(Path(shown["run_dir"]) / SAMPLES) != []
-    asked = artifacts.read_spec(Path(shown["run_dir"]))
+    assert read_json(Path(shown["run_dir"]) / SAMPLES) != []
+    asked = read_spec(Path(shown["run_dir"]))
     assert command_line(asked).startswith(f"python -m core recover {cut}")
 
 
@@ -126,7 +128,7 @@ def test_a_recovered_run_keeps_the_times_of_the_run_before(tmp_path: Path, spec:
     run_dir = done(tmp_path, again)
     before, after = read_efficiency(cut), read_efficiency(run_dir)
     assert after == {"dense": before["dense"], "recovered": before["pruned"]}
-    found = artifacts.read_json(run_dir / METRICS)
+    found = read_json(run_dir / METRICS)
     assert found["latency_ms_after"] == before["pruned"].latency_ms
     assert found["latency_spread_ms_before"] == before["dense"].latency_spread_ms
 
@@ -174,12 +176,12 @@ def test_stopped_while_training_and_resumed_gives_the_same(
 
     def stop_there(event: Event) -> None:
         if event.type == "metric" and (event.data["name"], event.data["step"]) == ("recover.loss", 2):
-            (run_dir / artifacts.STOP).touch()
+            (run_dir / STOP).touch()
 
     with pytest.raises(StopRequested):
         execute(run_dir, stop_there)
     assert launch.refresh(run_dir).state == "stopped"
-    artifacts.write_status(run_dir, Status(created=1.0))
+    write_status(run_dir, Status(created=1.0))
     execute(run_dir)
     assert metrics(run_dir) == metrics(finished)
     steps = [e.data["step"] for e in events(run_dir, "metric") if e.data["name"] == "recover.loss"]

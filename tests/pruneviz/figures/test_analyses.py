@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from core import artifacts
+from core.results.scores import SENSITIVITY
+from core.runs.artifacts import GROUPS
 from core.spec import ModelSpec, RunSpec
 from pruneviz import runs
 from pruneviz.figures.analyses import analyses_html, analyses_info
@@ -12,6 +13,6 @@ def test_the_newest_of_each_kind_is_named_with_its_run(tmp_path):
     make_run(tmp_path, "new", created=2.0, with_graph=True)
     make_run(tmp_path, "other", RunSpec(model=ModelSpec("someone/else")), created=3.0, with_graph=True)
     found = {a.artifact: a for a in analyses_info(runs.list_runs(tmp_path), "demo")}
-    assert found[artifacts.GROUPS].run == "new" and found[artifacts.SENSITIVITY].run == ""
+    assert found[GROUPS].run == "new" and found[SENSITIVITY].run == ""
     text = analyses_html(list(found.values()))
     assert 'data-run="new"' in text and text.count("not yet") == 3

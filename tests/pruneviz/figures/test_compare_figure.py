@@ -6,17 +6,17 @@ from statistics import median
 
 import pytest
 
-from core.evaluate.efficiency_results import keep_efficiency
-from core.evaluate.perplexity_results import Perplexity, keep_perplexity
 from core.report.numbers import numbers
 from core.report.run import Run
+from core.results.efficiency import keep_efficiency
+from core.results.perplexity import Perplexity, keep_perplexity
 from pruneviz import runs
 from pruneviz.contenders import line_up
 from pruneviz.entries import entries_of
 from pruneviz.figures.compare import QUANTITIES, Entry, compare_html, compare_info
 from pruneviz.figures.run_detail import run_facts
 from pruneviz.figures.score_chart import chart, costs_chart_info, scores_chart_info
-from tests.pruneviz.samples import METRICS, efficiency, make_run
+from tests.pruneviz.samples import MEASURED, efficiency, make_run
 from tests.pruneviz.scored import task
 
 ON = {"ppl_text": "bundled", "ppl_window": 256, "ppl_tokens": 8192}
@@ -31,9 +31,9 @@ def measured(ppl, ids="a", losses=LOSSES):
 
 
 def entry(title="Dense", run="a", side="before", scores=(), times=None, **changes):
-    names = [name for name in QUANTITIES if f"{name}_{side}" in METRICS]
-    perplexity = measured(changes.get("ppl", METRICS[f"ppl_{side}"]))
-    numbers = {name: METRICS[f"{name}_{side}"] for name in names} | ON | {"ppl_stderr": perplexity.stderr}
+    names = [name for name in QUANTITIES if f"{name}_{side}" in MEASURED]
+    perplexity = measured(changes.get("ppl", MEASURED[f"ppl_{side}"]))
+    numbers = {name: MEASURED[f"{name}_{side}"] for name in names} | ON | {"ppl_stderr": perplexity.stderr}
     found = {one.task: one for one in scores}
     return Entry(title, "", run, numbers | changes, found, {}, perplexity, times)
 
@@ -76,7 +76,7 @@ def test_a_difference_of_perplexities_inside_the_noise_is_no_finding():
 def test_report_detail_and_this_page_say_the_same_of_a_perplexity(tmp_path, losses, verdict, report, detail):
     before, after = measured(26.2), measured(27.0, losses=losses)
     errors = {"ppl_after": 27.0, "ppl_stderr_before": before.stderr, "ppl_stderr_after": after.stderr}
-    run_dir = make_run(tmp_path, "a", metrics={**METRICS, **errors, "ppl_windows": 4})
+    run_dir = make_run(tmp_path, "a", metrics={**MEASURED, **errors, "ppl_windows": 4})
     for side, one in (("dense", before), ("pruned", after)):
         keep_perplexity(run_dir, side, one)
     records = runs.list_runs(tmp_path)
@@ -164,7 +164,7 @@ def test_times_of_another_run_take_the_noise_of_that_run():
 )
 def test_report_and_this_page_say_the_same_of_a_time(tmp_path, ms, rounds, verdict, report):
     latency = {"latency_ms_before": 415.0, "latency_ms_after": median(ms or ROUNDS[1])}
-    run_dir = make_run(tmp_path, "a", metrics={**METRICS, **latency})
+    run_dir = make_run(tmp_path, "a", metrics={**MEASURED, **latency})
     if ms:
         sides = {"dense": efficiency(ROUNDS[0], [9.0] * 4), "pruned": efficiency(ms, [9.0] * 4)}
         if not rounds:  # as they were written before the rounds were kept

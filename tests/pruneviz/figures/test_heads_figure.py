@@ -7,7 +7,7 @@ import base64
 import numpy as np
 import pytest
 
-from core.artifacts import Similarity
+from core.results.similarity import Similarity
 from pruneviz.figures.heads import heads_info, source_html
 from tests.pruneviz.samples import graph
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.nuteprune.mask_state import MaskState
+from core.results.masks import MaskState
 from pruneviz.figures.mask_state import BINS, mask_figure, mask_html, mask_info
 
 

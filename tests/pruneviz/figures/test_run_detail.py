@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pruneviz import runs
 from pruneviz.figures.run_detail import detail_html, run_facts, stages_info
-from tests.pruneviz.samples import METRICS, STAGES, make_run
+from tests.pruneviz.samples import MEASURED, STAGES, make_run
 
 
 def _record(tmp_path, **options):
@@ -27,7 +27,7 @@ def test_a_queued_run_waits(tmp_path):
 
 
 def test_facts_say_text_and_window_beside_the_perplexity(tmp_path):
-    facts = dict(run_facts(_record(tmp_path, metrics=METRICS), now=0.0))
+    facts = dict(run_facts(_record(tmp_path, metrics=MEASURED), now=0.0))
     assert facts["Perplexity"] == "26.2 → 59.2 (+126 %)"
     assert facts["Measured on"] == "bundled evaluation text in windows of 256 tokens, 8,192 tokens"
     assert facts["Parameters"] == "1,000 → 842 (−15.8 %)"

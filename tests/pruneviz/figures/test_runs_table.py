@@ -5,7 +5,7 @@ from core.spec_recover import RecoverSpec
 from pruneviz import runs
 from pruneviz.figures.run_detail import run_facts
 from pruneviz.figures.runs_table import STATES, row_info, table_html
-from tests.pruneviz.samples import METRICS, make_run
+from tests.pruneviz.samples import MEASURED, make_run
 
 
 def _row(tmp_path, **options):
@@ -13,7 +13,7 @@ def _row(tmp_path, **options):
 
 
 def test_a_measured_run_shows_what_was_measured(tmp_path):
-    row = _row(tmp_path, metrics=METRICS)
+    row = _row(tmp_path, metrics=MEASURED)
     assert row.sparsity == "20.0 % of block parameters, 15.8 % of all"
     assert row.perplexity == "26.2 → 59.2"
     assert row.took == "1 min 00 s" and row.share is None
@@ -32,7 +32,7 @@ def test_an_exploring_run_has_no_method(tmp_path):
 
 def test_a_recovery_says_what_was_cut_before_and_what_trained_it(tmp_path):
     spec = RunSpec(goal="recover", model=ModelSpec("/runs/20260101-l2"), recover=RecoverSpec("lora"))
-    run = make_run(tmp_path, "a", spec, metrics={**METRICS, "ppl_pruned": 174.2})
+    run = make_run(tmp_path, "a", spec, metrics={**MEASURED, "ppl_pruned": 174.2})
     row = row_info(runs.read_run(run))
     assert (row.method, row.sparsity) == ("LoRA", "20.0 % of block parameters, 15.8 % of all")
     assert row.perplexity == "26.2 → 174.2 → 59.2"
@@ -49,7 +49,7 @@ def test_a_damaged_run_is_in_the_table(tmp_path):
 
 
 def test_every_state_has_a_word():
-    from core.artifacts import STATES as ALL
+    from core.runs.status import STATES as ALL
 
     assert set(ALL) | {"damaged"} <= STATES.keys()
 

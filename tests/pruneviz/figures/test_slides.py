@@ -6,7 +6,7 @@ from pruneviz import runs
 from pruneviz.contenders import line_up
 from pruneviz.entries import entries_of
 from pruneviz.figures.slides import slides
-from tests.pruneviz.samples import METRICS, make_run
+from tests.pruneviz.samples import MEASURED, make_run
 from tests.pruneviz.scored import task, write_benchmarks
 
 ATTACK = '<img src=x onerror="window.pwned=1"> ${1}'
@@ -19,7 +19,7 @@ def talk(folder, *keys):
 
 
 def test_a_recovered_run_shows_before_and_after_together(tmp_path):
-    metrics = {**METRICS, "ppl_pruned": 80.0, "ppl_recovered": 59.2}
+    metrics = {**MEASURED, "ppl_pruned": 80.0, "ppl_recovered": 59.2}
     path = make_run(tmp_path, "a", metrics=metrics)
     write_benchmarks(
         path, dense=[task("piqa", "11")], pruned=[task("piqa", "00")], recovered=[task("piqa", "10")]
@@ -32,7 +32,7 @@ def test_a_recovered_run_shows_before_and_after_together(tmp_path):
 
 
 def test_one_slide_a_prompt_with_differences_marked_and_everything_escaped(tmp_path):
-    path = make_run(tmp_path, "a", metrics=METRICS)
+    path = make_run(tmp_path, "a", metrics=MEASURED)
     sample = {"prompt": ATTACK, "dense": {"text": "It is Paris."}, "pruned": {"text": f"It is {ATTACK}"}}
     (path / "samples.json").write_text(json.dumps([sample]))
     (slide,) = [one for one in talk(tmp_path, "a") if one.title.startswith("“")]

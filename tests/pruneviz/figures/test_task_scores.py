@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from core.evaluate.noise import difference
 from core.report.run import Run
 from core.report.sections import scores
+from core.results.noise import difference
 from pruneviz import runs
 from pruneviz.contenders import line_up
 from pruneviz.entries import entries_of
 from pruneviz.figures.compare import compare_info
 from pruneviz.figures.task_scores import flipped, task_rows
-from tests.pruneviz.samples import METRICS, make_run
+from tests.pruneviz.samples import MEASURED, make_run
 from tests.pruneviz.scored import task, write_benchmarks
 
 HALF = "10" * 50
@@ -33,7 +33,7 @@ def test_the_report_and_this_page_say_the_same_of_every_difference(tmp_path):
     kept = {"keep": False, "stderrs": {"acc": 0.049}}
     before += [task("alone", "1" * 60 + "0" * 40, **kept), task("unknown", HALF, keep=False, stderrs={})]
     after += [task("alone", "1" * 54 + "0" * 46, **kept), task("unknown", "1" * 100, keep=False, stderrs={})]
-    run_dir = make_run(tmp_path, "a", metrics=METRICS)
+    run_dir = make_run(tmp_path, "a", metrics=MEASURED)
     write_benchmarks(run_dir, dense=before, pruned=after)
 
     records = runs.list_runs(tmp_path)

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from core.widths import Widths
+from core.results.widths import Widths
 from pruneviz.figures.sensitivity import SensitivityInfo
 from pruneviz.figures.widths import (
     Profile,

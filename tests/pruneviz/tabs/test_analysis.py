@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from core import artifacts
 from core.processes import started_at
+from core.results.similarity import SIMILARITY
 from core.spec import Analysis, ExploreSpec, ModelSpec, RunSpec
 from pruneviz.tabs.analysis import standing
 from tests.pruneviz.samples import make_run
@@ -20,7 +20,7 @@ def explore(*analyses: Analysis, model: str = "demo") -> RunSpec:
 
 
 def look(folder: Path) -> Any:
-    return standing(folder, "demo", artifacts.SIMILARITY, "similarity")
+    return standing(folder, "demo", SIMILARITY, "similarity")
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_the_artifact_of_the_right_model_is_found(tmp_path: Path) -> None:
     mine = make_run(tmp_path, "a", explore("similarity"))
     other = make_run(tmp_path, "b", explore("similarity", model="other/model"))
     for run in (mine, other):
-        (run / artifacts.SIMILARITY).touch()
+        (run / SIMILARITY).touch()
     assert look(tmp_path).run_dir == mine
 
 
@@ -58,7 +58,7 @@ def test_a_run_at_work_is_live(tmp_path: Path) -> None:
 def test_a_failure_is_shown_only_while_there_is_nothing_to_show(tmp_path: Path, state: str) -> None:
     make_run(tmp_path, "a", explore("similarity"), state=state)
     assert look(tmp_path).failed.id == "a"
-    (make_run(tmp_path, "b", explore("similarity"), created=1.0) / artifacts.SIMILARITY).touch()
+    (make_run(tmp_path, "b", explore("similarity"), created=1.0) / SIMILARITY).touch()
     assert look(tmp_path).failed is None
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core import artifacts
 from core.errors import ArtifactError
+from core.results.scores import write_scores
 from core.spec import ExploreSpec, RunSpec
 from pruneviz import methods
 from pruneviz.tabs import scores
@@ -24,9 +24,7 @@ def run(tmp_path: Path) -> Path:
     path = make_run(tmp_path, "a", spec, with_graph=True)
     rng = np.random.default_rng(0)
     ids = [(g.id, g.units) for g in graph().groups]
-    artifacts.write_scores(
-        path, {name: {one: rng.random(n, np.float32) for one, n in ids} for name in ("l2", "<b>")}
-    )
+    write_scores(path, {name: {one: rng.random(n, np.float32) for one, n in ids} for name in ("l2", "<b>")})
     return path
 
 
@@ -57,7 +55,7 @@ def test_what_does_not_exist_falls_back(run: Path) -> None:
 
 
 def test_scores_of_another_model_are_said(run: Path) -> None:
-    artifacts.write_scores(run, {"l2": {"elsewhere": np.ones(3, np.float32)}})
+    write_scores(run, {"l2": {"elsewhere": np.ones(3, np.float32)}})
     with pytest.raises(ArtifactError, match="score its units again"):
         shown(run, "", "", "", "", "", "")
 

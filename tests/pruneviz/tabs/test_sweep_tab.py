@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from core import artifacts, launch
+from core import launch
 from core.errors import SpecError
+from core.results.sweep import SWEEP, Point, Sweep, write_sweep
+from core.runs.artifacts import read_spec
+from core.runs.status import read_status, write_status
 from core.spec import RunSpec
 from core.spec_sweep import SweepSpec
-from core.sweep import SWEEP, Point, Sweep, write_sweep
 from pruneviz.context import AppContext
 from pruneviz.figures.sweep import label
 from pruneviz.tabs import sweep
@@ -65,10 +67,10 @@ def test_the_newest_sweep_of_the_model_is_shown(app: AppContext) -> None:
 def test_a_sweep_that_ended_early_says_so_beside_its_points(app: AppContext, state: str, said: str) -> None:
     run = made(app)
     error = {"type": "x", "message": "no room", "fix": "make some"} if state == "failed" else None
-    artifacts.write_status(run, replace(artifacts.read_status(run), state=state, error=error))
+    write_status(run, replace(read_status(run), state=state, error=error))
     about, _, table, _ = sweep.shown(run, "Automatic", None)
     assert said in about and "40.0" in table
-    artifacts.write_status(run, replace(artifacts.read_status(run), state="finished", error=None))
+    write_status(run, replace(read_status(run), state="finished", error=None))
     assert said not in sweep.shown(run, "Automatic", None)[0]
 
 
@@ -76,7 +78,7 @@ def test_a_point_is_launched_as_the_run_it_stands_for(app: AppContext, monkeypat
     monkeypatch.setattr(launch, "_spawn", lambda run_dir: None)
     made(app)
     message, run, go = sweep._launch(app, "demo", label(POINT))
-    spec = artifacts.read_spec(app.runs_dir / run)
+    spec = read_spec(app.runs_dir / run)
     assert (spec.goal, spec.seed, spec.prune.method, spec.prune.sparsity) == ("prune", 1, "l2", 0.2)
     assert go.startswith("runs ") and not message.visible
     assert "Choose a point" in sweep._launch(app, "demo", None)[0].value

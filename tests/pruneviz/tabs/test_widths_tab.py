@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from core.allocation import allocate
-from core.artifacts import WIDTHS
 from core.errors import ArtifactError
+from core.results.widths import WIDTHS, read_widths, widths
 from core.spec import PruneSpec, RunSpec
-from core.widths import read_widths, widths
 from pruneviz.context import AppContext
 from pruneviz.tabs.widths import fill
 from tests.pruneviz.samples import graph, make_run

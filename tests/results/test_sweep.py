@@ -8,16 +8,19 @@ from typing import Any
 
 import pytest
 
-from core import artifacts, launch, pipeline, stages, sweeping
-from core.artifacts import METRICS
+from core import launch, pipeline, sweeping
 from core.checks import listed
 from core.commands import command_line
 from core.errors import ArtifactError, SpecError, StopRequested
-from core.evaluate.noise import perplexity_difference
-from core.evaluate.perplexity_results import read_perplexities
+from core.files import read_json, write_json
+from core.results.noise import perplexity_difference
+from core.results.perplexity import PERPLEXITY, read_perplexities
+from core.results.sweep import SWEEP, Point, pareto, planned, read_sweep, run_of
+from core.runs.artifacts import METRICS
+from core.runs.status import Status, read_status, write_status
 from core.spec import DataSpec, EvalSpec, ModelSpec, RunSpec
 from core.spec_sweep import SweepSpec
-from core.sweep import SWEEP, Point, pareto, planned, read_sweep, run_of
+from core.stages import steps as stages
 from core.worker import execute
 
 
@@ -54,7 +57,7 @@ def test_every_combination_is_measured_once(swept: Path, spec: RunSpec) -> None:
 
 def test_a_point_is_the_run_it_stands_for(swept: Path, spec: RunSpec, tmp_path: Path) -> None:
     point = next(p for p in read_sweep(swept).points if p.key[0] == "taylor_first" and p.seed == 1)
-    metrics = artifacts.read_json(go(tmp_path, run_of(spec, point)) / METRICS)
+    metrics = read_json(go(tmp_path, run_of(spec, point)) / METRICS)
     assert metrics["params_after"] == point.params and metrics["sparsity"] == point.sparsity
     assert metrics["ppl_after"] == pytest.approx(point.ppl, rel=1e-5)
     assert metrics["ppl_before"] == pytest.approx(read_sweep(swept).ppl, rel=1e-6)
@@ -64,7 +67,7 @@ def test_a_point_is_as_sure_as_the_run_it_stands_for(swept: Path, spec: RunSpec,
     found = read_sweep(swept)
     point = next(p for p in found.points if p.key[0] == "taylor_first" and p.seed == 1)
     run_dir = go(tmp_path, run_of(spec, point))
-    metrics, kept = artifacts.read_json(run_dir / METRICS), read_perplexities(run_dir)
+    metrics, kept = read_json(run_dir / METRICS), read_perplexities(run_dir)
     against = perplexity_difference(kept["dense"], kept["pruned"])
     assert found.ppl_stderr == pytest.approx(metrics["ppl_stderr_before"], rel=1e-4)
     assert point.ppl_stderr == pytest.approx(metrics["ppl_stderr_after"], rel=1e-4)
@@ -79,15 +82,15 @@ def test_a_sweep_from_before_errors_were_kept_is_read_and_goes_on(
     """Its points stay without; the rest has errors, but no noise, for the dense model's windows are gone."""
     monkeypatch.setattr(launch, "start_next", lambda folder: None)
     run_dir = go(tmp_path, replace(spec, sweep=replace(spec.sweep, methods=("l2",), seeds=(0,))))
-    raw = artifacts.read_json(run_dir / SWEEP)
+    raw = read_json(run_dir / SWEEP)
     del raw["ppl_stderr"], raw["points"][1:]
     for name in ("ppl_stderr", "change_stderr"):
         del raw["points"][0][name]
-    artifacts.write_json(run_dir / SWEEP, raw)
-    (run_dir / artifacts.PERPLEXITY).unlink()
+    write_json(run_dir / SWEEP, raw)
+    (run_dir / PERPLEXITY).unlink()
     old = read_sweep(run_dir)
     assert old.ppl_stderr is None and old.change(old.points[0]).verdict == "unknown"
-    artifacts.write_status(run_dir, artifacts.Status())
+    write_status(run_dir, Status())
     execute(run_dir)
     first, *rest = read_sweep(run_dir).points
     assert first == old.points[0] and len(rest) == 3
@@ -103,7 +106,7 @@ def test_refitted_points_are_their_runs_and_leave_the_model_as_it_was(tmp_path: 
     assert [point.ppl for point in points] == pytest.approx([point.ppl for point in other[::-1]], rel=1e-6)
     assert len({point.ppl for point in points}) == 4
     for point in points[1:]:
-        metrics = artifacts.read_json(go(tmp_path / point.reconstruct, run_of(spec, point)) / METRICS)
+        metrics = read_json(go(tmp_path / point.reconstruct, run_of(spec, point)) / METRICS)
         assert metrics["ppl_after"] == pytest.approx(point.ppl, rel=1e-4)
         assert metrics["params_after"] == point.params
 
@@ -153,7 +156,7 @@ def test_a_stopped_sweep_keeps_its_points_and_does_not_repeat_them(
     with pytest.raises(StopRequested):
         execute(run_dir)
     half = read_sweep(run_dir)
-    assert len(half.points) == 5 and artifacts.read_status(run_dir).state == "stopped"
+    assert len(half.points) == 5 and read_status(run_dir).state == "stopped"
     monkeypatch.setattr(sweeping, "_measured", lambda work, *given: measured.append(1) or real(work, *given))  # type: ignore[func-returns-value]
     monkeypatch.setattr(launch, "start_next", lambda folder: None)
     launch.resume(run_dir)

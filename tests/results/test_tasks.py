@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from core.evaluate.task_results import Sample, TaskResult, flips, not_comparable
 from core.evaluate.tasks import COMMONSENSE, requests, suite_averages
+from core.results.tasks import Sample, TaskResult, flips, not_comparable
 
 
 def test_names_are_resolved_as_the_papers_mean_them():

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from core.evaluate.efficiency_results import SPREADS, Timed
-from core.evaluate.perplexity_results import Perplexity, mean_error
-from core.evaluate.task_results import Sample, TaskResult, not_comparable
+from core.results.efficiency import SPREADS, Timed
+from core.results.perplexity import Perplexity, mean_error
+from core.results.tasks import Sample, TaskResult, not_comparable
 
 #: Differences up to this many standard errors are called noise: 95 % of a normal distribution.
 NOISE = 1.96

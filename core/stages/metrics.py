@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from core import artifacts
-from core.artifacts import METRICS
-from core.evaluate.efficiency_results import SPREADS
+from core.files import write_json
 from core.graph.discover import discover
 from core.measures import TIMINGS, Measured
 from core.models import Loaded
 from core.plan import Cost, PruningPlan, cost
+from core.results.efficiency import SPREADS
+from core.runs.artifacts import METRICS
 from core.texts import calibration_title, evaluation_text
 from core.work import Work, reads_text, source_metrics
 
@@ -97,7 +97,7 @@ def _costs(loaded: Loaded) -> Cost:
 
 def write(work: Work, metrics: dict[str, Any]) -> None:
     """Write `metrics.json`."""
-    artifacts.write_json(work.run_dir / METRICS, metrics)
+    write_json(work.run_dir / METRICS, metrics)
     work.recorder.artifact(METRICS)
 
 

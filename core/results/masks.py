@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.artifacts import MASKS, load_arrays, save_arrays
 from core.errors import ArtifactError
+from core.files import load_arrays, save_arrays
+
+MASKS = "masks.safetensors"
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.artifacts import MASKS
 from core.errors import ArtifactError
-from core.nuteprune.mask_state import MaskState, read_masks, write_masks
+from core.results.masks import MASKS, MaskState, read_masks, write_masks
 
 
 def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from statistics import median
 
 import pytest
 
-from core.evaluate.efficiency_results import Timed
-from core.evaluate.noise import (
+from core.results.efficiency import Timed
+from core.results.noise import (
     Difference,
     difference,
     difference_noise,
@@ -20,7 +20,7 @@ from core.evaluate.noise import (
     perplexity_difference,
     time_difference,
 )
-from core.evaluate.perplexity_results import Perplexity
+from core.results.perplexity import Perplexity
 from tests.pruneviz.scored import task
 
 HALF = "10" * 50

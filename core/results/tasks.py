@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core import artifacts
-from core.artifacts import BENCHMARKS
 from core.errors import ArtifactError
+from core.files import read_json
+
+BENCHMARKS = "benchmarks.json"
 
 #: Where the questions came from. `bundled` tasks are the workbench's own, never one of the standard ones.
 SOURCES = ("hub", "folder", "bundled")
@@ -141,7 +142,7 @@ def read_benchmarks(run_dir: Path) -> dict[str, dict[str, TaskResult]]:
     path = run_dir / BENCHMARKS
     if not path.exists():
         return {}
-    raw = artifacts.read_json(path)
+    raw = read_json(path)
     try:
         return {
             side: {name: TaskResult.from_json(task) for name, task in found["tasks"].items()}

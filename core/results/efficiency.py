@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from core import artifacts
-from core.artifacts import EFFICIENCY
 from core.errors import ArtifactError
+from core.files import read_json, write_json
+
+EFFICIENCY = "efficiency.json"
 
 #: What is timed, as `metrics.json` calls it -> what its spread is called there.
 SPREADS = {"latency_ms": "latency_spread_ms", "tokens_per_second": "tokens_per_second_spread"}
@@ -130,7 +131,7 @@ def read_efficiency(run_dir: Path) -> dict[str, Efficiency]:
     path = run_dir / EFFICIENCY
     if not path.exists():
         return {}
-    raw = artifacts.read_json(path)
+    raw = read_json(path)
     try:
         return {side: Efficiency.from_json(one) for side, one in raw.items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -143,6 +144,4 @@ def keep_efficiency(run_dir: Path, found: dict[str, Efficiency]) -> None:
         there = read_efficiency(run_dir)
     except ArtifactError:
         there = {}
-    artifacts.write_json(
-        run_dir / EFFICIENCY, {side: asdict(one) for side, one in {**there, **found}.items()}
-    )
+    write_json(run_dir / EFFICIENCY, {side: asdict(one) for side, one in {**there, **found}.items()})

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.artifacts import WIDTHS, read_json
 from core.errors import ArtifactError
+from core.files import read_json
 from core.graph.records import Attention, Graph
 from core.plan import PruningPlan, implied
+
+WIDTHS = "widths.json"
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from core import artifacts
 from core.errors import ArtifactError
-from core.evaluate.noise import Difference, kept_difference
+from core.files import read_json, write_json
+from core.results.noise import Difference, kept_difference
 from core.spec import RunSpec
 
 SWEEP = "sweep.json"
@@ -135,12 +135,12 @@ def run_of(spec: RunSpec, point: Point) -> RunSpec:
 
 def write_sweep(run_dir: Path, sweep: Sweep) -> None:
     """Write `sweep.json`. Raises StorageError."""
-    artifacts.write_json(run_dir / SWEEP, asdict(sweep))
+    write_json(run_dir / SWEEP, asdict(sweep))
 
 
 def read_sweep(run_dir: Path) -> Sweep:
     """Raises ArtifactError."""
-    raw = artifacts.read_json(run_dir / SWEEP)
+    raw = read_json(run_dir / SWEEP)
     try:
         return Sweep(**{**raw, "points": tuple(Point(**point) for point in raw["points"])})
     except (KeyError, TypeError) as error:

@@ -9,19 +9,9 @@ from typing import Any
 
 import torch
 
-from core import artifacts, models
+from core import models
 from core.ablation import OwnScores
 from core.allocation import allocate
-from core.artifacts import (
-    GROUPS,
-    MODEL,
-    PLAN,
-    SCORES,
-    SENSITIVITY,
-    SIMILARITY,
-    WIDTHS,
-    Scores,
-)
 from core.capture import Statistics
 from core.capture import capture as capture_statistics
 from core.checks import check_length
@@ -32,11 +22,24 @@ from core.divergence import similarity as measure_similarity
 from core.evaluate.sensitivity import scan
 from core.evaluate.sensitivity_points import curve_of
 from core.export import save
+from core.files import write_json, write_text
 from core.graph.discover import discover
 from core.graph.records import Graph
 from core.methods import method_of
 from core.models import Loaded
 from core.plan import PruningPlan
+from core.results.scores import (
+    SCORES,
+    SENSITIVITY,
+    Scores,
+    read_scores,
+    read_sensitivity,
+    write_scores,
+    write_sensitivity,
+)
+from core.results.similarity import SIMILARITY, read_similarity, write_similarity
+from core.results.widths import WIDTHS, widths
+from core.runs.artifacts import GROUPS, MODEL, PLAN, read_graph, read_plan
 from core.selection import chosen_plan
 from core.spec import KINDS, RunSpec
 from core.surgery import operate
@@ -46,7 +49,6 @@ from core.texts import (
     consecutive_windows,
     evaluation_text,
 )
-from core.widths import widths
 from core.work import Work, add_facts, kept, needs, record_facts
 
 
@@ -75,14 +77,14 @@ def load(work: Work) -> Loaded:
 def graph(work: Work, loaded: Loaded | None) -> Graph:
     """Trace the coupled groups, or read them; from the config alone where nothing was loaded."""
     work.recorder.stage("graph")
-    found = kept(artifacts.read_graph, work.run_dir)
+    found = kept(read_graph, work.run_dir)
     if found is None:
         found = (
             discover(loaded.model, name=loaded.name)
             if loaded
             else graph_of(work.spec.model, config_only=True)
         )
-        artifacts.write_text(work.run_dir / GROUPS, found.to_json())
+        write_text(work.run_dir / GROUPS, found.to_json())
     work.recorder.message(f"{len(found.groups)} coupled groups in {len(found.layer_modules)} layers")
     work.recorder.artifact(GROUPS)
     return found
@@ -115,7 +117,7 @@ def windows(work: Work, loaded: Loaded) -> torch.Tensor:
 def similarity(work: Work, loaded: Loaded, graph: Graph) -> None:
     """How alike the heads of each layer attend."""
     work.recorder.stage("similarity")
-    if kept(artifacts.read_similarity, work.run_dir) is None:
+    if kept(read_similarity, work.run_dir) is None:
         found = measure_similarity(
             loaded.model,
             graph,
@@ -123,13 +125,13 @@ def similarity(work: Work, loaded: Loaded, graph: Graph) -> None:
             text=calibration_title(work.spec.calibration.name),
             on_progress=work.recorder.counter("windows"),
         )
-        artifacts.write_similarity(work.run_dir, found)
+        write_similarity(work.run_dir, found)
     work.recorder.artifact(SIMILARITY)
 
 
 def kept_scores(work: Work, graph: Graph, names: Sequence[str]) -> Scores | None:
     """Undamaged scores of all these criteria, or None."""
-    scores = kept(artifacts.read_scores, work.run_dir)
+    scores = kept(read_scores, work.run_dir)
     if scores is None or any(not scores.get(name) for name in names):
         return None
     sizes = {group.id: group.units for group in graph.groups}
@@ -174,7 +176,7 @@ def score(
     seed, scope = work.spec.seed, kinds(work, graph)
     given = options(work.spec)
     scores = score_units(loaded.model, graph, list(names), statistics, seed=seed, kinds=scope, options=given)
-    artifacts.write_scores(work.run_dir, scores)
+    write_scores(work.run_dir, scores)
     work.recorder.artifact(SCORES)
     return scores
 
@@ -190,7 +192,7 @@ def sensitivity(work: Work, loaded: Loaded, graph: Graph, scores: dict[str, Any]
     """Perplexity when only one layer's attention or FFN is pruned."""
     work.recorder.stage("sensitivity")
     asked, text = work.spec.explore, evaluation_text(work.spec.evaluate.text)
-    if kept(artifacts.read_sensitivity, work.run_dir) is None:
+    if kept(read_sensitivity, work.run_dir) is None:
         window = min(work.spec.evaluate.window, asked.sensitivity_tokens)
         found = scan(
             loaded.model,
@@ -205,7 +207,7 @@ def sensitivity(work: Work, loaded: Loaded, graph: Graph, scores: dict[str, Any]
             on_progress=work.recorder.counter("points"),
             on_point=lambda point: work.recorder.metric(curve_of(point), point["layer"] or 0, point["ppl"]),
         )
-        artifacts.write_sensitivity(work.run_dir, found)
+        write_sensitivity(work.run_dir, found)
     work.recorder.artifact(SENSITIVITY)
 
 
@@ -213,7 +215,7 @@ def plan(work: Work, graph: Graph, scores: dict[str, Any]) -> PruningPlan:
     """Which units go, written down before anything is cut."""
     work.recorder.stage("plan")
     asked = work.spec.prune
-    found = kept(artifacts.read_plan, work.run_dir)
+    found = kept(read_plan, work.run_dir)
     if found is None:
         found = (
             chosen_plan(graph, asked.units, biased=asked.biased)
@@ -231,9 +233,9 @@ def plan(work: Work, graph: Graph, scores: dict[str, Any]) -> PruningPlan:
 
 def keep_plan(work: Work, graph: Graph, found: PruningPlan) -> PruningPlan:
     """Write a plan down unless it is there, with the widths it leaves, and say what it removes."""
-    if kept(artifacts.read_plan, work.run_dir) != found:
-        artifacts.write_text(work.run_dir / PLAN, found.to_json())
-    artifacts.write_json(work.run_dir / WIDTHS, widths(graph, found))
+    if kept(read_plan, work.run_dir) != found:
+        write_text(work.run_dir / PLAN, found.to_json())
+    write_json(work.run_dir / WIDTHS, widths(graph, found))
     share = f"{found.sparsity:.1%} of block parameters, {found.sparsity_total:.1%} of all"
     work.recorder.message(f"The plan removes {share}")
     if found.target and not found.removed:

@@ -9,9 +9,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from core import artifacts
-from core.artifacts import PERPLEXITY
 from core.errors import ArtifactError
+from core.files import read_json, write_json
+
+PERPLEXITY = "perplexity.json"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def read_perplexities(run_dir: Path) -> dict[str, Perplexity]:
     path = run_dir / PERPLEXITY
     if not path.exists():
         return {}
-    raw = artifacts.read_json(path)
+    raw = read_json(path)
     try:
         return {side: Perplexity.from_json(one) for side, one in raw.items()}
     except (KeyError, TypeError, AttributeError) as error:
@@ -90,4 +91,4 @@ def keep_perplexity(run_dir: Path, side: str, found: Perplexity) -> None:
     except ArtifactError:
         there = {}
     every = {**there, side: found}
-    artifacts.write_json(run_dir / PERPLEXITY, {name: asdict(one) for name, one in every.items()})
+    write_json(run_dir / PERPLEXITY, {name: asdict(one) for name, one in every.items()})

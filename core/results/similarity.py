@@ -1,0 +1,51 @@
+"""`similarity.safetensors`: how differently the heads of each layer attend."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import ArtifactError
+from core.files import load_arrays, save_arrays
+
+SIMILARITY = "similarity.safetensors"
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """`similarity.safetensors`: how differently two heads attend.
+
+    Attributes:
+        divergence: mean Jensen-Shannon distance, (layers, heads, heads), float32, natural logarithm.
+        layers: the layer each first index stands for.
+        tokens: how many query positions were averaged.
+    """
+
+    divergence: NDArray[np.float32]
+    layers: list[int]
+    tokens: int
+    text: str
+
+
+def write_similarity(run_dir: Path, similarity: Similarity) -> None:
+    """Write `similarity.safetensors`. Raises StorageError."""
+    facts = {"layers": similarity.layers, "tokens": similarity.tokens, "text": similarity.text}
+    save_arrays(run_dir / SIMILARITY, {"divergence": similarity.divergence}, {"facts": json.dumps(facts)})
+
+
+def read_similarity(run_dir: Path) -> Similarity:
+    """Raises ArtifactError."""
+    arrays, metadata = load_arrays(run_dir / SIMILARITY)
+    try:
+        facts = json.loads(metadata["facts"])
+        return Similarity(
+            arrays["divergence"], list(facts["layers"]), int(facts["tokens"]), str(facts["text"])
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{run_dir / SIMILARITY} is damaged ({error}); run the analysis again."
+        ) from error

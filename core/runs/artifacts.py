@@ -1,0 +1,68 @@
+"""Names of the files in a run directory, and readers of its spec, plan and graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core.errors import ArtifactError, SpecError
+from core.graph.records import Graph
+from core.plan import PruningPlan
+from core.spec import RunSpec
+
+SPEC = "spec.json"
+
+EVENTS = "events.jsonl"
+
+LOG = "log.txt"
+
+GROUPS = "groups.json"
+
+PLAN = "plan.json"
+
+METRICS = "metrics.json"
+
+SAMPLES = "samples.json"
+
+CHECKPOINT = "checkpoint"
+
+RECONSTRUCTED = "reconstructed.safetensors"
+
+RECONSTRUCTION = "reconstruction.json"
+
+MODEL = "model"
+
+#: An empty file with this name asks the worker to stop after the step it is in.
+STOP = "stop"
+
+
+def read_spec(run_dir: Path) -> RunSpec:
+    """`spec.json`. Raises ArtifactError."""
+    path = run_dir / SPEC
+    try:
+        return RunSpec.from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{SPEC} is not there.") from error
+    except (OSError, ValueError, SpecError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}).") from error
+
+
+def read_plan(run_dir: Path) -> PruningPlan:
+    """`plan.json`. Raises ArtifactError."""
+    path = run_dir / PLAN
+    try:
+        return PruningPlan.from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{PLAN} is not there yet.") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); run it again.") from error
+
+
+def read_graph(run_dir: Path) -> Graph:
+    """`groups.json`. Raises ArtifactError."""
+    path = run_dir / GROUPS
+    try:
+        return Graph.from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{GROUPS} is not there yet.") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); run the analysis again.") from error
