@@ -8,7 +8,7 @@ from core.criteria.scoring import check_alone
 from core.errors import SpecError
 from core.masks import masked
 from core.methods import method_of
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 from core.stages import metrics as results
 from core.stages import steps as stages
 from core.work import Work, needs

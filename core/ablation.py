@@ -18,7 +18,7 @@ from torch import nn
 
 from core.graph.records import Graph, Group, Member
 from core.masks import Removed, masked
-from core.plan import implied
+from core.plan.records import implied
 
 #: A group -> every structure of it with one score per unit, (units,), estimated on that structure alone.
 OwnScores = Callable[[Group], list[tuple[Member, NDArray[Any]]]]

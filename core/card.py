@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.graph.records import Graph
-from core.plan import PruningPlan
+from core.plan.records import PruningPlan
 from core.results.noise import error_of
 
 

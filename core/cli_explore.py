@@ -13,7 +13,7 @@ from core.headless import RUNS, ask, emit_run, foreground, seconds
 from core.results.noise import Difference, kept_difference
 from core.results.scores import Sensitivity, read_scores, read_sensitivity
 from core.results.similarity import read_similarity
-from core.spec import ModelSpec
+from core.spec.model import ModelSpec
 from core.terminal import emit, stdout_kept_clean, table, with_error
 
 

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from core import methods, options
-from core.checks import check_name, parse_sparsity
 from core.cli_recover import with_preset
 from core.commands import RANKING, record
 from core.errors import SpecError
@@ -25,8 +24,11 @@ from core.headless import (
 )
 from core.methods import METHODS
 from core.runs.artifacts import METRICS
-from core.selection import MANUAL, parse_units, read_plan_file
-from core.spec import STRATEGIES, ModelSpec, RunSpec
+from core.spec.checks import check_name, parse_sparsity
+from core.spec.model import ModelSpec
+from core.spec.prune import STRATEGIES
+from core.spec.run import RunSpec
+from core.spec.units import MANUAL, parse_units, read_plan_file
 from core.terminal import emit, keys_and_values, score_lines, stdout_kept_clean
 
 #: What `prune` prints of `metrics.json`, after the run's directory.

@@ -11,8 +11,8 @@ from core.errors import ArtifactError, SpecError
 from core.files import read_json
 from core.headless import RUNS, ask, detached, emit_run, foreground, source_of, with_errors
 from core.runs.artifacts import METRICS, read_spec
-from core.spec import RunSpec
-from core.spec_recover import recover_preset
+from core.spec.recover import recover_preset
+from core.spec.run import RunSpec
 from core.terminal import keys_and_values
 
 #: What `recover` prints of `metrics.json`, after the run's directory.

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from core import options
-from core.checks import listed
 from core.commands import record
 from core.headless import RUNS, ask, detached, emit_run, foreground, seconds
 from core.results.sweep import Point, Sweep, read_sweep
+from core.spec.checks import listed
 from core.terminal import table, with_error
 
 

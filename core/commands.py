@@ -9,12 +9,12 @@ from typing import Any
 
 from core.errors import ArtifactError
 from core.events import EventReader
-from core.fields import field_of
 from core.files import read_json
 from core.methods import preset_of, with_preset
 from core.runs.artifacts import EVENTS, METRICS, read_spec
-from core.selection import units_entries
-from core.spec import RunSpec
+from core.spec.fields import field_of
+from core.spec.run import RunSpec
+from core.spec.units import units_entries
 from core.watch import log_tail, refresh
 
 #: Option -> the field of the spec it sets.

@@ -8,8 +8,8 @@ from core.graph.discover import discover, discover_config
 from core.graph.records import Graph
 from core.graph.view import path_between, strengths
 from core.models import load, load_config, resolve
-from core.plan import params_in
-from core.spec import ModelSpec
+from core.plan.cost import params_in
+from core.spec.model import ModelSpec
 
 
 def graph_of(spec: ModelSpec, config_only: bool) -> Graph:

@@ -28,7 +28,7 @@ from core.evaluate.quantized import quantize
 from core.graph.records import Graph
 from core.masks import masked
 from core.models import Loaded
-from core.spec import ModelSpec
+from core.spec.model import ModelSpec
 
 Removed = Mapping[str, Sequence[int]]
 

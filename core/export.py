@@ -26,7 +26,7 @@ from core.empty import empty_model, fill, tied_names
 from core.errors import ArtifactError, NotPrunableError, StorageError, storage_error
 from core.files import write_text
 from core.graph.records import Graph
-from core.plan import PruningPlan
+from core.plan.records import PruningPlan
 from core.runs.artifacts import GROUPS, PLAN, read_graph
 from core.surgery import operate
 from core.uniform import uniform_config

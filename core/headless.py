@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from core import launch
-from core.checks import listed, parse_kind_sparsity
 from core.commands import OPTIONS, record
 from core.errors import PruneError, SpecError, UnknownNameError
-from core.fields import changed, field_of
 from core.results.noise import error_of
-from core.spec import Goal, RunSpec
+from core.spec.checks import listed, parse_kind_sparsity
+from core.spec.fields import changed, field_of
+from core.spec.run import Goal, RunSpec
 from core.terminal import ProgressBar, emit, stdout_kept_clean, with_error
 
 RUNS = Path("runs")

@@ -21,7 +21,7 @@ from core.files import write_text
 from core.processes import host, kill_process, require_alone, started_at
 from core.runs.artifacts import LOG, SPEC, STOP, read_spec
 from core.runs.status import ENDED, Status, read_status, write_status
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 from core.watch import ACTIVE, locked, lost, read
 from core.watch import find as find
 from core.watch import list_runs as list_runs

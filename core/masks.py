@@ -24,7 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from core.errors import NotPrunableError
 from core.graph.records import Graph, Member
 from core.norms import is_norm, subtracts_mean
-from core.plan import check_plan, implied
+from core.plan.records import check_plan, implied
 
 Removed = Mapping[str, tuple[int, ...]]
 #: One factor per unit, (units,), or what gives them anew in every forward; None leaves the units alone.

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from core.fields import changed, field_of
 from core.nuteprune.method import NutePrune
-from core.nuteprune.options import OPTIONS
 from core.registry import Entry, Registry, unknown
-from core.spec import PruneSpec, RunSpec
+from core.spec.fields import changed, field_of
+from core.spec.nuteprune import OPTIONS
+from core.spec.prune import PruneSpec
+from core.spec.run import RunSpec
 
 
 class Method(Protocol):

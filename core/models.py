@@ -20,9 +20,9 @@ from transformers.models.auto.modeling_auto import (
 
 from core.demo import DEMO_NAME, demo_folder, print_progress, read_gguf
 from core.errors import ModelError
-from core.plan import PruningPlan
+from core.plan.records import PruningPlan
 from core.runs.artifacts import MODEL, PLAN, SPEC
-from core.spec import ModelSpec
+from core.spec.model import ModelSpec
 
 ACCEPTED = "'demo', a hub id such as 'org/name', a folder, a .gguf file, or a run directory"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from core import ablating, measures, refitting, sweeping
-from core.checks import parse_layers
 from core.criteria import CRITERIA
 from core.describe import graph_of
 from core.errors import DataError
@@ -20,13 +19,14 @@ from core.graph.records import Graph
 from core.measures import Measured
 from core.methods import method_of
 from core.models import Loaded, load_config, pick_device, resolve
-from core.plan import PruningPlan, check_plan
+from core.plan.records import PruningPlan, check_plan
 from core.recorder import Recorder
 from core.recover import stage as recovery
 from core.registry import check_options
 from core.results.scores import Scores
 from core.results.sweep import Sweep, planned, run_of
-from core.spec import RunSpec
+from core.spec.checks import parse_layers
+from core.spec.run import RunSpec
 from core.stages import metrics as results
 from core.stages import steps as stages
 from core.texts import BUNDLED, NONE, SELF, calibration_title, evaluation_text

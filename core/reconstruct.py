@@ -28,7 +28,7 @@ from core.capture import capture
 from core.fitting import Reconstruction, refit_readers
 from core.graph.records import Graph
 from core.masks import owner_of
-from core.plan import PruningPlan, implied
+from core.plan.records import PruningPlan, implied
 from core.pre_pruning import pre_prune
 from core.rescoring import Rescoring
 from core.surgery import add_biases

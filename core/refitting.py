@@ -6,15 +6,16 @@ from dataclasses import replace
 
 import torch
 
-from core.allocation import groups_in_scope
 from core.files import load_arrays, read_json, save_arrays, write_json
 from core.graph.records import Graph
 from core.models import Loaded
-from core.plan import PruningPlan, with_costs
+from core.plan.allocation import groups_in_scope
+from core.plan.cost import with_costs
+from core.plan.records import PruningPlan
 from core.reconstruct import reconstruct as refit
 from core.rescoring import Rescoring
 from core.runs.artifacts import CHECKPOINT, RECONSTRUCTED, RECONSTRUCTION
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 from core.stages.steps import keep_plan, windows
 from core.surgery import add_biases
 from core.work import Work, kept

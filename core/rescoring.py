@@ -12,8 +12,8 @@ from core.capture import INPUTS, OUTPUTS, Statistics, moment_values, watched_mod
 from core.criteria import CRITERIA, score
 from core.graph.records import Graph, Group
 from core.moments import ModuleMoments
-from core.plan import cost, params_in
-from core.ranking import removal_order
+from core.plan.cost import cost, params_in
+from core.plan.ranking import removal_order
 
 
 @dataclass

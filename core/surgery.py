@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from core.graph.records import Graph
 from core.masks import masked, owner_of
 from core.norms import is_norm, shrink_plain, shrink_rms, subtracts_mean
-from core.plan import Cuts, bias_cuts, check_plan, cuts, implied
+from core.plan.records import Cuts, bias_cuts, check_plan, cuts, implied
 from core.rehearsal import Place, compare, per_head_arguments, rehearse
 from core.rewrite import fit_attention, fit_feed_forward, fit_shapes, fit_stream, heads_kept, slice_per_head
 

@@ -10,14 +10,15 @@ from typing import Any
 
 from torch import Tensor
 
-from core.allocation import allocate
 from core.errors import PruneError, StopRequested, StorageError
 from core.evaluate.perplexity import perplexity
 from core.files import write_text
 from core.graph.records import Graph
 from core.masks import masked
 from core.models import Loaded
-from core.plan import PruningPlan, cost
+from core.plan.allocation import allocate
+from core.plan.cost import cost
+from core.plan.records import PruningPlan
 from core.reconstruct import reconstructed
 from core.refitting import recounted, rescoring
 from core.results.noise import perplexity_difference
@@ -25,7 +26,7 @@ from core.results.perplexity import Perplexity, keep_perplexity, read_perplexiti
 from core.results.scores import Scores
 from core.results.sweep import SWEEP, Point, Sweep, planned, read_sweep, run_of, write_sweep
 from core.runs.artifacts import CHECKPOINT, SPEC
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 from core.stages.steps import windows as calibration_windows
 from core.texts import calibration_title, consecutive_windows, evaluation_text
 from core.work import Work, kept

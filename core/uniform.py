@@ -13,7 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from core.empty import empty_model, fill, tied_names
 from core.errors import PruneError
 from core.graph.records import Graph
-from core.plan import PruningPlan, implied
+from core.plan.records import PruningPlan, implied
 from core.rehearsal import compare, rehearse
 from core.rewrite import heads_kept
 

@@ -17,7 +17,7 @@ from core.graph.records import Graph
 from core.layerwise import Layers, layers_of, watching
 from core.least_squares import Fit, Normal, fit
 from core.masks import owner_of
-from core.plan import cuts, implied
+from core.plan.records import cuts, implied
 
 Removed = Mapping[str, tuple[int, ...]]
 #: Kinds of units that a decoder layer has to itself.

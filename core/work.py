@@ -15,8 +15,8 @@ from core.files import read_json, write_text
 from core.methods import method_of
 from core.recorder import Recorder
 from core.runs.artifacts import METRICS, SPEC, read_spec
-from core.selection import MANUAL
-from core.spec import RunSpec
+from core.spec.run import RunSpec
+from core.spec.units import MANUAL
 from core.texts import NONE, SELF, calibration_text, evaluation_text, same_text
 
 T = TypeVar("T")

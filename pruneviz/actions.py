@@ -7,7 +7,8 @@ from typing import Any
 
 from core import launch as launcher
 from core.errors import ModelError
-from core.spec import ANALYSES, Analysis, ExploreSpec, RunSpec
+from core.spec.explore import ANALYSES, Analysis, ExploreSpec
+from core.spec.run import RunSpec
 from pruneviz.cards import weightless
 from pruneviz.context import AppContext
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core.errors import PruneError
-from core.selection import Units
+from core.spec.units import Units
 from pruneviz import states
 from pruneviz.context import AppContext
 from pruneviz.waiting import Item, ticking_items

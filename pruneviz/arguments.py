@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from core.errors import InputError, LaunchError, storage_error
-from core.spec import DTYPES
+from core.spec.model import DTYPES
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from core.spec import ModelSpec
+from core.spec.model import ModelSpec
 from pruneviz.cards import Card, card_from_engine, read_card
 
 if TYPE_CHECKING:

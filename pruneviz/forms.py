@@ -6,12 +6,15 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core.checks import parse_kind_sparsity, parse_sparsity
 from core.errors import SpecError
 from core.methods import METHODS, preset_of
 from core.registry import unknown
-from core.selection import MANUAL
-from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
+from core.spec.checks import parse_kind_sparsity, parse_sparsity
+from core.spec.evaluate import EvalSpec
+from core.spec.model import DataSpec, ModelSpec
+from core.spec.prune import PruneSpec
+from core.spec.run import RunSpec
+from core.spec.units import MANUAL
 from pruneviz import methods
 from pruneviz.selection import text_of, units_of
 

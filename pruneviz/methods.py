@@ -14,8 +14,8 @@ from typing import Any
 from core.errors import LaunchError
 from core.methods import METHODS
 from core.registry import Entry, Option, check_options, unknown
-from core.selection import MANUAL
-from core.spec import ExploreSpec
+from core.spec.explore import ExploreSpec
+from core.spec.units import MANUAL
 
 ROOT = Path(__file__).resolve().parents[1]
 _lock = threading.Lock()

@@ -13,7 +13,7 @@ from core.errors import ArtifactError
 from core.events import Event
 from core.files import read_json
 from core.graph.records import Graph
-from core.plan import PruningPlan
+from core.plan.records import PruningPlan
 from core.results import efficiency as efficiency_results
 from core.results import perplexity as perplexity_results
 from core.results import tasks as task_results
@@ -23,7 +23,7 @@ from core.results.tasks import BENCHMARKS, TaskResult
 from core.runs.artifacts import GROUPS, METRICS, PLAN, SAMPLES, SPEC, read_graph, read_spec
 from core.runs.artifacts import read_plan as read_kept_plan
 from core.runs.status import ENDED, STATUS, Status
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 from core.watch import log_tail as log_tail
 from pruneviz.tail import read_events as read_events
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from core.errors import SpecError
 from core.graph.records import Graph
-from core.selection import Units, checked_units, parse_units, units_entries
+from core.spec.units import Units, checked_units, parse_units, units_entries
 
 
 def units_of(text: str | None) -> Units:

@@ -9,7 +9,7 @@ from typing import Any
 from core.errors import PruneError, StopRequested
 from core.results.noise import perplexity_difference
 from core.results.perplexity import Perplexity
-from core.selection import Units
+from core.spec.units import Units
 from pruneviz import states, words
 from pruneviz.answers import Answer, Question, Side, ask
 from pruneviz.context import AppContext

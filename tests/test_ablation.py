@@ -18,7 +18,10 @@ from core.files import read_json
 from core.graph.records import Group, Member
 from core.pipeline import check
 from core.runs.artifacts import METRICS, MODEL
-from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
+from core.spec.evaluate import EvalSpec
+from core.spec.model import DataSpec, ModelSpec
+from core.spec.prune import PruneSpec
+from core.spec.run import RunSpec
 from core.worker import execute
 from tests.graph.families import build, graph_of
 from tests.handmade import graph_of as handmade_graph

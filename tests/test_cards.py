@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from core import cards, models
-from core.spec import ModelSpec
+from core.spec.model import ModelSpec
 
 
 def test_the_same_weights_have_the_same_fingerprint(tmp_path: Path, tiny_llama_folder: Path) -> None:

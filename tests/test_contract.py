@@ -13,11 +13,12 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from core.allocation import allocate
 from core.export import load, save
 from core.graph.records import Graph
 from core.masks import masked
-from core.plan import PruningPlan, cost, params_in, with_costs
+from core.plan.allocation import allocate
+from core.plan.cost import cost, params_in, with_costs
+from core.plan.records import PruningPlan
 from core.surgery import operate
 from tests.graph.families import CONFIGS, PROMISED, graph_of, model_of
 from tests.handmade import ids, logits, random_plan

@@ -14,7 +14,7 @@ import torch
 
 from core import demo, models
 from core.errors import ModelError, StorageError
-from core.spec import ModelSpec
+from core.spec.model import ModelSpec
 
 
 def test_a_missing_demo_package_names_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

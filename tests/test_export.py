@@ -15,7 +15,8 @@ from core import export
 from core.errors import ArtifactError, NotPrunableError, StorageError
 from core.export import from_pretrained, load, save
 from core.graph.records import Graph
-from core.plan import PruningPlan, with_costs
+from core.plan.cost import with_costs
+from core.plan.records import PruningPlan
 from core.surgery import operate
 from tests.handmade import FAMILIES, graph_of, ids, logits, random_plan, tiny
 

@@ -10,7 +10,7 @@ import torch
 
 from core import models
 from core.errors import ModelError
-from core.spec import ModelSpec
+from core.spec.model import ModelSpec
 from tests.conftest import llama_config, random_model
 
 
@@ -45,7 +45,8 @@ def test_a_config_alone_loads(tmp_path: Path) -> None:
 def pruned_run(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> Path:
     """A run directory whose model has lost FFN channels of one layer and a head of the other."""
     from core import export
-    from core.plan import PruningPlan, with_costs
+    from core.plan.cost import with_costs
+    from core.plan.records import PruningPlan
     from core.surgery import operate
     from tests.handmade import graph_of
 

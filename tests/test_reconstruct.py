@@ -11,13 +11,14 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from core.allocation import allocate
 from core.errors import NotPrunableError
 from core.export import load, save
 from core.graph.records import Graph
 from core.layerwise import layers_of, watching
 from core.masks import masked
-from core.plan import PruningPlan, cost
+from core.plan.allocation import allocate
+from core.plan.cost import cost
+from core.plan.records import PruningPlan
 from core.reconstruct import reconstruct, reconstructed
 from core.refitting import recounted
 from core.rescoring import Rescoring

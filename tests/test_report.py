@@ -19,8 +19,9 @@ from core.results.tasks import BENCHMARKS
 from core.results.widths import WIDTHS
 from core.runs.artifacts import EVENTS, METRICS, SAMPLES, SPEC
 from core.runs.status import Status, write_status
-from core.spec import PruneSpec, RunSpec
-from core.spec_recover import RecoverSpec
+from core.spec.prune import PruneSpec
+from core.spec.recover import RecoverSpec
+from core.spec.run import RunSpec
 from tests.pruneviz.scored import task, write_benchmarks
 
 EVIL = '<img src=x onerror="window.pwned=1">${window.pwned=1}{{value}}</pre><script>window.pwned=1</script>'

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from core.errors import NotPrunableError
 from core.graph.records import Graph
 from core.masks import masked
-from core.plan import cost
+from core.plan.cost import cost
 from core.surgery import operate
 from tests.handmade import FAMILIES, graph_of, ids, logits, random_plan, tiny
 

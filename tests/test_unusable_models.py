@@ -9,7 +9,7 @@ import pytest
 
 from core import models
 from core.errors import ModelError
-from core.spec import ModelSpec
+from core.spec.model import ModelSpec
 from tests.conftest import llama_config, random_model
 
 

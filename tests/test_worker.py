@@ -19,7 +19,7 @@ from core.files import write_json
 from core.recorder import Recorder
 from core.runs.artifacts import EVENTS, LOG, STOP
 from core.runs.status import read_status, write_status
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 
 
 @pytest.fixture

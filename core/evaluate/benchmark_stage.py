@@ -11,7 +11,7 @@ from core.errors import ArtifactError
 from core.files import read_json, write_json
 from core.models import Loaded
 from core.results.tasks import BENCHMARKS, TaskResult, read_benchmarks
-from core.spec import EvalSpec
+from core.spec.evaluate import EvalSpec
 from core.work import Work, kept
 
 

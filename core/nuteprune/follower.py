@@ -22,10 +22,10 @@ from core import models
 from core.errors import LaunchError, PruneError
 from core.methods import method_of
 from core.nuteprune.checkpoint import load_windows
-from core.nuteprune.options import Settings
 from core.nuteprune.stage import folder_of, trainer_of
 from core.nuteprune.team import HOST, PATIENCE, Team, devices, joined, last_word, ready
 from core.runs.artifacts import read_graph, read_spec
+from core.spec.nuteprune import Settings
 from core.worker import translate
 
 

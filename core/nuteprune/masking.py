@@ -17,16 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.allocation import allocate
 from core.graph.records import Graph, Group
 from core.nuteprune.budget import Budget
 from core.nuteprune.finish import final_factors, staying
 from core.nuteprune.gates import BOUND, Gates
 from core.nuteprune.lagrangian import Lagrangian, highest, warm_up
-from core.nuteprune.options import Settings
 from core.nuteprune.randomness import generator
 from core.nuteprune.start import standardised
-from core.plan import PruningPlan, with_costs
+from core.plan.allocation import allocate
+from core.plan.cost import with_costs
+from core.plan.records import PruningPlan
+from core.spec.nuteprune import Settings
 
 #: Weight of the past in the running mean of a unit's importance.
 _PAST = 0.9
@@ -38,7 +39,7 @@ class Masking:
     """Masks of several groups on their way to a target.
 
     Args:
-        allocation: how the plan is made, by the names of the arguments of `core.allocation.allocate`.
+        allocation: how the plan is made, by the names of the arguments of `core.plan.allocation.allocate`.
 
     Attributes:
         plan: what goes: fixed once settled, else as it was first or last looked at.

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import SpecError
-from core.nuteprune.options import OPTIONS, PRESETS, Settings, check
 from core.runs.artifacts import CHECKPOINT
-from core.spec import PruneSpec
+from core.spec.nuteprune import OPTIONS, PRESETS, Settings, check
+from core.spec.prune import PruneSpec
 
 #: Below the run's checkpoints.
 FOLDER = "nuteprune"

@@ -11,22 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.allocation import groups_in_scope
 from core.graph.records import Graph
 from core.models import Loaded
 from core.nuteprune import checkpoint, leading
 from core.nuteprune.finish import fold
 from core.nuteprune.gates import Gates
 from core.nuteprune.method import FOLDER
-from core.nuteprune.options import Settings
 from core.nuteprune.start import starting_point
 from core.nuteprune.team import Team
 from core.nuteprune.telling import run
 from core.nuteprune.trainer import Trainer
 from core.nuteprune.twin import Twin
-from core.plan import PruningPlan
+from core.plan.allocation import groups_in_scope
+from core.plan.records import PruningPlan
 from core.runs.artifacts import CHECKPOINT
-from core.spec import RunSpec
+from core.spec.nuteprune import Settings
+from core.spec.run import RunSpec
 from core.stages import steps as stages
 from core.texts import calibration_windows
 from core.work import Work

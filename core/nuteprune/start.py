@@ -12,7 +12,7 @@ from torch import Tensor
 from core.errors import DataError
 from core.graph.records import Group
 from core.nuteprune.gates import BOUND
-from core.nuteprune.options import Settings
+from core.spec.nuteprune import Settings
 
 #: A unit this many standard deviations off the mean starts as far off as one can.
 _FAR = 2.0

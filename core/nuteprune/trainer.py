@@ -26,11 +26,11 @@ from core.nuteprune.gates import Gates
 from core.nuteprune.lora_gradient import LoraGradient
 from core.nuteprune.losses import distillation, layer_loss
 from core.nuteprune.masking import Masking
-from core.nuteprune.options import Settings
 from core.nuteprune.randomness import rows_of_step
 from core.nuteprune.schedule import DENSE, Schedule
 from core.nuteprune.team import Team
 from core.nuteprune.twin import Snapshot, Twin, forward
+from core.spec.nuteprune import Settings
 
 #: Adam's memory for the masks: short, so that they turn round when the target is passed.
 _BETAS = (0.5, 0.99)
@@ -70,7 +70,7 @@ class Trainer:
     Args:
         windows: token ids, (windows, length).
         team: who trains; every process makes the same steps.
-        allocation: how the plan is made, by the names of the arguments of `core.allocation.allocate`.
+        allocation: how the plan is made, by the names of the arguments of `core.plan.allocation.allocate`.
         folder: of the checkpoint and the teachers.
         second: a second model that teaches, for `second_model`.
 

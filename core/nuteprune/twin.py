@@ -18,7 +18,7 @@ from core.graph.records import Graph
 from core.masks import apply_soft_masks
 from core.nuteprune.gates import Gates
 from core.recover.lora import attach, lora_layers, merge
-from core.spec_recover import RecoverSpec
+from core.spec.recover import RecoverSpec
 
 STUDENT, _TEACHER = "default", "teacher"
 

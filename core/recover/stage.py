@@ -8,18 +8,18 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from core.checks import check_length
 from core.errors import ModelError
 from core.files import write_json, write_text
 from core.graph.records import Graph
 from core.models import Loaded, resolve
-from core.plan import PruningPlan
+from core.plan.records import PruningPlan
 from core.recover.data import examples, read_source
 from core.recover.lora import target_modules
 from core.results.widths import WIDTHS, widths
 from core.runs.artifacts import CHECKPOINT, GROUPS, PLAN, read_graph
-from core.spec import RunSpec
-from core.spec_recover import RecoverSpec
+from core.spec.checks import check_length
+from core.spec.recover import RecoverSpec
+from core.spec.run import RunSpec
 from core.stopping import signals_wait
 from core.texts import evaluation_text, same_text
 from core.work import Work

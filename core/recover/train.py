@@ -25,7 +25,7 @@ from core.models import Loaded
 from core.recover import checkpoint
 from core.recover.data import IGNORED, Example, TrainingData, collate
 from core.recover.lora import attach, merge, updates
-from core.spec_recover import RecoverSpec
+from core.spec.recover import RecoverSpec
 
 #: Told (steps done, steps in all); may raise StopRequested.
 Progress = Callable[[int, int], None]

@@ -15,7 +15,7 @@ from core.results.tasks import read_benchmarks
 from core.results.widths import WIDTHS
 from core.runs.artifacts import EVENTS, METRICS, SAMPLES, read_plan, read_spec
 from core.runs.status import read_status
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 
 T = TypeVar("T")
 

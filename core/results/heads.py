@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from core.checks import check_tau
+from core.spec.checks import check_tau
 
 
 def algorithm_1(divergence: ArrayLike, tau: float) -> list[int]:

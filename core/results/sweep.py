@@ -11,7 +11,7 @@ from typing import Any
 from core.errors import ArtifactError
 from core.files import read_json, write_json
 from core.results.noise import Difference, kept_difference
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 
 SWEEP = "sweep.json"
 #: What tells two points of a sweep apart.

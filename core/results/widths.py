@@ -9,7 +9,7 @@ from typing import Any
 from core.errors import ArtifactError
 from core.files import read_json
 from core.graph.records import Attention, Graph
-from core.plan import PruningPlan, implied
+from core.plan.records import PruningPlan, implied
 
 WIDTHS = "widths.json"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from core.errors import ArtifactError, SpecError
 from core.graph.records import Graph
-from core.plan import PruningPlan
-from core.spec import RunSpec
+from core.plan.records import PruningPlan
+from core.spec.run import RunSpec
 
 SPEC = "spec.json"
 

@@ -8,7 +8,8 @@ from core.files import write_json
 from core.graph.discover import discover
 from core.measures import TIMINGS, Measured
 from core.models import Loaded
-from core.plan import Cost, PruningPlan, cost
+from core.plan.cost import cost
+from core.plan.records import Cost, PruningPlan
 from core.results.efficiency import SPREADS
 from core.runs.artifacts import METRICS
 from core.texts import calibration_title, evaluation_text

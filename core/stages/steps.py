@@ -11,10 +11,8 @@ import torch
 
 from core import models
 from core.ablation import OwnScores
-from core.allocation import allocate
 from core.capture import Statistics
 from core.capture import capture as capture_statistics
-from core.checks import check_length
 from core.criteria import score as score_units
 from core.criteria.scoring import check_readable, score_structures
 from core.describe import graph_of
@@ -27,7 +25,9 @@ from core.graph.discover import discover
 from core.graph.records import Graph
 from core.methods import method_of
 from core.models import Loaded
-from core.plan import PruningPlan
+from core.plan.allocation import allocate
+from core.plan.chosen import chosen_plan
+from core.plan.records import PruningPlan
 from core.results.scores import (
     SCORES,
     SENSITIVITY,
@@ -40,8 +40,9 @@ from core.results.scores import (
 from core.results.similarity import SIMILARITY, read_similarity, write_similarity
 from core.results.widths import WIDTHS, widths
 from core.runs.artifacts import GROUPS, MODEL, PLAN, read_graph, read_plan
-from core.selection import chosen_plan
-from core.spec import KINDS, RunSpec
+from core.spec.checks import check_length
+from core.spec.prune import KINDS
+from core.spec.run import RunSpec
 from core.surgery import operate
 from core.texts import (
     calibration_title,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from html import escape
 
 from core.graph.records import Graph, Group
-from core.plan import Cost, saving
+from core.plan.cost import saving
+from core.plan.records import Cost
 from pruneviz import words
 from pruneviz.figures.structure_map import kind_words, kinds_in_order, touched
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from html import escape
 
-from core.allocation import allocate
 from core.commands import command_line
 from core.errors import PruneError
 from core.graph.records import Graph
 from core.methods import method_of
-from core.plan import PruningPlan
-from core.ranking import Scores
+from core.plan.allocation import allocate
+from core.plan.chosen import chosen_plan
+from core.plan.ranking import Scores
+from core.plan.records import PruningPlan
 from core.results.widths import widths
-from core.selection import chosen_plan
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 from pruneviz import states, words
 from pruneviz.figures.run_detail import SAME_TEXT
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 from pruneviz import words
 from pruneviz.runs import RunRecord, share_done
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.graph.records import Graph, Group, Member, to_runs
-from core.plan import Cost, cost, implied, saving
+from core.plan.cost import cost, saving
+from core.plan.records import Cost, implied
 
 #: Operations that only move numbers about; left out of a link's label.
 MOVES = frozenset({

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import gradio as gr
 
 from core.errors import PruneError
-from core.spec import Analysis, RunSpec
+from core.spec.explore import Analysis
+from core.spec.run import RunSpec
 from core.watch import log_tail
 from pruneviz import actions, runs, states
 from pruneviz.context import AppContext, memory

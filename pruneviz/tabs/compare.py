@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 import gradio as gr
 
-from core.spec import EvalSpec
+from core.spec.evaluate import EvalSpec
 from pruneviz import runs, states
 from pruneviz.answers import Answer, Question, Round, Side, ask
 from pruneviz.components.answer_cards import answer_cards, round_payload

@@ -13,7 +13,7 @@ import gradio as gr
 
 from core.errors import ArtifactError, PruneError
 from core.runs.artifacts import GROUPS
-from core.spec import ANALYSES
+from core.spec.explore import ANALYSES
 from pruneviz import actions, runs, states
 from pruneviz.cards import Card, read_card
 from pruneviz.context import AppContext

@@ -20,8 +20,8 @@ from core.graph.records import Graph
 from core.methods import METHODS
 from core.results.scores import SCORES, read_scores
 from core.runs.artifacts import GROUPS
-from core.selection import MANUAL
-from core.spec import RunSpec
+from core.spec.run import RunSpec
+from core.spec.units import MANUAL
 from pruneviz import actions, methods, runs, selection, states
 from pruneviz.components.base import payload
 from pruneviz.context import AppContext, memory

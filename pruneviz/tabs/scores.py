@@ -19,7 +19,8 @@ import gradio as gr
 from core.errors import ArtifactError
 from core.results.scores import SCORES, Scores, read_scores
 from core.runs.artifacts import read_spec
-from core.spec import DataSpec, RunSpec
+from core.spec.model import DataSpec
+from core.spec.run import RunSpec
 from pruneviz import actions, methods, runs
 from pruneviz.components.base import payload
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure

@@ -12,10 +12,11 @@ from typing import Any
 
 import gradio as gr
 
-from core.checks import listed
 from core.events import metric_series
 from core.results.scores import SENSITIVITY, read_sensitivity
-from core.spec import ExploreSpec, RunSpec
+from core.spec.checks import listed
+from core.spec.explore import ExploreSpec
+from core.spec.run import RunSpec
 from pruneviz import actions, methods, runs
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure

@@ -15,7 +15,7 @@ import gradio as gr
 
 from core.errors import PruneError
 from core.graph.records import Graph
-from core.spec import EvalSpec
+from core.spec.evaluate import EvalSpec
 from pruneviz import selection, states
 from pruneviz.cards import weightless
 from pruneviz.components.base import panel

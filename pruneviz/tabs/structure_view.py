@@ -12,10 +12,10 @@ import gradio as gr
 
 from core.errors import PruneError, SpecError
 from core.graph.records import Graph, Group
-from core.plan import cost
+from core.plan.cost import cost
 from core.runs.artifacts import GROUPS
-from core.selection import numbers_text, parse_numbers
-from core.spec import RunSpec
+from core.spec.run import RunSpec
+from core.spec.units import numbers_text, parse_numbers
 from pruneviz import actions, runs, selection
 from pruneviz.cards import local_folder
 from pruneviz.components.base import payload

@@ -14,12 +14,13 @@ from typing import Any
 
 import gradio as gr
 
-from core.checks import listed
 from core.errors import InputError, PruneError
 from core.results.sweep import SWEEP, planned, read_sweep, run_of
 from core.runs.artifacts import read_spec
-from core.spec import RECONSTRUCTIONS, SCOPES, RunSpec
-from core.spec_sweep import SweepSpec
+from core.spec.checks import listed
+from core.spec.prune import RECONSTRUCTIONS, SCOPES
+from core.spec.run import RunSpec
+from core.spec.sweep import SweepSpec
 from pruneviz import actions, methods, runs, states
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure

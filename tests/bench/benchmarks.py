@@ -15,7 +15,7 @@ def run() -> list[Figure]:
     from core import models
     from core.evaluate.benchmarks import run_benchmarks
     from core.evaluate.task_bundled import bundled_spec
-    from core.spec import ModelSpec
+    from core.spec.model import ModelSpec
 
     loaded = models.load(ModelSpec("demo", device="cpu"))
     for name in TASKS:

@@ -30,7 +30,10 @@ import httpx
 import psutil
 
 from core import launch
-from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
+from core.spec.evaluate import EvalSpec
+from core.spec.model import DataSpec, ModelSpec
+from core.spec.prune import PruneSpec
+from core.spec.run import RunSpec
 from core.worker import execute
 from pruneviz.tabs.runs import POLL_S
 from tests.bench.figure import Figure

@@ -22,7 +22,7 @@ def run() -> list[Figure]:
 def _loaded():  # type: ignore[no-untyped-def]
     from core import models, texts
     from core.graph.discover import discover
-    from core.spec import ModelSpec
+    from core.spec.model import ModelSpec
 
     loaded = models.load(ModelSpec("demo", device="cpu"))
     graph = discover(loaded.model, name="demo")

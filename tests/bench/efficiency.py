@@ -15,11 +15,11 @@ def run() -> list[Figure]:
     from dataclasses import replace
 
     from core import models
-    from core.allocation import allocate
     from core.criteria import score
     from core.evaluate.efficiency import measure
     from core.graph.discover import discover
-    from core.spec import ModelSpec
+    from core.plan.allocation import allocate
+    from core.spec.model import ModelSpec
     from core.surgery import operate
 
     loaded = models.load(ModelSpec("demo", device="cpu"))

@@ -14,7 +14,7 @@ def run() -> list[Figure]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from core import demo, models
-    from core.spec import ModelSpec
+    from core.spec.model import ModelSpec
 
     demo.demo_folder()
     gguf = demo.demo_gguf()

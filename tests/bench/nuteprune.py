@@ -65,15 +65,15 @@ def trainer(folder: Path, way: str) -> Trainer:
     import copy
 
     from core import models, texts
-    from core.allocation import groups_in_scope
     from core.graph.discover import discover
     from core.nuteprune.gates import Gates
-    from core.nuteprune.options import OPTIONS, Settings
     from core.nuteprune.precision import accelerator
     from core.nuteprune.team import Team
     from core.nuteprune.trainer import Trainer
     from core.nuteprune.twin import Twin
-    from core.spec import ModelSpec
+    from core.plan.allocation import groups_in_scope
+    from core.spec.model import ModelSpec
+    from core.spec.nuteprune import OPTIONS, Settings
 
     values = {name: option.default for name, option in OPTIONS.items()}
     # So near the boundary, and with the whole target at once, a snapshot is taken after the first step and

@@ -16,10 +16,10 @@ def run() -> list[Figure]:
     import torch
 
     from core import models, texts, walk
-    from core.allocation import allocate
     from core.graph.discover import discover
+    from core.plan.allocation import allocate
     from core.reconstruct import reconstruct
-    from core.spec import ModelSpec
+    from core.spec.model import ModelSpec
 
     loaded = models.load(ModelSpec("demo", device="cpu"))
     graph, text = discover(loaded.model, name="demo"), texts.calibration_text("bundled")

@@ -17,7 +17,7 @@ def run() -> list[Figure]:
     from core.evaluate.perplexity import perplexity
     from core.evaluate.sensitivity import scan
     from core.graph.discover import discover
-    from core.spec import ModelSpec
+    from core.spec.model import ModelSpec
 
     loaded = models.load(ModelSpec("demo", device="cpu"))
     graph = discover(loaded.model, name="demo")

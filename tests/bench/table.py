@@ -13,14 +13,15 @@ import time
 from typing import Any, NamedTuple
 
 from core import models, texts
-from core.allocation import allocate
 from core.capture import capture
 from core.criteria import CRITERIA, score
 from core.evaluate.perplexity import perplexity
 from core.graph.discover import discover
 from core.masks import masked
+from core.plan.allocation import allocate
 from core.reconstruct import reconstructed
-from core.spec import DataSpec, EvalSpec, ModelSpec
+from core.spec.evaluate import EvalSpec
+from core.spec.model import DataSpec, ModelSpec
 
 MEAN = "input_mean"
 KINDS = ("query_head", "ffn_channel")

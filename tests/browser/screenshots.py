@@ -14,7 +14,7 @@ from typing import Any
 from core import launch
 from core.runs.artifacts import read_spec
 from core.runs.status import ENDED
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 from core.watch import list_runs, refresh
 from tests.browser.driver import ROOT, Dashboard, chromium
 

@@ -14,7 +14,10 @@ from playwright.sync_api import expect
 
 from core.runs.artifacts import SPEC
 from core.runs.status import Status, write_status
-from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
+from core.spec.evaluate import EvalSpec
+from core.spec.model import DataSpec, ModelSpec
+from core.spec.prune import PruneSpec
+from core.spec.run import RunSpec
 from core.worker import execute
 from tests.browser.driver import Dashboard
 from tests.conftest import llama_config, random_model

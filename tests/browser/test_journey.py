@@ -15,7 +15,7 @@ from core.files import read_json
 from core.results.scores import read_sensitivity
 from core.results.similarity import read_similarity
 from core.runs.artifacts import EVENTS, read_graph, read_spec
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 from core.watch import list_runs
 from tests.browser.driver import Dashboard
 from tests.pruneviz.samples import make_run

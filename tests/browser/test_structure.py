@@ -11,9 +11,11 @@ from playwright.sync_api import expect
 
 from core import launch
 from core.files import read_json
-from core.plan import cost
+from core.plan.cost import cost
 from core.runs.artifacts import METRICS, read_graph, read_plan, read_spec
-from core.spec import ExploreSpec, ModelSpec, RunSpec
+from core.spec.explore import ExploreSpec
+from core.spec.model import ModelSpec
+from core.spec.run import RunSpec
 from core.watch import list_runs
 from tests.browser.driver import Dashboard
 

@@ -19,7 +19,8 @@ from core.events import EventReader
 from core.methods import with_preset
 from core.runs.artifacts import EVENTS, read_plan
 from core.runs.status import ENDED, read_status
-from core.spec import ModelSpec, RunSpec
+from core.spec.model import ModelSpec
+from core.spec.run import RunSpec
 from core.watch import list_runs
 from pruneviz import words
 from tests.browser.driver import Dashboard

@@ -14,7 +14,7 @@ from core.__main__ import main
 from core.results.scores import SCORES
 from core.runs.artifacts import EVENTS, PLAN, SPEC, read_graph, read_plan
 from core.runs.status import STATUS
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 from core.terminal import plain
 from tests.cli.calls import answer, refused
 

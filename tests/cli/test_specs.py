@@ -14,7 +14,11 @@ import pytest
 from core import cli_explore, cli_prune, launch, methods
 from core.__main__ import main
 from core.commands import command_line
-from core.spec import DataSpec, EvalSpec, ExploreSpec, ModelSpec, PruneSpec, RunSpec
+from core.spec.evaluate import EvalSpec
+from core.spec.explore import ExploreSpec
+from core.spec.model import DataSpec, ModelSpec
+from core.spec.prune import PruneSpec
+from core.spec.run import RunSpec
 
 SPECS = [
     RunSpec(),

@@ -48,7 +48,8 @@ def test_a_dense_and_a_pruned_model_are_held_side_by_side(
     engine: Engine, tiny_llama_folder: Path, tiny_tokenizer: Any, tmp_path: Path
 ) -> None:
     from core import export
-    from core.plan import PruningPlan, with_costs
+    from core.plan.cost import with_costs
+    from core.plan.records import PruningPlan
     from core.surgery import operate
     from tests.handmade import graph_of
 

@@ -22,8 +22,11 @@ from core.files import read_json
 from core.results.tasks import BenchmarkResult, not_comparable, read_benchmarks
 from core.runs.artifacts import EVENTS, METRICS, STOP
 from core.runs.status import Status, write_status
-from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
-from core.spec_recover import RecoverSpec
+from core.spec.evaluate import EvalSpec
+from core.spec.model import DataSpec, ModelSpec
+from core.spec.prune import PruneSpec
+from core.spec.recover import RecoverSpec
+from core.spec.run import RunSpec
 from core.worker import execute
 from tests.evaluate.scoring import NOT_OURS, PIQA, write_rows
 

@@ -11,7 +11,7 @@ from core.errors import ArtifactError
 from core.evaluate.efficiency import measure, weights_bytes
 from core.files import read_json, write_json
 from core.graph.discover import discover
-from core.plan import cost
+from core.plan.cost import cost
 from core.results.efficiency import EFFICIENCY, keep_efficiency, read_efficiency
 from core.surgery import operate
 from tests.handmade import tiny

@@ -101,7 +101,7 @@ def test_the_demo_model_scores_as_with_lm_eval(shared_data, task):
     from lm_eval.tasks import TaskManager
 
     from core.models import load
-    from core.spec import ModelSpec
+    from core.spec.model import ModelSpec
 
     demo, folder = load(ModelSpec("demo")), shared_data / "benchmarks"
     ours = run_benchmarks(demo.model, demo.tokenizer, [task], limit=8, batch_size=8, benchmarks_dir=folder)

@@ -14,7 +14,7 @@ import pytest
 from core import launch, processes, watch
 from core.errors import InputError
 from core.runs.status import Status, read_status, write_status
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 from tests.launch.waiting import dead_pid, named, state, until
 
 

@@ -13,7 +13,10 @@ from core import launch
 from core.errors import LaunchError, StorageError, UnknownNameError
 from core.runs.artifacts import read_spec
 from core.runs.status import Status
-from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
+from core.spec.evaluate import EvalSpec
+from core.spec.model import DataSpec, ModelSpec
+from core.spec.prune import PruneSpec
+from core.spec.run import RunSpec
 from tests.launch.waiting import environment, named, state
 
 

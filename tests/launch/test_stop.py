@@ -14,7 +14,7 @@ from core import launch, watch
 from core.errors import InputError, LaunchError
 from core.runs.artifacts import STOP
 from core.runs.status import read_status, write_status
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 from tests.launch.waiting import executed, named, state, until
 
 

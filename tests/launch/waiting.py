@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core import launch
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 
 FAKE = Path(__file__).with_name("fake_worker.py")
 

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from core.allocation import groups_in_scope
 from core.graph.records import Graph
 from core.nuteprune.gates import Gates
-from core.nuteprune.options import OPTIONS, Settings
 from core.nuteprune.precision import accelerator
 from core.nuteprune.team import Team
 from core.nuteprune.trainer import Trainer
 from core.nuteprune.twin import Twin
+from core.plan.allocation import groups_in_scope
+from core.spec.nuteprune import OPTIONS, Settings
 from tests.handmade import graph_of, ids, tiny
 
 KINDS = ("query_head", "ffn_channel")

@@ -12,7 +12,7 @@ from core.graph.records import Graph
 from core.nuteprune.budget import Budget
 from core.nuteprune.finish import staying
 from core.nuteprune.gates import Gates
-from core.plan import cost, params_in
+from core.plan.cost import cost, params_in
 from tests.graph.families import build
 from tests.handmade import graph_of, random_plan, tiny
 

@@ -27,7 +27,10 @@ from core.nuteprune.method import FOLDER
 from core.results.masks import read_masks
 from core.runs.artifacts import CHECKPOINT, METRICS, MODEL, STOP, read_plan, read_spec
 from core.runs.status import Status, read_status, write_status
-from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
+from core.spec.evaluate import EvalSpec
+from core.spec.model import DataSpec, ModelSpec
+from core.spec.prune import PruneSpec
+from core.spec.run import RunSpec
 from core.worker import execute
 
 OPTIONS = {"steps": 12, "batch": 2, "precision": "no", "lora_rank": 2, "gap": 0.1, "interval": 0.05,

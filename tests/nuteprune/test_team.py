@@ -23,7 +23,7 @@ from core.nuteprune.team import devices
 from core.processes import alive
 from core.runs.artifacts import LOG, STOP, read_plan
 from core.runs.status import Status, read_status, write_status
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 from core.worker import execute
 from tests.launch.waiting import until
 from tests.nuteprune.test_run import curves, options, started

@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
-from core.spec import DataSpec, EvalSpec, ExploreSpec, ModelSpec, PruneSpec, RunSpec
+from core.spec.evaluate import EvalSpec
+from core.spec.explore import ExploreSpec
+from core.spec.model import DataSpec, ModelSpec
+from core.spec.prune import PruneSpec
+from core.spec.run import RunSpec
 from tests.pipeline.steps import done, outcome
 
 

@@ -10,7 +10,7 @@ from core.events import EventReader
 from core.files import read_json
 from core.runs.artifacts import EVENTS, METRICS, SAMPLES, read_plan
 from core.runs.status import Status, write_status
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 from core.worker import execute
 
 VERBS = ["load", "graph", "baseline", "capture", "score", "plan", "surgery", "evaluate", "export"]

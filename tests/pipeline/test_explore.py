@@ -15,7 +15,11 @@ from core.events import EventReader
 from core.results.scores import read_scores, read_sensitivity
 from core.results.similarity import read_similarity
 from core.runs.artifacts import EVENTS, MODEL, PLAN
-from core.spec import DataSpec, EvalSpec, ExploreSpec, ModelSpec, PruneSpec, RunSpec
+from core.spec.evaluate import EvalSpec
+from core.spec.explore import ExploreSpec
+from core.spec.model import DataSpec, ModelSpec
+from core.spec.prune import PruneSpec
+from core.spec.run import RunSpec
 from tests.pipeline.steps import done, staged
 
 

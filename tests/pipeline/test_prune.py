@@ -18,7 +18,9 @@ from core.results.efficiency import EFFICIENCY, read_efficiency
 from core.results.perplexity import read_perplexities
 from core.results.widths import WIDTHS
 from core.runs.artifacts import EVENTS, METRICS, MODEL, SAMPLES, read_plan, read_spec
-from core.spec import DataSpec, ModelSpec, PruneSpec, RunSpec
+from core.spec.model import DataSpec, ModelSpec
+from core.spec.prune import PruneSpec
+from core.spec.run import RunSpec
 from tests.pipeline.steps import VERBS, done, outcome, staged
 
 METRIC_KEYS = {

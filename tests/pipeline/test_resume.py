@@ -20,7 +20,7 @@ from core.files import read_json
 from core.results.scores import SCORES
 from core.results.widths import WIDTHS
 from core.runs.artifacts import CHECKPOINT, GROUPS, METRICS, MODEL, PLAN, RECONSTRUCTED, read_plan
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 from core.stages import steps as stages
 from core.worker import execute
 from tests.pipeline.steps import VERBS, again, done, outcome, staged

@@ -16,7 +16,8 @@ from core.graph.records import Attention, Graph, Group, Member, Parameter, to_ru
 from core.results.efficiency import Efficiency, Timing
 from core.runs.artifacts import EVENTS, GROUPS, LOG, METRICS, SPEC
 from core.runs.status import Status, write_status
-from core.spec import PruneSpec, RunSpec
+from core.spec.prune import PruneSpec
+from core.spec.run import RunSpec
 
 STAGES = ["load", "graph", "capture", "score", "plan", "surgery", "evaluate", "export"]
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, FFN, VOCAB, LAYERS = 16, 4, 2, 4, 12, 10, 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ModelError
-from core.spec import ANALYSES
+from core.spec.explore import ANALYSES
 from pruneviz.actions import explore_spec
 from pruneviz.context import AppContext
 from pruneviz.tabs.structure_view import groups_spec

@@ -5,7 +5,8 @@ import math
 
 from core.results.efficiency import keep_efficiency
 from core.results.perplexity import Perplexity, keep_perplexity
-from core.spec import ModelSpec, RunSpec
+from core.spec.model import ModelSpec
+from core.spec.run import RunSpec
 from pruneviz import runs
 from pruneviz.contenders import before_recovery, choices, keys_of, line_up
 from pruneviz.entries import entries_of

@@ -8,9 +8,12 @@ import pytest
 from core.commands import command_line
 from core.errors import PruneError, SpecError, UnknownNameError
 from core.methods import with_preset
-from core.nuteprune.options import PRESETS
 from core.registry import Option
-from core.spec import RECONSTRUCTIONS, DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
+from core.spec.evaluate import EvalSpec
+from core.spec.model import DataSpec, ModelSpec
+from core.spec.nuteprune import PRESETS
+from core.spec.prune import RECONSTRUCTIONS, PruneSpec
+from core.spec.run import RunSpec
 from pruneviz import methods
 from pruneviz.forms import Form, form_from, spec_from, training_start
 

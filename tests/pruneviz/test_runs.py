@@ -11,7 +11,8 @@ from core.processes import host, started_at
 from core.results.scores import SCORES
 from core.runs.artifacts import GROUPS, METRICS, SAMPLES, SPEC
 from core.runs.status import STATUS, Status, write_status
-from core.spec import ModelSpec, RunSpec
+from core.spec.model import ModelSpec
+from core.spec.run import RunSpec
 from pruneviz import runs
 from tests.pruneviz.samples import MEASURED, graph, make_run
 

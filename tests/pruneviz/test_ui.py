@@ -6,8 +6,9 @@ import json
 import gradio as gr
 import pytest
 
-from core.spec import PruneSpec, RunSpec
-from core.spec_recover import RecoverSpec
+from core.spec.prune import PruneSpec
+from core.spec.recover import RecoverSpec
+from core.spec.run import RunSpec
 from pruneviz import scripts
 from pruneviz.context import TABS, AppContext
 from pruneviz.tabs import compare, model, new_run

@@ -10,7 +10,7 @@ import torch
 from core.errors import InputError
 from core.graph.discover import discover
 from core.recover.lora import attach, merge, target_modules, updates
-from core.spec_recover import RecoverSpec
+from core.spec.recover import RecoverSpec
 from core.surgery import operate
 from tests.graph.families import build
 from tests.handmade import ids, random_plan

@@ -23,8 +23,11 @@ from core.results.efficiency import read_efficiency
 from core.results.perplexity import read_perplexities
 from core.runs.artifacts import EVENTS, METRICS, SAMPLES, STOP, read_plan, read_spec
 from core.runs.status import Status, write_status
-from core.spec import DataSpec, EvalSpec, ModelSpec, PruneSpec, RunSpec
-from core.spec_recover import RecoverSpec, recover_preset
+from core.spec.evaluate import EvalSpec
+from core.spec.model import DataSpec, ModelSpec
+from core.spec.prune import PruneSpec
+from core.spec.recover import RecoverSpec, recover_preset
+from core.spec.run import RunSpec
 from core.worker import execute
 from tests.conftest import WORDS
 

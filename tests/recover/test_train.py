@@ -18,7 +18,7 @@ from core.recover import train
 from core.recover.data import Example, TrainingData
 from core.recover.lora import updates
 from core.recover.train import Recovered, _arguments, recover
-from core.spec_recover import RecoverSpec
+from core.spec.recover import RecoverSpec
 from core.surgery import operate
 from tests.conftest import llama_config, random_model
 

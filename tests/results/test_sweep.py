@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from core import launch, pipeline, sweeping
-from core.checks import listed
 from core.commands import command_line
 from core.errors import ArtifactError, SpecError, StopRequested
 from core.files import read_json, write_json
@@ -18,8 +17,11 @@ from core.results.perplexity import PERPLEXITY, read_perplexities
 from core.results.sweep import SWEEP, Point, pareto, planned, read_sweep, run_of
 from core.runs.artifacts import METRICS
 from core.runs.status import Status, read_status, write_status
-from core.spec import DataSpec, EvalSpec, ModelSpec, RunSpec
-from core.spec_sweep import SweepSpec
+from core.spec.checks import listed
+from core.spec.evaluate import EvalSpec
+from core.spec.model import DataSpec, ModelSpec
+from core.spec.run import RunSpec
+from core.spec.sweep import SweepSpec
 from core.stages import steps as stages
 from core.worker import execute
 

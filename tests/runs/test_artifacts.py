@@ -12,7 +12,7 @@ import pytest
 
 from core.errors import ArtifactError, StorageError
 from core.files import write_json, write_text
-from core.plan import Cost, PruningPlan
+from core.plan.records import Cost, PruningPlan
 from core.results.scores import (
     SCORES,
     SENSITIVITY,
@@ -25,7 +25,7 @@ from core.results.scores import (
 from core.results.similarity import SIMILARITY, Similarity, read_similarity, write_similarity
 from core.runs.artifacts import GROUPS, PLAN, SPEC, read_graph, read_plan, read_spec
 from core.runs.status import STATUS, Status, read_status, write_status
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 
 
 def test_status_round_trip(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.plan import cost, saving
+from core.plan.cost import cost, saving
 from pruneviz.figures.chosen import NO_WEIGHTS, chosen_html, chosen_info
 from tests.pruneviz.samples import FFN, HEADS, graph
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from core.plan import cost
+from core.plan.cost import cost
 from pruneviz.figures.levels import Focus, crumbs_html, focus_of, kind_rows, kinds_html
 from tests.pruneviz.samples import FFN, HEAD_DIM, HIDDEN, LAYERS, graph
 

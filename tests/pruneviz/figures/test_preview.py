@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from core.allocation import allocate
 from core.methods import with_preset
-from core.plan import cost
-from core.spec import DataSpec, EvalSpec, PruneSpec, RunSpec
+from core.plan.allocation import allocate
+from core.plan.cost import cost
+from core.spec.evaluate import EvalSpec
+from core.spec.model import DataSpec
+from core.spec.prune import PruneSpec
+from core.spec.run import RunSpec
 from pruneviz.figures.preview import preview_html, preview_info, warnings_for
 from tests.pruneviz.samples import FFN, HEADS, graph
 

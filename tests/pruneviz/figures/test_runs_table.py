@@ -1,7 +1,9 @@
 from __future__ import annotations
 
-from core.spec import ModelSpec, PruneSpec, RunSpec
-from core.spec_recover import RecoverSpec
+from core.spec.model import ModelSpec
+from core.spec.prune import PruneSpec
+from core.spec.recover import RecoverSpec
+from core.spec.run import RunSpec
 from pruneviz import runs
 from pruneviz.figures.run_detail import run_facts
 from pruneviz.figures.runs_table import STATES, row_info, table_html

@@ -103,7 +103,7 @@ def test_every_unit_is_sent_with_both_raw_scores_and_its_price() -> None:
 
 
 def test_the_price_of_a_unit_is_what_a_plan_counts() -> None:
-    from core.plan import cost
+    from core.plan.cost import cost
 
     one = graph()
     for group in one.of_kind("ffn_channel", "query_head"):

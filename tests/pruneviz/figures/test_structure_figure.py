@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from core.graph.records import Edge, Graph, Group, Member, to_runs
-from core.plan import Cost
+from core.plan.records import Cost
 from pruneviz.figures.structure import short_op, spans_text, structure_info
 from tests.pruneviz.samples import FFN, HEAD_DIM, HEADS, HIDDEN, KV_HEADS, LAYERS, VOCAB, graph
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from core.plan import params_in
+from core.plan.cost import params_in
 from pruneviz.figures.structure_map import about_html, kind_words, map_info, refused_html, touched
 from tests.pruneviz.samples import FFN, HEADS, HIDDEN, KV_HEADS, LAYERS, graph
 

@@ -10,7 +10,9 @@ import pytest
 
 from core.processes import started_at
 from core.results.similarity import SIMILARITY
-from core.spec import Analysis, ExploreSpec, ModelSpec, RunSpec
+from core.spec.explore import Analysis, ExploreSpec
+from core.spec.model import ModelSpec
+from core.spec.run import RunSpec
 from pruneviz.tabs.analysis import standing
 from tests.pruneviz.samples import make_run
 

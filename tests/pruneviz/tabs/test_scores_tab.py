@@ -11,7 +11,8 @@ import pytest
 
 from core.errors import ArtifactError
 from core.results.scores import write_scores
-from core.spec import ExploreSpec, RunSpec
+from core.spec.explore import ExploreSpec
+from core.spec.run import RunSpec
 from pruneviz import methods
 from pruneviz.tabs import scores
 from tests.pruneviz.samples import graph, make_run

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from core.errors import SpecError
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 from pruneviz.context import AppContext
 from pruneviz.figures.levels import Focus
 from pruneviz.tabs import structure_plan, structure_view

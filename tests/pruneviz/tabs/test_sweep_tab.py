@@ -13,8 +13,8 @@ from core.errors import SpecError
 from core.results.sweep import SWEEP, Point, Sweep, write_sweep
 from core.runs.artifacts import read_spec
 from core.runs.status import read_status, write_status
-from core.spec import RunSpec
-from core.spec_sweep import SweepSpec
+from core.spec.run import RunSpec
+from core.spec.sweep import SweepSpec
 from pruneviz.context import AppContext
 from pruneviz.figures.sweep import label
 from pruneviz.tabs import sweep

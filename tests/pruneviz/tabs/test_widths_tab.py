@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from core.allocation import allocate
 from core.errors import ArtifactError
+from core.plan.allocation import allocate
 from core.results.widths import WIDTHS, read_widths, widths
-from core.spec import PruneSpec, RunSpec
+from core.spec.prune import PruneSpec
+from core.spec.run import RunSpec
 from pruneviz.context import AppContext
 from pruneviz.tabs.widths import fill
 from tests.pruneviz.samples import graph, make_run

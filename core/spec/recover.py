@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.checks import require, require_positive, require_share, require_whole
 from core.registry import unknown
+from core.spec.checks import require, require_positive, require_share, require_whole
 
 RECOVERIES = ("none", "lora")
 #: Which matrices are trained: all those in the layers, or only those of one kind.

@@ -6,9 +6,13 @@ import json
 
 import pytest
 
-from core.checks import check_sparsity, check_tau, parse_layers
 from core.errors import SpecError
-from core.spec import DataSpec, EvalSpec, ExploreSpec, ModelSpec, PruneSpec, RunSpec
+from core.spec.checks import check_sparsity, check_tau, parse_layers
+from core.spec.evaluate import EvalSpec
+from core.spec.explore import ExploreSpec
+from core.spec.model import DataSpec, ModelSpec
+from core.spec.prune import PruneSpec
+from core.spec.run import RunSpec
 
 
 def test_json_round_trip_keeps_everything() -> None:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from core.errors import NotPrunableError, SpecError
-from core.graph.records import Graph
-from core.plan import PruningPlan, check_plan, cuts, missing_biases, with_costs
+from core.errors import SpecError
 
 #: The method of a plan whose units were chosen and not ranked.
 MANUAL = "manual"
+
 Units = dict[str, tuple[int, ...]]
+
 _FORM = "write numbers and ranges, for example 0-3, 7"
 
 
@@ -103,28 +102,3 @@ def read_plan_file(path: Path) -> Units:
     if not found:
         raise SpecError(f"--plan {path} removes nothing; give a plan with at least one unit.")
     return found
-
-
-def chosen_plan(
-    graph: Graph, units: Units, *, biased: bool = False, model: str = "", dtype_bytes: int = 2
-) -> PruningPlan:
-    """The plan that removes exactly these units and what follows from them, with its costs counted.
-
-    Its sparsity is counted against all prunable groups of the kinds that lose units.
-
-    Args:
-        biased: the modules that read what goes get a bias if they have none.
-
-    Raises:
-        NotPrunableError: nothing was chosen, a unit does not exist or cannot go, or a group would lose all.
-    """
-    if not any(units.values()):
-        raise NotPrunableError("No unit is chosen; choose at least one.")
-    check_plan(graph, units)
-    cuts(graph, units)  # experts of one stack must lose the same number each
-    kinds = tuple(sorted({graph.group(group).kind for group in units}))
-    scope = [group for group in graph.of_kind(*kinds) if group.prunable]
-    biases = missing_biases(graph, units) if biased else ()
-    plan = PruningPlan(removed=units, model=model or graph.model, method=MANUAL, kinds=kinds, biases=biases)
-    counted = with_costs(graph, plan, scope, dtype_bytes)
-    return replace(counted, target=counted.sparsity)

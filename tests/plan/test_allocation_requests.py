@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.allocation import allocate
 from core.errors import NotPrunableError, SpecError
-from core.plan import params_in
-from tests.allocation.made import model_graph, random_scores
+from core.plan.allocation import allocate
+from core.plan.cost import params_in
+from tests.plan.made import model_graph, random_scores
 
 
 def test_layers_restrict_the_scope_and_the_fraction_is_of_that_scope() -> None:

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from core.errors import NotPrunableError, SpecError
 from core.graph.records import Graph, Group
-from core.meter import Counts
-from core.plan import params_in
+from core.plan.cost import params_in
+from core.plan.meter import Counts
 
 Scores = Mapping[str, NDArray[np.floating]]
 Values = NDArray[np.float64]

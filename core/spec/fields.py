@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from core.spec import RunSpec
+from core.spec.run import RunSpec
 
 
 def field_of(spec: RunSpec, path: str) -> Any:

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from core.checks import check_kind_sparsity, check_name, check_sparsity, parse_layers
 from core.errors import NotPrunableError, SpecError
 from core.graph.records import Graph, Group
-from core.meter import Counts, Meter
-from core.plan import PruningPlan, bias_sizes, missing_biases, params_in, with_costs
-from core.ranking import Scores, Track, removal_order, tracks
-from core.spec import SCOPES
+from core.plan.cost import params_in, with_costs
+from core.plan.meter import Counts, Meter
+from core.plan.ranking import Scores, Track, removal_order, tracks
+from core.plan.records import PruningPlan, bias_sizes, missing_biases
+from core.spec.checks import check_kind_sparsity, check_name, check_sparsity, parse_layers
+from core.spec.prune import SCOPES
 
 DEFAULT_KINDS = ("query_head", "ffn_channel")
 
@@ -44,7 +45,7 @@ def allocate(
         scores: group id -> one score per unit, higher = keep, (units,). None previews with equal
             scores: the lowest unit numbers go, from every group alike.
         sparsity: fraction of the parameters in the prunable groups in scope, in [0, 1).
-        scope: how the target is spread, see `core.ranking`.
+        scope: how the target is spread, see `core.plan.ranking`.
         layers: `first:last`, last not included, or a preset's name; None for all.
         kind_sparsity: kind -> its own target, of the parameters in its own groups; the kinds it does
             not name share `sparsity`.

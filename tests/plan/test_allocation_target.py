@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core.allocation import allocate
 from core.errors import SpecError
-from core.plan import cost, params_in
-from tests.allocation.made import model_graph, random_scores
+from core.plan.allocation import allocate
+from core.plan.cost import cost, params_in
+from tests.plan.made import model_graph, random_scores
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.01, 0.1, 0.2, 0.37, 0.5, 0.8, 0.85])

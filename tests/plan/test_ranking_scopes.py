@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from core.allocation import allocate
-from core.plan import params_in
-from tests.allocation.made import RNG, model_graph, random_scores
+from core.plan.allocation import allocate
+from core.plan.cost import params_in
 from tests.handmade import graph_of, tiny
+from tests.plan.made import RNG, model_graph, random_scores
 
 
 def test_the_lowest_scores_go_first_and_ties_by_number() -> None:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from math import prod
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import NotPrunableError
-from core.graph.records import Graph, Group
+from core.graph.records import Graph
 
 #: parameter -> dimension -> indices that go, sorted and unique; (experts, n) in a stack of experts.
 Cuts = dict[str, dict[int, NDArray[np.int64]]]
@@ -213,81 +212,3 @@ def bias_sizes(graph: Graph, biases: Sequence[str]) -> dict[str, int]:
     """How long each added bias is before anything is cut."""
     places = _bias_places(graph)
     return {name: graph.parameters[places[name].weight].shape[places[name].dim] for name in biases}
-
-
-def cost(
-    graph: Graph, removed: dict[str, tuple[int, ...]], dtype_bytes: int = 2, biases: Sequence[str] = ()
-) -> Cost:
-    """What the model costs once these units are gone and these biases are added."""
-    gone = _gone(graph, removed)
-    params = macs = 0.0
-    for name, parameter in graph.parameters.items():
-        dims, shape = gone.get(name, {}), parameter.shape
-        left = prod(size - _share(dims.get(dim, {}), shape[0]) for dim, size in enumerate(shape))
-        params += left
-        macs += left * parameter.macs_per_token
-    params += sum(bias_sizes(graph, biases).values())
-    params -= sum(len(gone[0]) for gone in bias_cuts(graph, removed, biases).values())
-    return Cost(round(params), round(macs), _kv_numbers(graph, removed) * dtype_bytes)
-
-
-def saving(graph: Graph, removed: dict[str, tuple[int, ...]], dtype_bytes: int = 2) -> Cost:
-    """What removing these units together saves; rows and columns that cross count once."""
-    dense, left = cost(graph, {}, dtype_bytes), cost(graph, removed, dtype_bytes)
-    return Cost(
-        dense.params - left.params,
-        dense.macs_per_token - left.macs_per_token,
-        dense.kv_bytes_per_token - left.kv_bytes_per_token,
-    )
-
-
-def _share(parts: _Parts, experts: int) -> float:
-    """How many indices go along a dimension, the mean over the experts of a stack."""
-    return sum(len(rows) / (1 if at is None else experts) for at, rows in parts.items())
-
-
-def _kv_numbers(graph: Graph, removed: dict[str, tuple[int, ...]]) -> int:
-    """Numbers cached per token: keys and values of every key-value head that stays."""
-    full, total = implied(graph, removed), 0
-    for attention in graph.attentions:
-        gone: set[int] = set()
-        for group in graph.groups:
-            holds_keys = group.kind == "kv_group" or (group.kind == "query_head" and group.parent is None)
-            if group.layer == attention.layer and holds_keys and group.units == attention.kv_heads:
-                gone |= set(full.get(group.id, ()))
-        total += (attention.kv_heads - len(gone)) * (attention.head_dim + attention.value_dim)
-    return total
-
-
-def params_in(graph: Graph, groups: list[Group]) -> int:
-    """Parameters that belong to at least one unit of these groups or of their parents."""
-    by_id = graph.by_id
-    todo = {group.id: group for group in groups}
-    todo |= {group.parent: by_id[group.parent] for group in groups if group.parent}
-    touched: dict[str, dict[int, NDArray[np.bool_]]] = {}
-    for group in todo.values():
-        for member in group.members:
-            size = graph.parameters[member.parameter].shape[member.dim]
-            mask = touched.setdefault(member.parameter, {}).setdefault(
-                member.dim, np.zeros(size, dtype=np.bool_)
-            )
-            mask[member.index().ravel()] = True
-    total = 0
-    for name, dims in touched.items():
-        shape = graph.parameters[name].shape
-        untouched = prod(
-            size - int(dims[dim].sum()) if dim in dims else size for dim, size in enumerate(shape)
-        )
-        total += prod(shape) - untouched
-    return total
-
-
-def with_costs(graph: Graph, plan: PruningPlan, groups: list[Group], dtype_bytes: int = 2) -> PruningPlan:
-    """The same plan with its costs counted against `groups`, the prunable groups in scope."""
-    check_plan(graph, plan.removed)
-    return replace(
-        plan,
-        params_in_scope=params_in(graph, groups),
-        before=cost(graph, {}, dtype_bytes),
-        after=cost(graph, plan.removed, dtype_bytes, plan.biases),
-    )

@@ -9,16 +9,11 @@ import pytest
 
 from core.errors import NotPrunableError, SpecError
 from core.graph.records import Graph
-from core.plan import cost
-from core.selection import (
-    chosen_plan,
-    numbers_text,
-    parse_numbers,
-    parse_units,
-    read_plan_file,
-    units_entries,
-)
-from core.spec import PruneSpec, RunSpec
+from core.plan.chosen import chosen_plan
+from core.plan.cost import cost
+from core.spec.prune import PruneSpec
+from core.spec.run import RunSpec
+from core.spec.units import numbers_text, parse_numbers, parse_units, read_plan_file, units_entries
 from tests.handmade import graph_of, tiny
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from core.errors import NotPrunableError
 from core.graph.records import Graph
-from core.plan import Cost, PruningPlan, check_plan, cost, cuts, implied, params_in, with_costs
+from core.plan.cost import cost, params_in, with_costs
+from core.plan.records import Cost, PruningPlan, check_plan, cuts, implied
 from tests.handmade import FAMILIES, graph_of, random_plan, tiny
 
 

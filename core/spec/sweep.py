@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.checks import check_sparsity
 from core.errors import SpecError
+from core.spec.checks import check_sparsity
 
 #: More is a mistake, not a wish: weeks on a CPU.
 MOST_POINTS = 2000
