@@ -29,7 +29,7 @@ screenshots: setup-dev browser
 	$(BIN)/python -m tests.browser.screenshots $(ARGS)
 
 setup: .venv/installed
-	@$(BIN)/python -m core.models
+	@$(BIN)/python -m core.models.demo
 
 setup-dev: .venv/installed-dev setup
 

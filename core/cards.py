@@ -11,7 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from core.evaluate.efficiency import weights_bytes
-from core.models import Loaded, load_config, resolve
+from core.models.load import Loaded, load_config
+from core.models.sources import resolve
 
 #: Config names as everybody writes them; None where a family has no such number.
 _SHAPE = (
@@ -49,7 +50,7 @@ def describe_config(source: str) -> dict[str, Any]:
     """The card of a model whose weights are not read; of a pruned one it says the shape before.
 
     Raises:
-        ModelError: as `core.models.load_config`.
+        ModelError: as `core.models.load.load_config`.
     """
     config, found = load_config(source), resolve(source)
     params = None

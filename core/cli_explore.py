@@ -32,9 +32,10 @@ def groups(
     """Find the coupled groups: what has to be removed together."""
     with stdout_kept_clean():
         from core import describe
+        from core.models.load import graph_of
 
         spec = ModelSpec(model, device or "auto", dtype or "auto", bool(trust_remote_code))
-        graph = describe.graph_of(spec, config_only)
+        graph = graph_of(spec, config_only)
         found = describe.summary(graph)
         coupling = describe.between(graph, *between) if between else None
     if coupling is not None:

@@ -255,8 +255,8 @@ def generate(
 ) -> None:
     """Complete a prompt, greedily unless told otherwise."""
     with stdout_kept_clean():
-        from core import models
         from core.evaluate import generation
+        from core.models import load as models
 
         source = source_of(runs_dir, model)
         loaded = models.load(ModelSpec(source, device or "auto", dtype or "auto", bool(trust_remote_code)))

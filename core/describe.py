@@ -4,21 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.graph.discover import discover, discover_config
 from core.graph.records import Graph
 from core.graph.view import path_between, strengths
-from core.models import load, load_config, resolve
 from core.plan.cost import params_in
-from core.spec.model import ModelSpec
-
-
-def graph_of(spec: ModelSpec, config_only: bool) -> Graph:
-    """Trace a model, or only its config: no weights are read then."""
-    if config_only:
-        config = load_config(spec.source, spec.trust_remote_code)
-        return discover_config(config, name=resolve(spec.source).name)
-    loaded = load(spec)
-    return discover(loaded.model, name=loaded.name)
 
 
 def summary(graph: Graph) -> dict[str, Any]:

@@ -14,9 +14,8 @@ from transformers import PreTrainedModel
 from core.errors import DataError, NotPrunableError
 from core.graph.records import Attention, Graph
 from core.kernels import distances
+from core.models.tokens import Progress, special_positions
 from core.results.similarity import Similarity
-
-Progress = Callable[[int, int], None]
 
 
 def js_distances(probabilities: Tensor, counted: Tensor) -> Tensor:
@@ -75,20 +74,6 @@ def similarity(
                 on_progress(done, len(windows))
     means = found.means()
     return Similarity(_stack(means), sorted(means), found.tokens, text)
-
-
-def special_positions(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    """Where padding, begin and end tokens stand, as the model's config names them, (batch, length)."""
-    return torch.isin(ids, torch.tensor(special_ids(model), dtype=ids.dtype, device=ids.device))
-
-
-def special_ids(model: PreTrainedModel) -> list[int]:
-    """Padding, begin and end tokens, as the model's config names them."""
-    special: set[int] = set()
-    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
-        value = getattr(model.config.get_text_config(), name, None)
-        special.update(one for one in (value if isinstance(value, list) else [value]) if one is not None)
-    return sorted(special)
 
 
 class Divergences:

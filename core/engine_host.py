@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from transformers.utils import logging as transformers_logging
 
-from core import cards, models, texts
+from core import cards
 from core.attention import MOST_TOKENS, attention_maps
 from core.errors import LaunchError, PruneError, StopRequested
 from core.evaluate.generation import stream
@@ -27,7 +27,9 @@ from core.evaluate.perplexity import perplexity
 from core.evaluate.quantized import quantize
 from core.graph.records import Graph
 from core.masks import masked
-from core.models import Loaded
+from core.models import texts
+from core.models.load import Loaded, load
+from core.models.sources import resolve
 from core.spec.model import ModelSpec
 
 Removed = Mapping[str, Sequence[int]]
@@ -134,9 +136,9 @@ class Host:
         held = self._find(source, int8)
         if held is not None:
             return held
-        slot = "pruned" if models.resolve(source).kind == "pruned" else "dense"
+        slot = "pruned" if resolve(source).kind == "pruned" else "dense"
         self._drop(slot)
-        loaded = models.load(ModelSpec(source=source, device=self.device, dtype=self.dtype))
+        loaded = load(ModelSpec(source=source, device=self.device, dtype=self.dtype))
         if int8:
             loaded = replace(loaded, model=quantize(loaded.model))
         card = cards.describe(loaded, source) | ({"dtype": "int8"} if int8 else {})

@@ -22,11 +22,13 @@ from torch.utils.hooks import RemovableHandle
 from transformers.pytorch_utils import Conv1D
 
 from core.errors import NotPrunableError
+from core.graph.places import owner_of, reads_last_dim
 from core.graph.records import Graph, Member
 from core.norms import is_norm, subtracts_mean
 from core.plan.records import check_plan, implied
 
 Removed = Mapping[str, tuple[int, ...]]
+
 #: One factor per unit, (units,), or what gives them anew in every forward; None leaves the units alone.
 Mask = Tensor | Callable[[], Tensor | None]
 
@@ -102,6 +104,7 @@ def apply_soft_masks(model: nn.Module, graph: Graph, masks: Mapping[str, Mask]) 
 
 
 Place = tuple[str, int, str]  # parameter, dim, how it reads: "input" or "norm"
+
 Factor = tuple[Mask, Member]
 
 
@@ -162,20 +165,6 @@ def _mask_place(model: nn.Module, graph: Graph, place: Place, factors: list[Fact
     if isinstance(owner, (nn.Linear, Conv1D)):
         raise NotPrunableError(f"{name} does not read its units along dimension {dim}; it cannot be masked.")
     return _mask_weight(owner, attribute, dim, size, factors)
-
-
-def owner_of(model: nn.Module, parameter: str) -> tuple[nn.Module, str]:
-    """The module that owns a parameter, and the attribute it is kept in."""
-    path, _, attribute = parameter.rpartition(".")
-    return model.get_submodule(path), attribute
-
-
-def reads_last_dim(owner: nn.Module, attribute: str, dim: int) -> bool:
-    """Whether `dim` of this weight is multiplied with the last dimension of the module's input."""
-    owner = getattr(owner, "base_layer", owner)  # an adapter stands around the matrix it adds to
-    if attribute != "weight":
-        return False
-    return (isinstance(owner, nn.Linear) and dim == 1) or (isinstance(owner, Conv1D) and dim == 0)
 
 
 class _Features:

@@ -19,11 +19,11 @@ from core.evaluate.generation import generate
 from core.evaluate.perplexity import perplexity
 from core.evaluate.quantized import quantized
 from core.files import read_json, write_json
-from core.models import Loaded, load
+from core.models.load import Loaded, load
+from core.models.texts import consecutive_windows, evaluation_text
 from core.results.efficiency import EFFICIENCY, SPREADS, Efficiency, keep_efficiency, read_efficiency
 from core.results.perplexity import Perplexity, keep_perplexity, read_perplexities
 from core.runs.artifacts import CHECKPOINT, SAMPLES, read_spec
-from core.texts import consecutive_windows, evaluation_text
 from core.work import Work, kept, source_metrics
 
 BASELINE = "baseline.json"

@@ -11,14 +11,15 @@ from typing import Any
 
 from core import ablating, measures, refitting, sweeping
 from core.criteria import CRITERIA
-from core.describe import graph_of
 from core.errors import DataError
 from core.evaluate.benchmark_stage import benchmarks, scored_earlier, scores_of
 from core.evaluate.benchmark_stage import check as check_benchmarks
 from core.graph.records import Graph
 from core.measures import Measured
 from core.methods import method_of
-from core.models import Loaded, load_config, pick_device, resolve
+from core.models.load import Loaded, graph_of, load_config, pick_device
+from core.models.sources import resolve
+from core.models.texts import BUNDLED, NONE, SELF, calibration_title, evaluation_text
 from core.plan.records import PruningPlan, check_plan
 from core.recorder import Recorder
 from core.recover import stage as recovery
@@ -29,7 +30,6 @@ from core.spec.checks import parse_layers
 from core.spec.run import RunSpec
 from core.stages import metrics as results
 from core.stages import steps as stages
-from core.texts import BUNDLED, NONE, SELF, calibration_title, evaluation_text
 from core.work import Work, needs
 
 

@@ -26,8 +26,8 @@ from transformers.pytorch_utils import Conv1D
 
 from core.capture import capture
 from core.fitting import Reconstruction, refit_readers
+from core.graph.places import owner_of
 from core.graph.records import Graph
-from core.masks import owner_of
 from core.plan.records import PruningPlan, implied
 from core.pre_pruning import pre_prune
 from core.rescoring import Rescoring

@@ -8,7 +8,7 @@ import torch
 
 from core.files import load_arrays, read_json, save_arrays, write_json
 from core.graph.records import Graph
-from core.models import Loaded
+from core.models.load import Loaded
 from core.plan.allocation import groups_in_scope
 from core.plan.cost import with_costs
 from core.plan.records import PruningPlan

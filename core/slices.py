@@ -9,10 +9,8 @@ from math import prod
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from core.graph.records import Graph, Group, Member
-from core.masks import owner_of, reads_last_dim
 
 #: A parameter and one of its dimensions.
 Key = tuple[str, int]
@@ -93,24 +91,3 @@ def _keyed(graph: Graph, layer: int | None) -> dict[Key, np.ndarray]:
         for member in group.members if group.layer == layer else ():
             found.setdefault((member.parameter, member.dim), []).append(member.index().ravel())
     return {key: np.concatenate(parts) for key, parts in found.items()}
-
-
-def reader_of(model: nn.Module, graph: Graph, member: Member) -> nn.Module | None:
-    """The module whose input runs along the member's units, or None where no module's input does."""
-    name = member.parameter
-    if member.role == "embedding":  # a tied output layer reads the channels that the embedding writes
-        alias = next((alias for alias, first in graph.tied.items() if first == name), None)
-        return owner_of(model, alias)[0] if alias else None
-    owner, attribute = owner_of(model, name)
-    if member.role != "layer2" or not reads_last_dim(owner, attribute, member.dim):
-        return None
-    return owner
-
-
-def maker_of(model: nn.Module, member: Member) -> nn.Module | None:
-    """The module whose output runs along the member's units, or None where no module's output does."""
-    owner, attribute = owner_of(model, member.parameter)
-    makes = (isinstance(owner, nn.Linear) and member.dim == 0) or (
-        isinstance(owner, Conv1D) and member.dim == 1
-    )
-    return owner if member.role == "layer1" and attribute == "weight" and makes else None

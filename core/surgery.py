@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from core.graph.places import owner_of
 from core.graph.records import Graph
-from core.masks import masked, owner_of
+from core.masks import masked
 from core.norms import is_norm, shrink_plain, shrink_rms, subtracts_mean
 from core.plan.records import Cuts, bias_cuts, check_plan, cuts, implied
 from core.rehearsal import Place, compare, per_head_arguments, rehearse

@@ -15,7 +15,8 @@ from core.evaluate.perplexity import perplexity
 from core.files import write_text
 from core.graph.records import Graph
 from core.masks import masked
-from core.models import Loaded
+from core.models.load import Loaded
+from core.models.texts import calibration_title, consecutive_windows, evaluation_text
 from core.plan.allocation import allocate
 from core.plan.cost import cost
 from core.plan.records import PruningPlan
@@ -28,7 +29,6 @@ from core.results.sweep import SWEEP, Point, Sweep, planned, read_sweep, run_of,
 from core.runs.artifacts import CHECKPOINT, SPEC
 from core.spec.run import RunSpec
 from core.stages.steps import windows as calibration_windows
-from core.texts import calibration_title, consecutive_windows, evaluation_text
 from core.work import Work, kept
 
 #: Plans that were measured, as refitted, and their perplexities: criteria without data find the same plan

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from core.divergence import special_positions
+from core.graph.places import owner_of
 from core.graph.records import Graph
 from core.layerwise import Layers, layers_of, watching
 from core.least_squares import Fit, Normal, fit
-from core.masks import owner_of
+from core.models.tokens import special_positions
 from core.plan.records import cuts, implied
 
 Removed = Mapping[str, tuple[int, ...]]

@@ -13,11 +13,11 @@ from core.criteria import CRITERIA
 from core.errors import ArtifactError
 from core.files import read_json, write_text
 from core.methods import method_of
+from core.models.texts import NONE, SELF, calibration_text, evaluation_text, same_text
 from core.recorder import Recorder
 from core.runs.artifacts import METRICS, SPEC, read_spec
 from core.spec.run import RunSpec
 from core.spec.units import MANUAL
-from core.texts import NONE, SELF, calibration_text, evaluation_text, same_text
 
 T = TypeVar("T")
 LIBRARIES = ("torch", "transformers", "safetensors", "tokenizers", "numpy")

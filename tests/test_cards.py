@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from core import cards, models
+from core import cards
+from core.models import load as models
 from core.spec.model import ModelSpec
 
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from core.export import load, save
 from core.graph.records import Graph
 from core.masks import masked
+from core.models.saved import load, save
 from core.plan.allocation import allocate
 from core.plan.cost import cost, params_in, with_costs
 from core.plan.records import PruningPlan

@@ -12,10 +12,10 @@ import torch
 from transformers import PreTrainedModel
 
 from core.errors import NotPrunableError
-from core.export import load, save
 from core.graph.records import Graph
 from core.layerwise import layers_of, watching
 from core.masks import masked
+from core.models.saved import load, save
 from core.plan.allocation import allocate
 from core.plan.cost import cost
 from core.plan.records import PruningPlan

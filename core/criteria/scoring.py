@@ -23,10 +23,11 @@ from core.capture import (
 from core.criteria.registry import CRITERIA, Criterion, GroupView, Part
 from core.errors import DataError, SpecError
 from core.gradients import COARSE
+from core.graph.places import maker_of, reader_of
 from core.graph.records import Graph, Group, Member
 from core.registry import Entry
 from core.results.scores import Scores
-from core.slices import Slice, maker_of, reader_of, slices
+from core.slices import Slice, slices
 
 
 def score(

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core.demo import cache_folder
 from core.errors import ArtifactError
 from core.files import read_json, write_json
-from core.models import Loaded
+from core.models.demo import cache_folder
+from core.models.load import Loaded
 from core.results.tasks import BENCHMARKS, TaskResult, read_benchmarks
 from core.spec.evaluate import EvalSpec
 from core.work import Work, kept

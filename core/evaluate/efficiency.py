@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.evaluate.generation import context_length, last_only
 from core.evaluate.perplexity import vocabulary
+from core.models.tokens import context_length, last_only
 from core.results.efficiency import Efficiency, Timing
 
 _GIB = 2**30

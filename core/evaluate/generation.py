@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from core.errors import InputError
+from core.models.tokens import context_length, last_only
 
 #: Tokens of the prompt that are decoded with the answer, so that its first space is kept.
 _CONTEXT = 4
@@ -101,12 +101,6 @@ def prompt_ids(model: Any, tokenizer: Any, prompt: str, *, chat: bool) -> list[i
     return ids
 
 
-def context_length(model: Any) -> int | None:
-    """How many tokens the model reads at most; None if its config does not say."""
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return int(limit) if limit else None
-
-
 def _check(max_new_tokens: int, temperature: float, top_p: float) -> None:
     if max_new_tokens < 1:
         raise InputError(f"max_new_tokens must be 1 or more, got {max_new_tokens}.")
@@ -129,11 +123,6 @@ def _chooser(temperature: float, top_p: float, seed: int) -> Callable[[Tensor], 
         return int(order[torch.multinomial(p, 1, generator=generator)])
 
     return draw
-
-
-def last_only(model: Any) -> dict[str, int]:
-    """The argument that spares logits nobody reads, for models that take it."""
-    return {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
 
 
 @torch.no_grad()

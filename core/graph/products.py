@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.graph.flow import Flow, Labels, rule
-from core.graph.labels import Ints, Mixture, Product, unique_rows
-from core.graph.planes import compact, varies
+from core.graph.labels import Ints, Mixture, Product, compact, unique_rows, varies
 from core.graph.pointwise import constant, meet
 from core.graph.trace import Node
 

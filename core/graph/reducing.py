@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from core.graph.flow import Flow, Labels, refs, rule
-from core.graph.labels import unique_rows
-from core.graph.planes import varies
+from core.graph.labels import unique_rows, varies
 from core.graph.pointwise import meet, pointwise
 from core.graph.trace import Node, Ref
 

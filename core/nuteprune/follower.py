@@ -18,9 +18,9 @@ from pathlib import Path
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from transformers.utils import logging
 
-from core import models
 from core.errors import LaunchError, PruneError
 from core.methods import method_of
+from core.models import load as models
 from core.nuteprune.checkpoint import load_windows
 from core.nuteprune.stage import folder_of, trainer_of
 from core.nuteprune.team import HOST, PATIENCE, Team, devices, joined, last_word, ready

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from core.graph.records import Graph
-from core.models import Loaded
+from core.models.load import Loaded
+from core.models.texts import calibration_windows
 from core.nuteprune import checkpoint, leading
 from core.nuteprune.finish import fold
 from core.nuteprune.gates import Gates
@@ -28,7 +29,6 @@ from core.runs.artifacts import CHECKPOINT
 from core.spec.nuteprune import Settings
 from core.spec.run import RunSpec
 from core.stages import steps as stages
-from core.texts import calibration_windows
 from core.work import Work
 
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core.errors import ArtifactError
-from core.export import all_or_nothing
 from core.files import read_json, write_json
+from core.models.saved import all_or_nothing
 
 #: transformers' Trainer looks for this name to find out at which step to go on.
 STATE = "trainer_state.json"

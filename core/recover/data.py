@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from core.errors import DataError
-from core.rows import SUFFIXES, hub_rows, rows_of
-from core.texts import BUNDLED, Text, calibration_text, consecutive_windows
+from core.models.rows import SUFFIXES, hub_rows, rows_of
+from core.models.texts import BUNDLED, Text, calibration_text, consecutive_windows
 
 #: Not predicted: prompts and padding.
 IGNORED = -100

@@ -11,7 +11,9 @@ from transformers import PretrainedConfig
 from core.errors import ModelError
 from core.files import write_json, write_text
 from core.graph.records import Graph
-from core.models import Loaded, resolve
+from core.models.load import Loaded
+from core.models.sources import resolve
+from core.models.texts import evaluation_text, same_text
 from core.plan.records import PruningPlan
 from core.recover.data import examples, read_source
 from core.recover.lora import target_modules
@@ -21,7 +23,6 @@ from core.spec.checks import check_length
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
 from core.stopping import signals_wait
-from core.texts import evaluation_text, same_text
 from core.work import Work
 
 FOLDER = "recover"

@@ -21,7 +21,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from core.errors import StopRequested
 from core.evaluate.perplexity import window_losses
 from core.graph.records import Graph
-from core.models import Loaded
+from core.models.load import Loaded
 from core.recover import checkpoint
 from core.recover.data import IGNORED, Example, TrainingData, collate
 from core.recover.lora import attach, merge, updates

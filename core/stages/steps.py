@@ -9,22 +9,22 @@ from typing import Any
 
 import torch
 
-from core import models
 from core.ablation import OwnScores
 from core.capture import Statistics
 from core.capture import capture as capture_statistics
 from core.criteria import score as score_units
 from core.criteria.scoring import check_readable, score_structures
-from core.describe import graph_of
 from core.divergence import similarity as measure_similarity
 from core.evaluate.sensitivity import scan
 from core.evaluate.sensitivity_points import curve_of
-from core.export import save
 from core.files import write_json, write_text
 from core.graph.discover import discover
 from core.graph.records import Graph
 from core.methods import method_of
-from core.models import Loaded
+from core.models import load as models
+from core.models.load import Loaded, graph_of
+from core.models.saved import save
+from core.models.texts import calibration_title, calibration_windows, consecutive_windows, evaluation_text
 from core.plan.allocation import allocate
 from core.plan.chosen import chosen_plan
 from core.plan.records import PruningPlan
@@ -44,12 +44,6 @@ from core.spec.checks import check_length
 from core.spec.prune import KINDS
 from core.spec.run import RunSpec
 from core.surgery import operate
-from core.texts import (
-    calibration_title,
-    calibration_windows,
-    consecutive_windows,
-    evaluation_text,
-)
 from core.work import Work, add_facts, kept, needs, record_facts
 
 

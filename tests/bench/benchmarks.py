@@ -12,9 +12,9 @@ TASKS, LIMIT, ROUNDS = ("bundled_capitals", "bundled_next_sentence"), 24, 2
 
 def run() -> list[Figure]:
     """Both in turn, the quicker of two rounds each, so that a busy moment does not decide."""
-    from core import models
     from core.evaluate.benchmarks import run_benchmarks
     from core.evaluate.task_bundled import bundled_spec
+    from core.models import load as models
     from core.spec.model import ModelSpec
 
     loaded = models.load(ModelSpec("demo", device="cpu"))

@@ -20,8 +20,9 @@ def run() -> list[Figure]:
 
 
 def _loaded():  # type: ignore[no-untyped-def]
-    from core import models, texts
     from core.graph.discover import discover
+    from core.models import load as models
+    from core.models import texts
     from core.spec.model import ModelSpec
 
     loaded = models.load(ModelSpec("demo", device="cpu"))

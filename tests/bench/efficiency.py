@@ -14,10 +14,10 @@ def run() -> list[Figure]:
     """The demo model and half of its blocks, in turns; operations as PyTorch counts them in that call."""
     from dataclasses import replace
 
-    from core import models
     from core.criteria import score
     from core.evaluate.efficiency import measure
     from core.graph.discover import discover
+    from core.models import load as models
     from core.plan.allocation import allocate
     from core.spec.model import ModelSpec
     from core.surgery import operate
@@ -47,7 +47,7 @@ def _operations(model: Any) -> int:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from core.evaluate.generation import last_only
+    from core.models.tokens import last_only
 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.arange(PROMPT)[None], use_cache=True, **last_only(model))

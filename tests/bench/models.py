@@ -13,7 +13,8 @@ def run() -> list[Figure]:
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from core import demo, models
+    from core.models import demo
+    from core.models import load as models
     from core.spec.model import ModelSpec
 
     demo.demo_folder()

@@ -64,8 +64,9 @@ def trainer(folder: Path, way: str) -> Trainer:
     """The demo model under training, one window of 128 tokens a step, in float32."""
     import copy
 
-    from core import models, texts
     from core.graph.discover import discover
+    from core.models import load as models
+    from core.models import texts
     from core.nuteprune.gates import Gates
     from core.nuteprune.precision import accelerator
     from core.nuteprune.team import Team

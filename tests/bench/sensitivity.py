@@ -13,10 +13,11 @@ def run() -> list[Figure]:
     """All layers of the demo model, attention and FFN, against evaluating the whole model per point."""
     import numpy as np
 
-    from core import models, texts
     from core.evaluate.perplexity import perplexity
     from core.evaluate.sensitivity import scan
     from core.graph.discover import discover
+    from core.models import load as models
+    from core.models import texts
     from core.spec.model import ModelSpec
 
     loaded = models.load(ModelSpec("demo", device="cpu"))

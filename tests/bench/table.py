@@ -12,12 +12,13 @@ import argparse
 import time
 from typing import Any, NamedTuple
 
-from core import models, texts
 from core.capture import capture
 from core.criteria import CRITERIA, score
 from core.evaluate.perplexity import perplexity
 from core.graph.discover import discover
 from core.masks import masked
+from core.models import load as models
+from core.models import texts
 from core.plan.allocation import allocate
 from core.reconstruct import reconstructed
 from core.spec.evaluate import EvalSpec

@@ -50,7 +50,7 @@ def test_a_mask_is_tried_for_one_call(
 ) -> None:
     from core.evaluate.perplexity import perplexity
     from core.masks import masked
-    from core.texts import consecutive_windows, evaluation_text
+    from core.models.texts import consecutive_windows, evaluation_text
     from tests.handmade import graph_of
 
     removed = {"L00.ffn_channel": tuple(range(0, 40)), "L01.query_head": (0, 3)}

@@ -47,7 +47,7 @@ def test_models_are_given_back(engine: Engine, tiny_llama_folder: Path, endless:
 def test_a_dense_and_a_pruned_model_are_held_side_by_side(
     engine: Engine, tiny_llama_folder: Path, tiny_tokenizer: Any, tmp_path: Path
 ) -> None:
-    from core import export
+    from core.models import saved
     from core.plan.cost import with_costs
     from core.plan.records import PruningPlan
     from core.surgery import operate
@@ -58,7 +58,7 @@ def test_a_dense_and_a_pruned_model_are_held_side_by_side(
     for name, gone in (("one", (0, 1)), ("two", (2, 3, 4))):
         plan = with_costs(graph, PruningPlan({"L00.ffn_channel": gone}), list(graph.groups))
         cut = operate(random_model(llama_config()), graph, plan.removed)
-        export.save(cut, tiny_tokenizer, graph, plan, tmp_path / name, facts={})
+        saved.save(cut, tiny_tokenizer, graph, plan, tmp_path / name, facts={})
     dense = engine.load(str(tiny_llama_folder))
     engine.load(str(tmp_path / "one"))
     pruned = engine.load(str(tmp_path / "two"))

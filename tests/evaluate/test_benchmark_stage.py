@@ -199,7 +199,7 @@ def test_the_demo_model_scores_as_with_the_command_of_lm_eval(
     import yaml
 
     from core.evaluate.task_bundled import bundled_spec
-    from core.models import resolve
+    from core.models.sources import resolve
 
     monkeypatch.delenv("PRUNEVIZ_CACHE")  # the demo model is taken from there; its scores must not be
     demo = Path(resolve("demo").where)

@@ -31,7 +31,7 @@ def test_the_bundled_tasks_are_sound():
 
 
 def test_next_sentences_never_come_from_what_calibrates():
-    from core.texts import calibration_text, evaluation_text
+    from core.models.texts import calibration_text, evaluation_text
 
     scores, calibrates = (" ".join(part().text.split()) for part in (evaluation_text, calibration_text))
     for row in bundled_rows(BOTH[1])[::20]:

@@ -100,7 +100,7 @@ def test_the_demo_model_scores_as_with_lm_eval(shared_data, task):
     import lm_eval
     from lm_eval.tasks import TaskManager
 
-    from core.models import load
+    from core.models.load import load
     from core.spec.model import ModelSpec
 
     demo, folder = load(ModelSpec("demo")), shared_data / "benchmarks"

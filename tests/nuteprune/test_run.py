@@ -19,9 +19,9 @@ from core import launch, pipeline
 from core.__main__ import main
 from core.errors import NotPrunableError, SpecError, StopRequested, StorageError, UnknownNameError
 from core.events import Event, EventReader
-from core.export import from_pretrained
 from core.files import read_json
 from core.methods import METHODS, method_of, with_preset
+from core.models.saved import from_pretrained
 from core.nuteprune import trainer
 from core.nuteprune.method import FOLDER
 from core.results.masks import read_masks

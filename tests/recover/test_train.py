@@ -13,7 +13,7 @@ from transformers.training_args import ParallelMode
 
 from core.errors import StopRequested
 from core.graph.discover import discover
-from core.models import Loaded
+from core.models.load import Loaded
 from core.recover import train
 from core.recover.data import Example, TrainingData
 from core.recover.lora import updates

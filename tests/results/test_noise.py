@@ -171,6 +171,6 @@ def test_metrics_must_be_the_same() -> None:
 
 
 def test_it_needs_neither_torch_nor_gradio() -> None:
-    code = "import sys, core.evaluate.noise; print({'torch', 'gradio', 'lm_eval'} & set(sys.modules))"
+    code = "import sys, core.results.noise; print({'torch', 'gradio', 'lm_eval'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "set()"

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import LongTensor
 
-from core.divergence import Progress
 from core.errors import DataError
-from core.rows import SUFFIXES, file_text, hub_text
-from core.self_text import write
+from core.models.rows import SUFFIXES, file_text, hub_text
+from core.models.self_text import write
+from core.models.tokens import Progress
 
 BUNDLED = "bundled"
 #: Calibration only: text the model writes itself, and none at all.

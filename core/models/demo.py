@@ -126,3 +126,7 @@ def print_progress(done: int, total: int) -> None:
     """Progress for a terminal, on stderr."""
     text = f"step {done + 1} of {total}" if done < total else "done"
     print(f"Preparing the demo model: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    print(demo_folder(print_progress))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from core import models
 from core.errors import ModelError
+from core.models import load as models
 from core.spec.model import ModelSpec
 from tests.conftest import llama_config, random_model
 
@@ -44,7 +44,7 @@ def test_a_config_alone_loads(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def pruned_run(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> Path:
     """A run directory whose model has lost FFN channels of one layer and a head of the other."""
-    from core import export
+    from core.models import saved
     from core.plan.cost import with_costs
     from core.plan.records import PruningPlan
     from core.surgery import operate
@@ -56,7 +56,7 @@ def pruned_run(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) ->
     plan = with_costs(
         graph, PruningPlan({"L00.ffn_channel": (1, 5), "L01.query_head": (2,)}), list(graph.groups)
     )
-    export.save(operate(model, graph, plan.removed), tiny_tokenizer, graph, plan, run / "model", facts={})
+    saved.save(operate(model, graph, plan.removed), tiny_tokenizer, graph, plan, run / "model", facts={})
     (run / "spec.json").write_text("{}")
     return run
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from core import demo, models
 from core.errors import ModelError, StorageError
+from core.models import demo
+from core.models.load import load
+from core.models.sources import resolve
 from core.spec.model import ModelSpec
 
 
@@ -21,7 +23,7 @@ def test_a_missing_demo_package_names_the_fix(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("PRUNEVIZ_CACHE", str(tmp_path))
     monkeypatch.setattr(demo, "_PACKAGE", "no-such-package-here")
     with pytest.raises(ModelError, match=r"no-such-package-here.*make setup"):
-        models.resolve("demo")
+        resolve("demo")
 
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +36,7 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pyt
 SLOW_CONVERT = """
 import sys, time
 from pathlib import Path
-from core import demo
+from core.models import demo
 
 def convert(gguf, folder, on_progress=None):
     with open(sys.argv[1], "a") as log:
@@ -67,6 +69,7 @@ def test_two_processes_convert_the_demo_once(tmp_path: Path) -> None:
 def test_a_killed_conversion_is_done_again(tmp_path: Path) -> None:
     first = _converting(tmp_path, 60)
     while not list((tmp_path / "cache").glob("*.part/half")):
+        assert first.poll() is None, "it ended before it was killed"
         time.sleep(0.05)
     first.send_signal(signal.SIGKILL)
     first.communicate()
@@ -81,7 +84,7 @@ def test_the_demo_model_converts_without_loss(tmp_path: Path) -> None:
     demo.convert(demo.demo_gguf(), tmp_path / "demo", lambda done, total: steps.append((done, total)))
     assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
     dense = demo.read_gguf(demo.demo_gguf()).eval()
-    loaded = models.load(ModelSpec(str(tmp_path / "demo"), device="cpu"))
+    loaded = load(ModelSpec(str(tmp_path / "demo"), device="cpu"))
     ids = torch.tensor([loaded.tokenizer("The capital of France is")["input_ids"]])
     with torch.no_grad():
         assert torch.equal(dense(ids).logits, loaded.model(ids).logits)

@@ -11,10 +11,10 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from core import export
 from core.errors import ArtifactError, NotPrunableError, StorageError
-from core.export import from_pretrained, load, save
 from core.graph.records import Graph
+from core.models import saved
+from core.models.saved import from_pretrained, load, save
 from core.plan.cost import with_costs
 from core.plan.records import PruningPlan
 from core.surgery import operate
@@ -133,7 +133,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(export, "save_file", fail)
+    monkeypatch.setattr(saved, "save_file", fail)
     with pytest.raises(StorageError, match="free some space"):
         save(model, None, graph, plan, tmp_path / "model", facts={})
     assert left_over(tmp_path) == []
@@ -142,7 +142,7 @@ def test_a_full_disk_leaves_nothing_half_written(
 def test_a_disk_too_small_is_noticed_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, graph, plan = pruned(RAGGED)
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(export.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr(saved.shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(StorageError, match="free some space"):
         save(model, None, graph, plan, tmp_path / "model", facts={})
 
@@ -158,7 +158,7 @@ def test_a_failed_save_keeps_the_model_that_was_there(
     def fail(*_: object, **__: object) -> None:
         raise ValueError("a bug")
 
-    monkeypatch.setattr(export, "save_file", fail)
+    monkeypatch.setattr(saved, "save_file", fail)
     with pytest.raises(ValueError, match="a bug"):
         save(model, None, graph, plan, tmp_path / "model", facts={})
     assert left_over(tmp_path) == ["model"]

@@ -10,9 +10,9 @@ import copy
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from core.empty import empty_model, fill, tied_names
 from core.errors import PruneError
 from core.graph.records import Graph
+from core.models.empty import empty_model, fill, tied_names
 from core.plan.records import PruningPlan, implied
 from core.rehearsal import compare, rehearse
 from core.rewrite import heads_kept

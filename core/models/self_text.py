@@ -6,9 +6,8 @@ import torch
 from torch import LongTensor, Tensor
 from transformers import PreTrainedModel
 
-from core.divergence import Progress, special_ids
 from core.errors import DataError
-from core.evaluate.generation import context_length, last_only
+from core.models.tokens import Progress, context_length, last_only, special_ids
 
 #: Windows written side by side.
 _BATCH = 16

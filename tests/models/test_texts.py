@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from core.errors import DataError
-from core.self_text import write
-from core.texts import (
+from core.models.self_text import write
+from core.models.texts import (
     Text,
     calibration_text,
     calibration_title,
@@ -166,7 +166,7 @@ def test_a_data_set_in_the_hubs_layout_is_read(hub_folder: Path) -> None:
 def test_only_the_beginning_of_a_large_data_set_is_read(
     hub_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.rows._MOST", 2)
+    monkeypatch.setattr("core.models.rows._MOST", 2)
     assert calibration_text(f"{hub_folder}:default:train").text == "one"
 
 

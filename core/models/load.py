@@ -1,14 +1,13 @@
 """A source -> model, tokenizer: the demo, a hub id, a local folder, a GGUF file, or a pruned model.
 
-Only safetensors and GGUF are read, never a pickle. `python -m core.models` prepares the demo model.
+Only safetensors and GGUF are read, never a pickle.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,14 +17,14 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
-from core.demo import DEMO_NAME, demo_folder, print_progress, read_gguf
 from core.errors import ModelError
+from core.graph.discover import discover, discover_config
+from core.graph.records import Graph
+from core.models.demo import read_gguf
+from core.models.sources import Source, resolve
 from core.plan.records import PruningPlan
-from core.runs.artifacts import MODEL, PLAN, SPEC
 from core.spec.model import ModelSpec
 
-ACCEPTED = "'demo', a hub id such as 'org/name', a folder, a .gguf file, or a run directory"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 #: What reading a damaged or foreign model raises in transformers and safetensors.
 _UNREADABLE = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
 
@@ -51,28 +50,6 @@ class Loaded:
     folder: Path | None = None
 
 
-@dataclass(frozen=True)
-class Source:
-    """What a source turned out to be.
-
-    Attributes:
-        where: a folder, or a hub id for kind `hub`.
-        file: the name of the GGUF file in that folder.
-        revision: the hub's commit.
-    """
-
-    kind: Literal["folder", "gguf", "hub", "pruned"]
-    where: str
-    name: str
-    file: str | None = None
-    revision: str | None = None
-
-    def arguments(self) -> dict[str, Any]:
-        """What every `from_pretrained` takes to read from here."""
-        found: dict[str, Any] = {"revision": self.revision} if self.revision else {}
-        return {**found, "gguf_file": self.file} if self.file else found
-
-
 def load(spec: ModelSpec, *, attn_implementation: str = "sdpa") -> Loaded:
     """Load a decoder in evaluation mode.
 
@@ -85,7 +62,7 @@ def load(spec: ModelSpec, *, attn_implementation: str = "sdpa") -> Loaded:
     source = resolve(spec.source)
     plan: PruningPlan | None = None
     if source.kind == "pruned":
-        from core import export
+        from core.models import saved as export
 
         model, tokenizer, plan = export.load(Path(source.where), device=device, dtype=dtype)
         if tokenizer is None:
@@ -107,71 +84,6 @@ def load(spec: ModelSpec, *, attn_implementation: str = "sdpa") -> Loaded:
 def load_config(source: str, trust_remote_code: bool = False) -> PretrainedConfig:
     """The config alone, checked to be a decoder's. Raises ModelError."""
     return _config(resolve(source), source, trust_remote_code)
-
-
-def resolve(source: str) -> Source:
-    """Find out what a source is, without reading weights. Raises ModelError."""
-    if source == "demo":
-        return Source("folder", str(demo_folder(print_progress)), DEMO_NAME)
-    path = Path(source).expanduser()
-    if path.name == "config.json" and path.is_file():
-        path = path.parent
-    if path.is_dir():
-        return _resolve_folder(path)
-    if path.is_file():
-        if path.suffix.lower() != ".gguf":
-            raise ModelError(f"{source} is a file, but no .gguf file; give the folder it lies in.")
-        return Source("gguf", str(path.parent), path.stem, path.name)
-    if path.is_absolute() or source.startswith((".", "~")) or path.suffix.lower() == ".gguf":
-        raise ModelError(f"There is no folder or file {source}; give {ACCEPTED}.")
-    if not _HUB_ID.fullmatch(source):
-        raise ModelError(f"'{source}' is no model; give {ACCEPTED}.")
-    return _resolve_hub(source)
-
-
-def _resolve_folder(path: Path) -> Source:
-    name = path.resolve().name
-    if (path / SPEC).is_file():
-        if not (path / MODEL / "config.json").is_file():
-            raise ModelError(f"Run {name} has left no model (yet); give a finished pruning run.")
-        return Source("pruned", str(path / MODEL), name)
-    if (path / PLAN).is_file():
-        return Source("pruned", str(path), name)
-    if not (path / "config.json").is_file():
-        hint = next((f"; give the file {file} instead" for file in sorted(path.glob("*.gguf"))), "")
-        raise ModelError(f"Folder {path} has no config.json, so it holds no model in the hub's layout{hint}.")
-    return Source("folder", str(path), name)
-
-
-def _resolve_hub(source: str) -> Source:
-    """Ask the hub once, with a short time limit; a model in the local cache serves without it."""
-    from huggingface_hub import model_info, try_to_load_from_cache
-    from huggingface_hub.errors import (  # type: ignore[attr-defined]
-        GatedRepoError,
-        HFValidationError,
-        HTTPError,
-        RepositoryNotFoundError,
-    )
-
-    hint = " Did you mean 'demo'?" if source.lower().startswith("demo") else ""
-    try:
-        revision = model_info(source, timeout=10).sha
-    except GatedRepoError as error:
-        raise ModelError(f"'{source}' is gated; accept its terms on the hub and log in there.") from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ModelError(
-            f"There is no model '{source}' here or on the hub.{hint} Give {ACCEPTED}."
-        ) from error
-    except (OSError, HTTPError) as error:
-        cached = try_to_load_from_cache(source, "config.json")
-        if isinstance(cached, str):  # …/snapshots/<commit>/config.json
-            snapshot = Path(cached).parent
-            return Source("folder", str(snapshot), source, revision=snapshot.name)
-        raise ModelError(
-            f"There is no folder or file '{source}', and the hub cannot be reached to look there ({error})."
-            f"{hint} Give {ACCEPTED}."
-        ) from error
-    return Source("hub", source, source, revision=revision)
 
 
 def _config(source: Source, given: str, trust_remote_code: bool) -> PretrainedConfig:
@@ -286,5 +198,10 @@ def _short(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")[:300]
 
 
-if __name__ == "__main__":
-    print(demo_folder(print_progress))
+def graph_of(spec: ModelSpec, config_only: bool) -> Graph:
+    """Trace a model, or only its config: no weights are read then."""
+    if config_only:
+        config = load_config(spec.source, spec.trust_remote_code)
+        return discover_config(config, name=resolve(spec.source).name)
+    loaded = load(spec)
+    return discover(loaded.model, name=loaded.name)

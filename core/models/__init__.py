@@ -1,0 +1,1 @@
+"""A model from anywhere, with its texts: loaded, saved and read back."""

@@ -1,0 +1,103 @@
+"""Where a model comes from: the demo, a hub id, a folder, a GGUF file, or a run that left one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from core.errors import ModelError
+from core.models.demo import DEMO_NAME, demo_folder, print_progress
+from core.runs.artifacts import MODEL, PLAN, SPEC
+
+ACCEPTED = "'demo', a hub id such as 'org/name', a folder, a .gguf file, or a run directory"
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a source turned out to be.
+
+    Attributes:
+        where: a folder, or a hub id for kind `hub`.
+        file: the name of the GGUF file in that folder.
+        revision: the hub's commit.
+    """
+
+    kind: Literal["folder", "gguf", "hub", "pruned"]
+    where: str
+    name: str
+    file: str | None = None
+    revision: str | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """What every `from_pretrained` takes to read from here."""
+        found: dict[str, Any] = {"revision": self.revision} if self.revision else {}
+        return {**found, "gguf_file": self.file} if self.file else found
+
+
+def resolve(source: str) -> Source:
+    """Find out what a source is, without reading weights. Raises ModelError."""
+    if source == "demo":
+        return Source("folder", str(demo_folder(print_progress)), DEMO_NAME)
+    path = Path(source).expanduser()
+    if path.name == "config.json" and path.is_file():
+        path = path.parent
+    if path.is_dir():
+        return _resolve_folder(path)
+    if path.is_file():
+        if path.suffix.lower() != ".gguf":
+            raise ModelError(f"{source} is a file, but no .gguf file; give the folder it lies in.")
+        return Source("gguf", str(path.parent), path.stem, path.name)
+    if path.is_absolute() or source.startswith((".", "~")) or path.suffix.lower() == ".gguf":
+        raise ModelError(f"There is no folder or file {source}; give {ACCEPTED}.")
+    if not _HUB_ID.fullmatch(source):
+        raise ModelError(f"'{source}' is no model; give {ACCEPTED}.")
+    return _resolve_hub(source)
+
+
+def _resolve_folder(path: Path) -> Source:
+    name = path.resolve().name
+    if (path / SPEC).is_file():
+        if not (path / MODEL / "config.json").is_file():
+            raise ModelError(f"Run {name} has left no model (yet); give a finished pruning run.")
+        return Source("pruned", str(path / MODEL), name)
+    if (path / PLAN).is_file():
+        return Source("pruned", str(path), name)
+    if not (path / "config.json").is_file():
+        hint = next((f"; give the file {file} instead" for file in sorted(path.glob("*.gguf"))), "")
+        raise ModelError(f"Folder {path} has no config.json, so it holds no model in the hub's layout{hint}.")
+    return Source("folder", str(path), name)
+
+
+def _resolve_hub(source: str) -> Source:
+    """Ask the hub once, with a short time limit; a model in the local cache serves without it."""
+    from huggingface_hub import model_info, try_to_load_from_cache
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]
+        GatedRepoError,
+        HFValidationError,
+        HTTPError,
+        RepositoryNotFoundError,
+    )
+
+    hint = " Did you mean 'demo'?" if source.lower().startswith("demo") else ""
+    try:
+        revision = model_info(source, timeout=10).sha
+    except GatedRepoError as error:
+        raise ModelError(f"'{source}' is gated; accept its terms on the hub and log in there.") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ModelError(
+            f"There is no model '{source}' here or on the hub.{hint} Give {ACCEPTED}."
+        ) from error
+    except (OSError, HTTPError) as error:
+        cached = try_to_load_from_cache(source, "config.json")
+        if isinstance(cached, str):  # …/snapshots/<commit>/config.json
+            snapshot = Path(cached).parent
+            return Source("folder", str(snapshot), source, revision=snapshot.name)
+        raise ModelError(
+            f"There is no folder or file '{source}', and the hub cannot be reached to look there ({error})."
+            f"{hint} Give {ACCEPTED}."
+        ) from error
+    return Source("hub", source, source, revision=revision)
