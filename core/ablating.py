@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from core import measures
-from core.ablation import without_dependency
 from core.criteria.scoring import check_alone
 from core.errors import SpecError
-from core.masks import masked
 from core.methods import method_of
 from core.spec.run import RunSpec
 from core.stages import metrics as results
 from core.stages import steps as stages
+from core.surgery.ablation import without_dependency
+from core.surgery.masks import masked
 from core.work import Work, needs
 
 

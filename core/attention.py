@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from core.divergence import attending_plainly, probabilities_of
+from core.capture.divergence import attending_plainly, probabilities_of
 from core.errors import DataError, NotPrunableError
 from core.graph.records import Graph
 

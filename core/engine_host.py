@@ -24,13 +24,13 @@ from core.attention import MOST_TOKENS, attention_maps
 from core.errors import LaunchError, PruneError, StopRequested
 from core.evaluate.generation import stream
 from core.evaluate.perplexity import perplexity
-from core.evaluate.quantized import quantize
 from core.graph.records import Graph
-from core.masks import masked
 from core.models import texts
 from core.models.load import Loaded, load
 from core.models.sources import resolve
 from core.spec.model import ModelSpec
+from core.surgery.int8 import quantize
+from core.surgery.masks import masked
 
 Removed = Mapping[str, Sequence[int]]
 

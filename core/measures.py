@@ -12,18 +12,18 @@ from typing import Any
 import psutil
 import torch
 
-from core.capture import check_weights
+from core.capture.statistics import check_weights
 from core.errors import ArtifactError
 from core.evaluate.efficiency import measure as measure_efficiency
 from core.evaluate.generation import generate
 from core.evaluate.perplexity import perplexity
-from core.evaluate.quantized import quantized
 from core.files import read_json, write_json
 from core.models.load import Loaded, load
 from core.models.texts import consecutive_windows, evaluation_text
 from core.results.efficiency import EFFICIENCY, SPREADS, Efficiency, keep_efficiency, read_efficiency
 from core.results.perplexity import Perplexity, keep_perplexity, read_perplexities
 from core.runs.artifacts import CHECKPOINT, SAMPLES, read_spec
+from core.surgery.int8 import quantized
 from core.work import Work, kept, source_metrics
 
 BASELINE = "baseline.json"

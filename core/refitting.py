@@ -12,12 +12,12 @@ from core.models.load import Loaded
 from core.plan.allocation import groups_in_scope
 from core.plan.cost import with_costs
 from core.plan.records import PruningPlan
-from core.reconstruct import reconstruct as refit
-from core.rescoring import Rescoring
+from core.recover.reconstruct import reconstruct as refit
+from core.recover.rescoring import Rescoring
 from core.runs.artifacts import CHECKPOINT, RECONSTRUCTED, RECONSTRUCTION
 from core.spec.run import RunSpec
 from core.stages.steps import keep_plan, windows
-from core.surgery import add_biases
+from core.surgery.operate import add_biases
 from core.work import Work, kept
 
 

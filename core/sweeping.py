@@ -14,13 +14,12 @@ from core.errors import PruneError, StopRequested, StorageError
 from core.evaluate.perplexity import perplexity
 from core.files import write_text
 from core.graph.records import Graph
-from core.masks import masked
 from core.models.load import Loaded
 from core.models.texts import calibration_title, consecutive_windows, evaluation_text
 from core.plan.allocation import allocate
 from core.plan.cost import cost
 from core.plan.records import PruningPlan
-from core.reconstruct import reconstructed
+from core.recover.reconstruct import reconstructed
 from core.refitting import recounted, rescoring
 from core.results.noise import perplexity_difference
 from core.results.perplexity import Perplexity, keep_perplexity, read_perplexities
@@ -29,6 +28,7 @@ from core.results.sweep import SWEEP, Point, Sweep, planned, read_sweep, run_of,
 from core.runs.artifacts import CHECKPOINT, SPEC
 from core.spec.run import RunSpec
 from core.stages.steps import windows as calibration_windows
+from core.surgery.masks import masked
 from core.work import Work, kept
 
 #: Plans that were measured, as refitted, and their perplexities: criteria without data find the same plan

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.capture import (
+from core.capture.gradients import COARSE
+from core.capture.slices import Slice, slices
+from core.capture.statistics import (
     DEFAULT_KINDS,
     DIVERGENCE,
     GRADIENTS,
@@ -22,12 +24,10 @@ from core.capture import (
 )
 from core.criteria.registry import CRITERIA, Criterion, GroupView, Part
 from core.errors import DataError, SpecError
-from core.gradients import COARSE
 from core.graph.places import maker_of, reader_of
 from core.graph.records import Graph, Group, Member
 from core.registry import Entry
 from core.results.scores import Scores
-from core.slices import Slice, slices
 
 
 def score(

@@ -27,8 +27,8 @@ from core.evaluate.perplexity import (
 )
 from core.evaluate.sensitivity_points import points
 from core.graph.records import Graph
-from core.masks import masked
 from core.results.scores import Sensitivity
+from core.surgery.masks import masked
 
 _BATCH = 8
 

@@ -29,7 +29,7 @@ from core.models.readme import card
 from core.models.uniform import uniform_config
 from core.plan.records import PruningPlan
 from core.runs.artifacts import GROUPS, PLAN, read_graph
-from core.surgery import operate
+from core.surgery.operate import operate
 
 WEIGHTS = "model.safetensors"
 BASE_CONFIG = "base_config.json"

@@ -14,8 +14,8 @@ from core.errors import PruneError
 from core.graph.records import Graph
 from core.models.empty import empty_model, fill, tied_names
 from core.plan.records import PruningPlan, implied
-from core.rehearsal import compare, rehearse
-from core.rewrite import heads_kept
+from core.surgery.rehearsal import compare, rehearse
+from core.surgery.rewrite import heads_kept
 
 
 def uniform_config(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> PretrainedConfig | None:

@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.capture.slices import Slice, slices
 from core.errors import NotPrunableError
 from core.graph.records import Graph, Group
 from core.nuteprune.gates import Gates
 from core.nuteprune.twin import STUDENT
 from core.recover.lora import lora_layers
-from core.slices import Slice, slices
 
 
 class LoraGradient:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.capture import next_token_loss
+from core.capture.statistics import next_token_loss
 from core.errors import TrainingError
 from core.evaluate.perplexity import perplexity
 from core.graph.records import Graph, Group

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from core.graph.records import Graph
-from core.masks import apply_soft_masks
 from core.nuteprune.gates import Gates
 from core.recover.lora import attach, lora_layers, merge
 from core.spec.recover import RecoverSpec
+from core.surgery.masks import apply_soft_masks
 
 STUDENT, _TEACHER = "default", "teacher"
 

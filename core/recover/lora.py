@@ -16,8 +16,8 @@ from transformers.pytorch_utils import Conv1D
 
 from core.errors import InputError
 from core.graph.records import Graph
-from core.ragged import move_expansion
 from core.spec.recover import RecoverSpec
+from core.surgery.ragged import move_expansion
 
 #: Kinds whose members lie in the feed-forward part of a layer.
 _FFN = ("ffn_channel", "expert")

@@ -15,7 +15,7 @@ from core.models.load import Loaded
 from core.models.sources import resolve
 from core.models.texts import evaluation_text, same_text
 from core.plan.records import PruningPlan
-from core.recover.data import examples, read_source
+from core.recover.examples import examples, read_source
 from core.recover.lora import target_modules
 from core.results.widths import WIDTHS, widths
 from core.runs.artifacts import CHECKPOINT, GROUPS, PLAN, read_graph

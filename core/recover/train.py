@@ -23,7 +23,7 @@ from core.evaluate.perplexity import window_losses
 from core.graph.records import Graph
 from core.models.load import Loaded
 from core.recover import checkpoint
-from core.recover.data import IGNORED, Example, TrainingData, collate
+from core.recover.examples import IGNORED, Example, TrainingData, collate
 from core.recover.lora import attach, merge, updates
 from core.spec.recover import RecoverSpec
 

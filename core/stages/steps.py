@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 
-from core.ablation import OwnScores
-from core.capture import Statistics
-from core.capture import capture as capture_statistics
+from core.capture.divergence import similarity as measure_similarity
+from core.capture.statistics import Statistics
+from core.capture.statistics import capture as capture_statistics
 from core.criteria import score as score_units
 from core.criteria.scoring import check_readable, score_structures
-from core.divergence import similarity as measure_similarity
 from core.evaluate.sensitivity import scan
 from core.evaluate.sensitivity_points import curve_of
 from core.files import write_json, write_text
@@ -43,7 +42,8 @@ from core.runs.artifacts import GROUPS, MODEL, PLAN, read_graph, read_plan
 from core.spec.checks import check_length
 from core.spec.prune import KINDS
 from core.spec.run import RunSpec
-from core.surgery import operate
+from core.surgery.ablation import OwnScores
+from core.surgery.operate import operate
 from core.work import Work, add_facts, kept, needs, record_facts
 
 

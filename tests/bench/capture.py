@@ -36,7 +36,7 @@ def _times() -> list[Figure]:
     """Turn and turn about, so that a busy machine disturbs both alike; the median of the ratios."""
     import torch
 
-    from core.capture import GRADIENTS, STATISTICS, capture
+    from core.capture.statistics import GRADIENTS, STATISTICS, capture
 
     model, graph, windows = _loaded()
 
@@ -119,7 +119,7 @@ def _peak(way: str) -> float:
 
 def measure(way: str) -> None:
     """Print the peak memory in GiB of this process after three samples."""
-    from core.capture import GRADIENTS, capture
+    from core.capture.statistics import GRADIENTS, capture
     from tests.bench.graph import _peak_gib
 
     model, graph, windows = _loaded()
@@ -137,7 +137,7 @@ def _distances() -> list[Figure]:
     """All pairs at once, against Eq. 1 for every i and j, its two divergences over all positions."""
     import torch
 
-    from core.divergence import js_distances
+    from core.capture.divergence import js_distances
 
     figures = []
     for heads in (9, 32):

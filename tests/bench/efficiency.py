@@ -20,7 +20,7 @@ def run() -> list[Figure]:
     from core.models import load as models
     from core.plan.allocation import allocate
     from core.spec.model import ModelSpec
-    from core.surgery import operate
+    from core.surgery.operate import operate
 
     loaded = models.load(ModelSpec("demo", device="cpu"))
     graph = discover(loaded.model, name="demo")

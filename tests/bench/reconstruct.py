@@ -15,12 +15,12 @@ def run() -> list[Figure]:
     import numpy as np
     import torch
 
-    from core import walk
     from core.graph.discover import discover
     from core.models import load as models
     from core.models import texts
     from core.plan.allocation import allocate
-    from core.reconstruct import reconstruct
+    from core.recover import walk
+    from core.recover.reconstruct import reconstruct
     from core.spec.model import ModelSpec
 
     loaded = models.load(ModelSpec("demo", device="cpu"))

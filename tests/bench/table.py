@@ -12,17 +12,17 @@ import argparse
 import time
 from typing import Any, NamedTuple
 
-from core.capture import capture
+from core.capture.statistics import capture
 from core.criteria import CRITERIA, score
 from core.evaluate.perplexity import perplexity
 from core.graph.discover import discover
-from core.masks import masked
 from core.models import load as models
 from core.models import texts
 from core.plan.allocation import allocate
-from core.reconstruct import reconstructed
+from core.recover.reconstruct import reconstructed
 from core.spec.evaluate import EvalSpec
 from core.spec.model import DataSpec, ModelSpec
+from core.surgery.masks import masked
 
 MEAN = "input_mean"
 KINDS = ("query_head", "ffn_channel")

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from core.capture import STATISTICS, capture
+from core.capture.statistics import STATISTICS, capture
 from core.criteria import score
 from core.graph.discover import discover
 from core.graph.records import Graph

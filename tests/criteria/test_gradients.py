@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.capture import capture
+from core.capture.statistics import capture
 from core.criteria import score
 from tests.criteria.case import SHARED, WIDTH, case, found
 from tests.naive import naive_products

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from core.capture import capture
+from core.capture.statistics import capture
 from core.criteria import CRITERIA, score
 from core.criteria.registry import GroupView, Part
 from core.errors import DataError, UnknownNameError

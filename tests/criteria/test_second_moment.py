@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.capture import STATISTICS, capture
+from core.capture.statistics import STATISTICS, capture
 from core.criteria import score
 from core.errors import SpecError
 from core.graph.discover import discover

@@ -34,7 +34,7 @@ def test_a_model_in_8_bits_answers_as_one_put_in_8_bits_does(
     engine: Engine, tiny_llama: Any, tiny_tokenizer: Any, tiny_llama_folder: Path
 ) -> None:
     from core.evaluate.generation import generate
-    from core.evaluate.quantized import quantized
+    from core.surgery.int8 import quantized
 
     plain = engine.load(str(tiny_llama_folder))
     *pieces, done = engine.generate(str(tiny_llama_folder), PROMPT, max_new_tokens=12, int8=True)
@@ -49,8 +49,8 @@ def test_a_mask_is_tried_for_one_call(
     engine: Engine, tiny_llama: Any, tiny_tokenizer: Any, tiny_llama_folder: Path, text: str
 ) -> None:
     from core.evaluate.perplexity import perplexity
-    from core.masks import masked
     from core.models.texts import consecutive_windows, evaluation_text
+    from core.surgery.masks import masked
     from tests.handmade import graph_of
 
     removed = {"L00.ffn_channel": tuple(range(0, 40)), "L01.query_head": (0, 3)}

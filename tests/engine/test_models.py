@@ -50,7 +50,7 @@ def test_a_dense_and_a_pruned_model_are_held_side_by_side(
     from core.models import saved
     from core.plan.cost import with_costs
     from core.plan.records import PruningPlan
-    from core.surgery import operate
+    from core.surgery.operate import operate
     from tests.handmade import graph_of
 
     model = random_model(llama_config())

@@ -13,7 +13,7 @@ from core.files import read_json, write_json
 from core.graph.discover import discover
 from core.plan.cost import cost
 from core.results.efficiency import EFFICIENCY, keep_efficiency, read_efficiency
-from core.surgery import operate
+from core.surgery.operate import operate
 from tests.handmade import tiny
 from tests.pruneviz.samples import efficiency
 

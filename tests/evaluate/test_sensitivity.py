@@ -10,9 +10,9 @@ from core.errors import DataError, NotPrunableError, StopRequested
 from core.evaluate.perplexity import perplexity
 from core.evaluate.sensitivity import scan
 from core.evaluate.sensitivity_points import curve_of, lowest
-from core.masks import masked
 from core.results.noise import perplexity_difference
 from core.results.perplexity import Perplexity
+from core.surgery.masks import masked
 from tests.handmade import graph_of, ids, tiny
 
 

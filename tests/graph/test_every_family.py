@@ -13,8 +13,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from core.errors import ModelError, NotPrunableError
 from core.graph.discover import discover
 from core.graph.records import Graph
-from core.masks import masked
-from core.surgery import operate
+from core.surgery.masks import masked
+from core.surgery.operate import operate
 from tests.graph.families import shake
 from tests.graph.small_configs import small_config
 from tests.handmade import random_plan

@@ -47,7 +47,7 @@ def pruned_run(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) ->
     from core.models import saved
     from core.plan.cost import with_costs
     from core.plan.records import PruningPlan
-    from core.surgery import operate
+    from core.surgery.operate import operate
     from tests.handmade import graph_of
 
     run = tmp_path_factory.mktemp("runs") / "run-1"
@@ -63,7 +63,7 @@ def pruned_run(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) ->
 
 @pytest.mark.parametrize("inside", ["", "model"])
 def test_pruned_models_go_through_the_plan(pruned_run: Path, inside: str) -> None:
-    from core.masks import masked
+    from core.surgery.masks import masked
     from tests.handmade import graph_of
 
     loaded = models.load(ModelSpec(str(pruned_run / inside), device="cpu"))

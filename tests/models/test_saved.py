@@ -17,7 +17,7 @@ from core.models import saved
 from core.models.saved import from_pretrained, load, save
 from core.plan.cost import with_costs
 from core.plan.records import PruningPlan
-from core.surgery import operate
+from core.surgery.operate import operate
 from tests.handmade import FAMILIES, graph_of, ids, logits, random_plan, tiny
 
 RAGGED = {"L00.query_head": (0,), "L01.query_head": (1, 2), "L00.ffn_channel": (3, 4, 5)}

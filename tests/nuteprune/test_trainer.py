@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from core.capture import next_token_loss
+from core.capture.statistics import next_token_loss
 from core.errors import ArtifactError, NotPrunableError, StorageError, TrainingError
 from core.graph.discover import discover
 from core.nuteprune import trainer as module
 from core.nuteprune.finish import fold
 from core.nuteprune.randomness import rows_of_step
 from core.nuteprune.trainer import Report, Trainer
-from core.surgery import operate
+from core.surgery.operate import operate
 from tests.graph.families import build
 from tests.handmade import FAMILIES, graph_of, ids, logits, tiny
 from tests.nuteprune.small import KINDS, of_model, settings, trainer

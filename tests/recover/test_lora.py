@@ -11,7 +11,7 @@ from core.errors import InputError
 from core.graph.discover import discover
 from core.recover.lora import attach, merge, target_modules, updates
 from core.spec.recover import RecoverSpec
-from core.surgery import operate
+from core.surgery.operate import operate
 from tests.graph.families import build
 from tests.handmade import ids, random_plan
 
@@ -60,7 +60,7 @@ def test_merged_equals_unmerged_on_ragged_models(family: str) -> None:
 
 def test_updates_of_repeated_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where key and value matrices repeat their outputs for ragged heads, so do the updates."""
-    monkeypatch.setattr("core.rewrite.uses_interface", lambda module: False)
+    monkeypatch.setattr("core.surgery.rewrite.uses_interface", lambda module: False)
     test_merged_equals_unmerged_on_ragged_models("llama")
     model, _ = pruned("llama")
     assert any(hasattr(module, "output_index") for module in model.modules())

@@ -15,11 +15,11 @@ from core.errors import StopRequested
 from core.graph.discover import discover
 from core.models.load import Loaded
 from core.recover import train
-from core.recover.data import Example, TrainingData
+from core.recover.examples import Example, TrainingData
 from core.recover.lora import updates
 from core.recover.train import Recovered, _arguments, recover
 from core.spec.recover import RecoverSpec
-from core.surgery import operate
+from core.surgery.operate import operate
 from tests.conftest import llama_config, random_model
 
 #: A text in which every token follows from the one before: easy to learn.

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from core.graph.records import Graph, Group, Member
-from core.masks import Removed, masked
 from core.plan.records import implied
+from core.surgery.masks import Removed, masked
 
 #: A group -> every structure of it with one score per unit, (units,), estimated on that structure alone.
 OwnScores = Callable[[Group], list[tuple[Member, NDArray[Any]]]]

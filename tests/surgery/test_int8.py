@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from core.evaluate.efficiency import weights_bytes
-from core.evaluate.quantized import Int8Linear, quantized
 from core.graph.discover import discover
-from core.surgery import operate
+from core.surgery.int8 import Int8Linear, quantized
+from core.surgery.operate import operate
 from tests.graph.families import build
 from tests.handmade import ids, random_plan
 
@@ -30,7 +30,9 @@ def test_a_matrix_is_off_by_half_a_step_at_most() -> None:
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "opt"])
 def test_pruned_models_answer_nearly_the_same(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.rewrite.uses_interface", lambda module: False)  # outputs are repeated then
+    monkeypatch.setattr(
+        "core.surgery.rewrite.uses_interface", lambda module: False
+    )  # outputs are repeated then
     model = build(family)
     graph = discover(model, name=family)
     operate(model, graph, random_plan(graph, 3))

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from core import launch
-from core.ablation import without_dependency
 from core.criteria.scoring import score_structures
 from core.errors import SpecError
 from core.files import read_json
@@ -22,6 +21,7 @@ from core.spec.evaluate import EvalSpec
 from core.spec.model import DataSpec, ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
+from core.surgery.ablation import without_dependency
 from core.worker import execute
 from tests.graph.families import build, graph_of
 from tests.handmade import graph_of as handmade_graph

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from core.divergence import Divergences
+from core.capture.divergence import Divergences
+from core.capture.gradients import COARSE, PER_INDEX, PER_SAMPLE, Gradients
+from core.capture.moments import ModuleMoments, Moments, Squares
+from core.capture.slices import Key, slices
 from core.errors import DataError, UnknownNameError
-from core.gradients import COARSE, PER_INDEX, PER_SAMPLE, Gradients
 from core.graph.places import maker_of, reader_of
 from core.graph.records import Graph
 from core.models.tokens import Progress, special_positions
-from core.moments import ModuleMoments, Moments, Squares
-from core.slices import Key, slices
 
 #: Of the inputs of modules that read units, and of the outputs of modules that make FFN channels.
 INPUTS = ("input_mean", "input_variance", "input_norm", "input_second_moment")

@@ -19,7 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from core.errors import NotPrunableError
 from core.graph.records import Attention, Graph, Group
-from core.ragged import LayerConfig, expand_after_cache, expand_outputs, uses_interface
+from core.surgery.ragged import LayerConfig, expand_after_cache, expand_outputs, uses_interface
 
 #: Integers that name something else than a size, whatever their value.
 _NOT_A_SIZE = (

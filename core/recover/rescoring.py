@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from core.capture import INPUTS, OUTPUTS, Statistics, moment_values, watched_modules
+from core.capture.moments import ModuleMoments
+from core.capture.statistics import INPUTS, OUTPUTS, Statistics, moment_values, watched_modules
 from core.criteria import CRITERIA, score
 from core.graph.records import Graph, Group
-from core.moments import ModuleMoments
 from core.plan.cost import cost, params_in
 from core.plan.ranking import removal_order
 

@@ -18,13 +18,13 @@ from contextlib import ExitStack, nullcontext
 import torch
 from torch import nn
 
-from core.fitting import Reconstruction, Step, guarded, in_range, unfit, write
+from core.capture.moments import ModuleMoments
 from core.graph.records import Group
-from core.least_squares import Fit
-from core.masks import masked
-from core.moments import ModuleMoments
-from core.rescoring import Rescoring
-from core.walk import Normals, Walk, makers_of, modules_of, of_layer, readers_of, whole
+from core.recover.fitting import Reconstruction, Step, guarded, in_range, unfit, write
+from core.recover.least_squares import Fit
+from core.recover.rescoring import Rescoring
+from core.recover.walk import Normals, Walk, makers_of, modules_of, of_layer, readers_of, whole
+from core.surgery.masks import masked
 
 
 def pre_prune(walk: Walk, layer: int, found: Reconstruction, rescoring: Rescoring) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
-from core.ragged import move_expansion
+from core.surgery.ragged import move_expansion
 
 _LARGEST = 127
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.capture.slices import Key
 from core.errors import DataError
-from core.slices import Key
 
 
 class Moments:

@@ -14,12 +14,12 @@ import torch
 from transformers import PreTrainedModel
 
 from core.graph.records import Graph
-from core.masks import masked
 from core.models.saved import load, save
 from core.plan.allocation import allocate
 from core.plan.cost import cost, params_in, with_costs
 from core.plan.records import PruningPlan
-from core.surgery import operate
+from core.surgery.masks import masked
+from core.surgery.operate import operate
 from tests.graph.families import CONFIGS, PROMISED, graph_of, model_of
 from tests.handmade import ids, logits, random_plan
 

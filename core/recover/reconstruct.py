@@ -11,7 +11,7 @@ the plan; surgery cuts them afterwards, so masked = sliced holds for what was re
   arXiv:2403.10799, Eq. 13, with a ridge around the weights that are there. Its guard discards weights
   that are out of range; unlike the paper's it does not end the refitting there.
 - `pre_pruning`: each module is reconstructed on the pruned model's inputs, scored again and only then pruned.
-  Source: greedy output approximation, arXiv:2407.19126, Algorithms 2 to 4, see `core.pre_pruning`.
+  Source: greedy output approximation, arXiv:2407.19126, Algorithms 2 to 4, see `core.recover.pre_pruning`.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from core.capture import capture
-from core.fitting import Reconstruction, refit_readers
+from core.capture.statistics import capture
 from core.graph.places import owner_of
 from core.graph.records import Graph
 from core.plan.records import PruningPlan, implied
-from core.pre_pruning import pre_prune
-from core.rescoring import Rescoring
-from core.surgery import add_biases
-from core.walk import KINDS, Removed, Walk, readers_of
+from core.recover.fitting import Reconstruction, refit_readers
+from core.recover.pre_pruning import pre_prune
+from core.recover.rescoring import Rescoring
+from core.recover.walk import KINDS, Removed, Walk, readers_of
+from core.surgery.operate import add_biases
 
 #: (parameter, dimension) -> mean of what is read along it, (size,).
 Means = Mapping[tuple[str, int], Tensor]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from core.divergence import js_distances, similarity
+from core.capture.divergence import js_distances, similarity
 from core.errors import NotPrunableError
-from core.surgery import operate
+from core.surgery.operate import operate
 from tests.handmade import graph_of, ids, tiny
 
 

@@ -13,16 +13,16 @@ from transformers import PreTrainedModel
 
 from core.errors import NotPrunableError
 from core.graph.records import Graph
-from core.layerwise import layers_of, watching
-from core.masks import masked
 from core.models.saved import load, save
 from core.plan.allocation import allocate
 from core.plan.cost import cost
 from core.plan.records import PruningPlan
-from core.reconstruct import reconstruct, reconstructed
+from core.recover.layers import layers_of, watching
+from core.recover.reconstruct import reconstruct, reconstructed
+from core.recover.rescoring import Rescoring
 from core.refitting import recounted
-from core.rescoring import Rescoring
-from core.surgery import operate
+from core.surgery.masks import masked
+from core.surgery.operate import operate
 from tests.graph.families import build as built
 from tests.graph.families import graph_of
 from tests.handmade import ids, logits
@@ -211,7 +211,7 @@ def test_weights_out_of_range_are_discarded_and_biases_stay(
     llama: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, graph = copy.deepcopy(llama[0]), llama[1]
-    monkeypatch.setattr("core.fitting._RANGE", 1e-6)
+    monkeypatch.setattr("core.recover.fitting._RANGE", 1e-6)
     found = reconstruct(model, graph, planned(graph), windows(model), how="least_squares")
     assert {one["ridge"] for one in found.fits} == {0.0} and len(found.fits) == 4
     for name, value in llama[0].named_parameters():

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from core.capture import STATISTICS, capture, next_token_loss
-from core.divergence import similarity
+from core.capture.divergence import similarity
+from core.capture.moments import Moments
+from core.capture.statistics import STATISTICS, capture, next_token_loss
 from core.errors import DataError, StopRequested, UnknownNameError
-from core.moments import Moments
 from tests.handmade import graph_of, ids, tiny
 from tests.naive import inputs_of, naive_products
 

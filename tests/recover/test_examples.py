@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.errors import DataError
-from core.recover.data import IGNORED, Example, collate, examples, read_source
+from core.recover.examples import IGNORED, Example, collate, examples, read_source
 
 ROWS = [
     {"instruction": "the a of", "input": "in it" if i % 2 else "", "output": f"w{i} to"} for i in range(20)

@@ -13,8 +13,8 @@ from torch import nn
 
 from core.errors import NotPrunableError
 from core.graph.records import Attention, Graph, Group, Member, Parameter
-from core.masks import apply_masks, apply_soft_masks, masked
-from core.norms import adds_one, shrink_rms, subtracts_mean
+from core.surgery.masks import apply_masks, apply_soft_masks, masked
+from core.surgery.norms import adds_one, shrink_rms, subtracts_mean
 from tests.handmade import FAMILIES, graph_of, ids, logits, random_plan, tiny
 
 

@@ -24,8 +24,8 @@ from transformers.pytorch_utils import Conv1D
 from core.errors import NotPrunableError
 from core.graph.places import owner_of, reads_last_dim
 from core.graph.records import Graph, Member
-from core.norms import is_norm, subtracts_mean
 from core.plan.records import check_plan, implied
+from core.surgery.norms import is_norm, subtracts_mean
 
 Removed = Mapping[str, tuple[int, ...]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from core.least_squares import Normal, fit
+from core.recover.least_squares import Normal, fit
 
 
 def test_a_hand_computed_line() -> None:

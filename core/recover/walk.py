@@ -14,10 +14,10 @@ from transformers.pytorch_utils import Conv1D
 
 from core.graph.places import owner_of
 from core.graph.records import Graph
-from core.layerwise import Layers, layers_of, watching
-from core.least_squares import Fit, Normal, fit
 from core.models.tokens import special_positions
 from core.plan.records import cuts, implied
+from core.recover.layers import Layers, layers_of, watching
+from core.recover.least_squares import Fit, Normal, fit
 
 Removed = Mapping[str, tuple[int, ...]]
 #: Kinds of units that a decoder layer has to itself.

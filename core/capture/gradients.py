@@ -10,9 +10,9 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from core.capture.kernels import products
+from core.capture.slices import Key, Slice, slices
 from core.graph.records import Graph
-from core.kernels import products
-from core.slices import Key, Slice, slices
 
 #: Statistics per index of a parameter, by name, in the order of `kernels.products`.
 PER_INDEX = ("gradient_sum", "gradient_first", "gradient_second", "gradient_mix")

@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 
 from core.errors import NotPrunableError
 from core.graph.records import Graph
-from core.masks import masked
 from core.plan.cost import cost
-from core.surgery import operate
+from core.surgery.masks import masked
+from core.surgery.operate import operate
 from tests.handmade import FAMILIES, graph_of, ids, logits, random_plan, tiny
 
 KINDS = [

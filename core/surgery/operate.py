@@ -17,11 +17,18 @@ from transformers.pytorch_utils import Conv1D
 
 from core.graph.places import owner_of
 from core.graph.records import Graph
-from core.masks import masked
-from core.norms import is_norm, shrink_plain, shrink_rms, subtracts_mean
 from core.plan.records import Cuts, bias_cuts, check_plan, cuts, implied
-from core.rehearsal import Place, compare, per_head_arguments, rehearse
-from core.rewrite import fit_attention, fit_feed_forward, fit_shapes, fit_stream, heads_kept, slice_per_head
+from core.surgery.masks import masked
+from core.surgery.norms import is_norm, shrink_plain, shrink_rms, subtracts_mean
+from core.surgery.rehearsal import Place, compare, per_head_arguments, rehearse
+from core.surgery.rewrite import (
+    fit_attention,
+    fit_feed_forward,
+    fit_shapes,
+    fit_stream,
+    heads_kept,
+    slice_per_head,
+)
 
 Removed = Mapping[str, tuple[int, ...]]
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.layerwise import watching
-from core.least_squares import Fit
-from core.masks import masked
-from core.moments import ModuleMoments
-from core.walk import Normals, Reader, Walk, dense_pass, of_layer, readers_of, writers_of
+from core.capture.moments import ModuleMoments
+from core.recover.layers import watching
+from core.recover.least_squares import Fit
+from core.recover.walk import Normals, Reader, Walk, dense_pass, of_layer, readers_of, writers_of
+from core.surgery.masks import masked
 
 #: Weights beyond so many times the largest that was there are out of range (the guard of Eq. 13).
 _RANGE = 10.0

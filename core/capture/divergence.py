@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from core.capture.kernels import distances
 from core.errors import DataError, NotPrunableError
 from core.graph.records import Attention, Graph
-from core.kernels import distances
 from core.models.tokens import Progress, special_positions
 from core.results.similarity import Similarity
 
