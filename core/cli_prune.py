@@ -9,7 +9,6 @@ import typer
 
 from core import methods, options
 from core.cli_recover import with_preset
-from core.commands import RANKING, record
 from core.errors import SpecError
 from core.files import read_json
 from core.headless import (
@@ -24,6 +23,8 @@ from core.headless import (
 )
 from core.methods import METHODS
 from core.runs.artifacts import METRICS
+from core.runs.command_line import RANKING
+from core.runs.records import record
 from core.spec.checks import check_name, parse_sparsity
 from core.spec.model import ModelSpec
 from core.spec.prune import STRATEGIES

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from core import options
-from core.commands import record
 from core.errors import ArtifactError, SpecError
 from core.files import read_json
 from core.headless import RUNS, ask, detached, emit_run, foreground, source_of, with_errors
 from core.runs.artifacts import METRICS, read_spec
+from core.runs.records import record
 from core.spec.recover import recover_preset
 from core.spec.run import RunSpec
 from core.terminal import keys_and_values

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from core import launch, options
+from core import options
 from core.headless import RUNS
+from core.runs import launch
 from core.terminal import emit
 
 Runs = Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs: ids, their beginnings, or folders.")]

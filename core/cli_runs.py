@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from core import launch, options
-from core.commands import full_record, record
+from core import options
 from core.headless import RUNS
+from core.runs import launch
+from core.runs.records import full_record, record
 from core.terminal import emit, keys_and_values, table
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The run's id, or its beginning.")]

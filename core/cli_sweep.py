@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from core import options
-from core.commands import record
 from core.headless import RUNS, ask, detached, emit_run, foreground, seconds
 from core.results.sweep import Point, Sweep, read_sweep
+from core.runs.records import record
 from core.spec.checks import listed
 from core.terminal import table, with_error
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from core import launch
-from core.commands import OPTIONS, record
 from core.errors import PruneError, SpecError, UnknownNameError
 from core.results.noise import error_of
+from core.runs import launch
+from core.runs.command_line import OPTIONS
+from core.runs.records import record
 from core.spec.checks import listed, parse_kind_sparsity
 from core.spec.fields import changed, field_of
 from core.spec.run import Goal, RunSpec

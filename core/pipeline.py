@@ -21,11 +21,11 @@ from core.models.load import Loaded, graph_of, load_config, pick_device
 from core.models.sources import resolve
 from core.models.texts import BUNDLED, NONE, SELF, calibration_title, evaluation_text
 from core.plan.records import PruningPlan, check_plan
-from core.recorder import Recorder
 from core.recover import stage as recovery
 from core.registry import check_options
 from core.results.scores import Scores
 from core.results.sweep import Sweep, planned, run_of
+from core.runs.recorder import Recorder
 from core.spec.checks import parse_layers
 from core.spec.run import RunSpec
 from core.stages import metrics as results

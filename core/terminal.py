@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
-from core.events import Event
+from core.runs.events import Event
 
 BAR = 30
 

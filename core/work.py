@@ -14,8 +14,8 @@ from core.errors import ArtifactError
 from core.files import read_json, write_text
 from core.methods import method_of
 from core.models.texts import NONE, SELF, calibration_text, evaluation_text, same_text
-from core.recorder import Recorder
 from core.runs.artifacts import METRICS, SPEC, read_spec
+from core.runs.recorder import Recorder
 from core.spec.run import RunSpec
 from core.spec.units import MANUAL
 

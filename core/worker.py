@@ -16,14 +16,14 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from core import launch
 from core.errors import InputError, LaunchError, PruneError, StopRequested, StorageError, storage_error
-from core.events import Event
 from core.files import write_text
-from core.recorder import Recorder, mine
+from core.runs import launch
 from core.runs.artifacts import LOG, STOP, read_spec
+from core.runs.events import Event
+from core.runs.recorder import Recorder, mine
 from core.runs.status import write_status
-from core.watch import DAMAGED, locked, read
+from core.runs.watch import DAMAGED, locked, read
 
 Work = Callable[[Path, Recorder], None]
 

@@ -1,12 +1,12 @@
-"""What the buttons do: launch, stop, resume. Thin calls into `core.launch`."""
+"""What the buttons do: launch, stop, resume. Thin calls into `core.runs.launch`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from core import launch as launcher
 from core.errors import ModelError
+from core.runs import launch as launcher
 from core.spec.explore import ANALYSES, Analysis, ExploreSpec
 from core.spec.run import RunSpec
 from pruneviz.cards import weightless

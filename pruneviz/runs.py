@@ -8,9 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core import watch
 from core.errors import ArtifactError
-from core.events import Event
 from core.files import read_json
 from core.graph.records import Graph
 from core.plan.records import PruningPlan
@@ -20,11 +18,13 @@ from core.results import tasks as task_results
 from core.results.efficiency import EFFICIENCY, Efficiency
 from core.results.perplexity import PERPLEXITY, Perplexity
 from core.results.tasks import BENCHMARKS, TaskResult
+from core.runs import watch
 from core.runs.artifacts import GROUPS, METRICS, PLAN, SAMPLES, SPEC, read_graph, read_spec
 from core.runs.artifacts import read_plan as read_kept_plan
+from core.runs.events import Event
 from core.runs.status import ENDED, STATUS, Status
+from core.runs.watch import log_tail as log_tail
 from core.spec.run import RunSpec
-from core.watch import log_tail as log_tail
 from pruneviz.tail import read_events as read_events
 
 #: Stages that train, and end with a checkpoint when they are stopped.

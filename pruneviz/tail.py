@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core.events import Event, EventReader
 from core.runs.artifacts import EVENTS
+from core.runs.events import Event, EventReader
 
 T = TypeVar("T")
 #: Runs and drawings that are kept; the one not asked for longest goes.

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from core import launch, recorder, worker
+from core import worker
 from core.errors import DataError, LaunchError, NotPrunableError, StopRequested, StorageError
-from core.events import EventReader
 from core.files import write_json
-from core.recorder import Recorder
+from core.runs import launch, recorder
 from core.runs.artifacts import EVENTS, LOG, STOP
+from core.runs.events import EventReader
+from core.runs.recorder import Recorder
 from core.runs.status import read_status, write_status
 from core.spec.run import RunSpec
 

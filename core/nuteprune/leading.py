@@ -15,10 +15,10 @@ import torch
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from core.errors import LaunchError
-from core.launch import ROOT
 from core.nuteprune.precision import accelerator
 from core.nuteprune.team import HOST, PATIENCE, Follower, Team, devices, environment, joined, ready, why_lost
 from core.runs.artifacts import LOG
+from core.runs.launch import ROOT
 from core.spec.nuteprune import Settings
 
 _FOLLOWER = (sys.executable, "-m", "core.nuteprune.follower")

@@ -25,7 +25,7 @@ from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from core.errors import LaunchError, SpecError
 from core.nuteprune.precision import accelerator
-from core.processes import describe_exit
+from core.runs.processes import describe_exit
 
 HOST = "127.0.0.1"
 #: The others wait so long for one that measures, saves or computes.

@@ -19,9 +19,9 @@ from torch import Tensor
 from core.errors import StopRequested
 from core.graph.records import Group
 from core.nuteprune.trainer import Report, Trainer
-from core.recorder import Recorder
 from core.results.masks import MASKS, MaskState, write_masks
-from core.stopping import signals_wait
+from core.runs.processes import signals_wait
+from core.runs.recorder import Recorder
 
 #: A curve has at most about so many points, however long the run is.
 _POINTS = 2000

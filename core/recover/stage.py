@@ -19,10 +19,10 @@ from core.recover.examples import examples, read_source
 from core.recover.lora import target_modules
 from core.results.widths import WIDTHS, widths
 from core.runs.artifacts import CHECKPOINT, GROUPS, PLAN, read_graph
+from core.runs.processes import signals_wait
 from core.spec.checks import check_length
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
-from core.stopping import signals_wait
 from core.work import Work
 
 FOLDER = "recover"

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core.errors import ArtifactError
-from core.events import Event, EventReader
 from core.files import read_json
 from core.results.efficiency import read_efficiency
 from core.results.perplexity import read_perplexities
 from core.results.tasks import read_benchmarks
 from core.results.widths import WIDTHS
 from core.runs.artifacts import EVENTS, METRICS, SAMPLES, read_plan, read_spec
+from core.runs.events import Event, EventReader
 from core.runs.status import read_status
 from core.spec.run import RunSpec
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from core.events import Event, metric_series
+from core.runs.events import Event, metric_series
 from pruneviz.figures.thinning import mode, thinned
 from pruneviz.figures.training import PREFIX
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from html import escape
 
-from core.commands import command_line
 from core.errors import PruneError
 from core.graph.records import Graph
 from core.methods import method_of
@@ -14,6 +13,7 @@ from core.plan.chosen import chosen_plan
 from core.plan.ranking import Scores
 from core.plan.records import PruningPlan
 from core.results.widths import widths
+from core.runs.command_line import command_line
 from core.spec.run import RunSpec
 from pruneviz import states, words
 from pruneviz.figures.run_detail import SAME_TEXT

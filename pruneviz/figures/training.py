@@ -7,7 +7,7 @@ from html import escape
 from statistics import median
 from typing import TYPE_CHECKING
 
-from core.events import Event, metric_series
+from core.runs.events import Event, metric_series
 from pruneviz import words
 from pruneviz.figures.perplexity_axis import perplexity_axis
 from pruneviz.figures.thinning import POINTS, mode, thinned

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import gradio as gr
 
 from core.errors import PruneError
+from core.runs.watch import log_tail
 from core.spec.explore import Analysis
 from core.spec.run import RunSpec
-from core.watch import log_tail
 from pruneviz import actions, runs, states
 from pruneviz.context import AppContext, memory
 from pruneviz.runs import RunRecord

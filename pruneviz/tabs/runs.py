@@ -12,10 +12,10 @@ from typing import Any
 
 import gradio as gr
 
-from core.commands import command_line
 from core.errors import PruneError
-from core.events import Event
 from core.results.widths import WIDTHS
+from core.runs.command_line import command_line
+from core.runs.events import Event
 from pruneviz import actions, runs, states
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.contenders import left_a_model

@@ -12,8 +12,8 @@ from typing import Any
 
 import gradio as gr
 
-from core.events import metric_series
 from core.results.scores import SENSITIVITY, read_sensitivity
+from core.runs.events import metric_series
 from core.spec.checks import listed
 from core.spec.explore import ExploreSpec
 from core.spec.run import RunSpec

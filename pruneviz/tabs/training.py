@@ -14,9 +14,9 @@ from typing import Any
 import gradio as gr
 
 from core.errors import ArtifactError
-from core.events import Event
 from core.methods import method_of
 from core.results.masks import MASKS, read_masks
+from core.runs.events import Event
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.figures.mask_state import mask_figure, mask_html, mask_info

@@ -29,7 +29,7 @@ from typing import Any
 import httpx
 import psutil
 
-from core import launch
+from core.runs import launch
 from core.spec.evaluate import EvalSpec
 from core.spec.model import DataSpec, ModelSpec
 from core.spec.prune import PruneSpec

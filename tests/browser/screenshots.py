@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from core import launch
+from core.runs import launch
 from core.runs.artifacts import read_spec
 from core.runs.status import ENDED
+from core.runs.watch import list_runs, refresh
 from core.spec.run import RunSpec
-from core.watch import list_runs, refresh
 from tests.browser.driver import ROOT, Dashboard, chromium
 
 #: tab -> address after the `?`, and what has to be on the page before the picture is taken.

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from core.events import EventWriter
 from core.files import read_json
 from core.results.scores import read_sensitivity
 from core.results.similarity import read_similarity
 from core.runs.artifacts import EVENTS, read_graph, read_spec
+from core.runs.events import EventWriter
+from core.runs.watch import list_runs
 from core.spec.run import RunSpec
-from core.watch import list_runs
 from tests.browser.driver import Dashboard
 from tests.pruneviz.samples import make_run
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from core import launch
 from core.results.scores import read_scores, write_scores
 from core.results.similarity import Similarity, write_similarity
 from core.results.sweep import Point, Sweep, write_sweep
+from core.runs import launch
 from core.runs.artifacts import read_spec
+from core.runs.watch import list_runs
 from core.spec.explore import ExploreSpec
 from core.spec.model import ModelSpec
 from core.spec.run import RunSpec
-from core.watch import list_runs
 from pruneviz.selection import units_of
 from tests.browser.driver import Dashboard
 from tests.pruneviz.samples import graph, make_run

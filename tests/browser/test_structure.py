@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from core import launch
 from core.files import read_json
 from core.plan.cost import cost
+from core.runs import launch
 from core.runs.artifacts import METRICS, read_graph, read_plan, read_spec
+from core.runs.watch import list_runs
 from core.spec.explore import ExploreSpec
 from core.spec.model import ModelSpec
 from core.spec.run import RunSpec
-from core.watch import list_runs
 from tests.browser.driver import Dashboard
 
 pytestmark = pytest.mark.browser

@@ -15,13 +15,13 @@ import psutil
 import pytest
 from playwright.sync_api import expect
 
-from core.events import EventReader
 from core.methods import with_preset
 from core.runs.artifacts import EVENTS, read_plan
+from core.runs.events import EventReader
 from core.runs.status import ENDED, read_status
+from core.runs.watch import list_runs
 from core.spec.model import ModelSpec
 from core.spec.run import RunSpec
-from core.watch import list_runs
 from pruneviz import words
 from tests.browser.driver import Dashboard
 from tests.conftest import WORDS

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core import cli_explore, launch
+from core import cli_explore
 from core.__main__ import main
 from core.results.scores import SCORES
+from core.runs import launch
 from core.runs.artifacts import EVENTS, PLAN, SPEC, read_graph, read_plan
 from core.runs.status import STATUS
 from core.spec.run import RunSpec

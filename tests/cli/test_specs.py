@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from core import cli_explore, cli_prune, launch, methods
+from core import cli_explore, cli_prune, methods
 from core.__main__ import main
-from core.commands import command_line
+from core.runs import launch
+from core.runs.command_line import command_line
 from core.spec.evaluate import EvalSpec
 from core.spec.explore import ExploreSpec
 from core.spec.model import DataSpec, ModelSpec

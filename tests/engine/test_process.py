@@ -14,7 +14,7 @@ import pytest
 from core.engine import Engine
 from core.errors import LaunchError
 from tests.engine.asking import PROMPT, child
-from tests.launch.waiting import environment, until
+from tests.runs.waiting import environment, until
 
 
 def test_asking_needs_no_torch() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from core.engine import Engine
 from core.errors import StopRequested
 from tests.engine.asking import PROMPT
-from tests.launch.waiting import until
+from tests.runs.waiting import until
 
 
 def test_a_text_is_stopped_in_the_middle(engine: Engine, endless: str) -> None:

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from core import launch
 from core.__main__ import main
-from core.commands import command_line
 from core.errors import StopRequested
 from core.evaluate import benchmark_stage
-from core.events import Event, EventReader
 from core.files import read_json
 from core.results.tasks import BenchmarkResult, not_comparable, read_benchmarks
+from core.runs import launch
 from core.runs.artifacts import EVENTS, METRICS, STOP
+from core.runs.command_line import command_line
+from core.runs.events import Event, EventReader
 from core.runs.status import Status, write_status
 from core.spec.evaluate import EvalSpec
 from core.spec.model import DataSpec, ModelSpec

@@ -15,17 +15,18 @@ from typing import Any
 import pytest
 from safetensors.numpy import save_file
 
-from core import launch, pipeline
+from core import pipeline
 from core.__main__ import main
 from core.errors import NotPrunableError, SpecError, StopRequested, StorageError, UnknownNameError
-from core.events import Event, EventReader
 from core.files import read_json
 from core.methods import METHODS, method_of, with_preset
 from core.models.saved import from_pretrained
 from core.nuteprune import trainer
 from core.nuteprune.method import FOLDER
 from core.results.masks import read_masks
+from core.runs import launch
 from core.runs.artifacts import CHECKPOINT, METRICS, MODEL, STOP, read_plan, read_spec
+from core.runs.events import Event, EventReader
 from core.runs.status import Status, read_status, write_status
 from core.spec.evaluate import EvalSpec
 from core.spec.model import DataSpec, ModelSpec

@@ -15,19 +15,20 @@ import psutil
 import pytest
 import torch
 
-from core import launch, pipeline
+from core import pipeline
 from core.errors import LaunchError, SpecError, StopRequested
-from core.events import Event, EventReader
 from core.nuteprune import leading
 from core.nuteprune.team import devices
-from core.processes import alive
+from core.runs import launch
 from core.runs.artifacts import LOG, STOP, read_plan
+from core.runs.events import Event, EventReader
+from core.runs.processes import alive
 from core.runs.status import Status, read_status, write_status
 from core.spec.run import RunSpec
 from core.worker import execute
-from tests.launch.waiting import until
 from tests.nuteprune.test_run import curves, options, started
 from tests.nuteprune.test_run import spec as spec
+from tests.runs.waiting import until
 
 #: A follower that does something at one of its steps, counted from 1.
 MISBEHAVING = """

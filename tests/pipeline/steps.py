@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from core import launch
-from core.events import EventReader
 from core.files import read_json
+from core.runs import launch
 from core.runs.artifacts import EVENTS, METRICS, SAMPLES, read_plan
+from core.runs.events import EventReader
 from core.runs.status import Status, write_status
 from core.spec.run import RunSpec
 from core.worker import execute

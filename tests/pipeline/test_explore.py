@@ -11,10 +11,10 @@ import pytest
 from core import pipeline
 from core.criteria import CRITERIA
 from core.errors import DataError, InputError, ModelError, SpecError, UnknownNameError
-from core.events import EventReader
 from core.results.scores import read_scores, read_sensitivity
 from core.results.similarity import read_similarity
 from core.runs.artifacts import EVENTS, MODEL, PLAN
+from core.runs.events import EventReader
 from core.spec.evaluate import EvalSpec
 from core.spec.explore import ExploreSpec
 from core.spec.model import DataSpec, ModelSpec

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from core import launch, measures, pipeline
+from core import measures, pipeline
 from core.errors import SpecError
-from core.events import EventReader
 from core.files import read_json
 from core.results.efficiency import EFFICIENCY, read_efficiency
 from core.results.perplexity import read_perplexities
 from core.results.widths import WIDTHS
+from core.runs import launch
 from core.runs.artifacts import EVENTS, METRICS, MODEL, SAMPLES, read_plan, read_spec
+from core.runs.events import EventReader
 from core.spec.model import DataSpec, ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec

@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from core import launch, refitting
+from core import refitting
 from core.errors import StopRequested, StorageError
-from core.events import Event
 from core.files import read_json
 from core.results.scores import SCORES
 from core.results.widths import WIDTHS
+from core.runs import launch
 from core.runs.artifacts import CHECKPOINT, GROUPS, METRICS, MODEL, PLAN, RECONSTRUCTED, read_plan
+from core.runs.events import Event
 from core.spec.run import RunSpec
 from core.stages import steps as stages
 from core.worker import execute

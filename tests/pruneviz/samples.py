@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from core.events import EventWriter
 from core.graph.records import Attention, Graph, Group, Member, Parameter, to_runs
 from core.results.efficiency import Efficiency, Timing
 from core.runs.artifacts import EVENTS, GROUPS, LOG, METRICS, SPEC
+from core.runs.events import EventWriter
 from core.runs.status import Status, write_status
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from core.commands import command_line
 from core.errors import PruneError, SpecError, UnknownNameError
 from core.methods import with_preset
 from core.registry import Option
+from core.runs.command_line import command_line
 from core.spec.evaluate import EvalSpec
 from core.spec.model import DataSpec, ModelSpec
 from core.spec.nuteprune import PRESETS

@@ -7,9 +7,9 @@ import pytest
 
 from core.errors import ArtifactError
 from core.files import write_json
-from core.processes import host, started_at
 from core.results.scores import SCORES
 from core.runs.artifacts import GROUPS, METRICS, SAMPLES, SPEC
+from core.runs.processes import host, started_at
 from core.runs.status import STATUS, Status, write_status
 from core.spec.model import ModelSpec
 from core.spec.run import RunSpec

@@ -23,7 +23,7 @@ def test_only_what_is_new_is_read(tmp_path, monkeypatch):
     path.write_text(line(1) + line(2))
     first = read_events(tmp_path)
     parsed, real = [], json.loads
-    monkeypatch.setattr("core.events.json.loads", lambda text: parsed.append(text) or real(text))
+    monkeypatch.setattr("core.runs.events.json.loads", lambda text: parsed.append(text) or real(text))
     assert read_events(tmp_path) is first and parsed == []
     with path.open("a") as file:
         file.write(line(3) + line(4)[:9])

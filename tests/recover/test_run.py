@@ -13,15 +13,16 @@ from typing import Any
 
 import pytest
 
-from core import launch, pipeline
+from core import pipeline
 from core.__main__ import main
-from core.commands import command_line
 from core.errors import DataError, ModelError, SpecError, StopRequested
-from core.events import Event, EventReader
 from core.files import read_json
 from core.results.efficiency import read_efficiency
 from core.results.perplexity import read_perplexities
+from core.runs import launch
 from core.runs.artifacts import EVENTS, METRICS, SAMPLES, STOP, read_plan, read_spec
+from core.runs.command_line import command_line
+from core.runs.events import Event, EventReader
 from core.runs.status import Status, write_status
 from core.spec.evaluate import EvalSpec
 from core.spec.model import DataSpec, ModelSpec

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from core import launch, pipeline, sweeping
-from core.commands import command_line
+from core import pipeline, sweeping
 from core.errors import ArtifactError, SpecError, StopRequested
 from core.files import read_json, write_json
 from core.results.noise import perplexity_difference
 from core.results.perplexity import PERPLEXITY, read_perplexities
 from core.results.sweep import SWEEP, Point, pareto, planned, read_sweep, run_of
+from core.runs import launch
 from core.runs.artifacts import METRICS
+from core.runs.command_line import command_line
 from core.runs.status import Status, read_status, write_status
 from core.spec.checks import listed
 from core.spec.evaluate import EvalSpec

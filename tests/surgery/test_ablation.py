@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from core import launch
 from core.criteria.scoring import score_structures
 from core.errors import SpecError
 from core.files import read_json
 from core.graph.records import Group, Member
 from core.pipeline import check
+from core.runs import launch
 from core.runs.artifacts import METRICS, MODEL
 from core.spec.evaluate import EvalSpec
 from core.spec.model import DataSpec, ModelSpec

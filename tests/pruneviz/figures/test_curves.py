@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from core.events import Event
+from core.runs.events import Event
 from pruneviz.figures.curves import curves_figure, curves_info
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.events import Event
+from core.runs.events import Event
 from pruneviz.figures.training import Span, cost_html, training_figure, training_html, training_info
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from core.processes import started_at
 from core.results.similarity import SIMILARITY
+from core.runs.processes import started_at
 from core.spec.explore import Analysis, ExploreSpec
 from core.spec.model import ModelSpec
 from core.spec.run import RunSpec

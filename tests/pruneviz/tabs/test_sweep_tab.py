@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from core import launch
 from core.errors import SpecError
 from core.results.sweep import SWEEP, Point, Sweep, write_sweep
+from core.runs import launch
 from core.runs.artifacts import read_spec
 from core.runs.status import read_status, write_status
 from core.spec.run import RunSpec

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from core.events import Event
 from core.methods import with_preset
 from core.results.masks import MASKS, MaskState, write_masks
+from core.runs.events import Event
 from core.spec.run import RunSpec
 from pruneviz.figures.run_detail import detail_html
 from pruneviz.runs import read_run, training_notes

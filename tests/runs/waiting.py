@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from core import launch
+from core.runs import launch
 from core.spec.run import RunSpec
 
 FAKE = Path(__file__).with_name("fake_worker.py")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.errors import StorageError
-from core.events import Event, EventReader, EventWriter, metric_series
+from core.runs.events import Event, EventReader, EventWriter, metric_series
 
 
 def write(path: Path, *names: str) -> None:

@@ -6,10 +6,10 @@ import sys
 import time
 from pathlib import Path
 
-from core import launch
 from core.errors import DataError
-from core.recorder import Recorder
+from core.runs import launch
 from core.runs.artifacts import read_spec
+from core.runs.recorder import Recorder
 from core.worker import main
 
 

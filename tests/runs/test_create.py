@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from core import launch
 from core.errors import LaunchError, StorageError, UnknownNameError
+from core.runs import launch
 from core.runs.artifacts import read_spec
 from core.runs.status import Status
 from core.spec.evaluate import EvalSpec
 from core.spec.model import DataSpec, ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
-from tests.launch.waiting import environment, named, state
+from tests.runs.waiting import environment, named, state
 
 
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE"])
@@ -86,6 +86,6 @@ def test_runs_are_found_by_id_or_its_beginning(tmp_path: Path) -> None:
 
 
 def test_nothing_here_loads_torch() -> None:
-    code = "import sys, core.launch, core.commands, core.worker; print('torch' in sys.modules)"
+    code = "import sys, core.runs.launch, core.commands, core.worker; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
     assert found.stdout.strip() == "False", found.stderr

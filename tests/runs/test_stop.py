@@ -10,12 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core import launch, watch
 from core.errors import InputError, LaunchError
+from core.runs import launch, watch
 from core.runs.artifacts import STOP
 from core.runs.status import read_status, write_status
 from core.spec.run import RunSpec
-from tests.launch.waiting import executed, named, state, until
+from tests.runs.waiting import executed, named, state, until
 
 
 def test_a_running_run_stops_at_its_next_step(runs: Path) -> None:

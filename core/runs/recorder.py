@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Any
 
 from core.errors import StopRequested, StorageError, storage_error
-from core.events import Event, EventType, EventWriter
-from core.processes import host, started_at
 from core.runs.artifacts import EVENTS, LOG, STOP
+from core.runs.events import Event, EventType, EventWriter
+from core.runs.processes import host, started_at
 from core.runs.status import Status, read_status, write_status
 
 BEAT_S = 2.0

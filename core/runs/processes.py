@@ -5,10 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
 
 import psutil
 
 from core.errors import LaunchError
+from core.files import write_text
+from core.runs.artifacts import STOP
 
 #: How launchers tell a process that there are others: torchrun and accelerate first, then MPI's.
 _SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -73,3 +80,25 @@ def describe_exit(code: int | None) -> str:
     if -code == signal.SIGKILL:
         return "was killed (SIGKILL), possibly out of memory"
     return f"was ended by {name}"
+
+
+@contextmanager
+def signals_wait(run_dir: Path) -> Iterator[None]:
+    """A first SIGINT or SIGTERM asks the run to stop after its step; a second one interrupts as before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+        write_text(run_dir / STOP, "")
+
+    try:
+        for number in before:
+            signal.signal(number, ask)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -18,19 +18,19 @@ from pathlib import Path
 
 from core.errors import ArtifactError, InputError, LaunchError, StorageError, storage_error
 from core.files import write_text
-from core.processes import host, kill_process, require_alone, started_at
 from core.runs.artifacts import LOG, SPEC, STOP, read_spec
+from core.runs.processes import host, kill_process, require_alone, started_at
 from core.runs.status import ENDED, Status, read_status, write_status
+from core.runs.watch import ACTIVE, locked, lost, read
+from core.runs.watch import find as find
+from core.runs.watch import list_runs as list_runs
+from core.runs.watch import log_tail as log_tail
+from core.runs.watch import refresh as refresh
+from core.runs.watch import worker_alive as worker_alive
 from core.spec.run import RunSpec
-from core.watch import ACTIVE, locked, lost, read
-from core.watch import find as find
-from core.watch import list_runs as list_runs
-from core.watch import log_tail as log_tail
-from core.watch import refresh as refresh
-from core.watch import worker_alive as worker_alive
 
 WORKER = (sys.executable, "-m", "core.worker")
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 #: Workers this process started, so that it can collect them when they end.
 _children: list[subprocess.Popen[bytes]] = []
 

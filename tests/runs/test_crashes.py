@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core import launch, processes, watch
 from core.errors import InputError
+from core.runs import launch, processes, watch
 from core.runs.status import Status, read_status, write_status
 from core.spec.run import RunSpec
-from tests.launch.waiting import dead_pid, named, state, until
+from tests.runs.waiting import dead_pid, named, state, until
 
 
 def test_a_killed_worker_shows_as_crashed_and_the_queue_goes_on(runs: Path) -> None:

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.errors import ArtifactError, LaunchError, StorageError, storage_error
-from core.processes import alive, describe_exit, host
 from core.registry import unknown
 from core.runs.artifacts import LOG, SPEC, STOP, read_spec
+from core.runs.processes import alive, describe_exit, host
 from core.runs.status import STATUS, Status, read_status, write_status
 
 ACTIVE = ("starting", "running", "stopping")

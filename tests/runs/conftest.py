@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from core import launch
-from tests.launch.waiting import FAKE, until
+from core.runs import launch
+from tests.runs.waiting import FAKE, until
 
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A runs folder whose workers do small work; those still there at the end are ended."""
     monkeypatch.setattr(launch, "WORKER", (sys.executable, str(FAKE)))
-    monkeypatch.setattr("core.launch._children", [])
+    monkeypatch.setattr("core.runs.launch._children", [])
     folder = tmp_path / "runs"
     yield folder
     for path in launch.list_runs(folder):

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
-from pathlib import Path
 from typing import Any
 
-from core.errors import ArtifactError
-from core.events import EventReader
-from core.files import read_json
 from core.methods import preset_of, with_preset
-from core.runs.artifacts import EVENTS, METRICS, read_spec
 from core.spec.fields import field_of
 from core.spec.run import RunSpec
 from core.spec.units import units_entries
-from core.watch import log_tail, refresh
 
 #: Option -> the field of the spec it sets.
 SHARED = {
@@ -25,12 +18,15 @@ SHARED = {
     "--dtype": "model.dtype",
     "--trust-remote-code": "model.trust_remote_code",
 }
+
 CALIBRATION = {
     "--calibration": "calibration.name",
     "--samples": "calibration.samples",
     "--length": "calibration.length",
 }
+
 PERPLEXITY = {"--ppl": "evaluate.text", "--window": "evaluate.window"}
+
 MEASURING = {
     **PERPLEXITY,
     "--tokens": "evaluate.tokens",
@@ -43,6 +39,7 @@ MEASURING = {
     "--num-fewshot": "evaluate.num_fewshot",
     "--benchmarks-dir": "evaluate.benchmarks_dir",
 }
+
 PRUNING = {
     "--method": "prune.method",
     "--sparsity": "prune.sparsity",
@@ -56,6 +53,7 @@ PRUNING = {
     "--reconstruct": "prune.reconstruct",
     "--without-dependency": "prune.without_dependency",
 }
+
 TRAINING = {
     "--recover-data": "recover.data",
     "--targets": "recover.targets",
@@ -72,6 +70,7 @@ TRAINING = {
     "--eval-every": "recover.eval_every",
     "--held": "recover.held",
 }
+
 EXPLORING = {
     "--analyses": "explore.analyses",
     "--config-only": "explore.config_only",
@@ -83,17 +82,20 @@ EXPLORING = {
     "--ratio-tokens": "explore.sensitivity_tokens",
     "--set": "explore.options",
 }
+
 #: Seed and number of windows are axes here.
 SWEEPING = {
     **{f"--{axis}": f"sweep.{axis}" for axis in ("methods", "sparsities", "scopes")},
     **{"--reconstructs": "sweep.reconstruct", "--seeds": "sweep.seeds", "--samples": "sweep.samples"},
     **{"--kinds": "prune.kinds", "--layers": "prune.layers"},
 }
+
 SHARED_BY_SWEEPS = {
     option: path
     for option, path in {**CALIBRATION, **SHARED}.items()
     if option not in ("--samples", "--seed")
 }
+
 OPTIONS = {
     "prune": {**PRUNING, "--recover": "recover.method", **TRAINING, **CALIBRATION, **SHARED, **MEASURING},
     "recover": {**TRAINING, **SHARED},
@@ -101,13 +103,16 @@ OPTIONS = {
     "evaluate": {**MEASURING, **SHARED},
     "sweep": {**SWEEPING, **SHARED_BY_SWEEPS, **PERPLEXITY, "--tokens": "evaluate.tokens"},
 }
+
 #: Written out even where they are the default: they are what the run is about.
 ALWAYS = ("prune.method", "prune.sparsity", "sweep.methods", "sweep.sparsities")
+
 #: Left out where the units were chosen by hand: it follows from them.
 RANKING = tuple(
     f"prune.{name}"
     for name in ("method", "sparsity", "scope", "kinds", "layers", "kind_sparsity", "multiple")
 )
+
 #: Given once per value; other lists are given with commas.
 REPEATED = ("evaluate.prompts", "explore.criteria")
 
@@ -144,39 +149,3 @@ def _words(option: str, path: str, value: Any) -> list[str]:
 
 def _written(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def record(run_dir: Path) -> dict[str, Any]:
-    """A run as `runs list` shows it; a damaged one says in `error` what is wrong."""
-    status = dataclasses.asdict(refresh(run_dir))
-    found: dict[str, Any] = {"id": run_dir.name, "run_dir": str(run_dir), **status}
-    try:
-        spec = read_spec(run_dir)
-    except ArtifactError:
-        return {**found, "goal": None, "name": None, "model": None, "method": None, "sparsity": None}
-    cut = spec.goal == "prune"
-    return {
-        **found,
-        "goal": spec.goal,
-        "name": spec.name,
-        "model": spec.model.source,
-        "method": spec.prune.method if cut else None,
-        "sparsity": spec.prune.sparsity if cut and not spec.prune.units else None,
-    }
-
-
-def full_record(run_dir: Path) -> dict[str, Any]:
-    """A run as `runs show` shows it: the record with its spec, command, metrics and last log lines."""
-    reader = EventReader(run_dir / EVENTS)
-    events = reader.read()
-    found = {**record(run_dir), "events": len(events), "damaged_events": reader.damaged}
-    try:
-        spec = read_spec(run_dir)
-        found |= {"spec": dataclasses.asdict(spec), "command": command_line(spec)}
-    except ArtifactError:
-        found |= {"spec": None, "command": None}
-    try:
-        found["metrics"] = read_json(run_dir / METRICS)
-    except ArtifactError:
-        found["metrics"] = None
-    return {**found, "log": log_tail(run_dir)}

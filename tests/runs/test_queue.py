@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from core import launch, watch
 from core.errors import InputError
+from core.runs import launch, watch
 from core.runs.artifacts import LOG, SPEC
 from core.runs.status import STATUS, read_status
-from tests.launch.waiting import FAKE, dead_pid, environment, executed, named, state, until
+from tests.runs.waiting import FAKE, dead_pid, environment, executed, named, state, until
 
 
 def test_a_worker_runs_to_its_end_and_starts_the_next(runs: Path) -> None:

@@ -1,0 +1,50 @@
+"""A run as one record: what `runs list` and `runs show` print."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from core.errors import ArtifactError
+from core.files import read_json
+from core.runs.artifacts import EVENTS, METRICS, read_spec
+from core.runs.command_line import command_line
+from core.runs.events import EventReader
+from core.runs.watch import log_tail, refresh
+
+
+def record(run_dir: Path) -> dict[str, Any]:
+    """A run as `runs list` shows it; a damaged one says in `error` what is wrong."""
+    status = dataclasses.asdict(refresh(run_dir))
+    found: dict[str, Any] = {"id": run_dir.name, "run_dir": str(run_dir), **status}
+    try:
+        spec = read_spec(run_dir)
+    except ArtifactError:
+        return {**found, "goal": None, "name": None, "model": None, "method": None, "sparsity": None}
+    cut = spec.goal == "prune"
+    return {
+        **found,
+        "goal": spec.goal,
+        "name": spec.name,
+        "model": spec.model.source,
+        "method": spec.prune.method if cut else None,
+        "sparsity": spec.prune.sparsity if cut and not spec.prune.units else None,
+    }
+
+
+def full_record(run_dir: Path) -> dict[str, Any]:
+    """A run as `runs show` shows it: the record with its spec, command, metrics and last log lines."""
+    reader = EventReader(run_dir / EVENTS)
+    events = reader.read()
+    found = {**record(run_dir), "events": len(events), "damaged_events": reader.damaged}
+    try:
+        spec = read_spec(run_dir)
+        found |= {"spec": dataclasses.asdict(spec), "command": command_line(spec)}
+    except ArtifactError:
+        found |= {"spec": None, "command": None}
+    try:
+        found["metrics"] = read_json(run_dir / METRICS)
+    except ArtifactError:
+        found["metrics"] = None
+    return {**found, "log": log_tail(run_dir)}
