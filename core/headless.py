@@ -73,8 +73,8 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def foreground(runs_dir: Path, spec: RunSpec) -> Path:
     """Run a spec in this process, with a progress bar on stderr; Ctrl-C stops it. Returns the directory."""
-    from core import pipeline
-    from core.worker import execute
+    from core.stages import pipeline
+    from core.stages.worker import execute
 
     with stdout_kept_clean():
         pipeline.check(spec)
@@ -92,7 +92,7 @@ def foreground(runs_dir: Path, spec: RunSpec) -> Path:
 
 def detached(runs_dir: Path, spec: RunSpec) -> Path:
     """Leave a spec to a worker. Returns the run's directory."""
-    from core import pipeline
+    from core.stages import pipeline
 
     with stdout_kept_clean():
         pipeline.check(spec)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from core.nuteprune.method import NutePrune
 from core.registry import Entry, Registry, unknown
 from core.spec.fields import changed, field_of
-from core.spec.nuteprune import OPTIONS
+from core.spec.nuteprune import OPTIONS, NutePrune
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 
 
 class Method(Protocol):
-    """A method that trains.
+    """A method that trains, as people ask for it; a stage of the same name runs it.
 
     Attributes:
         presets: name -> what a preset changes of a spec, by dotted path.
@@ -28,23 +26,14 @@ class Method(Protocol):
     @property
     def preset(self) -> str: ...
 
-    def check(self, asked: PruneSpec, options: Mapping[str, Any]) -> None:
+    def check(self, prune: PruneSpec, options: Mapping[str, Any]) -> None:
         """Raises SpecError where the options do not fit together, or not with what is asked."""
-
-    def check_device(self, options: Mapping[str, Any], device: Any) -> None:
-        """Raises SpecError where the options ask for more devices than there are from this one on."""
 
     def start_from(self, options: Mapping[str, Any]) -> str | None:
         """The criterion whose scores it starts from, or None."""
 
     def start_samples(self, options: Mapping[str, Any]) -> int:
         """How many of the calibration windows that criterion reads."""
-
-    def forget(self, run_dir: Path) -> None:
-        """Remove what a training keeps to go on from; its result is saved."""
-
-    def __call__(self, options: Mapping[str, Any], work: Any, loaded: Any, graph: Any, scores: Any) -> Any:
-        """Train. Returns the plan, and the model with what was learned in its weights, not yet cut."""
 
 
 METHODS: Registry[Method] = Registry("method")

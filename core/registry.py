@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from core.errors import SpecError, UnknownNameError
 
-T = TypeVar("T", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 def unknown(what: str, given: str, available: list[str]) -> UnknownNameError:

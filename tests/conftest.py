@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder with real texts is not there")
     return folder
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test here may reach a network; the bundled tasks are made once for all of them."""
+
+    def refuse(*_: object) -> None:
+        raise OSError("a benchmark test tried to reach the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setenv("PRUNEVIZ_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

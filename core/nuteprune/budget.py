@@ -3,7 +3,7 @@
 What is left of a parameter is the product, over its dimensions, of how many indices stay, so a row and a
 column that cross are never counted twice. Under grouped-query attention a key-value unit stays as long as
 one of its query heads does: its probability to go is the product of theirs. With probabilities of 0 and 1
-the result is what `core.plan.cost.cost` counts.
+the result is what `core.plan.cost` counts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.graph.records import Graph, Group, Member
-from core.plan.cost.cost import params_in
+from core.plan.cost import params_in
 
 Width = tuple[str, int, int, float]  # parameter, dim, column, indices per unit
 

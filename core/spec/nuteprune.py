@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from core.errors import SpecError
 from core.registry import Option
+from core.spec.prune import PruneSpec
 
 _ALWAYS = (0.0, 1.0)
 OPTIONS: dict[str, Option] = {
@@ -163,3 +165,32 @@ def check(settings: Settings, sparsity: float) -> None:
     if share % settings.accumulate:
         whose = " / processes" if settings.processes > 1 else ""
         raise SpecError(f"accumulate must divide batch{whose}, which is {share}, got {settings.accumulate}.")
+
+
+class NutePrune:
+    """See `core.methods.Method`."""
+
+    presets = PRESETS
+    preset = "demo"
+
+    def check(self, prune: PruneSpec, options: Mapping[str, Any]) -> None:
+        """Raises SpecError where the options do not fit together, or not with what is asked."""
+        check(Settings(**options), max([prune.sparsity, *prune.kind_sparsity.values()]))
+        if prune.reconstruct != "none":
+            raise SpecError(
+                f"reconstruct must be none for a method that trains, got {prune.reconstruct}; it would undo "
+                "what was learned. Leave it out, or rank with a criterion."
+            )
+
+    def start_from(self, options: Mapping[str, Any]) -> str | None:
+        """The criterion whose scores order the units at the start.
+
+        Magnitude is nothing but that order, and LoRA's gradients say nothing before the first step.
+        """
+        if options.get("rule") in ("magnitude", "lora_gradient") and not options.get("start_from"):
+            return "l2"
+        return options.get("start_from", OPTIONS["start_from"].default) or None
+
+    def start_samples(self, options: Mapping[str, Any]) -> int:
+        """How many of the calibration windows that criterion reads."""
+        return int(options.get("start_samples", OPTIONS["start_samples"].default))

@@ -6,14 +6,14 @@ from typing import Any
 
 from core.files import write_json
 from core.graph.discover import discover
-from core.measures import TIMINGS, Measured
 from core.models.load import Loaded
 from core.models.texts import calibration_title, evaluation_text
 from core.plan.cost import cost
 from core.plan.records import Cost, PruningPlan
 from core.results.efficiency import SPREADS
 from core.runs.artifacts import METRICS
-from core.work import Work, reads_text, source_metrics
+from core.stages.measure import TIMINGS, Measured
+from core.stages.work import Work, reads_text, source_metrics
 
 
 def pruning(

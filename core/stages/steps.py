@@ -42,9 +42,9 @@ from core.runs.artifacts import GROUPS, MODEL, PLAN, read_graph, read_plan
 from core.spec.checks import check_length
 from core.spec.prune import KINDS
 from core.spec.run import RunSpec
+from core.stages.work import Work, add_facts, kept, needs, record_facts
 from core.surgery.ablation import OwnScores
 from core.surgery.operate import operate
-from core.work import Work, add_facts, kept, needs, record_facts
 
 
 def check_lengths(spec: RunSpec, config: Any) -> None:

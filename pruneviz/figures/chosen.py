@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from core.plan.cost.cost import cost, saving
-
 from core.errors import PruneError
 from core.graph.records import Graph
 from core.plan.chosen import chosen_plan
+from core.plan.cost import cost, saving
 from core.plan.records import Cost, implied
 from core.spec.units import Units, numbers_text
 from pruneviz import words
@@ -61,7 +60,7 @@ class ChosenInfo:
 
 
 def chosen_info(graph: Graph, text: str | None, weightless: bool = False) -> ChosenInfo:
-    """Count what the units in the address save together, through `core.plan.cost.cost`."""
+    """Count what the units in the address save together, through `core.plan.cost`."""
     units, notes = fitting(graph, text)
     sparsity, problem = None, ""
     try:

@@ -34,7 +34,7 @@ from core.spec.evaluate import EvalSpec
 from core.spec.model import DataSpec, ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
-from core.worker import execute
+from core.stages.worker import execute
 from pruneviz.tabs.runs import POLL_S
 from tests.bench.figure import Figure
 from tests.browser.driver import Dashboard, chromium

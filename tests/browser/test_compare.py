@@ -18,7 +18,7 @@ from core.spec.evaluate import EvalSpec
 from core.spec.model import DataSpec, ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
-from core.worker import execute
+from core.stages.worker import execute
 from tests.browser.driver import Dashboard
 from tests.conftest import llama_config, random_model
 from tests.pruneviz.scored import task, write_benchmarks

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.capture import kernels
 from core.capture.kernels import distances, distances_by_torch, products, products_by_torch
-from core.capture.statistics import kernels
 
 
 def attention(heads: int = 5, queries: int = 33) -> Tensor:

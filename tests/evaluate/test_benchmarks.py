@@ -157,7 +157,7 @@ def test_records_survive_json_and_say_what_they_are(model, byte_tokenizer):
 
 def test_nothing_heavy_is_imported_before_it_is_used():
     code = (
-        "import sys, core.evaluate.task_results; assert 'torch' not in sys.modules;"
+        "import sys, core.results.tasks; assert 'torch' not in sys.modules;"
         "import core.evaluate.benchmarks; assert not {'lm_eval', 'torch', 'datasets'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,9 +15,7 @@ import psutil
 import pytest
 import torch
 
-from core import pipeline
 from core.errors import LaunchError, SpecError, StopRequested
-from core.nuteprune import leading
 from core.nuteprune.team import devices
 from core.runs import launch
 from core.runs.artifacts import LOG, STOP, read_plan
@@ -25,16 +23,18 @@ from core.runs.events import Event, EventReader
 from core.runs.processes import alive
 from core.runs.status import Status, read_status, write_status
 from core.spec.run import RunSpec
-from core.worker import execute
-from tests.nuteprune.test_run import curves, options, started
-from tests.nuteprune.test_run import spec as spec
+from core.stages import leading, pipeline
+from core.stages.worker import execute
 from tests.runs.waiting import until
+from tests.stages.test_nuteprune import curves, options, started
+from tests.stages.test_nuteprune import spec as spec
 
 #: A follower that does something at one of its steps, counted from 1.
 MISBEHAVING = """
 import math, os, signal, sys
 from pathlib import Path
-from core.nuteprune import follower, trainer
+from core.nuteprune import trainer
+from core.stages import follower
 original, calls = trainer.distillation, []
 def distillation(*args):
     calls.append(1)
@@ -144,7 +144,7 @@ def test_all_end_when_the_first_is_killed(tmp_path: Path, spec: RunSpec) -> None
     code = """
 import os, psutil, signal, sys
 from pathlib import Path
-from core.worker import execute
+from core.stages.worker import execute
 def kill(event):
     if event.type == "metric" and event.data["name"] == "train.kl" and event.data["step"] == 3:
         print(*(f"{one.pid} {one.create_time()}" for one in psutil.Process().children()), flush=True)

@@ -151,7 +151,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_good(
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(artifacts, "save_file", full)
+    monkeypatch.setattr("core.files.save_file", full)
     with pytest.raises(StorageError, match="free some space"):
         found.save()
     monkeypatch.undo()

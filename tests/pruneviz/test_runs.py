@@ -48,7 +48,7 @@ def test_a_run_whose_worker_is_gone_has_crashed(tmp_path):
 def test_a_run_that_has_ended_is_read_again_only_when_a_file_of_it_has_changed(tmp_path, monkeypatch):
     run_dir = make_run(tmp_path, "a", metrics=MEASURED)
     first = runs.read_run(run_dir)
-    monkeypatch.setattr(artifacts, "read_spec", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr("pruneviz.runs.read_spec", lambda path: pytest.fail("read again"))
     assert runs.read_run(run_dir) is first
     monkeypatch.undo()
     write_json(run_dir / METRICS, {**MEASURED, "ppl_after": 60.2})

@@ -20,7 +20,7 @@ from core.plan.records import PruningPlan
 from core.recover.layers import layers_of, watching
 from core.recover.reconstruct import reconstruct, reconstructed
 from core.recover.rescoring import Rescoring
-from core.refitting import recounted
+from core.stages.reconstruct import recounted
 from core.surgery.masks import masked
 from core.surgery.operate import operate
 from tests.graph.families import build as built

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from core import pipeline, sweeping
 from core.errors import ArtifactError, SpecError, StopRequested
 from core.files import read_json, write_json
 from core.results.noise import perplexity_difference
@@ -23,8 +22,10 @@ from core.spec.evaluate import EvalSpec
 from core.spec.model import DataSpec, ModelSpec
 from core.spec.run import RunSpec
 from core.spec.sweep import SweepSpec
+from core.stages import pipeline
 from core.stages import steps as stages
-from core.worker import execute
+from core.stages import sweep as sweeping
+from core.stages.worker import execute
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from core.errors import DataError
 from core.runs import launch
 from core.runs.artifacts import read_spec
 from core.runs.recorder import Recorder
-from core.worker import main
+from core.stages.worker import main
 
 
 def work(run_dir: Path, recorder: Recorder) -> None:

@@ -122,7 +122,7 @@ def test_arrays_on_a_full_disk_leave_nothing_half_written(
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(artifacts, "save_file", full)
+    monkeypatch.setattr("core.files.save_file", full)
     with pytest.raises(StorageError, match="free some space"):
         write_scores(tmp_path, {"l2": {"g": np.ones(2, np.float32)}})
     assert list(tmp_path.iterdir()) == []

@@ -86,6 +86,6 @@ def test_runs_are_found_by_id_or_its_beginning(tmp_path: Path) -> None:
 
 
 def test_nothing_here_loads_torch() -> None:
-    code = "import sys, core.runs.launch, core.commands, core.worker; print('torch' in sys.modules)"
+    code = "import sys, core.runs.launch, core.runs.records, core.stages.worker;print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
     assert found.stdout.strip() == "False", found.stderr

@@ -14,15 +14,15 @@ from core.criteria.scoring import score_structures
 from core.errors import SpecError
 from core.files import read_json
 from core.graph.records import Group, Member
-from core.pipeline import check
 from core.runs import launch
 from core.runs.artifacts import METRICS, MODEL
 from core.spec.evaluate import EvalSpec
 from core.spec.model import DataSpec, ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
+from core.stages.pipeline import check
+from core.stages.worker import execute
 from core.surgery.ablation import without_dependency
-from core.worker import execute
 from tests.graph.families import build, graph_of
 from tests.handmade import graph_of as handmade_graph
 from tests.handmade import ids, logits, random_plan, tiny

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,11 @@ from torch import Tensor
 from core.graph.records import Graph
 from core.models.load import Loaded
 from core.models.texts import calibration_windows
-from core.nuteprune import checkpoint, leading
+from core.nuteprune import checkpoint
 from core.nuteprune.finish import fold
 from core.nuteprune.gates import Gates
-from core.nuteprune.method import FOLDER
 from core.nuteprune.start import starting_point
-from core.nuteprune.team import Team
-from core.nuteprune.telling import run
+from core.nuteprune.team import Team, devices
 from core.nuteprune.trainer import Trainer
 from core.nuteprune.twin import Twin
 from core.plan.allocation import groups_in_scope
@@ -28,8 +27,37 @@ from core.plan.records import PruningPlan
 from core.runs.artifacts import CHECKPOINT
 from core.spec.nuteprune import Settings
 from core.spec.run import RunSpec
+from core.stages import leading
 from core.stages import steps as stages
-from core.work import Work
+from core.stages.nuteprune_progress import run
+from core.stages.work import Work
+
+#: Below the run's checkpoints.
+FOLDER = "nuteprune"
+
+
+def learn(
+    work: Work, loaded: Loaded, graph: Graph, settings: Settings, scores: Mapping[str, Any] | None
+) -> tuple[PruningPlan, Loaded]:
+    """Train, then write down the plan.
+
+    Args:
+        scores: group id -> scores that order the units at the start, (units,), or None.
+
+    Returns:
+        The plan, and the model with what was learned in its weights, not yet cut.
+    """
+    return finish(work, loaded, graph, train(work, loaded, graph, settings, scores))
+
+
+def check_device(settings: Settings, device: torch.device) -> None:
+    """Raises SpecError where not so many processes can train, the first on this device."""
+    devices(device, settings.processes)
+
+
+def forget(run_dir: Path) -> None:
+    """Remove the checkpoint and the teachers of a training whose result is saved."""
+    shutil.rmtree(run_dir / CHECKPOINT / FOLDER, ignore_errors=True)
 
 
 def train(

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from core import refitting
 from core.errors import StopRequested, StorageError
 from core.files import read_json
 from core.results.scores import SCORES
@@ -22,9 +21,10 @@ from core.runs import launch
 from core.runs.artifacts import CHECKPOINT, GROUPS, METRICS, MODEL, PLAN, RECONSTRUCTED, read_plan
 from core.runs.events import Event
 from core.spec.run import RunSpec
+from core.stages import reconstruct as refitting
 from core.stages import steps as stages
-from core.worker import execute
-from tests.pipeline.steps import VERBS, again, done, outcome, staged
+from core.stages.worker import execute
+from tests.stages.steps import VERBS, again, done, outcome, staged
 
 
 @pytest.mark.parametrize("how", ["bias", "least_squares", "pre_pruning"])

@@ -14,7 +14,6 @@ import pytest
 
 from core.__main__ import main
 from core.errors import StopRequested
-from core.evaluate import benchmark_stage
 from core.files import read_json
 from core.results.tasks import BenchmarkResult, not_comparable, read_benchmarks
 from core.runs import launch
@@ -27,7 +26,8 @@ from core.spec.model import DataSpec, ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
-from core.worker import execute
+from core.stages import benchmark as benchmark_stage
+from core.stages.worker import execute
 from tests.evaluate.scoring import NOT_OURS, PIQA, write_rows
 
 pytestmark = NOT_OURS

@@ -12,7 +12,7 @@ from core.models.demo import cache_folder
 from core.models.load import Loaded
 from core.results.tasks import BENCHMARKS, TaskResult, read_benchmarks
 from core.spec.evaluate import EvalSpec
-from core.work import Work, kept
+from core.stages.work import Work, kept
 
 
 def benchmarks(work: Work, side: str) -> list[str]:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from core import worker
 from core.errors import DataError, LaunchError, NotPrunableError, StopRequested, StorageError
 from core.files import write_json
 from core.runs import launch, recorder
@@ -21,6 +20,7 @@ from core.runs.events import EventReader
 from core.runs.recorder import Recorder
 from core.runs.status import read_status, write_status
 from core.spec.run import RunSpec
+from core.stages import worker
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from core.runs.processes import signals_wait
 from core.spec.checks import check_length
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
-from core.work import Work
+from core.stages.work import Work
 
 FOLDER = "recover"
 

@@ -15,14 +15,12 @@ from typing import Any
 import pytest
 from safetensors.numpy import save_file
 
-from core import pipeline
 from core.__main__ import main
 from core.errors import NotPrunableError, SpecError, StopRequested, StorageError, UnknownNameError
 from core.files import read_json
 from core.methods import METHODS, method_of, with_preset
 from core.models.saved import from_pretrained
 from core.nuteprune import trainer
-from core.nuteprune.method import FOLDER
 from core.results.masks import read_masks
 from core.runs import launch
 from core.runs.artifacts import CHECKPOINT, METRICS, MODEL, STOP, read_plan, read_spec
@@ -32,7 +30,9 @@ from core.spec.evaluate import EvalSpec
 from core.spec.model import DataSpec, ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
-from core.worker import execute
+from core.stages import pipeline
+from core.stages.nuteprune import FOLDER
+from core.stages.worker import execute
 
 OPTIONS = {"steps": 12, "batch": 2, "precision": "no", "lora_rank": 2, "gap": 0.1, "interval": 0.05,
            "held": 2, "measure_every": 4, "checkpoint_every": 3}  # fmt: skip
@@ -139,7 +139,7 @@ def test_killed_at_any_step_and_resumed_gives_the_same_plan(
     code = f"""
 import os, signal, sys
 from pathlib import Path
-from core.worker import execute
+from core.stages.worker import execute
 def kill(event):
     if event.type == "metric" and event.data["name"] == "train.kl" and event.data["step"] == {place}:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -294,7 +294,7 @@ def test_a_full_disk_at_a_checkpoint_fails_the_run_and_keeps_the_one_before(
             raise OSError(28, "No space left on device")
         original(arrays, path, metadata=metadata)
 
-    monkeypatch.setattr(artifacts, "save_file", full)
+    monkeypatch.setattr("core.files.save_file", full)
     with pytest.raises(StorageError, match="free some space"):
         execute(run_dir)
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""`python -m core.worker RUN_DIR`: run one spec and write its directory.
+"""`python -m core.stages.worker RUN_DIR`: run one spec and write its directory.
 
 The process splits before torch is loaded: the child works, the parent only waits. So even a child
 that is killed is noticed at once, and the next queued run starts without any dashboard.
@@ -60,7 +60,7 @@ def execute(run_dir: Path, on_event: Callable[[Event], None] | None = None, work
 def _pipeline(run_dir: Path, recorder: Recorder) -> None:
     from transformers.utils import logging
 
-    from core import pipeline
+    from core.stages import pipeline
 
     logging.disable_progress_bar()  # a log file is no place for bars
     pipeline.run(read_spec(run_dir), run_dir, recorder)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from core import measures
 from core.criteria.scoring import check_alone
 from core.errors import SpecError
 from core.methods import method_of
 from core.spec.run import RunSpec
+from core.stages import measure as measures
 from core.stages import metrics as results
 from core.stages import steps as stages
+from core.stages.work import Work, needs
 from core.surgery.ablation import without_dependency
 from core.surgery.masks import masked
-from core.work import Work, needs
 
 
 def check(spec: RunSpec) -> None:

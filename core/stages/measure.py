@@ -23,8 +23,8 @@ from core.models.texts import consecutive_windows, evaluation_text
 from core.results.efficiency import EFFICIENCY, SPREADS, Efficiency, keep_efficiency, read_efficiency
 from core.results.perplexity import Perplexity, keep_perplexity, read_perplexities
 from core.runs.artifacts import CHECKPOINT, SAMPLES, read_spec
+from core.stages.work import Work, kept, source_metrics
 from core.surgery.int8 import quantized
-from core.work import Work, kept, source_metrics
 
 BASELINE = "baseline.json"
 #: The pruned model before it is trained, and what its numbers are called.

@@ -20,16 +20,16 @@ from core.plan.allocation import allocate
 from core.plan.cost import cost
 from core.plan.records import PruningPlan
 from core.recover.reconstruct import reconstructed
-from core.refitting import recounted, rescoring
 from core.results.noise import perplexity_difference
 from core.results.perplexity import Perplexity, keep_perplexity, read_perplexities
 from core.results.scores import Scores
 from core.results.sweep import SWEEP, Point, Sweep, planned, read_sweep, run_of, write_sweep
 from core.runs.artifacts import CHECKPOINT, SPEC
 from core.spec.run import RunSpec
+from core.stages.reconstruct import recounted, rescoring
 from core.stages.steps import windows as calibration_windows
+from core.stages.work import Work, kept
 from core.surgery.masks import masked
-from core.work import Work, kept
 
 #: Plans that were measured, as refitted, and their perplexities: criteria without data find the same plan
 #: for every text.

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from core import measures, pipeline
 from core.errors import SpecError
 from core.files import read_json
 from core.results.efficiency import EFFICIENCY, read_efficiency
@@ -22,7 +21,9 @@ from core.runs.events import EventReader
 from core.spec.model import DataSpec, ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
-from tests.pipeline.steps import VERBS, done, outcome, staged
+from core.stages import measure as measures
+from core.stages import pipeline
+from tests.stages.steps import VERBS, done, outcome, staged
 
 METRIC_KEYS = {
     *(f"{name}_{side}" for side in ("before", "after") for name in (

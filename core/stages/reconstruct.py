@@ -17,8 +17,8 @@ from core.recover.rescoring import Rescoring
 from core.runs.artifacts import CHECKPOINT, RECONSTRUCTED, RECONSTRUCTION
 from core.spec.run import RunSpec
 from core.stages.steps import keep_plan, windows
+from core.stages.work import Work, kept
 from core.surgery.operate import add_biases
-from core.work import Work, kept
 
 
 def rescoring(spec: RunSpec) -> Rescoring:

@@ -1,4 +1,4 @@
-"""`python -m core.nuteprune.follower RUN_DIR PID`: train along with process PID, which leads a run.
+"""`python -m core.stages.follower RUN_DIR PID`: train along with process PID, which leads a run.
 
 A follower reads the run directory, where the leader leaves everything that a training starts or goes on
 from, and writes nothing but lines of the log. It ends with its leader, however that ends.
@@ -22,11 +22,11 @@ from core.errors import LaunchError, PruneError
 from core.methods import method_of
 from core.models import load as models
 from core.nuteprune.checkpoint import load_windows
-from core.nuteprune.stage import folder_of, trainer_of
 from core.nuteprune.team import HOST, PATIENCE, Team, devices, joined, last_word, ready
 from core.runs.artifacts import read_graph, read_spec
 from core.spec.nuteprune import Settings
-from core.worker import translate
+from core.stages.nuteprune import folder_of, trainer_of
+from core.stages.worker import translate
 
 
 def main(run_dir: Path, leader: int) -> int:

@@ -11,7 +11,7 @@ from core.runs.artifacts import EVENTS, METRICS, SAMPLES, read_plan
 from core.runs.events import EventReader
 from core.runs.status import Status, write_status
 from core.spec.run import RunSpec
-from core.worker import execute
+from core.stages.worker import execute
 
 VERBS = ["load", "graph", "baseline", "capture", "score", "plan", "surgery", "evaluate", "export"]
 

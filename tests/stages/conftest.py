@@ -12,7 +12,7 @@ from core.spec.explore import ExploreSpec
 from core.spec.model import DataSpec, ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
-from tests.pipeline.steps import done, outcome
+from tests.stages.steps import done, outcome
 
 
 @pytest.fixture(scope="package")

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from core import pipeline
 from core.__main__ import main
 from core.errors import DataError, ModelError, SpecError, StopRequested
 from core.files import read_json
@@ -29,7 +28,8 @@ from core.spec.model import DataSpec, ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec, recover_preset
 from core.spec.run import RunSpec
-from core.worker import execute
+from core.stages import pipeline
+from core.stages.worker import execute
 from tests.conftest import WORDS
 
 TRAIN = RecoverSpec(

@@ -21,7 +21,7 @@ from core.runs.artifacts import LOG
 from core.runs.launch import ROOT
 from core.spec.nuteprune import Settings
 
-_FOLLOWER = (sys.executable, "-m", "core.nuteprune.follower")
+_FOLLOWER = (sys.executable, "-m", "core.stages.follower")
 
 
 @contextmanager

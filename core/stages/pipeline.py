@@ -9,28 +9,33 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from core import ablating, measures, refitting, sweeping
 from core.criteria import CRITERIA
 from core.errors import DataError
-from core.evaluate.benchmark_stage import benchmarks, scored_earlier, scores_of
-from core.evaluate.benchmark_stage import check as check_benchmarks
 from core.graph.records import Graph
-from core.measures import Measured
 from core.methods import method_of
 from core.models.load import Loaded, graph_of, load_config, pick_device
 from core.models.sources import resolve
 from core.models.texts import BUNDLED, NONE, SELF, calibration_title, evaluation_text
 from core.plan.records import PruningPlan, check_plan
-from core.recover import stage as recovery
 from core.registry import check_options
 from core.results.scores import Scores
 from core.results.sweep import Sweep, planned, run_of
 from core.runs.recorder import Recorder
 from core.spec.checks import parse_layers
+from core.spec.nuteprune import Settings
 from core.spec.run import RunSpec
+from core.stages import ablate as ablating
+from core.stages import measure as measures
 from core.stages import metrics as results
+from core.stages import nuteprune
+from core.stages import reconstruct as refitting
+from core.stages import recover as recovery
 from core.stages import steps as stages
-from core.work import Work, needs
+from core.stages import sweep as sweeping
+from core.stages.benchmark import benchmarks, scored_earlier, scores_of
+from core.stages.benchmark import check as check_benchmarks
+from core.stages.measure import Measured
+from core.stages.work import Work, needs
 
 
 def run(spec: RunSpec, run_dir: Path, recorder: Recorder) -> None:
@@ -85,7 +90,8 @@ def check_method(spec: RunSpec) -> None:
 def check_device(spec: RunSpec) -> None:
     """Whether there are as many devices as the method is to train on. Raises SpecError, ModelError."""
     if method := method_of(spec):
-        method.component.check_device(method.settings(spec.prune.options), pick_device(spec.model.device))
+        settings = Settings(**method.settings(spec.prune.options))
+        nuteprune.check_device(settings, pick_device(spec.model.device))
 
 
 def _check_calibration(spec: RunSpec) -> None:
@@ -126,8 +132,8 @@ def prune(work: Work) -> None:
     pruned = stages.surgery(work, ready, graph, plan)
     cut, trained = recovered(work, pruned, graph) if train else (None, {})
     finish(work, pruned, graph, plan, measures.after(work, pruned, before, dense, cut), cut, tasks | trained)
-    if method := method_of(work.spec):
-        method.component.forget(work.run_dir)
+    if method_of(work.spec):
+        nuteprune.forget(work.run_dir)
 
 
 def ready_to_cut(
@@ -139,7 +145,9 @@ def ready_to_cut(
         plan = stages.plan(work, graph, scores.get(asked.method, {}))
         dense = measures.dense_copy(work, loaded, before)
         return refitting.reconstruct(work, loaded, graph, plan), loaded, dense
-    plan, ready = method.component(method.settings(asked.options), work, loaded, graph, scores)
+    first = method.component.start_from(asked.options)
+    settings = Settings(**method.settings(asked.options))
+    plan, ready = nuteprune.learn(work, loaded, graph, settings, scores[first] if first else None)
     return plan, ready, measures.dense_again(work, before)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core import pipeline
 from core.criteria import CRITERIA
 from core.errors import DataError, InputError, ModelError, SpecError, UnknownNameError
 from core.results.scores import read_scores, read_sensitivity
@@ -20,7 +19,8 @@ from core.spec.explore import ExploreSpec
 from core.spec.model import DataSpec, ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
-from tests.pipeline.steps import done, staged
+from core.stages import pipeline
+from tests.stages.steps import done, staged
 
 
 def test_every_criterion_scores_in_one_run_with_its_options(tmp_path: Path, spec: RunSpec) -> None:
