@@ -1,78 +1,10 @@
-"""`python -m core`: the whole engine without the dashboard. torch is loaded by the commands that need it."""
+"""`python -m core`: the whole engine without the dashboard."""
 
 from __future__ import annotations
 
 import sys
-import traceback
-from collections.abc import Callable, Sequence
 
-import typer
-from typer.exceptions import TyperException
-
-from core import cli_explore, cli_prune, cli_recover, cli_report, cli_runs, cli_sweep
-from core.errors import PruneError, StopRequested
-
-PROGRAM = "python -m core"
-app = typer.Typer(
-    name=PROGRAM,
-    help="Prune language models, and find out what can go. Every command takes --json.",
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-COMMANDS: dict[str, Callable[..., None]] = {
-    "groups": cli_explore.groups,
-    "score": cli_explore.score,
-    "similarity": cli_explore.similarity,
-    "sensitivity": cli_explore.sensitivity,
-    "explore": cli_explore.explore,
-    "prune": cli_prune.prune,
-    "recover": cli_recover.recover,
-    "sweep": cli_sweep.sweep,
-    "evaluate": cli_prune.evaluate,
-    "generate": cli_prune.generate,
-    "report": cli_report.report,
-    "methods": cli_explore.methods,
-}
-for name, command in COMMANDS.items():
-    app.command(name)(command)
-app.add_typer(cli_runs.app, name="runs")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Returns 0; 2 and one line on stderr if the request is wrong; 130 if it was stopped."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        code = app(args=given or ["--help"], standalone_mode=False, prog_name=PROGRAM)
-    except TyperException as error:
-        return _say(_usage(error, given), 2)
-    except (StopRequested, KeyboardInterrupt, typer.Abort) as error:
-        return _say(str(error) or "Stopped.", 130)
-    except PruneError as error:
-        return _say(str(error), 2)
-    except Exception as error:
-        traceback.print_exc()
-        return _say(f"This is a bug in the workbench: {type(error).__name__}: {error}", 1)
-    return code if isinstance(code, int) else 0
-
-
-def _usage(error: TyperException, given: Sequence[str]) -> str:
-    """What is wrong with a command line, what was given, and where the help is."""
-    text = getattr(error, "format_message", error.__str__)().rstrip(".")
-    for option in getattr(getattr(error, "param", None), "opts", ()):
-        if option in given[:-1]:
-            text = f"{text}, got {given[given.index(option) + 1]!r}"
-    if text.startswith("No such command"):
-        there = "list, show, stop, resume" if "runs" in given[:1] else ", ".join([*COMMANDS, "runs"])
-        return f"{text}; there is {there}. See: {PROGRAM} --help"
-    words = [word for word in given if word.isalpha()][: 2 if "runs" in given[:1] else 1]
-    return f"{text}. See: {' '.join([PROGRAM, *words, '--help'])}"
-
-
-def _say(text: str, code: int) -> int:
-    print(" ".join(text.split()), file=sys.stderr)
-    return code
-
+from core.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

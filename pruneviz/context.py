@@ -17,7 +17,7 @@ from core.spec.model import ModelSpec
 from pruneviz.cards import Card, card_from_engine, read_card
 
 if TYPE_CHECKING:
-    from core.engine import Engine
+    from core.engine.client import Engine
 
 #: Tabs in order: id -> title. The ids are what `?tab=` holds.
 TABS = {
@@ -110,7 +110,7 @@ class AppContext:
     @property
     def engine(self) -> Engine:
         """The process that holds models; started on first use."""
-        from core.engine import Engine
+        from core.engine.client import Engine
 
         with self._lock:
             if self._engine is None:

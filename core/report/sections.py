@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from core.cli.terminal import number, with_error
 from core.report.markup import Markup, bars, element, join, lines, table
 from core.report.numbers import VERDICTS, numbers
 from core.report.run import Run
@@ -13,7 +14,6 @@ from core.results.noise import NOISE, difference
 from core.results.tasks import TaskResult
 from core.runs.command_line import command_line
 from core.runs.events import metric_series
-from core.terminal import number, with_error
 
 CURVES = {
     "recover.held_ppl": "Recovery: perplexity on the sequences kept apart",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.__main__ import main
+from core.cli.app import main
 
 
 def answer(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> dict[str, Any]:

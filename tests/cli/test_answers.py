@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core import cli_explore
-from core.__main__ import main
+from core.cli import explore as cli_explore
+from core.cli.app import main
+from core.cli.terminal import plain
 from core.results.scores import SCORES
 from core.runs import launch
 from core.runs.artifacts import EVENTS, PLAN, SPEC, read_graph, read_plan
 from core.runs.status import STATUS
 from core.spec.run import RunSpec
-from core.terminal import plain
 from tests.cli.calls import answer, refused
 
 KEYS = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from core.__main__ import main
+from core.cli.app import main
 from tests.cli.calls import refused
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from core import cli_explore, cli_prune, methods
-from core.__main__ import main
+from core import methods
+from core.cli.app import main
 from core.runs import launch
 from core.runs.command_line import command_line
 from core.spec.evaluate import EvalSpec
@@ -69,8 +69,8 @@ def test_a_command_line_gives_its_spec_back(monkeypatch: pytest.MonkeyPatch, spe
         parsed.append(found)
         raise KeyboardInterrupt
 
-    for module in (cli_prune, cli_explore):
-        monkeypatch.setattr(module, "foreground", capture)
+    for module in ("prune", "explore", "evaluate"):
+        monkeypatch.setattr(f"core.cli.{module}.foreground", capture)
     words = shlex.split(command_line(spec))
     assert words[:3] == ["python", "-m", "core"]
     assert main(words[3:]) == 130
@@ -86,7 +86,7 @@ def test_a_saved_spec_is_run_again_and_may_be_changed(
         parsed.append(found)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_prune, "foreground", capture)
+    monkeypatch.setattr("core.cli.prune.foreground", capture)
     file = tmp_path / "spec.json"
     file.write_text(replace(SPECS[1], extra={"versions": {}}).to_json())
     assert main(["prune", "--spec", str(file)]) == main(["prune", "--spec", str(file), "--seed", "8"]) == 130
@@ -100,7 +100,7 @@ def test_a_saved_spec_is_run_again_and_may_be_changed(
 
 @pytest.mark.parametrize("arguments", [["--help"], ["prune", "--help"], ["runs", "list"]])
 def test_what_needs_no_model_loads_no_torch(tmp_path: Path, arguments: list[str]) -> None:
-    code = "import sys; from core.__main__ import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    code = "import sys; from core.cli.app import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(launch.ROOT)}
     found = subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=tmp_path, env=environment, capture_output=True

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.engine import Engine
+from core.engine.client import Engine
 from tests.conftest import llama_config, random_model
 
 

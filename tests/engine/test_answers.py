@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.engine import Engine
+from core.engine.client import Engine
 from core.errors import DataError, InputError, LaunchError, ModelError, NotPrunableError
 from tests.engine.asking import PROMPT
 

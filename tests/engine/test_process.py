@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core.engine import Engine
+from core.engine.client import Engine
 from core.errors import LaunchError
 from tests.engine.asking import PROMPT, child
 from tests.runs.waiting import environment, until
@@ -19,7 +19,7 @@ from tests.runs.waiting import environment, until
 
 def test_asking_needs_no_torch() -> None:
     code = (
-        "import sys, core.engine; core.engine.Engine(); print({'torch', 'transformers'} & set(sys.modules))"
+        "import sys, core.engine.client as c; c.Engine(); print({'torch', 'transformers'} & set(sys.modules))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "set()"
@@ -55,7 +55,7 @@ def test_closing_ends_the_process_in_the_middle(engine: Engine, endless: str) ->
 
 PARENT = """
 import sys, time, psutil
-from core.engine import Engine
+from core.engine.client import Engine
 
 if __name__ == "__main__":
     engine = Engine("cpu")

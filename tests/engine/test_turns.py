@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from core.engine import Engine
+from core.engine.client import Engine
 from core.errors import StopRequested
 from tests.engine.asking import PROMPT
 from tests.runs.waiting import until

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from core.__main__ import main
+from core.cli.app import main
 from core.errors import StopRequested
 from core.files import read_json
 from core.results.tasks import BenchmarkResult, not_comparable, read_benchmarks

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import save_file
 
-from core.__main__ import main
+from core.cli.app import main
 from core.errors import NotPrunableError, SpecError, StopRequested, StorageError, UnknownNameError
 from core.files import read_json
 from core.methods import METHODS, method_of, with_preset

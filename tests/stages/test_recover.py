@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from core.__main__ import main
+from core.cli.app import main
 from core.errors import DataError, ModelError, SpecError, StopRequested
 from core.files import read_json
 from core.results.efficiency import read_efficiency

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core.__main__ import main
+from core.cli.app import main
 from core.files import write_json, write_text
 from core.report.markup import bars, element, lines, text
 from core.report.page import document, write_report

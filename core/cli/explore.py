@@ -8,58 +8,12 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from core import options
-from core.headless import RUNS, ask, emit_run, foreground, seconds
+from core.cli import options
+from core.cli.ask import RUNS, ask, emit_run, foreground, seconds
+from core.cli.terminal import table, with_error
 from core.results.noise import Difference, kept_difference
 from core.results.scores import Sensitivity, read_scores, read_sensitivity
 from core.results.similarity import read_similarity
-from core.spec.model import ModelSpec
-from core.terminal import emit, stdout_kept_clean, table, with_error
-
-
-def groups(
-    model: options.ModelArgument,
-    config_only: options.ConfigOnly = False,
-    between: Annotated[
-        tuple[str, str] | None,
-        typer.Option("--between", metavar="PARAMETER PARAMETER", help="Say what couples these two."),
-    ] = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    trust_remote_code: options.TrustRemoteCode = None,
-    as_json: options.Json = False,
-) -> None:
-    """Find the coupled groups: what has to be removed together."""
-    with stdout_kept_clean():
-        from core import describe
-        from core.models.load import graph_of
-
-        spec = ModelSpec(model, device or "auto", dtype or "auto", bool(trust_remote_code))
-        graph = graph_of(spec, config_only)
-        found = describe.summary(graph)
-        coupling = describe.between(graph, *between) if between else None
-    if coupling is not None:
-        return emit({**found, "between": coupling}, as_json, _coupling(coupling))
-    head = ["kind", "groups", "units", "parameters", "prunable"]
-    rows = [
-        [
-            kind,
-            str(one["groups"]),
-            f"{one['units']:,}",
-            f"{one['params']:,}",
-            "yes" if one["prunable"] else "no",
-        ]
-        for kind, one in found["kinds"].items()
-    ]
-    notes = [f"{one['kind']} cannot be pruned: {one['reason']}" for one in found["not_prunable"]]
-    emit(found, as_json, [f"{found['model']} ({found['family']})", "", *table([head, *rows]), *notes])
-
-
-def _coupling(found: dict[str, Any]) -> list[str]:
-    """What couples two parameters, for people."""
-    path = " -> ".join(found["path"]) or "nothing connects them"
-    strength = "" if found["strength"] is None else f"dependency strength  {found['strength']:.3f} (of 0.5)"
-    return [path, f"groups they share  {' '.join(found['groups']) or 'none'}", *filter(None, [strength])]
 
 
 def score(
@@ -208,27 +162,3 @@ def explore(
     run_dir = foreground(runs_dir, spec)
     result = {"seconds": seconds(run_dir), "analyses": list(spec.explore.analyses)}
     emit_run(run_dir, result, as_json, [", ".join(spec.explore.analyses)])
-
-
-def methods(as_json: options.Json = False) -> None:
-    """List every criterion and method: where it is from, what data it needs, its options."""
-    with stdout_kept_clean():
-        from core.criteria import CRITERIA
-    from core.methods import METHODS, describe
-
-    entries = [entry.describe() for entry in CRITERIA]
-    trained = [describe(entry) for entry in METHODS]
-    lines = [line for entry in [*entries, *trained] for line in _described(entry)]
-    # Every criterion is a method of `prune`: rank by it, then cut.
-    emit({"criteria": entries, "methods": [*entries, *trained]}, as_json, lines)
-
-
-def _described(entry: dict[str, Any]) -> list[str]:
-    source = " ".join(filter(None, (entry["paper"], entry["equation"])))
-    needs = f"needs {', '.join(entry['needs'])}" if entry["needs"] else "needs no data"
-    options = [f"    --set {key}={one['default']}  {one['meaning']}" for key, one in entry["options"].items()]
-    presets = [
-        f"    --preset {name}  {', '.join(f'{path}={value}' for path, value in changes.items())}"
-        for name, changes in entry.get("presets", {}).items()
-    ]
-    return [f"{entry['name']}  ({source}; {needs})", f"    {entry['summary']}", *options, *presets]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from core.cli.terminal import ProgressBar, emit, stdout_kept_clean, with_error
 from core.errors import PruneError, SpecError, UnknownNameError
 from core.results.noise import error_of
 from core.runs import launch
@@ -16,7 +17,6 @@ from core.runs.records import record
 from core.spec.checks import listed, parse_kind_sparsity
 from core.spec.fields import changed, field_of
 from core.spec.run import Goal, RunSpec
-from core.terminal import ProgressBar, emit, stdout_kept_clean, with_error
 
 RUNS = Path("runs")
 #: Options whose value on the command line is a list written with commas.

@@ -5,22 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from core import cards
+from core.engine import model_card
 from core.models import load as models
 from core.spec.model import ModelSpec
 
 
 def test_the_same_weights_have_the_same_fingerprint(tmp_path: Path, tiny_llama_folder: Path) -> None:
     shutil.copytree(tiny_llama_folder, tmp_path / "copy")
-    first = cards.fingerprint(tiny_llama_folder)
-    assert first == cards.fingerprint(tmp_path / "copy") is not None
+    first = model_card.fingerprint(tiny_llama_folder)
+    assert first == model_card.fingerprint(tmp_path / "copy") is not None
     weights = tmp_path / "copy" / "model.safetensors"
     raw = bytearray(weights.read_bytes())
     raw[-1] ^= 1
     weights.write_bytes(raw)
-    assert cards.fingerprint(tmp_path / "copy") != first
+    assert model_card.fingerprint(tmp_path / "copy") != first
     weights.unlink()
-    assert cards.fingerprint(tmp_path / "copy") is None
+    assert model_card.fingerprint(tmp_path / "copy") is None
 
 
 @pytest.mark.parametrize(
@@ -37,14 +37,14 @@ def test_the_licence_is_read_from_the_head_of_the_readme(
 ) -> None:
     if readme is not None:
         (tmp_path / "README.md").write_text(readme)
-    assert cards.licence(tmp_path) == wanted
+    assert model_card.licence(tmp_path) == wanted
 
 
 def test_names_of_other_families_are_translated(tmp_path: Path) -> None:
     from transformers import GPT2Config
 
     GPT2Config(n_layer=2, n_embd=32, n_head=4, vocab_size=64, n_positions=128).save_pretrained(tmp_path)
-    card = cards.describe_config(str(tmp_path))
+    card = model_card.describe_config(str(tmp_path))
     assert (card["num_hidden_layers"], card["hidden_size"], card["max_position_embeddings"]) == (2, 32, 128)
     assert (card["num_attention_heads"], card["num_key_value_heads"], card["head_dim"]) == (4, 4, 8)
     assert card["params"] == 64 * 32 + 128 * 32 + 2 * (12 * 32 * 32 + 13 * 32) + 2 * 32
@@ -52,7 +52,7 @@ def test_names_of_other_families_are_translated(tmp_path: Path) -> None:
 
 def test_a_card_without_weights_agrees_with_one_with(tiny_llama_folder: Path) -> None:
     source = str(tiny_llama_folder)
-    whole = cards.describe(models.load(ModelSpec(source, device="cpu")), source)
-    alone = cards.describe_config(source)
+    whole = model_card.describe(models.load(ModelSpec(source, device="cpu")), source)
+    alone = model_card.describe_config(source)
     assert {key: whole[key] for key in alone} == alone
     assert len(alone) > 12

@@ -1,6 +1,6 @@
 """What happens inside the engine's process: models in memory, and what is asked of them.
 
-Every public method of `Host` can be called by name from `core.engine`. Arguments and results are
+Every public method of `Host` can be called by name from `core.engine.client`. Arguments and results are
 plain values, so that the process that asks needs no torch.
 """
 
@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from transformers.utils import logging as transformers_logging
 
-from core import cards
-from core.attention import MOST_TOKENS, attention_maps
+from core.engine import model_card
+from core.engine.attention import MOST_TOKENS, attention_maps
 from core.errors import LaunchError, PruneError, StopRequested
 from core.evaluate.generation import stream
 from core.evaluate.perplexity import perplexity
@@ -78,7 +78,7 @@ class Host:
     def card(self, call: int, source: str) -> dict[str, Any]:
         """The card of a model; its weights are not read for it."""
         held = self._find(source)
-        return held.card if held else cards.describe_config(source)
+        return held.card if held else model_card.describe_config(source)
 
     def release(self, call: int) -> None:
         """Give all models back."""
@@ -88,7 +88,7 @@ class Host:
     def generate(
         self, call: int, source: str, prompt: str, removed: Removed | None, int8: bool, **settings: Any
     ) -> None:
-        """Send {"piece"} for every token, and at last {"done", …}; see `core.engine.Engine.generate`."""
+        """Send {"piece"} for every token, and at last {"done", …}; see `Engine.generate`."""
         held = self._model(source, int8)
         model, tokenizer = held.loaded.model, held.loaded.tokenizer
         with _masked(held, removed):
@@ -104,7 +104,7 @@ class Host:
     def perplexity(
         self, call: int, source: str, text: str, window: int, tokens: int, removed: Removed | None
     ) -> dict[str, Any]:
-        """See `core.engine.Engine.perplexity`."""
+        """See `core.engine.client.Engine.perplexity`."""
         held, found = self._model(source), texts.evaluation_text(text)
         windows = texts.consecutive_windows(held.loaded.tokenizer, found, window=window, tokens=tokens)
 
@@ -119,7 +119,7 @@ class Host:
     def attention(
         self, call: int, source: str, text: str, layer: int, heads: Sequence[int]
     ) -> dict[str, Any]:
-        """{"tokens", "maps", "cut"}; see `core.engine.Engine.attention`."""
+        """{"tokens", "maps", "cut"}; see `core.engine.client.Engine.attention`."""
         held = self._model(source)
         ids = held.loaded.tokenizer(text, return_tensors="pt").input_ids[0]
         shown = ids[:MOST_TOKENS]
@@ -141,7 +141,7 @@ class Host:
         loaded = load(ModelSpec(source=source, device=self.device, dtype=self.dtype))
         if int8:
             loaded = replace(loaded, model=quantize(loaded.model))
-        card = cards.describe(loaded, source) | ({"dtype": "int8"} if int8 else {})
+        card = model_card.describe(loaded, source) | ({"dtype": "int8"} if int8 else {})
         self._held[slot] = Held(source, int8, loaded, card)
         return self._held[slot]
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from core import options
-from core.headless import RUNS
+from core.cli import options
+from core.cli.ask import RUNS
+from core.cli.terminal import emit
 from core.runs import launch
-from core.terminal import emit
 
 Runs = Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs: ids, their beginnings, or folders.")]
 

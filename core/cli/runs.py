@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from core import options
-from core.headless import RUNS
+from core.cli import options
+from core.cli.ask import RUNS
+from core.cli.terminal import emit, keys_and_values, table
 from core.runs import launch
 from core.runs.records import full_record, record
-from core.terminal import emit, keys_and_values, table
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The run's id, or its beginning.")]
 app = typer.Typer(help="List, show, stop and resume runs.", no_args_is_help=True, rich_markup_mode=None)

@@ -7,30 +7,21 @@ from typing import Annotated, Any
 
 import typer
 
-from core import methods, options
-from core.cli_recover import with_preset
+from core import methods
+from core.cli import options
+from core.cli.ask import RUNS, ask, detached, emit_run, foreground, read_spec_file, with_errors
+from core.cli.recover import with_preset
+from core.cli.terminal import keys_and_values, score_lines
 from core.errors import SpecError
 from core.files import read_json
-from core.headless import (
-    RUNS,
-    ask,
-    detached,
-    emit_run,
-    foreground,
-    read_spec_file,
-    source_of,
-    with_errors,
-)
 from core.methods import METHODS
 from core.runs.artifacts import METRICS
 from core.runs.command_line import RANKING
 from core.runs.records import record
 from core.spec.checks import check_name, parse_sparsity
-from core.spec.model import ModelSpec
 from core.spec.prune import STRATEGIES
 from core.spec.run import RunSpec
 from core.spec.units import MANUAL, parse_units, read_plan_file
-from core.terminal import emit, keys_and_values, score_lines, stdout_kept_clean
 
 #: What `prune` prints of `metrics.json`, after the run's directory.
 RESULT = (
@@ -42,14 +33,14 @@ RESULT = (
     "ppl_after",
     "seconds",
 )
+
 #: The same where the pruned model was trained, and where the couplings were ignored.
 TRAINED = ("ppl_pruned", "ppl_recovered")
+
 ABLATED = ("ppl_coupled", "without_dependency")
+
 #: Benchmarks, where some were asked for: of the dense model, the pruned one and the final one.
 SCORED = ("tasks_before", "tasks_pruned", "tasks_after")
-#: What `evaluate` answers, and how sure it is: people read these after a ±.
-MEASURED = ("ppl", "tasks", "params", "macs", "latency_ms", "tokens_per_second", "memory_gib")
-HOW_SURE = ("ppl_stderr", "latency_spread_ms", "tokens_per_second_spread")
 
 
 def prune(
@@ -200,75 +191,3 @@ def _kinds_of(strategy: str, kinds: str | None) -> str:
     if kinds is not None:
         raise SpecError(f"--strategy {strategy} says which kinds go; leave out --kinds {kinds}.")
     return ",".join(STRATEGIES[strategy])
-
-
-def evaluate(
-    model: options.ModelOrRun,
-    runs_dir: options.RunsDir = RUNS,
-    name: options.Name = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    trust_remote_code: options.TrustRemoteCode = None,
-    ppl: options.Ppl = None,
-    window: options.Window = None,
-    tokens: options.Tokens = None,
-    prompt: options.Prompt = None,
-    max_new_tokens: options.MaxNewTokens = None,
-    efficiency: options.Efficiency = None,
-    int8: options.Int8 = None,
-    tasks: options.Tasks = None,
-    limit: options.Limit = None,
-    num_fewshot: options.NumFewshot = None,
-    benchmarks_dir: options.BenchmarksDir = None,
-    as_json: options.Json = False,
-) -> None:
-    """Measure a model or the result of a run: perplexity, size, speed and memory."""
-    run_dir = foreground(runs_dir, ask("evaluate", source_of(runs_dir, model), locals()))
-    metrics = read_json(run_dir / METRICS)
-    result = {key: metrics[key] for key in (*MEASURED, *HOW_SURE)}
-    text, tokens_, window_ = (metrics[key] for key in ("ppl_text", "ppl_tokens", "ppl_window"))
-    said = f"perplexity on {text}, {tokens_:,} tokens in windows of {window_}"
-    shown = with_errors({key: result[key] for key in MEASURED if key != "tasks"}, metrics)
-    scores = score_lines({"score": metrics["tasks"]})
-    emit(result, as_json, [*keys_and_values(shown), said, *scores, f"run  {run_dir}"])
-
-
-def generate(
-    model: options.ModelOrRun,
-    prompt: Annotated[str, typer.Option("--prompt", help="The text to go on from.")],
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="At most so many tokens.")] = 48,
-    temperature: Annotated[
-        float, typer.Option("--temperature", help="0 takes the likeliest token; higher draws at random.")
-    ] = 0.0,
-    top_p: Annotated[
-        float, typer.Option("--top-p", help="Draw among the likeliest tokens of this share.")
-    ] = 1.0,
-    chat: Annotated[
-        bool, typer.Option("--chat", help="Put the prompt into the model's chat template.")
-    ] = False,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    trust_remote_code: options.TrustRemoteCode = None,
-    runs_dir: options.RunsDir = RUNS,
-    as_json: options.Json = False,
-) -> None:
-    """Complete a prompt, greedily unless told otherwise."""
-    with stdout_kept_clean():
-        from core.evaluate import generation
-        from core.models import load as models
-
-        source = source_of(runs_dir, model)
-        loaded = models.load(ModelSpec(source, device or "auto", dtype or "auto", bool(trust_remote_code)))
-        found = generation.generate(
-            loaded.model,
-            loaded.tokenizer,
-            prompt,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed or 0,
-            chat=chat,
-        )
-    emit({"text": found.text, "tokens_per_second": found.tokens_per_second}, as_json, [found.text])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig
 
-from core.__main__ import main
+from core.cli.app import main
 from tests.graph.families import config
 
 MLP, ATTENTION = "model.layers.1.mlp", "model.layers.1.self_attn"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from core.attention import attention_maps
+from core.engine.attention import attention_maps
 from core.errors import DataError, NotPrunableError
 from tests.handmade import graph_of, ids, tiny
 

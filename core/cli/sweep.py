@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from core import options
-from core.headless import RUNS, ask, detached, emit_run, foreground, seconds
+from core.cli import options
+from core.cli.ask import RUNS, ask, detached, emit_run, foreground, seconds
+from core.cli.terminal import table, with_error
 from core.results.sweep import Point, Sweep, read_sweep
 from core.runs.records import record
 from core.spec.checks import listed
-from core.terminal import table, with_error
 
 
 def sweep(

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from core import options
+from core.cli import options
+from core.cli.ask import RUNS, ask, detached, emit_run, foreground, source_of, with_errors
+from core.cli.terminal import keys_and_values
 from core.errors import ArtifactError, SpecError
 from core.files import read_json
-from core.headless import RUNS, ask, detached, emit_run, foreground, source_of, with_errors
 from core.runs.artifacts import METRICS, read_spec
 from core.runs.records import record
 from core.spec.recover import recover_preset
 from core.spec.run import RunSpec
-from core.terminal import keys_and_values
 
 #: What `recover` prints of `metrics.json`, after the run's directory.
 RESULT = ("ppl_before", "ppl_pruned", "ppl_recovered", "ppl_after", "recover_steps", "recover_best_step")

@@ -1,6 +1,6 @@
 """The long-lived process that holds models for generation and what-if masks, seen from outside.
 
-Nothing here needs torch: calls go by name to `core.engine_host` in a process of its own, one at a
+Nothing here needs torch: calls go by name to `core.engine.host` in a process of its own, one at a
 time. Its death is told, and the next call starts a fresh one. It ends when this process does.
 """
 
@@ -32,16 +32,16 @@ _DIED = (
 def _start(channel: Connection, device: str, dtype: str) -> None:
     """In the child: import torch and friends, once."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes us
-    from core import engine_host
+    from core.engine import host
 
-    engine_host.start(channel, device, dtype)
+    host.start(channel, device, dtype)
 
 
 def _call(name: str, call: int, arguments: dict[str, Any]) -> Any:
-    """In the child: call `core.engine_host` by name, so that the parent need not import it."""
-    from core import engine_host
+    """In the child: call `core.engine.host` by name, so that the parent need not import it."""
+    from core.engine import host
 
-    return engine_host.answer(name, call, arguments)
+    return host.answer(name, call, arguments)
 
 
 class _Child:

@@ -1,0 +1,1 @@
+"""The headless interface: `python -m core --help`, a file per command."""

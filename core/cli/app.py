@@ -1,0 +1,83 @@
+"""The commands under one name, and what becomes of a mistake. torch loads in the commands that need it."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+import typer
+from typer.exceptions import TyperException
+
+from core.cli import runs
+from core.cli.evaluate import evaluate
+from core.cli.explore import explore, score, sensitivity, similarity
+from core.cli.generate import generate
+from core.cli.groups import groups
+from core.cli.methods import methods
+from core.cli.prune import prune
+from core.cli.recover import recover
+from core.cli.report import report
+from core.cli.sweep import sweep
+from core.errors import PruneError, StopRequested
+
+PROGRAM = "python -m core"
+app = typer.Typer(
+    name=PROGRAM,
+    help="Prune language models, and find out what can go. Every command takes --json.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "groups": groups,
+    "score": score,
+    "similarity": similarity,
+    "sensitivity": sensitivity,
+    "explore": explore,
+    "prune": prune,
+    "recover": recover,
+    "sweep": sweep,
+    "evaluate": evaluate,
+    "generate": generate,
+    "report": report,
+    "methods": methods,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(command)
+app.add_typer(runs.app, name="runs")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Returns 0; 2 and one line on stderr if the request is wrong; 130 if it was stopped."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        code = app(args=given or ["--help"], standalone_mode=False, prog_name=PROGRAM)
+    except TyperException as error:
+        return _say(_usage(error, given), 2)
+    except (StopRequested, KeyboardInterrupt, typer.Abort) as error:
+        return _say(str(error) or "Stopped.", 130)
+    except PruneError as error:
+        return _say(str(error), 2)
+    except Exception as error:
+        traceback.print_exc()
+        return _say(f"This is a bug in the workbench: {type(error).__name__}: {error}", 1)
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: TyperException, given: Sequence[str]) -> str:
+    """What is wrong with a command line, what was given, and where the help is."""
+    text = getattr(error, "format_message", error.__str__)().rstrip(".")
+    for option in getattr(getattr(error, "param", None), "opts", ()):
+        if option in given[:-1]:
+            text = f"{text}, got {given[given.index(option) + 1]!r}"
+    if text.startswith("No such command"):
+        there = "list, show, stop, resume" if "runs" in given[:1] else ", ".join([*COMMANDS, "runs"])
+        return f"{text}; there is {there}. See: {PROGRAM} --help"
+    words = [word for word in given if word.isalpha()][: 2 if "runs" in given[:1] else 1]
+    return f"{text}. See: {' '.join([PROGRAM, *words, '--help'])}"
+
+
+def _say(text: str, code: int) -> int:
+    print(" ".join(text.split()), file=sys.stderr)
+    return code

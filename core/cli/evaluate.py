@@ -1,0 +1,46 @@
+"""`evaluate`: measure a model or the result of a run."""
+
+from __future__ import annotations
+
+from core.cli import options
+from core.cli.ask import RUNS, ask, foreground, source_of, with_errors
+from core.cli.terminal import emit, keys_and_values, score_lines
+from core.files import read_json
+from core.runs.artifacts import METRICS
+
+#: What `evaluate` answers, and how sure it is: people read these after a ±.
+MEASURED = ("ppl", "tasks", "params", "macs", "latency_ms", "tokens_per_second", "memory_gib")
+
+HOW_SURE = ("ppl_stderr", "latency_spread_ms", "tokens_per_second_spread")
+
+
+def evaluate(
+    model: options.ModelOrRun,
+    runs_dir: options.RunsDir = RUNS,
+    name: options.Name = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    trust_remote_code: options.TrustRemoteCode = None,
+    ppl: options.Ppl = None,
+    window: options.Window = None,
+    tokens: options.Tokens = None,
+    prompt: options.Prompt = None,
+    max_new_tokens: options.MaxNewTokens = None,
+    efficiency: options.Efficiency = None,
+    int8: options.Int8 = None,
+    tasks: options.Tasks = None,
+    limit: options.Limit = None,
+    num_fewshot: options.NumFewshot = None,
+    benchmarks_dir: options.BenchmarksDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure a model or the result of a run: perplexity, size, speed and memory."""
+    run_dir = foreground(runs_dir, ask("evaluate", source_of(runs_dir, model), locals()))
+    metrics = read_json(run_dir / METRICS)
+    result = {key: metrics[key] for key in (*MEASURED, *HOW_SURE)}
+    text, tokens_, window_ = (metrics[key] for key in ("ppl_text", "ppl_tokens", "ppl_window"))
+    said = f"perplexity on {text}, {tokens_:,} tokens in windows of {window_}"
+    shown = with_errors({key: result[key] for key in MEASURED if key != "tasks"}, metrics)
+    scores = score_lines({"score": metrics["tasks"]})
+    emit(result, as_json, [*keys_and_values(shown), said, *scores, f"run  {run_dir}"])
