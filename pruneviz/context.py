@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from core.spec.model import ModelSpec
-from pruneviz.cards import Card, card_from_engine, read_card
+from pruneviz.data.cards import Card, card_from_engine, read_card
 
 if TYPE_CHECKING:
     from core.engine.client import Engine

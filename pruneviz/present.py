@@ -12,13 +12,13 @@ from fastapi.responses import HTMLResponse
 from gradio.routes import App
 
 from core.report.markup import Markup, element, join
-from pruneviz import runs
-from pruneviz.contenders import DENSE, finished, line_up, run_title
 from pruneviz.context import AppContext
-from pruneviz.entries import entries_of
+from pruneviz.data import runs
+from pruneviz.data.contenders import DENSE, finished, line_up, run_title
+from pruneviz.data.runs import RunRecord
+from pruneviz.figures.entries import entries_of
 from pruneviz.figures.score_chart import COLOURS
 from pruneviz.figures.slides import Slide, slides
-from pruneviz.runs import RunRecord
 from pruneviz.theme import ASSETS, DARK, LIGHT, variables
 
 PATH = "/present"

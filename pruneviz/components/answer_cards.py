@@ -8,9 +8,9 @@ from typing import Any
 
 import gradio as gr
 
-from pruneviz.answers import Answer, Round
+from pruneviz.actions.answers import Answer, Round
 from pruneviz.components.base import canvas, payload
-from pruneviz.figures.word_difference import word_difference
+from pruneviz.figures.task_scores import word_difference
 
 
 def answer_cards(**options: Any) -> gr.HTML:

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from html import escape
 from itertools import pairwise
 
-from pruneviz import words
+from core.results import words
 from pruneviz.figures.coupling import spreading
 from pruneviz.figures.structure import Link, Slice, StructureInfo
 

@@ -10,10 +10,10 @@ from core.graph.records import Graph
 from core.plan.chosen import chosen_plan
 from core.plan.cost import cost, saving
 from core.plan.records import Cost, implied
+from core.results import words
 from core.spec.units import Units, numbers_text
-from pruneviz import words
+from pruneviz.data.selection import fitting
 from pruneviz.figures.structure_map import kind_words
-from pruneviz.selection import fitting
 
 NOTHING = "Nothing is chosen yet. Choose units of a group, here or on another tab; their cost is summed up."
 NO_WEIGHTS = (

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from core.results import words
 from core.results.efficiency import SPREADS, Efficiency
 from core.results.noise import Difference, error_of, perplexity_difference, time_difference
 from core.results.perplexity import Perplexity
-from pruneviz import words
 from pruneviz.figures.run_detail import measured_on
 from pruneviz.figures.task_scores import Scores, TaskCell, TaskRow, task_rows
 

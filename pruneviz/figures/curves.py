@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core.runs.events import Event, metric_series
-from pruneviz.figures.thinning import mode, thinned
+from pruneviz.figures.axes import mode, thinned
 from pruneviz.figures.training import PREFIX
 
 if TYPE_CHECKING:

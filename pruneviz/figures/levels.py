@@ -8,7 +8,7 @@ from html import escape
 from core.graph.records import Graph, Group
 from core.plan.cost import saving
 from core.plan.records import Cost
-from pruneviz import words
+from core.results import words
 from pruneviz.figures.structure_map import kind_words, kinds_in_order, touched
 
 

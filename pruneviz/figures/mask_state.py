@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from core.results import words
 from core.results.masks import MaskState
-from pruneviz import words
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -12,10 +12,11 @@ from core.plan.allocation import allocate
 from core.plan.chosen import chosen_plan
 from core.plan.ranking import Scores
 from core.plan.records import PruningPlan
+from core.results import words
 from core.results.widths import widths
 from core.runs.command_line import command_line
 from core.spec.run import RunSpec
-from pruneviz import states, words
+from pruneviz.figures import states
 from pruneviz.figures.run_detail import SAME_TEXT
 
 #: Below so many steps of training a target is not followed in earnest.

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from core.results import words
 from core.results.noise import Difference, perplexity_difference
-from pruneviz import runs, states, words
+from pruneviz.data import runs
+from pruneviz.data.runs import RunRecord
+from pruneviz.figures import states
 from pruneviz.figures.runs_table import GOALS, badge
-from pruneviz.runs import RunRecord
 
 #: Status of a stage -> the sign before it.
 SIGNS = {"done": "✓", "now": "●", "next": "○", "held": "■", "broken": "✕"}

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from core.results import words
 from core.spec.run import RunSpec
-from pruneviz import words
-from pruneviz.runs import RunRecord, share_done
+from pruneviz.data.runs import RunRecord, share_done
 
 #: State -> (the word people read, the class that colours it).
 STATES = {

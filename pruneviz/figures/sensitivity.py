@@ -10,10 +10,10 @@ from html import escape
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from core.results import words
 from core.results.noise import Difference, kept_difference
 from core.results.scores import Sensitivity
-from pruneviz import words
-from pruneviz.figures.perplexity_axis import add_baseline, perplexity_axis
+from pruneviz.figures.axes import add_baseline, perplexity_axis
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -14,12 +14,12 @@ from core.errors import ArtifactError
 from core.report import sections
 from core.report.markup import Markup, element, join
 from core.report.run import Run
-from pruneviz import words
-from pruneviz.contenders import Contender, Lineup, with_before
+from core.results import words
+from pruneviz.data.contenders import Contender, Lineup, with_before
+from pruneviz.data.measured import kept_answer, kept_samples
 from pruneviz.figures.compare import Entry, compare_html, compare_info
 from pruneviz.figures.score_chart import COLOURS, ChartInfo, costs_chart_info, scores_chart_info
-from pruneviz.figures.word_difference import word_difference
-from pruneviz.measured import kept_answer, kept_samples
+from pruneviz.figures.task_scores import word_difference
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from core.graph.records import Graph, Group, Member
-from pruneviz import words
+from core.results import words
 
 #: Kind -> (title, what it is, colour, one unit in words).
 KINDS: dict[str, tuple[str, str, str, str]] = {

@@ -10,9 +10,9 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from core.results import words
 from core.results.sweep import Point, Sweep
-from pruneviz import words
-from pruneviz.figures.perplexity_axis import add_baseline, perplexity_axis
+from pruneviz.figures.axes import add_baseline, perplexity_axis
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

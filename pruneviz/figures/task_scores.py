@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from html import escape
 
 from core.results.noise import Difference, difference
 from core.results.tasks import TaskResult, flips, not_comparable
+from pruneviz.data.published import PublishedTable
 
 Scores = Mapping[str, TaskResult]
 
@@ -119,3 +123,50 @@ def _pooled(errors: Sequence[float | None]) -> float | None:
     """The standard error of a mean of independent values; None if one is unknown."""
     known = [error for error in errors if error is not None]
     return math.hypot(*known) / len(errors) if len(known) == len(errors) else None
+
+
+#: A stretch of text, and whether it differs from the reference.
+Stretch = tuple[str, bool]
+
+#: Answers longer than this many words are shown unmarked: matching takes the product of both lengths.
+MOST_WORDS = 3000
+
+
+def word_difference(reference: str, text: str) -> list[Stretch]:
+    """`text` in stretches, in order; their concatenation is `text`, spaces included.
+
+    A word is marked where the longest common run of words leaves it out: it was replaced or added.
+    """
+    there, here = _words(reference), _words(text)
+    if not here or len(there) > MOST_WORDS or len(here) > MOST_WORDS:
+        return [(text, False)] if text else []
+    matcher = SequenceMatcher(None, [w.strip() for w in there], [w.strip() for w in here], autojunk=False)
+    stretches = [
+        ("".join(here[start:end]), kind != "equal") for kind, _, _, start, end in matcher.get_opcodes()
+    ]
+    return [stretch for stretch in stretches if stretch[0]]
+
+
+def _words(text: str) -> list[str]:
+    """Words with the space around them."""
+    return re.findall(r"\s*\S+\s*", text)
+
+
+LABEL = "Published, not measured here"
+
+
+def published_html(table: PublishedTable | None) -> str:
+    """The table with its source above it; every cell as the paper prints it."""
+    if table is None:
+        return ""
+    head = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in table.columns)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
+    )
+    return (
+        f'<div class="pv-card pv-published"><h3>{escape(table.title)} '
+        f'<span class="pv-label">{LABEL}</span></h3>'
+        f'<div class="pv-scroll"><table class="pv-table"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>'
+        "</table></div><p class='pv-quiet pv-foot'>Other models, other versions of the harness, other "
+        "machines: read them beside our numbers, not against them.</p></div>"
+    )

@@ -7,11 +7,10 @@ from html import escape
 from statistics import median
 from typing import TYPE_CHECKING
 
+from core.results import words
 from core.runs.events import Event, metric_series
-from pruneviz import words
-from pruneviz.figures.perplexity_axis import perplexity_axis
-from pruneviz.figures.thinning import POINTS, mode, thinned
-from pruneviz.published import published_table
+from pruneviz.data.published import published_table
+from pruneviz.figures.axes import POINTS, mode, perplexity_axis, thinned
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -7,7 +7,7 @@ from typing import Any
 
 from core.methods import METHODS
 from core.registry import Option
-from pruneviz.methods import Method
+from pruneviz.data.methods import Method
 
 #: Options that have a field of their own in the form.
 FIELDS = ("steps",)

@@ -12,12 +12,12 @@ from urllib.parse import quote
 
 import numpy as np
 
+from core.results import words
 from core.results.widths import Widths
-from pruneviz import words
+from pruneviz.data.published import PublishedTable, published_table
 from pruneviz.figures.agreement import spearman
-from pruneviz.figures.perplexity_axis import perplexity_axis
+from pruneviz.figures.axes import perplexity_axis
 from pruneviz.figures.sensitivity import COLOURS, SYMBOLS, SensitivityInfo
-from pruneviz.published import PublishedTable, published_table
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -13,9 +13,11 @@ from core.errors import PruneError
 from core.runs.watch import log_tail
 from core.spec.explore import Analysis
 from core.spec.run import RunSpec
-from pruneviz import actions, runs, states
+from pruneviz.actions import launch as actions
 from pruneviz.context import AppContext, memory
-from pruneviz.runs import RunRecord
+from pruneviz.data import runs
+from pruneviz.data.runs import RunRecord
+from pruneviz.figures import states
 
 POLL_S = 1.5
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}

@@ -16,23 +16,14 @@ from urllib.parse import urlencode
 import gradio as gr
 
 from core.spec.evaluate import EvalSpec
-from pruneviz import runs, states
-from pruneviz.answers import Answer, Question, Round, Side, ask
+from pruneviz.actions.answers import Answer, Question, Round, Side, ask, library_choices
 from pruneviz.components.answer_cards import answer_cards, round_payload
-from pruneviz.contenders import (
-    DENSE,
-    MOST,
-    Contender,
-    Lineup,
-    choices,
-    keys_of,
-    line_up,
-    plain_key,
-)
 from pruneviz.context import AppContext, memory
-from pruneviz.measured import kept_answer, kept_samples
-from pruneviz.prompts import library_choices
-from pruneviz.runs import RunRecord
+from pruneviz.data import runs
+from pruneviz.data.contenders import DENSE, MOST, Contender, Lineup, choices, keys_of, line_up, plain_key
+from pruneviz.data.measured import kept_answer, kept_samples
+from pruneviz.data.runs import RunRecord
+from pruneviz.figures import states
 from pruneviz.tabs.compare_numbers import Numbers, build_numbers, build_published, fill, flips_of
 from pruneviz.tabs.parts import intro, panel, quietly, while_open
 

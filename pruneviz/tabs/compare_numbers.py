@@ -15,15 +15,14 @@ import gradio as gr
 
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.components.question_flips import flips_payload, question_flips
-from pruneviz.contenders import Lineup, with_before
-from pruneviz.entries import entries_of
+from pruneviz.data.contenders import Lineup, with_before
+from pruneviz.data.measured import scores
+from pruneviz.data.published import published_table, published_tables
+from pruneviz.data.runs import RunRecord
 from pruneviz.figures.compare import compare_html, compare_info
-from pruneviz.figures.published import published_html
+from pruneviz.figures.entries import entries_of
 from pruneviz.figures.score_chart import ChartInfo, chart, costs_chart_info, scores_chart_info
-from pruneviz.figures.task_scores import flipped
-from pruneviz.measured import scores
-from pruneviz.published import published_table, published_tables
-from pruneviz.runs import RunRecord
+from pruneviz.figures.task_scores import flipped, published_html
 from pruneviz.tabs.parts import panel, quietly
 
 COSTS = "Sizes and speeds relative to the first model; for the speed of writing, longer is better"

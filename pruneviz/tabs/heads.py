@@ -17,7 +17,7 @@ import gradio as gr
 from core.errors import PruneError
 from core.results.similarity import SIMILARITY, read_similarity
 from core.runs.artifacts import GROUPS
-from pruneviz import runs, states
+from pruneviz.actions.waiting import Done, ticking
 from pruneviz.components.base import panel, payload
 from pruneviz.components.head_explorer import (
     LAYER_TO_ADDRESS,
@@ -27,10 +27,11 @@ from pruneviz.components.head_explorer import (
     head_explorer,
 )
 from pruneviz.context import DEFAULT_TAU, AppContext, memory
+from pruneviz.data import runs
+from pruneviz.figures import states
 from pruneviz.figures.heads import heads_info, source_html
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame
 from pruneviz.tabs.parts import into_plan
-from pruneviz.waiting import Done, ticking
 
 INTRO = (
     "Two heads that attend to the same words do the same work twice. Move τ to decide how alike is alike "

@@ -22,16 +22,18 @@ from core.results.scores import SCORES, read_scores
 from core.runs.artifacts import GROUPS
 from core.spec.run import RunSpec
 from core.spec.units import MANUAL
-from pruneviz import actions, methods, runs, selection, states
+from pruneviz.actions import launch as actions
+from pruneviz.actions.forms import Form, form_from, spec_from, training_start
+from pruneviz.actions.waiting import Done, ticking
 from pruneviz.components.base import payload
 from pruneviz.context import AppContext, memory
+from pruneviz.data import methods, runs, selection
+from pruneviz.data.runs import RunRecord
+from pruneviz.figures import states
 from pruneviz.figures.preview import preview_html, preview_info
 from pruneviz.figures.training_options import options_info, to_browser
-from pruneviz.forms import Form, form_from, spec_from, training_start
-from pruneviz.runs import RunRecord
 from pruneviz.tabs.new_run_fields import Fields, build_fields
 from pruneviz.tabs.parts import panel, quietly
-from pruneviz.waiting import Done, ticking
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ import gradio as gr
 from gradio.blocks import Block
 
 from core.errors import PruneError
-from pruneviz import methods, scripts, selection
+from pruneviz import scripts
+from pruneviz.actions.waiting import Done, ticking
 from pruneviz.context import AppContext, memory
-from pruneviz.waiting import Done, ticking
+from pruneviz.data import methods, selection
 
 
 def panel(elem_id: str, value: str = "", **options: Any) -> gr.HTML:

@@ -16,18 +16,20 @@ from core.errors import PruneError
 from core.results.widths import WIDTHS
 from core.runs.command_line import command_line
 from core.runs.events import Event
-from pruneviz import actions, runs, states
+from pruneviz.actions import launch as actions
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
-from pruneviz.contenders import left_a_model
 from pruneviz.context import AppContext, memory
+from pruneviz.data import runs
+from pruneviz.data.contenders import left_a_model
+from pruneviz.data.runs import RunRecord
+from pruneviz.data.tail import drawn
+from pruneviz.figures import states
 from pruneviz.figures.curves import curves_figure, curves_info
 from pruneviz.figures.run_detail import detail_html
 from pruneviz.figures.runs_table import row_info, table_html
-from pruneviz.runs import RunRecord
 from pruneviz.tabs.new_run import NewRun, build_new_run
 from pruneviz.tabs.parts import intro, only_changed, panel, quietly, while_open
 from pruneviz.tabs.training import TrainingView, build_training, training_updates
-from pruneviz.tail import drawn
 
 INTRO = "Every run of this folder. Runs go on without this page; come back any time."
 POLL_S = 1.5

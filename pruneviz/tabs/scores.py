@@ -21,14 +21,14 @@ from core.results.scores import SCORES, Scores, read_scores
 from core.runs.artifacts import read_spec
 from core.spec.model import DataSpec
 from core.spec.run import RunSpec
-from pruneviz import actions, methods, runs
+from pruneviz.actions import launch as actions
 from pruneviz.components.base import payload
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.components.score_scatter import score_scatter
 from pruneviz.context import AppContext
-from pruneviz.figures.agreement import agreement_figure, agreement_info
-from pruneviz.figures.analyses import run_link
-from pruneviz.figures.score_pairs import pair_info
+from pruneviz.data import methods, runs
+from pruneviz.figures.agreement import agreement_figure, agreement_info, pair_info
+from pruneviz.figures.model import run_link
 from pruneviz.figures.scores import (
     ORDERS,
     UNIT_WORDS,

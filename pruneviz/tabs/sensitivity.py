@@ -17,10 +17,12 @@ from core.runs.events import metric_series
 from core.spec.checks import listed
 from core.spec.explore import ExploreSpec
 from core.spec.run import RunSpec
-from pruneviz import actions, methods, runs
+from pruneviz.actions import launch as actions
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.context import AppContext
+from pruneviz.data import methods, runs
+from pruneviz.data.runs import RunRecord
 from pruneviz.figures.sensitivity import (
     SensitivityInfo,
     heads_figure,
@@ -30,7 +32,6 @@ from pruneviz.figures.sensitivity import (
     sensitivity_info,
     table_html,
 )
-from pruneviz.runs import RunRecord
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame
 from pruneviz.tabs.parts import intro, offer_methods
 

@@ -17,10 +17,10 @@ from typing import Any
 import gradio as gr
 
 from core.runs.artifacts import GROUPS
-from pruneviz import runs
 from pruneviz.components.base import panel
 from pruneviz.components.structure_map import buttons, coupled_drawing, structure_map, unit_picker
 from pruneviz.context import AppContext
+from pruneviz.data import runs
 from pruneviz.figures.levels import focus_of
 from pruneviz.figures.structure_map import about_html, refused_html
 from pruneviz.tabs import structure_plan

@@ -16,14 +16,15 @@ import gradio as gr
 from core.errors import PruneError
 from core.graph.records import Graph
 from core.spec.evaluate import EvalSpec
-from pruneviz import selection, states
-from pruneviz.cards import weightless
+from pruneviz.actions.trial import Trial, measured_html, try_mask
 from pruneviz.components.base import panel
 from pruneviz.components.structure_map import buttons
 from pruneviz.context import AppContext
+from pruneviz.data import selection
+from pruneviz.data.cards import weightless
+from pruneviz.figures import states
 from pruneviz.figures.chosen import chosen_html, chosen_info
 from pruneviz.tabs.analysis import QUIET
-from pruneviz.trial import Trial, measured_html, try_mask
 
 TOKENS = 48
 IDLE = '<p class="pv-quiet">Nothing is being tried.</p>'

@@ -16,11 +16,12 @@ from core.plan.cost import cost
 from core.runs.artifacts import GROUPS
 from core.spec.run import RunSpec
 from core.spec.units import numbers_text, parse_numbers
-from pruneviz import actions, runs, selection
-from pruneviz.cards import local_folder
+from pruneviz.actions import launch as actions
 from pruneviz.components.base import payload
 from pruneviz.components.coupled_structure import cost_html, members_html, structure_svg
 from pruneviz.context import AppContext
+from pruneviz.data import runs, selection
+from pruneviz.data.cards import local_folder
 from pruneviz.figures.coupling import path_html, path_info
 from pruneviz.figures.levels import Focus, crumbs_html, focus_of, kind_rows, kinds_html
 from pruneviz.figures.structure import structure_info

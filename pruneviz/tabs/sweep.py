@@ -21,13 +21,15 @@ from core.spec.checks import listed
 from core.spec.prune import RECONSTRUCTIONS, SCOPES
 from core.spec.run import RunSpec
 from core.spec.sweep import SweepSpec
-from pruneviz import actions, methods, runs, states
+from pruneviz.actions import launch as actions
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.context import AppContext
-from pruneviz.figures.analyses import run_link
+from pruneviz.data import methods, runs
+from pruneviz.data.runs import RunRecord
+from pruneviz.figures import states
+from pruneviz.figures.model import run_link
 from pruneviz.figures.sweep import about_html, label, sweep_figure, sweep_info, table_html
-from pruneviz.runs import RunRecord
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame, standing
 from pruneviz.tabs.parts import intro, offer_methods
 

@@ -19,10 +19,10 @@ from core.results.masks import MASKS, read_masks
 from core.runs.events import Event
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
+from pruneviz.data.runs import RunRecord
+from pruneviz.data.tail import drawn
 from pruneviz.figures.mask_state import mask_figure, mask_html, mask_info
 from pruneviz.figures.training import cost_html, training_figure, training_html, training_info
-from pruneviz.runs import RunRecord
-from pruneviz.tail import drawn
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,15 @@ from typing import Any
 import gradio as gr
 
 from core.errors import PruneError
+from core.results import words
 from core.results.scores import SENSITIVITY, read_sensitivity
 from core.results.widths import WIDTHS, read_widths
-from pruneviz import runs, states, words
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.context import AppContext
+from pruneviz.data import runs
+from pruneviz.data.runs import RunRecord
+from pruneviz.figures import states
 from pruneviz.figures.sensitivity import SensitivityInfo, sensitivity_info
 from pruneviz.figures.widths import (
     Profile,
@@ -28,7 +31,6 @@ from pruneviz.figures.widths import (
     widths_figure,
     widths_info,
 )
-from pruneviz.runs import RunRecord
 from pruneviz.tabs.parts import intro, quietly, while_open
 
 INTRO = (

@@ -20,7 +20,7 @@ from core.runs.watch import list_runs
 from core.spec.explore import ExploreSpec
 from core.spec.model import ModelSpec
 from core.spec.run import RunSpec
-from pruneviz.selection import units_of
+from pruneviz.data.selection import units_of
 from tests.browser.driver import Dashboard
 from tests.pruneviz.samples import graph, make_run
 

@@ -16,13 +16,13 @@ import pytest
 from playwright.sync_api import expect
 
 from core.methods import with_preset
+from core.results import words
 from core.runs.artifacts import EVENTS, read_plan
 from core.runs.events import EventReader
 from core.runs.status import ENDED, read_status
 from core.runs.watch import list_runs
 from core.spec.model import ModelSpec
 from core.spec.run import RunSpec
-from pruneviz import words
 from tests.browser.driver import Dashboard
 from tests.conftest import WORDS
 from tests.pruneviz.samples import make_run

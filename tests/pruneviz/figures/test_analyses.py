@@ -4,8 +4,8 @@ from core.results.scores import SENSITIVITY
 from core.runs.artifacts import GROUPS
 from core.spec.model import ModelSpec
 from core.spec.run import RunSpec
-from pruneviz import runs
-from pruneviz.figures.analyses import analyses_html, analyses_info
+from pruneviz.data import runs
+from pruneviz.figures.model import analyses_html, analyses_info
 from tests.pruneviz.samples import make_run
 
 

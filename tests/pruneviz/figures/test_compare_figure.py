@@ -10,10 +10,10 @@ from core.report.numbers import numbers
 from core.report.run import Run
 from core.results.efficiency import keep_efficiency
 from core.results.perplexity import Perplexity, keep_perplexity
-from pruneviz import runs
-from pruneviz.contenders import line_up
-from pruneviz.entries import entries_of
+from pruneviz.data import runs
+from pruneviz.data.contenders import line_up
 from pruneviz.figures.compare import QUANTITIES, Entry, compare_html, compare_info
+from pruneviz.figures.entries import entries_of
 from pruneviz.figures.run_detail import run_facts
 from pruneviz.figures.score_chart import chart, costs_chart_info, scores_chart_info
 from tests.pruneviz.samples import MEASURED, efficiency, make_run

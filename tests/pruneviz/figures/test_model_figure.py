@@ -4,7 +4,7 @@ from math import prod
 
 import pytest
 
-from pruneviz.cards import Card
+from pruneviz.data.cards import Card
 from pruneviz.figures.model import card_facts, card_html, parts_html, parts_info
 from tests.pruneviz.samples import FFN, HIDDEN, LAYERS, VOCAB, graph
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pruneviz import runs
+from pruneviz.data import runs
 from pruneviz.figures.run_detail import detail_html, run_facts, stages_info
 from tests.pruneviz.samples import MEASURED, STAGES, make_run
 

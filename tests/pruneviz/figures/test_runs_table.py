@@ -4,7 +4,7 @@ from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
-from pruneviz import runs
+from pruneviz.data import runs
 from pruneviz.figures.run_detail import run_facts
 from pruneviz.figures.runs_table import STATES, row_info, table_html
 from tests.pruneviz.samples import MEASURED, make_run

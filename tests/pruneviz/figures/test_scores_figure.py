@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from pruneviz.figures.agreement import agreement_figure, agreement_info, spearman
-from pruneviz.figures.score_pairs import pair_info, unit_params
+from pruneviz.figures.agreement import agreement_figure, agreement_info, pair_info, spearman, unit_params
 from pruneviz.figures.scores import heat_figure, heat_info, kinds_scored
 from tests.pruneviz.samples import FFN, HIDDEN, graph
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import json
 
-from pruneviz import runs
-from pruneviz.contenders import line_up
-from pruneviz.entries import entries_of
+from pruneviz.data import runs
+from pruneviz.data.contenders import line_up
+from pruneviz.figures.entries import entries_of
 from pruneviz.figures.slides import slides
 from tests.pruneviz.samples import MEASURED, make_run
 from tests.pruneviz.scored import task, write_benchmarks

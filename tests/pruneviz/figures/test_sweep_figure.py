@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 
 from core.results.sweep import Point, Sweep
-from pruneviz.figures.perplexity_axis import perplexity_axis
+from pruneviz.figures.axes import perplexity_axis
 from pruneviz.figures.sweep import about_html, label, sweep_figure, sweep_info, table_csv, table_html
 
 

@@ -5,10 +5,10 @@ import pytest
 from core.report.run import Run
 from core.report.sections import scores
 from core.results.noise import difference
-from pruneviz import runs
-from pruneviz.contenders import line_up
-from pruneviz.entries import entries_of
+from pruneviz.data import runs
+from pruneviz.data.contenders import line_up
 from pruneviz.figures.compare import compare_info
+from pruneviz.figures.entries import entries_of
 from pruneviz.figures.task_scores import flipped, task_rows
 from tests.pruneviz.samples import MEASURED, make_run
 from tests.pruneviz.scored import task, write_benchmarks

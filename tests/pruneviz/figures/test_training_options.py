@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from core.methods import METHODS
 from core.registry import Option
+from pruneviz.data.methods import Method
 from pruneviz.figures.training_options import options_info, to_browser
-from pruneviz.methods import Method
 
 
 def test_every_option_is_offered_with_what_the_registry_says():

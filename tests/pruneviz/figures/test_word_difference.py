@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pruneviz.figures.word_difference import MOST_WORDS, word_difference
+from pruneviz.figures.task_scores import MOST_WORDS, word_difference
 
 
 def test_replaced_and_added_words_are_marked_and_nothing_is_lost():

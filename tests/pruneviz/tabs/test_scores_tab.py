@@ -13,7 +13,7 @@ from core.errors import ArtifactError
 from core.results.scores import write_scores
 from core.spec.explore import ExploreSpec
 from core.spec.run import RunSpec
-from pruneviz import methods
+from pruneviz.data import methods
 from pruneviz.tabs import scores
 from tests.pruneviz.samples import graph, make_run
 

@@ -10,8 +10,8 @@ from core.methods import with_preset
 from core.results.masks import MASKS, MaskState, write_masks
 from core.runs.events import Event
 from core.spec.run import RunSpec
+from pruneviz.data.runs import read_run, training_notes
 from pruneviz.figures.run_detail import detail_html
-from pruneviz.runs import read_run, training_notes
 from pruneviz.tabs.training import TrainingView, training_updates
 from tests.pruneviz.samples import make_run
 

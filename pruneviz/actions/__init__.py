@@ -1,0 +1,1 @@
+"""What a person sets going: launching runs, asking models, trying masks. Nothing here draws."""

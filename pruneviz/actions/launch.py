@@ -1,0 +1,58 @@
+"""What the buttons do: launch, stop, resume. Thin calls into `core.runs.launch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from core.errors import ModelError
+from core.runs import launch as launcher
+from core.spec.explore import ANALYSES, Analysis, ExploreSpec
+from core.spec.run import RunSpec
+from pruneviz.context import AppContext
+from pruneviz.data.cards import weightless
+
+
+def explore(app: AppContext, model: str, analyses: tuple[Analysis, ...]) -> Path:
+    """Launch an exploring run of `model` and return its directory. Raises PruneError."""
+    return launch(app, explore_spec(app, model, analyses))
+
+
+def explore_spec(app: AppContext, model: str, analyses: tuple[Analysis, ...], **settings: Any) -> RunSpec:
+    """What an exploring run is asked to do; `settings` are fields of ExploreSpec.
+
+    Of a model without weights only the groups can be found: who asks for everything gets those.
+
+    Raises:
+        SpecError: settings that do not fit.
+        ModelError: the model has no weights, and what is asked for needs them.
+    """
+    if weightless(model):
+        if analyses not in (("groups",), ANALYSES):
+            raise ModelError(
+                f"{model} has a config but no weights, so only its structure can be shown; put its "
+                "weights (.safetensors) into the same folder for this."
+            )
+        analyses, settings = ("groups",), {**settings, "config_only": True}
+    asked = ExploreSpec(analyses=analyses, **settings)
+    return RunSpec(goal="explore", model=app.model_spec(model), explore=asked)
+
+
+def launch(app: AppContext, spec: RunSpec) -> Path:
+    """Queue `spec` and start it if nothing else runs. Raises PruneError."""
+    return launcher.start(app.runs_dir, spec)
+
+
+def stop(run_dir: Path) -> None:
+    """Ask the run to stop; what is done so far is kept. Raises PruneError."""
+    launcher.stop(run_dir)
+
+
+def end(run_dir: Path) -> None:
+    """End a worker that does not stop when asked. Raises PruneError."""
+    launcher.kill(run_dir)
+
+
+def resume(run_dir: Path) -> None:
+    """Go on with a run that was stopped, failed or crashed. Raises PruneError."""
+    launcher.resume(run_dir)

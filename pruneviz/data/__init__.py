@@ -1,0 +1,1 @@
+"""Records read from run directories, for all tabs. Nothing here draws."""

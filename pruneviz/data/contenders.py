@@ -1,0 +1,201 @@
+"""Which models stand side by side on the Compare tab.
+
+The address names them by keys, in order: `dense`, or the id of a run that left a model; `:int8` after it asks
+for the same with its weights in 8 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from core.errors import ModelError
+from core.results import words
+from pruneviz.data.runs import RunRecord, source_key
+from pruneviz.data.tokenizers import tokenizer_key
+
+DENSE = "dense"
+MOST = 4
+#: Goals of runs that leave a model.
+LEAVING = ("prune", "recover")
+#: What a key ends in that asks for weights in 8 bits.
+INT8_KEY = ":int8"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One model of the comparison.
+
+    Attributes:
+        key: what the address calls it; unique.
+        title, detail: what a person reads.
+        source: what the engine reads; empty for a model that was not kept, as before a recovery.
+        side: `dense`, `pruned` or `recovered`, as in the artifacts of `record`.
+        record: the run whose numbers and kept answers these are; None for a dense model without runs.
+        int8: its weights are put in 8 bits once it is read.
+    """
+
+    key: str
+    title: str
+    detail: str
+    source: str
+    side: str
+    record: RunRecord | None = None
+    int8: bool = False
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """The models that were chosen and are there, and what has to be said of them.
+
+    Attributes:
+        base: contender key -> the dense model it comes from.
+        notes: sentences for people.
+        tokenizers_differ: perplexities per token are then no comparison.
+    """
+
+    contenders: tuple[Contender, ...]
+    base: dict[str, str]
+    notes: tuple[str, ...] = ()
+    tokenizers_differ: bool = False
+
+
+def finished(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Runs that left a model, in the order given."""
+    return [record for record in records if left_a_model(record)]
+
+
+def left_a_model(record: RunRecord) -> bool:
+    """Whether this run came to its end and has a model that can be compared."""
+    return record.state == "finished" and record.spec is not None and record.spec.goal in LEAVING
+
+
+def keys_of(models: str, run: str, records: Sequence[RunRecord]) -> list[str]:
+    """The keys in the address; without any, the dense model and the run shown elsewhere, or the newest."""
+    keys = [key for key in dict.fromkeys(models.split(",")) if key]
+    if run and run not in map(plain_key, keys):
+        keys = [DENSE, run]
+    if not keys and (left := finished(records)):
+        keys = [DENSE, left[0].id]
+    return keys
+
+
+def plain_key(key: str) -> str:
+    """The key of the same model with its weights as they are."""
+    return key.removesuffix(INT8_KEY)
+
+
+def choices(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
+    """(label, key) of all models that can be chosen; empty while no run has left one."""
+    left = finished(records)
+    plain = [("Dense model", DENSE), *((_label(r), r.id) for r in left)] if left else []
+    return [*plain, *((f"In 8 bits: {label}", f"{key}{INT8_KEY}") for label, key in plain)]
+
+
+def line_up(records: Sequence[RunRecord], keys: Sequence[str], model: str) -> Lineup:
+    """Find the chosen models.
+
+    Args:
+        model: the dense model where no chosen run says which.
+    """
+    there = {record.id: record for record in finished(records)}
+    chosen = [there[key] for key in map(plain_key, keys) if key in there]
+    found = []
+    for key in keys:
+        plain = plain_key(key)
+        if plain == DENSE or plain in there:
+            one = _dense(chosen, records, model) if plain == DENSE else _left_by(there[plain])
+            found.append(one if key == plain else in_8_bits(one))
+    base = {one.key: base_of(one.source, records) for one in found}
+    known = {record.id for record in records}
+    missing = dict.fromkeys(key for key in map(plain_key, keys) if key != DENSE and key not in there)
+    notes = [_left_out(key, key in known) for key in missing]
+    if len(found) > MOST:
+        notes.append(f"Only {MOST} models fit side by side; {len(found) - MOST} of them are left out.")
+    found = found[:MOST]
+    differ = _differ({base[one.key] for one in found})
+    if differ:
+        notes.append(
+            "These models come from different ones with different tokenizers: answers can be compared, "
+            "perplexities cannot, since they count other tokens."
+        )
+    return Lineup(tuple(found), base, tuple(notes), differ)
+
+
+def _left_out(key: str, known: bool) -> str:
+    if known:
+        return f"No model has come out of run {key} so far; it is left out."
+    return f"There is no run {key} in this folder any more; it is left out."
+
+
+def before_recovery(contender: Contender) -> Contender | None:
+    """What the recovered model was before; its numbers were kept, its weights were not."""
+    record = None if contender.int8 else contender.record
+    if contender.side != "recovered" or record is None or "ppl_pruned" not in record.metrics:
+        return None
+    return Contender(
+        f"{contender.key}:pruned", "Before recovery", contender.title, "", "pruned", record
+    )  # fmt: skip
+
+
+def with_before(contenders: Sequence[Contender]) -> list[Contender]:
+    """Each recovered model after what it was before recovery: rankings flip, so both are shown."""
+    return [one for each in contenders for one in (before_recovery(each), each) if one is not None]
+
+
+def in_8_bits(contender: Contender) -> Contender:
+    """The same model with its weights in 8 bits."""
+    return replace(
+        contender, key=f"{contender.key}{INT8_KEY}", title=f"{contender.title}, 8 bits", int8=True
+    )  # fmt: skip
+
+
+def base_of(source: str, records: Sequence[RunRecord]) -> str:
+    """The dense model at the beginning of a chain of runs."""
+    by_path = {str(record.path): record for record in records}
+    seen: set[str] = set()
+    while (record := by_path.get(source_key(source))) is not None and source not in seen:
+        seen.add(source)
+        source = record.model
+    return source_key(source)
+
+
+def _dense(chosen: Sequence[RunRecord], records: Sequence[RunRecord], model: str) -> Contender:
+    """With the numbers of the first run that measured it."""
+    first = next((r for r in chosen if r.metrics.get("ppl_before") is not None), None)
+    source = base_of(str(chosen[0].path), records) if chosen else model
+    return Contender(DENSE, "Dense model", Path(source).name or source, source, "dense", first)
+
+
+def _left_by(record: RunRecord) -> Contender:
+    recovered = "ppl_recovered" in record.metrics
+    return Contender(
+        record.id, run_title(record), record.id, str(record.path),
+        "recovered" if recovered else "pruned", record,
+    )  # fmt: skip
+
+
+def run_title(record: RunRecord) -> str:
+    """The run's name, or its method and how much went."""
+    spec = record.spec
+    assert spec is not None, "a finished run has a spec"
+    if spec.name:
+        return spec.name
+    removed = words.percent(record.metrics.get("sparsity", spec.prune.sparsity))
+    recovered = ", recovered" if "ppl_recovered" in record.metrics else ""
+    return f"{spec.prune.method if spec.goal == 'prune' else 'pruned'} {removed}{recovered}"
+
+
+def _label(record: RunRecord) -> str:
+    return f"{run_title(record)} · {Path(record.model).name} · {record.id}"
+
+
+def _differ(bases: set[str]) -> bool:
+    """Whether models from these dense ones read text as different tokens, as far as their files tell."""
+    if len(bases) < 2:
+        return False
+    try:
+        return len({tokenizer_key(base) or base for base in bases}) > 1
+    except ModelError:
+        return True

@@ -1,0 +1,141 @@
+"""What was measured of the models of a comparison, and what they answered when it was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from core.errors import ArtifactError
+from core.results.efficiency import Efficiency
+from core.results.perplexity import Perplexity
+from core.results.tasks import TaskResult
+from pruneviz.data import runs
+from pruneviz.data.contenders import Contender, in_8_bits, with_before
+from pruneviz.data.runs import RunRecord, source_key
+
+#: How `metrics.json` names what was measured with weights in 8 bits, and what that leaves as it is.
+INT8 = "_int8"
+SAME_IN_8_BITS = ("params", "macs", "kv_bytes_per_token")
+#: Whose numbers in `metrics.json` have which ending.
+ENDINGS = {"dense": "_before", "pruned": "_after", "recovered": "_after"}
+#: What every perplexity of a run was measured on.
+PPL_ON = ("ppl_text", "ppl_window", "ppl_tokens")
+
+
+def columns(contenders: Sequence[Contender]) -> list[Contender]:
+    """All that has numbers: each model, what it was before recovery, and itself with weights in 8 bits.
+
+    One in 8 bits that was chosen itself stands where it was chosen.
+    """
+    chosen = {one.key for one in contenders}
+    found = []
+    for one in with_before(contenders):
+        small = None if one.int8 or one.record is None else in_8_bits(one)
+        found.append(one)
+        if small and small.key not in chosen and f"ppl{INT8}" in numbers(one, ()):
+            found.append(small)
+    return found
+
+
+def numbers(contender: Contender, records: Sequence[RunRecord]) -> dict[str, Any]:
+    """Quantity -> value without ending, as the run measured it; plus what the perplexity was measured on.
+
+    A model that no run left is looked up in the newest measurement of it.
+    """
+    if contender.record is None:
+        found = next((dict(record.metrics) for record in _measurements(contender.source, records)), {})
+    else:
+        found = _of_run(contender, contender.record.metrics)
+    about = {name: found.get(name) for name in PPL_ON if name in found}
+    if contender.int8:
+        small = {name.removesuffix(INT8): value for name, value in found.items() if name.endswith(INT8)}
+        found = {**{name: found[name] for name in SAME_IN_8_BITS if name in found}, **small}
+    return {**found, **about}
+
+
+def _of_run(contender: Contender, metrics: dict[str, Any]) -> dict[str, Any]:
+    ending = ENDINGS[contender.side]
+    found: dict[str, Any] = {
+        name.removesuffix(ending): value
+        for name, value in metrics.items()
+        if name.endswith(ending) and isinstance(value, (int, float))
+    }
+    if contender.key.endswith(":pruned"):
+        found = {name: value for name, value in found.items() if INT8 not in name}
+        found |= {name: metrics.get(f"{name}_pruned") for name in ("ppl", "ppl_stderr")}
+    return {**found, **{name: metrics.get(name) for name in PPL_ON}}
+
+
+def perplexity_of(contender: Contender, records: Sequence[RunRecord]) -> Perplexity | None:
+    """The perplexity window by window; without its windows where they were not kept, None if not measured."""
+    known = numbers(contender, records)
+    if known.get("ppl") is None:
+        return None
+    if contender.record is None:
+        record, side = _measurements(contender.source, records)[0], "model"
+    else:
+        record, side = contender.record, contender.side
+    kept = runs.read_perplexities(record.path)
+    tokens, window = (known.get(key) or 0 for key in ("ppl_tokens", "ppl_window"))
+    plain = Perplexity(known["ppl"], math.log(known["ppl"]), tokens, window)
+    return kept.get(f"{side} int8" if contender.int8 else side, plain)
+
+
+def times_of(contender: Contender, records: Sequence[RunRecord]) -> Efficiency | None:
+    """The times behind its numbers, round by round; None where they were not kept.
+
+    Training changes no size and no speed: what a model was before recovery has the times of after.
+    """
+    if contender.record is None:
+        record, side = next(iter(_measurements(contender.source, records)), None), "model"
+    else:
+        record, side = contender.record, contender.side
+    kept = runs.read_efficiency(record.path) if record else {}
+    if side != "dense" and "recovered" in kept:
+        side = "recovered"
+    return kept.get(f"{side} int8" if contender.int8 else side)
+
+
+def scores(contender: Contender, records: Sequence[RunRecord]) -> dict[str, TaskResult]:
+    """Task -> result: of its own run, and what newer to older measurements of the same model add."""
+    found: dict[str, TaskResult] = {}
+    if contender.int8:
+        return found
+    own = [(contender.record, contender.side)] if contender.record else []
+    others = [(record, "model") for record in _measurements(contender.source, records)]
+    for record, side in [*own, *others]:
+        try:
+            found = {**runs.read_benchmarks(record.path).get(side, {}), **found}
+        except ArtifactError:  # said on the Runs tab
+            continue
+    return found
+
+
+def _measurements(source: str, records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Finished measurements of this very model, in the order given."""
+    return [
+        record for record in records
+        if source and record.state == "finished" and record.spec and record.spec.goal == "evaluate"
+        and source_key(record.model) == source_key(source)
+    ]  # fmt: skip
+
+
+def kept_answer(contender: Contender, prompt: str) -> dict[str, Any]:
+    """{"text", "tokens_per_second"} that the run kept for this prompt; empty if it kept none.
+
+    Runs measure models in 8 bits, but do not ask them.
+    """
+    samples = [] if contender.int8 else kept_samples(contender)
+    found = next((one for one in samples if one.get("prompt") == prompt), {})
+    return dict(found.get(contender.side) or {})
+
+
+def kept_samples(contender: Contender) -> list[dict[str, Any]]:
+    """`samples.json` of the contender's run; empty if there is none or it is damaged."""
+    if contender.record is None:
+        return []
+    try:
+        return runs.read_samples(contender.record.path)
+    except ArtifactError:  # said on the Runs tab; a missing answer is no reason to show no numbers
+        return []

@@ -1,0 +1,250 @@
+"""Run directory -> typed records. Everything the dashboard shows of runs is read here, and only read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from core.errors import ArtifactError
+from core.files import read_json
+from core.graph.records import Graph
+from core.plan.records import PruningPlan
+from core.results import efficiency as efficiency_results
+from core.results import perplexity as perplexity_results
+from core.results import tasks as task_results
+from core.results.efficiency import EFFICIENCY, Efficiency
+from core.results.perplexity import PERPLEXITY, Perplexity
+from core.results.tasks import BENCHMARKS, TaskResult
+from core.runs import watch
+from core.runs.artifacts import GROUPS, METRICS, PLAN, SAMPLES, SPEC, read_graph, read_spec
+from core.runs.artifacts import read_plan as read_kept_plan
+from core.runs.events import Event
+from core.runs.status import ENDED, STATUS, Status
+from core.runs.watch import log_tail as log_tail
+from core.spec.run import RunSpec
+from pruneviz.data.tail import read_events as read_events
+
+#: Stages that train, and end with a checkpoint when they are stopped.
+TRAINING = ("train", "recover")
+LIVE = ("queued", "starting", "running", "stopping")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run directory as read just now.
+
+    Attributes:
+        id: the directory's name.
+        spec, status: None where the file is damaged; `damaged` then says what is wrong.
+        metrics: `metrics.json`, empty until the run is measured.
+    """
+
+    id: str
+    path: Path
+    spec: RunSpec | None
+    status: Status
+    metrics: dict[str, Any]
+    damaged: str = ""
+
+    @property
+    def state(self) -> str:
+        """One of `core.runs.status.STATES`, or `damaged`."""
+        return "damaged" if self.damaged else self.status.state
+
+    @property
+    def live(self) -> bool:
+        """Whether something may still change by itself."""
+        return self.state in LIVE
+
+    @property
+    def model(self) -> str:
+        """The model's source, empty for a damaged spec."""
+        return self.spec.model.source if self.spec else ""
+
+    def has(self, artifact: str) -> bool:
+        """Whether the directory holds this file, e.g. `core.runs.artifacts.GROUPS`."""
+        return (self.path / artifact).exists()
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read one run directory as it stands. Never raises on damaged files: the record says what is wrong.
+
+    A run whose worker is gone is turned into `crashed` on the way. One that has ended is read again only
+    once one of its files has changed: every page asks for every run all the time.
+    """
+    stamp = tuple(_stamp(path / name) for name in (STATUS, SPEC, METRICS))
+    known = _as_it_was(path, stamp)
+    return known if known.state in ENDED else _read(path)
+
+
+@lru_cache(maxsize=2048)
+def _as_it_was(path: Path, stamp: tuple[Any, ...]) -> RunRecord:
+    return _read(path)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes with a file's content: these files are moved into place, so it is another file then."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _read(path: Path) -> RunRecord:
+    status, spec, metrics, damaged = watch.refresh(path), None, {}, ""
+    if status.state == watch.DAMAGED:
+        damaged = (status.error or {}).get("message", "its files cannot be read")
+    try:
+        spec = read_spec(path)
+        if (path / METRICS).exists():
+            metrics = dict(read_json(path / METRICS))
+    except (ArtifactError, TypeError, ValueError) as error:
+        damaged = damaged or str(error)
+    return RunRecord(path.name, path, spec, status, metrics, damaged)
+
+
+def list_runs(runs_dir: Path) -> list[RunRecord]:
+    """All runs, newest first."""
+    records = [read_run(path) for path in watch.list_runs(runs_dir)]
+    return sorted(records, key=lambda record: (record.status.created, record.id), reverse=True)
+
+
+def source_key(source: str) -> str:
+    """What two ways of naming one model have in common: a path is made absolute, as runs do."""
+    return source if source == "demo" or not Path(source).exists() else str(Path(source).absolute())
+
+
+def find(runs_dir: Path, run_id: str) -> RunRecord | None:
+    """The run with this id, or None."""
+    path = runs_dir / run_id
+    if not run_id or Path(run_id).name != run_id or not path.is_dir():
+        return None
+    return read_run(path)
+
+
+def latest(runs_dir: Path, model: str, artifact: str) -> Path | None:
+    """The newest run of this model that holds `artifact`, whatever its state.
+
+    Only runs that describe the model itself count: a prune run's groups are those of its dense model too.
+    """
+    for record in list_runs(runs_dir):
+        if record.has(artifact) and source_key(record.model) == source_key(model):
+            return record.path
+    return None
+
+
+def live_run(runs_dir: Path, model: str, goal: str = "explore") -> RunRecord | None:
+    """The newest run of this model and goal that is still going, or None."""
+    for record in list_runs(runs_dir):
+        wanted = record.live and record.spec is not None and record.spec.goal == goal
+        if wanted and source_key(record.model) == source_key(model):
+            return record
+    return None
+
+
+def share_done(status: Status) -> float:
+    """Share of all stages done, counting each alike."""
+    if status.state == "finished":
+        return 1.0
+    if not status.stages or status.stage not in status.stages:
+        return 0.0
+    return (status.stages.index(status.stage) + min(max(status.progress, 0.0), 1.0)) / len(status.stages)
+
+
+def warnings_in(events: list[Event]) -> list[str]:
+    """What the worker wants known, e.g. that calibration and evaluation read the same text."""
+    texts = [str(event.data.get("text", "")) for event in events if event.type == "message"]
+    return [text for text in texts if text.startswith("Warning")]
+
+
+def training_notes(record: RunRecord, events: list[Event]) -> list[str]:
+    """What stopping does to a run that trains: said while it stops, and once it has."""
+    texts = [str(event.data.get("text", "")) for event in events if event.type == "message"]
+    if record.state == "stopping" and record.status.stage in TRAINING:
+        return ["The step at work is finished and saved first; Resume then goes on after it."]
+    if record.state == "stopped":
+        return [
+            f"{text}. Resume goes on after it."
+            for text in texts[-1:]
+            if text.startswith("Stopped after step")
+        ]
+    return []
+
+
+def read_plan(run_dir: Path) -> PruningPlan | None:
+    """`plan.json`, or None while there is none. Raises ArtifactError if it is damaged."""
+    return read_kept_plan(run_dir) if (run_dir / PLAN).exists() else None
+
+
+def graph_of(run_dir: Path) -> Graph:
+    """`groups.json`, kept in memory until the file changes. Raises ArtifactError."""
+    path = run_dir / GROUPS
+    return _graph(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(maxsize=4)
+def _graph(run_dir: Path, changed: int) -> Graph:
+    return read_graph(run_dir)
+
+
+def read_samples(run_dir: Path) -> list[dict[str, Any]]:
+    """`samples.json`, or an empty list. Raises ArtifactError if it is damaged."""
+    path = run_dir / SAMPLES
+    return list(read_json(path)) if path.exists() else []
+
+
+def read_benchmarks(run_dir: Path) -> dict[str, dict[str, TaskResult]]:
+    """`benchmarks.json`: side -> task -> result, with the questions; empty if there is none.
+
+    Raises:
+        ArtifactError: it is damaged.
+    """
+    path = run_dir / BENCHMARKS
+    return _benchmarks(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(maxsize=16)
+def _benchmarks(run_dir: Path, changed: int) -> dict[str, dict[str, TaskResult]]:
+    """Kept until the file changes: with its questions it may be large."""
+    return task_results.read_benchmarks(run_dir)
+
+
+def read_perplexities(run_dir: Path) -> dict[str, Perplexity]:
+    """`perplexity.json`: side -> perplexity, window by window; empty if there is none, or it is damaged."""
+    path = run_dir / PERPLEXITY
+    try:
+        return _perplexities(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
+    except ArtifactError:  # the value itself is in metrics.json; its noise is then unknown, which is said
+        return {}
+
+
+@lru_cache(maxsize=64)
+def _perplexities(run_dir: Path, changed: int) -> dict[str, Perplexity]:
+    return perplexity_results.read_perplexities(run_dir)
+
+
+def read_efficiency(run_dir: Path) -> dict[str, Efficiency]:
+    """`efficiency.json`: side -> what it costs, round by round; empty if there is none, or it is damaged."""
+    path = run_dir / EFFICIENCY
+    try:
+        return _efficiency(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
+    except ArtifactError:  # the medians are in metrics.json; their noise is then unknown, which is said
+        return {}
+
+
+@lru_cache(maxsize=64)
+def _efficiency(run_dir: Path, changed: int) -> dict[str, Efficiency]:
+    return efficiency_results.read_efficiency(run_dir)
+
+
+def spec_json(record: RunRecord) -> str:
+    """The run's spec for people to read, as it lies on disk."""
+    try:
+        text = (record.path / SPEC).read_text(encoding="utf-8")
+        return json.dumps(json.loads(text), indent=2)
+    except (OSError, ValueError) as error:
+        return f"spec.json cannot be read: {error}"

@@ -1,0 +1,99 @@
+"""Empty, loading and error states, the same on every tab. Pure: records -> HTML with everything escaped."""
+
+from __future__ import annotations
+
+import time
+from html import escape
+
+from core.results.words import duration as duration
+from pruneviz.data.runs import RunRecord, share_done
+
+#: Stage -> what a person reads.
+STAGE_WORDS = {
+    "load": "Loading the model",
+    "baseline": "Measuring the dense model",
+    "graph": "Finding coupled groups",
+    "similarity": "Comparing attention heads",
+    "capture": "Collecting statistics on calibration text",
+    "score": "Scoring units",
+    "sensitivity": "Measuring each layer's sensitivity",
+    "sweep": "Measuring point after point",
+    "train": "Learning what goes",
+    "plan": "Planning what to remove",
+    "surgery": "Cutting the model",
+    "recover": "Recovering quality",
+    "evaluate": "Measuring before and after",
+    "export": "Saving the smaller model",
+}
+
+
+def stage_words(stage: str) -> str:
+    """The stage in words; a stage nobody listed is shown under its own name."""
+    return STAGE_WORDS.get(stage, stage.replace("_", " ").capitalize())
+
+
+def empty_html(title: str, text: str) -> str:
+    """Nothing here yet, and what to do next; the button that does it stands below."""
+    return f'<div class="pv-state pv-empty"><h3>{escape(title)}</h3><p>{escape(text)}</p></div>'
+
+
+def error_html(cause: str, fix: str = "", log: str = "", title: str = "Something went wrong") -> str:
+    """What went wrong, what to do, and the log's last lines."""
+    title = f"<h3>{escape(title)}</h3>"
+    parts = [f'<div class="pv-state pv-error" role="alert">{title}<p>{escape(cause)}</p>']
+    if fix:
+        parts.append(f"<p><b>What to do:</b> {escape(fix)}</p>")
+    if log:
+        parts.append(f"<details><summary>Log</summary><pre>{escape(log)}</pre></details>")
+    return "".join(parts) + "</div>"
+
+
+def loading_html(title: str, elapsed_s: float, detail: str = "") -> str:
+    """Something is being done right here: what, and for how long already."""
+    facts = " · ".join(filter(None, [f"elapsed {duration(elapsed_s)}", detail]))
+    return (
+        '<div class="pv-state pv-loading" role="status">'
+        f'<h3><span class="pv-spin"></span>{escape(title)}</h3><p>{escape(facts)}</p></div>'
+    )
+
+
+def failure_html(error: Exception, fix: str = "", log: str = "") -> str:
+    """The error state of something that was raised. Our own errors carry their fix in the text."""
+    return error_html(str(error) or type(error).__name__, fix, log)
+
+
+def progress_html(record: RunRecord, now: float | None = None) -> str:
+    """A live run in place: stage in words, share done, elapsed time and time left."""
+    status, now = record.status, time.time() if now is None else now
+    share = share_done(status)
+    head = "Waiting for a free place" if status.state == "queued" else stage_words(status.stage or "load")
+    worked = status.worked_s(now) if status.started else now - status.created
+    facts = [f"elapsed {duration(worked)}"]
+    if status.stages and status.stage in status.stages:
+        facts.insert(0, f"stage {status.stages.index(status.stage) + 1} of {len(status.stages)}")
+    if status.eta_s is not None:
+        facts.append(f"about {duration(status.eta_s)} left in this stage")
+    if status.message:
+        facts.append(status.message)
+    return (
+        f'<div class="pv-state pv-loading" role="status"><h3><span class="pv-spin"></span>{escape(head)}</h3>'
+        f"{bar_html(share)}"
+        f"<p>{escape(' · '.join(facts))}</p></div>"
+    )
+
+
+def bar_html(share: float) -> str:
+    """A bar filled to `share`, in [0, 1]."""
+    value = f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{100 * share:.0f}"'
+    return f'<div class="pv-bar" role="progressbar" {value}><i style="width:{share:.1%}"></i></div>'
+
+
+def ended_html(record: RunRecord, log: str = "") -> str:
+    """The error state of a run that failed, crashed or is damaged; empty if it did not."""
+    if record.damaged:
+        return error_html(f"Run {record.id} is damaged: {record.damaged}", "Clone it or start a new run.")
+    if record.state not in ("failed", "crashed"):
+        return ""
+    error = record.status.error or {}
+    cause = error.get("message") or "The worker ended without a word: killed, or out of memory."
+    return error_html(cause, error.get("fix", ""), log or error.get("log", ""))

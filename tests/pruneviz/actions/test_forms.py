@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from core.errors import PruneError, SpecError, UnknownNameError
+from core.methods import with_preset
+from core.registry import Option
+from core.runs.command_line import command_line
+from core.spec.evaluate import EvalSpec
+from core.spec.model import DataSpec, ModelSpec
+from core.spec.nuteprune import PRESETS
+from core.spec.prune import RECONSTRUCTIONS, PruneSpec
+from core.spec.run import RunSpec
+from pruneviz.actions.forms import Form, form_from, spec_from, training_start
+from pruneviz.data import methods
+
+MODEL = ModelSpec("demo")
+
+
+def test_the_empty_form_asks_for_the_defaults():
+    assert spec_from(MODEL, *Form().values()) == RunSpec(goal="prune", model=MODEL)
+
+
+def test_units_chosen_by_hand_are_the_whole_plan():
+    form = Form(method="manual", units="L01.ffn_channel=3-4\nL00.query_head=0", sparsity="nonsense", kinds=())
+    spec = spec_from(MODEL, *form.values())
+    assert spec.prune == PruneSpec("manual", units={"L00.query_head": (0,), "L01.ffn_channel": (3, 4)})
+    assert form_from(spec).units == "L00.query_head=0 L01.ffn_channel=3-4"
+    with pytest.raises(SpecError, match="No unit is chosen; choose some on the Structure tab"):
+        spec_from(MODEL, *Form(method="manual", units=" ").values())
+
+
+@pytest.mark.parametrize("how", RECONSTRUCTIONS)
+def test_a_cloned_run_asks_for_the_same(how):
+    spec = RunSpec(
+        name="mine",
+        seed=7,
+        calibration=DataSpec("bundled", 8, 64),
+        prune=PruneSpec(
+            "l2",
+            0.35,
+            "standardised",
+            ("kv_group", "ffn_channel"),
+            "4:30",
+            reconstruct=how,
+            multiple=64,
+            kind_sparsity={"ffn_channel": 0.4},
+        ),
+        evaluate=EvalSpec(text="/tmp/text.txt"),
+    )
+    assert spec_from(MODEL, *form_from(spec).values()) == spec
+
+
+@pytest.mark.parametrize("text", ["1.0", "20", "-1", "abc", "", "nan"])
+def test_a_wrong_sparsity_is_said_in_words(text):
+    with pytest.raises(SpecError, match=r"sparsity .*write 0\.2 for 20 %"):
+        spec_from(MODEL, *Form(sparsity=text).values())
+
+
+def test_a_comma_is_a_decimal_point():
+    assert spec_from(MODEL, *Form(sparsity="0,25").values()).prune.sparsity == 0.25
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"samples": None}, "samples must be a whole number, got nothing"),
+        ({"length": 0.5}, "length must be a whole number, got 0.5"),
+        ({"length": 2}, "length must be"),
+        ({"seed": -1}, "seed must be"),
+        ({"kinds": ()}, "kinds must be"),
+        ({"kinds": ("Query heads", "Key-value groups")}, "either query_head or kv_group"),
+        ({"multiple": "many"}, "multiple must be a whole number, got 'many'"),
+        ({"kind_sparsity": "ffn_channel=1.2"}, "got 1.2; write"),
+        ({"kind_sparsity": "ffn=0.2"}, "kind_sparsity names ffn"),
+        ({"layers": "9:4"}, "layers 9:4 is empty"),
+        ({"layers": "some"}, "layers must be first:last"),
+    ],
+)
+def test_a_wrong_field_is_named(change, message):
+    with pytest.raises(SpecError, match=message):
+        spec_from(MODEL, *Form(**change).values())
+
+
+def test_text_boxes_nobody_touched_are_empty_texts():
+    values = [None if value == "" else value for value in Form().values()]
+    assert spec_from(MODEL, *values) == RunSpec(goal="prune", model=MODEL)
+
+
+def trained(**changes):
+    start = training_start("nuteprune", changes.get("preset") or "demo")
+    return Form(method="nuteprune", **{**start, **changes})
+
+
+def test_a_training_asks_for_its_preset_and_what_differs():
+    spec = spec_from(MODEL, *trained(steps=60, options='{"lora_rank": 4}').values())
+    assert spec.prune.options == {**PRESETS["demo"]["prune.options"], "steps": 60, "lora_rank": 4}
+    assert (spec.calibration.samples, spec.calibration.length) == (600, 128)
+    assert form_from(spec) == trained(preset="demo", steps=60, options='{"lora_rank": 4}')
+    assert spec_from(MODEL, *form_from(spec).values()) == spec
+
+
+@pytest.fixture
+def known(monkeypatch):
+    aggregation = {"aggregation": Option("sum", "how structures are combined", ("sum", "max"))}
+    found = [methods.Method("taylor_first", options=aggregation), methods.Method("l2")]
+    monkeypatch.setattr(methods, "_known", found)
+
+
+@pytest.mark.parametrize("start", ["", "l2", "taylor_first"])
+def test_a_training_may_give_options_to_the_criterion_it_starts_from(known, start):
+    asked = {"start_from": start, "aggregation": "max"}
+    spec = replace(RunSpec(model=MODEL), prune=PruneSpec("nuteprune", options=asked))
+    if start == "taylor_first":
+        assert spec_from(MODEL, *form_from(spec).values()).prune.options["aggregation"] == "max"
+    else:
+        with pytest.raises(UnknownNameError, match="'aggregation'"):
+            spec_from(MODEL, *form_from(spec).values())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ('{"aggregation": "most"}', "taylor_first: aggregation must be one of sum, max"),
+        ('{"start_from": "tailor_first"}', "Did you mean 'taylor_first'"),
+    ],
+)
+def test_what_the_start_is_told_is_checked(known, options, says):
+    with pytest.raises(PruneError, match=says):
+        spec_from(MODEL, *trained(options=options).values())
+
+
+def test_a_cloned_run_keeps_the_options_of_its_criterion(known):
+    spec = replace(RunSpec(model=MODEL), prune=PruneSpec("taylor_first", options={"aggregation": "max"}))
+    assert spec_from(MODEL, *form_from(spec).values()) == spec
+    with pytest.raises(UnknownNameError, match="option of l2 'aggregation'"):
+        spec_from(MODEL, *Form(method="l2", options='{"aggregation": "max"}').values())
+
+
+@pytest.mark.parametrize("preset", ["demo", "paper-7b"])
+def test_a_preset_of_the_form_is_that_of_the_command_line(preset):
+    spec = spec_from(MODEL, *trained(preset=preset).values())
+    assert spec == with_preset(RunSpec(model=MODEL), "nuteprune", preset, None)
+    assert f"--method nuteprune --preset {preset} --sparsity 0.2" in command_line(spec)
+
+
+def test_what_is_not_asked_of_a_training_does_not_reach_it():
+    spec = spec_from(MODEL, *trained(scope="By worth per parameter", reconstruct="Biases").values())
+    assert (spec.prune.scope, spec.prune.reconstruct) == ("local", "none")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"options": '{"interval": 0}'},
+            "interval must be a number from 0.0001 to 1, got 0.0; sparsity i between",
+        ),
+        ({"options": '{"gap": 0.3}'}, "gap must be below the sparsity, which is 0.2, got 0.3"),
+        ({"options": '{"held": 1.5}'}, "held must be a whole number from 1 to 4096, got 1.5"),
+        ({"options": '{"gab": 0.1}'}, "Did you mean 'gap'"),
+        ({"steps": 0}, "steps must be a whole number from 1"),
+        ({"sparsity": "0.05"}, "gap must be below the sparsity, which is 0.05"),
+    ],
+)
+def test_a_wrong_option_is_named(known, change, message):
+    with pytest.raises(PruneError, match=re.escape(message)):
+        spec_from(MODEL, *trained(**change).values())

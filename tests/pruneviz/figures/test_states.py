@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pruneviz.data import runs
+from pruneviz.figures import states
+from tests.pruneviz.samples import STAGES, make_run
+
+
+def test_a_live_run_names_its_stage_and_its_times(tmp_path):
+    path = make_run(
+        tmp_path, "a", state="queued", stage="capture", stages=STAGES, progress=0.5, started=100.0, eta_s=38.0
+    )
+    record = runs.read_run(path)
+    record.status.state = "running"
+    text = states.progress_html(record, now=165.0)
+    assert "Collecting statistics on calibration text" in text
+    assert "stage 3 of 8" in text and "elapsed 1 min 05 s" in text and "about 38 s left in this stage" in text
+    assert f'aria-valuenow="{100 * 2.5 / 8:.0f}"' in text
+
+
+def test_a_failed_run_says_cause_fix_and_log(tmp_path):
+    error = {"type": "StorageError", "message": "disk <full>", "fix": "Free some space."}
+    record = runs.read_run(make_run(tmp_path, "a", state="failed", error=error))
+    text = states.ended_html(record, log="line one & two")
+    assert "disk &lt;full&gt;" in text and "Free some space." in text and "line one &amp; two" in text
+
+
+def test_a_damaged_run_says_so(tmp_path):
+    path = make_run(tmp_path, "a")
+    (path / "status.json").write_text("{")
+    assert "damaged" in states.ended_html(runs.read_run(path))
+
+
+def test_a_finished_run_has_no_error(tmp_path):
+    assert states.ended_html(runs.read_run(make_run(tmp_path, "a"))) == ""
+
+
+def test_a_stage_nobody_listed_keeps_its_name():
+    assert states.stage_words("merge_lora") == "Merge lora"
