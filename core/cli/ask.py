@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from core.cli.terminal import ProgressBar, emit, stdout_kept_clean, with_error
+from core.cli.terminal import ProgressBar, emit, stdout_kept_clean
 from core.errors import PruneError, SpecError, UnknownNameError
 from core.results.noise import error_of
+from core.results.words import with_error
 from core.runs import launch
 from core.runs.command_line import OPTIONS
 from core.runs.records import record

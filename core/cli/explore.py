@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from core.cli import options
 from core.cli.ask import RUNS, ask, emit_run, foreground, seconds
-from core.cli.terminal import table, with_error
+from core.cli.terminal import table
 from core.results.noise import Difference, kept_difference
 from core.results.scores import Sensitivity, read_scores, read_sensitivity
 from core.results.similarity import read_similarity
+from core.results.words import with_error
 
 
 def score(

@@ -9,8 +9,9 @@ import typer
 
 from core.cli import options
 from core.cli.ask import RUNS, ask, detached, emit_run, foreground, seconds
-from core.cli.terminal import table, with_error
+from core.cli.terminal import table
 from core.results.sweep import Point, Sweep, read_sweep
+from core.results.words import with_error
 from core.runs.records import record
 from core.spec.checks import listed
 

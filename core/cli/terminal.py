@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
+from core.results.words import number, with_error
 from core.runs.events import Event
 
 BAR = 30
@@ -41,17 +42,6 @@ def table(rows: list[list[str]]) -> list[str]:
     """Rows as aligned lines; the first is the header."""
     columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, columns)).rstrip() for row in rows]
-
-
-def number(value: Any, form: str = ",.4g") -> str:
-    """A number for people; a dash where there is none."""
-    return "-" if value is None else format(value, form)
-
-
-def with_error(value: Any, error: Any, form: str) -> str:
-    """`0.6400 ± 0.0480`; without the error where it is unknown, a dash without a value."""
-    known = value is not None and error is not None
-    return f"{number(value, form)} ± {number(error, form)}" if known else number(value, form)
 
 
 def keys_and_values(result: dict[str, Any]) -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from core.cli.terminal import with_error
 from core.report.markup import Markup, element, join, table
 from core.report.run import Run
 from core.results.efficiency import SPREADS, Efficiency
 from core.results.noise import error_of, perplexity_difference, time_difference
+from core.results.words import with_error
 
 #: Quantity -> (name in `metrics.json`, how it is written).
 QUANTITIES = {

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.cli.terminal import number, with_error
 from core.errors import ArtifactError, InputError
 from core.files import write_text
 from core.report.markup import Markup, element, join, table
 from core.report.run import Run
 from core.report.sections import section
+from core.results.words import number, with_error
 
 #: Whatever a model or a user wrote into a run: a browser runs nothing and fetches nothing here.
 _POLICY = Markup(

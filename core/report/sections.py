@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from core.cli.terminal import number, with_error
 from core.report.markup import Markup, bars, element, join, lines, table
 from core.report.numbers import VERDICTS, numbers
 from core.report.run import Run
 from core.results.noise import NOISE, difference
 from core.results.tasks import TaskResult
+from core.results.words import number, with_error
 from core.runs.command_line import command_line
 from core.runs.events import metric_series
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 from core.results.noise import Difference
 
@@ -132,3 +133,14 @@ def age(then: float | None, now: float | None = None) -> str:
         return f"{int(seconds / 3600)} h ago"
     days = int(seconds / 86400)
     return f"{days} day{'s' if days > 1 else ''} ago"
+
+
+def number(value: Any, form: str = ",.4g") -> str:
+    """A number for people; a dash where there is none."""
+    return "-" if value is None else format(value, form)
+
+
+def with_error(value: Any, error: Any, form: str) -> str:
+    """`0.6400 ± 0.0480`; without the error where it is unknown, a dash without a value."""
+    known = value is not None and error is not None
+    return f"{number(value, form)} ± {number(error, form)}" if known else number(value, form)
