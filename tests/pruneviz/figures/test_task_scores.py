@@ -9,7 +9,7 @@ from pruneviz.data import runs
 from pruneviz.data.contenders import line_up
 from pruneviz.figures.compare import compare_info
 from pruneviz.figures.entries import entries_of
-from pruneviz.figures.task_scores import flipped, task_rows
+from pruneviz.figures.task_scores import MOST_WORDS, flipped, task_rows, word_difference
 from tests.pruneviz.samples import MEASURED, make_run
 from tests.pruneviz.scored import task, write_benchmarks
 
@@ -91,3 +91,23 @@ def test_flips_go_both_ways_and_only_between_what_may_be_compared():
     assert [flip.question for flip in lost] == ["Question 1?"]
     assert [(flip.question, flip.before, flip.after) for flip in won] == [("Question 3?", "no", "yes")]
     assert flipped(before, task("piqa", "1001", version="2.0")) == ([], [])
+
+
+def test_replaced_and_added_words_are_marked_and_nothing_is_lost():
+    stretches = word_difference("Paris is the capital of France.", "Lyon is the big capital  of\nFrance.")
+    assert [text for text, differs in stretches if differs] == ["Lyon ", "big "]
+    assert "".join(text for text, _ in stretches) == "Lyon is the big capital  of\nFrance."
+
+
+def test_the_same_words_with_other_spaces_are_the_same():
+    assert not any(differs for _, differs in word_difference("a b\nc", " a  b c "))
+
+
+def test_an_empty_answer_has_no_stretches_and_an_empty_reference_marks_all():
+    assert word_difference("a", "") == []
+    assert word_difference("", "a b") == [("a b", True)]
+
+
+def test_an_endless_answer_is_left_unmarked():
+    text = "x " * (MOST_WORDS + 1)
+    assert word_difference("y", text) == [(text, False)]
