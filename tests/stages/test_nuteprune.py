@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from core.cli.app import main
 from core.errors import NotPrunableError, SpecError, StopRequested, StorageError, UnknownNameError
 from core.files import read_json
-from core.methods import METHODS, method_of, with_preset
+from core.methods import METHODS
 from core.models.saved import from_pretrained
 from core.nuteprune import trainer
 from core.results.masks import read_masks
@@ -243,25 +243,6 @@ def test_a_target_out_of_reach_fails_before_the_first_step(tmp_path: Path, spec:
     with pytest.raises(NotPrunableError, match="can go"):
         execute(run_dir)
     assert "train.kl" not in curves(run_dir)
-
-
-def test_presets_change_what_they_say_and_keep_the_rest() -> None:
-    found = with_preset(RunSpec(seed=3), "nuteprune", "paper-7b", None)
-    assert (found.seed, found.calibration.samples, found.calibration.length) == (3, 20_000, 512)
-    assert found.prune.options["batch"] == 16 and found.prune.options["steps"] == 8750
-    method = method_of(found)
-    assert method is not None
-    for name in method.component.presets:
-        pipeline_spec = with_preset(RunSpec(), "nuteprune", name, 7)
-        settings = method.settings(pipeline_spec.prune.options)
-        method.component.check(pipeline_spec.prune, settings)
-        assert settings["steps"] == 7
-    again = with_preset(
-        replace(found, prune=replace(found.prune, options={"batch": 2})), "nuteprune", None, None
-    )
-    assert again.prune.options == {"batch": 2}
-    with pytest.raises(UnknownNameError, match="demo, paper-7b"):
-        with_preset(RunSpec(), "nuteprune", "paper", None)
 
 
 def test_the_command_line_runs_it_and_lists_it(
