@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from core.errors import ArtifactError, LaunchError, StorageError, storage_error
 from core.registry import unknown
@@ -138,28 +139,15 @@ def locked(runs_dir: Path) -> Iterator[None]:
         StorageError: the folder cannot be written.
         LaunchError: another process holds the lock and does not let go, e.g. because it is suspended.
     """
+    lock = FileLock(runs_dir / ".lock", timeout=LOCK_S, poll_interval=0.01, fallback_to_soft=False)
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(runs_dir / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        held = lock.acquire()
+    except Timeout as error:
+        raise LaunchError(
+            f"{runs_dir} is held by another process for {LOCK_S:g} s; end or wake the one that hangs."
+        ) from error
     except OSError as error:
         raise storage_error(runs_dir, error) from error
-    try:
-        _wait_for(descriptor, runs_dir)
+    with held:  # lets go; so does the end of this process, however it comes
         yield
-    finally:
-        os.close(descriptor)  # lets go; so does the end of this process, however it comes
-
-
-def _wait_for(descriptor: int, runs_dir: Path) -> None:
-    end = time.monotonic() + LOCK_S
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() > end:
-                raise LaunchError(
-                    f"{runs_dir} is held by another process for {LOCK_S:g} s; end or wake the one that hangs."
-                ) from error
-            time.sleep(0.01)
-        except OSError as error:
-            raise storage_error(runs_dir, error) from error
