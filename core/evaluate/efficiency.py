@@ -26,12 +26,19 @@ class _Rounds:
 
 @dataclass(frozen=True)
 class _Round:
-    """Seconds to read the prompts and to write the tokens, bytes on top of what was there, bytes of cache."""
+    """One round of one model.
+
+    Attributes:
+        prefill, decode: seconds to read the prompts, and to write the tokens.
+        extra: bytes on top of what was allocated before.
+        kv_bytes, kv_bits: key-value cache of one token, and bits per number of it; None where it is hidden.
+    """
 
     prefill: float
     decode: float
     extra: int = 0
-    cache: int | None = None
+    kv_bytes: int | None = None
+    kv_bits: int | None = None
 
 
 def measure(
@@ -49,16 +56,16 @@ def measure(
         models: name -> model, all of them in memory.
         on_progress: told how many rounds are done, the ones to warm up included.
     """
-    found = {name: _Measured() for name in models}
+    measured = {name: _Measured() for name in models}
     rounds = [(batch, number) for batch in batch_sizes for number in range(repeats + 1)]
     for done, (batch, number) in enumerate(rounds, 1):
         for name, model in models.items():
-            one = _round(model, _prompts(model, batch, prompt_tokens, new_tokens), new_tokens)
-            found[name].add(batch, one, warm=number > 0)
+            timed = _round(model, _prompts(model, batch, prompt_tokens, new_tokens), new_tokens)
+            measured[name].add(batch, timed, warm=number > 0)
         if on_progress:
             on_progress(done, len(rounds))
     return {
-        name: found[name].summary(model, _length(model, prompt_tokens, new_tokens), new_tokens)
+        name: measured[name].summary(model, _length(model, prompt_tokens, new_tokens), new_tokens)
         for name, model in models.items()
     }
 
@@ -68,17 +75,17 @@ class _Measured:
 
     def __init__(self) -> None:
         self.rounds: dict[int, _Rounds] = {}
+        self.last = _Round(0.0, 0.0)
         self.extra = 0
-        self.cache: int | None = None
 
-    def add(self, batch: int, one: _Round, *, warm: bool) -> None:
+    def add(self, batch: int, timed: _Round, *, warm: bool) -> None:
         """Count a round; one that warms up gives no times."""
         times = self.rounds.setdefault(batch, _Rounds())
         if warm:
-            times.prefill.append(one.prefill)
-            times.decode.append(one.decode)
-        self.extra = max(self.extra, one.extra)
-        self.cache = one.cache
+            times.prefill.append(timed.prefill)
+            times.decode.append(timed.decode)
+        self.extra = max(self.extra, timed.extra)
+        self.last = timed
 
     def summary(self, model: Any, prompt_tokens: int, new_tokens: int) -> Efficiency:
         """Medians, spreads and rates."""
@@ -92,8 +99,9 @@ class _Measured:
             tokens_per_second=timings[0].decode_tokens_per_second,
             weights_gib=weights / _GIB,
             memory_gib=(weights + self.extra) / _GIB,
-            kv_bytes_per_token=self.cache,
+            kv_bytes_per_token=self.last.kv_bytes,
             timings=timings,
+            kv_bits=self.last.kv_bits,
         )
 
 
@@ -128,7 +136,7 @@ def _length(model: Any, prompt_tokens: int, new_tokens: int) -> int:
 
 
 def _prompts(model: Any, batch: int, prompt_tokens: int, new_tokens: int) -> Tensor:
-    """The same ids for every model of a vocabulary, (batch, prompt_tokens)."""
+    """The same ids for every model with the same vocabulary, (batch, prompt_tokens)."""
     ids = torch.arange(_length(model, prompt_tokens, new_tokens)) % vocabulary(model)
     return ids.expand(batch, -1).to(next(model.parameters()).device)
 
@@ -143,22 +151,23 @@ def _round(model: Any, ids: Tensor, new_tokens: int) -> _Round:
     began = _now(ids.device)
     out = model(input_ids=ids, use_cache=True, **last_only(model))
     read = _now(ids.device)
-    cache = _cache_bytes(getattr(out, "past_key_values", None))
+    cache = _cached(getattr(out, "past_key_values", None))
+    kv_bytes = sum(tensor.numel() * tensor.element_size() for tensor in cache) // ids.numel() or None
+    kv_bits = 8 * cache[0].element_size() if cache else None
     for _ in range(new_tokens):
         token = out.logits[:, -1:].argmax(-1)  # (batch, 1)
         out = model(input_ids=token, past_key_values=out.past_key_values, use_cache=True)
     written = _now(ids.device)
     extra = torch.cuda.max_memory_allocated(ids.device) - held if on_cuda else 0
-    return _Round(read - began, written - read, extra, cache and cache // ids.numel())
+    return _Round(read - began, written - read, extra, kv_bytes, kv_bits)
 
 
-def _cache_bytes(cache: Any) -> int | None:
-    """Memory of all keys and values in a cache; None if it does not show them layer by layer."""
-    layers = getattr(cache, "layers", None)
-    if not layers or not all(hasattr(layer, "keys") and hasattr(layer, "values") for layer in layers):
-        return None
-    tensors = [tensor for layer in layers for tensor in (layer.keys, layer.values)]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+def _cached(cache: Any) -> list[Tensor]:
+    """All keys and values in a cache; empty if it does not show them layer by layer."""
+    layers = getattr(cache, "layers", None) or []
+    if not all(hasattr(layer, "keys") and hasattr(layer, "values") for layer in layers):
+        return []
+    return [tensor for layer in layers for tensor in (layer.keys, layer.values)]
 
 
 def _now(device: torch.device) -> float:

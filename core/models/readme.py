@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.graph.records import Graph
-from core.plan.records import PruningPlan
+from core.plan.records import KV_BITS, PruningPlan
 from core.results.noise import error_of
 
 
@@ -61,7 +61,7 @@ def _training(facts: Mapping[str, Any]) -> str:
 _ROWS = (
     ("parameters", "params", "{:,}"),
     ("multiply-accumulates per token", "macs", "{:,}"),
-    ("key-value cache, bytes per token", "kv_bytes_per_token", "{:,}"),
+    (f"key-value cache, bytes per token at {KV_BITS} bits", "kv_bytes_per_token", "{:,}"),
     ("perplexity", "ppl", "{:.2f}"),
     ("latency, ms", "latency_ms", "{:.1f}"),
     ("tokens per second", "tokens_per_second", "{:.1f}"),

@@ -37,9 +37,8 @@ def allocate(
     biased: bool = False,
     method: str = "",
     model: str = "",
-    dtype_bytes: int = 2,
 ) -> PruningPlan:
-    """The units that go so that `sparsity` of the parameters in scope do, with the costs counted.
+    """Choose the units that go so that `sparsity` of the parameters in scope goes, and count the costs.
 
     Args:
         scores: group id -> one score per unit, higher = keep, (units,). None previews with equal
@@ -50,7 +49,7 @@ def allocate(
         kind_sparsity: kind -> its own target, of the parameters in its own groups; the kinds it does
             not name share `sparsity`.
         multiple: channels that stay are whole multiples of it, in groups that lose some.
-        biased: the modules that read what goes get a bias if they have none; the target counts it.
+        biased: modules that read what goes get a bias where they have none; the target counts it.
 
     Returns:
         A plan within one unit of the target (one step of `multiple`), with at least one unit of every
@@ -69,16 +68,16 @@ def allocate(
     removed = _removed(orders, parts)
     biases = missing_biases(graph, removed) if biased else ()
     if biases:
-        each = sum(bias_sizes(graph, biases).values()) / len(parts)
-        removed = _removed(orders, [replace(part, goal=part.goal + each) for part in parts])
+        extra = sum(bias_sizes(graph, biases).values()) / len(parts)
+        removed = _removed(orders, [replace(part, goal=part.goal + extra) for part in parts])
         biases = missing_biases(graph, removed)
-    own = sum(part.goal for part in parts) / sum(part.total for part in parts)
+    overall = sum(part.goal for part in parts) / sum(part.total for part in parts)
     plan = PruningPlan(
         removed=removed, model=model or graph.model, method=method, scope=scope, kinds=tuple(kinds),
-        target=own if kind_sparsity else sparsity, layers=layers, biases=biases,
+        target=overall if kind_sparsity else sparsity, layers=layers, biases=biases,
         notes=(*_left_out(graph, kinds), *_remarks(scores, scope, multiple)),
     )  # fmt: skip
-    return with_costs(graph, plan, groups, dtype_bytes)
+    return with_costs(graph, plan, groups)
 
 
 def groups_in_scope(graph: Graph, kinds: Sequence[str], layers: str | None = None) -> list[Group]:
@@ -86,30 +85,30 @@ def groups_in_scope(graph: Graph, kinds: Sequence[str], layers: str | None = Non
 
     Raises:
         SpecError: kinds that exclude each other, or layers that do not exist.
-        NotPrunableError: there is none; says which kinds the model has, or why they cannot go.
+        NotPrunableError: there is no such group; says which kinds the model has, or why they cannot go.
     """
     if {"query_head", "kv_group"} <= set(kinds):
         raise SpecError(
             "kinds must be either query_head or kv_group, since both own the same heads; got both."
         )
     inside = parse_layers(layers, len(graph.layer_modules)) if layers is not None else None
-    every = inside is None or len(inside) == len(graph.layer_modules)
-    if not every and "residual_channel" in kinds:
+    all_layers = inside is None or len(inside) == len(graph.layer_modules)
+    if not all_layers and "residual_channel" in kinds:
         raise SpecError(
             "residual channels run through all layers; leave layers out, or residual_channel out of kinds."
         )
     for kind in kinds:
         _require_kind(graph, kind)
     chosen = [group for group in graph.of_kind(*kinds) if group.prunable]
-    return [group for group in chosen if every or inside is None or group.layer in inside]
+    return [group for group in chosen if all_layers or inside is None or group.layer in inside]
 
 
 def _require_kind(graph: Graph, kind: str) -> None:
-    found = graph.of_kind(kind)
-    if any(group.prunable for group in found):
+    groups = graph.of_kind(kind)
+    if any(group.prunable for group in groups):
         return
-    reasons = {group.reason for group in found} | {
-        e["reason"] for e in graph.not_prunable if e["kind"] == kind
+    reasons = {group.reason for group in groups} | {
+        refusal["reason"] for refusal in graph.not_prunable if refusal["kind"] == kind
     }
     offered = sorted({group.kind for group in graph.groups if group.prunable})
     why = f": {'; '.join(sorted(str(reason) for reason in reasons))}" if reasons else ""
@@ -124,14 +123,14 @@ def _left_out(graph: Graph, kinds: Sequence[str]) -> list[str]:
 
 
 def _remarks(scores: Scores | None, scope: str, multiple: int) -> list[str]:
-    found = []
+    remarks = []
     if scores is None and scope != "local":
-        found.append(f"Made without scores, so every group loses alike; {scope} scope spreads by them.")
+        remarks.append(f"Made without scores, so every group loses alike; {scope} scope spreads by them.")
     if multiple > 1:
-        found.append(
+        remarks.append(
             f"Channels that stay are whole multiples of {multiple}: the target is met within one such step."
         )
-    return found
+    return remarks
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ class _Part:
     """Groups that share one target.
 
     Attributes:
-        goal: parameters that shall go, of `total`.
+        goal: how many parameters shall go, of `total`.
     """
 
     tracks: list[Track]
@@ -147,9 +146,24 @@ class _Part:
     goal: float
     total: int
 
-    def removed(self, counts: Counts) -> int:
-        """Parameters gone."""
-        return self.meter.removed(counts)
+    def order(self) -> NDArray[np.int64]:
+        """The number of the track that takes each step, in turn, (steps of all tracks,)."""
+        owner = np.repeat(np.arange(len(self.tracks)), [len(track.turns) for track in self.tracks])
+        turns = np.concatenate([track.turns for track in self.tracks])
+        even = np.concatenate([track.even for track in self.tracks])
+        return owner[np.lexsort((even, turns))]
+
+    def counts(self, taken: NDArray[np.int64]) -> Counts:
+        """Units gone of every group after these steps: the number of the track that takes each, (steps,)."""
+        steps = np.bincount(taken, minlength=len(self.tracks))
+        counts: Counts = {}
+        for track, number in zip(self.tracks, steps, strict=True):
+            counts |= track.after(int(number))
+        return counts
+
+    def removed(self, taken: NDArray[np.int64]) -> int:
+        """Parameters gone after these steps."""
+        return self.meter.removed(self.counts(taken))
 
 
 def _parts(
@@ -162,12 +176,12 @@ def _parts(
     scope: str,
     multiple: int,
 ) -> list[_Part]:
-    """The kinds with a target of their own, one by one, and the others together."""
+    """One part per kind that has a target of its own, and one for all other kinds together."""
     shared = [group for group in groups if group.kind not in kind_sparsity]
-    found = [(shared, sparsity)] if shared else []
-    found += [([g for g in groups if g.kind == kind], own) for kind, own in kind_sparsity.items()]
+    targets = [(shared, sparsity)] if shared else []
+    targets += [([g for g in groups if g.kind == kind], target) for kind, target in kind_sparsity.items()]
     parts = []
-    for members, target in found:
+    for members, target in targets:
         total = params_in(graph, members)
         meter = Meter(graph, {group.id: orders[group.id] for group in members})
         parts.append(_Part(tracks(graph, members, scores, scope, multiple), meter, target * total, total))
@@ -181,48 +195,27 @@ def _removed(orders: Mapping[str, NDArray[np.int64]], parts: Sequence[_Part]) ->
 
 
 def _solve(part: _Part) -> Counts:
-    """Counts whose parameters come nearest to the goal, every step in its turn."""
-    order = _order(part.tracks)
+    """Find the counts whose parameters come nearest to the goal, every step in its turn."""
+    order = part.order()
     if part.goal <= 0:
         return {}
     _check_reach(part, order)
-    short = _most(lambda n: part.removed(_after(part.tracks, order[:n])) <= part.goal, len(order))
+    short = _most(lambda n: part.removed(order[:n]) <= part.goal, len(order))
     finest = _finest(part)
     fine = np.array([part.tracks[track].kind == finest for track in order], dtype=np.bool_)
     later = order[short:][fine[short:]]  # finer steps fill what is missing ...
-    found = [np.concatenate([order[:short], later[:n]]) for n in _around(part, order[:short], later)]
+    candidates = [np.concatenate([order[:short], later[:n]]) for n in _around(part, order[:short], later)]
     taken = np.flatnonzero(fine[: short + 1])[::-1]  # ... or are given back after one step too many
     beyond = order[: short + 1]
-    back = _most(
-        lambda n: part.removed(_after(part.tracks, np.delete(beyond, taken[:n]))) >= part.goal, len(taken)
-    )
-    found += [np.delete(beyond, taken[:n]) for n in (back, min(back + 1, len(taken)))]
-    every = [_after(part.tracks, steps) for steps in found]
-    return min(every, key=lambda counts: abs(part.removed(counts) - part.goal))
+    back = _most(lambda n: part.removed(np.delete(beyond, taken[:n])) >= part.goal, len(taken))
+    candidates += [np.delete(beyond, taken[:n]) for n in (back, min(back + 1, len(taken)))]
+    return part.counts(min(candidates, key=lambda steps: abs(part.removed(steps) - part.goal)))
 
 
 def _around(part: _Part, fixed: NDArray[np.int64], more: NDArray[np.int64]) -> tuple[int, int]:
     """How many of `more` to add so as to stay just below the goal, and just above."""
-    enough = _most(
-        lambda n: part.removed(_after(part.tracks, np.concatenate([fixed, more[:n]]))) <= part.goal, len(more)
-    )
+    enough = _most(lambda n: part.removed(np.concatenate([fixed, more[:n]])) <= part.goal, len(more))
     return enough, min(enough + 1, len(more))
-
-
-def _order(found: Sequence[Track]) -> NDArray[np.int64]:
-    """The number of the track that takes each step, in turn, (steps of all tracks,)."""
-    owner = np.repeat(np.arange(len(found)), [len(track.turns) for track in found])
-    turns = np.concatenate([track.turns for track in found])
-    even = np.concatenate([track.even for track in found])
-    return owner[np.lexsort((even, turns))]
-
-
-def _after(found: Sequence[Track], taken: NDArray[np.int64]) -> Counts:
-    steps = np.bincount(taken, minlength=len(found))
-    counts: Counts = {}
-    for track, number in zip(found, steps, strict=True):
-        counts |= track.after(int(number))
-    return counts
 
 
 def _most(holds: Callable[[int], bool], most: int) -> int:
@@ -236,13 +229,12 @@ def _most(holds: Callable[[int], bool], most: int) -> int:
 
 def _finest(part: _Part) -> str:
     """The kind whose first step costs the fewest parameters."""
-    none = _after(part.tracks, np.empty(0, dtype=np.int64))
-    first = {track.kind: track for track in reversed(part.tracks) if len(track.turns)}
-    return min(first, key=lambda kind: part.removed(none | first[kind].after(1)))
+    first = {t.kind: number for number, t in reversed([*enumerate(part.tracks)]) if len(t.turns)}
+    return min(first, key=lambda kind: part.removed(np.array([first[kind]])))
 
 
 def _check_reach(part: _Part, order: NDArray[np.int64]) -> None:
-    most = part.removed(_after(part.tracks, order))
+    most = part.removed(order)
     if most < part.goal:
         raise NotPrunableError(
             f"At most {most / part.total:.4f} of the parameters in scope can go, since one unit of every "

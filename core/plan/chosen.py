@@ -11,15 +11,13 @@ from core.plan.records import PruningPlan, check_plan, cuts, missing_biases
 from core.spec.units import MANUAL, Units
 
 
-def chosen_plan(
-    graph: Graph, units: Units, *, biased: bool = False, model: str = "", dtype_bytes: int = 2
-) -> PruningPlan:
+def chosen_plan(graph: Graph, units: Units, *, biased: bool = False, model: str = "") -> PruningPlan:
     """The plan that removes exactly these units and what follows from them, with its costs counted.
 
     Its sparsity is counted against all prunable groups of the kinds that lose units.
 
     Args:
-        biased: the modules that read what goes get a bias if they have none.
+        biased: modules that read what goes get a bias where they have none.
 
     Raises:
         NotPrunableError: nothing was chosen, a unit does not exist or cannot go, or a group would lose all.
@@ -32,5 +30,5 @@ def chosen_plan(
     scope = [group for group in graph.of_kind(*kinds) if group.prunable]
     biases = missing_biases(graph, units) if biased else ()
     plan = PruningPlan(removed=units, model=model or graph.model, method=MANUAL, kinds=kinds, biases=biases)
-    counted = with_costs(graph, plan, scope, dtype_bytes)
+    counted = with_costs(graph, plan, scope)
     return replace(counted, target=counted.sparsity)

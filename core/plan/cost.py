@@ -1,4 +1,9 @@
-"""What a plan saves, counted: parameters, multiply-accumulates and bytes of key-value cache."""
+"""What a plan saves, counted: parameters, multiply-accumulates and bytes of key-value cache.
+
+Costs are counted, not estimated: a plan becomes a set of indices that stay along every dimension of
+every parameter, and what is left of a parameter is the product of those. So a row and a column that
+cross are never counted twice.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.graph.records import Graph, Group
-from core.plan.records import Cost, PruningPlan, _gone, _Parts, bias_cuts, bias_sizes, check_plan, implied
+from core.plan.records import (
+    KV_BITS,
+    Cost,
+    Parts,
+    PruningPlan,
+    bias_cuts,
+    bias_sizes,
+    check_plan,
+    implied,
+    indices_gone,
+)
 
 
-def cost(
-    graph: Graph, removed: dict[str, tuple[int, ...]], dtype_bytes: int = 2, biases: Sequence[str] = ()
-) -> Cost:
-    """What the model costs once these units are gone and these biases are added."""
-    gone = _gone(graph, removed)
+def cost(graph: Graph, removed: dict[str, tuple[int, ...]], biases: Sequence[str] = ()) -> Cost:
+    """Count what the model costs once these units are gone and these biases are added."""
+    gone = indices_gone(graph, removed)
     params = macs = 0.0
     for name, parameter in graph.parameters.items():
         dims, shape = gone.get(name, {}), parameter.shape
@@ -25,13 +38,13 @@ def cost(
         params += left
         macs += left * parameter.macs_per_token
     params += sum(bias_sizes(graph, biases).values())
-    params -= sum(len(gone[0]) for gone in bias_cuts(graph, removed, biases).values())
-    return Cost(round(params), round(macs), _kv_numbers(graph, removed) * dtype_bytes)
+    params -= sum(len(outputs[0]) for outputs in bias_cuts(graph, removed, biases).values())
+    return Cost(round(params), round(macs), _kv_numbers(graph, removed) * KV_BITS // 8)
 
 
-def saving(graph: Graph, removed: dict[str, tuple[int, ...]], dtype_bytes: int = 2) -> Cost:
-    """What removing these units together saves; rows and columns that cross count once."""
-    dense, left = cost(graph, {}, dtype_bytes), cost(graph, removed, dtype_bytes)
+def saving(graph: Graph, removed: dict[str, tuple[int, ...]]) -> Cost:
+    """Count what removing these units together saves; rows and columns that cross count once."""
+    dense, left = cost(graph, {}), cost(graph, removed)
     return Cost(
         dense.params - left.params,
         dense.macs_per_token - left.macs_per_token,
@@ -39,7 +52,7 @@ def saving(graph: Graph, removed: dict[str, tuple[int, ...]], dtype_bytes: int =
     )
 
 
-def _share(parts: _Parts, experts: int) -> float:
+def _share(parts: Parts, experts: int) -> float:
     """How many indices go along a dimension, the mean over the experts of a stack."""
     return sum(len(rows) / (1 if at is None else experts) for at, rows in parts.items())
 
@@ -58,12 +71,12 @@ def _kv_numbers(graph: Graph, removed: dict[str, tuple[int, ...]]) -> int:
 
 
 def params_in(graph: Graph, groups: list[Group]) -> int:
-    """Parameters that belong to at least one unit of these groups or of their parents."""
+    """Count the parameters that belong to at least one unit of these groups or of their parents."""
     by_id = graph.by_id
-    todo = {group.id: group for group in groups}
-    todo |= {group.parent: by_id[group.parent] for group in groups if group.parent}
+    counted = {group.id: group for group in groups}
+    counted |= {group.parent: by_id[group.parent] for group in groups if group.parent}
     touched: dict[str, dict[int, NDArray[np.bool_]]] = {}
-    for group in todo.values():
+    for group in counted.values():
         for member in group.members:
             size = graph.parameters[member.parameter].shape[member.dim]
             mask = touched.setdefault(member.parameter, {}).setdefault(
@@ -80,12 +93,12 @@ def params_in(graph: Graph, groups: list[Group]) -> int:
     return total
 
 
-def with_costs(graph: Graph, plan: PruningPlan, groups: list[Group], dtype_bytes: int = 2) -> PruningPlan:
-    """The same plan with its costs counted against `groups`, the prunable groups in scope."""
+def with_costs(graph: Graph, plan: PruningPlan, groups: list[Group]) -> PruningPlan:
+    """Return the same plan with its costs counted against `groups`, the prunable groups in scope."""
     check_plan(graph, plan.removed)
     return replace(
         plan,
         params_in_scope=params_in(graph, groups),
-        before=cost(graph, {}, dtype_bytes),
-        after=cost(graph, plan.removed, dtype_bytes, plan.biases),
+        before=cost(graph, {}),
+        after=cost(graph, plan.removed, plan.biases),
     )

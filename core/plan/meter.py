@@ -1,4 +1,4 @@
-"""Counts the parameters that go with the first units of every group, without sets of indices."""
+"""How many parameters go with the first units of every group: fast enough to search for a target with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Counts = dict[str, int]
 
 @dataclass(frozen=True)
 class _Slice:
-    """Part of a dimension: `width` indices a unit, `taken[n]` units of it once n of `group` are gone."""
+    """Part of a dimension: `width` indices per unit, `taken[n]` units of it once n of `group` are gone."""
 
     width: int
     taken: NDArray[np.int64]
@@ -68,19 +68,19 @@ class Meter:
 def _affected(
     groups: Mapping[str, Group], child: Group | None, group: Group, order: NDArray[np.int64]
 ) -> list[tuple[Group, NDArray[np.int64]]]:
-    """The groups that lose units with `group`, and how many after its first n: 0..units, (units + 1,)."""
-    found = [(group, np.arange(group.units + 1, dtype=np.int64))]
+    """The groups that lose units with `group`, each with how many after its first 0..units, (units + 1,)."""
+    affected = [(group, np.arange(group.units + 1, dtype=np.int64))]
     rank = np.empty(group.units, dtype=np.int64)
     rank[order] = np.arange(1, group.units + 1)
     if group.parent is not None:
         parent = groups[group.parent]
         last = np.zeros(parent.units, dtype=np.int64)  # a parent's unit goes with the last of its children
         np.maximum.at(last, np.asarray(group.parent_unit), rank)
-        found.append((parent, _at_or_before(last, group.units)))
+        affected.append((parent, _at_or_before(last, group.units)))
     if child is not None:
-        found.append((child, _at_or_before(rank[np.asarray(child.parent_unit)], group.units)))
-    return found
+        affected.append((child, _at_or_before(rank[np.asarray(child.parent_unit)], group.units)))
+    return affected
 
 
-def _at_or_before(when: NDArray[np.int64], units: int) -> NDArray[np.int64]:
-    return np.cumsum(np.bincount(when, minlength=units + 1)).astype(np.int64)
+def _at_or_before(ranks: NDArray[np.int64], units: int) -> NDArray[np.int64]:
+    return np.cumsum(np.bincount(ranks, minlength=units + 1)).astype(np.int64)

@@ -10,7 +10,6 @@ multiple, or one channel of every expert of a stack. A scope says when a step's 
   and of single channels in one list, where a head, a hundred times as large, never goes.
 - `standardised`: by how many standard deviations its score is off the mean of its group. Source: FLAP,
   arXiv:2312.11983, Section 3.2 (adaptive structure search, "AL-AM").
-
 - `raw`: its score as it is, for scores that are comparable over all groups, as learned masks are.
 
 What a unit costs counts a second time when the target is met: in parameters.
@@ -58,7 +57,7 @@ class Track:
         return self.groups[0].kind
 
     def after(self, steps: int) -> Counts:
-        """How many units of its groups are gone after so many steps."""
+        """How many units of its groups are gone after N steps."""
         return {group.id: int(self.counts[steps]) for group in self.groups}
 
 
@@ -114,7 +113,7 @@ def _track(groups: list[Group], turns: dict[str, Values], even: dict[str, Values
 
 
 def _counts(group: Group, multiple: int) -> NDArray[np.int64]:
-    """How many units may be gone: none, or so many that a multiple stays; never all."""
+    """How many units may be gone: none, or as many as leave a multiple; never all."""
     if group.units < multiple:
         raise SpecError(
             f"multiple must be at most the width of every group that may go, got {multiple} for {group.id} "
@@ -126,12 +125,12 @@ def _counts(group: Group, multiple: int) -> NDArray[np.int64]:
 
 def _places(groups: Sequence[Group]) -> list[int]:
     """The number of each group's stack, from 1 up."""
-    known: dict[str, int] = {}
-    return [known.setdefault(_stack(group), len(known) + 1) for group in groups]
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(_stack(group), len(numbers) + 1) for group in groups]
 
 
 def _stack(group: Group) -> str:
-    """The same for experts whose matrices are slices of one parameter, which must lose alike."""
+    """A name that experts share whose matrices are slices of one parameter, since they must lose alike."""
     stacked = [member.parameter for member in group.members if member.at is not None]
     return stacked[0] if stacked else group.id
 
@@ -143,16 +142,16 @@ def _even(group: Group, place: int) -> Values:
 
 def _by_value(graph: Graph, groups: Sequence[Group], scores: Scores) -> dict[str, Values]:
     """Scores per parameter, the mean of a kind being one, lowest first, (units,)."""
-    found = {}
+    values = {}
     for group in groups:
         # Every unit of a group costs the same; a query head pays its share of the keys and values.
         cost = params_in(graph, [group]) / group.units
-        found[group.id] = np.sort(np.asarray(scores[group.id], dtype=np.float64)) / cost
+        values[group.id] = np.sort(np.asarray(scores[group.id], dtype=np.float64)) / cost
     for kind in {group.kind for group in groups}:
         ids = [group.id for group in groups if group.kind == kind]
-        mean = np.abs(np.concatenate([found[name] for name in ids])).mean()
-        found |= {name: found[name] / (mean or 1.0) for name in ids}
-    return found
+        mean = np.abs(np.concatenate([values[name] for name in ids])).mean()
+        values |= {name: values[name] / (mean or 1.0) for name in ids}
+    return values
 
 
 def _raw(graph: Graph, groups: Sequence[Group], scores: Scores) -> dict[str, Values]:
@@ -162,8 +161,8 @@ def _raw(graph: Graph, groups: Sequence[Group], scores: Scores) -> dict[str, Val
 
 def _standardised(graph: Graph, groups: Sequence[Group], scores: Scores) -> dict[str, Values]:
     """Distance of each score from its group's mean in standard deviations, lowest first, (units,)."""
-    found = {}
+    standardised = {}
     for group in groups:
         values = np.sort(np.asarray(scores[group.id], dtype=np.float64))
-        found[group.id] = (values - values.mean()) / (values.std() or 1.0)
-    return found
+        standardised[group.id] = (values - values.mean()) / (values.std() or 1.0)
+    return standardised

@@ -1,8 +1,6 @@
-"""A pruning plan: which units go, and what that saves. The contract between every part.
+"""A pruning plan: which units go, and which indices of which parameters that means.
 
-Costs are counted, not estimated: a plan becomes a set of indices that stay along every dimension of
-every parameter, and what is left of a parameter is the product of those. So a row and a column that
-cross are never counted twice.
+The contract between every part. `core.plan.cost` counts what a plan saves.
 """
 
 from __future__ import annotations
@@ -21,6 +19,13 @@ from core.graph.records import Graph
 #: parameter -> dimension -> indices that go, sorted and unique; (experts, n) in a stack of experts.
 Cuts = dict[str, dict[int, NDArray[np.int64]]]
 
+#: Indices that go along one dimension, by the expert whose slice is meant (None: the whole parameter).
+Parts = dict[int | None, NDArray[np.int64]]
+
+#: At how many bits per number the key-value cache is counted, whatever the precision the model runs in now:
+#: so plans are comparable, and 16 bits is what most models are served in.
+KV_BITS = 16
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -29,7 +34,7 @@ class Cost:
     Attributes:
         params: parameters left.
         macs_per_token: multiply-accumulates of all matrices for one token, attention products not included.
-        kv_bytes_per_token: key-value cache, at `dtype_bytes` a number.
+        kv_bytes_per_token: key-value cache, at `KV_BITS` bits per number.
     """
 
     params: int
@@ -45,7 +50,7 @@ class PruningPlan:
         removed: group id -> sorted units that go.
         method, target, scope, kinds, layers: how it was asked for.
         biases: parameters the cut modules get that the dense model has not, to hold what reconstruction
-            found; they are part of what the model costs.
+            fitted; they are part of what the model costs.
         before, after: what the model costs, filled in by `with_costs`.
         params_in_scope: parameters in the prunable groups in scope: what `sparsity` is a fraction of.
     """
@@ -138,26 +143,23 @@ def cuts(graph: Graph, removed: dict[str, tuple[int, ...]]) -> Cuts:
     """The indices that go along every dimension of every parameter."""
     return {
         name: {dim: _joined(parts, graph.parameters[name].shape[0]) for dim, parts in dims.items()}
-        for name, dims in _gone(graph, removed).items()
+        for name, dims in indices_gone(graph, removed).items()
     }
 
 
-#: Indices that go along one dimension, by the expert whose slice is meant (None: the whole parameter).
-_Parts = dict[int | None, NDArray[np.int64]]
-
-
-def _gone(graph: Graph, removed: dict[str, tuple[int, ...]]) -> dict[str, dict[int, _Parts]]:
-    found: dict[str, dict[int, _Parts]] = {}
+def indices_gone(graph: Graph, removed: dict[str, tuple[int, ...]]) -> dict[str, dict[int, Parts]]:
+    """As `cuts`, with the experts of a stack told apart."""
+    gone: dict[str, dict[int, Parts]] = {}
     groups = graph.by_id
     for group_id, units in implied(graph, removed).items():
         for member in groups[group_id].members:
-            parts = found.setdefault(member.parameter, {}).setdefault(member.dim, {})
+            parts = gone.setdefault(member.parameter, {}).setdefault(member.dim, {})
             rows = member.index()[list(units)].ravel()
             parts[member.at] = np.union1d(parts.get(member.at, rows), rows)
-    return found
+    return gone
 
 
-def _joined(parts: _Parts, experts: int) -> NDArray[np.int64]:
+def _joined(parts: Parts, experts: int) -> NDArray[np.int64]:
     """One sorted row of indices, or one row per expert of a stack, (experts, n)."""
     if None in parts:
         return parts[None]
@@ -171,7 +173,7 @@ def _joined(parts: _Parts, experts: int) -> NDArray[np.int64]:
 
 
 def missing_biases(graph: Graph, removed: dict[str, tuple[int, ...]]) -> tuple[str, ...]:
-    """The biases that matrices reading what goes have not, by the name they would have.
+    """The biases that matrices which read what goes lack, by the name they would have.
 
     Only linear layers of their own can get one; a stack of experts cannot.
     """
@@ -188,15 +190,15 @@ class _BiasPlace:
 
 def _bias_places(graph: Graph) -> dict[str, _BiasPlace]:
     """Where a bias can be added: its name -> the group read there, the matrix, and its output dimension."""
-    found: dict[str, _BiasPlace] = {}
+    places: dict[str, _BiasPlace] = {}
     for group in graph.of_kind("kv_group", "query_head", "ffn_channel"):
         for member in group.members:
             path, _, attribute = member.parameter.rpartition(".")
             owner = graph.parameters[member.parameter].module
             linear = attribute == "weight" and owner.endswith(("Linear", "Conv1D"))
             if member.role == "layer2" and linear and f"{path}.bias" not in graph.parameters:
-                found[f"{path}.bias"] = _BiasPlace(group.id, member.parameter, 1 - member.dim)
-    return found
+                places[f"{path}.bias"] = _BiasPlace(group.id, member.parameter, 1 - member.dim)
+    return places
 
 
 def bias_cuts(graph: Graph, removed: dict[str, tuple[int, ...]], biases: Sequence[str]) -> Cuts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core.plan.records import KV_BITS
 from core.report.markup import Markup, element, join, table
 from core.report.run import Run
 from core.results.efficiency import SPREADS, Efficiency
@@ -13,7 +14,7 @@ QUANTITIES = {
     "Perplexity": ("ppl", ",.2f"),
     "Parameters": ("params", ",d"),
     "Multiply-accumulates per token": ("macs", ",d"),
-    "Key-value cache, bytes per token": ("kv_bytes_per_token", ",d"),
+    f"Key-value cache, bytes per token at {KV_BITS} bits": ("kv_bytes_per_token", ",d"),
     "Reading a prompt, ms": ("latency_ms", ",.1f"),
     "Writing, tokens per second": ("tokens_per_second", ",.1f"),
     "Memory, GiB": ("memory_gib", ",.3f"),

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from core.report.markup import Markup, bars, element, join, lines, table
 from core.report.numbers import VERDICTS, numbers
 from core.report.run import Run
+from core.results.efficiency import Efficiency
 from core.results.noise import NOISE, difference
 from core.results.tasks import TaskResult
 from core.results.words import number, with_error
@@ -100,6 +101,12 @@ def _change(found: Sequence[TaskResult | None]) -> str:
     return f"{against.change:+.4f}{VERDICTS.get(against.verdict, '')}"
 
 
+def _cache(measured: Efficiency) -> str:
+    """Bytes of key-value cache, and at which precision; runs of release 0.1 did not record that."""
+    precision = f" at {measured.kv_bits} bits" if measured.kv_bits else ""
+    return number(measured.kv_bytes_per_token, ",d") + precision
+
+
 def speed(run: Run) -> Markup:
     """Reading and writing at every batch size."""
     rows = [
@@ -110,7 +117,7 @@ def speed(run: Run) -> Markup:
             f"{timing.prefill_tokens_per_second:,.0f}",
             with_error(timing.decode_ms, timing.decode_spread_ms / 2, ",.1f"),
             f"{timing.decode_tokens_per_second:,.1f}",
-            number(one.kv_bytes_per_token, ",d"),
+            _cache(one),
         )
         for name, one in run.efficiency.items()
         for timing in one.timings
@@ -124,7 +131,7 @@ def speed(run: Run) -> Markup:
         "read, tokens/s",
         "write, ms",
         "write, tokens/s",
-        "cache, bytes/token",
+        "cache as allocated, bytes/token",
     ]
     first = next(iter(run.efficiency.values())).timings[0]
     note = (

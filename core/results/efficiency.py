@@ -81,8 +81,9 @@ class Efficiency:
         memory_gib: weights, and on CUDA the most that a round took on top of them; elsewhere the
             weights alone, since the system does not tell. Bytes are counted, so there is no spread.
         kv_bytes_per_token: key-value cache of one token of one sequence, as it was allocated; None where the
-            model's cache does not show its tensors.
+            model's cache does not show its tensors. A plan counts the same at `core.plan.records.KV_BITS`.
         timings: one per batch size, in order.
+        kv_bits: bits per number of that cache; None in files written before it was recorded.
     """
 
     params: int
@@ -92,6 +93,7 @@ class Efficiency:
     memory_gib: float
     kv_bytes_per_token: int | None
     timings: tuple[Timing, ...]
+    kv_bits: int | None = None
 
     @property
     def latency_spread_ms(self) -> float:

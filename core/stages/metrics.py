@@ -9,7 +9,7 @@ from core.graph.discover import discover
 from core.models.load import Loaded
 from core.models.texts import calibration_title, evaluation_text
 from core.plan.cost import cost
-from core.plan.records import Cost, PruningPlan
+from core.plan.records import KV_BITS, Cost, PruningPlan
 from core.results.efficiency import SPREADS
 from core.runs.artifacts import METRICS
 from core.stages.measure import TIMINGS, Measured
@@ -40,6 +40,7 @@ def pruning(
     return {
         **found,
         **(_trained(cut, after) if cut else {}),
+        "kv_bits": KV_BITS,
         "sparsity": plan.sparsity,
         "sparsity_total": plan.sparsity_total,
         **_read(work, after),
@@ -85,6 +86,7 @@ def evaluating(work: Work, loaded: Loaded, found: Measured) -> dict[str, Any]:
         "params": sum(parameter.numel() for parameter in loaded.model.parameters()),
         "macs": costs.macs_per_token,
         "kv_bytes_per_token": costs.kv_bytes_per_token,
+        "kv_bits": KV_BITS,
         **{key: found.efficiency.get(key) for key in (*TIMINGS, *SPREADS.values())},
         **_int8(found.efficiency),
     }

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from html import escape
 from itertools import pairwise
 
+from core.plan.records import KV_BITS
 from core.results import words
 from pruneviz.figures.coupling import spreading
 from pruneviz.figures.structure import Link, Slice, StructureInfo
@@ -195,7 +196,7 @@ def cost_html(info: StructureInfo, alone: bool = True) -> str:
     facts = [
         ("Parameters", f"{params:,}", _share(params, info.dense.params)),
         ("Multiply-adds per token", f"{macs:,}", _share(macs, info.dense.macs_per_token)),
-        ("KV cache per token", f"{info.cost.kv_bytes_per_token:,} B", "at 2 bytes a number"),
+        ("KV cache per token", f"{info.cost.kv_bytes_per_token:,} B", f"at {KV_BITS} bits"),
     ]
     cells = "".join(
         f"<div><dt>{name}</dt><dd>{value}<small>{rest}</small></dd></div>" for name, value, rest in facts

@@ -9,7 +9,7 @@ from core.errors import PruneError
 from core.graph.records import Graph
 from core.plan.chosen import chosen_plan
 from core.plan.cost import cost, saving
-from core.plan.records import Cost, implied
+from core.plan.records import KV_BITS, Cost, implied
 from core.results import words
 from core.spec.units import Units, numbers_text
 from pruneviz.data.selection import fitting
@@ -180,11 +180,11 @@ def _of_all(part: int, whole: int) -> str:
 
 def _sums(info: ChosenInfo) -> str:
     saved, dense = info.saved, info.dense
-    macs, kv = saved.macs_per_token, saved.kv_bytes_per_token
+    macs, kv, cache = saved.macs_per_token, saved.kv_bytes_per_token, f"KV cache per token, at {KV_BITS} bits"
     facts = [
         ("Parameters", _minus(f"{saved.params:,}"), _of_all(saved.params, dense.params)),
         ("Multiply-adds per token", _minus(words.count(macs)), _of_all(macs, dense.macs_per_token)),
-        ("KV cache per token", _minus(words.size(kv)), _of_all(kv, dense.kv_bytes_per_token)),
+        (cache, _minus(words.size(kv)), _of_all(kv, dense.kv_bytes_per_token)),
     ]
     cells = "".join(f"<div><dt>{n}</dt><dd>{v}<small>{r}</small></dd></div>" for n, v, r in facts)
     block = "" if info.sparsity is None else f"{words.percent(info.sparsity, 2)} of block parameters. "

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from core.plan.records import KV_BITS
 from core.results import words
 from core.results.efficiency import SPREADS, Efficiency
 from core.results.noise import Difference, error_of, perplexity_difference, time_difference
@@ -24,7 +25,7 @@ QUANTITIES: dict[str, tuple[str, words.Writer, bool]] = {
     "ppl": ("Perplexity", words.perplexity, True),
     "params": ("Parameters", words.count, True),
     "macs": ("Multiply-adds per token", words.count, True),
-    "kv_bytes_per_token": ("Key-value cache per token, 16-bit", words.size, True),
+    "kv_bytes_per_token": (f"Key-value cache per token, at {KV_BITS} bits", words.size, True),
     "memory_gib": ("Memory", _gib, True),
     "latency_ms": ("Time to read a prompt", words.time_ms, True),
     "tokens_per_second": ("Speed of writing", words.speed, False),

@@ -7,7 +7,7 @@ from html import escape
 
 from core.graph.records import Graph, Group
 from core.plan.cost import saving
-from core.plan.records import Cost
+from core.plan.records import KV_BITS, Cost
 from core.results import words
 from pruneviz.figures.structure_map import kind_words, kinds_in_order, touched
 
@@ -122,8 +122,8 @@ def kinds_html(rows: list[KindRow], dense: Cost) -> str:
         '<table class="pv-table pv-kinds">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         f'<p class="pv-quiet pv-foot">{dense.params:,} parameters, {words.count(dense.macs_per_token)} '
-        f"multiply-adds and {words.size(dense.kv_bytes_per_token)} of KV cache per token in all. "
-        "Kinds overlap: a parameter lies in several.</p></div>"
+        f"multiply-adds and {words.size(dense.kv_bytes_per_token)} of KV cache at {KV_BITS} bits per token "
+        "in all. Kinds overlap: a parameter lies in several.</p></div>"
     )
 
 

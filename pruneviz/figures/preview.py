@@ -11,7 +11,7 @@ from core.methods import method_of
 from core.plan.allocation import allocate
 from core.plan.chosen import chosen_plan
 from core.plan.ranking import Scores
-from core.plan.records import PruningPlan
+from core.plan.records import KV_BITS, PruningPlan
 from core.results import words
 from core.results.widths import widths
 from core.runs.command_line import command_line
@@ -125,7 +125,7 @@ def _training_warnings(spec: RunSpec) -> list[str]:
 def _lines(plan: PruningPlan) -> list[Line]:
     before, after = plan.before, plan.after
     assert before and after, "a plan is allocated with its costs"
-    cache = "Key-value cache per token, 16-bit"
+    cache = f"Key-value cache per token, at {KV_BITS} bits"
     return [
         Line("Parameters", before.params, after.params, words.count),
         Line("Multiply-adds per token", before.macs_per_token, after.macs_per_token, words.count),

@@ -67,7 +67,7 @@ def test_the_cache_is_weighed_and_equals_the_count() -> None:
     for removed in ({}, plan):
         operate(model, graph, removed)
         found = measure({"model": model}, prompt_tokens=8, new_tokens=1, repeats=1)["model"]
-        assert found.kv_bytes_per_token == cost(graph, removed, dtype_bytes=4).kv_bytes_per_token
+        assert (found.kv_bytes_per_token, found.kv_bits) == (2 * cost(graph, removed).kv_bytes_per_token, 32)
 
 
 def test_counted_macs_are_what_the_matrices_do() -> None:

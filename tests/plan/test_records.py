@@ -11,7 +11,7 @@ import pytest
 from core.errors import NotPrunableError
 from core.graph.records import Graph
 from core.plan.cost import cost, params_in, with_costs
-from core.plan.records import Cost, PruningPlan, check_plan, cuts, implied
+from core.plan.records import KV_BITS, Cost, PruningPlan, check_plan, cuts, implied
 from tests.handmade import FAMILIES, graph_of, random_plan, tiny
 
 
@@ -63,14 +63,11 @@ def test_cost_equals_counting_the_elements_that_stay(family: str, seed: int) -> 
 
 
 def test_the_cache_shrinks_with_key_value_units_only(graph: Graph) -> None:
-    per_unit = (8 + 8) * 2
+    per_unit = (8 + 8) * KV_BITS // 8
     assert cost(graph, {}).kv_bytes_per_token == 4 * per_unit
     assert cost(graph, {"L00.query_head": (0, 2)}).kv_bytes_per_token == 4 * per_unit
     assert cost(graph, {"L00.query_head": (0, 1)}).kv_bytes_per_token == 3 * per_unit
-    assert (
-        cost(graph, {"L00.kv_group": (0,), "L01.kv_group": (1,)}, dtype_bytes=4).kv_bytes_per_token
-        == 4 * per_unit
-    )
+    assert cost(graph, {"L00.kv_group": (0,), "L01.kv_group": (1,)}).kv_bytes_per_token == 2 * per_unit
 
 
 def test_multi_head_models_cache_their_query_heads() -> None:

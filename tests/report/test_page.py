@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from core.files import write_json, write_text
 from core.report.markup import bars, element, lines, text
 from core.report.page import document, write_report
 from core.report.run import Run
+from core.results.efficiency import EFFICIENCY, Efficiency, Timing
 from core.results.tasks import BENCHMARKS
 from core.results.widths import WIDTHS
 from core.runs.artifacts import EVENTS, METRICS, SAMPLES, SPEC
@@ -119,6 +120,19 @@ def test_everything_a_run_found_is_there(run_dir: Path) -> None:
         assert said in shown, said
     assert "best after 40 of 50 steps" in shown and "Query heads" in shown and "2.13.0" in shown
     assert "-0.3000," not in shown, "more than chance"
+
+
+@pytest.mark.parametrize(("bits", "said"), [(32, "128 at 32 bits"), (None, "128")])
+def test_both_counts_of_the_key_value_cache_name_their_precision(
+    run_dir: Path, bits: int | None, said: str
+) -> None:
+    """The plan counts at 16 bits, a measurement as allocated; release 0.1 did not record at how many bits."""
+    timing = Timing(1, 8, 2, 3, 10.0, 1.0, 800.0, 5.0, 0.5, 200.0)
+    measured = asdict(Efficiency(1000, 10.0, 200.0, 0.5, 0.5, 128, (timing,), bits))
+    write_json(run_dir / EFFICIENCY, {"dense": {k: v for k, v in measured.items() if v is not None}})
+    page = document([Run(run_dir)])
+    assert ">Key-value cache, bytes per token at 16 bits</th><td>64</td>" in page
+    assert f"<td>{said}</td>" in page and "cache as allocated, bytes/token" in page
 
 
 def test_charts_draw_what_they_are_given() -> None:

@@ -31,7 +31,7 @@ METRIC_KEYS = {
         "latency_spread_ms", "tokens_per_second_spread", "memory_gib",
     )),
     "sparsity", "sparsity_total", "ppl_text", "ppl_window", "ppl_tokens", "ppl_windows", "calibration_text",
-    "seconds",
+    "seconds", "kv_bits",
 }  # fmt: skip
 
 
