@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from core.errors import ArtifactError, storage_error
+
+Record = TypeVar("Record")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -34,14 +36,42 @@ def write_text(path: Path, text: str) -> None:
         raise storage_error(path, error) from error
 
 
-def read_json(path: Path) -> Any:
-    """Raises ArtifactError if the file is missing or damaged."""
+@contextmanager
+def reading(path: Path, remedy: str = "run the analysis again") -> Iterator[None]:
+    """Read `path` in a `with` block: what a missing or damaged file raises becomes an ArtifactError.
+
+    Args:
+        remedy: ends the message about a damaged file; says how to get a new one.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        yield
     except FileNotFoundError as error:
         raise ArtifactError(f"{path.name} is not there yet.") from error
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); run the analysis again.") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); {remedy}.") from error
+
+
+def read_json(path: Path) -> Any:
+    """Raises ArtifactError if the file is missing or damaged."""
+    with reading(path):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_records(path: Path, parse: Callable[[Any], Record], remedy: str) -> dict[str, Record]:
+    """Read a file of one record per model, such as `perplexity.json`: side -> record; empty without a file.
+
+    Args:
+        parse: makes a record of its JSON; may raise KeyError, TypeError, ValueError or AttributeError.
+        remedy: see `reading`.
+
+    Raises:
+        ArtifactError: the file is damaged.
+    """
+    if not path.exists():
+        return {}
+    raw = read_json(path)
+    with reading(path, remedy):
+        return {side: parse(record) for side, record in raw.items()}
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> None:
@@ -60,13 +90,7 @@ def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: dict[s
 
 def load_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Arrays and metadata that `save_arrays` wrote. Raises ArtifactError."""
-    from safetensors import safe_open
-
-    try:
+    with reading(path):
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
         return load_file(path), metadata
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path.name} is not there yet.") from error
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); run the analysis again.") from error

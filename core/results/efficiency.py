@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from core.errors import ArtifactError
-from core.files import read_json, write_json
+from core.files import read_records, write_json
 
 EFFICIENCY = "efficiency.json"
 
@@ -20,8 +21,8 @@ class Timed:
     """One thing, timed over rounds.
 
     Attributes:
-        median_ms: of the rounds; spread_ms: slowest minus fastest; repeats: how many rounds.
-        rounds_ms: each of them, in order; empty if nobody kept them.
+        median_ms: the median of the rounds; spread_ms: slowest minus fastest; repeats: how many rounds.
+        rounds_ms: the time of every round, in order; empty in files written before they were kept.
     """
 
     median_ms: float
@@ -32,7 +33,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class Timing:
-    """Reading prompts and writing tokens with cache, `batch` of them side by side; medians over the repeats.
+    """Reading prompts and writing tokens with cache, `batch` prompts side by side; medians over the repeats.
 
     Attributes:
         prefill_ms: reading the prompts, up to the logits of the first new token; spreads: slowest minus
@@ -56,17 +57,17 @@ class Timing:
 
     @property
     def prefill(self) -> Timed:
-        """The reading."""
+        """The times of reading the prompts."""
         return Timed(self.prefill_ms, self.prefill_spread_ms, self.repeats, self.prefill_rounds_ms)
 
     @property
     def decode(self) -> Timed:
-        """The writing."""
+        """The times of writing one more token of each."""
         return Timed(self.decode_ms, self.decode_spread_ms, self.repeats, self.decode_rounds_ms)
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Timing:
-        """Raises TypeError on what is no record."""
+        """Raises TypeError if `raw` is not a record."""
         rounds = {name: tuple(raw.get(name, ())) for name in ("prefill_rounds_ms", "decode_rounds_ms")}
         return cls(**{**raw, **rounds})
 
@@ -117,8 +118,8 @@ class Efficiency:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Efficiency:
-        """Raises TypeError, KeyError or ValueError on what is no record."""
-        timings = tuple(Timing.from_json(one) for one in raw["timings"])
+        """Raises TypeError, KeyError or ValueError if `raw` is not a record."""
+        timings = tuple(Timing.from_json(timing) for timing in raw["timings"])
         if not timings:
             raise ValueError("a model without timings")
         return cls(**{**raw, "timings": timings})
@@ -130,20 +131,11 @@ def read_efficiency(run_dir: Path) -> dict[str, Efficiency]:
     Raises:
         ArtifactError: it is damaged.
     """
-    path = run_dir / EFFICIENCY
-    if not path.exists():
-        return {}
-    raw = read_json(path)
-    try:
-        return {side: Efficiency.from_json(one) for side, one in raw.items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); measure again.") from error
+    return read_records(run_dir / EFFICIENCY, Efficiency.from_json, "measure again")
 
 
-def keep_efficiency(run_dir: Path, found: dict[str, Efficiency]) -> None:
-    """Add what models cost to `efficiency.json`; a damaged file is begun anew."""
-    try:
-        there = read_efficiency(run_dir)
-    except ArtifactError:
-        there = {}
-    write_json(run_dir / EFFICIENCY, {side: asdict(one) for side, one in {**there, **found}.items()})
+def keep_efficiency(run_dir: Path, measured: dict[str, Efficiency]) -> None:
+    """Add what models cost to `efficiency.json`; a damaged file is replaced."""
+    with suppress(ArtifactError):
+        measured = read_efficiency(run_dir) | measured
+    write_json(run_dir / EFFICIENCY, {side: asdict(record) for side, record in measured.items()})

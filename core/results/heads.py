@@ -19,7 +19,7 @@ def algorithm_1(divergence: ArrayLike, tau: float) -> list[int]:
         tau: pairs below it count as similar, in [0, 1].
 
     Returns:
-        Candidates, in the order found.
+        Candidates, in the order in which the algorithm takes them.
 
     Raises:
         SpecError: tau outside [0, 1].

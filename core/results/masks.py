@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import ArtifactError
-from core.files import load_arrays, save_arrays
+from core.files import load_arrays, reading, save_arrays
 
 MASKS = "masks.safetensors"
 
@@ -21,7 +20,7 @@ class MaskState:
     """`masks.safetensors`: the masks while they are learned, refreshed as training goes.
 
     Attributes:
-        step: after how many steps; steps: of how many.
+        step: after how many steps; steps: how many there will be.
         factors: unit kind -> factor of every unit in [0, 1], 0 = gone, (layers, units), float32; NaN where a
             layer has fewer units, or none in scope. Residual channels run through all layers: (1, channels).
         stays: the same with True where the unit would stay if the model were cut now.
@@ -42,14 +41,12 @@ def write_masks(run_dir: Path, state: MaskState) -> None:
 
 
 def read_masks(run_dir: Path) -> MaskState:
-    """Raises ArtifactError."""
+    """Read `masks.safetensors`. Raises ArtifactError."""
     arrays, metadata = load_arrays(run_dir / MASKS)
     parts: dict[str, dict[str, NDArray[Any]]] = {"factors": {}, "stays": {}}
-    try:
+    with reading(run_dir / MASKS, "training writes it again"):
         facts = json.loads(metadata["facts"])
         for key, array in sorted(arrays.items()):
             part, _, kind = key.partition("/")
             parts[part][kind] = array
         return MaskState(int(facts["step"]), int(facts["steps"]), parts["factors"], parts["stays"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{run_dir / MASKS} is damaged ({error}); it is written anew.") from error

@@ -29,7 +29,7 @@ class Difference:
         change: None where there is nothing to compare with, or it must not be compared.
         noise: the standard error of `change`, None if unknown.
         refused: why the two must not be compared; empty if they may.
-        samples: how many values `noise` was found from, where that may be few; None of many.
+        samples: how many values `noise` was estimated from, where that may be few; None if they are many.
     """
 
     change: float | None = None
@@ -39,9 +39,9 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """`clear` is no chance; `noise` may be; `unknown` is no finding either, for nobody knows the noise.
+        """`clear` is more than chance; `noise` may be chance; `unknown`: nobody knows the noise.
 
-        `same` is no difference at all, and `none` is nothing to compare.
+        `same` means no difference at all, and `none` that there is nothing to compare.
         """
         if self.change is None:
             return "none"
@@ -53,7 +53,7 @@ class Difference:
 
 
 def _errors(samples: int | None) -> float:
-    """How many standard errors chance stays within in 95 of 100 cases: `NOISE` of many samples, more of few.
+    """How many standard errors chance stays within, 95 times in 100: `NOISE` for many samples, more for few.
 
     Of n samples it is Student's t with n - 1 degrees of freedom: 3.18 of four samples.
     """
@@ -67,19 +67,19 @@ def _errors(samples: int | None) -> float:
 def perplexity_difference(before: Perplexity, after: Perplexity) -> Difference:
     """How the mean loss of a text changed, in nats: the logarithm of the perplexities' ratio.
 
-    Of the same windows each gives one difference, and their mean has the standard error s / sqrt(n); windows
-    that are hard for one model are hard for the other, so this is far less than the errors of both. Without
-    the windows, the two errors are taken as independent.
+    If both models read the same windows, each window gives one difference, and their mean has the standard
+    error s / sqrt(n); windows that are hard for one model are hard for the other, so this is far less than
+    the errors of both. Without the windows, the two errors are taken as independent.
     """
     change = after.nll - before.nll
     if before.losses and before.ids == after.ids and len(before.losses) == len(after.losses):
-        turned = [now - then for then, now in zip(before.losses, after.losses, strict=True)]
-        return Difference(change, mean_error(turned), samples=len(turned))
-    errors = [mean_error(one.losses) for one in (before, after)]
-    known = [error for error in errors if error is not None]
-    if len(known) < 2:
+        changes = [now - then for then, now in zip(before.losses, after.losses, strict=True)]
+        return Difference(change, mean_error(changes), samples=len(changes))
+    errors = [mean_error(measured.losses) for measured in (before, after)]
+    measurable = [error for error in errors if error is not None]
+    if len(measurable) < 2:
         return Difference(change)
-    return Difference(change, math.hypot(*known), samples=min(len(before.losses), len(after.losses)))
+    return Difference(change, math.hypot(*measurable), samples=min(len(before.losses), len(after.losses)))
 
 
 #: Number in `metrics.json` -> what tells how sure it is, and how much of that stands after ±: the standard
@@ -95,20 +95,20 @@ def error_of(metrics: Mapping[str, Any], name: str) -> float | None:
     """
     for key, (error, share) in _ERRORS.items():
         if name == key or name.startswith(f"{key}_"):
-            found = metrics.get(error + name.removeprefix(key))
-            return None if found is None else share * found
+            spread = metrics.get(error + name.removeprefix(key))
+            return None if spread is None else share * spread
     return None
 
 
 def kept_difference(
     before: float | None, after: float | None, stderr: float | None, windows: int
 ) -> Difference:
-    """As `perplexity_difference`, of two perplexities whose windows were not kept, but what came of them.
+    """As `perplexity_difference`, for two perplexities of which only the result was kept, not the windows.
 
     Args:
-        stderr: the standard error of the change in nats, as `perplexity_difference` found it; None of records
-            that were written before it was kept.
-        windows: how many it was found from.
+        stderr: the standard error of the change in nats, from `perplexity_difference`; None in records that
+            were written before it was kept.
+        windows: how many windows it was computed from.
     """
     if not before or not after or not (math.isfinite(before) and math.isfinite(after)):
         return Difference()
@@ -124,23 +124,23 @@ def time_difference(before: Timed, after: Timed) -> Difference:
     the mean, and a median has at most sqrt(pi / 2) the error of a mean.
     """
     if before.rounds_ms and len(before.rounds_ms) == len(after.rounds_ms):
-        turned = [now - then for then, now in zip(before.rounds_ms, after.rounds_ms, strict=True)]
-        return Difference(fmean(turned), mean_error(turned), samples=len(turned))
-    change, errors = after.median_ms - before.median_ms, [_median_error(one) for one in (before, after)]
-    known = [error for error in errors if error is not None]
-    if len(known) < 2:
+        changes = [now - then for then, now in zip(before.rounds_ms, after.rounds_ms, strict=True)]
+        return Difference(fmean(changes), mean_error(changes), samples=len(changes))
+    change, errors = after.median_ms - before.median_ms, [_median_error(timed) for timed in (before, after)]
+    measurable = [error for error in errors if error is not None]
+    if len(measurable) < 2:
         return Difference(change)
-    return Difference(change, math.hypot(*known), samples=before.repeats + after.repeats - 1)
+    return Difference(change, math.hypot(*measurable), samples=before.repeats + after.repeats - 1)
 
 
-def _median_error(one: Timed) -> float | None:
-    """The standard error of a median, from the spread; None of fewer than two rounds, or of many."""
-    deviations = _D2.get(one.repeats)
-    return one.spread_ms / deviations * math.sqrt(math.pi / 2 / one.repeats) if deviations else None
+def _median_error(timed: Timed) -> float | None:
+    """The standard error of a median, from the spread; None for fewer than two rounds, or for many."""
+    deviations = _D2.get(timed.repeats)
+    return timed.spread_ms / deviations * math.sqrt(math.pi / 2 / timed.repeats) if deviations else None
 
 
 def difference(before: TaskResult, after: TaskResult) -> Difference:
-    """How the quoted metric of a task changed; refused where the two were measured otherwise."""
+    """How the quoted metric of a task changed; refused where the two were measured in different ways."""
     reason = not_comparable(before, after)
     if not reason and before.metric != after.metric:
         reason = f"{after.task}: not comparable, for the metrics {before.metric} and {after.metric} differ."
@@ -158,8 +158,8 @@ def difference_noise(before: TaskResult, after: TaskResult) -> float | None:
     """
     pairs = _paired(before, after)
     if pairs:
-        n, turned = len(pairs), [int(bool(now)) - int(bool(then)) for then, now in pairs]
-        moved, net = sum(map(abs, turned)), sum(turned)
+        n, signs = len(pairs), [int(bool(now)) - int(bool(then)) for then, now in pairs]
+        moved, net = sum(map(abs, signs)), sum(signs)
         return math.sqrt(max(0.0, moved - net * net / n)) / n
     if before.stderr is None or after.stderr is None:
         return None
@@ -169,6 +169,6 @@ def difference_noise(before: TaskResult, after: TaskResult) -> float | None:
 def _paired(before: TaskResult, after: TaskResult) -> list[tuple[bool | None, bool | None]]:
     """(right before, right after) of every question, if both kept all of them."""
     now: dict[str, Sample] = {sample.id: sample for sample in after.samples}
-    pairs = [(one.right, now[one.id].right) for one in before.samples if one.id in now]
+    pairs = [(sample.right, now[sample.id].right) for sample in before.samples if sample.id in now]
     whole = len(pairs) == len(before.samples) == len(after.samples)
     return pairs if whole and all(None not in pair for pair in pairs) else []

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from core.errors import ArtifactError
-from core.files import read_json, write_json
+from core.files import read_records, write_json
 
 PERPLEXITY = "perplexity.json"
 
@@ -23,10 +24,10 @@ class Perplexity:
         ppl: exp(nll).
         nll: mean negative log-likelihood of a predicted token, in nats.
         tokens: tokens read; each window of them predicts all but its first.
-        window: tokens a window.
+        window: tokens per window.
         ids: a hash of all token ids; perplexities with the same one read the same windows.
         losses: mean negative log-likelihood of a predicted token in every window, in nats; empty if
-            nobody kept them.
+            they were not kept.
     """
 
     ppl: float
@@ -43,24 +44,24 @@ class Perplexity:
 
     @property
     def stderr(self) -> float | None:
-        """The standard error of `ppl`; None of fewer than two windows, or where it is past all numbers.
+        """The standard error of `ppl`; None for fewer than two windows, or where it overflows.
 
         Tokens of one window depend on each other, so windows are the sample, as clusters of equal size: the
         standard error of `nll` is s / sqrt(n), with s the standard deviation of the n windows' losses (n - 1
         in its denominator). By the delta method that of exp(nll) is exp(nll) times as large.
         """
         error = mean_error(self.losses)
-        found = None if error is None else self.ppl * error
-        return found if found is not None and math.isfinite(found) else None
+        scaled = None if error is None else self.ppl * error
+        return scaled if scaled is not None and math.isfinite(scaled) else None
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Perplexity:
-        """Raises TypeError or KeyError on what is no record."""
+        """Raises TypeError or KeyError if `raw` is not a record."""
         return cls(**{**raw, "losses": tuple(raw["losses"])})
 
 
 def mean_error(values: Sequence[float]) -> float | None:
-    """The standard error of a mean of independent values; None of fewer than two, or past all numbers."""
+    """The standard error of a mean of independent values; None for fewer than two, or where one overflows."""
     count = len(values)
     if count < 2 or not all(map(math.isfinite, values)):
         return None
@@ -74,21 +75,12 @@ def read_perplexities(run_dir: Path) -> dict[str, Perplexity]:
     Raises:
         ArtifactError: it is damaged.
     """
-    path = run_dir / PERPLEXITY
-    if not path.exists():
-        return {}
-    raw = read_json(path)
-    try:
-        return {side: Perplexity.from_json(one) for side, one in raw.items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); measure again.") from error
+    return read_records(run_dir / PERPLEXITY, Perplexity.from_json, "measure again")
 
 
-def keep_perplexity(run_dir: Path, side: str, found: Perplexity) -> None:
-    """Add one model's perplexity to `perplexity.json`; a damaged file is begun anew."""
-    try:
-        there = read_perplexities(run_dir)
-    except ArtifactError:
-        there = {}
-    every = {**there, side: found}
-    write_json(run_dir / PERPLEXITY, {name: asdict(one) for name, one in every.items()})
+def keep_perplexity(run_dir: Path, side: str, measured: Perplexity) -> None:
+    """Add one model's perplexity to `perplexity.json`; a damaged file is replaced."""
+    perplexities = {side: measured}
+    with suppress(ArtifactError):
+        perplexities = read_perplexities(run_dir) | perplexities
+    write_json(run_dir / PERPLEXITY, {name: asdict(record) for name, record in perplexities.items()})

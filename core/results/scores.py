@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import ArtifactError
-from core.files import load_arrays, read_json, save_arrays, write_json
+from core.files import load_arrays, read_json, reading, save_arrays, write_json
 
 SCORES = "scores.safetensors"
-
 SENSITIVITY = "sensitivity.json"
+
+Scores = dict[str, dict[str, NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Sensitivity:
 
     `points` are {"layer", "kind", "ratio", "ppl"}; `window` and `tokens` say how it was measured.
     `ppl_stderr` of a point and `baseline_stderr` are standard errors of perplexities, `change_stderr` of the
-    change from the baseline in nats, found window by window; scans made before they were kept have none.
+    change from the baseline in nats, computed window by window; scans made before they were kept have none.
     """
 
     baseline_ppl: float
@@ -42,9 +42,6 @@ class Sensitivity:
         return self.tokens // self.window
 
 
-Scores = dict[str, dict[str, NDArray[np.float32]]]
-
-
 def write_scores(run_dir: Path, scores: Scores) -> None:
     """Write `scores.safetensors`: criterion -> group id -> (units,). Raises StorageError."""
     flat = {f"{criterion}/{group}": array for criterion, by in scores.items() for group, array in by.items()}
@@ -52,12 +49,10 @@ def write_scores(run_dir: Path, scores: Scores) -> None:
 
 
 def read_scores(run_dir: Path) -> Scores:
-    """criterion -> group id -> (units,). Raises ArtifactError."""
+    """Read `scores.safetensors`: criterion -> group id -> (units,). Raises ArtifactError."""
     arrays, metadata = load_arrays(run_dir / SCORES)
-    try:
+    with reading(run_dir / SCORES):
         scores: Scores = {name: {} for name in json.loads(metadata["criteria"])}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{run_dir / SCORES} is damaged ({error}); run the analysis again.") from error
     for key, array in sorted(arrays.items()):
         criterion, group = key.split("/", 1)
         scores.setdefault(criterion, {})[group] = array
@@ -70,10 +65,6 @@ def write_sensitivity(run_dir: Path, sensitivity: Sensitivity) -> None:
 
 
 def read_sensitivity(run_dir: Path) -> Sensitivity:
-    """Raises ArtifactError."""
-    try:
+    """Read `sensitivity.json`. Raises ArtifactError."""
+    with reading(run_dir / SENSITIVITY):
         return Sensitivity(**read_json(run_dir / SENSITIVITY))
-    except TypeError as error:
-        raise ArtifactError(
-            f"{run_dir / SENSITIVITY} is damaged ({error}); run the analysis again."
-        ) from error

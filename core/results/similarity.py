@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import ArtifactError
-from core.files import load_arrays, save_arrays
+from core.files import load_arrays, reading, save_arrays
 
 SIMILARITY = "similarity.safetensors"
 
@@ -38,14 +37,10 @@ def write_similarity(run_dir: Path, similarity: Similarity) -> None:
 
 
 def read_similarity(run_dir: Path) -> Similarity:
-    """Raises ArtifactError."""
+    """Read `similarity.safetensors`. Raises ArtifactError."""
     arrays, metadata = load_arrays(run_dir / SIMILARITY)
-    try:
+    with reading(run_dir / SIMILARITY):
         facts = json.loads(metadata["facts"])
         return Similarity(
             arrays["divergence"], list(facts["layers"]), int(facts["tokens"]), str(facts["text"])
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(
-            f"{run_dir / SIMILARITY} is damaged ({error}); run the analysis again."
-        ) from error

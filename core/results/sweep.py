@@ -1,4 +1,4 @@
-"""A sweep: the points it measures, what was found of each, and which are worth having. No torch."""
+"""A sweep: the points it measures, what each led to, and which are worth having. No torch."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from core.errors import ArtifactError
-from core.files import read_json, write_json
+from core.files import read_json, reading, write_json
 from core.results.noise import Difference, kept_difference
 from core.spec.run import RunSpec
 
@@ -27,7 +26,7 @@ class Point:
             scope and of all.
         params, macs: what is left; ppl: None where it could not be measured.
         ppl_stderr: the standard error of `ppl`; change_stderr: of its change from the dense model, in nats,
-            found window by window. None where they are not known.
+            computed window by window. None where they are not known.
         error: why there is no plan or number, e.g. a target out of reach; empty where there is.
         seconds: for planning and measuring; scoring is shared between points.
     """
@@ -97,17 +96,17 @@ class Sweep:
 def pareto(points: Sequence[Point]) -> list[Point]:
     """Points for which no other has both fewer or as many parameters and a lower perplexity."""
     measured = [point for point in points if point.ppl is not None and point.params is not None]
-    found: list[Point] = []
-    for point in sorted(measured, key=lambda one: (one.params or 0, one.ppl or 0.0)):
-        if not found or (point.ppl or 0.0) < (found[-1].ppl or 0.0):
-            found.append(point)
-    return found[::-1]
+    front: list[Point] = []
+    for point in sorted(measured, key=lambda point: (point.params or 0, point.ppl or 0.0)):
+        if not front or (point.ppl or 0.0) < (front[-1].ppl or 0.0):
+            front.append(point)
+    return front[::-1]
 
 
 def planned(spec: RunSpec) -> list[Point]:
-    """Every combination, those that share a capture pass after one another."""
-    asked = spec.sweep
-    axes = (asked.seeds, asked.samples, asked.methods, asked.scopes, asked.reconstruct, asked.sparsities)
+    """Every combination of the axes; those that share a capture pass follow one another."""
+    sweep = spec.sweep
+    axes = (sweep.seeds, sweep.samples, sweep.methods, sweep.scopes, sweep.reconstruct, sweep.sparsities)
     return [
         Point(method, target, scope, reconstruct, seed, samples)
         for seed, samples, method, scope, reconstruct, target in itertools.product(*axes)
@@ -139,9 +138,7 @@ def write_sweep(run_dir: Path, sweep: Sweep) -> None:
 
 
 def read_sweep(run_dir: Path) -> Sweep:
-    """Raises ArtifactError."""
+    """Read `sweep.json`. Raises ArtifactError."""
     raw = read_json(run_dir / SWEEP)
-    try:
+    with reading(run_dir / SWEEP, "run the sweep again"):
         return Sweep(**{**raw, "points": tuple(Point(**point) for point in raw["points"])})
-    except (KeyError, TypeError) as error:
-        raise ArtifactError(f"{run_dir / SWEEP} is damaged ({error}); run the sweep again.") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ArtifactError
-from core.files import read_json
+from core.files import read_records
 
 BENCHMARKS = "benchmarks.json"
 
@@ -91,7 +91,7 @@ class TaskResult:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> TaskResult:
-        """Raises TypeError or KeyError on what is no record."""
+        """Raises TypeError or KeyError if `raw` is not a record."""
         samples = tuple(Sample(**sample) for sample in raw["samples"])
         lists = {key: tuple(raw[key]) for key in ("parts", "absent")}
         return cls(**{**raw, **lists, "samples": samples})
@@ -125,7 +125,7 @@ class BenchmarkResult:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> BenchmarkResult:
-        """Raises ArtifactError on what is no record."""
+        """Raises ArtifactError if `raw` is not a record."""
         try:
             tasks = {name: TaskResult.from_json(task) for name, task in raw["tasks"].items()}
             return cls(**{**raw, "tasks": tasks})
@@ -139,32 +139,26 @@ def read_benchmarks(run_dir: Path) -> dict[str, dict[str, TaskResult]]:
     Raises:
         ArtifactError: it is damaged.
     """
-    path = run_dir / BENCHMARKS
-    if not path.exists():
-        return {}
-    raw = read_json(path)
-    try:
-        return {
-            side: {name: TaskResult.from_json(task) for name, task in found["tasks"].items()}
-            for side, found in raw.items()
-        }
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); run the benchmarks again.") from error
+
+    def tasks(raw: Any) -> dict[str, TaskResult]:
+        return {name: TaskResult.from_json(task) for name, task in raw["tasks"].items()}
+
+    return read_records(run_dir / BENCHMARKS, tasks, "run the benchmarks again")
 
 
-def not_comparable(a: TaskResult, b: TaskResult) -> str:
+def not_comparable(before: TaskResult, after: TaskResult) -> str:
     """Why two results must not be set side by side; empty if they may."""
     fields = {
-        "task": (a.lm_eval_task, b.lm_eval_task),
-        "task version": (a.version, b.version),
-        "few-shot examples": (a.num_fewshot, b.num_fewshot),
-        "limit": (a.limit, b.limit),
-        "prompt template": (a.template, b.template),
-        "parts": (a.parts, b.parts),
-        "questions": (a.data.get("questions"), b.data.get("questions")),
+        "task": (before.lm_eval_task, after.lm_eval_task),
+        "task version": (before.version, after.version),
+        "few-shot examples": (before.num_fewshot, after.num_fewshot),
+        "limit": (before.limit, after.limit),
+        "prompt template": (before.template, after.template),
+        "parts": (before.parts, after.parts),
+        "questions": (before.data.get("questions"), after.data.get("questions")),
     }
-    differing = [f"{name} {left} and {right}" for name, (left, right) in fields.items() if left != right]
-    return f"{a.task}: not comparable, for the {'; the '.join(differing)} differ." if differing else ""
+    differing = [f"{name} {then} and {now}" for name, (then, now) in fields.items() if then != now]
+    return f"{before.task}: not comparable, for the {'; the '.join(differing)} differ." if differing else ""
 
 
 def flips(before: TaskResult, after: TaskResult) -> Iterator[tuple[Sample, Sample]]:

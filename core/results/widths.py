@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.errors import ArtifactError
-from core.files import read_json
+from core.files import read_json, reading
 from core.graph.records import Attention, Graph
 from core.plan.records import PruningPlan, implied
 
@@ -29,14 +28,12 @@ class Widths:
 
 
 def read_widths(run_dir: Path) -> Widths:
-    """Raises ArtifactError."""
+    """Read `widths.json`. Raises ArtifactError."""
     raw = read_json(run_dir / WIDTHS)
-    try:
+    with reading(run_dir / WIDTHS, "run it again"):
         layers = [{key: int(row[key]) for key in ("query_heads", "kv_heads", "ffn")} for row in raw["layers"]]
         dense = {key: int(raw["dense"][key]) for key in ("query_heads", "kv_heads", "ffn", "hidden")}
         return Widths(layers, dense, int(raw["hidden"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{run_dir / WIDTHS} is damaged ({error!r}); run it again.") from error
 
 
 def widths(graph: Graph, plan: PruningPlan) -> dict[str, Any]:

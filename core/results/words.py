@@ -97,9 +97,9 @@ def difference(before: float | None, after: float | None) -> str:
     return f"{'+' if change > 0 else '−'}{abs(change):.{0 if abs(change) >= 100 else 1}f} %"
 
 
-def change(before: float | None, after: float | None, found: Difference) -> str:
-    """`+38.3 %`, and where that may be chance `+1.2 %, within noise`."""
-    return difference(before, after) + (", within noise" if found.verdict == "noise" else "")
+def change(before: float | None, after: float | None, judged: Difference) -> str:
+    """`+38.3 %`, and where `judged` says it may be chance `+1.2 %, within noise`."""
+    return difference(before, after) + (", within noise" if judged.verdict == "noise" else "")
 
 
 def signed(value: float) -> str:
@@ -142,5 +142,5 @@ def number(value: Any, form: str = ",.4g") -> str:
 
 def with_error(value: Any, error: Any, form: str) -> str:
     """`0.6400 ± 0.0480`; without the error where it is unknown, a dash without a value."""
-    known = value is not None and error is not None
-    return f"{number(value, form)} ± {number(error, form)}" if known else number(value, form)
+    both = value is not None and error is not None
+    return f"{number(value, form)} ± {number(error, form)}" if both else number(value, form)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from core.errors import ArtifactError, SpecError
+from core.files import reading
 from core.graph.records import Graph
 from core.plan.records import PruningPlan
 from core.spec.run import RunSpec
@@ -49,20 +50,12 @@ def read_spec(run_dir: Path) -> RunSpec:
 def read_plan(run_dir: Path) -> PruningPlan:
     """`plan.json`. Raises ArtifactError."""
     path = run_dir / PLAN
-    try:
+    with reading(path, "run it again"):
         return PruningPlan.from_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{PLAN} is not there yet.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); run it again.") from error
 
 
 def read_graph(run_dir: Path) -> Graph:
     """`groups.json`. Raises ArtifactError."""
     path = run_dir / GROUPS
-    try:
+    with reading(path):
         return Graph.from_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{GROUPS} is not there yet.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); run the analysis again.") from error
