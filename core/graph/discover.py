@@ -1,4 +1,4 @@
-"""Find the coupled groups of any decoder-only model: record, follow, sort out."""
+"""Find the coupled groups of any decoder-only model: record a pass, follow its channels, group them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from core.graph.layers import Walk, decoder_layers, walk
 from core.graph.records import Graph, Parameter
 from core.graph.replicate import replicate
 from core.graph.trace import Tape, trace
-from core.graph.units import Finder
+from core.graph.units import GroupBuilder
 
 
 def discover(model: PreTrainedModel, *, name: str, trace_length: int = 7) -> Graph:
-    """The coupled groups of a model; its weights are neither read nor changed.
+    """Find the coupled groups of a model; its weights are neither read nor changed.
 
     Args:
         model: on any device, the meta device included.
@@ -36,7 +36,7 @@ def discover(model: PreTrainedModel, *, name: str, trace_length: int = 7) -> Gra
 
 
 def discover_config(config: PretrainedConfig, *, name: str) -> Graph:
-    """The coupled groups of the model a config describes, without any weights.
+    """Find the coupled groups of the model a config describes, without any weights.
 
     Raises:
         ModelError: no decoder-only language model can be built from the config.
@@ -59,20 +59,19 @@ def _discover(model: PreTrainedModel, name: str, length: int, config_only: bool)
     if not layers:
         raise ModelError(f"'{name}' has no list of decoder layers that its forward pass runs through.")
     result = walk(tape, layers)
-    parts = replicate(result, Finder(result).run())
-    tied = _tied(model)
+    parts = replicate(result, GroupBuilder(result).run())
     return Graph(
         model=name,
         family=str(model.config.model_type),
         config_only=config_only,
         seconds=time.perf_counter() - start,
         parameters=_parameters(model, tape, result),
-        groups=parts.groups,
-        attentions=parts.attentions,
+        groups=tuple(parts.groups),
+        attentions=tuple(parts.attentions),
         layer_modules=layers,
         edges=find_edges(result),
-        not_prunable=parts.not_prunable,
-        tied=tied,
+        not_prunable=tuple(parts.not_prunable),
+        tied=_tied(model),
     )
 
 
@@ -88,19 +87,19 @@ def _refuse_encoders(config: PretrainedConfig, model: nn.Module | None) -> None:
 
 def _parameters(model: nn.Module, tape: Tape, result: Walk) -> dict[str, Parameter]:
     owners = dict(model.named_modules())
-    found = {}
+    parameters = {}
     for name, parameter in model.named_parameters():
         layer = result.layer_of(name)
         macs = result.flow.macs.get(name)
         if macs is None and layer is not None and layer in result.twins:
-            original = result.layers[result.twins[layer]] + name.removeprefix(result.layers[layer])
-            macs = result.flow.macs.get(original)
+            macs = result.flow.macs.get(result.moved(name, result.twins[layer]))
         owner = type(owners[name.rpartition(".")[0]]).__name__
-        found[name] = Parameter(tuple(parameter.shape), macs or 0.0, owner, layer)
-    return found
+        parameters[name] = Parameter(tuple(parameter.shape), macs or 0.0, owner, layer)
+    return parameters
 
 
 def _tied(model: nn.Module) -> dict[str, str]:
+    """Names of shared parameters beyond the first -> the first name."""
     first: dict[int, str] = {}
     tied = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):

@@ -30,11 +30,13 @@ class _Template:
 
 
 def find_edges(walk: Walk) -> tuple[Edge, ...]:
-    """All edges of the model; layers that equal an earlier one get that one's."""
+    """All edges of the model; a layer that equals an earlier layer gets the edges of that layer."""
     return _Finder(walk).run()
 
 
 class _Finder:
+    """Collects `paths`: (source, target) -> the operations between them."""
+
     def __init__(self, walk: Walk) -> None:
         self.walk = walk
         self.flow: Flow = walk.flow
@@ -42,7 +44,7 @@ class _Finder:
         self.last_use = walk.last_use
         self.sources: dict[int, Sources] = {}
         self.templates: dict[int, _Template] = {}
-        self.found: dict[tuple[str, str], Steps] = {}
+        self.paths: dict[tuple[str, str], Steps] = {}
 
     def run(self) -> tuple[Edge, ...]:
         segment_of = {segment.layer: segment for segment in self.walk.segments}
@@ -53,11 +55,11 @@ class _Finder:
                     self.templates[segment.layer] = template
             else:
                 twin = self.walk.twins[segment.layer]
-                template = self._again(self.templates[twin], segment_of[twin], segment)
+                template = self._shifted(self.templates[twin], segment_of[twin], segment)
             self._apply(template, segment)
         return tuple(
             Edge(source, target, tuple(op for op, _ in steps), tuple(step for _, step in steps))
-            for (source, target), steps in self.found.items()
+            for (source, target), steps in self.paths.items()
         )
 
     def _follow(self, segment: Segment) -> _Template:
@@ -95,7 +97,7 @@ class _Finder:
     def _step(
         self, node: Node, position: int, merged: Sources, origins: list[str], template: _Template
     ) -> Sources:
-        """The sources of what one operation writes; edges into the parameters it uses go to `template`."""
+        """The sources of what an operation writes; edges into the parameters it uses go to `template`."""
         name = node.name.split(".")[-1].rstrip("_")
         here = () if name in _SILENT else ((node.name, position),)
         through = {source: steps + here for source, steps in merged.items()}
@@ -117,7 +119,7 @@ class _Finder:
                 template.edges.setdefault((source, vector), steps + here if main else steps)
         return through if through else {origin: () for origin in origins}
 
-    def _again(self, template: _Template, twin: Segment, segment: Segment) -> _Template:
+    def _shifted(self, template: _Template, twin: Segment, segment: Segment) -> _Template:
         """The same layer at another place: only what enters and the names differ."""
         place = {}
         for a, b in zip(range(twin.start, twin.stop), range(segment.start, segment.stop), strict=True):
@@ -129,26 +131,24 @@ class _Finder:
         def later(steps: Steps) -> Steps:
             return tuple((op, step + shift) for op, step in steps)
 
+        def moved(source: Source) -> Source:
+            return source if isinstance(source, int) else self.walk.moved(source, to)
+
         return _Template(
-            {(self._moved(s, to), str(self._moved(t, to))): later(e) for (s, t), e in template.edges.items()},
+            {(moved(s), str(moved(t))): later(steps) for (s, t), steps in template.edges.items()},
             [place[value] for value in template.entering],
             {
-                key: {self._moved(source, to): later(steps) for source, steps in sources.items()}
+                key: {moved(source): later(steps) for source, steps in sources.items()}
                 for key, sources in template.leaving.items()
             },
         )
-
-    def _moved(self, name: Source, to: int) -> Source:
-        if isinstance(name, int) or self.walk.layer_of(name) is None:
-            return name
-        return self.walk.layers[to] + name.removeprefix(self.walk.layers[self.walk.layer_of(name) or 0])
 
     def _apply(self, template: _Template, segment: Segment) -> None:
         """Put the real sources in place of what entered, and hand on what leaves."""
         entered = [self.sources.get(value, {}) for value in template.entering]
         for (source, target), steps in template.edges.items():
             for real, before in self._real(source, entered).items():
-                self.found.setdefault((str(real), target), before + steps)
+                self.paths.setdefault((str(real), target), before + steps)
         for (offset, slot), sources in template.leaving.items():
             value = self.nodes[segment.start + offset].outputs[slot]
             own: Sources = {source: steps for source, steps in sources.items() if isinstance(source, str)}

@@ -33,10 +33,10 @@ def one_per_expert(group: Group, experts: int) -> list[Group]:
     ]
 
 
-def expert_groups(store: LabelStore, table: Table, walk: Walk, found: list[Group]) -> list[Group]:
+def expert_groups(store: LabelStore, table: Table, walk: Walk, groups: list[Group]) -> list[Group]:
     """One group per layer with experts: their slices of every stack, and their router rows."""
     stacks: dict[int, dict[str, Role]] = {}
-    for group in found:
+    for group in groups:
         if group.layer is not None:
             roles = {member.parameter: member.role for member in group.members if member.at == 0}
             stacks.setdefault(group.layer, {}).update(roles)

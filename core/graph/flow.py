@@ -117,7 +117,7 @@ class Flow:
             return _RULES["*unknown"](self, node)
 
     def _blank(self, node: Node, operands: list[Ref]) -> None:
-        """Views of memory that is filled later are views of its labels."""
+        """Where no operand has a label: views of memory that is filled later become views of its labels."""
         if any(self.get(ref) is not None for ref in operands) and _is_view(node):
             self._write(node, rule_for(node)(self, node))
 
@@ -140,7 +140,7 @@ class Flow:
     def _meet_lost(
         self, node: Node, labelled: list[Ref], results: list[Labels | None], lost: str
     ) -> list[Labels | None]:
-        """Channels that meet others which could not be followed cannot go on their own."""
+        """Note that channels which meet others that could not be followed cannot go on their own."""
         for ref in labelled:
             labels = self.get(ref)
             for plane in labels.planes if labels is not None else ():
@@ -154,11 +154,11 @@ class Flow:
         name = node.op._schema.name
         inplace = name.endswith("_") and not name.endswith("__")
         for output, labels in zip(node.outputs, results, strict=False):
-            known = self.values.get(output)
-            if inplace and known is not None and labels is not None:
+            current = self.values.get(output)
+            if inplace and current is not None and labels is not None:
                 # Views made earlier share this memory and must see the new labels.
-                pairs = zip(known.planes, labels.planes, strict=True)
-                known.planes = tuple(_written(old, new) for old, new in pairs)
+                pairs = zip(current.planes, labels.planes, strict=True)
+                current.planes = tuple(_written(old, new) for old, new in pairs)
             else:
                 self.values[output] = labels
 
@@ -183,9 +183,9 @@ class Flow:
         """The numbers in an index, where they follow from buffers and constants alone; else None."""
         if not isinstance(operand, Ref):
             return None
-        known = self.tape.constants.get(operand.id)
-        if known is not None:
-            return known
+        numbers = self.tape.constants.get(operand.id)
+        if numbers is not None:
+            return numbers
         node = self.makers.get(operand.id)
         if node is None or len(node.outputs) != 1:
             return None
@@ -249,18 +249,18 @@ def _is_view(node: Node) -> bool:
 
 def refs(node: Node) -> list[Ref]:
     """All tensor operands of an operation, in order."""
-    found: list[Ref] = []
+    operands: list[Ref] = []
 
     def look(argument: Any) -> None:
         if isinstance(argument, Ref):
-            found.append(argument)
+            operands.append(argument)
         elif isinstance(argument, (list, tuple)):
             for item in argument:
                 look(item)
 
     look(node.args)
     look(list(node.kwargs.values()))
-    return found
+    return operands
 
 
 def substitute(node: Node, by: Callable[[Ref], Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

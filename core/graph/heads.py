@@ -35,14 +35,14 @@ class HeadSet:
 
 
 def find_heads(flow: Flow, table: Table) -> tuple[list[HeadSet], list[tuple[str, str]]]:
-    """All attention blocks, and (module, reason) for products of activations that are none."""
+    """All attention blocks, and (module, reason) for products of activations that are not attention."""
     find = flow.store.find
     together: dict[bytes, list[Product]] = {}
     for product in flow.store.products:
         # The same queries and keys may be multiplied twice: a layer that runs twice, or values in two parts.
         key = find(product.left).tobytes() + find(product.right).tobytes()
         together.setdefault(key, []).append(product)
-    found: list[HeadSet] = []
+    blocks: list[HeadSet] = []
     failed: list[tuple[str, str]] = []
     for products in together.values():
         softmax = _softmax_of(flow, products)
@@ -54,8 +54,8 @@ def find_heads(flow: Flow, table: Table) -> tuple[list[HeadSet], list[tuple[str,
         if heads is None:
             failed.append((softmax, "the probabilities of this attention never meet values with channels"))
         else:
-            found.append(heads)
-    return found, failed
+            blocks.append(heads)
+    return blocks, failed
 
 
 def _softmax_of(flow: Flow, products: list[Product]) -> str | None:
@@ -75,12 +75,12 @@ def _heads(flow: Flow, table: Table, products: list[Product], module: str) -> He
     if any(len(out) == 0 for out in outs):
         return None
     channels = np.concatenate([left, right], axis=1)
-    alone = _only_one(channels, np.arange(len(scores)))
+    alone = _exclusive(channels, np.arange(len(scores)))
     heads = [
         table.closure(np.concatenate([scores[h], outs[h], _nonzero(alone[h])])) for h in range(len(scores))
     ]
     sharing = _components(values, right)
-    together = _only_one(channels, sharing)
+    together = _exclusive(channels, sharing)
     groups = []
     for group in range(int(sharing.max()) + 1):
         inside = np.flatnonzero(sharing == group)
@@ -132,7 +132,7 @@ def _line_ids(lines: Ints) -> Ints:
     return ids.ravel().astype(np.int64)
 
 
-def _only_one(lines: Ints, owner: Ints) -> Ints:
+def _exclusive(lines: Ints, owner: Ints) -> Ints:
     """`lines` with every class that stands in lines of several owners replaced by 0."""
     classes, which = np.unique(lines, return_inverse=True)
     who = np.broadcast_to(owner[:, None], lines.shape).ravel()
@@ -140,8 +140,8 @@ def _only_one(lines: Ints, owner: Ints) -> Ints:
     high = np.full(len(classes), -1, dtype=np.int64)
     np.minimum.at(low, which.ravel(), who)
     np.maximum.at(high, which.ravel(), who)
-    kept: Ints = np.where((low == high)[which].reshape(lines.shape), lines, 0)
-    return kept
+    exclusive: Ints = np.where((low == high)[which].reshape(lines.shape), lines, 0)
+    return exclusive
 
 
 def head_dim_pairs(table: Table, heads: HeadSet) -> list[Ints]:
@@ -152,8 +152,8 @@ def head_dim_pairs(table: Table, heads: HeadSet) -> list[Ints]:
     shape = (width, len(classes))
     incidence = csr_matrix((np.ones(len(where)), (where, column.ravel())), shape=shape)
     count, component = connected_components(incidence @ incidence.T, directed=False)
-    found: list[Ints] = []
+    pairs: list[Ints] = []
     for number in range(count):
         pair = heads.channels[:, component == number]
-        found.append(table.closure(np.setdiff1d(np.unique(pair), [0])))
-    return sorted(found, key=lambda unit: int(unit[0]))
+        pairs.append(table.closure(np.setdiff1d(np.unique(pair), [0])))
+    return sorted(pairs, key=lambda unit: int(unit[0]))

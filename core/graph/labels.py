@@ -26,7 +26,7 @@ def unique_rows(rows: Ints) -> tuple[Ints, Ints]:
     """The distinct rows in the order in which they first stand, and which of them each row is."""
     if len(rows) and (rows == rows[:1]).all():
         return rows[:1], np.zeros(len(rows), dtype=np.int64)
-    # Sorting hashes instead of rows is a hundred times faster; that it was right is checked.
+    # Sorting hashes instead of rows is a hundred times faster; the result is checked for collisions.
     factors = np.random.default_rng(0).integers(1, 1 << 62, rows.shape[1], dtype=np.int64)
     _, first, which = np.unique((rows * factors).sum(axis=1), return_index=True, return_inverse=True)
     order = np.argsort(first)
@@ -133,8 +133,8 @@ class LabelStore:
 
     def find(self, labels: Ints) -> Ints:
         """The class each label belongs to, named by one of its members; 0 stays 0."""
-        found: Ints = self._roots[labels]
-        return found
+        classes: Ints = self._roots[labels]
+        return classes
 
     def tie(
         self, left: Ints, right: Ints, vector: Ints | None = None, where: tuple[str, str] = ("", "")
@@ -172,13 +172,24 @@ class LabelStore:
             self.shared.append(stars)
         return np.unique(stars[:, 0])
 
+    def owners(self, units: list[Ints]) -> Ints:
+        """For every class the unit it belongs to, or -1, (total,).
+
+        Args:
+            units: the classes of each unit; no class in two of them.
+        """
+        owner = np.full(self.total, -1, dtype=np.int64)
+        if units:
+            owner[np.concatenate(units)] = np.repeat(np.arange(len(units)), [len(unit) for unit in units])
+        return owner
+
     def settle(self) -> None:
-        """At the end: a vector that several channels went on sharing is to each of them a fixed number."""
+        """Finish: a vector that several channels still share is a fixed number to each of them."""
         self.shares()
         for pairs, module, what in self.lent:
-            kept = self.find(pairs[:, 0]) != self.find(pairs[:, 1])
-            if kept.any():
-                self.across.append(Across(pairs[kept, 1][None], "constant", module, what))
+            apart = self.find(pairs[:, 0]) != self.find(pairs[:, 1])
+            if apart.any():
+                self.across.append(Across(pairs[apart, 1][None], "constant", module, what))
 
     def unite(self, left: Ints, right: Ints) -> None:
         """Put labels into one class, pair by pair, whatever else they meet."""

@@ -18,8 +18,6 @@ from core.graph.flow import Flow, Labels, refs, substitute
 from core.graph.labels import Ints
 from core.graph.trace import Ref, Tape
 
-Outlet = tuple[int, int]
-
 
 @dataclass(frozen=True)
 class Segment:
@@ -51,6 +49,11 @@ class Walk:
     def layer_of(self, name: str) -> int | None:
         """The decoder layer a module or parameter lies in."""
         return layer_of(name, self.layers)
+
+    def moved(self, name: str, to: int) -> str:
+        """The name of the same module or parameter in layer `to`; names outside all layers stay."""
+        layer = self.layer_of(name)
+        return name if layer is None else self.layers[to] + name.removeprefix(self.layers[layer])
 
 
 def layer_of(name: str, layers: tuple[str, ...]) -> int | None:
@@ -164,7 +167,7 @@ def _plain(argument: Any) -> Any:
 
 
 def _copy(flow: Flow, twin: Segment, segment: Segment, last_use: dict[int, int]) -> bool:
-    """Give what leaves `segment` the labels its twin gave; False where they are not those of an input."""
+    """Give what leaves `segment` the labels its twin gave; False if those are not the labels of an input."""
     inputs: list[Labels] = []
     for node in flow.tape.nodes[segment.start : segment.stop]:
         inputs += [

@@ -25,7 +25,7 @@ def same(flow: Flow, node: Node) -> list[Labels | None]:
 
 @rule("view", "_unsafe_view", "reshape", "_reshape_alias")
 def reshape(flow: Flow, node: Node) -> list[Labels | None]:
-    """Another shape; labels are laid out otherwise in memory, so this may copy them."""
+    """Another shape; labels are laid out in memory in another way, so this may copy them."""
     labels = flow.get(node.args[0])
     assert labels is not None
     shape = flow.tape.shapes[node.outputs[0]]
@@ -39,7 +39,7 @@ def reshape(flow: Flow, node: Node) -> list[Labels | None]:
 
 def _splits(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[int, ...]]:
     """The dimensions of `after` that one dimension of `before` was taken apart into."""
-    found = []
+    splits = []
     i = j = 0
     while i < len(before) and j < len(after):
         start_i, start_j, left, right = i, j, before[i], after[j]
@@ -52,8 +52,8 @@ def _splits(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[int, 
                 right *= after[j]
         i, j = i + 1, j + 1
         if i - start_i == 1 and j - start_j > 1:
-            found.append(tuple(range(start_j, j)))
-    return found
+            splits.append(tuple(range(start_j, j)))
+    return splits
 
 
 @rule("*view", "repeat", "flip", "roll", "unfold", "tril", "triu", "constant_pad_nd")
@@ -91,14 +91,14 @@ def as_real(flow: Flow, node: Node) -> list[Labels | None]:
 def join(flow: Flow, node: Node) -> list[Labels | None]:
     """Several values side by side; those without channels are filled with 0."""
     parts, dim = node.args[0], node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-    known = [flow.get(part) for part in parts]
-    count = max(len(labels.planes) for labels in known if labels is not None)
+    labelled = [flow.get(part) for part in parts]
+    count = max(len(labels.planes) for labels in labelled if labels is not None)
     planes = []
     for number in range(count):
-        pieces = [_piece(flow, part, labels, number) for part, labels in zip(parts, known, strict=True)]
+        pieces = [_piece(flow, part, labels, number) for part, labels in zip(parts, labelled, strict=True)]
         planes.append(node.op(pieces, dim))
-    origins = {labels.origin for labels in known if labels is not None}
-    return [Labels(tuple(planes), origins.pop() if len(origins) == 1 and None not in known else None)]
+    origins = {labels.origin for labels in labelled if labels is not None}
+    return [Labels(tuple(planes), origins.pop() if len(origins) == 1 and None not in labelled else None)]
 
 
 def _piece(flow: Flow, part: Ref, labels: Labels | None, number: int) -> Tensor:

@@ -41,9 +41,9 @@ def grouped(flow: Flow, node: Node) -> list[Labels | None]:
     if stack is None or stack.origin is None:
         return [contract(flow, node, node.args[0], node.args[1])]
     flow.store.use(stack.origin, 0, "stack")
-    one = Labels((torch.zeros_like(stack.planes[1][0]), *(p[0] for p in stack.planes[1:])), stack.origin)
+    expert = Labels((torch.zeros_like(stack.planes[1][0]), *(p[0] for p in stack.planes[1:])), stack.origin)
     experts = flow.shape(node.args[1])[0]
-    return [_multiplied(flow, node, flow.get(node.args[0]), one, experts)]
+    return [_multiplied(flow, node, flow.get(node.args[0]), expert, experts)]
 
 
 def contract(flow: Flow, node: Node, left: Any, right: Any) -> Labels | None:
@@ -190,8 +190,8 @@ def _matrix(left: _Side, right: _Side, shape: tuple[int, ...]) -> Labels | None:
 def _outer(flow: Flow, left: _Side, right: _Side, shape: tuple[int, ...]) -> Labels | None:
     """Nothing was contracted but positions: labels of both sides go on, together where both have some."""
     if left.outer is None or right.outer is None:
-        one = left.outer if right.outer is None else right.outer
-        return None if one is None else Labels((one.expand(shape).clone(),))
+        only = left.outer if right.outer is None else right.outer
+        return None if only is None else Labels((only.expand(shape).clone(),))
     a, b = left.outer.expand(shape).numpy(), right.outer.expand(shape).numpy()
     base = int(b.max()) + 1
     codes, which = np.unique(a.astype(np.int64) * base + b, return_inverse=True)

@@ -20,7 +20,7 @@ Role = Literal["layer1", "layer2", "vector", "embedding", "router"]
 
 #: LLM-Pruner's names (Section 3.1): Type A = FFN, Type B = attention, Type C = residual channel.
 TYPES: dict[str, str] = {"ffn_channel": "A", "query_head": "B", "kv_group": "B", "residual_channel": "C"}
-#: Kinds a user may prune; the others are found and shown, not offered.
+#: Kinds a user may prune; the others are shown, not offered.
 OFFERED: tuple[Kind, ...] = ("ffn_channel", "query_head", "kv_group", "residual_channel")
 
 Runs = tuple[tuple[int, int, int], ...]
@@ -55,7 +55,7 @@ class Member:
         parameter: its name in `model.named_parameters()`; a tied parameter stands under its first name.
         dim: the dimension along which units are laid out.
         role: `layer1` produces the units (their rows go), `layer2` consumes them (their columns go),
-            `vector` is a bias or norm weight that goes along, `embedding` and `router` say it themselves.
+            `vector` is a bias or norm weight that goes along; `embedding` and `router` are what they say.
         width: how many indices one unit owns, e.g. head_dim.
         runs: units * width indices as runs; those of unit 0, then of unit 1, … — or, where `striped`, the
             first index of every unit, then the second of every unit, …, which is shorter for fused matrices.
@@ -89,8 +89,8 @@ class Norm:
 
     Attributes:
         module: the module that computes it.
-        statistic: `rms` (root mean square: weight and eps are rescaled) or `layer` (mean and variance:
-            they must go on being taken over the width there was).
+        statistic: `rms` (root mean square: weight and eps are rescaled) or `layer` (mean and variance: they
+            must still be taken over the dense width).
     """
 
     module: str
@@ -108,7 +108,7 @@ class Group:
         parent: for `query_head` under grouped-query attention, the id of the `kv_group` group whose
             key and value slices are shared; a key-value unit goes with the last of its query heads.
         parent_unit: for each unit, the parent's unit it shares, (units,).
-        norms: normalisations that run across the units.
+        norms: normalisations that average over the units.
         constants: modules in which fixed numbers per unit enter, e.g. ALiBi slopes; survivors keep theirs.
     """
 
@@ -243,8 +243,8 @@ class Graph:
 
 
 def _fields(record: Any) -> dict[str, Any]:
-    """A record's own fields, without what it keeps for itself."""
-    return {one.name: getattr(record, one.name) for one in fields(record)}
+    """A record's own fields, without what it caches."""
+    return {own.name: getattr(record, own.name) for own in fields(record)}
 
 
 def _group_from(raw: dict[str, Any]) -> Group:

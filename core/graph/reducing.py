@@ -15,19 +15,9 @@ from core.graph.trace import Node, Ref
 
 
 @rule(
-    "mean",
-    "var",
-    "std",
-    "var_mean",
-    "linalg_vector_norm",
-    "amax",
-    "amin",
-    "prod",
-    "logsumexp",
-    "any",
-    "all",
-    "norm",
-)
+    "mean", "var", "std", "var_mean", "linalg_vector_norm", "norm", "amax", "amin", "prod", "logsumexp",
+    "any", "all",
+)  # fmt: skip
 def reduce(flow: Flow, node: Node) -> list[Labels | None]:
     """One number for a line of channels."""
     labels = flow.get(node.args[0])
@@ -61,7 +51,7 @@ def _reduced(flow: Flow, node: Node, labels: Labels, kind: str | None) -> Labels
 
 
 def _statistics(flow: Flow, node: Node, plane: Tensor, dims: tuple[int, ...]) -> Labels | None:
-    """One number per head, say, goes with the head: its label is shared by the channels it came from."""
+    """A number per head, say, goes with the head: its label is shared by the channels it came from."""
     rest = [dim for dim in range(plane.dim()) if dim not in dims]
     lines = plane.permute(*rest, *dims).reshape(int(np.prod([plane.shape[d] for d in rest])), -1).numpy()
     distinct, which = unique_rows(lines)

@@ -1,42 +1,33 @@
-"""Copy what was found in one layer to the layers that equal it."""
+"""Copy the groups, attentions and refusals of one layer to the layers that equal it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from core.graph.layers import Walk
-from core.graph.records import Attention, Group, Member, Norm
-from core.graph.units import Found
+from core.graph.records import Group, Member, Norm
+from core.graph.units import Parts
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What the graph is made of, for all layers."""
-
-    groups: tuple[Group, ...]
-    attentions: tuple[Attention, ...]
-    not_prunable: tuple[dict[str, Any], ...]
-
-
-def replicate(walk: Walk, found: Found) -> Parts:
-    """Groups, attentions and refusals of every layer, in order of layer."""
+def replicate(walk: Walk, followed: Parts) -> Parts:
+    """Groups, attentions and refusals of every layer, in order of layer, from those that were followed."""
     copies: dict[int, list[int]] = {}
     for layer, twin in walk.twins.items():
         copies.setdefault(twin, []).append(layer)
-    groups, attentions, refusals = [], list(found.attentions), list(found.not_prunable)
-    for group in found.groups:
+    groups, attentions, refusals = [], list(followed.attentions), list(followed.not_prunable)
+    for group in followed.groups:
         if group.layer is None:
             groups.append(_widened(walk, group, copies))
             continue
         groups.append(group)
         groups += [_moved_group(walk, group, to) for to in copies.get(group.layer, [])]
-    for attention in found.attentions:
+    for attention in followed.attentions:
         attentions += [
-            replace(attention, layer=to, module=_moved(walk, attention.module, to))
+            replace(attention, layer=to, module=walk.moved(attention.module, to))
             for to in copies.get(attention.layer, [])
         ]
-    for refusal in found.not_prunable:
+    for refusal in followed.not_prunable:
         refusals += [
             {**refusal, "layer": to, "reason": _reworded(walk, refusal, to)}
             for to in copies.get(refusal["layer"], [])
@@ -45,16 +36,10 @@ def replicate(walk: Walk, found: Found) -> Parts:
     groups.sort(key=lambda group: depth if group.layer is None else group.layer)
     attentions.sort(key=lambda attention: attention.layer)
     refusals.sort(key=lambda refusal: depth if refusal["layer"] is None else refusal["layer"])
-    return Parts(tuple(groups), tuple(attentions), tuple(refusals))
+    return Parts(groups, attentions, refusals)
 
 
-def _moved(walk: Walk, name: str, to: int) -> str:
-    """The name of the same thing in another layer."""
-    layer = walk.layer_of(name)
-    return name if layer is None else walk.layers[to] + name.removeprefix(walk.layers[layer])
-
-
-def _moved_id(walk: Walk, group_id: str, layer: int, to: int) -> str:
+def _moved_id(group_id: str, layer: int, to: int) -> str:
     return f"L{to:02d}" + group_id.removeprefix(f"L{layer:02d}")
 
 
@@ -63,13 +48,13 @@ def _moved_group(walk: Walk, group: Group, to: int) -> Group:
     reason = group.reason and group.reason.replace(walk.layers[group.layer], walk.layers[to])
     return replace(
         group,
-        id=_moved_id(walk, group.id, group.layer, to),
+        id=_moved_id(group.id, group.layer, to),
         layer=to,
-        members=tuple(replace(m, parameter=_moved(walk, m.parameter, to)) for m in group.members),
-        parent=group.parent and _moved_id(walk, group.parent, group.layer, to),
+        members=tuple(replace(m, parameter=walk.moved(m.parameter, to)) for m in group.members),
+        parent=group.parent and _moved_id(group.parent, group.layer, to),
         reason=reason,
-        norms=tuple(replace(norm, module=_moved(walk, norm.module, to)) for norm in group.norms),
-        constants=tuple(_moved(walk, module, to) for module in group.constants),
+        norms=tuple(replace(norm, module=walk.moved(norm.module, to)) for norm in group.norms),
+        constants=tuple(walk.moved(module, to) for module in group.constants),
     )
 
 
@@ -80,11 +65,11 @@ def _widened(walk: Walk, group: Group, copies: dict[int, list[int]]) -> Group:
     for member in group.members:
         members.append(member)
         layers = copies.get(walk.layer_of(member.parameter), [])  # type: ignore[arg-type]
-        members += [replace(member, parameter=_moved(walk, member.parameter, to)) for to in layers]
+        members += [replace(member, parameter=walk.moved(member.parameter, to)) for to in layers]
     for norm in group.norms:
         norms.append(norm)
         layers = copies.get(walk.layer_of(norm.module), [])  # type: ignore[arg-type]
-        norms += [replace(norm, module=_moved(walk, norm.module, to)) for to in layers]
+        norms += [replace(norm, module=walk.moved(norm.module, to)) for to in layers]
     return replace(group, members=tuple(members), norms=tuple(norms))
 
 

@@ -1,4 +1,4 @@
-"""What operations give on tensors without numbers: shapes, remembered."""
+"""The shapes that operations give on tensors without numbers, remembered so that layers repeat nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Shapes:
     """
 
     def __init__(self) -> None:
-        self._known: dict[Any, tuple[_Shape, ...]] = {}
+        self._results: dict[Any, tuple[_Shape, ...]] = {}
         self._pure: dict[Any, bool] = {}
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -29,28 +29,28 @@ class Shapes:
         if not self._pure[func]:
             return func(*args, **kwargs)
         key = (func, _kind(args), _kind(kwargs))
-        known = self._known.get(key)
-        if known is not None:
-            made = tuple(
-                torch.empty_strided(size, stride, dtype=kind, device="meta") for size, stride, kind in known
+        shapes = self._results.get(key)
+        if shapes is not None:
+            results = tuple(
+                torch.empty_strided(size, stride, dtype=kind, device="meta") for size, stride, kind in shapes
             )
-            return made if len(made) > 1 else made[0]
+            return results if len(results) > 1 else results[0]
         out = func(*args, **kwargs)
         written = out if isinstance(out, tuple) else (out,)
-        if all(isinstance(one, Tensor) and one.is_meta for one in written):
-            self._known[key] = tuple((tuple(one.shape), one.stride(), one.dtype) for one in written)
+        if all(isinstance(tensor, Tensor) and tensor.is_meta for tensor in written):
+            self._results[key] = tuple((tuple(t.shape), t.stride(), t.dtype) for t in written)
         return out
 
 
 def _is_pure(func: Any) -> bool:
     """Whether an operation gives new tensors and leaves its operands alone."""
     schema = func._schema
-    plain = all(str(one.type) == "Tensor" for one in schema.returns) and len(schema.returns) > 0
-    return plain and all(one.alias_info is None for one in (*schema.arguments, *schema.returns))
+    plain = all(str(value.type) == "Tensor" for value in schema.returns) and len(schema.returns) > 0
+    return plain and all(value.alias_info is None for value in (*schema.arguments, *schema.returns))
 
 
 def _kind(argument: Any) -> Any:
-    """All of an argument that the shape of a result can depend on, as something to look up by."""
+    """All of an argument that the shape of a result can depend on, as a key to look up by."""
     if isinstance(argument, Tensor):
         return argument.shape, argument.stride(), argument.dtype, argument.device
     if isinstance(argument, (list, tuple)):

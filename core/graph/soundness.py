@@ -7,7 +7,7 @@ import numpy as np
 from core.graph.labels import Across, Ints, LabelStore
 from core.graph.records import Norm
 
-#: Kinds that are found and shown, and why no unit of them goes.
+#: Kinds that are shown, and why no unit of them goes.
 NOT_OFFERED = {
     "head_dim_pair": "found, not offered: every head of a layer must keep the same head_dim",
     "expert": "found, not offered: prune the channels of the experts instead",
@@ -26,8 +26,7 @@ def judge(
     """
     if kind in NOT_OFFERED:
         return NOT_OFFERED[kind], (), ()
-    owner = np.full(store.total, -1, dtype=np.int64)
-    owner[np.concatenate(units)] = np.repeat(np.arange(len(units)), [len(unit) for unit in units])
+    owner = store.owners(units)
     statistics: dict[str, set[str]] = {}
     constants: dict[str, None] = {}
     for across in store.across:
@@ -46,11 +45,8 @@ def judge(
     norms = []
     for module, kinds in statistics.items():
         if kinds == {"mean"}:
-            return (
-                f"module '{module}' takes the mean over the units, which changes when some are gone",
-                (),
-                (),
-            )
+            why = f"module '{module}' takes the mean over the units, which changes when some are gone"
+            return why, (), ()
         if kinds != {"length"}:
             norms.append(Norm(module, "rms" if kinds <= {"rms", "length"} else "layer"))
     return None, tuple(norms), tuple(constants)

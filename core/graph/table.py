@@ -56,27 +56,20 @@ class Table:
         """The class of every index of one parameter dimension, (size,)."""
         return self.store.find(self.store.of_parameter(*key, self.store.sizes[key]))
 
-    def owner(self, units: list[Ints]) -> Ints:
-        """For every class the unit it belongs to, or -1, (classes,)."""
-        owner = np.full(self.store.total, -1, dtype=np.int64)
-        if units:
-            owner[np.concatenate(units)] = np.repeat(np.arange(len(units)), [len(unit) for unit in units])
-        return owner
-
     def closure(self, classes: Ints) -> Ints:
-        """`classes` and everything that only they share."""
-        known = np.unique(classes)
+        """`classes` and every class that only they share."""
+        closed = np.unique(classes)
         while True:
-            low, high = np.searchsorted(self._leaf, known), np.searchsorted(self._leaf, known, side="right")
+            low, high = np.searchsorted(self._leaf, closed), np.searchsorted(self._leaf, closed, side="right")
             rows = np.concatenate(
                 [np.arange(a, b) for a, b in zip(low, high, strict=True) if b > a] or [low[:0]]
             )
             centres, inside = np.unique(self._centre[rows], return_counts=True)
             gone = centres[inside == self._leaves[centres]]
-            new = np.setdiff1d(gone, known)
+            new = np.setdiff1d(gone, closed)
             if not len(new):
-                return known
-            known = np.union1d(known, new)
+                return closed
+            closed = np.union1d(closed, new)
 
     def layouts(self, units: list[Ints]) -> list[Layout]:
         """Lay units out over the parameters; units of different shapes stand in different layouts.
@@ -84,7 +77,7 @@ class Table:
         Args:
             units: the classes of each unit; no class in two of them.
         """
-        owner = self.owner(units)[self.classes]
+        owner = self.store.owners(units)[self.classes]
         rows = np.flatnonzero(owner >= 0)
         if not len(rows):
             return []
@@ -95,7 +88,7 @@ class Table:
         private = tuple(self.keys[int(k)][0] for k in keys[alone])
         counts[:, alone] = 0
         shapes, shape_of = np.unique(counts, axis=0, return_inverse=True)
-        found = []
+        layouts = []
         for number, widths in enumerate(shapes):
             chosen = np.flatnonzero(shape_of.ravel() == number)
             if widths.any():
@@ -105,8 +98,8 @@ class Table:
                     if widths[i]
                 ]
                 members.sort(key=lambda member: _ORDER.index(member.role))
-                found.append(Layout(chosen, tuple(members), private))
-        return sorted(found, key=lambda layout: int(layout.units[0]))
+                layouts.append(Layout(chosen, tuple(members), private))
+        return sorted(layouts, key=lambda layout: int(layout.units[0]))
 
     def _member(self, key: int, rows: Ints, owner: Ints, units: Ints) -> Member:
         rows = rows[np.isin(owner[rows], units)]

@@ -96,9 +96,8 @@ class _Recorder(TorchDispatchMode):
 
     def value(self, tensor: Tensor) -> int:
         """The number of this tensor, a new one the first time it is seen."""
-        known = self._ids.get(id(tensor))
-        if known is not None:
-            return known
+        if id(tensor) in self._ids:
+            return self._ids[id(tensor)]
         number = len(self.tape.shapes)
         self._ids[id(tensor)] = number
         self._alive.append(tensor)
@@ -116,7 +115,7 @@ class _Recorder(TorchDispatchMode):
         self.failed = f"{func.namespace}.{func._schema.name.split('::')[-1]}"
         out = self._shapes.run(func, args, kwargs)
         self.failed = ""
-        refs, kwrefs = _each(self._ref, args), _each(self._ref, kwargs)
+        refs, kwrefs = _map_leaves(self._ref, args), _map_leaves(self._ref, kwargs)
         written = out if isinstance(out, (tuple, list)) else (out,)
         outputs = tuple(self.value(t) if isinstance(t, Tensor) else -1 for t in written)
         self.tape.nodes.append(Node(func, refs, kwrefs, outputs, self.modules[-1]))
@@ -126,13 +125,13 @@ class _Recorder(TorchDispatchMode):
         return Ref(self.value(leaf)) if isinstance(leaf, Tensor) else leaf
 
 
-def _each(do: Callable[[Any], Any], argument: Any) -> Any:
-    """`do` for every leaf of nested arguments; tree_map does the same several times slower."""
+def _map_leaves(do: Callable[[Any], Any], argument: Any) -> Any:
+    """Call `do` on every leaf of nested arguments; tree_map does the same several times slower."""
     if isinstance(argument, (list, tuple)):
-        items = (_each(do, item) for item in argument)
+        items = (_map_leaves(do, item) for item in argument)
         return list(items) if isinstance(argument, list) else tuple(items)
     if isinstance(argument, dict):
-        return {key: _each(do, item) for key, item in argument.items()}
+        return {key: _map_leaves(do, item) for key, item in argument.items()}
     return do(argument)
 
 
@@ -170,9 +169,9 @@ def meta_copy(model: nn.Module) -> nn.Module:
         memo[id(buffer)] = torch.empty_like(buffer, device="meta")
     for module in model.modules():
         # States kept from an earlier pass may hang on a gradient graph, which cannot be copied.
-        kept = [value for value in vars(module).values() if isinstance(value, Tensor)]
+        states = [value for value in vars(module).values() if isinstance(value, Tensor)]
         memo.update(
-            {id(value): torch.empty_like(value, device="meta", requires_grad=False) for value in kept}
+            {id(value): torch.empty_like(value, device="meta", requires_grad=False) for value in states}
         )
         # A dozen empty dictionaries of hooks hang on every module; copying those took longest.
         memo.update(
@@ -254,8 +253,8 @@ def _named_modules(twin: nn.Module, recorder: _Recorder) -> Iterator[None]:
     def entering(module: nn.Module, _: Any) -> None:
         # An activation function that several layers share has a name in each of them.
         inside = recorder.modules[-1] + "."
-        known = names[id(module)]
-        recorder.modules.append(next((name for name in known if name.startswith(inside)), known[0]))
+        aliases = names[id(module)]
+        recorder.modules.append(next((name for name in aliases if name.startswith(inside)), aliases[0]))
 
     def leaving(*_: Any) -> None:
         recorder.modules.pop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,15 +19,15 @@ from core.graph.table import Key, Layout, Table
 
 
 @dataclass
-class Found:
-    """Groups of the layers that were followed, not yet copied to their twins."""
+class Parts:
+    """What a graph is made of: of the layers that were followed, or after `replicate` of all layers."""
 
     groups: list[Group] = field(default_factory=list)
     attentions: list[Attention] = field(default_factory=list)
     not_prunable: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Finder:
+class GroupBuilder:
     """Builds the groups of the layers that were followed."""
 
     def __init__(self, walk: Walk) -> None:
@@ -34,11 +35,11 @@ class Finder:
         self.store = walk.flow.store
         self.table = Table(self.store)
         self.stream = np.unique(self.store.find(walk.stream))
-        self.found = Found()
+        self.parts = Parts()
         self._taken: Counter[str] = Counter()
 
-    def run(self) -> Found:
-        """All groups, heads first: what belongs to a head is no FFN channel."""
+    def run(self) -> Parts:
+        """All groups, heads first: what belongs to a head is not an FFN channel."""
         heads, failed = find_heads(self.walk.flow, self.table)
         for module, reason in failed:
             self._refuse("kv_group", self.walk.layer_of(module), f"module '{module}': {reason}")
@@ -51,13 +52,13 @@ class Finder:
         for head_set in heads:
             pairs = head_dim_pairs(self.table, head_set)
             self._add("head_dim_pair", self.walk.layer_of(head_set.module), pairs)
-        self.found.groups += expert_groups(self.store, self.table, self.walk, self.found.groups)
+        self.parts.groups += expert_groups(self.store, self.table, self.walk, self.parts.groups)
         self._unfollowed()
         self._missing_heads({self.walk.layer_of(head_set.module) for head_set in heads})
-        return self.found
+        return self.parts
 
     def _missing_heads(self, with_heads: set[int | None]) -> None:
-        """Say of every layer in which no heads were found why that may be."""
+        """Refuse the heads of every layer that shows none, and say why that may be."""
         for layer in {s.layer for s in self.walk.segments if s.layer is not None} - set(self.walk.twins):
             if layer in with_heads:
                 continue
@@ -72,18 +73,20 @@ class Finder:
 
     def _unfollowed(self) -> None:
         """Say which channels ended in an operation that could not be followed, and are in no group."""
-        grouped = {(member.parameter, member.dim) for group in self.found.groups for member in group.members}
+        grouped = {(member.parameter, member.dim) for group in self.parts.groups for member in group.members}
         told: set[tuple[str, str]] = set()
         for across in self.store.across:
             if across.kind != "unknown":
                 continue
             classes = self.store.find(np.unique(across.lines))
             keys = {self.table.keys[k] for k in self.table.key[np.isin(self.table.classes, classes)]}
-            made = sorted(name for name, dim in keys - grouped if self.store.roles.get((name, dim)) == "out")
-            if made and (made[0], across.what) not in told:
-                told.add((made[0], across.what))
-                why = f"the channels {', '.join(made)} makes end in {across.what} in module '{across.module}'"
-                self._refuse("ffn_channel", self.walk.layer_of(made[0]), f"{why}, which cannot be followed")
+            names = sorted(name for name, dim in keys - grouped if self.store.roles.get((name, dim)) == "out")
+            if names and (names[0], across.what) not in told:
+                told.add((names[0], across.what))
+                why = (
+                    f"the channels {', '.join(names)} makes end in {across.what} in module '{across.module}'"
+                )
+                self._refuse("ffn_channel", self.walk.layer_of(names[0]), f"{why}, which cannot be followed")
 
     def _add_heads(self, heads: HeadSet) -> None:
         layer = self.walk.layer_of(heads.module)
@@ -104,7 +107,7 @@ class Finder:
             )
         if layer is not None:
             count = len(heads.heads), len(heads.groups), heads.channels.shape[1], heads.value_dim
-            self.found.attentions.append(Attention(layer, heads.module, *count))
+            self.parts.attentions.append(Attention(layer, heads.module, *count))
 
     def _add_ffn(self, taken: Ints) -> None:
         """Channels between a layer that reads the residual stream and one that writes it."""
@@ -161,7 +164,7 @@ class Finder:
         layer: int | None,
         units: list[Ints],
         parent: str | None = None,
-        parent_unit: Any = (),
+        parent_unit: Sequence[int] = (),
         experts: int = 0,
     ) -> list[tuple[Group, Layout]]:
         added = []
@@ -169,20 +172,7 @@ class Finder:
         several = classes[owners > 1]
         for layout in self.table.layouts(units):
             reason, norms, constants = judge(self.store, kind, [units[i] for i in layout.units])
-            if len(several) and kind not in NOT_OFFERED:
-                row = int(np.isin(self.table.classes, several).argmax())
-                name = self.table.keys[self.table.key[row]][0]
-                reason = f"slices of {name} belong to several units at once"
-            elif reason is None and (stiff := self._stiff(kind, norms, layout)):
-                reason = (
-                    f"module '{stiff}' averages over the units in code of its own, which cannot be rescaled"
-                )
-            elif layer is not None and (outside := self._outside(layout, layer)) and kind not in NOT_OFFERED:
-                reason = f"other layers share its parameter {outside}"
-            elif layout.private and reason is None:
-                reason = (
-                    f"each unit has parameters of its own, e.g. {layout.private[0]}, that no slice can hold"
-                )
+            reason = self._reason(kind, layer, layout, norms, several, reason)
             parents = tuple(int(parent_unit[i]) for i in layout.units) if parent is not None else ()
             group = Group(
                 id=self._name(kind, layer, bool(experts)),
@@ -197,11 +187,39 @@ class Finder:
                 norms=norms,
                 constants=constants,
             )
-            self.found.groups += one_per_expert(group, experts) if experts else [group]
+            self.parts.groups += one_per_expert(group, experts) if experts else [group]
             added.append((group, layout))
             if reason is not None and reason not in NOT_OFFERED.values():
                 self._refuse(kind, layer, reason)
         return added
+
+    def _reason(
+        self,
+        kind: Kind,
+        layer: int | None,
+        layout: Layout,
+        norms: tuple[Norm, ...],
+        several: Ints,
+        judged: str | None,
+    ) -> str | None:
+        """Why the units of a layout cannot go, None if they can.
+
+        Args:
+            several: classes that belong to several units.
+            judged: what `judge` said.
+        """
+        offered = kind not in NOT_OFFERED
+        if offered and len(several):
+            row = int(np.isin(self.table.classes, several).argmax())
+            name = self.table.keys[self.table.key[row]][0]
+            return f"slices of {name} belong to several units at once"
+        if judged is None and (stiff := self._stiff(kind, norms, layout)):
+            return f"module '{stiff}' averages over the units in code of its own, which cannot be rescaled"
+        if offered and layer is not None and (outside := self._outside(layout, layer)):
+            return f"other layers share its parameter {outside}"
+        if judged is None and layout.private:
+            return f"each unit has parameters of its own, e.g. {layout.private[0]}, that no slice can hold"
+        return judged
 
     def _own(self, layout: Layout, layer: int | None) -> tuple[Member, ...]:
         """The members that lie in the layer; all of them for a group across layers."""
@@ -235,4 +253,4 @@ class Finder:
         return layers.pop() if len(layers) == 1 else None
 
     def _refuse(self, kind: str, layer: int | None, reason: str) -> None:
-        self.found.not_prunable.append({"kind": kind, "layer": layer, "reason": reason})
+        self.parts.not_prunable.append({"kind": kind, "layer": layer, "reason": reason})

@@ -30,9 +30,9 @@ def coupled_structure(graph: Graph, group_id: str, unit: int) -> nx.DiGraph:
     drawn: nx.DiGraph = nx.DiGraph(group=group_id, unit=unit, type=group.type)
     for member in group.members:
         indices = [int(i) for i in member.index()[unit]]
-        known = drawn.nodes.get(member.parameter)
-        if known is not None and known["dim"] == member.dim:
-            indices = sorted({*known["indices"], *indices})
+        attributes = drawn.nodes.get(member.parameter)
+        if attributes is not None and attributes["dim"] == member.dim:
+            indices = sorted({*attributes["indices"], *indices})
         _add_node(drawn, graph, member.parameter, pruned=True)
         drawn.nodes[member.parameter].update(
             dim=member.dim,
@@ -87,8 +87,8 @@ def path_between(graph: Graph, parameter_a: str, parameter_b: str) -> list[str]:
     """
     for name in (parameter_a, parameter_b):
         if name not in graph.parameters:
-            known = ", ".join(list(graph.parameters)[:5])
-            raise UnknownNameError(f"There is no parameter '{name}' in {graph.model}; there are {known}, …")
+            some = ", ".join(list(graph.parameters)[:5])
+            raise UnknownNameError(f"There is no parameter '{name}' in {graph.model}; there are {some}, …")
     links = _links(graph)
     if (
         parameter_a not in links
@@ -98,9 +98,9 @@ def path_between(graph: Graph, parameter_a: str, parameter_b: str) -> list[str]:
         return []
     names: list[str] = nx.shortest_path(links, parameter_a, parameter_b)
     path = names[:1]
-    for here, there in pairwise(names):
-        link = links.edges[here, there]
-        path += [*(link["ops"] if link["start"] == here else link["ops"][::-1]), there]
+    for left, right in pairwise(names):
+        link = links.edges[left, right]
+        path += [*(link["ops"] if link["start"] == left else link["ops"][::-1]), right]
     return path
 
 
