@@ -1,1 +1,1 @@
-"""How good and how fast a model is. Nothing is imported here."""
+"""How good and how fast a model is: perplexity, text, efficiency, sensitivity, benchmarks."""

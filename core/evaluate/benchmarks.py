@@ -1,11 +1,12 @@
-"""lm-eval on a model in memory: one task after the other, each kept as soon as it is done.
+"""Run lm-eval on a model in memory: one task after the other, each saved as soon as it is done.
 
-The scores are lm-eval's own, computed by its `evaluate`; what is added is data that need not come from
-the hub, progress, a cache, and questions that can be compared one by one.
+lm-eval's own `evaluate` computes the scores. This module adds data that need not come from the hub,
+progress, a cache, and questions that can be compared one by one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ _STEPS = 1000
 
 @dataclass(frozen=True)
 class Settings:
-    """How every task of one call is run."""
+    """What holds for every task of one call."""
 
     limit: int | None
     seed: int
@@ -58,22 +59,23 @@ def run_benchmarks(
     Args:
         tasks: `commonsense` (seven tasks and their average), `mmlu`, `bbh`, the bundled tasks, or any
             name lm-eval knows.
-        limit: questions a task, the first ones; a group has that many in each of its parts.
-        num_fewshot: examples in the prompt; None for what the papers (MMLU 5, BBH 3) or the task say.
+        limit: how many questions of a task are asked, from its first; a group has as many in each part.
+        num_fewshot: examples in the prompt; None takes what the papers (MMLU 5, BBH 3) or the task say.
         benchmarks_dir: a local mirror `<task>/<split>.jsonl`; None reads from the hub.
         seed: 0 gives lm-eval's default seeds.
         chat: put prompts into the tokenizer's chat template.
         truncate: cut prompts that do not fit from the left, as lm-eval does, instead of refusing the task.
-        cache_dir: where finished tasks are kept, and found again on the same weights.
+        cache_dir: a folder of finished tasks, which are read from there for the same weights.
         on_progress: called with thousandths of tasks done and in all; may raise StopRequested.
         on_task: called with each task as it is done.
 
     Returns:
-        The results. A task that cannot be scored is under `refused`, with the reason.
+        The results. `refused` names each task that cannot be scored, with the reason.
 
     Raises:
         InputError: nothing could be scored, or an argument is out of range.
-        UnknownNameError: no such task; nothing was started. DataError: the mirror lacks a file.
+        UnknownNameError: there is no such task; nothing was started.
+        DataError: the mirror lacks a file.
     """
     _check(limit, num_fewshot, batch_size, seed)
     wanted = requests(tasks, num_fewshot)
@@ -88,7 +90,7 @@ def run_benchmarks(
 
 
 class _Session:
-    """One call: the wrapped model, what is done, and who is told."""
+    """One call: the wrapped model, the tasks that are done, and the callbacks to tell."""
 
     def __init__(
         self, model: Any, tokenizer: Any, batch_size: int | str, settings: Settings, cache: ResultCache
@@ -103,7 +105,7 @@ class _Session:
 
     @cached_property
     def lm(self) -> Any:
-        """Wrapped on first use: with everything in the cache there is no need."""
+        """lm-eval's model, wrapped on first use: if the cache holds everything, nothing needs it."""
         return wrap(self.model, self.tokenizer, self.batch_size, truncate=self.settings.truncate)
 
     def listen(
@@ -112,7 +114,7 @@ class _Session:
         on_progress: Callable[[int, int], None] | None,
         on_task: Callable[[TaskResult], None] | None,
     ) -> None:
-        """Who is told of `parts` tasks."""
+        """Set the callbacks, which will hear of `parts` tasks."""
         self.total = parts * _STEPS
         self.on_progress = on_progress or (lambda done, total: None)
         self.on_task = on_task or (lambda result: None)
@@ -122,15 +124,14 @@ class _Session:
         """Run every part of a job, then average them if it is a group."""
         name, scored = job.request.name, []
         for part in job.parts:
-            shown = part.name if job.group else name
+            task = part.name if job.group else name
             try:
-                result = self._part(part)
+                result = replace(self._part(part), task=task, part_of=name if job.group else "")
             except (InputError, DataError) as error:
-                self.refused[shown] = error
+                self.refused[task] = error
             else:
-                named = replace(result, task=shown, part_of=name if job.group else "")
-                scored.append(named)
-                self.on_task(named)
+                scored.append(result)
+                self.on_task(result)
             self.finished += 1
             self.on_progress(self.finished * _STEPS, self.total)
         if job.group and len(scored) == len(job.parts) and job.averages:
@@ -139,20 +140,20 @@ class _Session:
         self.results.update({result.task: result for result in scored})
 
     def _part(self, part: Part) -> TaskResult:
-        """From the cache, or scored now and kept. Raises InputError or DataError."""
+        """A result from the cache, or scored now and saved. Raises InputError or DataError."""
         key = self._key(part)
-        known = self.cache.read(key)
-        if known is not None:
-            return known
+        cached = self.cache.read(key)
+        if cached is not None:
+            return cached
         if part.source == "hub" and self.offline:
             raise DataError(self.offline)
-        begun = time.perf_counter()
+        began = time.perf_counter()
         task = self._load(part)
-        truncated = self.lm.truncated
+        truncated_before = self.lm.truncated
         raw = self._evaluate(part, task)
         result = task_result(part, task, raw, self.settings.limit, self.settings.template)
-        cut, seconds = self.lm.truncated - truncated, time.perf_counter() - begun
-        result = replace(result, truncated=cut, seconds=seconds)
+        truncated, seconds = self.lm.truncated - truncated_before, time.perf_counter() - began
+        result = replace(result, truncated=truncated, seconds=seconds)
         self.cache.write(key, result)
         return result
 
@@ -165,12 +166,12 @@ class _Session:
             raise
 
     def _evaluate(self, part: Part, task: Any) -> dict[str, Any]:
-        """lm-eval's own evaluation of one task. Raises InputError for prompts that do not fit."""
+        """Let lm-eval evaluate one task. Raises InputError for prompts that do not fit."""
         from lm_eval.evaluator import evaluate
 
         if getattr(task, "UNSAFE_CODE", False):
             raise InputError(f"{part.name} runs code that the model writes; it is not run here.")
-        _sow(task, self.settings.seed)
+        _seed(task, self.settings.seed)
         chat = self.settings.template != "none"
         self.lm.done, self.lm.report = 0, self._reporter(task)
         try:
@@ -185,19 +186,20 @@ class _Session:
             raise InputError(f"{part.name} with {part.num_fewshot} examples: {error}") from error
 
     def _reporter(self, task: Any) -> Callable[[int], None]:
-        """Turn answered requests into thousandths of this task; the number of requests shows at the first."""
-        shown = -1
+        """Turn answered requests into thousandths of this task; lm-eval knows their number at the first."""
+        reported = -1
 
         def report(done: int) -> None:
-            nonlocal shown
+            nonlocal reported
             share = min(_STEPS - 1, done * _STEPS // max(1, len(task.instances)))
-            if share != shown:
-                shown = share
+            if share != reported:
+                reported = share
                 self.on_progress(self.finished * _STEPS + share, self.total)
 
         return report
 
     def _key(self, part: Part) -> dict[str, Any]:
+        """Everything that a score depends on."""
         data = {name: value for name, value in part.data.items() if name in ("name", "subset", "sha256")}
         if "sha256" in data:
             del data["name"]  # the same files in another folder are the same questions
@@ -216,18 +218,18 @@ class _Session:
         }
 
     def result(self) -> BenchmarkResult:
-        """All that was scored. Raises the first refusal if nothing was."""
+        """Everything that was scored. Raises the first refusal if nothing was."""
         if not self.results:
             raise next(iter(self.refused.values()))
         reasons = {name: str(error) for name, error in self.refused.items()}
         ordered = {**suite_averages(self.results), **self.results}
-        size = str(self.batch_size)
         version = metadata.version("lm-eval")
-        return BenchmarkResult(ordered, reasons, self.weights, version, size, self.settings.seed)
+        batch_size = str(self.batch_size)
+        return BenchmarkResult(ordered, reasons, self.weights, version, batch_size, self.settings.seed)
 
 
-def _sow(task: Any, seed: int) -> None:
-    """lm-eval's own seeds at 0, so that a score does not depend on what ran before."""
+def _seed(task: Any, seed: int) -> None:
+    """Seed what lm-eval draws from, with its own seeds at 0: no score depends on what ran before."""
     import numpy as np
     from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
     from lm_eval.utils import set_torch_seed
@@ -239,9 +241,7 @@ def _sow(task: Any, seed: int) -> None:
 
 
 def _template(tokenizer: Any, chat: bool) -> str:
-    """What names the prompt template in a record. Raises InputError if there is none."""
-    import hashlib
-
+    """The name of the prompt template in a record. Raises InputError if the model has none."""
     if not chat:
         return "none"
     template = getattr(tokenizer, "chat_template", None)

@@ -1,4 +1,4 @@
-"""Text from a model, token by token: greedy unless told otherwise, exact for a seed, stoppable."""
+"""Let a model write text token by token: greedy by default, repeatable by seed, stoppable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from core.errors import InputError
 from core.models.tokens import context_length, last_only
 
-#: Tokens of the prompt that are decoded with the answer, so that its first space is kept.
+#: The last tokens of the prompt are decoded with the answer, so that its first space survives.
 _CONTEXT = 4
 
 Stop = Callable[[], bool]
@@ -21,7 +21,7 @@ Stop = Callable[[], bool]
 
 @dataclass(frozen=True)
 class Generation:
-    """A whole answer. `seconds` holds the reading of the prompt too; so does the rate."""
+    """A whole answer. `seconds` and the rate include the reading of the prompt."""
 
     text: str
     tokens: int
@@ -41,13 +41,15 @@ def stream(
     chat: bool = False,
     stop: Stop | None = None,
 ) -> Iterator[str]:
-    """Yield the answer piece by piece, one piece a token; a piece is empty while a letter is incomplete.
+    """Yield the answer in pieces, one per token; a piece is empty while a letter is incomplete.
+
+    A last piece holds what was held back, if anything.
 
     Args:
         temperature: 0 takes the likeliest token; above that, tokens are drawn with `seed`.
         top_p: draw from the likeliest tokens that hold this share of the probability.
         chat: put the prompt into the model's chat template.
-        stop: asked before every token.
+        stop: called before every token; True ends the text.
 
     Raises:
         InputError: no chat template, an empty or too long prompt, or a setting out of range.
@@ -58,29 +60,12 @@ def stream(
     return _pieces(tokenizer, ids, _new_tokens(model, tokenizer, ids, max_new_tokens, choose, stop))
 
 
-def generate(
-    model: Any,
-    tokenizer: Any,
-    prompt: str,
-    *,
-    max_new_tokens: int,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    seed: int = 0,
-    chat: bool = False,
-    stop: Stop | None = None,
-) -> Generation:
-    """The whole answer at once; see `stream`."""
+def generate(model: Any, tokenizer: Any, prompt: str, **settings: Any) -> Generation:
+    """Return the whole answer at once; settings and errors are those of `stream`."""
     began = time.perf_counter()
-    pieces = list(
-        stream(
-            model, tokenizer, prompt, max_new_tokens=max_new_tokens, temperature=temperature,
-            top_p=top_p, seed=seed, chat=chat, stop=stop,
-        )
-    )  # fmt: skip
-    seconds = time.perf_counter() - began
-    # The last piece is what was held back, not a token.
-    return Generation("".join(pieces), len(pieces) - 1, seconds, (len(pieces) - 1) / seconds)
+    pieces = list(stream(model, tokenizer, prompt, **settings))
+    seconds, tokens = time.perf_counter() - began, len(pieces) - 1  # the last piece is not a token
+    return Generation("".join(pieces), tokens, seconds, tokens / seconds)
 
 
 def prompt_ids(model: Any, tokenizer: Any, prompt: str, *, chat: bool) -> list[int]:
@@ -111,7 +96,7 @@ def _check(max_new_tokens: int, temperature: float, top_p: float) -> None:
 
 
 def _chooser(temperature: float, top_p: float, seed: int) -> Callable[[Tensor], int]:
-    """How the next token is taken from the logits, (vocabulary,)."""
+    """The function that takes the next token from the logits, (vocabulary,)."""
     if temperature == 0:
         return lambda logits: int(logits.argmax())
     generator = torch.Generator().manual_seed(seed)
@@ -127,7 +112,7 @@ def _chooser(temperature: float, top_p: float, seed: int) -> Callable[[Tensor], 
 
 @torch.no_grad()
 def _step(model: Any, ids: list[int], past: Any) -> tuple[Tensor, Any]:
-    """Logits after the last of `ids`, (vocabulary,), and the cache; all ids are read if there is none yet."""
+    """Logits after the last of `ids`, (vocabulary,), and the cache; without a cache all ids are read."""
     fresh = ids if past is None else ids[-1:]
     out = model(
         input_ids=torch.tensor([fresh], device=next(model.parameters()).device),
@@ -146,7 +131,7 @@ def _new_tokens(
     choose: Callable[[Tensor], int],
     stop: Stop | None,
 ) -> Iterator[int]:
-    """New token ids until the model ends its text, the context is full, or somebody stops it."""
+    """Yield token ids until the model ends its text, the context is full, or `stop` says so."""
     ids, past, ends = list(prompt), None, _end_tokens(model, tokenizer)
     limit = context_length(model)
     for _ in range(count if limit is None else min(count, limit - len(prompt))):
@@ -162,12 +147,12 @@ def _new_tokens(
 
 def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
     ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    found = set(ends) if isinstance(ends, (list, tuple)) else {ends}
-    return {int(end) for end in found | {tokenizer.eos_token_id} if end is not None}
+    ids = [*(ends if isinstance(ends, (list, tuple)) else [ends]), tokenizer.eos_token_id]
+    return {int(id_) for id_ in ids if id_ is not None}
 
 
 def _pieces(tokenizer: Any, prompt: list[int], tokens: Iterator[int]) -> Iterator[str]:
-    """What each token adds to the text, and at last what was held back."""
+    """Yield what each token adds to the text, and at last what was held back."""
 
     def decode(ids: list[int]) -> str:
         return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))

@@ -1,4 +1,4 @@
-"""Perplexity on windows of fixed length; the length stands beside every number, for it matters that much."""
+"""Perplexity on windows of fixed length, which stands beside every number because it matters that much."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from core.errors import DataError
 from core.results.perplexity import Perplexity
 
-#: Logits scored at a time: 4 MiB in float32 stay in the cache, 5 times sooner than 128 MiB on two cores.
+#: Logits scored at a time: 4 MiB in float32 stay in the cache, 5 times faster than 128 MiB on two cores.
 _CHUNK_ELEMENTS = 2**20
 #: Logits a model may return at a time; 1 GiB in float32.
 _BATCH_ELEMENTS = 2**28
@@ -26,12 +26,12 @@ def perplexity(
     batch_size: int = 8,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Perplexity:
-    """Score every window on its own, each token given those before it in the window.
+    """Score every window on its own: each token given those before it in the window.
 
     Args:
         windows: token ids, (windows, window), without padding.
-        batch_size: windows at a time; fewer are taken where the vocabulary is large.
-        on_progress: told how many windows are done.
+        batch_size: windows at a time; fewer where the vocabulary is large.
+        on_progress: called with the windows that are done and in all.
 
     Raises:
         DataError: there is nothing to predict.
@@ -46,19 +46,19 @@ def perplexity(
 
 
 def check_windows(windows: Tensor) -> None:
-    """Raises DataError unless there is at least one window with at least one token to predict."""
+    """Raise DataError unless at least one window has at least one token to predict."""
     if windows.ndim != 2 or len(windows) == 0 or windows.shape[1] < 2:
         raise DataError(f"Perplexity needs windows of at least 2 tokens, got shape {tuple(windows.shape)}.")
 
 
 def batches(model: Any, windows: Tensor, batch_size: int) -> tuple[Tensor, ...]:
-    """Windows in batches whose logits fit in memory, on the model's device, each (batch, window)."""
+    """Split windows into batches, (batch, window), on the model's device, whose logits fit in memory."""
     rows = max(1, _BATCH_ELEMENTS // (windows.shape[1] * vocabulary(model)))
     return windows.to(next(model.parameters()).device).split(min(batch_size, rows))
 
 
 def vocabulary(model: Any) -> int:
-    """How many logits the model returns for a position."""
+    """How many logits the model returns per position."""
     return int(model.config.get_text_config().vocab_size)
 
 
@@ -71,18 +71,18 @@ def next_token_logits(model: Any, ids: Tensor) -> Tensor:
 
 @torch.no_grad()
 def window_losses(logits: Tensor, ids: Tensor) -> list[float]:
-    """Summed negative log-likelihood of every window, in nats; float32, a few positions at a time.
+    """Summed negative log-likelihood of every window, in nats: in float32, a few positions at a time.
 
     Args:
         logits: (batch, window, vocabulary); ids: (batch, window).
     """
     step = max(1, _CHUNK_ELEMENTS // logits.shape[-1])
-    found = []
+    sums = []
     for row, targets in zip(logits[:, :-1], ids[:, 1:], strict=True):  # one window: a view, not a copy
-        parts = zip(row.split(step), targets.split(step), strict=True)
-        losses = (torch.nn.functional.cross_entropy(part.float(), to, reduction="sum") for part, to in parts)
-        found.append(sum(loss.item() for loss in losses))
-    return found
+        chunks = zip(row.split(step), targets.split(step), strict=True)
+        losses = (torch.nn.functional.cross_entropy(part.float(), to, reduction="sum") for part, to in chunks)
+        sums.append(sum(loss.item() for loss in losses))
+    return sums
 
 
 def summarise(losses: Sequence[float], windows: Tensor) -> Perplexity:

@@ -1,9 +1,9 @@
 """How fragile each layer is: perplexity when only its attention, its FFN, both, or one head loses units.
 
-What enters a layer does not change when that layer is pruned, so it is kept from one pass over the
+What enters a layer does not change when that layer is pruned, so it is taken from one pass over the
 dense model, and the layers below are skipped. That costs a little over half of evaluating the whole
-model for every point. The model itself still runs its own forward, masks and rotary embeddings
-included, so nothing here knows a family.
+model for every point. The model still runs its own forward, with its masks and rotary embeddings, so
+nothing here depends on the family.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class _Pass:
 
     Attributes:
         ids: (batch, window).
-        left: what each layer returned, in order.
+        outputs: what each layer returned, in order.
         losses: summed negative log-likelihood of every window, in nats.
     """
 
     ids: Tensor
-    left: list[Any]
+    outputs: list[Any]
     losses: list[float]
 
 
@@ -67,17 +67,18 @@ def scan(
     Args:
         scores: group id -> one score per unit, (units,); the lowest go.
         windows: token ids, (windows, window), without padding.
-        ratios: shares of a layer's units that go, in (0, 1], one point for each; at least one unit goes and
-            one stays.
+        ratios: shares of a layer's units that go, in (0, 1], one point for each; at least one unit goes
+            and one stays.
         kinds: `attention`, `ffn`, `both` at once, or `head`: every head alone, whatever the ratios.
-        layers: which, or None for all.
+        layers: their numbers, or None for all.
         criterion: where the scores come from; text: where the windows come from.
-        on_progress: told how many points are done.
-        on_point: told each point as it is found, the dense model first, as kind `baseline` of no layer.
+        on_progress: called with the points that are done and in all.
+        on_point: called with each point once it is measured; first the dense model, as kind `baseline` of
+            no layer.
 
     Returns:
-        A point per layer, kind and ratio, or per head; its `ratio` is the share that went, in whole units,
-        its `target` the share asked for, its `unit` the head.
+        A point per layer, kind and ratio, or per head. Its `ratio` is the share that went, in whole units,
+        its `target` the share that was to go, its `unit` the head.
 
     Raises:
         NotPrunableError: no layer has a scored group of these kinds.
@@ -89,57 +90,56 @@ def scan(
     modules = [model.get_submodule(name) for name in graph.layer_modules]
     passes = [_dense(model, modules, ids) for ids in batches(model, windows, _BATCH)]
     skip = _skipping_is_exact(model, modules, passes[0])
-    dense = summarise([loss for one in passes for loss in one.losses], windows)
+    dense = summarise([loss for dense_pass in passes for loss in dense_pass.losses], windows)
     tell = on_point or (lambda _: None)
     tell({"layer": None, "kind": "baseline", "ratio": 0.0, "ppl": dense.ppl})
-    found = []
+    records = []
     for done, point in enumerate(todo, 1):
         with masked(model, graph, point.removed):
             first = point.layer if skip else 0
-            losses = [loss for one in passes for loss in _losses_from(model, modules, first, one)]
-        found.append(point.record(dense, summarise(losses, windows)))
-        tell(found[-1])
+            losses = [
+                loss for dense_pass in passes for loss in _losses_from(model, modules, first, dense_pass)
+            ]
+        records.append(point.record(dense, summarise(losses, windows)))
+        tell(records[-1])
         if on_progress:
             on_progress(done, len(todo))
     seconds = time.perf_counter() - began
-    return Sensitivity(
-        dense.ppl, text, dense.window, dense.tokens, criterion, found, seconds, dense.stderr
-    )  # fmt: skip
+    return Sensitivity(dense.ppl, text, dense.window, dense.tokens, criterion, records, seconds, dense.stderr)
 
 
 def _dense(model: Any, modules: list[nn.Module], ids: Tensor) -> _Pass:
-    """Run the whole model once and keep what leaves every layer."""
-    left: list[Any] = []
-
-    def keep(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-        # A copy: the next layer may add to it in place.
-        left.append((out[0].clone(), *out[1:]) if isinstance(out, tuple) else out.clone())
-
-    hooks = [module.register_forward_hook(keep) for module in modules]
+    """Run the whole model once and copy what leaves every layer."""
+    outputs: list[Any] = []
+    hooks = [
+        module.register_forward_hook(lambda _module, _args, out: outputs.append(_copy(out)))
+        for module in modules
+    ]
     try:
         logits = next_token_logits(model, ids)
     finally:
         for hook in hooks:
             hook.remove()
-    return _Pass(ids, left, window_losses(logits, ids))
+    return _Pass(ids, outputs, window_losses(logits, ids))
 
 
-def _losses_from(model: Any, modules: list[nn.Module], layer: int, one: _Pass) -> list[float]:
+def _copy(out: Any) -> Any:
+    """A layer's output with hidden states of its own, for the next layer may add to them in place."""
+    return (out[0].clone(), *out[1:]) if isinstance(out, tuple) else out.clone()
+
+
+def _losses_from(model: Any, modules: list[nn.Module], layer: int, dense: _Pass) -> list[float]:
     """Summed negative log-likelihood of every window when only this layer and those above are run."""
-    with _skipped(modules[:layer], one.left):
-        return window_losses(next_token_logits(model, one.ids), one.ids)
+    with _skipped(modules[:layer], dense.outputs):
+        return window_losses(next_token_logits(model, dense.ids), dense.ids)
 
 
 @contextmanager
-def _skipped(modules: list[nn.Module], left: list[Any]) -> Iterator[None]:
-    """Let these layers return what they returned before, without work."""
-
-    def recall(out: Any) -> Callable[..., Any]:
-        return lambda *_, **__: (out[0].clone(), *out[1:]) if isinstance(out, tuple) else out.clone()
-
+def _skipped(modules: list[nn.Module], outputs: list[Any]) -> Iterator[None]:
+    """Let these layers return these outputs without work."""
     before = [module.__dict__.get("forward") for module in modules]
-    for module, out in zip(modules, left, strict=False):
-        module.forward = recall(out)
+    for module, out in zip(modules, outputs, strict=False):
+        module.forward = lambda *_, out=out, **__: _copy(out)
     try:
         yield
     finally:
@@ -149,11 +149,11 @@ def _skipped(modules: list[nn.Module], left: list[Any]) -> Iterator[None]:
                 module.forward = own
 
 
-def _skipping_is_exact(model: Any, modules: list[nn.Module], one: _Pass) -> bool:
-    """Whether the last layer alone gives the same; not so where layers share more than one stream."""
+def _skipping_is_exact(model: Any, modules: list[nn.Module], dense: _Pass) -> bool:
+    """Whether the last layer alone gives the same loss; where layers share several streams it does not."""
     try:
-        loss = sum(_losses_from(model, modules, len(modules) - 1, one))
+        loss = sum(_losses_from(model, modules, len(modules) - 1, dense))
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError):
         return False
-    dense = sum(one.losses)
-    return abs(loss - dense) <= 1e-4 * max(1.0, abs(dense))
+    expected = sum(dense.losses)
+    return abs(loss - expected) <= 1e-4 * max(1.0, abs(expected))

@@ -14,7 +14,7 @@ from core.graph.records import Graph, Group
 from core.results.noise import perplexity_difference
 from core.results.perplexity import Perplexity
 
-#: What is pruned for one point, in order of preference: a family may lack the first.
+#: The kinds of units that a point prunes, in order of preference: a family may lack the first.
 UNIT_KINDS: dict[str, tuple[str, ...]] = {"attention": ("query_head", "kv_group"), "ffn": ("ffn_channel",)}
 Scores = dict[str, NDArray[np.float32]]
 
@@ -25,7 +25,7 @@ class Point:
 
     Attributes:
         kind: `attention`, `ffn`, `both`, or `head`: one head alone, whose number is `unit`.
-        target: the share asked for; `ratio` is what it came to in whole units.
+        target: the share that was to go; `ratio` is what it came to in whole units.
         removed: group id -> units that go.
     """
 
@@ -38,7 +38,7 @@ class Point:
 
     def record(self, dense: Perplexity, measured: Perplexity) -> dict[str, Any]:
         """The point as `sensitivity.json` holds it."""
-        found = {
+        record = {
             "layer": self.layer,
             "kind": self.kind,
             "ratio": self.ratio,
@@ -46,7 +46,7 @@ class Point:
             "ppl_stderr": measured.stderr,
             "change_stderr": perplexity_difference(dense, measured).noise,
         }
-        return found | ({"unit": self.unit} if self.unit is not None else {"target": self.target})
+        return record | ({"unit": self.unit} if self.unit is not None else {"target": self.target})
 
 
 def points(
@@ -56,18 +56,21 @@ def points(
     kinds: Sequence[str],
     layers: Sequence[int] | None = None,
 ) -> list[Point]:
-    """What to prune, layer by layer.
+    """List what to prune, layer by layer.
 
     Raises:
         NotPrunableError: no layer has a scored group of these kinds.
     """
-    chosen = range(len(graph.layer_modules)) if layers is None else layers
-    found = [
-        point for layer in chosen for kind in kinds for point in _of_layer(graph, scores, layer, kind, ratios)
+    numbers = range(len(graph.layer_modules)) if layers is None else layers
+    listed = [
+        point
+        for layer in numbers
+        for kind in kinds
+        for point in _of_layer(graph, scores, layer, kind, ratios)
     ]
-    if not found:
+    if not listed:
         raise NotPrunableError(f"No layer has scored units of {' or '.join(kinds)}; score the model first.")
-    return found
+    return listed
 
 
 def _of_layer(
@@ -85,7 +88,7 @@ def _of_layer(
         return
     for target in ratios:
         removed = {group.id: lowest(scores[group.id], target) for group in groups}
-        # Of both, the mean share: a channel is not a head.
+        # Of several groups the mean share, because a channel is not a head.
         shares = [len(removed[group.id]) / group.units for group in groups]
         yield Point(layer, kind, target, sum(shares) / len(shares), removed)
 
@@ -106,6 +109,6 @@ def lowest(scores: NDArray[np.float32], ratio: float) -> tuple[int, ...]:
 
 
 def curve_of(point: dict[str, Any]) -> str:
-    """The metric a point belongs to, e.g. `sensitivity.ffn.0.5`, `sensitivity.head.3`."""
-    which = point.get("unit", point.get("target"))
-    return f"sensitivity.{point['kind']}" + ("" if which is None else f".{which:g}")
+    """The name of the metric a point belongs to, e.g. `sensitivity.ffn.0.5`, `sensitivity.head.3`."""
+    number = point.get("unit", point.get("target"))
+    return f"sensitivity.{point['kind']}" + ("" if number is None else f".{number:g}")

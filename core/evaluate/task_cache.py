@@ -1,4 +1,4 @@
-"""Finished tasks on disk, by what they were measured on and how, so that nothing is measured twice."""
+"""Finished tasks on disk, under what they were measured on and how, so that nothing is measured twice."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _PROBE_TOKENS = 16
 
 
 def fingerprint(model: Any, tokenizer: Any) -> str:
-    """A hash of what decides an answer: structure, weights, buffers, hooks and tokenizer.
+    """Hash what decides an answer: structure, weights, buffers, hooks and tokenizer.
 
-    A path or a name plays no part, so a model that was saved and loaded again keeps its hash.
+    Paths and names play no part, so a model that is saved and loaded again keeps its hash.
     """
     import torch
 
@@ -43,12 +43,12 @@ def _tokenizer_text(tokenizer: Any) -> str:
     if backend is None:
         return json.dumps([repr(tokenizer), sorted(tokenizer.get_vocab().items())])
     text = str(backend.to_str())
-    # what stands before are truncation and padding, which every call switches
+    # truncation and padding stand before this; every call switches them
     return text[text.index('"added_tokens"') :]
 
 
 def _hooked(model: Any) -> bool:
-    """Whether hooks may change what the model computes, as masks do: weights alone do not name it then."""
+    """Whether hooks, such as masks, may change the results, so that weights do not identify the model."""
     return any(
         module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
         for module in model.modules()
@@ -56,7 +56,7 @@ def _hooked(model: Any) -> bool:
 
 
 def _probe(model: Any) -> memoryview:
-    """The logits of a few tokens, to the last bit: elsewhere the hash may differ, but never wrongly agree."""
+    """The logits of a few tokens, exactly: on other machines the hash may differ, but never wrongly agree."""
     import torch
 
     ids = torch.arange(_PROBE_TOKENS, device=model.device)[None] % model.get_input_embeddings().num_embeddings
@@ -66,13 +66,13 @@ def _probe(model: Any) -> memoryview:
 
 
 class ResultCache:
-    """Results in a folder, one JSON file each; without a folder nothing is kept."""
+    """Results in a folder, one JSON file each; without a folder nothing is saved."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
     def read(self, key: dict[str, Any]) -> TaskResult | None:
-        """The result under this key. A damaged file counts as none, and is replaced when the task is done."""
+        """The result under this key. A damaged file counts as absent; the next result replaces it."""
         file = self._file(key)
         if file is None or not file.is_file():
             return None
@@ -85,7 +85,7 @@ class ResultCache:
         return replace(result, cached=True) if result else None
 
     def write(self, key: dict[str, Any], result: TaskResult) -> None:
-        """Keep a result. Raises StorageError."""
+        """Save a result. Raises StorageError."""
         file = self._file(key)
         if file is not None:
             write_json(file, {"key": key, "result": asdict(result)})

@@ -24,13 +24,13 @@ class Part:
     """One task, described but not read yet.
 
     Attributes:
-        asked: what lm-eval's task manager is asked to load.
+        manager, definition: lm-eval's task manager, and what it is to load: a name or a configuration.
         source: `hub`, `folder` or `bundled`; data: what exactly is read.
     """
 
     name: str
     manager: Any
-    asked: Any
+    definition: Any
     version: str
     num_fewshot: int
     source: str
@@ -39,7 +39,7 @@ class Part:
     def load(self) -> Any:
         """lm-eval's task, with its questions read and its few-shot set. Raises DataError or InputError."""
         try:
-            (task,) = self.manager.load([self.asked])["tasks"].values()
+            (task,) = self.manager.load([self.definition])["tasks"].values()
         except ImportError as error:
             raise InputError(f"{self.name} needs a package that is not installed: {error}.") from error
         except Exception as error:  # a task brings code of its own, which may raise anything
@@ -59,7 +59,7 @@ class Part:
 
 
 def _most_examples(task: Any) -> int:
-    """How many a prompt can have: where lm-eval draws one more, in case it is the question, one is lost."""
+    """How many examples there are for a prompt: one fewer where lm-eval must leave out the question."""
     drawn = task.fewshot_cfg.sampler != "first_n" and task.fewshot_cfg.split == task.config.test_split
     return len(task.sampler.df) - drawn
 
@@ -71,7 +71,7 @@ class Job:
     Attributes:
         averages: how lm-eval averages the group; empty where it does not.
         group: whether the name is a group of tasks; version: a group's.
-        absent: parts the folder does not hold.
+        absent: parts that the folder does not hold.
     """
 
     request: Request
@@ -91,14 +91,14 @@ def prepare(request: Request, folder: Path | None) -> Job:
     """
     if request.lm_eval in BUNDLED:
         return Job(request, (_bundled(request),))
-    known = stock(request.lm_eval)
+    task = stock(request.lm_eval)
     absent: tuple[str, ...] = ()
     if folder is None:
-        parts = [_from_hub(known.manager, leaf, request) for leaf in known.leaves]
+        parts = [_from_hub(task.manager, leaf, request) for leaf in task.leaves]
     else:
-        leaves, absent = _held(folder, known.leaves)
-        parts = [_from_folder(known.manager, leaf, request, folder) for leaf in leaves]
-    return Job(request, tuple(parts), known.averages, known.group, known.version, absent)
+        leaves, absent = _mirrored(folder, task.leaves)
+        parts = [_from_folder(task.manager, leaf, request, folder) for leaf in leaves]
+    return Job(request, tuple(parts), task.averages, task.group, task.version, absent)
 
 
 def _bundled(request: Request) -> Part:
@@ -112,9 +112,9 @@ def _bundled(request: Request) -> Part:
 
 
 def _from_hub(manager: Any, leaf: Leaf, request: Request) -> Part:
-    asked: Any = _inside(leaf.name, leaf.changes) if leaf.changes else leaf.name
+    definition: Any = _inside(leaf.name, leaf.changes) if leaf.changes else leaf.name
     data = {"name": leaf.get("dataset_path") or leaf.name, "subset": leaf.get("dataset_name")}
-    return Part(leaf.name, manager, asked, _version(leaf), _shots(leaf, request), "hub", data)
+    return Part(leaf.name, manager, definition, _version(leaf), _shots(leaf, request), "hub", data)
 
 
 def _from_folder(manager: Any, leaf: Leaf, request: Request, folder: Path) -> Part:
@@ -122,8 +122,8 @@ def _from_folder(manager: Any, leaf: Leaf, request: Request, folder: Path) -> Pa
         raise InputError(
             f"{leaf.name} makes its data by code and cannot be read from a folder; {_without()}."
         )
-    shots, where = _shots(leaf, request), _place(folder, leaf)
-    files = {split: where / f"{split}.jsonl" for split in {leaf.get(key) for key in _SPLITS} if split}
+    shots, home = _shots(leaf, request), _home(folder, leaf)
+    files = {split: home / f"{split}.jsonl" for split in {leaf.get(key) for key in _SPLITS} if split}
     for split in _needed(leaf, shots):
         if not files[split].is_file():
             raise DataError(f"{files[split]} is missing; {leaf.name} needs its split '{split}' there.")
@@ -136,24 +136,24 @@ def _from_folder(manager: Any, leaf: Leaf, request: Request, folder: Path) -> Pa
         "dataset_kwargs": {"data_files": present},
     }
     content = hashlib.sha256(b"".join(Path(path).read_bytes() for path in present.values()))
-    data = {"name": str(where), "sha256": content.hexdigest(), "files": present}
+    data = {"name": str(home), "sha256": content.hexdigest(), "files": present}
     return Part(leaf.name, manager, _inside(leaf.name, changes), _version(leaf), shots, "folder", data)
 
 
-def _held(folder: Path, leaves: tuple[Leaf, ...]) -> tuple[tuple[Leaf, ...], tuple[str, ...]]:
-    """Which leaves the mirror has a folder for, and which it has not. Raises DataError if it has none."""
+def _mirrored(folder: Path, leaves: tuple[Leaf, ...]) -> tuple[tuple[Leaf, ...], tuple[str, ...]]:
+    """The leaves that the mirror has a folder for, and the names of the others. Raises DataError for none."""
     if not folder.is_dir():
         raise DataError(f"The benchmarks folder {folder} does not exist; {_without()}.")
-    held = tuple(leaf for leaf in leaves if _place(folder, leaf).is_dir())
-    if not held:
+    present = tuple(leaf for leaf in leaves if _home(folder, leaf).is_dir())
+    if not present:
         leaf = leaves[0]
-        missing = _place(folder, leaf) / f"{_needed(leaf, 0)[0]}.jsonl"
+        missing = _home(folder, leaf) / f"{_needed(leaf, 0)[0]}.jsonl"
         raise DataError(f"{missing} is missing; {leaf.name} needs it there. Or {_without()}.")
-    return held, tuple(leaf.name for leaf in leaves if leaf not in held)
+    return present, tuple(leaf.name for leaf in leaves if leaf not in present)
 
 
-def _place(folder: Path, leaf: Leaf) -> Path:
-    """The task's own folder, or `<data set>/<subset>`, as in `mmlu/anatomy`."""
+def _home(folder: Path, leaf: Leaf) -> Path:
+    """The folder with a task's files: its own, or `<data set>/<subset>`, as in `mmlu/anatomy`."""
     own = folder / leaf.name
     subset = leaf.get("dataset_name")
     if own.is_dir() or not isinstance(subset, str) or not isinstance(leaf.get("dataset_path"), str):
@@ -163,24 +163,13 @@ def _place(folder: Path, leaf: Leaf) -> Path:
 
 
 def _needed(leaf: Leaf, shots: int) -> list[str]:
-    """The splits that must be there: the questions, and the examples where the prompt has some."""
+    """The splits that must exist: the questions, and the examples if the prompt has some."""
     questions = leaf.get("test_split") or leaf.get("validation_split")
     fewshot = leaf.get("fewshot_config") or {}
-    examples = next(
-        (
-            split
-            for split in (
-                leaf.get("fewshot_split"),
-                fewshot.get("split"),
-                leaf.get("training_split"),
-                leaf.get("validation_split"),
-            )
-            if split
-        ),
-        questions,
-    )
-    drawn = shots > 0 and not fewshot.get("samples")
-    return [questions, examples] if drawn else [questions]
+    if shots == 0 or fewshot.get("samples"):
+        return [questions]
+    in_order = (leaf.get("fewshot_split"), fewshot.get("split"), *map(leaf.get, _SPLITS[:2]))
+    return [questions, next(filter(None, in_order), questions)]
 
 
 def _inside(name: str, changes: dict[str, Any]) -> dict[str, Any]:
@@ -189,7 +178,7 @@ def _inside(name: str, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shots(leaf: Leaf, request: Request) -> int:
-    """As lm-eval decides it: a task that says 0 stays at 0."""
+    """How many examples a prompt has, as lm-eval decides it: a task that says 0 stays at 0."""
     own = leaf.get("num_fewshot")
     return int(own or 0) if request.num_fewshot is None or own == 0 else request.num_fewshot
 

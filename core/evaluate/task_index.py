@@ -1,4 +1,4 @@
-"""Find lm-eval's own definition of a task without reading all of its 14,000, which takes half a minute."""
+"""Find lm-eval's own definition of a task without reading all 14,000 of them, which takes half a minute."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Leaf:
     """One task that lm-eval scores by itself.
 
     Attributes:
-        config: its stock configuration, functions unresolved.
-        changes: what the group it came through changes in it.
+        config: its configuration in lm-eval, functions unresolved.
+        changes: what the group that lists it changes in it.
     """
 
     name: str
@@ -37,13 +37,13 @@ class Leaf:
     changes: dict[str, Any] = field(default_factory=dict)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """A setting as it will be in force."""
+        """A setting as it will apply."""
         return {**self.config, **self.changes}.get(key, default)
 
 
 @dataclass(frozen=True)
 class Stock:
-    """What a name of lm-eval's stands for: its leaves, and how a group averages them.
+    """What a name in lm-eval stands for: its leaves, and how a group averages them.
 
     Attributes:
         manager: lm-eval's task manager, which knows at least these tasks.
@@ -81,10 +81,10 @@ def _manager_for(name: str) -> Any:
 
     folders, wanted = set[Path](), {name}
     while wanted:
-        found = {_folder(member) for member in wanted} - folders
-        if not found or _root() in found:
+        new = {_folder(member) for member in wanted} - folders
+        if not new or _root() in new:
             return _whole_manager(name)
-        folders |= found
+        folders |= new
         # a tag would lose members if a folder were read twice
         outer = [folder for folder in sorted(folders) if not folders & set(folder.parents)]
         manager = TaskManager(include_defaults=False, include_path=[str(folder) for folder in outer])
@@ -93,18 +93,18 @@ def _manager_for(name: str) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _every_task() -> Any:
+def _all_tasks() -> Any:
     from lm_eval.tasks import TaskManager
 
     return TaskManager()
 
 
 def _whole_manager(name: str) -> Any:
-    """All tasks, for names that a look at the files does not find. Raises UnknownNameError."""
-    literally = name.encode()
-    if not any(literally in text for text in _definitions().values()):
+    """A manager over all tasks, for names that the files do not show. Raises UnknownNameError."""
+    encoded = name.encode()
+    if not any(encoded in text for text in _definitions().values()):
         raise unknown_task(name)
-    manager = _every_task()
+    manager = _all_tasks()
     if name not in manager.task_index:
         raise unknown_task(name)
     return manager
@@ -138,11 +138,11 @@ def _definitions() -> dict[Path, bytes]:
 
 @lru_cache(maxsize=1)
 def _names() -> dict[str, set[Path]]:
-    """Name of a task, group or tag -> the folders it is mentioned in as such."""
+    """Name of a task, group or tag -> the folders whose files mention it as such."""
     names: dict[str, set[Path]] = {}
     for path, text in _definitions().items():
-        for found in _NAMED.findall(text):
-            names.setdefault(found.decode(), set()).add(path.parent)
+        for name in _NAMED.findall(text):
+            names.setdefault(name.decode(), set()).add(path.parent)
         for single, several in _TAGGED.findall(text):
             for tag in [single] if single else re.findall(rb"[\w.:+-]+(?=[\"']?[ \t]*\r?$)", several, re.M):
                 names.setdefault(tag.decode(), set()).add(path.parent)
@@ -150,13 +150,13 @@ def _names() -> dict[str, set[Path]]:
 
 
 def _folder(name: str) -> Path:
-    """The innermost folder that has all mentions of a name; all of lm-eval's where there is none."""
+    """The innermost folder with all mentions of a name; the folder of all tasks if it has none."""
     folders = _names().get(name)
     return Path(os.path.commonpath(folders)) if folders else _root()
 
 
 def _missing(index: dict[str, Any], name: str) -> Iterator[str]:
-    """Members of a group, at any depth, that are mentioned somewhere but not in the index yet."""
+    """Members of a group, at any depth, that some file mentions but the index lacks."""
     config = index[name].cfg or {}
     for member, _ in _members(config):
         if member in index:
@@ -166,9 +166,9 @@ def _missing(index: dict[str, Any], name: str) -> Iterator[str]:
 
 
 def _members(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(name, its own settings) of what a group lists; inline groups are opened."""
-    listed = config.get("task")
-    for item in listed if isinstance(listed, list) else []:
+    """Yield (name, its own settings) of what a group lists, inside its inline groups too."""
+    members = config.get("task")
+    for item in members if isinstance(members, list) else []:
         if isinstance(item, str):
             yield item, {}
         elif isinstance(item.get("task"), list):

@@ -1,4 +1,4 @@
-"""The model as lm-eval sees it: its own wrapper, silent, counting, and unwilling to cut a prompt short."""
+"""The model as lm-eval sees it: in its own wrapper, which is silent, counts, and refuses to cut prompts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 
 from core.errors import InputError
 
-#: On a CPU: logits one batch of 512 tokens may take, in elements of 4 bytes (1 GiB), and the most rows.
+#: On a CPU a batch of 512-token rows may have this many logits (1 GiB in float32), and this many rows.
 _BATCH_ELEMENTS, _BATCH_TOKENS, _BATCH_ROWS = 2**28, 512, 8
 
 
 def wrap(model: Any, tokenizer: Any, batch_size: int | str, *, truncate: bool) -> Any:
-    """lm-eval's `HFLM` on a model in memory; the caller's tokenizer stays as it is.
+    """Wrap a model in memory in lm-eval's `HFLM`; the caller's tokenizer stays as it is.
 
     `auto` is lm-eval's own search where memory can run out gracefully (CUDA), else a size that fits.
 
-    The result counts in `.done` and calls `.report(done)` for each answered request; `.truncated` counts
+    The wrapper counts answered requests in `.done` and calls `.report(done)` for each; `.truncated` counts
     prompts that lost their beginning, which happens only with `truncate`.
     """
     size: int | str = batch_size
@@ -49,7 +49,7 @@ def _wrapper() -> Any:
 
         def __init__(self, **settings: Any) -> None:
             super().__init__(**settings)
-            # lm-eval tells this hook of every answer, so nothing has to be wrapped to see progress
+            # lm-eval calls this hook with every answer, which shows progress without wrapping anything
             self.cache_hook = self
 
         def add_partial(self, kind: str, request: Any, answer: Any) -> None:
@@ -85,7 +85,7 @@ def _wrapper() -> Any:
             return ids[:, -room:], mask[:, -room:]
 
         def check(self, lengths: list[int]) -> None:
-            """Raises InputError if a prompt with its answer does not fit into the context."""
+            """Raise InputError if a prompt with its answer does not fit into the context."""
             longest = max(lengths, default=0)
             if longest > self.max_length and not self.truncate:
                 raise _does_not_fit("prompt needs", longest, self.max_length)
@@ -103,7 +103,7 @@ def _does_not_fit(what: str, needed: int, has: int) -> InputError:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep lm-eval and datasets from printing: stdout goes to stderr, bars and chatter are off."""
+    """Keep lm-eval and datasets from printing: stdout goes to stderr, progress bars and warnings are off."""
     import datasets
     from lm_eval.api import task as lm_eval_task
 

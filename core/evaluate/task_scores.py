@@ -1,4 +1,4 @@
-"""lm-eval's answer -> our records."""
+"""Turn what lm-eval returns into our records."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def task_result(part: Part, task: Any, raw: dict[str, Any], limit: int | None, t
 
 
 def group_result(job: Job, parts: list[TaskResult]) -> TaskResult:
-    """A group's averages by lm-eval's own rules: over all questions, or over tasks if the group says so."""
+    """Average a group by lm-eval's own rules: over all questions, or over tasks if the group says so."""
     metrics: dict[str, float] = {}
     stderrs: dict[str, float | None] = {}
     for average in job.averages:
@@ -67,7 +67,7 @@ def group_result(job: Job, parts: list[TaskResult]) -> TaskResult:
 
 
 def _averaged(average: dict[str, Any], parts: list[TaskResult]) -> list[str]:
-    """The metrics an entry of `aggregate_metric_list` speaks of, one for each filter."""
+    """The metrics that an entry of `aggregate_metric_list` averages, one for each filter."""
     wanted = average.get("filter_list")
     filters = [wanted] if isinstance(wanted, str) else wanted
     present = dict.fromkeys(name for part in parts for name in part.metrics)
@@ -78,43 +78,43 @@ def _averaged(average: dict[str, Any], parts: list[TaskResult]) -> list[str]:
 def _average(name: str, weighted: bool, parts: list[TaskResult]) -> tuple[float, float | None]:
     from lm_eval.api.metrics import aggregate_subtask_metrics, pooled_sample_stderr, unweighted_mean_stderr
 
-    having = [part for part in parts if name in part.metrics]
-    sizes = [part.n for part in having]
-    value = aggregate_subtask_metrics([part.metrics[name] for part in having], sizes, weighted)
-    errors = [error for part in having if (error := part.stderrs[name]) is not None]
-    if len(errors) < len(having):
+    measured = [part for part in parts if name in part.metrics]
+    sizes = [part.n for part in measured]
+    value = aggregate_subtask_metrics([part.metrics[name] for part in measured], sizes, weighted)
+    errors = [error for part in measured if (error := part.stderrs[name]) is not None]
+    if len(errors) < len(measured):
         return value, None
     return value, pooled_sample_stderr(errors, sizes) if weighted else unweighted_mean_stderr(errors)
 
 
 def _metrics(raw: dict[str, Any]) -> tuple[dict[str, float], dict[str, float | None]]:
-    """`acc,none` becomes `acc`; a filter of another name stays, for there may be several."""
+    """Values and errors by metric: `acc,none` becomes `acc`; another filter stays in the name."""
     metrics: dict[str, float] = {}
     stderrs: dict[str, float | None] = {}
     for key, value in raw.items():
-        metric, comma, chosen = key.partition(",")
+        metric, comma, filter_name = key.partition(",")
         if comma and isinstance(value, (int, float)) and not metric.endswith(_STDERR):
-            name = metric if chosen == "none" else key
-            error = raw.get(f"{metric}{_STDERR},{chosen}")
+            name = metric if filter_name == "none" else key
+            error = raw.get(f"{metric}{_STDERR},{filter_name}")
             metrics[name] = float(value)
             stderrs[name] = float(error) if isinstance(error, (int, float)) else None
     return metrics, stderrs
 
 
 def _samples(task: Any, rows: list[dict[str, Any]], metric: str) -> Iterable[Sample]:
-    """One sample a question, in the filter that the quoted metric was taken from."""
-    plain, _, chosen = metric.partition(",")
+    """Yield one sample per question, under the filter that the quoted metric was taken from."""
+    name, _, filter_name = metric.partition(",")
     for row in rows:
-        if row["filter"] != (chosen or "none"):
+        if row["filter"] != (filter_name or "none"):
             continue
-        answer, given = _answers(task, row, plain)
-        score = row.get(plain)
-        right = bool(score) if isinstance(score, (bool, int, float)) and score in (0, 1) else None
-        yield Sample(f"{row['doc_id']}-{row['doc_hash'][:12]}", _question(task, row), answer, given, right)
+        right, given = _answers(task, row, name)
+        score = row.get(name)
+        correct = bool(score) if isinstance(score, (bool, int, float)) and score in (0, 1) else None
+        yield Sample(f"{row['doc_id']}-{row['doc_hash'][:12]}", _question(task, row), right, given, correct)
 
 
 def _question(task: Any, row: dict[str, Any]) -> str:
-    """The question without the examples before it; of WinoGrande, whose choices come first, all of them."""
+    """The question without the examples before it; WinoGrande's choices come first: all of them."""
     text = task.doc_to_text(row["doc"])
     if isinstance(text, int):
         return f"{' / '.join(task.doc_to_choice(row['doc']))} … {row['target']}"
@@ -122,7 +122,7 @@ def _question(task: Any, row: dict[str, Any]) -> str:
 
 
 def _answers(task: Any, row: dict[str, Any], metric: str) -> tuple[str, str]:
-    """The right answer and the model's, as text where there is any."""
+    """The right answer and the model's, as text where the task has some."""
     target, responses = row["target"], row["filtered_resps"]
     if task.OUTPUT_TYPE != "multiple_choice":
         return str(target), str(responses[0]) if responses else ""

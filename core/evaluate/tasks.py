@@ -1,4 +1,4 @@
-"""The names a user may ask for: seven commonsense tasks and their average, MMLU, BBH, all of lm-eval's."""
+"""The names a user may give: seven commonsense tasks and their average, MMLU, BBH, and all of lm-eval's."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ COMMONSENSE = {
 SUITES = {"commonsense": tuple(COMMONSENSE)}
 BUNDLED = {"bundled_capitals": "acc", "bundled_next_sentence": "acc_norm"}
 #: What a paper means by a name, as (lm-eval's name, examples in the prompt). NutePrune's BBH is answered
-#: directly; lm-eval's own `bbh` reasons step by step and is there as `bbh_cot_fewshot`.
+#: directly; lm-eval's own `bbh` reasons step by step and has the name `bbh_cot_fewshot`.
 MEANING = {"mmlu": ("mmlu", 5), "bbh": ("bbh_fewshot", 3)}
 FRIENDLY = (*SUITES, *COMMONSENSE, *MEANING, *BUNDLED)
 
 
 @dataclass(frozen=True)
 class Request:
-    """One task or group of lm-eval's that was asked for.
+    """A task or group of lm-eval's to run.
 
     Attributes:
         name: as the user wrote it; lm_eval: as lm-eval calls it.
@@ -43,16 +43,16 @@ class Request:
 
 
 def requests(names: Sequence[str], num_fewshot: int | None = None) -> list[Request]:
-    """Names as the user wrote them -> what to run, each once. Raises InputError on an empty list."""
+    """Turn names as the user wrote them into what to run, each once. Raises InputError on an empty list."""
     if not [name for name in names if name.strip()]:
         raise InputError(f"No task was named; give some of {', '.join(FRIENDLY)} or any lm-eval task.")
-    found: dict[str, Request] = {}
+    unique: dict[str, Request] = {}
     for name in dict.fromkeys(name.strip() for name in names if name.strip()):
         for member in SUITES.get(name, (name,)):
             stock, shots = MEANING.get(member, (member, None))
             shots = shots if num_fewshot is None else num_fewshot
-            found.setdefault(member, Request(member, stock, shots))
-    return list(found.values())
+            unique.setdefault(member, Request(member, stock, shots))
+    return list(unique.values())
 
 
 def quoted_metric(task: str, metrics: Iterable[str]) -> str:
@@ -63,7 +63,7 @@ def quoted_metric(task: str, metrics: Iterable[str]) -> str:
 
 
 def suite_averages(results: Mapping[str, TaskResult]) -> dict[str, TaskResult]:
-    """The average of every suite whose tasks are all there: the plain mean, as in the papers' tables.
+    """Average every suite whose tasks are all scored: the plain mean, as in the papers' tables.
 
     Its standard error treats the tasks as independent: sqrt(sum of squares) / count.
     """
@@ -76,9 +76,8 @@ def suite_averages(results: Mapping[str, TaskResult]) -> dict[str, TaskResult]:
 
 
 def _average(suite: str, parts: list[TaskResult]) -> TaskResult:
-    errors = [part.stderr for part in parts]
-    known = [error for error in errors if error is not None]
-    spread = math.sqrt(sum(error**2 for error in known)) / len(parts) if len(known) == len(parts) else None
+    squares = [part.stderr**2 for part in parts if part.stderr is not None]
+    spread = math.sqrt(sum(squares)) / len(parts) if len(squares) == len(parts) else None
     return TaskResult(
         task=suite,
         lm_eval_task="",

@@ -28,7 +28,7 @@ def test_models_take_turns_after_a_warm_up() -> None:
 
         model.register_forward_pre_hook(note, with_kwargs=True)
     told: list[tuple[int, int]] = []
-    found = measure(
+    measured = measure(
         models,
         prompt_tokens=16,
         new_tokens=2,
@@ -41,23 +41,25 @@ def test_models_take_turns_after_a_warm_up() -> None:
         (name, *call) for turn in turns.values() for _ in range(4) for name in models for call in turn
     ]
     assert told == [(done, 8) for done in range(1, 9)]
-    assert [timing.batch for timing in found["dense"].timings] == [1, 2]
-    assert found["dense"].params > found["pruned"].params
-    assert found["dense"].weights_gib > found["pruned"].weights_gib
+    assert [timing.batch for timing in measured["dense"].timings] == [1, 2]
+    assert measured["dense"].params > measured["pruned"].params
+    assert measured["dense"].weights_gib > measured["pruned"].weights_gib
 
 
 def test_the_numbers_belong_together() -> None:
     model = tiny()
-    found = measure({"model": model}, prompt_tokens=8, new_tokens=2, repeats=2, batch_sizes=(1, 3))["model"]
-    for timing in found.timings:
+    measured = measure({"model": model}, prompt_tokens=8, new_tokens=2, repeats=2, batch_sizes=(1, 3))[
+        "model"
+    ]
+    for timing in measured.timings:
         assert timing.decode_tokens_per_second == pytest.approx(1000 * timing.batch / timing.decode_ms)
         assert timing.prefill_tokens_per_second == pytest.approx(8000 * timing.batch / timing.prefill_ms)
         assert min(timing.prefill_ms, timing.decode_ms) > 0
         assert min(timing.prefill_spread_ms, timing.decode_spread_ms) >= 0
         assert (timing.repeats, timing.prompt_tokens, timing.new_tokens) == (2, 8, 2)
-    assert found.latency_ms == found.timings[0].prefill_ms
-    assert found.tokens_per_second == found.timings[0].decode_tokens_per_second
-    assert found.memory_gib == found.weights_gib == weights_bytes(model) / 2**30
+    assert measured.latency_ms == measured.timings[0].prefill_ms
+    assert measured.tokens_per_second == measured.timings[0].decode_tokens_per_second
+    assert measured.memory_gib == measured.weights_gib == weights_bytes(model) / 2**30
 
 
 def test_the_cache_is_weighed_and_equals_the_count() -> None:
@@ -66,8 +68,9 @@ def test_the_cache_is_weighed_and_equals_the_count() -> None:
     plan = {"L00.query_head": (0, 1, 3), "L01.query_head": (1,)}  # a key-value head goes with its last query
     for removed in ({}, plan):
         operate(model, graph, removed)
-        found = measure({"model": model}, prompt_tokens=8, new_tokens=1, repeats=1)["model"]
-        assert (found.kv_bytes_per_token, found.kv_bits) == (2 * cost(graph, removed).kv_bytes_per_token, 32)
+        measured = measure({"model": model}, prompt_tokens=8, new_tokens=1, repeats=1)["model"]
+        counted = 2 * cost(graph, removed).kv_bytes_per_token
+        assert (measured.kv_bytes_per_token, measured.kv_bits) == (counted, 32)
 
 
 def test_counted_macs_are_what_the_matrices_do() -> None:
@@ -103,26 +106,26 @@ def test_the_median_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 
     seconds = iter([(9.0, 9.0), (1.0, 4.0), (5.0, 8.0), (2.0, 6.0)])
     monkeypatch.setattr(module, "_round", lambda *_: module._Round(*next(seconds)))
-    (found,) = measure({"model": tiny()}, new_tokens=2, repeats=3, batch_sizes=(1,))["model"].timings
-    assert (found.prefill_ms, found.prefill_spread_ms) == (2000.0, 4000.0)
-    assert (found.decode_ms, found.decode_spread_ms) == (3000.0, 2000.0)
-    assert found.prefill.rounds_ms == (1000.0, 5000.0, 2000.0), "the one to warm up is none"
-    assert found.decode.rounds_ms == (2000.0, 4000.0, 3000.0)
+    (measured,) = measure({"model": tiny()}, new_tokens=2, repeats=3, batch_sizes=(1,))["model"].timings
+    assert (measured.prefill_ms, measured.prefill_spread_ms) == (2000.0, 4000.0)
+    assert (measured.decode_ms, measured.decode_spread_ms) == (3000.0, 2000.0)
+    assert measured.prefill.rounds_ms == (1000.0, 5000.0, 2000.0), "the one to warm up is none"
+    assert measured.decode.rounds_ms == (2000.0, 4000.0, 3000.0)
 
 
 def test_what_was_measured_is_read_back_and_so_is_what_older_runs_wrote(tmp_path: Path) -> None:
-    found = measure({"dense": tiny(), "pruned": tiny(intermediate_size=8)}, repeats=3, batch_sizes=(1, 2))
-    keep_efficiency(tmp_path, {"dense": found["dense"]})
-    keep_efficiency(tmp_path, {"pruned": found["pruned"]})
-    assert read_efficiency(tmp_path) == found
+    measured = measure({"dense": tiny(), "pruned": tiny(intermediate_size=8)}, repeats=3, batch_sizes=(1, 2))
+    keep_efficiency(tmp_path, {"dense": measured["dense"]})
+    keep_efficiency(tmp_path, {"pruned": measured["pruned"]})
+    assert read_efficiency(tmp_path) == measured
     raw = read_json(tmp_path / EFFICIENCY)
-    for one in raw.values():
-        for timing in one["timings"]:
+    for record in raw.values():
+        for timing in record["timings"]:
             del timing["prefill_rounds_ms"], timing["decode_rounds_ms"]
     write_json(tmp_path / EFFICIENCY, raw)
     older = read_efficiency(tmp_path)["dense"]
-    assert older.timed("latency_ms").rounds_ms == () and older.latency_ms == found["dense"].latency_ms
-    assert older.error("latency_ms") == found["dense"].timings[0].prefill_spread_ms / 2
+    assert older.timed("latency_ms").rounds_ms == () and older.latency_ms == measured["dense"].latency_ms
+    assert older.error("latency_ms") == measured["dense"].timings[0].prefill_spread_ms / 2
     for broken in ("{", '{"dense": {"params": 3}}', '{"dense": 3}', "[]"):
         (tmp_path / EFFICIENCY).write_text(broken)
         with pytest.raises(ArtifactError, match="damaged"):
@@ -131,12 +134,12 @@ def test_what_was_measured_is_read_back_and_so_is_what_older_runs_wrote(tmp_path
 
 
 def test_the_spread_of_a_speed_is_as_large_a_share_as_that_of_the_time() -> None:
-    found = efficiency([400.0, 380.0, 420.0], [10.0, 9.0, 11.0])
-    assert (found.tokens_per_second, found.tokens_per_second_spread) == (100.0, pytest.approx(20.0))
-    assert (found.error("tokens_per_second"), found.error("latency_ms")) == (pytest.approx(10.0), 20.0)
+    measured = efficiency([400.0, 380.0, 420.0], [10.0, 9.0, 11.0])
+    assert (measured.tokens_per_second, measured.tokens_per_second_spread) == (100.0, pytest.approx(20.0))
+    assert (measured.error("tokens_per_second"), measured.error("latency_ms")) == (pytest.approx(10.0), 20.0)
 
 
 @pytest.mark.gpu
 def test_the_peak_is_measured_on_cuda() -> None:
-    found = measure({"model": tiny().to("cuda", torch.bfloat16)})["model"]
-    assert found.memory_gib > found.weights_gib
+    measured = measure({"model": tiny().to("cuda", torch.bfloat16)})["model"]
+    assert measured.memory_gib > measured.weights_gib

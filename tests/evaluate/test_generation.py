@@ -32,10 +32,10 @@ class Reciting(torch.nn.Module):
 def test_greedy_is_what_transformers_generates(tiny_llama: Any, tiny_tokenizer: Any) -> None:
     ids = tiny_tokenizer(PROMPT, return_tensors="pt")["input_ids"]
     wanted = tiny_llama.generate(ids, max_new_tokens=20, do_sample=False)[0, ids.shape[1] :]
-    found = generate(tiny_llama, tiny_tokenizer, PROMPT, max_new_tokens=20)
-    assert found.text.split() == tiny_tokenizer.decode(wanted, skip_special_tokens=True).split()
-    assert found.tokens == int((wanted != 2).sum())
-    assert found.tokens_per_second == pytest.approx(found.tokens / found.seconds)
+    answer = generate(tiny_llama, tiny_tokenizer, PROMPT, max_new_tokens=20)
+    assert answer.text.split() == tiny_tokenizer.decode(wanted, skip_special_tokens=True).split()
+    assert answer.tokens == int((wanted != 2).sum())
+    assert answer.tokens_per_second == pytest.approx(answer.tokens / answer.seconds)
 
 
 def test_pieces_make_the_text(tiny_llama: Any, tiny_tokenizer: Any) -> None:
@@ -99,8 +99,8 @@ def test_the_context_is_never_exceeded(tiny_llama: Any, tiny_tokenizer: Any) -> 
 
     tiny_tokenizer = copy.deepcopy(tiny_tokenizer)
     tiny_tokenizer.eos_token = tiny_llama.generation_config.eos_token_id = None
-    found = generate(tiny_llama, tiny_tokenizer, "the " * 250, max_new_tokens=50)
-    assert found.tokens == 6
+    answer = generate(tiny_llama, tiny_tokenizer, "the " * 250, max_new_tokens=50)
+    assert answer.tokens == 6
     with pytest.raises(InputError, match="The prompt has 256 tokens, but this model reads 256"):
         generate(tiny_llama, tiny_tokenizer, "the " * 256, max_new_tokens=1)
 

@@ -31,19 +31,19 @@ def windows() -> torch.Tensor:
 
 
 def test_it_is_the_definition(tiny_llama: Any, windows: torch.Tensor) -> None:
-    found = perplexity(tiny_llama, windows)
-    assert found.ppl == pytest.approx(naive(tiny_llama, windows), rel=1e-5)
-    assert found.ppl == pytest.approx(math.exp(found.nll))
-    assert (found.tokens, found.window) == (60, 12)
+    measured = perplexity(tiny_llama, windows)
+    assert measured.ppl == pytest.approx(naive(tiny_llama, windows), rel=1e-5)
+    assert measured.ppl == pytest.approx(math.exp(measured.nll))
+    assert (measured.tokens, measured.window) == (60, 12)
 
 
 def test_its_error_is_that_of_the_windows(tiny_llama: Any, windows: torch.Tensor) -> None:
     """Window by window, by the delta method, and the same in batches."""
-    found = perplexity(tiny_llama, windows, batch_size=2)
+    measured = perplexity(tiny_llama, windows, batch_size=2)
     alone = torch.tensor([math.log(naive(tiny_llama, window[None])) for window in windows])
-    assert found.losses == pytest.approx(alone.tolist(), rel=1e-5)
-    assert found.stderr == pytest.approx(found.ppl * float(alone.std()) / math.sqrt(5), rel=1e-3)
-    assert found.windows == 5
+    assert measured.losses == pytest.approx(alone.tolist(), rel=1e-5)
+    assert measured.stderr == pytest.approx(measured.ppl * float(alone.std()) / math.sqrt(5), rel=1e-3)
+    assert measured.windows == 5
     one = perplexity(tiny_llama, windows[:1])
     assert one.stderr is None, "nobody knows how windows differ"
 
@@ -52,9 +52,9 @@ def test_the_error_covers_how_texts_differ(tiny_llama: Any) -> None:
     """Of many texts of one source the perplexities spread as far as the standard error says."""
     draw = torch.Generator().manual_seed(2)
     texts = [torch.randint(3, 128, (16, 12), generator=draw) for _ in range(60)]
-    found = [perplexity(tiny_llama, text, batch_size=16) for text in texts]
-    spread = float(torch.tensor([one.ppl for one in found]).std())
-    errors = [one.stderr for one in found if one.stderr is not None]
+    measured = [perplexity(tiny_llama, text, batch_size=16) for text in texts]
+    spread = float(torch.tensor([each.ppl for each in measured]).std())
+    errors = [each.stderr for each in measured if each.stderr is not None]
     assert len(errors) == 60 and spread == pytest.approx(sum(errors) / 60, rel=0.3)
 
 

@@ -31,29 +31,29 @@ def arguments(**changes: Any) -> dict[str, Any]:
 
 
 def naive(model: Any, graph: Any, scores: Any, windows: torch.Tensor) -> dict[tuple[int, str], Perplexity]:
-    found = {}
+    by_place = {}
     for kind, unit_kind in (("attention", "query_head"), ("ffn", "ffn_channel")):
         for group in graph.of_kind(unit_kind):
             with masked(model, graph, {group.id: lowest(scores[group.id], 0.5)}):
-                found[group.layer, kind] = perplexity(model, windows)
-    return found
+                by_place[group.layer, kind] = perplexity(model, windows)
+    return by_place
 
 
 def test_it_equals_evaluating_the_whole_model_for_every_point(case: Any) -> None:
     model, graph, scores, windows = case
     wanted, dense = naive(model, graph, scores, windows), perplexity(model, windows)
-    found = scan(model, graph, scores, windows, **arguments())
-    assert {(p["layer"], p["kind"]) for p in found.points} == set(wanted) and len(wanted) == 6
-    for point in found.points:
+    scanned = scan(model, graph, scores, windows, **arguments())
+    assert {(p["layer"], p["kind"]) for p in scanned.points} == set(wanted) and len(wanted) == 6
+    for point in scanned.points:
         whole = wanted[point["layer"], point["kind"]]
         assert point["ppl"] == pytest.approx(whole.ppl, rel=1e-5)
         assert point["ppl_stderr"] == pytest.approx(whole.stderr, rel=1e-3)
         noise = perplexity_difference(dense, whole).noise
         assert point["change_stderr"] == pytest.approx(noise, rel=1e-2) and noise > 0
-    assert found.baseline_ppl == pytest.approx(dense.ppl, rel=1e-6)
-    assert found.baseline_stderr == pytest.approx(dense.stderr, rel=1e-6) and found.windows == 10
-    assert len({round(point["ppl"], 3) for point in found.points}) > 4, "the points tell nothing"
-    assert (found.window, found.tokens, found.criterion, found.text) == (12, 120, "random", "made up")
+    assert scanned.baseline_ppl == pytest.approx(dense.ppl, rel=1e-6)
+    assert scanned.baseline_stderr == pytest.approx(dense.stderr, rel=1e-6) and scanned.windows == 10
+    assert len({round(point["ppl"], 3) for point in scanned.points}) > 4, "the points tell nothing"
+    assert (scanned.window, scanned.tokens, scanned.criterion, scanned.text) == (12, 120, "random", "made up")
 
 
 def test_layers_below_are_not_run_again(case: Any) -> None:
@@ -93,9 +93,9 @@ def test_layers_that_share_more_than_the_stream_are_evaluated_whole(case: Any) -
     seen: list[torch.Tensor] = []
     first.register_forward_hook(lambda module, args, out: seen.append(out))
     last.register_forward_hook(lambda module, args, out: out + seen.pop())
-    found = scan(model, graph, scores, windows, **arguments())
+    scanned = scan(model, graph, scores, windows, **arguments())
     wanted = naive(model, graph, scores, windows)
-    for point in found.points:
+    for point in scanned.points:
         assert point["ppl"] == pytest.approx(wanted[point["layer"], point["kind"]].ppl, rel=1e-5)
 
 
@@ -105,8 +105,8 @@ def test_layers_kinds_and_progress(case: Any) -> None:
     asked = arguments(
         kinds=("ffn",), layers=[1, 2], on_progress=lambda done, total: told.append((done, total))
     )
-    found = scan(model, graph, scores, windows, **asked)
-    assert [(p["layer"], p["kind"], p["ratio"]) for p in found.points] == [(1, "ffn", 0.5), (2, "ffn", 0.5)]
+    scanned = scan(model, graph, scores, windows, **asked)
+    assert [(p["layer"], p["kind"], p["ratio"]) for p in scanned.points] == [(1, "ffn", 0.5), (2, "ffn", 0.5)]
     assert told == [(1, 2), (2, 2)]
 
 
@@ -143,9 +143,9 @@ def test_a_tuple_from_a_layer_is_given_back_as_one(case: Any) -> None:
 
 def test_both_at_several_ratios_equal_evaluating_the_whole_model(case: Any) -> None:
     model, graph, scores, windows = case
-    found = scan(model, graph, scores, windows, **arguments(kinds=("both",), ratios=(0.25, 0.75))).points
-    assert [(p["layer"], p["target"]) for p in found] == [(n, r) for n in range(3) for r in (0.25, 0.75)]
-    for point in found:
+    scanned = scan(model, graph, scores, windows, **arguments(kinds=("both",), ratios=(0.25, 0.75))).points
+    assert [(p["layer"], p["target"]) for p in scanned] == [(n, r) for n in range(3) for r in (0.25, 0.75)]
+    for point in scanned:
         groups = [f"L{point['layer']:02d}.{kind}" for kind in ("query_head", "ffn_channel")]
         gone = {group: lowest(scores[group], point["target"]) for group in groups}
         with masked(model, graph, gone):
@@ -155,9 +155,9 @@ def test_both_at_several_ratios_equal_evaluating_the_whole_model(case: Any) -> N
 
 def test_every_head_alone(case: Any) -> None:
     model, graph, scores, windows = case
-    found = scan(model, graph, scores, windows, **arguments(kinds=("head",))).points
-    assert [(p["layer"], p["unit"]) for p in found] == [(n, head) for n in range(3) for head in range(4)]
-    for point in found[::5]:
+    scanned = scan(model, graph, scores, windows, **arguments(kinds=("head",))).points
+    assert [(p["layer"], p["unit"]) for p in scanned] == [(n, head) for n in range(3) for head in range(4)]
+    for point in scanned[::5]:
         with masked(model, graph, {f"L{point['layer']:02d}.query_head": (point["unit"],)}):
             assert point["ppl"] == pytest.approx(perplexity(model, windows).ppl, rel=1e-5)
         assert point["ratio"] == 0.25 and curve_of(point) == f"sensitivity.head.{point['unit']}"
