@@ -2,80 +2,79 @@
 
 from __future__ import annotations
 
-from core.plan.records import KV_BITS
-from core.report.markup import Markup, element, join, table
+from core.report.charts import Table
 from core.report.run import Run
-from core.results.efficiency import SPREADS, Efficiency
+from core.results.efficiency import Efficiency
 from core.results.noise import error_of, perplexity_difference, time_difference
+from core.results.quantities import QUANTITIES, Quantity
 from core.results.words import with_error
 
-#: Quantity -> (name in `metrics.json`, how it is written).
-QUANTITIES = {
-    "Perplexity": ("ppl", ",.2f"),
-    "Parameters": ("params", ",d"),
-    "Multiply-accumulates per token": ("macs", ",d"),
-    f"Key-value cache, bytes per token at {KV_BITS} bits": ("kv_bytes_per_token", ",d"),
-    "Reading a prompt, ms": ("latency_ms", ",.1f"),
-    "Writing, tokens per second": ("tokens_per_second", ",.1f"),
-    "Memory, GiB": ("memory_gib", ",.3f"),
-    "In 8 bits: perplexity": ("ppl_int8", ",.2f"),
-    "In 8 bits: reading a prompt, ms": ("latency_ms_int8", ",.1f"),
-    "In 8 bits: memory, GiB": ("memory_gib_int8", ",.3f"),
-}
+#: How names in `metrics.json` end of what was measured with weights in 8 bits.
+INT8 = "_int8"
 #: What the verdict on a difference adds to it.
 VERDICTS = {"noise": ", within the noise", "unknown": ", noise unknown"}
 
 
-def numbers(run: Run) -> Markup:
+def numbers(run: Run) -> Table | None:
     """Before and after side by side; where a model was trained, the pruned one stands between."""
-    found = run.metrics
-    if "ppl" in found:
-        rows = [
-            (name, _shown(run, key, "", form)) for name, (key, form) in QUANTITIES.items() if key in found
+    metrics = run.metrics
+    if "ppl" in metrics:
+        alone = [
+            (title, _shown(run, quantity, ending, ""))
+            for title, quantity, ending in _quantities()
+            if quantity.name + ending in metrics
         ]
-        return join([table(["", "model"], rows), _measured_on(run)])
-    if "ppl_after" not in found:
-        return Markup()
-    trained = "ppl_pruned" in found
+        return Table(["", "model"], alone, _measured_on(run))
+    if "ppl_after" not in metrics:
+        return None
+    trained = "ppl_pruned" in metrics
     head = ["", "dense", *(["pruned", "recovered"] if trained else ["pruned"]), "change"]
-    rows_ = []
-    for name, (key, form) in QUANTITIES.items():
-        before, after = found.get(f"{key}_before"), found.get(f"{key}_after")
+    rows = []
+    for title, quantity, ending in _quantities():
+        key = quantity.name + ending
+        before, after = metrics.get(f"{key}_before"), metrics.get(f"{key}_after")
         if before is None and after is None:
             continue
         middle = "_pruned" if key == "ppl" else "_after"  # training changes no size and no speed
         sides = ("_before", *((middle,) if trained else ()), "_after")
-        change = f"{after / before - 1:+.1%}" if before and after is not None else "-"
-        change += _noise(run, key) if change != "-" else ""
-        rows_.append((name, *(_shown(run, key, side, form) for side in sides), change))
-    return join([table(head, rows_), _measured_on(run)])
+        change = "-"
+        if before and after is not None:
+            change = f"{after / before - 1:+.1%}{_noise(run, quantity, ending)}"
+        rows.append((title, *(_shown(run, quantity, ending, side) for side in sides), change))
+    return Table(head, rows, _measured_on(run))
 
 
-def _shown(run: Run, key: str, side: str, form: str) -> str:
+def _quantities() -> list[tuple[str, Quantity, str]]:
+    """Title, quantity and how its names end; after all of them the same with weights in 8 bits."""
+    small = [(f"In 8 bits: {quantity.full_title}", quantity, INT8) for quantity in QUANTITIES.values()]
+    return [(quantity.full_title, quantity, "") for quantity in QUANTITIES.values()] + small
+
+
+def _shown(run: Run, quantity: Quantity, ending: str, side: str) -> str:
     """A quantity as written; of a perplexity with its standard error, of a time with half its spread."""
-    name, timed = key.removesuffix("_int8"), _timed(run, key, side)
-    error = timed.error(name) if timed and name in SPREADS else error_of(run.metrics, f"{key}{side}")
-    return with_error(run.metrics.get(f"{key}{side}"), error, form)
+    timed, key = _timed(run, ending, side), f"{quantity.name}{ending}{side}"
+    error = timed.error(quantity.name) if timed and quantity.timed else error_of(run.metrics, key)
+    return with_error(run.metrics.get(key), error, quantity.form)
 
 
-def _timed(run: Run, key: str, side: str) -> Efficiency | None:
+def _timed(run: Run, ending: str, side: str) -> Efficiency | None:
     """The times of a model of the run, `side` as `metrics.json` ends its names."""
     final = "recovered" if "recovered" in run.efficiency else "pruned"
     model = {"": "model", "_before": "dense"}.get(side, final)
-    return run.efficiency.get(f"{model} int8" if key.endswith("_int8") else model)
+    return run.efficiency.get(f"{model} int8" if ending else model)
 
 
-def _noise(run: Run, key: str) -> str:
+def _noise(run: Run, quantity: Quantity, ending: str) -> str:
     """What may be chance in the change of a perplexity or a time; nothing of what is counted."""
-    name, ending = key.removesuffix("_int8"), " int8" if key.endswith("_int8") else ""
     verdict = "unknown"
-    if name in SPREADS:
-        then, now = (_timed(run, key, side) for side in ("_before", "_after"))
+    if quantity.timed:
+        then, now = (_timed(run, ending, side) for side in ("_before", "_after"))
         if then and now:
-            verdict = time_difference(then.timed(name), now.timed(name)).verdict
-    elif name == "ppl":
+            verdict = time_difference(then.timed(quantity.name), now.timed(quantity.name)).verdict
+    elif quantity.name == "ppl":
         final = "recovered" if "ppl_recovered" in run.metrics else "pruned"
-        before, after = (run.perplexities.get(f"{side}{ending}") for side in ("dense", final))
+        bits = " int8" if ending else ""
+        before, after = (run.perplexities.get(f"{side}{bits}") for side in ("dense", final))
         if before and after:
             verdict = perplexity_difference(before, after).verdict
     else:
@@ -83,19 +82,19 @@ def _noise(run: Run, key: str) -> str:
     return VERDICTS.get(verdict, "")
 
 
-def _measured_on(run: Run) -> Markup:
-    found = run.metrics
+def _measured_on(run: Run) -> str:
+    metrics = run.metrics
     said = (
-        f"Perplexity on {found.get('ppl_text')}, {found.get('ppl_tokens')} tokens in windows of "
-        f"{found.get('ppl_window')}."
+        f"Perplexity on {metrics.get('ppl_text')}, {metrics.get('ppl_tokens')} tokens in windows of "
+        f"{metrics.get('ppl_window')}."
     )
-    if found.get("ppl_windows"):
-        said += f" ± one standard error over {found['ppl_windows']} windows."
+    if metrics.get("ppl_windows"):
+        said += f" ± one standard error over {metrics['ppl_windows']} windows."
     if run.efficiency:
         said += " Times: median, ± half of slowest minus fastest."
-    if found.get("calibration_text"):
-        said += f" Calibrated on {found['calibration_text']}."
-    if found.get("recover_data"):
-        steps, best = found["recover_steps"], found["recover_best_step"]
-        said += f" Recovered on {found['recover_data']}, best after {best} of {steps} steps."
-    return element("p", said, class_="quiet")
+    if metrics.get("calibration_text"):
+        said += f" Calibrated on {metrics['calibration_text']}."
+    if metrics.get("recover_data"):
+        steps, best = metrics["recover_steps"], metrics["recover_best_step"]
+        said += f" Recovered on {metrics['recover_data']}, best after {best} of {steps} steps."
+    return said

@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from core.report.markup import Markup, bars, element, join, lines, table
+from markupsafe import Markup
+
+from core.report.charts import Table, bars, lines, render
 from core.report.numbers import VERDICTS, numbers
 from core.report.run import Run
 from core.results.efficiency import Efficiency
@@ -23,18 +25,24 @@ CURVES = {
 }
 #: Whose scores `benchmarks.json` may hold, first to last.
 SIDES = ("model", "dense", "pruned", "recovered")
+#: What a plan leaves of a layer, as `widths.json` names it.
+WIDTHS = {"query_heads": "Query heads", "kv_heads": "Key-value heads", "ffn": "Feed-forward channels"}
+TIMES = (
+    "model", "batch", "read, ms", "read, tokens/s", "write, ms", "write, tokens/s",
+    "cache as allocated, bytes/token",
+)  # fmt: skip
 
 
 def section(run: Run) -> Markup:
     """All that is known of one run."""
-    parts = [summary(run), numbers(run), widths(run), curves(run), scores(run), speed(run), answers(run)]
-    return element(
-        "section", element("h2", run.title), *parts, element("h3", "How it was made"), made(run), id=run.id
-    )
+    return render(
+        "section.html", run=run, summary=summary(run), numbers=numbers(run), widths=widths(run),
+        curves=curves(run), scores=scores(run), speed=speed(run), answers=answers(run), made=made(run),
+    )  # fmt: skip
 
 
 def summary(run: Run) -> Markup:
-    """One sentence: what was done to which model, and whether it came to its end."""
+    """One sentence: what was done to which model, and whether it came to its end; then what was warned of."""
     spec, plan = run.spec, run.plan
     said = f"{spec.model.source}: {spec.goal}, {run.status.state}."
     if plan is not None:
@@ -42,8 +50,8 @@ def summary(run: Run) -> Markup:
             f" Method {plan.method or 'by hand'}, scope {plan.scope}; removed {plan.sparsity:.1%} of block "
             f"parameters, {plan.sparsity_total:.1%} of all."
         )
-    warnings = [e.data["text"] for e in run.events if str(e.data.get("text", "")).startswith("Warning")]
-    return join([element("p", said), *(element("p", one, class_="warn") for one in warnings)])
+    texts = [str(event.data.get("text", "")) for event in run.events]
+    return render("summary.html", said=said, warnings=[text for text in texts if text.startswith("Warning")])
 
 
 def widths(run: Run) -> Markup:
@@ -51,51 +59,57 @@ def widths(run: Run) -> Markup:
     if not run.widths:
         return Markup()
     dense = run.widths["dense"]
-    titles = {"query_heads": "Query heads", "kv_heads": "Key-value heads", "ffn": "Feed-forward channels"}
     shares = {
         title: [layer[key] / dense[key] for layer in run.widths["layers"]]
-        for key, title in titles.items()
+        for key, title in WIDTHS.items()
         if dense[key]
     }
-    return join([element("h3", "Plan"), bars("What is left of every layer, first to last", shares, "layer")])
+    return Markup("<h3>Plan</h3>") + bars("What is left of every layer, first to last", shares, "layer")
 
 
-def curves(run: Run) -> Markup:
+def curves(run: Run) -> list[Markup]:
     """Every curve with two points or more."""
     series = metric_series(run.events)
-    drawn = [
+    return [
         lines(CURVES.get(name, name), {name: points}) for name, points in series.items() if len(points) > 1
     ]
-    return join([element("h3", "Curves"), *drawn]) if drawn else Markup()
 
 
-def scores(run: Run) -> Markup:
+def scores(run: Run) -> Table | None:
     """Benchmarks with standard errors; a difference inside the noise is marked as such."""
     columns = {side: run.scores[side] for side in SIDES if run.scores.get(side)}
-    tasks = list(dict.fromkeys(task for found in columns.values() for task in found))
+    tasks = list(dict.fromkeys(task for results in columns.values() for task in results))
     if not tasks:
-        return Markup()
-    rows = [_score_row([found.get(task) for found in columns.values()]) for task in tasks]
+        return None
+    rows = [_score_row([results.get(task) for results in columns.values()]) for task in tasks]
     head = ["task", "metric", *columns, "change", "n", "examples", "questions from"]
     note = (
         f"± one standard error. A change of less than {NOISE} standard errors of the difference is within "
         "the noise; it is taken from the questions that flipped where both models were asked the same. "
         "Tasks whose questions are bundled are the workbench's own, not standard ones."
     )
-    return join([element("h3", "Scores"), table(head, rows), element("p", note, class_="quiet")])
+    return Table(head, rows, note)
 
 
-def _score_row(found: Sequence[TaskResult | None]) -> list[object]:
-    first = next(one for one in found if one is not None)
-    cells = ["-" if one is None else with_error(one.value, one.stderr, ".4f") for one in found]
-    return [first.task, first.metric, *cells, _change(found), f"{first.n:,}", first.num_fewshot, first.source]
+def _score_row(results: Sequence[TaskResult | None]) -> list[object]:
+    first = next(result for result in results if result is not None)
+    cells = ["-" if result is None else with_error(result.value, result.stderr, ".4f") for result in results]
+    return [
+        first.task,
+        first.metric,
+        *cells,
+        _change(results),
+        f"{first.n:,}",
+        first.num_fewshot,
+        first.source,
+    ]
 
 
-def _change(found: Sequence[TaskResult | None]) -> str:
+def _change(results: Sequence[TaskResult | None]) -> str:
     """From the first model to the last."""
-    if len(found) < 2 or found[0] is None or found[-1] is None:
+    if len(results) < 2 or results[0] is None or results[-1] is None:
         return "-"
-    against = difference(found[0], found[-1])
+    against = difference(results[0], results[-1])
     if against.change is None:
         return "not comparable"
     return f"{against.change:+.4f}{VERDICTS.get(against.verdict, '')}"
@@ -107,7 +121,7 @@ def _cache(measured: Efficiency) -> str:
     return number(measured.kv_bytes_per_token, ",d") + precision
 
 
-def speed(run: Run) -> Markup:
+def speed(run: Run) -> Table | None:
     """Reading and writing at every batch size."""
     rows = [
         (
@@ -117,61 +131,44 @@ def speed(run: Run) -> Markup:
             f"{timing.prefill_tokens_per_second:,.0f}",
             with_error(timing.decode_ms, timing.decode_spread_ms / 2, ",.1f"),
             f"{timing.decode_tokens_per_second:,.1f}",
-            _cache(one),
+            _cache(measured),
         )
-        for name, one in run.efficiency.items()
-        for timing in one.timings
+        for name, measured in run.efficiency.items()
+        for timing in measured.timings
     ]
     if not rows:
-        return Markup()
-    head = [
-        "model",
-        "batch",
-        "read, ms",
-        "read, tokens/s",
-        "write, ms",
-        "write, tokens/s",
-        "cache as allocated, bytes/token",
-    ]
+        return None
     first = next(iter(run.efficiency.values())).timings[0]
     note = (
         f"Prompts of {first.prompt_tokens} tokens, {first.new_tokens} new ones; median of "
         f"{first.repeats} after a warm-up, ± half of slowest minus fastest; models in turns."
     )
-    return join([element("h3", "Speed"), table(head, rows), element("p", note, class_="quiet")])
+    return Table(TIMES, rows, note)
 
 
-def answers(run: Run) -> Markup:
-    """What the models say to the same prompts, letter by letter."""
-    shown = []
-    for sample in run.samples:
-        models = [
-            (name, one.get("text", "")) for name, one in sample.items() if isinstance(one, dict) and one
-        ]
-        columns = [element("div", element("h4", name), element("pre", said)) for name, said in models]
-        prompt = element("pre", sample["prompt"], class_="prompt")
-        shown.append(element("article", prompt, element("div", *columns, class_="sides")))
-    return join([element("h3", "Answers"), *shown]) if shown else Markup()
+def answers(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Prompt, and what every model says to it, by the model's name."""
+    return [
+        (
+            sample["prompt"],
+            [
+                (name, said.get("text", ""))
+                for name, said in sample.items()
+                if isinstance(said, dict) and said
+            ],
+        )
+        for sample in run.samples
+    ]
 
 
 def made(run: Run) -> Markup:
     """The command, versions, texts and the whole spec."""
     extra = run.spec.extra
-    rows = [("run", run.id), ("seed", run.spec.seed)]
-    rows += [(name, version) for name, version in extra.get("versions", {}).items()]
+    rows = [("run", run.id), ("seed", run.spec.seed), *extra.get("versions", {}).items()]
     rows += [
         (f"{part} text", f"{extra[part]['name']} (sha256 {extra[part]['sha256'][:16]}…)")
         for part in ("calibration", "evaluation")
         if part in extra
     ]
-    return join(
-        [
-            element("pre", command_line(run.spec)),
-            table(["", ""], rows),
-            element(
-                "details",
-                element("summary", "spec.json"),
-                element("pre", json.dumps(asdict(run.spec), indent=2)),
-            ),
-        ]
-    )
+    spec = json.dumps(asdict(run.spec), indent=2)
+    return render("made.html", command=command_line(run.spec), facts=Table(["", ""], rows), spec=spec)

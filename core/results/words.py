@@ -59,6 +59,11 @@ def speed(value: float | None, error: float | None = None) -> str:
     return _off_by(value, error, 1, " tokens/s")
 
 
+def memory(value: float | None) -> str:
+    """`0.52 GiB`."""
+    return DASH if value is None else f"{value:.2f} GiB"
+
+
 def _off_by(value: float | None, error: float | None, digits: int, unit: str) -> str:
     if value is None:
         return DASH

@@ -4,34 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any
 
-from core.plan.records import KV_BITS
+from markupsafe import Markup
+
 from core.results import words
-from core.results.efficiency import SPREADS, Efficiency
+from core.results.efficiency import Efficiency
 from core.results.noise import Difference, error_of, perplexity_difference, time_difference
 from core.results.perplexity import Perplexity
+from core.results.quantities import QUANTITIES
+from pruneviz.figures.render import render
 from pruneviz.figures.run_detail import measured_on
 from pruneviz.figures.task_scores import Scores, TaskCell, TaskRow, task_rows
 
-
-def _gib(value: float | None) -> str:
-    return words.DASH if value is None else f"{value:.2f} GiB"
-
-
-#: Metric -> (title, how it is written, whether less is better).
-QUANTITIES: dict[str, tuple[str, words.Writer, bool]] = {
-    "ppl": ("Perplexity", words.perplexity, True),
-    "params": ("Parameters", words.count, True),
-    "macs": ("Multiply-adds per token", words.count, True),
-    "kv_bytes_per_token": (f"Key-value cache per token, at {KV_BITS} bits", words.size, True),
-    "memory_gib": ("Memory", _gib, True),
-    "latency_ms": ("Time to read a prompt", words.time_ms, True),
-    "tokens_per_second": ("Speed of writing", words.speed, False),
-}
-#: What is timed in turns within one run, and means nothing against another run's.
-TIMED = tuple(SPREADS)
 PPL_ON = ("ppl_text", "ppl_window", "ppl_tokens")
 
 
@@ -59,7 +44,7 @@ class Entry:
 
     def error(self, name: str) -> float | None:
         """What stands after ±: a perplexity's standard error, half of slowest minus fastest of a time."""
-        if name in TIMED:
+        if QUANTITIES[name].timed:
             return self.times.error(name) if self.times else None
         return error_of(self.numbers, name)
 
@@ -121,7 +106,7 @@ def _quantity(name: str, entries: Sequence[Entry], same_tokens: bool, notes: dic
     cells = [Cell(_text(name, entry)) for entry in entries[:1]]
     for entry, value in list(zip(entries, values, strict=True))[1:]:
         reason, first, text = _refusal(name, entries[0], entry, same_tokens), values[0], _text(name, entry)
-        if name in TIMED and entries[0].run != entry.run and not reason:
+        if QUANTITIES[name].timed and entries[0].run != entry.run and not reason:
             first = entry.reference[name]
             notes[f"{entry.title}: its times are set against the first model's in the same run."] = None
         if value is None or first is None:
@@ -130,13 +115,13 @@ def _quantity(name: str, entries: Sequence[Entry], same_tokens: bool, notes: dic
             notes[reason] = None
             cells.append(Cell(text, "not comparable", "refused"))
         else:
-            found = _difference(name, entries[0], entry, value - first)
-            better = (value < first) == QUANTITIES[name][2]
+            against = _difference(name, entries[0], entry, value - first)
+            better = (value < first) == QUANTITIES[name].lower
             change = words.difference(first, value)
-            if name in TIMED and entries[0].run != entry.run:
-                change = f"against {QUANTITIES[name][1](first)}: {change}"
-            cells.append(Cell(text, change, _said(found, better)))
-    return Row(name, QUANTITIES[name][0], _about(name, entries), tuple(cells))
+            if QUANTITIES[name].timed and entries[0].run != entry.run:
+                change = f"against {QUANTITIES[name].write(first)}: {change}"
+            cells.append(Cell(text, change, _said(against, better)))
+    return Row(name, QUANTITIES[name].title, _about(name, entries), tuple(cells))
 
 
 def _difference(name: str, first: Entry, entry: Entry, change: float) -> Difference:
@@ -145,7 +130,7 @@ def _difference(name: str, first: Entry, entry: Entry, change: float) -> Differe
         if not first.perplexity or not entry.perplexity:
             return Difference(change)
         return perplexity_difference(first.perplexity, entry.perplexity)
-    if name not in TIMED:
+    if not QUANTITIES[name].timed:
         return Difference(change, 0.0)
     before = first.times if first.run == entry.run else entry.reference_times
     if not before or not entry.times:
@@ -155,31 +140,31 @@ def _difference(name: str, first: Entry, entry: Entry, change: float) -> Differe
 
 def _text(name: str, entry: Entry) -> str:
     value, error = entry.numbers.get(name), entry.error(name)
-    write = QUANTITIES[name][1]
+    write = QUANTITIES[name].write
     return write(value) if error is None else write(value, error)
 
 
 def _about(name: str, entries: Sequence[Entry]) -> str:
     """What ± is, where it stands."""
-    if name in TIMED and (timed := [one.times for one in entries if one.times]):
-        counts = sorted({one.timed(name).repeats for one in timed})
+    if QUANTITIES[name].timed and (times := [entry.times for entry in entries if entry.times]):
+        counts = sorted({measured.timed(name).repeats for measured in times})
         return f"median of {' / '.join(map(str, counts))}, ± half of slowest minus fastest"
     if name != "ppl":
         return ""
-    counts = sorted({len(one.perplexity.losses) for one in entries if one.perplexity} - {0})
+    counts = sorted({len(entry.perplexity.losses) for entry in entries if entry.perplexity} - {0})
     return f"n = {' / '.join(f'{count:,}' for count in counts)} windows" if counts else ""
 
 
 def _refusal(name: str, first: Entry, entry: Entry, same_tokens: bool) -> str:
     """Why this quantity of two models must not be set side by side; empty if it may."""
-    if name in TIMED and first.run != entry.run and entry.reference.get(name) is None:
+    if QUANTITIES[name].timed and first.run != entry.run and entry.reference.get(name) is None:
         return f"{entry.title}: its times were taken in another run, so they are not compared."
     if name != "ppl":
         return ""
     if not same_tokens:
         return "Perplexity: not comparable, for the tokenizers differ."
-    there, here = ([one.numbers.get(key) for key in PPL_ON] for one in (first, entry))
-    return "" if there == here else (
+    texts = [[each.numbers.get(key) for key in PPL_ON] for each in (first, entry)]
+    return "" if texts[0] == texts[1] else (
         f"{entry.title}: perplexity not comparable, measured on the {measured_on(dict(entry.numbers))}; "
         f"{first.title} on the {measured_on(dict(first.numbers))}."
     )  # fmt: skip
@@ -197,21 +182,21 @@ def _task_cell(cell: TaskCell) -> Cell:
     if cell.value is None:
         return Cell(words.DASH)
     error = f" ± {100 * cell.stderr:.1f}" if cell.stderr is not None else ""
-    text, found = f"{100 * cell.value:.1f}{error} %", cell.against_first
-    if found.refused:
+    text, against = f"{100 * cell.value:.1f}{error} %", cell.against_first
+    if against.refused:
         return Cell(text, "not comparable", "refused")
-    if found.change is None:
+    if against.change is None:
         return Cell(text)
-    sign = "+" if found.change > 0 else "−"
-    change = f"{sign}{100 * abs(found.change):.1f}" if found.change else "0"
-    return Cell(text, change, _said(found, found.change > 0))
+    sign = "+" if against.change > 0 else "−"
+    change = f"{sign}{100 * abs(against.change):.1f}" if against.change else "0"
+    return Cell(text, change, _said(against, against.change > 0))
 
 
-def _said(found: Difference, better: bool) -> str:
+def _said(against: Difference, better: bool) -> str:
     """The verdict of a cell: a difference is good or bad only where it is more than chance."""
-    if found.verdict == "clear":
+    if against.verdict == "clear":
         return "better" if better else "worse"
-    return "" if found.verdict == "same" else found.verdict
+    return "" if against.verdict == "same" else against.verdict
 
 
 #: Verdict -> (colour, word).
@@ -224,28 +209,6 @@ VERDICTS = {
 }
 
 
-def compare_html(info: CompareInfo) -> str:
+def compare_html(info: CompareInfo) -> Markup:
     """The table and its notes."""
-    head = "".join(
-        f'<th class="num">{escape(title)}<small>{escape(detail)}</small></th>'
-        for title, detail in info.columns
-    )
-    rows = "".join(_row_html(row) for row in info.rows)
-    notes = "".join(f"<li>{escape(note)}</li>" for note in info.notes)
-    return (
-        '<div class="pv-card"><div class="pv-scroll"><table class="pv-table pv-compare"><thead><tr><th></th>'
-        f'{head}</tr></thead><tbody>{rows}</tbody></table></div><ul class="pv-notes">{notes}</ul></div>'
-    )
-
-
-def _row_html(row: Row) -> str:
-    about = f"<small>{escape(row.about)}</small>" if row.about else ""
-    cells = "".join(f'<td class="num">{escape(cell.text)}{_change_html(cell)}</td>' for cell in row.cells)
-    return f'<tr data-name="{escape(row.name)}"><td>{escape(row.title)}{about}</td>{cells}</tr>'
-
-
-def _change_html(cell: Cell) -> str:
-    if not cell.change:
-        return ""
-    kind, word = VERDICTS.get(cell.verdict, ("idle", ""))
-    return f'<small class="pv-change {kind}">{escape(cell.change)} {word}</small>'
+    return render("compare.html", info=info, verdicts=VERDICTS)

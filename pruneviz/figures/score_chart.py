@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pruneviz.figures.compare import QUANTITIES, TIMED, CompareInfo, Entry, Row
+from core.results import words
+from core.results.quantities import QUANTITIES
+from pruneviz.figures.compare import CompareInfo, Entry, Row
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -77,12 +79,12 @@ def _share(error: float | None, of: float) -> float | None:
 
 def _against(entry: Entry, first: Entry, name: str) -> float:
     """The first model's value; of a time, as the entry's own run measured it."""
-    own = entry.reference.get(name) if name in TIMED and entry.run != first.run else None
+    own = entry.reference.get(name) if QUANTITIES[name].timed and entry.run != first.run else None
     return float(own if own is not None else first.numbers[name])
 
 
 def _whole(row: Row) -> bool:
-    return all(cell.verdict != "refused" and cell.text != "–" for cell in row.cells)
+    return all(cell.verdict != "refused" and cell.text != words.DASH for cell in row.cells)
 
 
 def _titles(info: CompareInfo) -> tuple[str, ...]:

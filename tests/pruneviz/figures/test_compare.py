@@ -6,13 +6,14 @@ from statistics import median
 
 import pytest
 
-from core.report.numbers import numbers
 from core.report.run import Run
+from core.report.sections import section
 from core.results.efficiency import keep_efficiency
 from core.results.perplexity import Perplexity, keep_perplexity
+from core.results.quantities import QUANTITIES
 from pruneviz.data import runs
 from pruneviz.data.contenders import line_up
-from pruneviz.figures.compare import QUANTITIES, Entry, compare_html, compare_info
+from pruneviz.figures.compare import Entry, compare_html, compare_info
 from pruneviz.figures.entries import entries_of
 from pruneviz.figures.run_detail import run_facts
 from pruneviz.figures.score_chart import chart, costs_chart_info, scores_chart_info
@@ -83,7 +84,7 @@ def test_report_detail_and_this_page_say_the_same_of_a_perplexity(tmp_path, loss
     info = compare_info(entries_of(line_up(records, ["dense", "a"], "demo"), records))
     said, plain = ("27.0 ± 2.5", "27.00 ± 2.46") if losses else ("27.0", "27.00")
     assert (cells(info, "ppl")[1].text, cells(info, "ppl")[1].verdict) == (said, verdict)
-    page = numbers(Run(run_dir))
+    page = section(Run(run_dir))
     assert f">{plain}<" in page and f">+3.1%{report}<" in page and "over 4 windows" in page
     facts = dict(run_facts(records[0], 0.0))
     assert facts["Perplexity"] == f"26.2 ± 2.4 → {said} (+3.1 %{detail})"
@@ -174,7 +175,7 @@ def test_report_and_this_page_say_the_same_of_a_time(tmp_path, ms, rounds, verdi
     info = compare_info(entries_of(line_up(records, ["dense", "a"], "demo"), records))
     dense, pruned = cells(info, "latency_ms")
     assert (dense.text, pruned.verdict) == ("415 ± 20 ms" if ms else "415 ms", verdict)
-    page = numbers(Run(run_dir))
+    page = section(Run(run_dir))
     change = f"{latency['latency_ms_after'] / 415 - 1:+.1%}"
     assert f">{'415.0 ± 20.0' if ms else '415.0'}<" in page and f">{change}{report}<" in page
     assert ("half of slowest minus fastest" in page) is bool(ms)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from core.report.run import Run
-from core.report.sections import scores
+from core.report.sections import section
 from core.results.noise import difference
 from pruneviz.data import runs
 from pruneviz.data.contenders import line_up
@@ -43,7 +43,7 @@ def test_the_report_and_this_page_say_the_same_of_every_difference(tmp_path):
         "lost": "worse", "turned": "noise", "same": "", "alone": "noise", "unknown": "unknown",
     }  # fmt: skip
     said = {"worse": "", "": "", "noise": ", within the noise", "unknown": ", noise unknown"}
-    report = scores(Run(run_dir))
+    report = section(Run(run_dir))
     changes = {
         "lost": "-0.0600",
         "turned": "-0.0400",

@@ -1,0 +1,53 @@
+"""What is measured of a model, once: name in `metrics.json`, title, how it is written, what is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.plan.records import KV_BITS
+from core.results import words
+from core.results.efficiency import SPREADS
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number of `metrics.json`; its error is found there by `core.results.noise.error_of`.
+
+    Attributes:
+        write: for people, unit included; form, unit: for tables that are read to the last digit.
+        lower: whether less is better.
+    """
+
+    name: str
+    title: str
+    write: words.Writer
+    form: str
+    unit: str = ""
+    lower: bool = True
+
+    @property
+    def full_title(self) -> str:
+        """With the unit, where numbers are written without: `Memory (GiB)`."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is timed in turns within one run, and means nothing against another run's."""
+        return self.name in SPREADS
+
+
+#: Name -> quantity, in the order shown.
+QUANTITIES = {
+    quantity.name: quantity
+    for quantity in (
+        Quantity("ppl", "Perplexity", words.perplexity, ",.2f"),
+        Quantity("params", "Parameters", words.count, ",d"),
+        Quantity("macs", "Multiply-adds per token", words.count, ",d"),
+        Quantity(
+            "kv_bytes_per_token", f"Key-value cache per token, at {KV_BITS} bits", words.size, ",d", "bytes"
+        ),
+        Quantity("memory_gib", "Memory", words.memory, ",.3f", "GiB"),
+        Quantity("latency_ms", "Time to read a prompt", words.time_ms, ",.1f", "ms"),
+        Quantity("tokens_per_second", "Speed of writing", words.speed, ",.1f", "tokens/s", lower=False),
+    )
+}

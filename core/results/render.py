@@ -1,0 +1,39 @@
+"""Templates, the one way HTML is written: whatever is put into a place of one is escaped there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from core.results import words
+
+#: How templates write numbers; `size`, `count` and the like are those of `core.results.words`.
+FILTERS = (
+    words.age, words.count, words.duration, words.memory, words.number, words.percent, words.perplexity,
+    words.signed, words.size, words.sparsity, words.with_error,
+)  # fmt: skip
+
+
+@lru_cache
+def environment(*folders: Path) -> Environment:
+    """Templates in these folders. A name nobody gave is an error; strings are escaped unless made here."""
+    made = Environment(
+        loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters |= {write.__name__: write for write in FILTERS}
+    made.globals["dash"] = words.DASH
+    return made
+
+
+def renderer(*folders: Path) -> Callable[..., Markup]:
+    """`render(template, **values)`: the template filled in, which other templates take as HTML."""
+
+    def render(template: str, **values: object) -> Markup:
+        return Markup(environment(*folders).get_template(template).render(values).strip())
+
+    return render
