@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from markupsafe import Markup
+
 from core.errors import PruneError, StopRequested
 from core.results import words
 from core.results.noise import perplexity_difference
@@ -15,9 +17,12 @@ from pruneviz.actions.answers import Answer, Question, Side, ask
 from pruneviz.actions.waiting import Done, ticking
 from pruneviz.context import AppContext
 from pruneviz.figures import states
+from pruneviz.figures.render import render
 
 WINDOW, TOKENS = 256, 1024
-STOPPED = '<p class="pv-note">Stopped; what was there by then is kept.</p>'
+#: Takes its line, so that nothing moves once a difference is known.
+NOTHING = "\N{NO-BREAK SPACE}"
+STOPPED = states.notes_html("Stopped; what was there by then is kept.")
 
 
 @dataclass(frozen=True)
@@ -76,31 +81,26 @@ def _perplexity(app: AppContext, model: str, removed: Units | None) -> dict[str,
     return app.engine.perplexity(model, window=WINDOW, tokens=TOKENS, removed=removed)
 
 
-def measured_html(measured: dict[str, dict[str, Any]]) -> str:
+def measured_html(measured: dict[str, dict[str, Any]]) -> Markup:
     """Both perplexities with their difference and what they were measured on."""
     dense, masked = (measured.get(name, {}) for name in ("dense", "masked"))
+    sides = (("dense", dense, NOTHING), ("masked", masked, _change(dense, masked)))
     cells = [
-        ("Perplexity, dense", words.perplexity(dense.get("ppl"), dense.get("stderr")), "&nbsp;"),
-        (
-            "Perplexity, masked",
-            words.perplexity(masked.get("ppl"), masked.get("stderr")),
-            _change(dense, masked),
-        ),
+        (f"Perplexity, {name}", words.perplexity(side.get("ppl"), side.get("stderr")), below)
+        for name, side, below in sides
     ]
-    body = "".join(f"<div><dt>{n}</dt><dd>{v}<small>{r}</small></dd></div>" for n, v, r in cells)
-    found = measured.get("dense")
     on = (
-        f"{found['tokens']:,} tokens of {found['text']}, in windows of {found['window']}"
-        if found
+        f"{dense['tokens']:,} tokens of {dense['text']}, in windows of {dense['window']}"
+        if dense
         else f"{TOKENS:,} tokens of the bundled text, in windows of {WINDOW}"
     )
-    return f'<dl class="pv-cost">{body}</dl><p class="pv-quiet">{on}; nothing is cut.</p>'
+    return render("trial.html", cells=cells, on=on)
 
 
 def _change(dense: dict[str, Any], masked: dict[str, Any]) -> str:
     """The difference, and whether it may be chance; nothing until both are measured."""
     if not dense or not masked:
-        return "&nbsp;"
+        return NOTHING
     fields = Perplexity.__dataclass_fields__
     sides = [Perplexity.from_json({name: one[name] for name in fields}) for one in (dense, masked)]
     found = perplexity_difference(*sides)

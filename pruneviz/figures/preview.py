@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from html import escape
+
+from markupsafe import Markup
 
 from core.errors import PruneError
 from core.graph.records import Graph
@@ -17,6 +18,7 @@ from core.results.widths import widths
 from core.runs.command_line import command_line
 from core.spec.run import RunSpec
 from pruneviz.figures import states
+from pruneviz.figures.render import render
 from pruneviz.figures.run_detail import SAME_TEXT
 
 #: Below so many steps of training a target is not followed in earnest.
@@ -36,6 +38,11 @@ class Line:
     before: float
     after: float
     write: words.Writer
+
+    @property
+    def change(self) -> str:
+        """In percent with its sign."""
+        return words.difference(self.before, self.after)
 
 
 @dataclass(frozen=True)
@@ -146,46 +153,28 @@ def _ranges(graph: Graph, plan: PruningPlan) -> dict[str, tuple[int, int, int]]:
     }
 
 
-def preview_html(info: PreviewInfo) -> str:
+def preview_html(info: PreviewInfo) -> Markup:
     """Costs and widths before and after, then warnings."""
-    notes = "".join(f'<p class="pv-note">{escape(text)}</p>' for text in info.warnings)
     if info.problem:
-        return states.error_html(info.problem, title="This cannot be launched yet") + notes
-    if info.sparsity is None:
-        return (
-            '<div class="pv-state pv-empty"><h3>No preview yet</h3><p>The exact preview needs the coupled '
-            "groups of this model. Discover them (it takes seconds), or launch without a preview.</p></div>"
-            + notes
-        )
-    head = "<tr><th></th><th class='num'>Now</th><th class='num'>After</th><th class='num'>Change</th></tr>"
-    rows = [
-        _row(x.title, x.write(x.before), x.write(x.after), words.difference(x.before, x.after))
-        for x in info.lines
-    ]
+        problem = states.error_html(info.problem, title="This cannot be launched yet")
+        return problem + states.notes_html(*info.warnings)
+    rows = [(each.title, each.write(each.before), each.write(each.after), each.change) for each in info.lines]
     rows += [
-        _row(WIDTHS[key], f"{dense:,}", _range(low, high), words.difference(dense, (low + high) / 2))
+        (WIDTHS[key], f"{dense:,}", _range(low, high), words.difference(dense, (low + high) / 2))
         for key, (dense, low, high) in info.widths.items()
     ]
-    basis = (
-        "Exact: the units are known."
-        if info.exact
-        else "The total is exact; how much each layer gives is learned."
-        if info.learned
-        else "The total is exact; how much each layer gives follows from the scores."
-        if info.even
-        else "Sizes are exact; which units go follows from the scores."
-    )
-    return (
-        f'<div class="pv-card"><h3>Removes {words.sparsity(info.sparsity, info.sparsity_total)}</h3>'
-        f'<table class="pv-table"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
-        f'<p class="pv-quiet pv-foot">{basis}</p></div>{notes}'
-    )
+    return render("preview.html", info=info, rows=rows, basis=_basis(info))
+
+
+def _basis(info: PreviewInfo) -> str:
+    if info.exact:
+        return "Exact: the units are known."
+    if info.learned:
+        return "The total is exact; how much each layer gives is learned."
+    if info.even:
+        return "The total is exact; how much each layer gives follows from the scores."
+    return "Sizes are exact; which units go follows from the scores."
 
 
 def _range(low: int, high: int) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _row(title: str, before: str, after: str, change: str) -> str:
-    cells = "".join(f'<td class="num">{text}</td>' for text in (before, after, change))
-    return f"<tr><td>{title}</td>{cells}</tr>"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
+
+from markupsafe import Markup
 
 from core.results import words
 from core.spec.run import RunSpec
 from pruneviz.data.runs import RunRecord, share_done
+from pruneviz.figures.render import render
 
 #: State -> (the word people read, the class that colours it).
 STATES = {
@@ -30,6 +32,11 @@ TRAINED_BY = {"none": words.DASH, "lora": "LoRA"}
 HEADS = ("Run", "Model", "Method", "Removed", "State", "Perplexity", "Started", "Took")
 
 
+def state_words(state: str) -> tuple[str, str]:
+    """The word for a state, and the class that colours it; one nobody listed under its own name."""
+    return STATES.get(state, (state, "idle"))
+
+
 @dataclass(frozen=True)
 class Row:
     """One run as the table shows it; all texts are for people."""
@@ -45,6 +52,16 @@ class Row:
     age: str
     took: str
 
+    @property
+    def short_model(self) -> str:
+        """Of a path its last part: runs make paths absolute, and what tells them apart comes last."""
+        return Path(self.model).name if Path(self.model).is_absolute() else self.model
+
+    @property
+    def badge(self) -> tuple[str, str]:
+        """The word for its state, and what colours it."""
+        return state_words(self.state)
+
 
 def row_info(record: RunRecord, now: float | None = None) -> Row:
     """What is said of one run. Metrics count over what was asked for."""
@@ -52,12 +69,10 @@ def row_info(record: RunRecord, now: float | None = None) -> Row:
     spec, status, metrics = record.spec, record.status, record.metrics
     removed = words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total"))
     if metrics.get("sparsity") is None and spec and spec.goal == "prune":
-        removed = _asked(spec)
+        removed = _target(spec)
     return Row(
         id=record.id,
-        title=(
-            spec.name if spec and spec.name else GOALS.get(spec.goal, spec.goal) if spec else "Unreadable"
-        ),
+        title=run_name(spec, "Unreadable"),
         model=record.model or words.DASH,
         method=_method(spec),
         sparsity=removed,
@@ -69,6 +84,11 @@ def row_info(record: RunRecord, now: float | None = None) -> Row:
     )
 
 
+def run_name(spec: RunSpec | None, unreadable: str) -> str:
+    """The name people gave a run, or what it is for."""
+    return unreadable if spec is None else spec.name or GOALS.get(spec.goal, spec.goal)
+
+
 def _method(spec: RunSpec | None) -> str:
     """What prunes, or what trains a model that is pruned."""
     if spec is None or spec.goal not in ("prune", "recover"):
@@ -76,12 +96,7 @@ def _method(spec: RunSpec | None) -> str:
     return spec.prune.method if spec.goal == "prune" else TRAINED_BY[spec.recover.method]
 
 
-def _short(model: str) -> str:
-    """Of a path its last part: runs make paths absolute, and what tells them apart comes last."""
-    return Path(model).name if Path(model).is_absolute() else model
-
-
-def _asked(spec: RunSpec) -> str:
+def _target(spec: RunSpec) -> str:
     """How much is to go, before it is measured."""
     if spec.prune.units:
         count = sum(map(len, spec.prune.units.values()))
@@ -91,41 +106,12 @@ def _asked(spec: RunSpec) -> str:
 
 def _change(metrics: dict[str, float | None]) -> str:
     """Dense, as cut where it was trained after that, and in the end."""
-    found = [metrics.get(f"ppl_{side}") for side in ("before", "pruned", "after")]
-    if found[0] is None and found[2] is None:
+    sides = [metrics.get(f"ppl_{side}") for side in ("before", "pruned", "after")]
+    if sides[0] is None and sides[2] is None:
         return words.DASH
-    return " → ".join(words.perplexity(one) for one in (found if found[1] is not None else found[::2]))
+    return " → ".join(words.perplexity(ppl) for ppl in (sides if sides[1] is not None else sides[::2]))
 
 
-def badge(state: str) -> str:
-    """A run's state: colour, sign and word."""
-    word, colour = STATES.get(state, (state, "idle"))
-    return f'<span class="pv-badge {colour}">{escape(word)}</span>'
-
-
-def table_html(rows: Sequence[Row], chosen: str = "") -> str:
+def table_html(rows: Sequence[Row], chosen: str = "") -> Markup:
     """The table; each row's name opens the run."""
-    head = "".join(f"<th>{name}</th>" for name in HEADS)
-    body = "".join(_row_html(row, row.id == chosen) for row in rows)
-    return (
-        '<div class="pv-card pv-scroll"><table class="pv-table pv-runs" aria-label="All runs">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _row_html(row: Row, chosen: bool) -> str:
-    name = escape(row.id, quote=True)
-    link = f'<a href="?tab=runs&amp;run={name}" data-go="runs" data-run="{name}">{escape(row.title)}</a>'
-    share = f"<small>{words.percent(row.share, 0)}</small>" if row.share is not None else ""
-    cells = [
-        f'{link}<small class="pv-mono">{name}</small>',
-        f'<span class="pv-clip" title="{escape(row.model, quote=True)}">{escape(_short(row.model))}</span>',
-        escape(row.method),
-        escape(row.sparsity),
-        badge(row.state) + share,
-        escape(row.perplexity),
-        row.age,
-        row.took,
-    ]
-    mark = ' class="chosen" aria-current="true"' if chosen else ""
-    return f'<tr{mark} data-go="runs" data-run="{name}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+    return render("runs_table.html", heads=HEADS, rows=rows, chosen=chosen)

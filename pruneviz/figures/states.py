@@ -1,12 +1,14 @@
-"""Empty, loading and error states, the same on every tab. Pure: records -> HTML with everything escaped."""
+"""Empty, loading and error states, the same on every tab. Pure: records -> HTML."""
 
 from __future__ import annotations
 
 import time
-from html import escape
+
+from markupsafe import Markup
 
 from core.results.words import duration as duration
 from pruneviz.data.runs import RunRecord, share_done
+from pruneviz.figures.render import render
 
 #: Stage -> what a person reads.
 STAGE_WORDS = {
@@ -32,40 +34,40 @@ def stage_words(stage: str) -> str:
     return STAGE_WORDS.get(stage, stage.replace("_", " ").capitalize())
 
 
-def empty_html(title: str, text: str) -> str:
+def empty_html(title: str, text: str) -> Markup:
     """Nothing here yet, and what to do next; the button that does it stands below."""
-    return f'<div class="pv-state pv-empty"><h3>{escape(title)}</h3><p>{escape(text)}</p></div>'
+    return _state("empty", title, text)
 
 
-def error_html(cause: str, fix: str = "", log: str = "", title: str = "Something went wrong") -> str:
+def error_html(cause: str, fix: str = "", log: str = "", title: str = "Something went wrong") -> Markup:
     """What went wrong, what to do, and the log's last lines."""
-    title = f"<h3>{escape(title)}</h3>"
-    parts = [f'<div class="pv-state pv-error" role="alert">{title}<p>{escape(cause)}</p>']
-    if fix:
-        parts.append(f"<p><b>What to do:</b> {escape(fix)}</p>")
-    if log:
-        parts.append(f"<details><summary>Log</summary><pre>{escape(log)}</pre></details>")
-    return "".join(parts) + "</div>"
+    return _state("error", title, cause, fix=fix, log=log)
 
 
-def loading_html(title: str, elapsed_s: float, detail: str = "") -> str:
+def loading_html(title: str, elapsed_s: float, detail: str = "") -> Markup:
     """Something is being done right here: what, and for how long already."""
-    facts = " · ".join(filter(None, [f"elapsed {duration(elapsed_s)}", detail]))
-    return (
-        '<div class="pv-state pv-loading" role="status">'
-        f'<h3><span class="pv-spin"></span>{escape(title)}</h3><p>{escape(facts)}</p></div>'
-    )
+    return _state("loading", title, " · ".join(filter(None, [f"elapsed {duration(elapsed_s)}", detail])))
 
 
-def failure_html(error: Exception, fix: str = "", log: str = "") -> str:
+def _state(
+    kind: str, title: str, text: str, share: float | None = None, fix: str = "", log: str = ""
+) -> Markup:
+    return render("state.html", kind=kind, title=title, text=text, share=share, fix=fix, log=log)
+
+
+def notes_html(*texts: object) -> Markup:
+    """Sentences that somebody should read, one below the other."""
+    return render("notes.html", texts=texts)
+
+
+def failure_html(error: Exception, fix: str = "", log: str = "") -> Markup:
     """The error state of something that was raised. Our own errors carry their fix in the text."""
     return error_html(str(error) or type(error).__name__, fix, log)
 
 
-def progress_html(record: RunRecord, now: float | None = None) -> str:
+def progress_html(record: RunRecord, now: float | None = None) -> Markup:
     """A live run in place: stage in words, share done, elapsed time and time left."""
     status, now = record.status, time.time() if now is None else now
-    share = share_done(status)
     head = "Waiting for a free place" if status.state == "queued" else stage_words(status.stage or "load")
     worked = status.worked_s(now) if status.started else now - status.created
     facts = [f"elapsed {duration(worked)}"]
@@ -75,25 +77,15 @@ def progress_html(record: RunRecord, now: float | None = None) -> str:
         facts.append(f"about {duration(status.eta_s)} left in this stage")
     if status.message:
         facts.append(status.message)
-    return (
-        f'<div class="pv-state pv-loading" role="status"><h3><span class="pv-spin"></span>{escape(head)}</h3>'
-        f"{bar_html(share)}"
-        f"<p>{escape(' · '.join(facts))}</p></div>"
-    )
+    return _state("loading", head, " · ".join(facts), share_done(status))
 
 
-def bar_html(share: float) -> str:
-    """A bar filled to `share`, in [0, 1]."""
-    value = f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{100 * share:.0f}"'
-    return f'<div class="pv-bar" role="progressbar" {value}><i style="width:{share:.1%}"></i></div>'
-
-
-def ended_html(record: RunRecord, log: str = "") -> str:
+def ended_html(record: RunRecord, log: str = "") -> Markup:
     """The error state of a run that failed, crashed or is damaged; empty if it did not."""
     if record.damaged:
         return error_html(f"Run {record.id} is damaged: {record.damaged}", "Clone it or start a new run.")
     if record.state not in ("failed", "crashed"):
-        return ""
+        return Markup()
     error = record.status.error or {}
     cause = error.get("message") or "The worker ended without a word: killed, or out of memory."
     return error_html(cause, error.get("fix", ""), log or error.get("log", ""))
