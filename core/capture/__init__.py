@@ -1,1 +1,1 @@
-"""What a pass over a text says of a model: statistics folded as they come, nothing kept that is not asked."""
+"""What a pass over a text says of a model: statistics folded as they come; nothing else is kept."""

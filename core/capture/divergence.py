@@ -54,7 +54,7 @@ def similarity(
 
     Args:
         windows: token ids, (windows, length); positions of special tokens do not count.
-        text: the name of the text, kept with the result.
+        text: the name of the text, stored with the result.
 
     Returns:
         (layers, heads, heads); a layer with fewer heads than another is filled up with NaN.
@@ -63,17 +63,17 @@ def similarity(
         NotPrunableError: the model has no attention, or a block does not show its probabilities.
         DataError: nothing but special tokens.
     """
-    found, done = Divergences(model, graph), 0
-    with found.watch(), torch.inference_mode():
+    divergences, done = Divergences(model, graph), 0
+    with divergences.watch(), torch.inference_mode():
         for batch in windows.split(batch_size):
             ids = batch.to(model.device)
-            with found.batch(~special_positions(model, ids)):
+            with divergences.batch(~special_positions(model, ids)):
                 model.base_model(input_ids=ids, use_cache=False)
             done += len(batch)
             if on_progress is not None:
                 on_progress(done, len(windows))
-    means = found.means()
-    return Similarity(_stack(means), sorted(means), found.tokens, text)
+    means = divergences.means()
+    return Similarity(_stack(means), sorted(means), divergences.tokens, text)
 
 
 class Divergences:
@@ -107,7 +107,7 @@ class Divergences:
 
     @contextmanager
     def batch(self, counted: Tensor) -> Iterator[None]:
-        """The next forward is over these positions, (batch, length), bool."""
+        """Around one forward: `counted` says which positions count, (batch, length), bool."""
         self._counted, self._seen = counted, set()
         yield
         for attention in self.graph.attentions:
@@ -127,11 +127,11 @@ class Divergences:
         def hook(_: nn.Module, args: Any, out: Any) -> None:
             batch, queries = self._counted.shape
             shape = (batch, attention.heads, queries, queries)
-            found = probabilities_of(out, shape)
-            if found is not None:
-                apart = js_distances(found.detach(), self._counted)
-                known = self._totals.get(attention.layer)
-                self._totals[attention.layer] = apart if known is None else known + apart
+            probabilities = probabilities_of(out, shape)
+            if probabilities is not None:
+                apart = js_distances(probabilities.detach(), self._counted)
+                total = self._totals.get(attention.layer)
+                self._totals[attention.layer] = apart if total is None else total + apart
                 self._seen.add(attention.layer)
 
         return hook
@@ -152,15 +152,15 @@ def probabilities_of(out: Any, shape: tuple[int, ...]) -> Tensor | None:
 def _stack(means: dict[int, Tensor]) -> np.ndarray[Any, np.dtype[np.float32]]:
     heads = max(len(mean) for mean in means.values())
     stacked = np.full((len(means), heads, heads), np.nan, dtype=np.float32)
-    for at, layer in enumerate(sorted(means)):
+    for row, layer in enumerate(sorted(means)):
         mean = means[layer].numpy()
-        stacked[at, : len(mean), : len(mean)] = mean
+        stacked[row, : len(mean), : len(mean)] = mean
     return stacked
 
 
 @contextmanager
 def attending_plainly(model: PreTrainedModel) -> Iterator[None]:
-    """Attend in the plain way, in evaluation mode, and go back afterwards."""
+    """Let the model attend in the plain (eager) way, in evaluation mode; afterwards all is as it was."""
     before, training = model.config._attn_implementation, model.training
     model.set_attn_implementation("eager")
     model.eval()

@@ -22,7 +22,7 @@ COARSE = "gradient_coarse"
 PER_SAMPLE = frozenset({"gradient_first", "gradient_second", "gradient_mix", COARSE})
 
 #: Dimensions of a parameter that are not summed over: the units', and the experts' before it in a stack.
-Kept = tuple[int, ...]
+Axes = tuple[int, ...]
 
 
 class Gradients:
@@ -41,11 +41,11 @@ class Gradients:
     def __init__(self, graph: Graph, kinds: Sequence[str], needs: set[str], device: torch.device) -> None:
         self.needs = needs
         #: Parameter -> its dimensions along which units lie.
-        self.kept: dict[str, dict[int, Kept]] = {}
+        self.dims: dict[str, dict[int, Axes]] = {}
         parts = {group.id: slices(graph, group) for group in graph.of_kind(*kinds)}
         for part in chain.from_iterable(parts.values()):
             member = part.member
-            dims = self.kept.setdefault(member.parameter, {})
+            dims = self.dims.setdefault(member.parameter, {})
             if member.at is not None:
                 dims[member.dim] = (0, member.dim)
             else:
@@ -53,9 +53,9 @@ class Gradients:
         self._shapes: dict[Key, tuple[int, ...]] = {}
         self._at: dict[Key, slice] = {}
         width = 0
-        for name, dims in self.kept.items():
-            for dim, kept in dims.items():
-                shape = tuple(graph.parameters[name].shape[one] for one in kept)
+        for name, dims in self.dims.items():
+            for dim, axes in dims.items():
+                shape = tuple(graph.parameters[name].shape[axis] for axis in axes)
                 self._shapes[name, dim] = shape
                 self._at[name, dim] = slice(width, width := width + prod(shape))
         # One sample's terms of all parameters side by side, and their sum over samples.
@@ -64,13 +64,13 @@ class Gradients:
 
     @contextmanager
     def watch(self, model: nn.Module) -> Iterator[None]:
-        """Give gradients to the parameters in scope alone, fold each as it is complete, and free it."""
+        """Give gradients only to the parameters in scope, fold each once it is complete, and free it."""
         wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
         hooks = []
         try:
             for name, parameter in model.named_parameters():
-                parameter.requires_grad_(name in self.kept)
-                if name in self.kept:
+                parameter.requires_grad_(name in self.dims)
+                if name in self.dims:
                     hooks.append(parameter.register_post_accumulate_grad_hook(self._folding(name)))
             with torch.enable_grad():
                 yield
@@ -92,11 +92,11 @@ class Gradients:
 
     def _fold(self, name: str, weight: Tensor, gradient: Tensor) -> None:
         """Take in one sample's gradient of a parameter."""
-        for dim, kept in self.kept[name].items():
-            self._sample[:, self._at[name, dim]] = _sums(weight, gradient, kept)
+        for dim, axes in self.dims[name].items():
+            self._sample[:, self._at[name, dim]] = _sums(weight, gradient, axes)
 
     def end_sample(self) -> None:
-        """Add the sample (or batch) whose backward is over. All at once: the pieces are many and small."""
+        """Add the sample (or batch) whose backward is over, in one step: the pieces are many and small."""
         self._total += self._sample
         if self._coarse is not None:
             self._coarse.add(self._sample[0])
@@ -104,9 +104,9 @@ class Gradients:
 
     def means(self, samples: int) -> dict[str, dict[Key, Tensor]]:
         """Means over samples: statistic -> (parameter, dim) -> (size,), or (experts, size) for a stack."""
-        found = dict(zip(PER_INDEX, self._total / samples, strict=True))
+        statistics = dict(zip(PER_INDEX, self._total / samples, strict=True))
         return {
-            need: {key: found[need][at].view(self._shapes[key]) for key, at in self._at.items()}
+            need: {key: statistics[need][at].view(self._shapes[key]) for key, at in self._at.items()}
             for need in PER_INDEX
             if need in self.needs
         }
@@ -126,14 +126,14 @@ class _Coarse:
         shapes: Mapping[Key, tuple[int, ...]],
         device: torch.device,
     ) -> None:
-        self._units = [(group, len(part.rows)) for group, found in parts.items() for part in found]
-        read, owner, first = [torch.empty(0, dtype=torch.long)], [torch.empty(0, dtype=torch.long)], 0
+        self._units = [(group, len(part.rows)) for group, structures in parts.items() for part in structures]
+        places, owner, first = [torch.empty(0, dtype=torch.long)], [torch.empty(0, dtype=torch.long)], 0
         for part in chain.from_iterable(parts.values()):
-            places = part.places(shapes[part.key]) + at[part.key].start
-            read.append(places.flatten())
-            owner.append(torch.arange(first, first + len(places)).repeat_interleave(places.shape[1]))
-            first += len(places)
-        self._read, self._owner = (torch.cat(one).to(device) for one in (read, owner))
+            positions = part.places(shapes[part.key]) + at[part.key].start
+            places.append(positions.flatten())
+            owner.append(torch.arange(first, first + len(positions)).repeat_interleave(positions.shape[1]))
+            first += len(positions)
+        self._read, self._owner = (torch.cat(indices).to(device) for indices in (places, owner))
         self._total = torch.zeros(first, device=device)
 
     def add(self, signed: Tensor) -> None:
@@ -143,21 +143,21 @@ class _Coarse:
 
     def means(self, samples: int) -> dict[str, list[Tensor]]:
         """Group id -> for each slice the mean over samples, (units,)."""
-        found: dict[str, list[Tensor]] = {}
+        terms: dict[str, list[Tensor]] = {}
         pieces = (self._total / samples).split([units for _, units in self._units])
         for (group, _), piece in zip(self._units, pieces, strict=True):
-            found.setdefault(group, []).append(piece)
-        return found
+            terms.setdefault(group, []).append(piece)
+        return terms
 
 
-def _sums(weight: Tensor, gradient: Tensor, kept: Kept) -> Tensor:
-    """Terms of w g summed over all dimensions but those kept, (4, size) or (4, experts * size)."""
+def _sums(weight: Tensor, gradient: Tensor, axes: Axes) -> Tensor:
+    """Terms of w g summed over all dimensions but `axes`, (4, size) or (4, experts * size)."""
     # A vector is a matrix of one column, a stack of experts several matrices.
     if weight.dim() == 1:
         weight, gradient = weight[:, None], gradient[:, None]
     if weight.dim() == 2:
-        return products(weight, gradient, kept[-1])
-    w, g = (one.reshape(-1, *weight.shape[-2:]) for one in (weight, gradient))
-    axis = kept[-1] - (weight.dim() - 2)
-    found = [products(*pair, axis) for pair in zip(w, g, strict=True)]
-    return torch.stack(found).sum(dim=0) if len(kept) == 1 else torch.cat(found, dim=1)
+        return products(weight, gradient, axes[-1])
+    w, g = (tensor.reshape(-1, *weight.shape[-2:]) for tensor in (weight, gradient))
+    axis = axes[-1] - (weight.dim() - 2)
+    sums = [products(*pair, axis) for pair in zip(w, g, strict=True)]
+    return torch.stack(sums).sum(dim=0) if len(axes) == 1 else torch.cat(sums, dim=1)

@@ -1,7 +1,7 @@
-"""Two loops over many numbers: on a processor each reads them once, elsewhere torch does the same in passes.
+"""Two loops over many numbers: on the CPU each reads them once, elsewhere torch does the same in passes.
 
-On a processor torch makes a pass over memory for every step of a formula, which here took most of the time.
-Those loops are compiled by numba when they are first called, and kept beside this file.
+On the CPU torch makes a pass over memory for every step of a formula, which here took most of the time.
+These loops are compiled by numba when they are first called, and cached beside this file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _C = tuple(
 )  # fmt: skip
 #: Numbers that torch works on at a time.
 _LARGE = 1 << 24
-#: Pairs of numbers: below, a thread more costs more than it saves.
+#: Pairs of numbers per thread: with fewer, another thread costs more than it saves.
 _WORTH_A_THREAD = 1 << 21
 
 
@@ -74,7 +74,7 @@ def distances_by_torch(probabilities: Tensor, counted: Tensor) -> Tensor:
         seen = last if last < keys and not bool(block[..., last:].any()) else keys
         p = block[..., :seen].transpose(0, 1).float().reshape(heads, -1, seen)  # (heads, positions, keys)
         p = (p / p.sum(dim=-1, keepdim=True)).clamp_min_(float(_TINY))
-        # In the same order of operations as below, so that two heads that are the same are so exactly.
+        # In the same order of operations as below, so that the distance of two equal heads is exactly 0.
         negative = p.log().mul_(p).sum(dim=-1).div_(2)  # minus half the entropy, (heads, positions)
         half, weight = p / 2, counted[:, first:last].reshape(-1).float()
         for i in range(heads - 1):
@@ -86,19 +86,19 @@ def distances_by_torch(probabilities: Tensor, counted: Tensor) -> Tensor:
 
 
 def products(w: Tensor, g: Tensor, axis: int) -> Tensor:
-    """Sums of a = w g, |a|, a^2 and |a - a^2 / 2| over the axis of a matrix that is not kept.
+    """Sums of a = w g, |a|, a^2 and |a - a^2 / 2| over the other axis of a matrix.
 
     Args:
-        w, g: (rows, columns). axis: the one that is kept.
+        w, g: (rows, columns). axis: the one that stays, 0 or 1.
 
     Returns:
         (4, size of that axis), float32.
     """
     if w.device.type != "cpu":
         return products_by_torch(w, g, axis)
-    found = torch.zeros(4, w.shape[axis])
-    (_by_row if axis == 0 else _by_column)(*(one.float().contiguous().numpy() for one in (w, g, found)))
-    return found
+    sums = torch.zeros(4, w.shape[axis])
+    (_by_row if axis == 0 else _by_column)(*(array.float().contiguous().numpy() for array in (w, g, sums)))
+    return sums
 
 
 def products_by_torch(w: Tensor, g: Tensor, axis: int) -> Tensor:
@@ -115,7 +115,7 @@ def products_by_torch(w: Tensor, g: Tensor, axis: int) -> Tensor:
 
 @numba.njit(inline="always")
 def _log(x: Any) -> Any:
-    """Natural logarithm of a normal number above 0, to 2e-7; a loop over it runs eight abreast."""
+    """Natural logarithm of a normal number above 0, to 2e-7; a loop over it is vectorised eight wide."""
     bits = F32(x).view(np.int32)
     exponent = (bits - _ROOT_HALF) >> np.int32(23)
     m = np.int32(bits - (exponent << np.int32(23))).view(np.float32) - _ONE
@@ -142,19 +142,19 @@ def _distances(attention: Any, counted: Any, first: Any, last: Any, total: Any) 
                 whole += attention[b, i, q, k]
             for k in range(keys):
                 p[i, k] = attention[b, i, q, k] / whole
-                if p[i, k] < _TINY:  # what is no number stays so, here and below
+                if p[i, k] < _TINY:  # a NaN stays one, here and below
                     p[i, k] = _TINY
             for k in range(keys - 1, seen - 1, -1):
                 if attention[b, i, q, k] != 0:
                     seen = k + 1
                     break
         for i in range(heads):
-            for j in range(i, heads):  # itself too, by the very same loop: then equal heads are at 0
-                found = F32(0)
+            for j in range(i, heads):  # i itself too, by the very same loop: then equal heads are at 0
+                entropy = F32(0)
                 for k in range(seen):
                     m = (p[i, k] + p[j, k]) * _HALF
-                    found += m * _log(m)
-                negative[i, j] = found
+                    entropy += m * _log(m)
+                negative[i, j] = entropy
         for i in range(heads):
             for j in range(i + 1, heads):
                 js = (negative[i, i] + negative[j, j]) * _HALF - negative[i, j]
@@ -163,6 +163,7 @@ def _distances(attention: Any, counted: Any, first: Any, last: Any, total: Any) 
 
 @numba.njit(fastmath=_FAST, nogil=True, error_model="numpy", cache=True)
 def _by_row(w: Any, g: Any, out: Any) -> None:
+    """`products` along the rows, into `out`, (4, rows)."""
     for r in range(w.shape[0]):
         signed = first = second = mix = F32(0)
         for c in range(w.shape[1]):
@@ -176,6 +177,7 @@ def _by_row(w: Any, g: Any, out: Any) -> None:
 
 @numba.njit(fastmath=_FAST, nogil=True, error_model="numpy", cache=True)
 def _by_column(w: Any, g: Any, out: Any) -> None:
+    """`products` along the columns, added to `out`, (4, columns)."""
     for r in range(w.shape[0]):
         for c in range(w.shape[1]):
             a = w[r, c] * g[r, c]
@@ -187,5 +189,5 @@ def _by_column(w: Any, g: Any, out: Any) -> None:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    """Threads that stay: starting them anew takes longer than a layer of a small model."""
+    """Threads that stay: starting them again takes longer than a layer of a small model."""
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="distances")

@@ -14,7 +14,7 @@ from core.errors import DataError
 
 
 class Moments:
-    """Mean and variance per feature, kept so that they can be added to: no cancellation, any order.
+    """Running mean and variance per feature: without cancellation, in any order of the batches.
 
     Source: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample
     variances"; with batches of one it is Welford's update.
@@ -26,7 +26,7 @@ class Moments:
         self.squares: Tensor = torch.zeros(())  # sum of squared deviations from the mean
 
     def add(self, rows: Tensor) -> None:
-        """Count in more tokens, (tokens, features)."""
+        """Include more tokens, (tokens, features)."""
         fresh = len(rows)
         if not fresh:
             return
@@ -66,7 +66,7 @@ class Squares:
         self.total: Tensor = torch.zeros(())
 
     def add(self, rows: Tensor) -> None:
-        """Count in more tokens, (tokens, features)."""
+        """Include more tokens, (tokens, features)."""
         if len(rows):
             squares = rows.float().square().sum(dim=0)
             self.total = squares if not self.count else self.total + squares
@@ -81,7 +81,7 @@ class Squares:
 class ModuleMoments:
     """Moments of the inputs of modules, and squares of the outputs of others, collected while the model runs.
 
-    Set `counted`, (batch, length), before each batch: which positions count.
+    Set `counted`, (batch, length), before each batch; it says which positions count.
 
     Attributes:
         inputs, outputs: (parameter, dim) -> moments, or squares, of the features that run along it.

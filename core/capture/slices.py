@@ -48,11 +48,11 @@ class Slice:
         return values.index_select(0, self._flat.to(values.device)).view(self.rows.shape)
 
     def places(self, shape: tuple[int, ...]) -> Tensor:
-        """Where `of` finds a unit's numbers among numbers of this shape laid flat, (units, how many)."""
-        every = torch.arange(prod(shape)).view(-1, shape[-1])  # (1 or experts, size)
+        """Where `of` reads a unit's numbers in a flattened array of this shape, (units, numbers per unit)."""
+        positions = torch.arange(prod(shape)).view(-1, shape[-1])  # (1 or experts, size)
         if len(shape) == 2 and self.member.at is not None:
-            every = every[self.member.at][None]
-        return every[:, self._flat].view(len(every), *self.rows.shape).movedim(1, 0).flatten(1)
+            positions = positions[self.member.at][None]
+        return positions[:, self._flat].view(len(positions), *self.rows.shape).movedim(1, 0).flatten(1)
 
     def weight(self, model: nn.Module) -> Tensor:
         """The unit's weights, (units, width, elements per index), float32."""
@@ -66,9 +66,9 @@ class Slice:
 def slices(graph: Graph, group: Group) -> list[Slice]:
     """The structures of a group's units; shared keys and values come last, with their share."""
     keyed = _keyed(graph, group.layer)
-    found = [_slice(member, member.index(), torch.ones(group.units), keyed) for member in group.members]
+    structures = [_slice(member, member.index(), torch.ones(group.units), keyed) for member in group.members]
     if group.parent is None:
-        return found
+        return structures
     own = {(member.parameter, member.dim): member.index() for member in group.members}
     parents = np.asarray(group.parent_unit)
     share = torch.from_numpy(1.0 / np.bincount(parents)[parents]).float()
@@ -76,8 +76,8 @@ def slices(graph: Graph, group: Group) -> list[Slice]:
         index = member.index()
         rows = ~np.isin(index, own.get((member.parameter, member.dim), ())).any(axis=0)
         if rows.any():  # keys and values; the parent also lists its query heads' own slices
-            found.append(_slice(member, index[:, rows][parents], share, keyed))
-    return found
+            structures.append(_slice(member, index[:, rows][parents], share, keyed))
+    return structures
 
 
 def _slice(member: Member, index: np.ndarray, share: Tensor, keyed: dict[Key, np.ndarray]) -> Slice:
@@ -86,8 +86,9 @@ def _slice(member: Member, index: np.ndarray, share: Tensor, keyed: dict[Key, np
 
 
 def _keyed(graph: Graph, layer: int | None) -> dict[Key, np.ndarray]:
-    found: dict[Key, list[np.ndarray]] = {}
+    """Of every parameter dimension in a layer, the indices that are channels of queries or keys."""
+    indices: dict[Key, list[np.ndarray]] = {}
     for group in graph.of_kind("head_dim_pair"):
         for member in group.members if group.layer == layer else ():
-            found.setdefault((member.parameter, member.dim), []).append(member.index().ravel())
-    return {key: np.concatenate(parts) for key, parts in found.items()}
+            indices.setdefault((member.parameter, member.dim), []).append(member.index().ravel())
+    return {key: np.concatenate(parts) for key, parts in indices.items()}

@@ -1,4 +1,4 @@
-"""One pass over calibration text: what criteria need to know, folded as it comes.
+"""One pass over calibration text: the statistics that criteria need, folded as they come.
 
 Nothing as large as the model is kept: a gradient is folded and freed the moment it is complete, an
 attention map before the next layer's exists, and of activations only running moments stay.
@@ -29,10 +29,10 @@ INPUTS = ("input_mean", "input_variance", "input_norm", "input_second_moment")
 OUTPUTS = ("output_second_moment",)
 DIVERGENCE = "head_divergence"
 GRADIENTS = frozenset({*PER_INDEX, COARSE})
-#: What `capture` can find out, by the name that criteria ask for.
+#: What `capture` can measure, by the name that criteria ask for.
 STATISTICS = (*INPUTS, *OUTPUTS, DIVERGENCE, *PER_INDEX, COARSE)
 #: Residual channels run through every parameter, embeddings included: they are captured only if asked for.
-DEFAULT_KINDS = ("ffn_channel", "query_head", "kv_group")
+CAPTURED_KINDS = ("ffn_channel", "query_head", "kv_group")
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Statistics:
     tokens: int = 0
     predicted: int = 0
     loss: float | None = None
-    kinds: tuple[str, ...] = DEFAULT_KINDS
+    kinds: tuple[str, ...] = CAPTURED_KINDS
 
 
 def capture(
@@ -69,7 +69,7 @@ def capture(
     *,
     needs: set[str],
     batch_size: int = 4,
-    kinds: Sequence[str] = DEFAULT_KINDS,
+    kinds: Sequence[str] = CAPTURED_KINDS,
     on_progress: Progress | None = None,
 ) -> Statistics:
     """Run calibration windows through the model once and keep what `needs` names.
@@ -124,7 +124,7 @@ class _Pass:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Hooks on, evaluation mode; all as it was afterwards."""
+        """Set the hooks and evaluation mode; afterwards all is as it was."""
         training = self.model.training
         self.model.eval()
         try:
@@ -138,7 +138,7 @@ class _Pass:
             self.model.train(training)
 
     def read(self, ids: Tensor) -> None:
-        """One batch, (batch, length)."""
+        """Run one batch of token ids, (batch, length)."""
         counted = ~special_positions(self.model, ids)
         self.moments.counted = counted
         self.tokens += int(counted.sum())
@@ -152,36 +152,36 @@ class _Pass:
 
     def _backward(self, ids: Tensor, counted: Tensor, gradients: Gradients) -> None:
         losses, predicted = sample_losses(self.model, ids, counted)
-        there = predicted > 0
-        self.samples += int(there.sum())
+        counting = predicted > 0
+        self.samples += int(counting.sum())
         self.predicted += int(predicted.sum())
-        if bool(there.any()):
-            losses[there].sum().backward()
+        if bool(counting.any()):
+            losses[counting].sum().backward()
             gradients.end_sample()
-            self.loss += float((losses.detach() * predicted)[there].sum())
+            self.loss += float((losses.detach() * predicted)[counting].sum())
 
     def finish(self, windows: int, kinds: Sequence[str]) -> Statistics:
-        """What was found."""
+        """Gather what the collectors hold. Raises DataError."""
         if not self.tokens or (self.gradients and not self.predicted):
             raise DataError("The calibration text holds nothing but special tokens; give another text.")
-        found = Statistics(captured=frozenset(self.needs), windows=windows, tokens=self.tokens)
-        found.kinds = tuple(kinds)
+        statistics = Statistics(captured=frozenset(self.needs), windows=windows, tokens=self.tokens)
+        statistics.kinds = tuple(kinds)
         if self.gradients:
-            found.values |= self.gradients.means(self.samples)
-            found.structures = self.gradients.structures(self.samples)
-            found.predicted, found.loss = self.predicted, self.loss / self.predicted
-        found.values |= moment_values(self.moments, self.needs)
+            statistics.values |= self.gradients.means(self.samples)
+            statistics.structures = self.gradients.structures(self.samples)
+            statistics.predicted, statistics.loss = self.predicted, self.loss / self.predicted
+        statistics.values |= moment_values(self.moments, self.needs)
         if self.divergences:
-            found.divergence = self.divergences.means()
-        check_finite(self.model, found)
-        return found
+            statistics.divergence = self.divergences.means()
+        check_finite(self.model, statistics)
+        return statistics
 
 
-def moment_values(found: ModuleMoments, needs: set[str]) -> dict[str, dict[Key, Tensor]]:
-    """Those of these statistics that are moments, as in `Statistics.values`."""
-    sides = {name: found.inputs if name in INPUTS else found.outputs for name in (*INPUTS, *OUTPUTS)}
+def moment_values(moments: ModuleMoments, needs: set[str]) -> dict[str, dict[Key, Tensor]]:
+    """The statistics among `needs` that are moments, as in `Statistics.values`."""
+    sides = {name: moments.inputs if name in INPUTS else moments.outputs for name in (*INPUTS, *OUTPUTS)}
     return {
-        name: {key: _read(moments, name) for key, moments in side.items()}
+        name: {key: _read(collected, name) for key, collected in side.items()}
         for name, side in sides.items()
         if name in needs
     }
@@ -218,7 +218,7 @@ def sample_losses(model: PreTrainedModel, ids: Tensor, counted: Tensor) -> tuple
 
 
 def next_token_loss(model: PreTrainedModel, ids: Tensor) -> tuple[Tensor, int]:
-    """Mean cross-entropy of every next token that is no special token, and how many those are.
+    """Mean cross-entropy of every next token that is not a special token, and how many those are.
 
     Raises:
         DataError: all of them are special.
@@ -230,10 +230,10 @@ def next_token_loss(model: PreTrainedModel, ids: Tensor) -> tuple[Tensor, int]:
     return (losses * predicted).sum() / tokens, tokens
 
 
-def check_finite(model: nn.Module, found: Statistics) -> None:
+def check_finite(model: nn.Module, statistics: Statistics) -> None:
     """Raise DataError if a captured number is not finite, naming the parameter to blame."""
-    flat = [(key, one) for by_key in found.values.values() for key, one in by_key.items()]
-    bad = next((key for key, one in flat if not bool(torch.isfinite(one).all())), None)
+    flat = [(key, values) for by_key in statistics.values.values() for key, values in by_key.items()]
+    bad = next((key for key, values in flat if not bool(torch.isfinite(values).all())), None)
     if bad is not None:
         check_weights(model)
         raise DataError(

@@ -1,7 +1,7 @@
 """Criteria: what a unit is worth, one file per paper. Importing this package registers all of them.
 
 A criterion is a pure function of a `GroupView`: the weights of one group's units, and the statistics
-it asked for.
+it names in `needs`. To add one, write a file beside `wanda.py`, the shortest, and import it below.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,7 @@ def ifv(group: GroupView) -> Tensor:
     Source: FLAP, Input Feature Variance. The published running update subtracts a mean that it changes
     in place; here the variance is exact.
     """
-    return _summed([values.sum(dim=1) * part.share for part, values in group.having("input_variance")])
+    return _summed(values.sum(dim=1) * part.share for part, values in group.having("input_variance"))
 
 
 @CRITERIA.register(
@@ -41,10 +43,8 @@ def wifv(group: GroupView) -> Tensor:
     Source: FLAP, Weighted Input Feature Variance, its main metric.
     """
     return _summed(
-        [
-            part.share * (part.weight.square().sum(dim=2) * values).sum(dim=1)
-            for part, values in group.having("input_variance")
-        ]
+        part.share * (part.weight.square().sum(dim=2) * values).sum(dim=1)
+        for part, values in group.having("input_variance")
     )
 
 
@@ -53,7 +53,7 @@ def wifv(group: GroupView) -> Tensor:
     paper=_PAPER,
     equation="mean_j |W_ij| |x_i|",
     needs=("input_norm",),
-    summary="FLAP's variant with norms in the place of variances, a mean over outputs. Within one layer it "
+    summary="FLAP's variant with norms in place of variances, a mean over outputs. Within one layer it "
     "ranks like wanda.",
 )
 def wifn(group: GroupView) -> Tensor:
@@ -62,12 +62,11 @@ def wifn(group: GroupView) -> Tensor:
     Source: FLAP, Weighted Input Feature Norm.
     """
     return _summed(
-        [
-            part.share * (part.weight.abs().mean(dim=2) * norm).sum(dim=1)
-            for part, norm in group.having("input_norm")
-        ]
+        part.share * (part.weight.abs().mean(dim=2) * norm).sum(dim=1)
+        for part, norm in group.having("input_norm")
     )
 
 
-def _summed(parts: list[Tensor]) -> Tensor:
-    return torch.stack(parts).sum(dim=0)
+def _summed(parts: Iterable[Tensor]) -> Tensor:
+    """One number per unit, (units,), from one per unit and part."""
+    return torch.stack(list(parts)).sum(dim=0)

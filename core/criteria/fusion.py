@@ -33,7 +33,7 @@ def fusion(group: GroupView) -> Tensor:
     accumulates it over the samples, a backward each. Nothing else in the text weighs one against the
     other: what adapts is their ratio. By the triangle inequality coarse is at most about fine; it comes
     up to it where the weights of a structure act in one direction, and vanishes where they cancel, for
-    every structure and sample anew. The absolute values are those of LLM-Pruner's Eq. 3 and 4, on which
+    every structure and sample separately. The absolute values are those of LLM-Pruner's Eq. 3 and 4, on which
     the paper builds; without them effects of opposite sign would cancel between samples.
 
     Source: adaptive estimation fusion, Eq. 5 to 12 and Algorithm 1.

@@ -140,7 +140,7 @@ def aggregated(group: GroupView, importance: list[tuple[Part, Tensor]]) -> Tenso
     """Combine the importance of a unit's structures as the option `aggregation` says, (units,).
 
     `prod` is the geometric mean of the structures, which ranks as their product and does not underflow.
-    Biases and norms have their place in the sum and the maximum only: they are no structures of their
+    Biases and norms count in the sum and the maximum only: they are not structures of their
     own, and a key's bias, whose gradient is always zero, would make every product zero. `last` is the
     last matrix that reads the unit.
 
@@ -149,13 +149,13 @@ def aggregated(group: GroupView, importance: list[tuple[Part, Tensor]]) -> Tenso
 
     Source: LLM-Pruner, Section 3.2, Group Importance.
     """
-    found = [(part.role, part.share * values) for part, values in importance]
+    shares = [(part.role, part.share * values) for part, values in importance]
     match group.options["aggregation"]:
         case "prod":
-            matrices = torch.stack([values for role, values in found if role in _MATRICES])
+            matrices = torch.stack([values for role, values in shares if role in _MATRICES])
             return matrices.double().log().mean(dim=0).exp()
         case "max":
-            return torch.stack([values for _, values in found]).amax(dim=0)
+            return torch.stack([values for _, values in shares]).amax(dim=0)
         case "last":
-            return [values for role, values in found if role in ("layer2", "embedding")][-1]
-    return torch.stack([values for _, values in found]).sum(dim=0)
+            return [values for role, values in shares if role in ("layer2", "embedding")][-1]
+    return torch.stack([values for _, values in shares]).sum(dim=0)

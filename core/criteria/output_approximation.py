@@ -36,18 +36,18 @@ def second_moment(group: GroupView) -> Tensor:
     - Attention: a head's channels are depth-2 modules on the attention-mixed input x^ (Appendix 7.1).
       Mixing rows commutes with W_V, so (A_i' x^) is what the output projection reads, and its second
       moment is taken there; a head is the sum over its channels.
-    - Residual channels, of which the paper does not speak: the same sum over all that reads them.
+    - Residual channels, which the paper does not cover: the same sum over all that reads them.
 
     Source: the output-approximation paper, Eq. 2 and 3, Appendix 7.
     """
     if group.kind == "ffn_channel":
-        made = [values for part, values in group.having("output_second_moment") if part.role == "layer1"]
-        return _feed_forward(group, torch.cat(made, dim=1))
-    found = [
+        outputs = [values for part, values in group.having("output_second_moment") if part.role == "layer1"]
+        return _feed_forward(group, torch.cat(outputs, dim=1))
+    terms = [
         part.share * (_squares(part) * values).sum(dim=1)
         for part, values in group.having("input_second_moment")
     ]
-    return torch.stack(found).sum(dim=0)
+    return torch.stack(terms).sum(dim=0)
 
 
 @CRITERIA.register(
@@ -76,13 +76,13 @@ def second_moment_data_free(group: GroupView) -> Tensor:
     (reader,) = group.of_role("layer2")
     columns = _squares(reader)  # (units, heads of a unit * value_dim)
     rows = [_squares(part)[~part.keyed].view(group.units, -1) for part in group.of_role("layer1")]
-    made = torch.cat(rows, dim=1)  # (units, value_dim)
-    if not made.shape[1] or columns.shape[1] % made.shape[1]:
+    values = torch.cat(rows, dim=1)  # (units, value_dim)
+    if not values.shape[1] or columns.shape[1] % values.shape[1]:
         raise DataError(
-            f"second_moment_data_free cannot score {group.kind}: {made.shape[1]} value rows do not match "
+            f"second_moment_data_free cannot score {group.kind}: {values.shape[1]} value rows do not match "
             f"{columns.shape[1]} output columns of a unit; take second_moment, which reads activations."
         )
-    return (columns.unflatten(1, (-1, made.shape[1])) * made.unsqueeze(1)).sum(dim=(1, 2))
+    return (columns.unflatten(1, (-1, values.shape[1])) * values.unsqueeze(1)).sum(dim=(1, 2))
 
 
 @CRITERIA.register(
@@ -113,10 +113,10 @@ def similar_heads(group: GroupView) -> Tensor:
     return torch.where(first, scores - 1.001 * scores.max(), scores)
 
 
-def _feed_forward(group: GroupView, made: Tensor) -> Tensor:
+def _feed_forward(group: GroupView, outputs: Tensor) -> Tensor:
     """Product of the metrics of the modules that share B, (units,), from E[(A_i' x)^2], (units, modules)."""
     read = torch.stack([_squares(part).sum(dim=1) for part in group.of_role("layer2")]).sum(dim=0)
-    return _ACTIVATED * (read.unsqueeze(1) * made).prod(dim=1)
+    return _ACTIVATED * (read.unsqueeze(1) * outputs).prod(dim=1)
 
 
 def _squares(part: Part) -> Tensor:

@@ -33,7 +33,7 @@ class Part:
 
     @property
     def weight(self) -> Tensor:
-        """The weights, (units, width, elements per index), read when asked for."""
+        """The weights, (units, width, elements per index), read at every access."""
         return self.read()
 
 
@@ -57,7 +57,7 @@ class GroupView:
     divergence: tuple[Tensor, Tensor] | None = None
 
     def having(self, statistic: str) -> list[tuple[Part, Tensor]]:
-        """The parts of which this was captured, with what was captured."""
+        """The parts of which a statistic was captured, each with what was captured."""
         return [(part, part.statistics[statistic]) for part in self.parts if statistic in part.statistics]
 
     def of_role(self, *roles: str) -> list[Part]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from core.capture.gradients import COARSE
 from core.capture.slices import Slice, slices
 from core.capture.statistics import (
-    DEFAULT_KINDS,
+    CAPTURED_KINDS,
     DIVERGENCE,
     GRADIENTS,
     INPUTS,
@@ -59,7 +59,7 @@ def score(
         DataError: a criterion needs statistics that were not captured, or a weight is not finite.
     """
     entries = [CRITERIA[name] for name in names]
-    wanted = tuple(kinds) if kinds is not None else (statistics.kinds if statistics else DEFAULT_KINDS)
+    wanted = tuple(kinds) if kinds is not None else (statistics.kinds if statistics else CAPTURED_KINDS)
     check_readable(model, graph, names, wanted)
     _require(statistics, {need for entry in entries for need in entry.needs}, wanted, names)
     scores: Scores = {name: {} for name in names}
@@ -97,14 +97,14 @@ def score_structures(
         Each member with one score per unit, higher = keep, (units,), float32.
     """
     entry = CRITERIA[name]
-    found = []
+    scores = []
     with torch.no_grad():
         parts = zip(slices(graph, group), _parts(model, graph, group, statistics), strict=True)
         for part, alone in parts:
             rng = np.random.default_rng([seed, zlib.crc32(repr((group.id, part.key)).encode())])
             view = GroupView(group.units, group.kind, [alone], rng, entry.settings(options or {}))
-            found.append((part.member, _scored(model, entry, view)))
-    return found
+            scores.append((part.member, _scored(model, entry, view)))
+    return scores
 
 
 def check_alone(name: str) -> None:
@@ -118,16 +118,18 @@ def check_alone(name: str) -> None:
 
 
 def _scored(model: nn.Module, entry: Entry[Criterion], view: GroupView) -> np.ndarray[Any, Any]:
-    found: np.ndarray[Any, Any] = entry.component(view).float().cpu().numpy()
-    if not np.isfinite(found).all():
+    """What a criterion says, (units,), float32. Raises DataError if it is not finite."""
+    scores: np.ndarray[Any, Any] = entry.component(view).float().cpu().numpy()
+    if not np.isfinite(scores).all():
         check_weights(model)
         raise DataError(f"{entry.name} gave a score that is not finite; run with --dtype float32.")
-    return found
+    return scores
 
 
 def _require(
     statistics: Statistics | None, needs: set[str], kinds: Sequence[str], names: Sequence[str]
 ) -> None:
+    """Raises DataError where criteria need statistics that were not captured."""
     captured = statistics.captured if statistics else set()
     covered = set(statistics.kinds) if statistics else set()
     if not needs or (needs <= captured and set(kinds) <= covered):
@@ -140,7 +142,7 @@ def _require(
 
 
 def check_readable(model: nn.Module, graph: Graph, names: Sequence[str], kinds: Sequence[str]) -> None:
-    """Whether the statistics these criteria read can be had for all groups of these kinds.
+    """Check that the statistics these criteria read can be captured for all groups of these kinds.
 
     Raises:
         DataError: units are read or made inside a module's own forward, where nothing can be watched;
@@ -162,24 +164,24 @@ def check_readable(model: nn.Module, graph: Graph, names: Sequence[str], kinds: 
 
 
 def _parts(model: nn.Module, graph: Graph, group: Group, statistics: Statistics | None) -> list[Part]:
-    found = []
+    parts = []
     for number, part in enumerate(slices(graph, group)):
         device = model.get_parameter(part.member.parameter).device
         captured = {} if statistics is None else _captured(statistics, group, number, part)
         placed = {name: values.to(device) for name, values in captured.items()}
         read = partial(part.weight, model)
         share, keyed = part.share.to(device), part.keyed.to(device)
-        found.append(Part(part.member.role, read, placed, share, keyed))
-    return found
+        parts.append(Part(part.member.role, read, placed, share, keyed))
+    return parts
 
 
 def _captured(statistics: Statistics, group: Group, number: int, part: Slice) -> dict[str, Tensor]:
-    found = {
+    captured = {
         name: part.of(by_key[part.key]) for name, by_key in statistics.values.items() if part.key in by_key
     }
     if group.id in statistics.structures:
-        found[COARSE] = statistics.structures[group.id][number]
-    return found
+        captured[COARSE] = statistics.structures[group.id][number]
+    return captured
 
 
 def _heads(graph: Graph, group: Group, statistics: Statistics | None) -> tuple[Tensor, Tensor] | None:

@@ -22,8 +22,8 @@ def wanda(group: GroupView) -> Tensor:
     Source: Wanda, Eq. 1 scores one weight, |W_ij| ||x_j||_2; Wanda-sp sums over a unit's weights in the
     layer that reads it.
     """
-    found = [
+    terms = [
         part.share * (part.weight.abs().sum(dim=2) * norm).sum(dim=1)
         for part, norm in group.having("input_norm")
     ]
-    return torch.stack(found).sum(dim=0)
+    return torch.stack(terms).sum(dim=0)
