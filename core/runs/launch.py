@@ -29,7 +29,7 @@ from core.runs.watch import refresh as refresh
 from core.runs.watch import worker_alive as worker_alive
 from core.spec.run import RunSpec
 
-WORKER = (sys.executable, "-m", "core.stages.worker")
+WORKER: tuple[str, ...] = (sys.executable, "-m", "core.stages.worker")
 ROOT = Path(__file__).resolve().parents[2]
 #: Workers this process started, so that it can collect them when they end.
 _children: list[subprocess.Popen[bytes]] = []

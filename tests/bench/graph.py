@@ -89,4 +89,4 @@ def measure(sizes: dict[str, int]) -> None:
 def _peak_gib() -> float:
     """Of this program alone: `ru_maxrss` would go on from the process that started it."""
     status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 2**20
+    return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 2**20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from unittest.mock import patch
 
 from tests.bench.figure import Figure
 
@@ -19,7 +20,7 @@ def run() -> list[Figure]:
     from core.models import load as models
     from core.models import texts
     from core.plan.allocation import allocate
-    from core.recover import walk
+    from core.recover.least_squares import fit
     from core.recover.reconstruct import reconstruct
     from core.spec.model import ModelSpec
 
@@ -30,20 +31,16 @@ def run() -> list[Figure]:
     scores = {group.id: rng.random(group.units) for group in graph.groups}
     plan = allocate(graph, scores, sparsity=0.2, biased=True)
     forwards = [_seconds(lambda: _forward(loaded.model, windows)) for _ in range(3)]
-    solving, plain = [0.0], walk.fit
+    solving = [0.0]
 
     def timed(*args: Any, **kwargs: Any) -> Any:
         began = time.process_time()
-        found = plain(*args, **kwargs)
+        solved = fit(*args, **kwargs)
         solving[0] += time.process_time() - began
-        return found
+        return solved
 
-    walk.fit = timed
-    try:
-        with torch.no_grad():
-            whole = _seconds(lambda: reconstruct(loaded.model, graph, plan, windows, how="least_squares"))
-    finally:
-        walk.fit = plain
+    with torch.no_grad(), patch("core.recover.walk.fit", timed):
+        whole = _seconds(lambda: reconstruct(loaded.model, graph, plan, windows, how="least_squares"))
     forward, rest = sorted(forwards)[1], whole - solving[0]
     parts = f"{rest:.1f} s / {forward:.1f} s, and {solving[0]:.1f} s of solves"
     return [Figure("refitting the model, without solves / forward", rest / forward, "at most", 3, "x", parts)]

@@ -181,7 +181,7 @@ def test_a_damaged_run_is_listed_and_shown(capsys: pytest.CaptureFixture[str], t
 def test_detach_leaves_the_run_to_a_worker(
     capsys: pytest.CaptureFixture[str], asked: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = []
+    started: list[Path] = []
     monkeypatch.setattr(launch, "start_next", started.append)
     found = answer(capsys, [*asked["prune"], "--detach"])
     assert set(found) == {"run_dir", "id"} and Path(found["run_dir"]).name == found["id"]
@@ -194,13 +194,12 @@ def test_detach_leaves_the_run_to_a_worker(
 def test_what_libraries_print_stays_off_stdout(
     capsys: pytest.CaptureFixture[str], asked: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from core.graph.discover import discover
     from core.stages import steps as stages
-
-    real = stages.discover
 
     def noisy(*args: Any, **kwargs: Any) -> Any:
         print("tracing, tracing")
-        return real(*args, **kwargs)
+        return discover(*args, **kwargs)
 
     monkeypatch.setattr(stages, "discover", noisy)
     assert main([*asked["explore"], "--json"]) == 0

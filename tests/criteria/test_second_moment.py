@@ -19,7 +19,7 @@ from tests.naive import inputs_of
 
 def covariance(x: np.ndarray) -> np.ndarray:
     """E[x x'], (d, d)."""
-    return sum(np.outer(row, row) for row in x) / len(x)
+    return np.mean([np.outer(row, row) for row in x], axis=0)
 
 
 def test_second_moment_of_a_gated_feed_forward_is_the_product_of_its_two_modules() -> None:

@@ -13,7 +13,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
-from transformers.generation import GenerationMixin
+from transformers.generation.utils import GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from tests.graph.packed import PackedNorm, attend

@@ -12,7 +12,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
-from transformers.generation import GenerationMixin
+from transformers.generation.utils import GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 

@@ -142,7 +142,7 @@ def test_a_full_disk_leaves_nothing_half_written(
 def test_a_disk_too_small_is_noticed_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, graph, plan = pruned(RAGGED)
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(saved.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr("core.models.saved.shutil.disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(StorageError, match="free some space"):
         save(model, None, graph, plan, tmp_path / "model", facts={})
 

@@ -13,6 +13,7 @@ import torch
 from core.capture.statistics import next_token_loss
 from core.errors import ArtifactError, NotPrunableError, StorageError, TrainingError
 from core.graph.discover import discover
+from core.nuteprune import losses
 from core.nuteprune import trainer as module
 from core.nuteprune.finish import fold
 from core.nuteprune.randomness import rows_of_step
@@ -175,7 +176,7 @@ def test_a_loss_that_is_no_number_is_skipped_and_counted(
     found = trainer(tmp_path, steps=30)
     run(found, 2)
     before = found.gates.log_alpha.detach().clone()
-    original = module.distillation
+    original = losses.distillation
     monkeypatch.setattr(module, "distillation", lambda *args: original(*args) * math.nan)
     report = found.step()
     assert not report.finite and found.state.skipped == 1
@@ -191,7 +192,7 @@ def test_a_loss_that_is_no_number_is_skipped_and_counted(
 def test_a_short_run_that_learned_nothing_does_not_end_well(
     steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found, original = trainer(tmp_path, steps=steps), module.distillation
+    found, original = trainer(tmp_path, steps=steps), losses.distillation
     monkeypatch.setattr(module, "distillation", lambda *args: original(*args) * math.nan)
     with pytest.raises(TrainingError, match=f"not finite in {steps} steps in a row"):
         run(found)
@@ -264,7 +265,7 @@ def test_magnitude_keeps_its_order_and_trains_lora_alone(tmp_path: Path) -> None
 def test_movement_lowers_units_that_the_loss_would_rather_lose(tmp_path: Path) -> None:
     """A score falls by the loss's derivative in the unit's mask, open or not: plain descent for one step."""
     found = trainer(tmp_path, rule="movement", distillation="none", lora_rank=0, steps=4, settle=0.0)
-    found.optimizer = torch.optim.SGD(
+    found.optimizer = torch.optim.SGD(  # type: ignore[assignment]
         [{"params": [found.gates.log_alpha], "lr": 0.5}, {"params": [], "lr": 0.0}]
     )
     start = found.gates.log_alpha.detach().clone()

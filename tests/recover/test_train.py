@@ -14,7 +14,7 @@ from transformers.training_args import ParallelMode
 from core.errors import StopRequested
 from core.graph.discover import discover
 from core.models.load import Loaded
-from core.recover import train
+from core.recover import lora, train
 from core.recover.examples import Example, TrainingData
 from core.recover.lora import updates
 from core.recover.train import Recovered, _arguments, recover
@@ -116,7 +116,7 @@ def test_the_best_updates_stay(tmp_path: Path, tiny_tokenizer: Any, monkeypatch:
 
     monkeypatch.setattr(train._Recovery, "_held_perplexity", measure)
     merged: list[dict[str, torch.Tensor]] = []
-    original = train.merge
+    original = lora.merge
 
     def merge(wrapped: Any) -> Any:
         merged.append({name: value.detach().clone() for name, value in updates(wrapped).items()})

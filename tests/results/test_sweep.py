@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from core.capture.statistics import capture
 from core.errors import ArtifactError, SpecError, StopRequested
+from core.evaluate.perplexity import perplexity
 from core.files import read_json, write_json
 from core.results.noise import perplexity_difference
 from core.results.perplexity import PERPLEXITY, read_perplexities
@@ -119,7 +121,7 @@ def test_one_pass_serves_all_points_that_share_it(
     tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes: list[tuple[int, int]] = []
-    real = stages.capture_statistics
+    real = capture
 
     def counted(*given: Any, **named: Any) -> Any:
         passes.append((len(given[2]), len(passes)))
@@ -134,11 +136,11 @@ def test_the_same_plan_is_not_measured_again(
     tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured: list[float] = []
-    real = sweeping.perplexity
+    real = perplexity
     monkeypatch.setattr(
         sweeping,
         "perplexity",
-        lambda *a, **k: measured.append(0.0) or real(*a, **k),  # type: ignore[func-returns-value]
+        lambda *a, **k: measured.append(0.0) or real(*a, **k),
     )
     found = read_sweep(go(tmp_path, replace(spec, sweep=replace(spec.sweep, methods=("l2",)))))
     assert len(found.points) == 8 and len(measured) == 1 + 2  # dense, and two sparsities of one ranking
@@ -148,7 +150,8 @@ def test_a_stopped_sweep_keeps_its_points_and_does_not_repeat_them(
     tmp_path: Path, spec: RunSpec, swept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir = launch.create(tmp_path, spec, mine=True)
-    real, measured = sweeping._measured, []
+    measured: list[Point] = []
+    real = sweeping._measured
 
     def stopping(work: Any, *given: Any) -> Point:
         if len(measured) == 5:

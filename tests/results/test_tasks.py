@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,14 @@ def test_the_suite_average_is_the_papers():
 def test_only_what_was_measured_alike_is_compared():
     a = scored("piqa", 0.5, 0.6, data={"questions": "q"})
     assert not_comparable(a, replace(a, source="hub", seconds=3.0)) == ""
-    for change in ({"version": "2.0"}, {"limit": 5}, {"num_fewshot": 1}, {"template": "chat"}, {"data": {}}):
+    changes: tuple[dict[str, Any], ...] = (
+        {"version": "2.0"},
+        {"limit": 5},
+        {"num_fewshot": 1},
+        {"template": "chat"},
+        {"data": {}},
+    )
+    for change in changes:
         assert "not comparable" in not_comparable(a, replace(a, **change))
 
 

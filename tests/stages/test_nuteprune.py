@@ -20,7 +20,7 @@ from core.errors import NotPrunableError, SpecError, StopRequested, StorageError
 from core.files import read_json
 from core.methods import METHODS
 from core.models.saved import from_pretrained
-from core.nuteprune import trainer
+from core.nuteprune import losses, trainer
 from core.results.masks import read_masks
 from core.runs import launch
 from core.runs.artifacts import CHECKPOINT, METRICS, MODEL, STOP, read_plan, read_spec
@@ -157,7 +157,7 @@ execute(Path(sys.argv[1]), kill)
 def test_a_skipped_step_is_said_and_counted(
     tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_dir, original, calls = started(tmp_path, options(spec, steps=4)), trainer.distillation, []
+    run_dir, original, calls = started(tmp_path, options(spec, steps=4)), losses.distillation, []
 
     def broken(*args: Any) -> Any:
         calls.append(1)

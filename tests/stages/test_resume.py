@@ -24,6 +24,7 @@ from core.spec.run import RunSpec
 from core.stages import reconstruct as refitting
 from core.stages import steps as stages
 from core.stages.worker import execute
+from core.surgery.operate import operate
 from tests.stages.steps import VERBS, again, done, outcome, staged
 
 
@@ -41,7 +42,6 @@ def test_a_run_that_refits_meets_its_target_and_resumes_as_if_never_stopped(
     gone = metrics["params_before"] - metrics["params_after"]
     assert plan.biases and abs(gone - 0.3 * plan.params_in_scope) <= 96
     cut = launch.create(tmp_path / "cut", asked, mine=True)
-    operate = stages.operate
     monkeypatch.setattr(stages, "operate", lambda *_: (_ for _ in ()).throw(StorageError("full")))
     with pytest.raises(StorageError):
         execute(cut)

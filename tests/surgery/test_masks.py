@@ -154,7 +154,8 @@ def _graph(group: Group, shapes: dict[str, tuple[int, ...]]) -> Graph:
 
 def test_a_mask_may_be_a_function_that_is_asked_in_every_forward() -> None:
     model = tiny()
-    graph, tokens, now = graph_of(model), ids(model), {}
+    graph, tokens = graph_of(model), ids(model)
+    now: dict[str, torch.Tensor] = {}
     before = logits(model, tokens)
     for group in ("L00.ffn_channel", "L00.query_head", "residual_channel"):
         values = torch.rand(graph.group(group).units)

@@ -18,7 +18,8 @@ class FakeEngine:
     """Answers with the source and the prompt; fails where told to."""
 
     def __init__(self, fails: dict[str, PruneError] | None = None) -> None:
-        self.fails, self.asked = fails or {}, []
+        self.fails = fails or {}
+        self.asked: list[tuple[str, str, dict[str, Any]]] = []
 
     def generate(self, source: str, prompt: str, **options: Any) -> Iterator[dict[str, Any]]:
         self.asked.append((source, prompt, options))
@@ -35,7 +36,7 @@ class FakeEngine:
 @pytest.fixture
 def app(tmp_path):
     context = AppContext(tmp_path)
-    context._engine = FakeEngine()
+    context._engine = FakeEngine()  # type: ignore[assignment]
     return context
 
 

@@ -40,7 +40,7 @@ class Engine:
 @pytest.fixture
 def app(tmp_path):
     context = AppContext(tmp_path)
-    context._engine = Engine()
+    context._engine = Engine()  # type: ignore[assignment]
     return context
 
 

@@ -47,7 +47,7 @@ def test_a_file_that_was_emptied_or_replaced_is_begun_anew(tmp_path):
 
 def test_a_drawing_is_made_once_for_all_pages(tmp_path, monkeypatch):
     now, made = [100.0], []
-    monkeypatch.setattr(tail.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("pruneviz.data.tail.time.monotonic", lambda: now[0])
 
     def ask(told, live):
         return drawn(tmp_path, "curves", told, live, lambda: made.append(told) or told)

@@ -33,7 +33,7 @@ def test_the_preview_of_units_chosen_by_hand_is_exact():
     )
     assert info.exact and not info.warnings and not info.problem
     assert info.command == ("python -m core prune demo --units L00.ffn_channel=0-1 --units L01.query_head=3")
-    every = PruneSpec("manual", units={"L00.ffn_channel": range(FFN)})
+    every = PruneSpec("manual", units={"L00.ffn_channel": tuple(range(FFN))})
     assert "at least one must stay" in preview_info(RunSpec(prune=every), graph(), None).problem
 
 

@@ -32,8 +32,9 @@ def test_the_form_becomes_a_scan(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_scanned_is_refused(tmp_path: Path, at: int, value: Any, said: str) -> None:
+    form = [*FORM[:at], value, *FORM[at + 1 :]]
     with pytest.raises(SpecError, match=said):
-        sensitivity.spec_from(AppContext(tmp_path), "demo", *FORM[:at], value, *FORM[at + 1 :])
+        sensitivity.spec_from(AppContext(tmp_path), "demo", *form)
 
 
 def test_only_what_was_measured_is_shown() -> None:

@@ -59,7 +59,7 @@ def test_a_kind_that_is_not_offered_is_refused_with_its_reason(app, monkeypatch)
     fixed = replace(
         graph(), groups=(replace(first, prunable=False, reason="found, not offered: it is fixed"), *rest)
     )
-    monkeypatch.setattr(structure_view.runs, "graph_of", lambda run_dir: fixed)
+    monkeypatch.setattr("pruneviz.tabs.structure_view.runs.graph_of", lambda run_dir: fixed)
     text, said = structure_view.choose(app, "demo", first.id, "add", "0", "")
     assert "Key-value heads cannot be chosen: it is fixed." in said.value and not isinstance(text, str)
     assert json.loads(grid(fixed, Focus(first.id), ""))["fixed"] == "it is fixed"
