@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from core.errors import ArtifactError, storage_error
+from core.errors import ArtifactError, SpecError, storage_error
 
-Record = TypeVar("Record")
+T = TypeVar("T")
+#: What a reader may stumble over in a file that somebody damaged.
+DAMAGES = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError, SpecError,
+)  # fmt: skip
+MOST_REASONS = 3
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -38,17 +45,25 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def reading(path: Path, remedy: str = "run the analysis again") -> Iterator[None]:
-    """Read `path` in a `with` block: what a missing or damaged file raises becomes an ArtifactError.
+    """Turn what goes wrong while `path` is read into an ArtifactError: it is missing, or damaged.
 
     Args:
-        remedy: ends the message about a damaged file; says how to get a new one.
+        remedy: what a person can do about a damaged file; empty if that is said elsewhere.
     """
     try:
         yield
     except FileNotFoundError as error:
         raise ArtifactError(f"{path.name} is not there yet.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); {remedy}.") from error
+    except DAMAGES as error:
+        remedy = f"; {remedy}" if remedy else ""
+        raise ArtifactError(f"{path} is damaged ({_reason(error)}){remedy}.") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        places = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
+        return "; ".join(f"{place}: {words}" if place else words for place, words in places[:MOST_REASONS])
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
 def read_json(path: Path) -> Any:
@@ -57,21 +72,22 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_records(path: Path, parse: Callable[[Any], Record], remedy: str) -> dict[str, Record]:
-    """Read a file of one record per model, such as `perplexity.json`: side -> record; empty without a file.
+def read_record(path: Path, kind: type[T], remedy: str = "run the analysis again") -> T:
+    """A JSON file as a value of this type, e.g. a dataclass or a dict of them.
 
-    Args:
-        parse: makes a record of its JSON; may raise KeyError, TypeError, ValueError or AttributeError.
-        remedy: see `reading`.
+    Every field must have exactly the type that is stated: no text for a number, no list for an object.
 
     Raises:
-        ArtifactError: the file is damaged.
+        ArtifactError: the file is missing or damaged.
     """
-    if not path.exists():
-        return {}
-    raw = read_json(path)
     with reading(path, remedy):
-        return {side: parse(record) for side, record in raw.items()}
+        record: T = _adapter(cast(Any, kind)).validate_json(path.read_bytes(), strict=True, extra="forbid")
+    return record
+
+
+@lru_cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> None:

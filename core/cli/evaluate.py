@@ -5,8 +5,7 @@ from __future__ import annotations
 from core.cli import options
 from core.cli.ask import RUNS, ask, foreground, source_of, with_errors
 from core.cli.terminal import emit, keys_and_values, score_lines
-from core.files import read_json
-from core.runs.artifacts import METRICS
+from core.runs.artifacts import read_metrics
 
 #: What `evaluate` answers, and how sure it is: people read these after a ±.
 MEASURED = ("ppl", "tasks", "params", "macs", "latency_ms", "tokens_per_second", "memory_gib")
@@ -37,7 +36,7 @@ def evaluate(
 ) -> None:
     """Measure a model or the result of a run: perplexity, size, speed and memory."""
     run_dir = foreground(runs_dir, ask("evaluate", source_of(runs_dir, model), locals()))
-    metrics = read_json(run_dir / METRICS)
+    metrics = read_metrics(run_dir)
     result = {key: metrics[key] for key in (*MEASURED, *HOW_SURE)}
     text, tokens_, window_ = (metrics[key] for key in ("ppl_text", "ppl_tokens", "ppl_window"))
     said = f"perplexity on {text}, {tokens_:,} tokens in windows of {window_}"

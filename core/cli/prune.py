@@ -13,9 +13,8 @@ from core.cli.ask import RUNS, ask, detached, emit_run, foreground, read_spec_fi
 from core.cli.recover import with_preset
 from core.cli.terminal import keys_and_values, score_lines
 from core.errors import SpecError
-from core.files import read_json
 from core.methods import METHODS
-from core.runs.artifacts import METRICS
+from core.runs.artifacts import read_metrics
 from core.runs.command_line import RANKING
 from core.runs.records import record
 from core.spec.checks import check_name, parse_sparsity
@@ -160,7 +159,7 @@ def prune(
         run_dir = detached(runs_dir, spec)
         return emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])
     run_dir = foreground(runs_dir, spec)
-    metrics = read_json(run_dir / METRICS)
+    metrics = read_metrics(run_dir)
     result = {key: metrics[key] for key in (*RESULT, *TRAINED, *ABLATED, *SCORED) if key in metrics}
     shown = with_errors({key: value for key, value in result.items() if key not in SCORED}, metrics)
     scores = {key.removeprefix("tasks_"): metrics[key] for key in SCORED if key in metrics}

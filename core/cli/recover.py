@@ -9,8 +9,7 @@ from core.cli import options
 from core.cli.ask import RUNS, ask, detached, emit_run, foreground, source_of, with_errors
 from core.cli.terminal import keys_and_values
 from core.errors import ArtifactError, SpecError
-from core.files import read_json
-from core.runs.artifacts import METRICS, read_spec
+from core.runs.artifacts import read_metrics, read_spec
 from core.runs.records import record
 from core.spec.recover import recover_preset
 from core.spec.run import RunSpec
@@ -64,7 +63,7 @@ def recover(
         run_dir = detached(runs_dir, spec)
         return emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])
     run_dir = foreground(runs_dir, spec)
-    metrics = read_json(run_dir / METRICS)
+    metrics = read_metrics(run_dir)
     result = {key: metrics[key] for key in (*RESULT, *SIZES)}
     return emit_run(run_dir, result, as_json, keys_and_values(with_errors(result, metrics)))
 

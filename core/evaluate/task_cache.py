@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from core.files import write_json
+from core.errors import ArtifactError
+from core.files import read_record, write_json
 from core.results.tasks import TaskResult
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,12 @@ def _probe(model: Any) -> memoryview:
     return memoryview(logits.float().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
+@dataclass(frozen=True)
+class _Entry:
+    key: dict[str, Any]
+    result: TaskResult
+
+
 class ResultCache:
     """Results in a folder, one JSON file each; without a folder nothing is saved."""
 
@@ -77,12 +84,11 @@ class ResultCache:
         if file is None or not file.is_file():
             return None
         try:
-            raw = json.loads(file.read_text(encoding="utf-8"))
-            result = TaskResult.from_json(raw["result"]) if raw["key"] == key else None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            logger.warning("%s is damaged (%s); the task is run again.", file, error)
+            entry = read_record(file, _Entry, "the task is run again")
+        except ArtifactError as error:
+            logger.warning("%s", error)
             return None
-        return replace(result, cached=True) if result else None
+        return replace(entry.result, cached=True) if entry.key == key else None
 
     def write(self, key: dict[str, Any], result: TaskResult) -> None:
         """Save a result. Raises StorageError."""

@@ -58,9 +58,9 @@ def widths(run: Run) -> Markup:
     """What the plan leaves of every layer."""
     if not run.widths:
         return Markup()
-    dense = run.widths["dense"]
+    dense = run.widths.dense
     shares = {
-        title: [layer[key] / dense[key] for layer in run.widths["layers"]]
+        title: [layer[key] / dense[key] for layer in run.widths.layers]
         for key, title in WIDTHS.items()
         if dense[key]
     }

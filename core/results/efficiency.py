@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat
 
 from core.errors import ArtifactError
-from core.files import read_records, write_json
+from core.files import read_record, write_json
 
 EFFICIENCY = "efficiency.json"
 
@@ -49,7 +51,7 @@ class Timing:
     prefill_ms: float
     prefill_spread_ms: float
     prefill_tokens_per_second: float
-    decode_ms: float
+    decode_ms: PositiveFloat
     decode_spread_ms: float
     decode_tokens_per_second: float
     prefill_rounds_ms: tuple[float, ...] = ()
@@ -64,12 +66,6 @@ class Timing:
     def decode(self) -> Timed:
         """The times of writing one more token of each."""
         return Timed(self.decode_ms, self.decode_spread_ms, self.repeats, self.decode_rounds_ms)
-
-    @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> Timing:
-        """Raises TypeError if `raw` is not a record."""
-        rounds = {name: tuple(raw.get(name, ())) for name in ("prefill_rounds_ms", "decode_rounds_ms")}
-        return cls(**{**raw, **rounds})
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ class Efficiency:
     weights_gib: float
     memory_gib: float
     kv_bytes_per_token: int | None
-    timings: tuple[Timing, ...]
+    timings: Annotated[tuple[Timing, ...], Field(min_length=1)]
     kv_bits: int | None = None
 
     @property
@@ -116,14 +112,6 @@ class Efficiency:
         """What stands after ± beside one of `SPREADS`: half of slowest minus fastest, in its unit."""
         return float(getattr(self, SPREADS[name])) / 2
 
-    @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> Efficiency:
-        """Raises TypeError, KeyError or ValueError if `raw` is not a record."""
-        timings = tuple(Timing.from_json(timing) for timing in raw["timings"])
-        if not timings:
-            raise ValueError("a model without timings")
-        return cls(**{**raw, "timings": timings})
-
 
 def read_efficiency(run_dir: Path) -> dict[str, Efficiency]:
     """`efficiency.json`: side -> what it costs; empty if there is none.
@@ -131,7 +119,8 @@ def read_efficiency(run_dir: Path) -> dict[str, Efficiency]:
     Raises:
         ArtifactError: it is damaged.
     """
-    return read_records(run_dir / EFFICIENCY, Efficiency.from_json, "measure again")
+    path = run_dir / EFFICIENCY
+    return read_record(path, dict[str, Efficiency], "measure again") if path.exists() else {}
 
 
 def keep_efficiency(run_dir: Path, measured: dict[str, Efficiency]) -> None:

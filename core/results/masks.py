@@ -47,6 +47,8 @@ def read_masks(run_dir: Path) -> MaskState:
     with reading(run_dir / MASKS, "training writes it again"):
         facts = json.loads(metadata["facts"])
         for key, array in sorted(arrays.items()):
+            if array.ndim != 2:
+                raise ValueError(f"{key} must be (layers, units), got {array.ndim} dimensions")
             part, _, kind = key.partition("/")
             parts[part][kind] = array
         return MaskState(int(facts["step"]), int(facts["steps"]), parts["factors"], parts["stays"])

@@ -8,10 +8,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+
+from pydantic import PositiveInt
 
 from core.errors import ArtifactError
-from core.files import read_records, write_json
+from core.files import read_record, write_json
 
 PERPLEXITY = "perplexity.json"
 
@@ -33,7 +34,7 @@ class Perplexity:
     ppl: float
     nll: float
     tokens: int
-    window: int
+    window: PositiveInt
     ids: str = ""
     losses: tuple[float, ...] = ()
 
@@ -51,13 +52,8 @@ class Perplexity:
         in its denominator). By the delta method that of exp(nll) is exp(nll) times as large.
         """
         error = mean_error(self.losses)
-        scaled = None if error is None else self.ppl * error
-        return scaled if scaled is not None and math.isfinite(scaled) else None
-
-    @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> Perplexity:
-        """Raises TypeError or KeyError if `raw` is not a record."""
-        return cls(**{**raw, "losses": tuple(raw["losses"])})
+        stderr = None if error is None else self.ppl * error
+        return stderr if stderr is not None and math.isfinite(stderr) else None
 
 
 def mean_error(values: Sequence[float]) -> float | None:
@@ -75,7 +71,8 @@ def read_perplexities(run_dir: Path) -> dict[str, Perplexity]:
     Raises:
         ArtifactError: it is damaged.
     """
-    return read_records(run_dir / PERPLEXITY, Perplexity.from_json, "measure again")
+    path = run_dir / PERPLEXITY
+    return read_record(path, dict[str, Perplexity], "measure again") if path.exists() else {}
 
 
 def keep_perplexity(run_dir: Path, side: str, measured: Perplexity) -> None:

@@ -40,7 +40,8 @@ def read_similarity(run_dir: Path) -> Similarity:
     """Read `similarity.safetensors`. Raises ArtifactError."""
     arrays, metadata = load_arrays(run_dir / SIMILARITY)
     with reading(run_dir / SIMILARITY):
-        facts = json.loads(metadata["facts"])
-        return Similarity(
-            arrays["divergence"], list(facts["layers"]), int(facts["tokens"]), str(facts["text"])
-        )
+        facts, divergence = json.loads(metadata["facts"]), arrays["divergence"]
+        layers = [int(layer) for layer in facts["layers"]]
+        if divergence.ndim != 3 or len(layers) != len(divergence):
+            raise ValueError(f"{len(layers)} layers, but divergences of shape {divergence.shape}")
+        return Similarity(divergence, layers, int(facts["tokens"]), str(facts["text"]))

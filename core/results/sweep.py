@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from core.files import read_json, reading, write_json
+from pydantic import PositiveInt
+
+from core.files import read_record, write_json
 from core.results.noise import Difference, kept_difference
 from core.spec.run import RunSpec
 
@@ -67,7 +69,7 @@ class Sweep:
     params: int
     macs: int
     text: str
-    window: int
+    window: PositiveInt
     tokens: int
     calibration: str
     planned: int
@@ -139,6 +141,4 @@ def write_sweep(run_dir: Path, sweep: Sweep) -> None:
 
 def read_sweep(run_dir: Path) -> Sweep:
     """Read `sweep.json`. Raises ArtifactError."""
-    raw = read_json(run_dir / SWEEP)
-    with reading(run_dir / SWEEP, "run the sweep again"):
-        return Sweep(**{**raw, "points": tuple(Point(**point) for point in raw["points"])})
+    return read_record(run_dir / SWEEP, Sweep, "run the sweep again")

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.errors import ArtifactError
-from core.files import read_records
+from core.files import read_record, write_json
 
 BENCHMARKS = "benchmarks.json"
 
@@ -89,17 +88,14 @@ class TaskResult:
         own = self.source == "bundled"
         return {**self.metrics, **others, "stderr": self.stderr, **facts, "own_task": own}
 
-    @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> TaskResult:
-        """Raises TypeError or KeyError if `raw` is not a record."""
-        samples = tuple(Sample(**sample) for sample in raw["samples"])
-        lists = {key: tuple(raw[key]) for key in ("parts", "absent")}
-        return cls(**{**raw, **lists, "samples": samples})
+    def __post_init__(self) -> None:
+        if self.metric not in self.metrics:
+            raise ValueError(f"{self.task} has no value of its metric {self.metric!r}")
 
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """All tasks of one call, in the order asked for.
+    """All tasks of one call, in the order asked for; the tasks alone while the others are being scored.
 
     Attributes:
         tasks: name -> result; a group or suite comes before its parts.
@@ -109,41 +105,31 @@ class BenchmarkResult:
     """
 
     tasks: dict[str, TaskResult]
-    refused: dict[str, str]
-    weights: str
-    lm_eval: str
-    batch_size: str
-    seed: int
+    refused: dict[str, str] = field(default_factory=dict)
+    weights: str = ""
+    lm_eval: str = ""
+    batch_size: str = ""
+    seed: int = 0
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """task -> metrics, `stderr`, `n` and how it was measured, as the command line prints it."""
         return {name: result.summary() for name, result in self.tasks.items()}
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything, with the questions."""
-        return asdict(self)
 
-    @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> BenchmarkResult:
-        """Raises ArtifactError if `raw` is not a record."""
-        try:
-            tasks = {name: TaskResult.from_json(task) for name, task in raw["tasks"].items()}
-            return cls(**{**raw, "tasks": tasks})
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ArtifactError(f"The benchmark record is damaged ({error}); run it again.") from error
-
-
-def read_benchmarks(run_dir: Path) -> dict[str, dict[str, TaskResult]]:
-    """`benchmarks.json`: side -> task -> result, with the questions; empty if there is none.
+def read_benchmarks(run_dir: Path) -> dict[str, BenchmarkResult]:
+    """`benchmarks.json`: side -> what was scored of that model, with the questions; empty if there is none.
 
     Raises:
         ArtifactError: it is damaged.
     """
+    path = run_dir / BENCHMARKS
+    return read_record(path, dict[str, BenchmarkResult], "run the benchmarks again") if path.exists() else {}
 
-    def tasks(raw: Any) -> dict[str, TaskResult]:
-        return {name: TaskResult.from_json(task) for name, task in raw["tasks"].items()}
 
-    return read_records(run_dir / BENCHMARKS, tasks, "run the benchmarks again")
+def keep_benchmarks(run_dir: Path, side: str, result: BenchmarkResult) -> None:
+    """Add what was scored of one model to `benchmarks.json`. Raises ArtifactError if that is damaged."""
+    every = {**read_benchmarks(run_dir), side: result}
+    write_json(run_dir / BENCHMARKS, {name: asdict(each) for name, each in every.items()})
 
 
 def not_comparable(before: TaskResult, after: TaskResult) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from core.files import read_json, reading
+from pydantic import NonNegativeInt
+
+from core.files import read_record, reading
 from core.graph.records import Attention, Graph
 from core.plan.records import PruningPlan, implied
 
 WIDTHS = "widths.json"
+#: What a layer has.
+KEYS = ("query_heads", "kv_heads", "ffn")
 
 
 @dataclass(frozen=True)
@@ -22,18 +26,17 @@ class Widths:
         hidden: width of the residual stream, the same in all layers.
     """
 
-    layers: list[dict[str, int]]
-    dense: dict[str, int]
-    hidden: int
+    layers: list[dict[str, NonNegativeInt]]
+    dense: dict[str, NonNegativeInt]
+    hidden: NonNegativeInt
 
 
 def read_widths(run_dir: Path) -> Widths:
     """Read `widths.json`. Raises ArtifactError."""
-    raw = read_json(run_dir / WIDTHS)
+    kept = read_record(run_dir / WIDTHS, Widths, "run it again")
     with reading(run_dir / WIDTHS, "run it again"):
-        layers = [{key: int(row[key]) for key in ("query_heads", "kv_heads", "ffn")} for row in raw["layers"]]
-        dense = {key: int(raw["dense"][key]) for key in ("query_heads", "kv_heads", "ffn", "hidden")}
-        return Widths(layers, dense, int(raw["hidden"]))
+        layers = [{key: layer[key] for key in KEYS} for layer in kept.layers]
+        return replace(kept, layers=layers, dense={key: kept.dense[key] for key in (*KEYS, "hidden")})
 
 
 def widths(graph: Graph, plan: PruningPlan) -> dict[str, Any]:
@@ -50,7 +53,7 @@ def widths(graph: Graph, plan: PruningPlan) -> dict[str, Any]:
     full = [_layer(graph, attentions.get(layer), layer, {}) for layer in layers]
     hidden = sum(group.units for group in graph.of_kind("residual_channel"))
     gone = sum(len(removed.get(group.id, ())) for group in graph.of_kind("residual_channel"))
-    dense = {key: max((row[key] for row in full), default=0) for key in ("query_heads", "kv_heads", "ffn")}
+    dense = {key: max((row[key] for row in full), default=0) for key in KEYS}
     return {"layers": left, "dense": {**dense, "hidden": hidden}, "hidden": hidden - gone}
 
 

@@ -1,11 +1,11 @@
-"""Names of the files in a run directory, and readers of its spec, plan and graph."""
+"""Names of the files in a run directory, and readers of those that belong to no result of its own."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from core.errors import ArtifactError, SpecError
-from core.files import reading
+from core.files import read_record, reading
 from core.graph.records import Graph
 from core.plan.records import PruningPlan
 from core.spec.run import RunSpec
@@ -36,26 +36,75 @@ MODEL = "model"
 STOP = "stop"
 
 
+#: How the names in `metrics.json` begin that hold numbers; `TEXTS` are the exceptions.
+NUMBERS = (
+    "params",
+    "macs",
+    "kv_bytes",
+    "ppl",
+    "latency",
+    "tokens_per_second",
+    "memory",
+    "sparsity",
+    "seconds",
+)
+TEXTS = ("ppl_text", "calibration_text")
+
+
 def read_spec(run_dir: Path) -> RunSpec:
     """`spec.json`. Raises ArtifactError."""
-    path = run_dir / SPEC
-    try:
-        return RunSpec.from_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{SPEC} is not there.") from error
-    except (OSError, ValueError, SpecError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}).") from error
+    with reading(run_dir / SPEC, remedy=""):
+        return RunSpec.from_json((run_dir / SPEC).read_text(encoding="utf-8"))
 
 
 def read_plan(run_dir: Path) -> PruningPlan:
     """`plan.json`. Raises ArtifactError."""
-    path = run_dir / PLAN
-    with reading(path, "run it again"):
-        return PruningPlan.from_json(path.read_text(encoding="utf-8"))
+    with reading(run_dir / PLAN, "run it again"):
+        return PruningPlan.from_json((run_dir / PLAN).read_text(encoding="utf-8"))
 
 
 def read_graph(run_dir: Path) -> Graph:
     """`groups.json`. Raises ArtifactError."""
-    path = run_dir / GROUPS
-    with reading(path):
-        return Graph.from_json(path.read_text(encoding="utf-8"))
+    with reading(run_dir / GROUPS):
+        return Graph.from_json((run_dir / GROUPS).read_text(encoding="utf-8"))
+
+
+def read_metrics(run_dir: Path) -> dict[str, Any]:
+    """`metrics.json`: quantity -> what was measured, None where it was not. Raises ArtifactError."""
+    path = run_dir / METRICS
+    metrics = read_record(path, dict[str, Any], "run it again")
+    with reading(path, "run it again"):
+        for name, value in metrics.items():
+            if value is not None:
+                _check_metric(name, value)
+    return metrics
+
+
+def _check_metric(name: str, value: Any) -> None:
+    if name in TEXTS:
+        right, wanted = isinstance(value, str), "a text"
+    elif name.startswith("tasks"):
+        right = isinstance(value, dict) and all(isinstance(task, dict) for task in value.values())
+        wanted = "an object of objects"
+    elif name.startswith(NUMBERS):
+        right, wanted = isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
+        if right and name.startswith("ppl") and "stderr" not in name:
+            # What overflows is NaN or infinite, which is an answer too.
+            right, wanted = not value <= 0, "above 0"
+    else:
+        return
+    if not right:
+        raise ValueError(f"{name} must be {wanted}")
+
+
+def read_samples(run_dir: Path) -> list[dict[str, Any]]:
+    """`samples.json`: {"prompt", side: {"text", "tokens_per_second"}} a prompt. Raises ArtifactError."""
+    path = run_dir / SAMPLES
+    samples = read_record(path, list[dict[str, Any]], "run it again")
+    with reading(path, "run it again"):
+        for number, sample in enumerate(samples):
+            if not isinstance(sample["prompt"], str):
+                raise ValueError(f"prompt {number} must be a text")
+            if not all(isinstance(answer, dict) for side, answer in sample.items() if side != "prompt"):
+                raise ValueError(f"answers to prompt {number} must be objects")
+    return samples

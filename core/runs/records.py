@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ArtifactError
-from core.files import read_json
-from core.runs.artifacts import EVENTS, METRICS, read_spec
+from core.runs.artifacts import EVENTS, read_metrics, read_spec
 from core.runs.command_line import command_line
 from core.runs.events import EventReader
 from core.runs.watch import log_tail, refresh
@@ -44,7 +43,7 @@ def full_record(run_dir: Path) -> dict[str, Any]:
     except ArtifactError:
         found |= {"spec": None, "command": None}
     try:
-        found["metrics"] = read_json(run_dir / METRICS)
+        found["metrics"] = read_metrics(run_dir)
     except ArtifactError:
         found["metrics"] = None
     return {**found, "log": log_tail(run_dir)}

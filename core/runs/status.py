@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from core.errors import ArtifactError
-from core.files import read_json, write_json
+from pydantic import FiniteFloat
+
+from core.files import read_record, reading, write_json
 
 STATUS = "status.json"
 
@@ -35,17 +36,17 @@ class Status:
     state: str = "queued"
     stage: str = ""
     stages: list[str] = field(default_factory=list)
-    progress: float = 0.0
+    progress: FiniteFloat = 0.0
     message: str = ""
     pid: int | None = None
-    pid_started: float | None = None
+    pid_started: FiniteFloat | None = None
     host: str = ""
-    heartbeat: float = 0.0
-    created: float = 0.0
-    started: float | None = None
-    ended: float | None = None
-    before_s: float = 0.0
-    eta_s: float | None = None
+    heartbeat: FiniteFloat = 0.0
+    created: FiniteFloat = 0.0
+    started: FiniteFloat | None = None
+    ended: FiniteFloat | None = None
+    before_s: FiniteFloat = 0.0
+    eta_s: FiniteFloat | None = None
     error: dict[str, str] | None = None
 
     def worked_s(self, now: float) -> float | None:
@@ -63,13 +64,8 @@ def write_status(run_dir: Path, status: Status) -> None:
 
 def read_status(run_dir: Path) -> Status:
     """Raises ArtifactError."""
-    raw = read_json(run_dir / STATUS)
-    try:
-        status = Status(**raw)
+    status = read_record(run_dir / STATUS, Status, remedy="")
+    with reading(run_dir / STATUS, remedy=""):
         if status.state not in STATES:
             raise ValueError(f"there is no state {status.state!r}")
-        for number in (status.heartbeat, status.created, status.progress):
-            float(number)
-    except (TypeError, ValueError) as error:
-        raise ArtifactError(f"{run_dir / STATUS} is damaged ({error}).") from error
     return status

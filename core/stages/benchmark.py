@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core.errors import ArtifactError
-from core.files import read_json, write_json
 from core.models.demo import cache_folder
 from core.models.load import Loaded
-from core.results.tasks import BENCHMARKS, TaskResult, read_benchmarks
+from core.results.tasks import BENCHMARKS, BenchmarkResult, TaskResult, keep_benchmarks, read_benchmarks
 from core.spec.evaluate import EvalSpec
 from core.stages.work import Work, kept
 
@@ -69,7 +66,7 @@ def scores_of(work: Work, loaded: Loaded, side: str, key: str) -> dict[str, Any]
         said = f"{result.task}: {result.metric} {result.value:.4f}{error}, n = {result.n:,}{known}"
         recorder.message(said)
         recorder.metric(f"task.{side}.{result.task}", 0, result.value)
-        _keep(work, side, {"tasks": {name: asdict(one) for name, one in done.items()}})
+        keep_benchmarks(work.run_dir, side, BenchmarkResult(done))
 
     found = run_benchmarks(
         loaded.model,
@@ -85,7 +82,7 @@ def scores_of(work: Work, loaded: Loaded, side: str, key: str) -> dict[str, Any]
     )
     for reason in found.refused.values():
         recorder.message(f"Warning: not scored: {reason}")
-    _keep(work, side, found.to_json())
+    keep_benchmarks(work.run_dir, side, found)
     recorder.artifact(BENCHMARKS)
     return {key: found.summary()}
 
@@ -97,26 +94,11 @@ def scored_earlier(work: Work) -> dict[str, Any]:
         {"tasks_before": task -> summary}; empty where that run scored nothing, or is gone.
     """
     source = Path(work.spec.model.source)
-    there = kept(read, source) or {}
-    results = (kept(read_benchmarks, source) or {}).get("dense", {})
-    if not results:
+    dense = (kept(read_benchmarks, source) or {}).get("dense")
+    if dense is None or not dense.tasks:
         return {}
-    _keep(work, "dense", there["dense"])
-    return {"tasks_before": {name: result.summary() for name, result in results.items()}}
-
-
-def read(run_dir: Path) -> dict[str, Any]:
-    """`benchmarks.json`: side -> what was scored of that model, with the questions. Raises ArtifactError."""
-    found = read_json(run_dir / BENCHMARKS)
-    if not isinstance(found, dict):
-        raise ArtifactError(f"{run_dir / BENCHMARKS} is damaged; run the benchmarks again.")
-    return found
-
-
-def _keep(work: Work, side: str, found: dict[str, Any]) -> None:
-    path = work.run_dir / BENCHMARKS
-    there = read(work.run_dir) if path.exists() else {}
-    write_json(path, {**there, side: found})
+    keep_benchmarks(work.run_dir, "dense", dense)
+    return {"tasks_before": dense.summary()}
 
 
 def _mirror(asked: EvalSpec) -> Path | None:

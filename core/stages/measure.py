@@ -17,12 +17,12 @@ from core.errors import ArtifactError
 from core.evaluate.efficiency import measure as measure_efficiency
 from core.evaluate.generation import generate
 from core.evaluate.perplexity import perplexity
-from core.files import read_json, write_json
+from core.files import read_record, write_json
 from core.models.load import Loaded, load
 from core.models.texts import consecutive_windows, evaluation_text
 from core.results.efficiency import EFFICIENCY, SPREADS, Efficiency, keep_efficiency, read_efficiency
 from core.results.perplexity import Perplexity, keep_perplexity, read_perplexities
-from core.runs.artifacts import CHECKPOINT, SAMPLES, read_spec
+from core.runs.artifacts import CHECKPOINT, SAMPLES, read_samples, read_spec
 from core.stages.work import Work, kept, source_metrics
 from core.surgery.int8 import quantized
 
@@ -111,11 +111,7 @@ def _kept_or(work: Work, name: str, measure: Callable[[], Measured]) -> Measured
 
 def _read(path: Path) -> Measured:
     """Raises ArtifactError."""
-    raw = read_json(path)
-    try:
-        return Measured(**{**raw, "perplexity": Perplexity.from_json(raw["perplexity"])})
-    except (TypeError, KeyError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}).") from error
+    return read_record(path, Measured, "it is measured again")
 
 
 def quality(work: Work, loaded: Loaded, side: str) -> Measured:
@@ -174,7 +170,7 @@ def earlier(work: Work, cut: Measured) -> tuple[Measured | None, Measured]:
     source, found = Path(work.spec.model.source), source_metrics(work)
     try:
         extra = read_spec(source).extra
-        samples = {one["prompt"]: one["dense"] for one in read_json(source / SAMPLES)}
+        samples = {sample["prompt"]: sample["dense"] for sample in read_samples(source)}
     except ArtifactError:
         return None, cut
     there = (extra.get("evaluation", {}).get("sha256"), found.get("ppl_window"), found.get("ppl_tokens"))

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 from core.criteria import CRITERIA
 from core.errors import ArtifactError
-from core.files import read_json, write_text
+from core.files import write_text
 from core.methods import method_of
 from core.models.texts import NONE, SELF, calibration_text, evaluation_text, same_text
-from core.runs.artifacts import METRICS, SPEC, read_spec
+from core.runs.artifacts import SPEC, read_metrics, read_spec
 from core.runs.recorder import Recorder
 from core.spec.run import RunSpec
 from core.spec.units import MANUAL
@@ -78,6 +78,6 @@ def reads_text(spec: RunSpec) -> bool:
 def source_metrics(work: Work) -> dict[str, Any]:
     """`metrics.json` of the run whose result this run started from; empty if there is none."""
     try:
-        return dict(read_json(Path(work.spec.model.source) / METRICS))
+        return read_metrics(Path(work.spec.model.source))
     except ArtifactError:
         return {}

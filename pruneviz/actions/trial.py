@@ -102,6 +102,5 @@ def _change(dense: dict[str, Any], masked: dict[str, Any]) -> str:
     if not dense or not masked:
         return NOTHING
     fields = Perplexity.__dataclass_fields__
-    sides = [Perplexity.from_json({name: one[name] for name in fields}) for one in (dense, masked)]
-    found = perplexity_difference(*sides)
-    return words.change(dense["ppl"], masked["ppl"], found)
+    sides = [Perplexity(**{name: side[name] for name in fields}) for side in (dense, masked)]
+    return words.change(dense["ppl"], masked["ppl"], perplexity_difference(*sides))

@@ -99,17 +99,18 @@ def times_of(contender: Contender, records: Sequence[RunRecord]) -> Efficiency |
 
 def scores(contender: Contender, records: Sequence[RunRecord]) -> dict[str, TaskResult]:
     """Task -> result: of its own run, and what newer to older measurements of the same model add."""
-    found: dict[str, TaskResult] = {}
     if contender.int8:
-        return found
+        return {}
+    results: dict[str, TaskResult] = {}
     own = [(contender.record, contender.side)] if contender.record else []
     others = [(record, "model") for record in _measurements(contender.source, records)]
     for record, side in [*own, *others]:
         try:
-            found = {**runs.read_benchmarks(record.path).get(side, {}), **found}
+            scored = runs.read_benchmarks(record.path).get(side)
         except ArtifactError:  # said on the Runs tab
             continue
-    return found
+        results = {**(scored.tasks if scored else {}), **results}
+    return results
 
 
 def _measurements(source: str, records: Sequence[RunRecord]) -> list[RunRecord]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from core.errors import ArtifactError
-from core.files import read_json
 from core.graph.records import Graph
 from core.plan.records import PruningPlan
 from core.results import efficiency as efficiency_results
@@ -17,16 +17,27 @@ from core.results import perplexity as perplexity_results
 from core.results import tasks as task_results
 from core.results.efficiency import EFFICIENCY, Efficiency
 from core.results.perplexity import PERPLEXITY, Perplexity
-from core.results.tasks import BENCHMARKS, TaskResult
+from core.results.tasks import BENCHMARKS, BenchmarkResult
 from core.runs import watch
-from core.runs.artifacts import GROUPS, METRICS, PLAN, SAMPLES, SPEC, read_graph, read_spec
+from core.runs.artifacts import (
+    GROUPS,
+    METRICS,
+    PLAN,
+    SAMPLES,
+    SPEC,
+    read_graph,
+    read_metrics,
+    read_spec,
+)
 from core.runs.artifacts import read_plan as read_kept_plan
+from core.runs.artifacts import read_samples as read_kept_samples
 from core.runs.events import Event
 from core.runs.status import ENDED, STATUS, Status
 from core.runs.watch import log_tail as log_tail
 from core.spec.run import RunSpec
 from pruneviz.data.tail import read_events as read_events
 
+T = TypeVar("T")
 #: Stages that train, and end with a checkpoint when they are stopped.
 TRAINING = ("train", "recover")
 LIVE = ("queued", "starting", "running", "stopping")
@@ -101,8 +112,8 @@ def _read(path: Path) -> RunRecord:
     try:
         spec = read_spec(path)
         if (path / METRICS).exists():
-            metrics = dict(read_json(path / METRICS))
-    except (ArtifactError, TypeError, ValueError) as error:
+            metrics = read_metrics(path)
+    except ArtifactError as error:
         damaged = damaged or str(error)
     return RunRecord(path.name, path, spec, status, metrics, damaged)
 
@@ -182,8 +193,7 @@ def read_plan(run_dir: Path) -> PruningPlan | None:
 
 def graph_of(run_dir: Path) -> Graph:
     """`groups.json`, kept in memory until the file changes. Raises ArtifactError."""
-    path = run_dir / GROUPS
-    return _graph(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
+    return _graph(run_dir, _changed(run_dir / GROUPS))
 
 
 @lru_cache(maxsize=4)
@@ -193,52 +203,43 @@ def _graph(run_dir: Path, changed: int) -> Graph:
 
 def read_samples(run_dir: Path) -> list[dict[str, Any]]:
     """`samples.json`, or an empty list. Raises ArtifactError if it is damaged."""
-    path = run_dir / SAMPLES
-    return list(read_json(path)) if path.exists() else []
+    return read_kept_samples(run_dir) if (run_dir / SAMPLES).exists() else []
 
 
-def read_benchmarks(run_dir: Path) -> dict[str, dict[str, TaskResult]]:
-    """`benchmarks.json`: side -> task -> result, with the questions; empty if there is none.
+def read_benchmarks(run_dir: Path) -> dict[str, BenchmarkResult]:
+    """`benchmarks.json`: side -> what was scored, with the questions; empty if there is none.
 
     Raises:
         ArtifactError: it is damaged.
     """
-    path = run_dir / BENCHMARKS
-    return _benchmarks(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
-
-
-@lru_cache(maxsize=16)
-def _benchmarks(run_dir: Path, changed: int) -> dict[str, dict[str, TaskResult]]:
-    """Kept until the file changes: with its questions it may be large."""
-    return task_results.read_benchmarks(run_dir)
+    return _read_once(task_results.read_benchmarks, run_dir, _changed(run_dir / BENCHMARKS))
 
 
 def read_perplexities(run_dir: Path) -> dict[str, Perplexity]:
     """`perplexity.json`: side -> perplexity, window by window; empty if there is none, or it is damaged."""
-    path = run_dir / PERPLEXITY
     try:
-        return _perplexities(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
+        return _read_once(perplexity_results.read_perplexities, run_dir, _changed(run_dir / PERPLEXITY))
     except ArtifactError:  # the value itself is in metrics.json; its noise is then unknown, which is said
         return {}
 
 
-@lru_cache(maxsize=64)
-def _perplexities(run_dir: Path, changed: int) -> dict[str, Perplexity]:
-    return perplexity_results.read_perplexities(run_dir)
-
-
 def read_efficiency(run_dir: Path) -> dict[str, Efficiency]:
     """`efficiency.json`: side -> what it costs, round by round; empty if there is none, or it is damaged."""
-    path = run_dir / EFFICIENCY
     try:
-        return _efficiency(run_dir, path.stat().st_mtime_ns if path.exists() else 0)
+        return _read_once(efficiency_results.read_efficiency, run_dir, _changed(run_dir / EFFICIENCY))
     except ArtifactError:  # the medians are in metrics.json; their noise is then unknown, which is said
         return {}
 
 
-@lru_cache(maxsize=64)
-def _efficiency(run_dir: Path, changed: int) -> dict[str, Efficiency]:
-    return efficiency_results.read_efficiency(run_dir)
+def _changed(path: Path) -> int:
+    """When a file was last written; 0 if there is none."""
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+@lru_cache(maxsize=128)
+def _read_once(read: Callable[[Path], T], run_dir: Path, changed: int) -> T:
+    """What `read` makes of a run directory, kept until the file changes: with its questions it is large."""
+    return read(run_dir)
 
 
 def spec_json(record: RunRecord) -> str:

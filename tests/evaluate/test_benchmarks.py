@@ -16,7 +16,7 @@ from core.evaluate.benchmarks import run_benchmarks
 from core.evaluate.task_bundled import bundled_spec
 from core.evaluate.task_lm import quiet
 from core.evaluate.tasks import COMMONSENSE
-from core.results.tasks import BenchmarkResult
+from core.results.tasks import BENCHMARKS, keep_benchmarks, read_benchmarks
 from tests.evaluate.scoring import BOTH, NOT_OURS, directly, same_scores, tiny
 
 pytestmark = [pytest.mark.usefixtures("offline"), *NOT_OURS]
@@ -140,9 +140,10 @@ def test_stdout_and_tokenizer_are_left_alone(model, byte_tokenizer, capfd):
     assert logging.getLogger("lm_eval").level == level
 
 
-def test_records_survive_json_and_say_what_they_are(model, byte_tokenizer):
+def test_records_survive_the_disk_and_say_what_they_are(model, byte_tokenizer, tmp_path):
     result = run_benchmarks(model, byte_tokenizer, BOTH, limit=3, batch_size=8)
-    assert BenchmarkResult.from_json(json.loads(json.dumps(result.to_json()))) == result
+    keep_benchmarks(tmp_path, "model", result)
+    assert read_benchmarks(tmp_path) == {"model": result}
     row = json.loads(json.dumps(result.summary()))["bundled_capitals"]
     assert {"acc", "acc_norm", "stderr", "n", "version", "num_fewshot", "limit", "template"} <= set(row)
     assert (row["source"], row["own_task"], row["n"], row["stderr"]) == (
@@ -151,8 +152,9 @@ def test_records_survive_json_and_say_what_they_are(model, byte_tokenizer):
         3,
         row["acc_stderr"],
     )
-    with pytest.raises(ArtifactError):
-        BenchmarkResult.from_json({"tasks": {"piqa": {}}})
+    (tmp_path / BENCHMARKS).write_text('{"model": {"tasks": {"piqa": {}}}}')
+    with pytest.raises(ArtifactError, match="run the benchmarks again"):
+        read_benchmarks(tmp_path)
 
 
 def test_nothing_heavy_is_imported_before_it_is_used():

@@ -136,9 +136,9 @@ def _benchmarks(run_dir: Path) -> dict[str, Any]:
                 "value": one.value, "stderr": one.stderr, "n": one.n, "version": one.version,
                 "samples": [[sample.question, sample.given, sample.right] for sample in one.samples],
             }
-            for name, one in tasks.items()
+            for name, one in benchmarks.tasks.items()
         }
-        for side, tasks in read_benchmarks(run_dir).items()
+        for side, benchmarks in read_benchmarks(run_dir).items()
     }  # fmt: skip
 
 

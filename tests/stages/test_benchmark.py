@@ -15,7 +15,7 @@ import pytest
 from core.cli.app import main
 from core.errors import StopRequested
 from core.files import read_json
-from core.results.tasks import BenchmarkResult, not_comparable, read_benchmarks
+from core.results.tasks import not_comparable, read_benchmarks
 from core.runs import launch
 from core.runs.artifacts import EVENTS, METRICS, STOP
 from core.runs.command_line import command_line
@@ -26,7 +26,6 @@ from core.spec.model import DataSpec, ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
-from core.stages import benchmark as benchmark_stage
 from core.stages.worker import execute
 from tests.evaluate.scoring import NOT_OURS, PIQA, write_rows
 
@@ -77,7 +76,7 @@ def test_an_evaluation_scores_tasks_and_says_how(tmp_path: Path, spec: RunSpec) 
     assert [e.data["value"] for e in told if e.type == "metric"] == [found["acc"]]
     assert [e.data["done"] for e in told if e.type == "progress"][-1] == 100
     assert any("n = 4" in e.data["text"] for e in told if e.type == "message")
-    kept = BenchmarkResult.from_json(benchmark_stage.read(run_dir)["model"])
+    kept = read_benchmarks(run_dir)["model"]
     samples = kept.tasks["bundled_capitals"].samples
     assert len(samples) == 4 and all(sample.question and sample.answer for sample in samples)
 
@@ -85,7 +84,7 @@ def test_an_evaluation_scores_tasks_and_says_how(tmp_path: Path, spec: RunSpec) 
 def test_a_pruning_run_scores_both_models_alike(tmp_path: Path, spec: RunSpec) -> None:
     run_dir = done(tmp_path, replace(spec, goal="prune"))
     metrics = read_json(run_dir / METRICS)
-    kept = {side: BenchmarkResult.from_json(one) for side, one in benchmark_stage.read(run_dir).items()}
+    kept = read_benchmarks(run_dir)
     assert list(kept) == ["dense", "pruned"]
     dense, pruned = (one.tasks["bundled_capitals"] for one in kept.values())
     assert not_comparable(dense, pruned) == "" and kept["dense"].weights != kept["pruned"].weights
@@ -119,13 +118,13 @@ def test_finished_tasks_of_an_interrupted_benchmark_are_kept(tmp_path: Path, spe
 
     with pytest.raises(StopRequested):
         execute(run_dir, stop_in_the_second)
-    kept = benchmark_stage.read(run_dir)["model"]["tasks"]
-    assert list(kept) == ["bundled_capitals"] and len(kept["bundled_capitals"]["samples"]) == 4
+    kept = read_benchmarks(run_dir)["model"].tasks
+    assert list(kept) == ["bundled_capitals"] and len(kept["bundled_capitals"].samples) == 4
     write_status(run_dir, Status(created=1.0))
     execute(run_dir)
     found = read_json(run_dir / METRICS)["tasks"]
     assert {name: found[name]["cached"] for name in both} == {both[0]: True, both[1]: False}
-    assert found[both[0]]["acc"] == kept["bundled_capitals"]["metrics"]["acc"]
+    assert found[both[0]]["acc"] == kept["bundled_capitals"].value
 
 
 def test_the_command_line_scores_from_a_mirror(

@@ -38,6 +38,23 @@ def test_a_damaged_file_is_said_and_hides_nothing(tmp_path, name):
     assert found["b"].state == "finished"
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (METRICS, "[]"), (METRICS, '{"ppl_after": "low"}'), (METRICS, '{"tasks_after": [1]}'),
+        (STATUS, '{"state": "finished", "created": "soon"}'), (STATUS, '{"progress": NaN}'), (STATUS, "3"),
+        (SPEC, "[]"), (SPEC, '{"prune": []}'), (SPEC, '{"model": {"source": 3}}'),
+    ],
+)  # fmt: skip
+def test_wrong_types_damage_their_own_run_alone(tmp_path, name, text):
+    run_dir = make_run(tmp_path, "a", metrics=MEASURED)
+    (run_dir / name).write_text(text)
+    make_run(tmp_path, "b", metrics=MEASURED)
+    records = {record.id: record for record in runs.list_runs(tmp_path)}
+    assert records["a"].state == "damaged" and name in records["a"].damaged
+    assert records["b"].state == "finished" and records["b"].metrics == MEASURED
+
+
 def test_a_run_whose_worker_is_gone_has_crashed(tmp_path):
     make_run(
         tmp_path, "a", state="running", pid=2**22 - 1, pid_started=1.0, heartbeat=time.time(), ended=None
