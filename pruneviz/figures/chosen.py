@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
+
+from markupsafe import Markup
 
 from core.errors import PruneError
 from core.graph.records import Graph
@@ -13,6 +14,7 @@ from core.plan.records import KV_BITS, Cost, implied
 from core.results import words
 from core.spec.units import Units, numbers_text
 from pruneviz.data.selection import fitting
+from pruneviz.figures.render import render
 from pruneviz.figures.structure_map import kind_words
 
 NOTHING = "Nothing is chosen yet. Choose units of a group, here or on another tab; their cost is summed up."
@@ -134,39 +136,9 @@ def _follows(graph: Graph, units: Units) -> tuple[str, ...]:
     return tuple(found)
 
 
-def chosen_html(info: ChosenInfo) -> str:
+def chosen_html(info: ChosenInfo) -> Markup:
     """The card: chips, sums, what follows, and what stands against it."""
-    notes = "".join(f'<p class="pv-note">{escape(note)}</p>' for note in info.notes)
-    head = f"<h3>{words.count(info.count)} chosen unit{'' if info.count == 1 else 's'}</h3>"
-    if not info.count:
-        problem = f'<p class="pv-note">{escape(info.problem)}</p>' if info.problem else ""
-        lead = f'<h3>Chosen units</h3><p class="pv-quiet">{NOTHING}</p>'
-        return f'<div class="pv-panel">{lead}{notes}{problem}</div>'
-    chips = "".join(_chip_html(chip) for chip in info.chips)
-    follows = ""
-    if info.follows:
-        rest = f" and {len(info.follows) - 2} more" if len(info.follows) > 2 else ""
-        follows = f'<p class="pv-quiet">Goes along: {escape("; ".join(info.follows[:2]))}{rest}.</p>'
-    problem = f'<p class="pv-note" role="status">{escape(info.problem)}</p>' if info.problem else ""
-    return (
-        f'<div class="pv-panel pv-chosen">{head}<ul class="pv-chips">{chips}</ul>{_sums(info)}'
-        f"{follows}{problem}{notes}</div>"
-    )
-
-
-def _chip_html(chip: Chip) -> str:
-    title = escape(chip.title)
-    name = (
-        f'<button type="button" data-do="pick" data-focus="{escape(chip.focus, quote=True)}">{title}</button>'
-        if chip.focus
-        else f"<b>{title}</b>"
-    )
-    groups = escape(chip.drop, quote=True)
-    return (
-        f"<li>{name}<span>{escape(chip.text)}</span>"
-        f'<button type="button" class="pv-drop" data-do="discard" data-groups="{groups}" '
-        f'aria-label="Take {title} out" title="Take out">×</button></li>'
-    )
+    return render("chosen.html", info=info, sums=_sums(info), nothing=NOTHING)
 
 
 def _minus(amount: str) -> str:
@@ -178,14 +150,11 @@ def _of_all(part: int, whole: int) -> str:
     return "less than 0.01 % of all" if 0 < share < 5e-5 else f"{words.percent(share, 2)} of all"
 
 
-def _sums(info: ChosenInfo) -> str:
+def _sums(info: ChosenInfo) -> list[tuple[str, str, str]]:
     saved, dense = info.saved, info.dense
     macs, kv, cache = saved.macs_per_token, saved.kv_bytes_per_token, f"KV cache per token, at {KV_BITS} bits"
-    facts = [
+    return [
         ("Parameters", _minus(f"{saved.params:,}"), _of_all(saved.params, dense.params)),
         ("Multiply-adds per token", _minus(words.count(macs)), _of_all(macs, dense.macs_per_token)),
         (cache, _minus(words.size(kv)), _of_all(kv, dense.kv_bytes_per_token)),
     ]
-    cells = "".join(f"<div><dt>{n}</dt><dd>{v}<small>{r}</small></dd></div>" for n, v, r in facts)
-    block = "" if info.sparsity is None else f"{words.percent(info.sparsity, 2)} of block parameters. "
-    return f'<dl class="pv-cost">{cells}</dl><p class="pv-quiet">{block}Crossings are counted once.</p>'

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from pruneviz.figures.render import render
+from pruneviz.figures.states import paragraph_html
 
 if TYPE_CHECKING:
     from core.graph.records import Graph
@@ -58,20 +62,11 @@ def path_info(graph: Graph, first: str, second: str) -> list[Step]:
     return steps
 
 
-def path_html(steps: list[Step], first: str, second: str) -> str:
+def path_html(steps: list[Step], first: str, second: str) -> Markup:
     """The path as a list that wraps."""
     if not (first and second):
-        return '<p class="pv-quiet">Choose two parameters, here or in the drawing.</p>'
+        return paragraph_html("Choose two parameters, here or in the drawing.")
     if not steps:
-        ends = f"{escape(first)} and {escape(second)}"
-        return f'<p class="pv-note">No data flows between {ends} inside this model.</p>'
-    items = "".join(_step_html(step) for step in steps)
+        return paragraph_html(f"No data flows between {first} and {second} inside this model.", "note")
     count = sum(step.times for step in steps if step.kind == "operation")
-    words = f"{count} operation{'' if count == 1 else 's'}"
-    return f'<ol class="pv-path" aria-label="Path of {words}">{items}</ol>'
-
-
-def _step_html(step: Step) -> str:
-    many = f" ×{step.times}" if step.times > 1 else ""
-    tag = "b" if step.kind == "parameter" else "code"
-    return f'<li class="{step.kind}"><{tag}>{escape(step.name)}{many}</{tag}></li>'
+    return render("path.html", steps=steps, count=count)

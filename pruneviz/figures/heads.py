@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from core.graph.records import Graph
 from core.results.heads import algorithm_1, pairs_below
 from core.results.similarity import Similarity
+from pruneviz.figures.states import paragraph_html
 
 
 @dataclass(frozen=True)
@@ -73,22 +74,21 @@ def heads_info(similarity: Similarity, graph: Graph | None = None) -> HeadsInfo:
 
 def _group(graph: Graph, layer: int) -> str:
     """The prunable group of this layer's query heads, if there is one."""
-    found = [g.id for g in graph.of_kind("query_head") if g.layer == layer and g.prunable]
-    return found[0] if found else ""
+    groups = graph.of_kind("query_head")
+    return next((group.id for group in groups if group.layer == layer and group.prunable), "")
 
 
 def _shares(graph: Graph, heads: int) -> tuple[int, ...] | None:
     """Key-value head per query head, if it is the same in all layers."""
-    found = {group.parent_unit for group in graph.of_kind("query_head")}
-    only = found.pop() if len(found) == 1 else ()
+    shares = {group.parent_unit for group in graph.of_kind("query_head")}
+    only = shares.pop() if len(shares) == 1 else ()
     return only if len(only) == heads else None
 
 
-def source_html(info: HeadsInfo) -> str:
+def source_html(info: HeadsInfo) -> Markup:
     """Where the divergences come from, in one sentence."""
-    return (
-        f'<p class="pv-quiet">Distance between what two heads attend to: the square root of the '
-        f"Jensen-Shannon divergence (natural logarithm), averaged over {info.tokens:,} query positions "
-        f"of the text “{escape(info.text)}”. 0 means the same; "
-        f"{np.sqrt(np.log(2)):.2f} is the most two heads can differ.</p>"
+    return paragraph_html(
+        "Distance between what two heads attend to: the square root of the Jensen-Shannon divergence "
+        f"(natural logarithm), averaged over {info.tokens:,} query positions of the text “{info.text}”. "
+        f"0 means the same; {np.sqrt(np.log(2)):.2f} is the most two heads can differ."
     )

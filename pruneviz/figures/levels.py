@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
+
+from markupsafe import Markup
 
 from core.graph.records import Graph, Group
 from core.plan.cost import saving
 from core.plan.records import KV_BITS, Cost
-from core.results import words
+from pruneviz.figures.render import render
 from pruneviz.figures.structure_map import kind_words, kinds_in_order, touched
 
 
@@ -46,7 +47,7 @@ def focus_of(graph: Graph, text: str | None, layer: str | None = "") -> Focus:
     )
 
 
-def crumbs_html(graph: Graph, focus: Focus, slices: int = 0) -> str:
+def crumbs_html(graph: Graph, focus: Focus, slices: int = 0) -> Markup:
     """The way back, and the heading of where one is.
 
     Args:
@@ -66,16 +67,7 @@ def crumbs_html(graph: Graph, focus: Focus, slices: int = 0) -> str:
                 f"{slices:,} parameter slices go together" if slices != 1 else "One parameter slice goes"
             )
             title, note = f"{one} {focus.unit}, {where}", f"{together}."
-    links = [
-        f'<li><button type="button" data-do="pick" data-focus="{escape(target, quote=True)}">'
-        f"{escape(name)}</button></li>"
-        for name, target in steps[:-1]
-    ]
-    links.append(f'<li aria-current="page">{escape(steps[-1][0])}</li>')
-    return (
-        f'<nav class="pv-crumbs" aria-label="Where you are"><ol>{"".join(links)}</ol></nav>'
-        f'<h3 class="pv-unit-title">{escape(title)}</h3>' + f'<p class="pv-quiet">{note}</p>'
-    )
+    return render("crumbs.html", steps=steps, title=title, note=note)
 
 
 @dataclass(frozen=True)
@@ -94,6 +86,17 @@ class KindRow:
     one: Cost
     reason: str
 
+    @property
+    def title(self) -> str:
+        """The kind in words."""
+        return kind_words(self.kind)[0]
+
+    @property
+    def why(self) -> str:
+        """What the kind is, or why it is not offered."""
+        refused = f"not offered: {self.reason.removeprefix('found, not offered: ')}"
+        return refused if self.reason else kind_words(self.kind)[1]
+
 
 def kind_rows(graph: Graph) -> list[KindRow]:
     """A row per kind, in the order of the map."""
@@ -110,32 +113,6 @@ def _row(graph: Graph, kind: str, groups: list[Group]) -> KindRow:
                    "; ".join(sorted(reasons)))  # fmt: skip
 
 
-def kinds_html(rows: list[KindRow], dense: Cost) -> str:
+def kinds_html(rows: list[KindRow], dense: Cost) -> Markup:
     """The whole model by kind: how many, how large, what one unit saves, and what cannot go."""
-    head = (
-        "<th>Kind</th><th class='num'>Groups</th><th class='num'>Units</th><th class='num'>Parameters</th>"
-        "<th class='num'>One unit saves</th><th class='num'>of KV cache</th>"
-    )
-    body = "".join(_row_html(row, dense) for row in rows)
-    return (
-        '<div class="pv-card"><h3>What this model is made of</h3><div class="pv-scroll">'
-        '<table class="pv-table pv-kinds">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-        f'<p class="pv-quiet pv-foot">{dense.params:,} parameters, {words.count(dense.macs_per_token)} '
-        f"multiply-adds and {words.size(dense.kv_bytes_per_token)} of KV cache at {KV_BITS} bits per token "
-        "in all. Kinds overlap: a parameter lies in several.</p></div>"
-    )
-
-
-def _row_html(row: KindRow, dense: Cost) -> str:
-    title, note, _, _ = kind_words(row.kind)
-    why = f"not offered: {row.reason.removeprefix('found, not offered: ')}" if row.reason else note
-    share = words.percent(row.params / dense.params)
-    kv = f"{words.size(row.one.kv_bytes_per_token)}" if row.one.kv_bytes_per_token else words.DASH
-    one = words.DASH if row.reason else f"{words.count(row.one.params)} parameters"
-    cells = [f"{row.groups:,}", f"{row.units:,}", f"{words.count(row.params)}<small>{share}</small>", one, kv]
-    return (
-        f"<tr><td>{escape(title)}<small>{escape(why)}</small></td>"
-        + "".join(f'<td class="num">{cell}</td>' for cell in cells)
-        + "</tr>"
-    )
+    return render("kinds.html", rows=rows, dense=dense, bits=KV_BITS)

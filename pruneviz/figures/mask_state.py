@@ -7,10 +7,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from core.results import words
 from core.results.masks import MaskState
+from pruneviz.figures.states import paragraph_html
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -79,7 +81,7 @@ def _mean(cell: NDArray[np.float32]) -> float | None:
     return round(float(known.mean()), 3) if known.size else None
 
 
-def mask_html(info: MaskInfo) -> str:
+def mask_html(info: MaskInfo) -> Markup:
     """What the colours say, and what would stay."""
     left = []
     for kind, mask in info.kinds.items():
@@ -87,10 +89,11 @@ def mask_html(info: MaskInfo) -> str:
         total = sum(mask.units)
         share = words.percent(sum(mask.stays) / total if total else None)
         left.append(f"{share} of {name}{'s' if KINDS[kind][2] else ''}")
-    return (
-        f'<p class="pv-readout">Masks after step {info.step:,} of {info.steps:,}. Full colour: kept whole; '
-        f"empty: gone. Cut now, there would stay {', '.join(left)}.</p>"
+    text = (
+        f"Masks after step {info.step:,} of {info.steps:,}. Full colour: kept whole; empty: gone. "
+        f"Cut now, there would stay {', '.join(left)}."
     )
+    return paragraph_html(text, "readout")
 
 
 def mask_figure(info: MaskInfo) -> go.Figure:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from math import prod
+
+from markupsafe import Markup
 
 from core.graph.records import Graph
 from core.results import words
@@ -14,6 +15,7 @@ from core.results.similarity import SIMILARITY
 from core.runs.artifacts import GROUPS
 from pruneviz.data.cards import Card
 from pruneviz.data.runs import RunRecord, source_key
+from pruneviz.figures.render import render
 
 #: Part of the model -> what a person reads, in the order shown.
 PARTS = {
@@ -56,22 +58,10 @@ def parts_info(graph: Graph) -> PartsInfo:
     return PartsInfo(counted)
 
 
-def parts_html(info: PartsInfo) -> str:
+def parts_html(info: PartsInfo) -> Markup:
     """One bar per part."""
-    rows = [
-        f"<span>{PARTS[part]}</span>"
-        f'<span class="track"><i class="{part}" style="width:{share:.2%}"></i></span>'
-        f"<span>{words.percent(share)} · {words.count(info.params[part])}</span>"
-        for part, share in info.shares.items()
-    ]
-    return (
-        f'<div class="pv-card"><h3>Parameters by kind</h3><div class="pv-bars" role="img" '
-        f'aria-label="{escape(_in_words(info))}">{"".join(rows)}</div></div>'
-    )
-
-
-def _in_words(info: PartsInfo) -> str:
-    return "; ".join(f"{PARTS[part]} {words.percent(share)}" for part, share in info.shares.items())
+    text = "; ".join(f"{PARTS[part]} {words.percent(share)}" for part, share in info.shares.items())
+    return render("parts.html", info=info, titles=PARTS, text=text)
 
 
 def card_facts(card: Card) -> list[tuple[str, str]]:
@@ -107,13 +97,9 @@ def memory_words(card: Card) -> str:
     return f"In memory on {card.device} in {card.dtype}{gib}."
 
 
-def card_html(card: Card) -> str:
+def card_html(card: Card) -> Markup:
     """The architecture card."""
-    facts = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in card_facts(card))
-    return (
-        f'<div class="pv-card"><h3>{escape(card.name)}</h3><dl class="pv-facts">{facts}</dl>'
-        f'<p class="pv-quiet pv-foot">{escape(memory_words(card))}</p></div>'
-    )
+    return render("card.html", name=card.name, pairs=card_facts(card), memory=memory_words(card))
 
 
 #: Artifact -> (what it is, the tab that shows it).
@@ -138,33 +124,19 @@ class Analysis:
 
 def analyses_info(records: Sequence[RunRecord], model: str) -> list[Analysis]:
     """The newest of each kind for this model. `records` are newest first."""
-    key, found = source_key(model), []
+    key, analyses = source_key(model), []
     for artifact, (title, tab) in ANALYSES.items():
         run = next((r for r in records if source_key(r.model) == key and r.has(artifact)), None)
         made = (run.path / artifact).stat().st_mtime if run else None
-        found.append(Analysis(artifact, title, tab, run.id if run else "", made))
-    return found
+        analyses.append(Analysis(artifact, title, tab, run.id if run else "", made))
+    return analyses
 
 
-def analyses_html(found: Sequence[Analysis], now: float | None = None) -> str:
+def analyses_html(analyses: Sequence[Analysis], now: float | None = None) -> Markup:
     """A table; what is there links to its tab and its run."""
-    head = "<tr><th>Analysis</th><th>Made</th><th>By run</th></tr>"
-    return (
-        '<div class="pv-card"><h3>Kept analyses</h3><div class="pv-scroll"><table class="pv-table">'
-        f"<thead>{head}</thead><tbody>{''.join(_row(a, now) for a in found)}</tbody></table></div></div>"
-    )
+    return render("analyses.html", analyses=analyses, now=now)
 
 
-def _row(found: Analysis, now: float | None) -> str:
-    if not found.run:
-        return f'<tr><td>{found.title}</td><td class="pv-quiet">not yet</td><td></td></tr>'
-    return (
-        f'<tr><td><a href="?tab={found.tab}" data-go="{found.tab}">{found.title}</a></td>'
-        f"<td>{words.age(found.made, now)}</td><td>{run_link(found.run)}</td></tr>"
-    )
-
-
-def run_link(run: str) -> str:
-    """A link that opens a run in the Runs tab without loading the page anew."""
-    name = escape(run, quote=True)
-    return f'<a class="pv-mono" href="?tab=runs&amp;run={name}" data-go="runs" data-run="{name}">{name}</a>'
+def run_link(run: str) -> Markup:
+    """A link that opens a run in the Runs tab without loading the page again."""
+    return render("run_link.html", run=run)

@@ -6,14 +6,16 @@ import csv
 import io
 import math
 from dataclasses import dataclass, field
-from html import escape
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+
+from markupsafe import Markup
 
 from core.results import words
 from core.results.noise import Difference, kept_difference
 from core.results.scores import Sensitivity
 from pruneviz.figures.axes import add_baseline, perplexity_axis
+from pruneviz.figures.render import render
+from pruneviz.figures.states import paragraph_html
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -95,14 +97,14 @@ def sensitivity_info(record: Sensitivity) -> SensitivityInfo:
     changes: dict[Place, Difference] = {}
     for point in record.points:
         layer, ppl, kind = int(point["layer"]), _number(point["ppl"]), str(point["kind"])
-        asked = point["unit"] if kind == "head" else point.get("target", point.get("ratio"))
+        what = point["unit"] if kind == "head" else point.get("target", point.get("ratio"))
         if kind == "head":
             heads[layer, int(point["unit"])] = ppl
         else:
-            curves.setdefault((kind, asked), {})[layer] = ppl
+            curves.setdefault((kind, what), {})[layer] = ppl
         if point.get("ppl_stderr") is not None:
-            stderrs[kind, asked, layer] = point["ppl_stderr"]
-        changes[kind, asked, layer] = kept_difference(
+            stderrs[kind, what, layer] = point["ppl_stderr"]
+        changes[kind, what, layer] = kept_difference(
             record.baseline_ppl, ppl, point.get("change_stderr"), record.windows
         )
     return SensitivityInfo(
@@ -133,14 +135,14 @@ def _number(value: float | None) -> float:
     return math.inf if value is None or math.isnan(value) else float(value)
 
 
-def method_html(info: SensitivityInfo) -> str:
+def method_html(info: SensitivityInfo) -> Markup:
     """How it was measured, and the one thing to see."""
     if not info.text:
-        return ""
+        return Markup()
     shares = " or ".join(words.percent(ratio, 0) for ratio in info.ratios) or "one head"
     parts = [
-        f"Each point removes {shares} of one layer’s units, chosen by {escape(info.criterion)}, and leaves "
-        f"the rest of the model whole. Perplexity on the text “{escape(info.text)}” in windows of "
+        f"Each point removes {shares} of one layer’s units, chosen by {info.criterion}, and leaves "
+        f"the rest of the model whole. Perplexity on the text “{info.text}” in windows of "
         f"{info.window} tokens, {info.tokens:,} tokens in all; "
         f"{words.perplexity(info.baseline, info.baseline_stderr)} with nothing removed."
     ]
@@ -151,12 +153,10 @@ def method_html(info: SensitivityInfo) -> str:
         )
     if info.worst:
         place, ppl = info.worst
-        kind, _, layer = place
-        parts.append(
-            f"The most fragile is the {_short(kind)} of layer {layer}: "
-            f"{' ('.join(info.written(place, ppl))})."
-        )
-    return f'<p class="pv-readout">{" ".join(parts)}</p>'
+        ppl_text, change = info.written(place, ppl)
+        where = f"{_short(place[0])} of layer {place[2]}"
+        parts.append(f"The most fragile is the {where}: {ppl_text} ({change}).")
+    return paragraph_html(" ".join(parts), "readout")
 
 
 def sensitivity_figure(info: SensitivityInfo, log: bool = False) -> go.Figure:
@@ -201,7 +201,7 @@ def heads_figure(info: SensitivityInfo) -> go.Figure:
     count = 1 + max((head for _, head in info.heads), default=0)
     ppl = [[info.heads.get((layer, head)) for head in range(count)] for layer in layers]
     base = info.baseline or 1.0
-    shown = [[None if one is None or not math.isfinite(one) else one / base for one in row] for row in ppl]
+    shown = [[y / base if y is not None and math.isfinite(y) else None for y in row] for row in ppl]
     change = [
         [info.written(("head", head, layer), info.heads.get((layer, head))) for head in range(count)]
         for layer in layers
@@ -226,24 +226,14 @@ def heads_figure(info: SensitivityInfo) -> go.Figure:
     return figure
 
 
-def table_html(info: SensitivityInfo) -> str:
+def table_html(info: SensitivityInfo) -> Markup:
     """All points of the curves as a table, and every point as a CSV file."""
-    titles = [f'<th class="num">{escape(info.title(c))}</th><th class="num">Change</th>' for c in info.curves]
-    rows = []
-    for layer in info.layers:
-        said = [info.written((*key, layer), curve.get(layer)) for key, curve in info.curves.items()]
-        cells = "".join(f'<td class="num">{ppl}</td><td class="num">{change}</td>' for ppl, change in said)
-        rows.append(f'<tr><th scope="row">{layer}</th>{cells}</tr>')
-    link = (
-        '<a class="pv-csv" download="sensitivity.csv" '
-        f'href="data:text/csv;charset=utf-8,{quote(table_csv(info))}">'
-        "Download as CSV</a>"
-    )
-    return (
-        '<details class="pv-points"><summary>All points as a table</summary><div class="pv-scroll">'
-        f'<table class="pv-table"><thead><tr><th>Layer</th>{"".join(titles)}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div></details>{link}"
-    )
+    rows = [
+        (layer, [info.written((*key, layer), curve.get(layer)) for key, curve in info.curves.items()])
+        for layer in info.layers
+    ]
+    titles = [info.title(curve) for curve in info.curves]
+    return render("sensitivity.html", titles=titles, rows=rows, csv=table_csv(info))
 
 
 def table_csv(info: SensitivityInfo) -> str:

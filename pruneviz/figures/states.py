@@ -60,6 +60,11 @@ def notes_html(*texts: object) -> Markup:
     return render("notes.html", texts=texts)
 
 
+def paragraph_html(text: str, kind: str = "quiet") -> Markup:
+    """A paragraph: `quiet`, `readout` under a figure, or `note`."""
+    return render("paragraph.html", text=text, kind=kind)
+
+
 def failure_html(error: Exception, fix: str = "", log: str = "") -> Markup:
     """The error state of something that was raised. Our own errors carry their fix in the text."""
     return error_html(str(error) or type(error).__name__, fix, log)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from html import escape
 from math import prod
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from core.graph.records import Graph, Group, Member
 from core.results import words
+from pruneviz.figures.render import render
 
 #: Kind -> (title, what it is, colour, one unit in words).
 KINDS: dict[str, tuple[str, str, str, str]] = {
@@ -87,8 +88,8 @@ def _column(kind: str) -> dict[str, str]:
 
 def kinds_in_order(graph: Graph) -> list[str]:
     """The kinds of this model: those we know first, in our order."""
-    known: set[str] = {group.kind for group in graph.groups}
-    return [kind for kind in KINDS if kind in known] + sorted(known - set(KINDS))
+    kinds: set[str] = {group.kind for group in graph.groups}
+    return [kind for kind in KINDS if kind in kinds] + sorted(kinds - set(KINDS))
 
 
 def map_info(graph: Graph) -> MapInfo:
@@ -145,51 +146,31 @@ def _length(members: list[Member]) -> int:
 
 def _refused(graph: Graph) -> tuple[tuple[str, str, str], ...]:
     """Couplings that cannot go, one line per kind and reason."""
-    found: dict[tuple[str, str], list[int]] = {}
+    refused: dict[tuple[str, str], list[int]] = {}
     for entry in graph.not_prunable:
         key = (str(entry.get("kind", "")), str(entry.get("reason", "")))
-        found.setdefault(key, []).extend([] if entry.get("layer") is None else [int(entry["layer"])])
+        refused.setdefault(key, []).extend([] if entry.get("layer") is None else [int(entry["layer"])])
     for group in graph.groups:
         if not group.prunable:
-            layers = found.setdefault((group.kind, group.reason or "no reason was recorded"), [])
+            layers = refused.setdefault((group.kind, group.reason or "no reason was recorded"), [])
             if group.layer is not None and group.layer not in layers:
                 layers.append(group.layer)
-    return tuple((kind, _layers_text(layers, graph), reason) for (kind, reason), layers in found.items())
+    return tuple((kind, _layers_text(layers, graph), reason) for (kind, reason), layers in refused.items())
 
 
 def _layers_text(layers: list[int], graph: Graph) -> str:
     if not layers or len(set(layers)) == len(graph.layer_modules):
         return "all layers"
-    kept = sorted(set(layers))
-    return ", ".join(map(str, kept[:8])) + (f" and {len(kept) - 8} more" if len(kept) > 8 else "")
+    numbers = sorted(set(layers))
+    return ", ".join(map(str, numbers[:8])) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
 
 
-CONFIG_ONLY = (
-    '<p class="pv-note">From the config alone; no weights were read. Counts and costs are exact.</p>'
-)
-
-
-def about_html(info: MapInfo) -> str:
+def about_html(info: MapInfo) -> Markup:
     """Where the map comes from, in one sentence."""
-    origin = " by tracing its config" if info.config_only else " by tracing it"
-    groups = len(info.cells)
-    return (
-        f'<p class="pv-quiet">{groups} coupled groups of {escape(info.model)} ({escape(info.family)}, '
-        f"{len(info.layers)} layers), found in {info.seconds:.1f} s{origin}. "
-        "Each cell gives the units and all parameters they touch; heads that share keys touch the same.</p>"
-        + (CONFIG_ONLY if info.config_only else "")
-    )
+    return render("map_about.html", info=info)
 
 
-def refused_html(info: MapInfo) -> str:
+def refused_html(info: MapInfo) -> Markup:
     """What was found but cannot be pruned, with the reason; empty if there is nothing."""
-    if not info.refused:
-        return ""
-    rows = "".join(
-        f"<tr><td>{escape(kind_words(kind)[0])}</td><td>{escape(layers)}</td><td>{escape(reason)}</td></tr>"
-        for kind, layers, reason in info.refused
-    )
-    return (
-        '<div class="pv-card"><h3>Found, but not prunable</h3><div class="pv-scroll"><table class="pv-table">'
-        f"<thead><tr><th>Kind</th><th>Layers</th><th>Why</th></tr></thead><tbody>{rows}</tbody></table></div></div>"
-    )
+    rows = [(kind_words(kind)[0], layers, reason) for kind, layers, reason in info.refused]
+    return render("refused.html", rows=rows) if rows else Markup()

@@ -6,13 +6,15 @@ import csv
 import io
 import itertools
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+
+from markupsafe import Markup, escape
 
 from core.results import words
 from core.results.sweep import Point, Sweep
 from pruneviz.figures.axes import add_baseline, perplexity_axis
+from pruneviz.figures.render import render
+from pruneviz.figures.states import paragraph_html
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -51,8 +53,8 @@ class SweepInfo:
     @property
     def measured(self) -> list[Point]:
         """Points with a perplexity, largest first."""
-        found = [point for point in self.sweep.points if point.ppl is not None]
-        return sorted(found, key=lambda point: (-(point.params or 0), point.ppl or 0.0))
+        points = [point for point in self.sweep.points if point.ppl is not None]
+        return sorted(points, key=lambda point: (-(point.params or 0), point.ppl or 0.0))
 
     @property
     def refused(self) -> list[Point]:
@@ -62,8 +64,7 @@ class SweepInfo:
     @property
     def wide(self) -> bool:
         """Whether perplexities span so much that a logarithmic axis reads better."""
-        found = [point.ppl or 0.0 for point in self.measured]
-        return bool(found) and max(found) > 8 * self.sweep.ppl
+        return any((point.ppl or 0.0) > 8 * self.sweep.ppl for point in self.measured)
 
 
 def sweep_info(sweep: Sweep) -> SweepInfo:
@@ -80,7 +81,7 @@ def sweep_info(sweep: Sweep) -> SweepInfo:
 
 
 def _way(scope: str, reconstruct: str) -> str:
-    return escape(scope if reconstruct == "none" else f"{scope}, {reconstruct} refit")
+    return scope if reconstruct == "none" else f"{scope}, {reconstruct} refit"
 
 
 def label(point: Point) -> str:
@@ -160,14 +161,14 @@ def _hover(info: SweepInfo, point: Point) -> str:
     return "<br>".join([*lines, "on the Pareto front"] if point.key in info.front else lines)
 
 
-def about_html(info: SweepInfo) -> str:
+def about_html(info: SweepInfo) -> Markup:
     """How it was measured, and the best point in one sentence."""
     sweep = info.sweep
     parts = [
-        f"{len(sweep.points)} of {sweep.planned} points. Perplexity on the text “{escape(sweep.text)}” in "
+        f"{len(sweep.points)} of {sweep.planned} points. Perplexity on the text “{sweep.text}” in "
         f"windows of {sweep.window} tokens, {sweep.tokens:,} tokens in all; "
         f"{words.perplexity(sweep.ppl, sweep.ppl_stderr)} with nothing removed. Units scored on "
-        f"“{escape(sweep.calibration)}”."
+        f"“{sweep.calibration}”."
     ]
     if sweep.ppl_stderr is not None:
         parts.append(
@@ -179,36 +180,27 @@ def about_html(info: SweepInfo) -> str:
         parts.append(f"Signs: {', '.join(f'{sign} {_way(*way)}' for sign, way in signs)}.")
     if info.refused:
         parts.append(f"{len(info.refused)} could not be pruned so far; the table says why.")
-    return f'<p class="pv-readout">{" ".join(parts)}</p>'
+    return paragraph_html(" ".join(parts), "readout")
 
 
-def table_html(info: SweepInfo) -> str:
+def table_html(info: SweepInfo) -> Markup:
     """All points as a table, largest first, and the same as a CSV file."""
     axes = [axis for axis in NAMES if axis in info.varied] or ["method"]
-    titles = [f"<th>{NAMES[axis]}</th>" for axis in axes]
-    titles += [f'<th class="num">{name}</th>' for name in ("Removed", "Perplexity", "Change", "")]
     rows = [_row(info, point, axes) for point in [*info.measured, *info.refused]]
-    link = (
-        '<a class="pv-csv" download="sweep.csv" '
-        f'href="data:text/csv;charset=utf-8,{quote(table_csv(info))}">Download as CSV</a>'
-    )
-    return (
-        f'<div class="pv-scroll pv-tall"><table class="pv-table"><thead><tr>{"".join(titles)}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>{link}"
-    )
+    return render("sweep.html", axes=[NAMES[axis] for axis in axes], rows=rows, csv=table_csv(info))
 
 
-def _row(info: SweepInfo, point: Point, axes: list[str]) -> str:
-    shared = "".join(f"<td>{escape(str(getattr(point, axis)))}</td>" for axis in axes)
-    if point.ppl is None:
-        asked = f'<td class="num">{words.percent(point.target, 0)}</td>'
-        return f'<tr>{shared}{asked}<td colspan="3">{escape(point.error)}</td></tr>'
-    best = '<span title="on the Pareto front">●</span>' if point.key in info.front else ""
-    return (
-        f'<tr>{shared}<td class="num">{words.percent(point.sparsity_total)}</td>'
-        f'<td class="num">{words.perplexity(point.ppl, point.ppl_stderr)}</td>'
-        f'<td class="num">{_change(info.sweep, point)}</td><td>{best}</td></tr>'
-    )
+def _row(info: SweepInfo, point: Point, axes: list[str]) -> dict[str, object]:
+    """What the table says of a point; of one that could not be measured what was asked for, and why."""
+    measured = point.ppl is not None
+    return {
+        "shared": [getattr(point, axis) for axis in axes],
+        "removed": words.percent(point.sparsity_total) if measured else words.percent(point.target, 0),
+        "perplexity": words.perplexity(point.ppl, point.ppl_stderr),
+        "change": _change(info.sweep, point),
+        "best": point.key in info.front,
+        "error": "" if measured else point.error or words.DASH,
+    }
 
 
 def table_csv(info: SweepInfo) -> str:

@@ -7,11 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
-from html import escape
+
+from markupsafe import Markup
 
 from core.results.noise import Difference, difference
 from core.results.tasks import TaskResult, flips, not_comparable
 from pruneviz.data.published import PublishedTable
+from pruneviz.figures.render import render
 
 Scores = Mapping[str, TaskResult]
 
@@ -155,18 +157,6 @@ def _words(text: str) -> list[str]:
 LABEL = "Published, not measured here"
 
 
-def published_html(table: PublishedTable | None) -> str:
+def published_html(table: PublishedTable | None) -> Markup:
     """The table with its source above it; every cell as the paper prints it."""
-    if table is None:
-        return ""
-    head = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in table.columns)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
-    )
-    return (
-        f'<div class="pv-card pv-published"><h3>{escape(table.title)} '
-        f'<span class="pv-label">{LABEL}</span></h3>'
-        f'<div class="pv-scroll"><table class="pv-table"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>'
-        "</table></div><p class='pv-quiet pv-foot'>Other models, other versions of the harness, other "
-        "machines: read them beside our numbers, not against them.</p></div>"
-    )
+    return render("published.html", table=table, label=LABEL) if table else Markup()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from statistics import median
 from typing import TYPE_CHECKING
+
+from markupsafe import Markup
 
 from core.results import words
 from core.runs.events import Event, metric_series
 from pruneviz.data.published import published_table
 from pruneviz.figures.axes import POINTS, mode, perplexity_axis, thinned
+from pruneviz.figures.render import render
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -36,6 +38,8 @@ PANELS = {
     "ppl": ("Perplexity", 0.235, 0.37),
     "multipliers": ("Push to the target", 0.0, 0.165),
 }
+#: What the paper's table says of many teachers and of distillation -> what its models had.
+PAPERS_TEACHERS = {("yes", "yes"): "progressive", ("no", "yes"): "one teacher"}
 DENSE = "the dense model"
 NO_TEACHER = "nobody: learned from the text alone"
 
@@ -109,8 +113,8 @@ def training_info(events: list[Event], steps: int = 0, processes: int = 1) -> Tr
 
 
 def _curve(points: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    kept = thinned(points)
-    return [step for step, _ in kept], [value for _, value in kept]
+    drawn = thinned(points)
+    return [step for step, _ in drawn], [value for _, value in drawn]
 
 
 def _spans(points: list[tuple[float, float]]) -> list[Span]:
@@ -123,7 +127,7 @@ def _spans(points: list[tuple[float, float]]) -> list[Span]:
     return spans if len(spans) <= POINTS + 1 else _spans(thinned(points))
 
 
-def training_html(info: TrainingInfo) -> str:
+def training_html(info: TrainingInfo) -> Markup:
     """Where the training is, in numbers."""
     facts = [
         ("Step", f"{info.done:,} of {info.steps:,}" if info.steps else f"{info.done:,}"),
@@ -135,14 +139,7 @@ def training_html(info: TrainingInfo) -> str:
         (f"Memory{of_one(info)}, at most", memory(info.memory_gib)),
         ("Steps skipped", f"{info.skipped:,}"),
     ]
-    cells = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)
-    note = ""
-    if info.skipped:
-        note = (
-            f'<p class="pv-note">Steps skipped: {info.skipped:,}. Their loss was not finite, so nothing '
-            "was learned from them.</p>"
-        )
-    return f'<div class="pv-card"><dl class="pv-facts">{cells}</dl></div>{note}'
+    return render("training.html", pairs=facts, skipped=info.skipped)
 
 
 def of_one(info: TrainingInfo) -> str:
@@ -160,29 +157,16 @@ def memory(value: float | None) -> str:
     return words.DASH if value is None else f"{value:.3g} GiB"
 
 
-def cost_html(info: TrainingInfo) -> str:
+def cost_html(info: TrainingInfo) -> Markup:
     """What a step costs, beside what the paper's own cost: other model, other machine."""
     table = published_table("nuteprune_table_09")
     if info.seconds_per_step is None or table is None:
-        return ""
-    whose = f", memory{of_one(info)}" if info.processes > 1 else ""
-    own = f"<tr><th scope='row'>This run{whose}</th><td></td><td></td>"
-    own += f"<td class='num'>{memory(info.memory_gib)}</td>"
-    own += f"<td class='num'>{seconds(info.seconds_per_step)}</td></tr>"
-    teachers = {("yes", "yes"): "progressive", ("no", "yes"): "one teacher"}
-    rows = "".join(
-        f"<tr><th scope='row'>{teachers.get((many, taught), 'none')}</th>"
-        f"<td>{escape(taught)}</td><td>{escape(layers)}</td><td class='num'>{escape(held)} GB</td>"
-        f"<td class='num'>{escape(took)} s</td></tr>"
-        for many, taught, layers, held, took in table.rows
-    )
-    head = "<th>Teachers</th><th>Distillation</th><th>Layer loss</th><th class='num'>Memory</th>"
-    return (
-        "<details class='pv-points'><summary>Cost of a step, beside the paper’s</summary>"
-        f"<table class='pv-table'><thead><tr>{head}<th class='num'>Per step</th></tr></thead>"
-        f"<tbody>{own}{rows}</tbody></table><p class='pv-quiet pv-foot'>{escape(table.title)}: LLaMA-7B on "
-        "one GPU. Another model on another machine: compare within one source only.</p></details>"
-    )
+        return Markup()
+    return render(
+        "training_cost.html", table=table, teachers=PAPERS_TEACHERS,
+        whose=f", memory{of_one(info)}" if info.processes > 1 else "",
+        memory=memory(info.memory_gib), seconds=seconds(info.seconds_per_step),
+    )  # fmt: skip
 
 
 def training_figure(info: TrainingInfo) -> go.Figure:

@@ -6,17 +6,17 @@ import csv
 import io
 import math
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import numpy as np
+from markupsafe import Markup
 
 from core.results import words
 from core.results.widths import Widths
 from pruneviz.data.published import PublishedTable, published_table
 from pruneviz.figures.agreement import spearman
 from pruneviz.figures.axes import perplexity_axis
+from pruneviz.figures.render import render
 from pruneviz.figures.sensitivity import COLOURS, SYMBOLS, SensitivityInfo
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class Profile:
 
     def share(self, part: str) -> float | None:
         """The share that is left over all layers."""
-        known = [one for one in self.shares(part) if one is not None]
-        return sum(known) / len(known) if known else None
+        shares = [share for share in self.shares(part) if share is not None]
+        return sum(shares) / len(shares) if shares else None
 
 
 @dataclass(frozen=True)
@@ -87,23 +87,23 @@ class WidthsInfo:
     @property
     def parts(self) -> list[str]:
         """The parts worth a panel: key-value heads only where some are gone."""
-        lost = any(one != 1 for one in self.run.shares("kv_heads"))
+        lost = any(share != 1 for share in self.run.shares("kv_heads"))
         return [part for part in PARTS if self.run.left.get(part) and (part != "kv_heads" or lost)]
 
 
-def profile_of(name: str, found: Widths) -> Profile:
+def profile_of(name: str, record: Widths) -> Profile:
     """The widths a run left."""
-    parts = [part for part in PARTS if found.dense[part]]
-    left: dict[str, list[int | None]] = {part: [row[part] for row in found.layers] for part in parts}
+    parts = [part for part in PARTS if record.dense[part]]
+    left: dict[str, list[int | None]] = {part: [row[part] for row in record.layers] for part in parts}
     return Profile(
-        name, left, {part: found.dense[part] for part in parts}, found.hidden, found.dense["hidden"]
+        name, left, {part: record.dense[part] for part in parts}, record.hidden, record.dense["hidden"]
     )
 
 
 def published_profiles() -> dict[str, Profile]:
     """Table -> the widths the paper learned for LLaMA-7B, by the table's name."""
-    found = {name: published_table(name) for name in PUBLISHED}
-    return {name: _published(table) for name, table in found.items() if table is not None}
+    tables = {name: published_table(name) for name in PUBLISHED}
+    return {name: _published(table) for name, table in tables.items() if table is not None}
 
 
 def _published(table: PublishedTable) -> Profile:
@@ -132,17 +132,16 @@ def widths_info(
             for layer, share in enumerate(run.shares(part))
             if share is not None and math.isfinite(curve.get(layer, math.inf))
         ]
-        if len(pairs) > 2 and all(len(set(one)) > 1 for one in zip(*pairs, strict=True)):
+        if len(pairs) > 2 and all(len(set(values)) > 1 for values in zip(*pairs, strict=True)):
             agreement[part] = float(spearman(np.array(pairs, np.float32).T)[0, 1])
     return WidthsInfo(run, others, uniform, sensitivity, agreement)
 
 
 def _curve(info: SensitivityInfo | None, kind: str) -> dict[int, float]:
     """The curve of this kind with the largest share removed."""
-    found = (
-        [(ratio or 0.0, curve) for (one, ratio), curve in info.curves.items() if one == kind] if info else []
-    )
-    return max(found, key=lambda pair: pair[0])[1] if found else {}
+    curves = info.curves.items() if info else ()
+    mine = [(ratio or 0.0, curve) for (what, ratio), curve in curves if what == kind]
+    return max(mine, key=lambda pair: pair[0])[1] if mine else {}
 
 
 def places(layers: int, of: int) -> list[float]:
@@ -150,26 +149,20 @@ def places(layers: int, of: int) -> list[float]:
     return [layer * (of - 1) / (layers - 1) if layers > 1 else 0.0 for layer in range(layers)]
 
 
-def summary_html(info: WidthsInfo) -> str:
+def summary_html(info: WidthsInfo) -> Markup:
     """What is left in all, one row per model, and what there is to see."""
-    rows = [_row(info.run, "run"), *(_row(one) for one in info.others)]
-    heads = "".join(f'<th class="num">{title}</th>' for title, _ in PARTS.values())
-    table = (
-        f'<table class="pv-table"><thead><tr><th>Left of</th>{heads}<th class="num">Hidden width</th></tr>'
-        f"</thead><tbody>{''.join(rows)}</tbody></table>"
-    )
-    said = [
+    text = [
         f"The layers that kept more {name} {_agreeing(info.agreement[part])}."
         for part, name in (("query_heads", "query heads"), ("ffn", "FFN width"))
         if part in info.agreement
     ]
-    others = [one for one in info.others if one.layers != info.run.layers]
-    if others:
-        said.append(
+    if any(other.layers != info.run.layers for other in info.others):
+        text.append(
             f"Models with another number of layers are stretched to {info.run.layers}, at the same depth."
         )
-    note = f'<p class="pv-readout">{" ".join(said)}</p>' if said else ""
-    return f'<div class="pv-card">{table}</div>{note}'
+    rows = [(profile, [_left(profile, part) for part in PARTS]) for profile in (info.run, *info.others)]
+    titles = [title for title, _ in PARTS.values()]
+    return render("widths_summary.html", titles=titles, rows=rows, text=" ".join(text))
 
 
 def _agreeing(value: float) -> str:
@@ -180,17 +173,11 @@ def _agreeing(value: float) -> str:
     return f"{said} (rank correlation {words.signed(value)})"
 
 
-def _row(profile: Profile, class_: str = "") -> str:
-    cells = []
-    for part in PARTS:
-        known = [n for n in profile.left.get(part, []) if n is not None]
-        mean = f"{sum(known) / len(known):,.1f} of {profile.dense[part]:,}" if known else ""
-        cells.append(f'<td class="num">{words.percent(profile.share(part))}<small> {mean}</small></td>')
-    hidden = f"{profile.hidden:,} of {profile.dense_hidden:,}"
-    return (
-        f'<tr class="{class_}"><th scope="row">{escape(profile.name)}</th>{"".join(cells)}'
-        f'<td class="num">{hidden}</td></tr>'
-    )
+def _left(profile: Profile, part: str) -> tuple[float | None, str]:
+    """The share of a part that is left, and its mean width."""
+    units = [n for n in profile.left.get(part, []) if n is not None]
+    mean = f"{sum(units) / len(units):,.1f} of {profile.dense[part]:,}" if units else ""
+    return profile.share(part), mean
 
 
 def widths_figure(info: WidthsInfo) -> go.Figure:
@@ -270,22 +257,12 @@ def _add_sensitivity(figure: go.Figure, scan: SensitivityInfo, axis: str) -> Non
         )  # fmt: skip
 
 
-def table_html(info: WidthsInfo) -> str:
+def table_html(info: WidthsInfo) -> Markup:
     """Every layer of the run as a table, and of all models as a CSV file."""
     parts = [part for part in PARTS if part in info.run.left]
-    head = "".join(f'<th class="num">{PARTS[part][0]}</th>' for part in parts)
-    rows = "".join(
-        f'<tr><th scope="row">{layer}</th>'
-        + "".join(f'<td class="num">{info.run.left[part][layer]:,}</td>' for part in parts)
-        + "</tr>"
-        for layer in range(info.run.layers)
-    )
-    return (
-        '<details class="pv-points"><summary>Every layer as a table</summary><div class="pv-scroll">'
-        f'<table class="pv-table"><thead><tr><th>Layer</th>{head}</tr></thead><tbody>{rows}</tbody></table>'
-        '</div></details><a class="pv-csv" download="widths.csv" '
-        f'href="data:text/csv;charset=utf-8,{quote(table_csv(info))}">Download as CSV</a>'
-    )
+    rows = zip(*(info.run.left[part] for part in parts), strict=True)
+    titles = [PARTS[part][0] for part in parts]
+    return render("widths.html", titles=titles, rows=rows, csv=table_csv(info))
 
 
 def table_csv(info: WidthsInfo) -> str:

@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import pruneviz
 from core.plan.records import Cost
+from core.report.charts import TEMPLATES
 from core.report.page import document
 from core.report.run import Run
+from core.results.render import environment
 from core.results.sweep import Point, Sweep
 from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec
@@ -62,7 +65,12 @@ def records(tmp_path: Path) -> list[runs.RunRecord]:
     spec = replace(spec, model=replace(spec.model, source=EVIL))
     metrics = {**MEASURED, "ppl_text": EVIL, "ppl_pruned": 80.0, "ppl_recovered": 59.2, "recover_data": EVIL,
                "recover_steps": 5, "recover_best_step": 4, "recover_method": "lora"}  # fmt: skip
-    path = make_run(tmp_path, "a", spec, metrics=metrics)
+    losses = [("metric", "recover", {"name": EVIL, "step": step, "value": 2.0}) for step in (1, 2)]
+    warning = ("message", "load", {"text": f"Warning: {EVIL}"})
+    path = make_run(tmp_path, "a", spec, metrics=metrics, events=[*losses, warning])
+    layer = {"query_heads": 3, "kv_heads": 2, "ffn": 9}
+    left = {"layers": [{"layer": 0, **layer}], "dense": {**layer, "hidden": 16}, "hidden": 16}
+    (path / "widths.json").write_text(json.dumps(left))
     sides = {"dense": {"text": EVIL}, "pruned": {"text": f"It is {EVIL}"}}
     (path / "samples.json").write_text(json.dumps([{"prompt": EVIL, **sides}]))
     write_benchmarks(path, dense=[task(EVIL, "11")], pruned=[task(EVIL, "00")])
@@ -128,6 +136,9 @@ def pieces(records: list[runs.RunRecord]) -> Iterator[tuple[str, Callable[[], st
     yield "empty", lambda: states.empty_html(EVIL, EVIL)
     yield "error", lambda: states.error_html(EVIL, EVIL, EVIL, EVIL)
     yield "loading", lambda: states.loading_html(EVIL, 3.0, EVIL)
+    yield "notes", lambda: states.notes_html(EVIL)
+    yield "paragraph", lambda: states.paragraph_html(EVIL)
+    yield "link to a run", lambda: model.run_link(EVIL)
     yield "runs", lambda: runs_table.table_html([*rows, replace(rows[0], state=EVIL)], "a")
     for record in records:
         yield f"run {record.id}", lambda record=record: run_detail.detail_html(record, EVIL, [EVIL], 1e9)
@@ -186,6 +197,16 @@ def _escapes(page: str) -> list[str]:
     read = Tags(page)
     handlers = [key for key in read.attributes if key.startswith("on") or key in ("src", "srcset")]
     return [*sorted(FOREIGN & set(read.tags)), *handlers, *re.findall(r"<img|&amp;lt;", page)]
+
+
+def test_every_template_is_among_the_pieces(records: list[runs.RunRecord]) -> None:
+    environment.cache_clear()
+    for _, render in pieces(records):
+        render()
+    for folder in (TEMPLATES, Path(pruneviz.__file__).parent / "templates"):
+        made = environment(folder)
+        assert made.cache is not None
+        assert set(made.list_templates()) == {name for _, name in made.cache.keys()}  # noqa: SIM118
 
 
 def test_what_models_and_people_wrote_stays_text(records: list[runs.RunRecord]) -> None:
