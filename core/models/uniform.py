@@ -15,7 +15,7 @@ from core.graph.records import Graph
 from core.models.empty import empty_model, fill, tied_names
 from core.plan.records import PruningPlan, implied
 from core.surgery.rehearsal import compare, rehearse
-from core.surgery.rewrite import heads_kept
+from core.surgery.rewrite import heads_left
 
 
 def uniform_config(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> PretrainedConfig | None:
@@ -45,7 +45,7 @@ def _changes(config: PretrainedConfig, graph: Graph, plan: PruningPlan) -> dict[
         return None  # norms were rescaled, which a config cannot say
     heads, key_values, inner = set(), set(), set()
     for attention in graph.attentions:
-        kept = heads_kept(graph, attention, full)
+        kept = heads_left(graph, attention, full)
         heads.add(len(kept.query) if kept else attention.heads)
         key_values.add(len(kept.key_value) if kept else attention.kv_heads)
         if kept is not None and not kept.uniform:

@@ -1,4 +1,4 @@
-"""Weights in 8 bits: a quarter of the memory of 32, to set beside pruning as LLM-Pruner's Table 13 does.
+"""Weights in 8 bits: a quarter of the memory of 32, to compare with pruning as LLM-Pruner's Table 13 does.
 
 Weight-only, symmetric, one scale per output; products are taken in the precision of the activations, so
 this saves memory, not time. torchao 0.18 does the same on this PyTorch, for 28 MB of mostly CUDA libraries.
@@ -20,7 +20,7 @@ _LARGEST = 127
 
 
 class Int8Linear(nn.Module):
-    """A linear layer whose weight is kept in 8 bits.
+    """A linear layer whose weight is stored in 8 bits.
 
     Args:
         weight: (d_out, d_in); bias: (d_out,) or None.
@@ -49,10 +49,10 @@ def quantized(model: Any) -> Any:
 
 def quantize(model: Any) -> Any:
     """Put the matrices of this very model in 8 bits, as `quantized` does, and return it."""
-    kept = model.get_output_embeddings()
+    output_layer = model.get_output_embeddings()
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, (nn.Linear, Conv1D)) and child is not kept:
+            if isinstance(child, (nn.Linear, Conv1D)) and child is not output_layer:
                 weight = child.weight.T if isinstance(child, Conv1D) else child.weight
                 new = Int8Linear(weight, child.bias)
                 move_expansion(child, new)

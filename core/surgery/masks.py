@@ -1,7 +1,7 @@
 """Apply a plan reversibly: hooks multiply activations, no weight is touched.
 
 A unit is silenced where it is *read*: the inputs of the modules that consume it are multiplied by
-its mask. That is what slicing does, since nobody else looks. Masks are tensors, one factor per unit,
+its mask. That equals slicing, since nothing else reads the unit. Masks are tensors, one factor per unit,
 so a learned mask keeps its gradient.
 
 Norms that average over the masked channels need care, because slicing changes how many channels
@@ -29,8 +29,14 @@ from core.surgery.norms import is_norm, subtracts_mean
 
 Removed = Mapping[str, tuple[int, ...]]
 
-#: One factor per unit, (units,), or what gives them anew in every forward; None leaves the units alone.
+#: One factor per unit, (units,), or a function that every forward calls; None leaves the units alone.
 Mask = Tensor | Callable[[], Tensor | None]
+
+#: Parameter, dimension, and how the units are read there: "input", "vector" or "embedding".
+Place = tuple[str, int, str]
+
+#: A mask and the member of the group whose units it silences.
+Factor = tuple[Mask, Member]
 
 
 @dataclass
@@ -80,7 +86,7 @@ def masked(model: nn.Module, graph: Graph, removed: Removed) -> Iterator[None]:
 def apply_soft_masks(model: nn.Module, graph: Graph, masks: Mapping[str, Mask]) -> MaskHandle:
     """Multiply every unit by its factor, until `.remove()`; gradients flow into `masks`.
 
-    Factors of a learned mask are read anew in every forward; tensors without gradient are read once.
+    Factors of a learned mask are read in every forward; tensors without gradient are read once.
 
     Args:
         masks: group id -> one factor per unit, (units,), or a function that returns them; where it
@@ -103,13 +109,8 @@ def apply_soft_masks(model: nn.Module, graph: Graph, masks: Mapping[str, Mask]) 
     return handle
 
 
-Place = tuple[str, int, str]  # parameter, dim, how it reads: "input" or "norm"
-
-Factor = tuple[Mask, Member]
-
-
 def _by_place(graph: Graph, masks: Mapping[str, Mask]) -> dict[Place, list[Factor]]:
-    """All factors that meet at one dimension of one parameter."""
+    """The factors that meet at each place where units are read."""
     groups, places = graph.by_id, dict[Place, list[Factor]]()
     for group_id, mask in _with_children(graph, masks).items():
         for member in groups[group_id].members:
@@ -135,12 +136,12 @@ def _shared(mask: Mask, parents: list[int], own: Mask | None) -> Mask:
     if isinstance(mask, Tensor) and not callable(own):
         return mask[parents] if own is None else mask[parents] * own
 
-    def now() -> Tensor | None:
+    def combined() -> Tensor | None:
         shared, ours = _read(mask), _read(own)
         spread = None if shared is None else shared[parents]
         return ours if spread is None else spread if ours is None else spread * ours
 
-    return now
+    return combined
 
 
 def _read(mask: Mask | None) -> Tensor | None:
@@ -168,7 +169,7 @@ def _mask_place(model: nn.Module, graph: Graph, place: Place, factors: list[Fact
 
 
 class _Features:
-    """Unit factors spread over the features they own, (size,), in the dtype and on the device asked for."""
+    """Unit factors spread over the features they own, (size,)."""
 
     def __init__(self, size: int, factors: list[Factor]) -> None:
         self.size = size
@@ -176,15 +177,15 @@ class _Features:
         self._constant: Tensor | None = None
 
     def like(self, x: Tensor) -> Tensor | None:
-        """One factor per feature, (size,); None where all of them are to be left alone."""
-        known = self._constant
-        if known is not None and known.device == x.device and known.dtype == x.dtype:
-            return known
+        """One factor per feature, (size,), on the device and in the dtype of `x`; None to leave all alone."""
+        constant = self._constant
+        if constant is not None and constant.device == x.device and constant.dtype == x.dtype:
+            return constant
         total = torch.ones(self.size, dtype=torch.float32, device=x.device)
-        found = [(values, index) for mask, index in self.factors if (values := _read(mask)) is not None]
-        if not found and self.factors:
+        given = [(values, index) for mask, index in self.factors if (values := _read(mask)) is not None]
+        if not given and self.factors:
             return None
-        for values, index in found:
+        for values, index in given:
             spread = values.to(x.device, torch.float32).unsqueeze(1).expand(index.shape)  # (units, width)
             part = torch.ones_like(total)
             total = total * part.scatter(0, index.reshape(-1).to(x.device), spread.reshape(-1))
@@ -205,8 +206,8 @@ def _mask_input(owner: nn.Module, features: _Features) -> RemovableHandle:
 
 def _mask_plain_norm(model: nn.Module, name: str, units: int, mask: Mask) -> list[RemovableHandle]:
     """A norm without a weight stands in no member; its channels are the units in order."""
-    every = Member(name, 0, "vector", 1, ((0, units, 1),))
-    return _mask_norm(model.get_submodule(name), _Features(units, [(mask, every)]))
+    channels = Member(name, 0, "vector", 1, ((0, units, 1),))
+    return _mask_norm(model.get_submodule(name), _Features(units, [(mask, channels)]))
 
 
 def _mask_norm(owner: nn.Module, features: _Features) -> list[RemovableHandle]:
@@ -220,11 +221,11 @@ def _mask_norm(owner: nn.Module, features: _Features) -> list[RemovableHandle]:
             return args
         if not centred:
             return (x * m, *args[1:])
-        kept = m.sum().clamp_min(1.0)
-        mean = (x * m).sum(dim=-1, keepdim=True) / kept
+        staying = m.sum().clamp_min(1.0)
+        mean = (x * m).sum(dim=-1, keepdim=True) / staying
         # Filling with the mean leaves it in place; the stretch makes the variance over all channels
         # what it is over those that stay. `after` takes the stretch out of the result.
-        stretch = (m.numel() / kept).sqrt()
+        stretch = (m.numel() / staying).sqrt()
         return (mean + (x - mean) * m.sqrt() * stretch, *args[1:])
 
     def after(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:
@@ -255,10 +256,10 @@ def _mask_weight(
             return
         shape = [-1 if d == dim else 1 for d in range(weight.dim())]
         if of_expert:
-            found = [of_expert[at].like(weight) if at in of_expert else None for at in range(len(weight))]
-            rows = torch.stack([rows if one is None else rows * one for one in found])  # (experts, size)
+            own = [of_expert[at].like(weight) if at in of_expert else None for at in range(len(weight))]
+            rows = torch.stack([rows if row is None else rows * row for row in own])  # (experts, size)
             shape[0] = len(weight)
-        # An instance attribute is found before the parameter of the same name, which stays as it is.
+        # An instance attribute hides the parameter of the same name, which stays as it is.
         module.__dict__[attribute] = weight * rows.view(shape)
 
     def after(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a norm does, found by trying it: subtracts the mean or not, adds one to its weight or not.
+"""What a norm does, learned by trying it: whether it subtracts the mean, whether it adds one to its weight.
 
 Trying works for classes nobody listed, and on models without weights: a small copy of the module
 with known weights is fed two vectors.
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 def is_norm(module: nn.Module) -> bool:
-    """A leaf with a weight along the channels and an epsilon that guards a division."""
+    """Whether a module is a leaf with a weight along the channels and an epsilon that guards a division."""
     weight = getattr(module, "weight", None)
     leaf = next(module.children(), None) is None
     return leaf and isinstance(weight, Tensor) and weight.dim() == 1 and epsilon_of(module) is not None
@@ -42,12 +42,12 @@ def adds_one(module: nn.Module) -> bool:
     return bool(probe(x).abs().max() > 0.1)
 
 
-def shrink_rms(module: nn.Module, dense: int, kept: int) -> None:
-    """Make a root-mean-square norm over `kept` channels equal the one over `dense`, the rest being zero.
+def shrink_rms(module: nn.Module, dense: int, left: int) -> None:
+    """Make a root-mean-square norm over `left` channels equal the one over `dense`, the rest being zero.
 
     With d channels of which k stay: w sqrt(d/k) x / sqrt(S/k + eps d/k) = w x / sqrt(S/d + eps).
     """
-    ratio = dense / kept
+    ratio = dense / left
     name = epsilon_of(module)
     assert name is not None
     setattr(module, name, getattr(module, name) * ratio)
@@ -58,21 +58,21 @@ def shrink_rms(module: nn.Module, dense: int, kept: int) -> None:
         weight.copy_((weight.float() + offset) * math.sqrt(ratio) - offset)
 
 
-def shrink_plain(module: nn.Module, dense: int, kept: int) -> None:
-    """Make a norm without a weight take `kept` channels; a root-mean-square norm then equals the dense one.
+def shrink_plain(module: nn.Module, dense: int, left: int) -> None:
+    """Make a norm without a weight take `left` channels; a root-mean-square norm then equals the dense one.
 
     With no weight to scale, its result is scaled instead, by sqrt(d/k).
     """
     centred = subtracts_mean(module, dense)
     for name, value in list(vars(module).items()):
         if value == (dense,) or (type(value) is int and value == dense):
-            setattr(module, name, (kept,) if isinstance(value, tuple) else kept)
+            setattr(module, name, (left,) if isinstance(value, tuple) else left)
     if centred:
         return
     epsilon = epsilon_of(module)
     if epsilon is not None:
-        setattr(module, epsilon, getattr(module, epsilon) * dense / kept)
-    scale = math.sqrt(dense / kept)
+        setattr(module, epsilon, getattr(module, epsilon) * dense / left)
+    scale = math.sqrt(dense / left)
     module.register_forward_hook(lambda _, args, out: out * scale)
 
 

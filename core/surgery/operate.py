@@ -1,4 +1,4 @@
-"""Apply a plan for good: slice every parameter and bring the modules in line.
+"""Apply a plan for good: slice every parameter, and let `core.surgery.rewrite` bring the modules in line.
 
 The result is checked, not hoped for: a short input must give what the same model gave under masks.
 """
@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from core.graph.places import owner_of
 from core.graph.records import Graph
 from core.plan.records import Cuts, bias_cuts, check_plan, cuts, implied
-from core.surgery.masks import masked
+from core.surgery.masks import Removed, masked
 from core.surgery.norms import is_norm, shrink_plain, shrink_rms, subtracts_mean
 from core.surgery.rehearsal import Place, compare, per_head_arguments, rehearse
 from core.surgery.rewrite import (
@@ -26,11 +26,9 @@ from core.surgery.rewrite import (
     fit_feed_forward,
     fit_shapes,
     fit_stream,
-    heads_kept,
+    heads_left,
     slice_per_head,
 )
-
-Removed = Mapping[str, tuple[int, ...]]
 
 
 def operate(
@@ -41,8 +39,8 @@ def operate(
     Works on the meta device too, but there is nothing to check there.
 
     Args:
-        removed: group id -> units that go; key-value units without query heads go by themselves.
-        biases: parameters that the plan adds to linear layers, where they are not there yet; zero at first.
+        removed: group id -> units that go; a key-value unit goes with the last of its query heads.
+        biases: parameters that the plan adds to linear layers which lack them; zero at first.
 
     Returns:
         The same model, smaller. `model.config` still describes the dense one.
@@ -87,7 +85,7 @@ def _slice(model: nn.Module, gone: Cuts) -> None:
     for name, dims in gone.items():
         owner, attribute = owner_of(model, name)
         old = owner.get_parameter(attribute)
-        new = nn.Parameter(_kept(old, dims), requires_grad=old.requires_grad)
+        new = nn.Parameter(_left(old, dims), requires_grad=old.requires_grad)
         averaged = attribute == "weight" and is_norm(owner) and not subtracts_mean(owner)
         for user, key in users[id(old)]:
             user._parameters[key] = new
@@ -96,14 +94,15 @@ def _slice(model: nn.Module, gone: Cuts) -> None:
             shrink_rms(owner, old.shape[0], new.shape[0])
 
 
-def _kept(parameter: nn.Parameter, dims: dict[int, NDArray[np.int64]]) -> Tensor:
+def _left(parameter: nn.Parameter, dims: dict[int, NDArray[np.int64]]) -> Tensor:
+    """What is left of a parameter without these indices."""
     left = parameter.detach()
     for dim, indices in dims.items():
         if indices.ndim == 1:
             left = _without(left, dim, indices)
         else:  # a stack of experts, each losing channels of its own
             left = torch.stack(
-                [_without(one, dim - 1, gone) for one, gone in zip(left, indices, strict=True)]
+                [_without(expert, dim - 1, gone) for expert, gone in zip(left, indices, strict=True)]
             )
     return left
 
@@ -116,7 +115,7 @@ def _without(values: Tensor, dim: int, indices: NDArray[np.int64]) -> Tensor:
 def _fit(
     model: nn.Module, graph: Graph, full: Mapping[str, tuple[int, ...]], places: Mapping[str, list[Place]]
 ) -> None:
-    """Sizes that modules keep for themselves."""
+    """Rewrite the sizes that modules keep for themselves."""
     for group_id, units in full.items():
         group = graph.group(group_id)
         if group.kind == "ffn_channel":
@@ -126,9 +125,9 @@ def _fit(
         for name in group.plain_norms:
             shrink_plain(model.get_submodule(name), group.units, group.units - len(units))
     for attention in graph.attentions:
-        heads = heads_kept(graph, attention, full)
+        heads = heads_left(graph, attention, full)
         if heads is not None:
             fit_attention(model, graph, attention, heads)
-            if found := places.get(attention.module):
+            if arguments := places.get(attention.module):
                 module = model.get_submodule(attention.module)
-                slice_per_head(module, found, attention.heads, heads.query)
+                slice_per_head(module, arguments, attention.heads, heads.query)

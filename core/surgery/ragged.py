@@ -19,7 +19,7 @@ _INTERFACE = "ALL_ATTENTION_FUNCTIONS"
 
 
 class LayerConfig:
-    """A model's config as one module sees it: some values of its own, all else from the base.
+    """A model's config as a module sees it: some values of its own, all else from the base.
 
     Values are looked up at every access, so switching the model's attention implementation later
     reaches the layer too.
@@ -77,7 +77,7 @@ def _ragged_twin(implementation: str) -> Callable[..., Any]:
 
 
 def expand_after_cache(module: Any, kv_index: list[int]) -> None:
-    """Give every query head of an attention module that uses the interface its key-value head, by number."""
+    """Let each query head of a module that uses the interface read the key-value head of this number."""
     module.register_buffer("kv_index", torch.tensor(kv_index, device="cpu"), persistent=False)
     module.num_key_value_groups = 1
 
@@ -89,7 +89,7 @@ def expand_outputs(linear: nn.Module, features: list[int]) -> None:
 
 
 def move_expansion(source: nn.Module, target: nn.Module) -> None:
-    """Let `target`, which wraps `source` or is wrapped by it, repeat the outputs instead, if any are."""
+    """Let `target`, which wraps `source` or is wrapped by it, repeat outputs instead, if any are."""
     if not hasattr(source, "output_index"):
         return
     for key, hook in list(source._forward_hooks.items()):

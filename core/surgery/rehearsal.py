@@ -20,7 +20,7 @@ Place = tuple[int | str, int]
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a short run showed.
+    """What a short run of a model showed.
 
     Attributes:
         logits: (batch, tokens, vocabulary).
@@ -37,7 +37,7 @@ class Rehearsal:
 def rehearse(
     model: PreTrainedModel, graph: Graph, *, when: str, batch: int = 2, tokens: int = 7
 ) -> Rehearsal:
-    """Run a few made-up tokens through a model in evaluation mode.
+    """Run a few arbitrary tokens through a model in evaluation mode.
 
     Args:
         when: ends the sentence "X fails ..." should it fail.
@@ -83,13 +83,13 @@ def per_head_arguments(model: PreTrainedModel, graph: Graph, first: Rehearsal) -
     A dimension counts if it follows the number of heads (or batch x heads) in two runs of different size.
     """
     heads = {attention.module: attention.heads for attention in graph.attentions}
-    found = {name: _head_sized(first, name, heads[name]) for name in first.arguments}
-    if not any(found.values()):
+    candidates = {name: _head_sized(first, name, heads[name]) for name in first.arguments}
+    if not any(candidates.values()):
         return {}
     second = rehearse(model, graph, when="as it is", batch=3, tokens=11)
     return {
         name: sorted(places & _head_sized(second, name, heads[name]), key=str)
-        for name, places in found.items()
+        for name, places in candidates.items()
         if name in second.arguments
     }
 
@@ -104,26 +104,26 @@ def _head_sized(rehearsal: Rehearsal, name: str, heads: int) -> set[Place]:
     }
 
 
-def compare(graph: Graph, expected: Rehearsal, got: Rehearsal) -> None:
-    """Raises NotPrunableError where two runs part; names the first layer."""
+def compare(graph: Graph, expected: Rehearsal, actual: Rehearsal) -> None:
+    """Raises NotPrunableError where two runs differ; names the first such layer."""
     before = [*expected.layers, ("the output layer", expected.logits)]
-    after = [*got.layers, ("the output layer", got.logits)]
-    for (name, one), (_, other) in zip(before, after, strict=True):
-        if one.shape != other.shape and name in graph.layer_modules:
+    after = [*actual.layers, ("the output layer", actual.logits)]
+    for (name, then), (_, now) in zip(before, after, strict=True):
+        if then.shape != now.shape and name in graph.layer_modules:
             continue  # residual channels went: only the logits can be compared
-        if one.shape != other.shape or not _close(one, other):
+        if then.shape != now.shape or not _close(then, now):
             raise NotPrunableError(
                 f"{name} does not do with its units cut what it did with them masked; "
                 "this model's code keeps a size that could not be rewritten. Prune other kinds or layers."
             )
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
-    exact = torch.finfo(one.dtype).bits >= 32
-    one, other = one.float(), other.float()
+def _close(left: Tensor, right: Tensor) -> bool:
+    exact = torch.finfo(left.dtype).bits >= 32
+    left, right = left.float(), right.float()
     if exact:
-        return bool((one - other).abs().max() <= 1e-4 * one.abs().max().clamp_min(1.0))
-    return bool((one - other).norm() <= 0.1 * one.norm())
+        return bool((left - right).abs().max() <= 1e-4 * left.abs().max().clamp_min(1.0))
+    return bool((left - right).norm() <= 0.1 * left.norm())
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _shapes_only(model: PreTrainedModel) -> Iterator[None]:
-    """For a model without weights: buffers lose their numbers too, and transformers asks for none."""
+    """For a model without weights: buffers lose their numbers too, and transformers looks at none."""
     if model.device.type != "meta":
         yield
         return

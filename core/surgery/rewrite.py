@@ -1,7 +1,9 @@
-"""What modules remember about their size, brought in line with the slices that are left.
+"""What modules remember about their size, brought in line: head counts, grouped-query heads, widths.
 
 Parameters say their own shape. The rest are integers kept by modules (head counts, split sizes), by
-the config they read, and arguments with one entry per head (ALiBi slopes).
+the config they read, and arguments with one entry per head (ALiBi slopes). `fit_attention` rewrites an
+attention block, grouped queries included; `core.surgery.ragged` expands key-value heads that are shared
+unevenly.
 """
 
 from __future__ import annotations
@@ -21,22 +23,21 @@ from core.errors import NotPrunableError
 from core.graph.records import Attention, Graph, Group
 from core.surgery.ragged import LayerConfig, expand_after_cache, expand_outputs, uses_interface
 
-#: Integers that name something else than a size, whatever their value.
+#: Integers whose name says that they are not a size, whatever their value.
 _NOT_A_SIZE = (
     "head_dim", "head_size", "per_attention_head", "idx", "index", "layer", "max_", "rotary", "rope",
     "groups", "window",
 )  # fmt: skip
-
-
+#: The grouped matrix product wants rows of whole 16 bytes: 8 numbers of 16 bits.
 _ALIGNED = 8
 
 
 @dataclass(frozen=True)
 class Heads:
-    """The heads an attention block keeps.
+    """The heads that stay in an attention block.
 
     Attributes:
-        query: old numbers of the query heads that stay; key_value: of the key-value heads that stay.
+        query, key_value: old numbers of the query heads that stay, and of the key-value heads.
         kv_index: for each query head that stays, which of the staying key-value heads it reads.
     """
 
@@ -67,7 +68,7 @@ def fit_shapes(owner: Any, attribute: str, old: Sequence[int]) -> None:
     else:
         replace_sizes(owner, {was: now for was, now in zip(old, shape, strict=True) if was != now})
     if len(shape) >= 3 and hasattr(owner, "config") and any(size % _ALIGNED for size in shape[1:]):
-        # The grouped matrix product wants rows of whole 16 bytes; the module's own loop takes any size.
+        # The module's own loop takes any size.
         owner.config = LayerConfig(owner.config, {"_experts_implementation": "eager"})
 
 
@@ -110,7 +111,7 @@ def _common_parent(names: Sequence[str]) -> str:
     return ".".join(common)
 
 
-def heads_kept(graph: Graph, attention: Attention, full: Mapping[str, tuple[int, ...]]) -> Heads | None:
+def heads_left(graph: Graph, attention: Attention, full: Mapping[str, tuple[int, ...]]) -> Heads | None:
     """Which heads of an attention block stay under a plan with its consequences, or None if all do."""
     by_kind = {g.kind: g for g in graph.of_kind("query_head", "kv_group") if g.layer == attention.layer}
     group = by_kind.get("query_head", by_kind.get("kv_group"))
@@ -125,11 +126,12 @@ def heads_kept(graph: Graph, attention: Attention, full: Mapping[str, tuple[int,
 
 
 def _stay(units: int, gone: Sequence[int]) -> list[int]:
+    """The numbers of the units that do not go."""
     return np.setdiff1d(np.arange(units), np.asarray(gone, dtype=np.int64)).tolist()
 
 
 def fit_attention(model: nn.Module, graph: Graph, attention: Attention, heads: Heads) -> None:
-    """Bring an attention block in line with the heads it keeps.
+    """Bring an attention block in line with the heads that stay.
 
     Raises:
         NotPrunableError: ragged heads in a block that offers no place to expand them.
@@ -193,10 +195,10 @@ def _expand_before_cache(model: nn.Module, graph: Graph, attention: Attention, h
                 f"{attention.module} cannot keep uneven numbers of query heads: its keys and values are not "
                 f"made by matrices of their own. Prune kv_group instead of query_head, or other layers."
             )
-        expand_outputs(owner, _one_per_head(queries, member.index(), heads))
+        expand_outputs(owner, _outputs_per_head(queries, member.index(), heads))
 
 
-def _one_per_head(queries: NDArray[np.int64], shared: NDArray[np.int64], heads: Heads) -> list[int]:
+def _outputs_per_head(queries: NDArray[np.int64], shared: NDArray[np.int64], heads: Heads) -> list[int]:
     """Outputs of a matrix in the order it would have them if every query head had its own key and value.
 
     Args:
@@ -221,22 +223,23 @@ def _one_per_head(queries: NDArray[np.int64], shared: NDArray[np.int64], heads: 
 
 
 def _runs(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The rows, cut wherever a number is missing."""
     return np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
 
 
 def slice_per_head(
-    module: nn.Module, places: Sequence[tuple[int | str, int]], heads: int, kept: list[int]
+    module: nn.Module, places: Sequence[tuple[int | str, int]], heads: int, left: list[int]
 ) -> None:
     """Hand an attention module only the entries of its surviving heads in arguments that have one per head.
 
     Args:
         places: (position or name of the argument, dimension); it is heads or batch x heads long.
-        heads: the old number of heads; kept: those that stay.
+        heads: the old number of heads; left: the heads that stay.
     """
 
     def pick(value: Tensor, dim: int) -> Tensor:
         batch = value.shape[dim] // heads
-        rows = [b * heads + head for b in range(batch) for head in kept]
+        rows = [b * heads + head for b in range(batch) for head in left]
         return value.index_select(dim, value.new_tensor(rows, dtype=torch.long))
 
     def hook(
