@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.cli.terminal import ProgressBar, emit, stdout_kept_clean
-from core.errors import PruneError, SpecError, UnknownNameError
+from core.errors import SpecError, UnknownNameError
 from core.results.noise import error_of
 from core.results.words import with_error
 from core.runs import launch
@@ -74,21 +74,12 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def foreground(runs_dir: Path, spec: RunSpec) -> Path:
     """Run a spec in this process, with a progress bar on stderr; Ctrl-C stops it. Returns the directory."""
-    from core.stages import pipeline
-    from core.stages.worker import execute
+    from core.stages.worker import run
 
     with stdout_kept_clean():
-        pipeline.check(spec)
-        run_dir = launch.create(runs_dir, spec, mine=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         bar = ProgressBar()
-        bar.say(f"{run_dir}")
-        try:
-            execute(run_dir, bar)
-        finally:
-            with suppress(PruneError):
-                launch.start_next(runs_dir)  # a run may have been queued behind this one
-    return run_dir
+        return run(spec, runs_dir, on_begin=lambda run_dir: bar.say(f"{run_dir}"), on_event=bar)
 
 
 def detached(runs_dir: Path, spec: RunSpec) -> Path:

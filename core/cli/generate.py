@@ -38,7 +38,9 @@ def generate(
         from core.models import load as models
 
         source = source_of(runs_dir, model)
-        loaded = models.load(ModelSpec(source, device or "auto", dtype or "auto", bool(trust_remote_code)))
+        loaded = models.load(
+            **vars(ModelSpec(source, device or "auto", dtype or "auto", bool(trust_remote_code)))
+        )
         found = generation.generate(
             loaded.model,
             loaded.tokenizer,

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from core.capture.gradients import COARSE
 from core.capture.slices import Slice, slices
@@ -20,6 +22,7 @@ from core.capture.statistics import (
     INPUTS,
     OUTPUTS,
     Statistics,
+    capture,
     check_weights,
 )
 from core.criteria.registry import CRITERIA, Criterion, GroupView, Part
@@ -75,6 +78,36 @@ def score(
                 view = GroupView(group.units, group.kind, parts, rng, settings, heads)
                 scores[entry.name][group.id] = _scored(model, entry, view)
     return scores
+
+
+def score_units(
+    model: PreTrainedModel,
+    graph: Graph,
+    criterion: str,
+    windows: Tensor | None = None,
+    *,
+    kinds: Sequence[str] = CAPTURED_KINDS,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, NDArray[np.float32]]:
+    """Capture what a criterion reads in one pass over calibration windows, and score every unit with it.
+
+    Args:
+        criterion: a name of `python -m core methods`, such as taylor_first or wanda.
+        windows: token ids, (windows, length); None if the criterion reads weights alone.
+        kinds, seed, options: as in `score`.
+
+    Returns:
+        Group id -> scores, higher = keep, (units,), float32; the unit is the criterion's own.
+
+    Raises:
+        UnknownNameError: no such criterion.
+        DataError: the criterion needs windows, or a weight or activation is not finite.
+    """
+    statistics = None
+    if windows is not None:
+        statistics = capture(model, graph, windows, needs=set(CRITERIA[criterion].needs), kinds=kinds)
+    return score(model, graph, [criterion], statistics, seed=seed, kinds=kinds, options=options)[criterion]
 
 
 def score_structures(

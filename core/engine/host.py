@@ -28,7 +28,6 @@ from core.graph.records import Graph
 from core.models import texts
 from core.models.load import Loaded, load
 from core.models.sources import resolve
-from core.spec.model import ModelSpec
 from core.surgery.int8 import quantize
 from core.surgery.masks import masked
 
@@ -138,7 +137,7 @@ class Host:
             return held
         slot = "pruned" if resolve(source).kind == "pruned" else "dense"
         self._drop(slot)
-        loaded = load(ModelSpec(source=source, device=self.device, dtype=self.dtype))
+        loaded = load(source, device=self.device, dtype=self.dtype)
         if int8:
             loaded = replace(loaded, model=quantize(loaded.model))
         card = model_card.describe(loaded, source) | ({"dtype": "int8"} if int8 else {})

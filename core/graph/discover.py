@@ -20,18 +20,19 @@ from core.graph.trace import Tape, trace
 from core.graph.units import GroupBuilder
 
 
-def discover(model: PreTrainedModel, *, name: str, trace_length: int = 7) -> Graph:
+def discover(model: PreTrainedModel, *, name: str | None = None, trace_length: int = 7) -> Graph:
     """Find the coupled groups of a model; its weights are neither read nor changed.
 
     Args:
         model: on any device, the meta device included.
-        name: how to call it in the result.
+        name: how to call it in the result; None takes what it was loaded from, or its family.
         trace_length: tokens per sequence of the recorded pass.
 
     Raises:
         ModelError: an encoder or a sequence-to-sequence model.
         NotPrunableError: the forward pass cannot be recorded; names the operation and the module.
     """
+    name = name or model.name_or_path or str(model.config.model_type)
     return _discover(model, name, trace_length, config_only=False)
 
 

@@ -50,35 +50,47 @@ class Loaded:
     folder: Path | None = None
 
 
-def load(spec: ModelSpec, *, attn_implementation: str = "sdpa") -> Loaded:
-    """Load a decoder in evaluation mode.
+def load(
+    source: str = "demo",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    attn_implementation: str = "sdpa",
+) -> Loaded:
+    """Load a decoder in evaluation mode, with its tokenizer.
+
+    Args:
+        source: `demo`, a hub id, a folder, a `.gguf` file, or a run's directory with a pruned model.
+        device: auto, cpu, cuda, cuda:0 or mps.
+        dtype: auto, float32, bfloat16 or float16.
+        trust_remote_code: let a model that brings code of its own run it.
 
     Raises:
         ModelError: no such model, not a decoder, or it cannot be read; says what was got and what to do.
         ArtifactError: a pruned model whose plan is damaged.
     """
-    device = pick_device(spec.device)
-    dtype = pick_dtype(spec.dtype, device)
-    source = resolve(spec.source)
+    where = pick_device(device)
+    precision = pick_dtype(dtype, where)
+    resolved = resolve(source)
     plan: PruningPlan | None = None
-    if source.kind == "pruned":
+    if resolved.kind == "pruned":
         from core.models import saved as export
 
-        model, tokenizer, plan = export.load(Path(source.where), device=device, dtype=dtype)
+        model, tokenizer, plan = export.load(Path(resolved.where), device=where, dtype=precision)
         if tokenizer is None:
             raise ModelError(
-                f"{spec.source} was saved without a tokenizer; copy the dense model's files beside it."
+                f"{source} was saved without a tokenizer; copy the dense model's files beside it."
             )
     else:
-        _config(source, spec.source, spec.trust_remote_code)
-        tokenizer = _tokenizer(source, spec.source, spec.trust_remote_code)
-        model = _weights(source, spec, dtype).to(device)
+        _config(resolved, source, trust_remote_code)
+        tokenizer = _tokenizer(resolved, source, trust_remote_code)
+        model = _weights(resolved, source, precision, trust_remote_code).to(where)
     if attn_implementation != "sdpa":
         model.set_attn_implementation(attn_implementation)
-    folder = None if source.kind == "hub" else Path(source.where)
-    return Loaded(
-        model.eval(), tokenizer, source.name, model.config, dtype, device, plan, source.revision, folder
-    )
+    folder = None if resolved.kind == "hub" else Path(resolved.where)
+    facts = (model.config, precision, where, plan, resolved.revision, folder)
+    return Loaded(model.eval(), tokenizer, resolved.name, *facts)
 
 
 def load_config(source: str, trust_remote_code: bool = False) -> PretrainedConfig:
@@ -126,10 +138,10 @@ def _tokenizer(source: Source, given: str, trust_remote_code: bool) -> Any:
         ) from error
 
 
-def _weights(source: Source, spec: ModelSpec, dtype: torch.dtype) -> Any:
+def _weights(source: Source, given: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
     if source.kind == "folder":
         _refuse_pickles(Path(source.where))
-    arguments = {"dtype": dtype, "trust_remote_code": spec.trust_remote_code}
+    arguments = {"dtype": dtype, "trust_remote_code": trust_remote_code}
     try:
         if source.file:
             return read_gguf(Path(source.where) / source.file, **arguments)
@@ -138,11 +150,11 @@ def _weights(source: Source, spec: ModelSpec, dtype: torch.dtype) -> Any:
             source.where, use_safetensors=True, output_loading_info=True, **arguments, **source.arguments()
         )
     except _UNREADABLE as error:
-        raise _unreadable(spec.source, error) from error
+        raise _unreadable(given, error) from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(
-            f"{spec.source} lacks {len(missing)} of the model's weights, first {missing[0]}; "
+            f"{given} lacks {len(missing)} of the model's weights, first {missing[0]}; "
             "give a complete decoder checkpoint."
         )
     return model
@@ -203,5 +215,5 @@ def graph_of(spec: ModelSpec, config_only: bool) -> Graph:
     if config_only:
         config = load_config(spec.source, spec.trust_remote_code)
         return discover_config(config, name=resolve(spec.source).name)
-    loaded = load(spec)
+    loaded = load(**vars(spec))
     return discover(loaded.model, name=loaded.name)

@@ -29,7 +29,7 @@ from core.models.readme import card
 from core.models.uniform import uniform_config
 from core.plan.records import PruningPlan
 from core.runs.artifacts import GROUPS, PLAN, read_graph
-from core.surgery.operate import operate
+from core.surgery.operate import cut
 
 WEIGHTS = "model.safetensors"
 BASE_CONFIG = "base_config.json"
@@ -40,14 +40,14 @@ def save(
     tokenizer: Any,
     graph: Graph,
     plan: PruningPlan,
-    folder: Path,
+    folder: str | Path,
     *,
-    facts: Mapping[str, Any],
+    facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a pruned model; `folder` appears whole or not at all, and replaces one that is there.
 
     Args:
-        model: as `operate` left it; its config still describes the dense model.
+        model: as `cut` left it; its config still describes the dense model.
         tokenizer: saved along, or None.
         facts: for the card, under the names of `metrics.json`, and `license`.
 
@@ -64,7 +64,7 @@ def save(
         write_text(beside / "config.json", _config_text(reduced or model.config, model))
         write_text(beside / PLAN, plan.to_json())
         write_text(beside / GROUPS, graph.to_json())
-        write_text(beside / "README.md", card(graph, plan, facts, stock=reduced is not None))
+        write_text(beside / "README.md", card(graph, plan, facts or {}, stock=reduced is not None))
         if tokenizer is not None:
             tokenizer.save_pretrained(beside)
         if model.generation_config is not None:
@@ -90,7 +90,7 @@ def load(
     plan, graph = _read_plan(folder), read_graph(folder)
     model = empty_model(_read_config(folder))
     try:
-        operate(model, graph, plan.removed, plan.biases)
+        cut(model, graph, plan)
     except NotPrunableError as error:
         raise ArtifactError(f"The plan in {folder} does not fit its config: {error}") from error
     tensors = _read_weights(folder, torch.device(device), dtype)
@@ -118,7 +118,7 @@ def _weights(model: PreTrainedModel) -> dict[str, Tensor]:
 
 def _check_replay(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> None:
     """Carry out the plan on an empty model now, so that what cannot be loaded is not saved."""
-    replayed = operate(empty_model(model.config), graph, plan.removed, plan.biases)
+    replayed = cut(empty_model(model.config), graph, plan)
     shapes = {name: parameter.shape for name, parameter in replayed.named_parameters()}
     if shapes != {name: parameter.shape for name, parameter in model.named_parameters()}:
         raise NotPrunableError(

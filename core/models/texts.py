@@ -68,11 +68,11 @@ def calibration_title(name: str) -> str:
 def calibration_windows(
     model: Any,
     tokenizer: Any,
-    name: str,
+    name: str = BUNDLED,
     *,
-    samples: int,
-    length: int,
-    seed: int,
+    samples: int = 16,
+    length: int = 128,
+    seed: int = 0,
     on_progress: Progress | None = None,
 ) -> tuple[LongTensor, Text]:
     """Calibration windows, whatever the text: random ones of a text, or written by the model.

@@ -12,7 +12,6 @@ import threading
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
@@ -66,7 +65,7 @@ def _follow(run_dir: Path, rank: int, store: TCPStore) -> None:
     assert method is not None  # its training started this process
     settings = Settings(**method.settings(spec.prune.options))
     where = devices(models.pick_device(spec.model.device), settings.processes)
-    loaded = models.load(replace(spec.model, device=str(where[rank])))
+    loaded = models.load(**{**vars(spec.model), "device": str(where[rank])})
     graph = read_graph(run_dir)
     store.set(ready(rank), "")
     with joined(store, rank, where, settings.precision) as accelerator:

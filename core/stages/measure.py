@@ -158,7 +158,7 @@ def dense_again(work: Work, before: Measured) -> Loaded | None:
     """The dense model read anew, where training has changed the weights of the one that was loaded."""
     if not work.spec.evaluate.efficiency or before.efficiency:
         return None
-    return load(work.spec.model)
+    return load(**vars(work.spec.model))
 
 
 def earlier(work: Work, cut: Measured) -> tuple[Measured | None, Measured]:

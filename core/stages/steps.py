@@ -61,7 +61,7 @@ def load(work: Work) -> Loaded:
     if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     record_facts(work)
-    loaded = models.load(work.spec.model)
+    loaded = models.load(**vars(work.spec.model))
     check_lengths(work.spec, loaded.config.get_text_config())  # asked for on the page, nobody has looked yet
     count = sum(parameter.numel() for parameter in loaded.model.parameters())
     dtype = str(loaded.dtype).removeprefix("torch.")

@@ -24,8 +24,42 @@ from core.runs.events import Event
 from core.runs.recorder import Recorder, mine
 from core.runs.status import write_status
 from core.runs.watch import DAMAGED, locked, read
+from core.spec.run import RunSpec
 
 Work = Callable[[Path, Recorder], None]
+
+
+def run(
+    spec: RunSpec,
+    runs_dir: str | Path = "runs",
+    *,
+    on_begin: Callable[[Path], None] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Path:
+    """Do what a spec asks in this process, and leave everything that comes of it in a new folder.
+
+    Args:
+        on_begin: told that folder before anything is loaded; on_event: called with every event.
+
+    Returns:
+        The run's directory, as `python -m core runs list` and the dashboard show it.
+
+    Raises:
+        InputError: the spec asks for what cannot be; nothing was started.
+        PruneError: whatever made it fail or stop; the directory says so, too.
+    """
+    from core.stages import pipeline
+
+    pipeline.check(spec)
+    run_dir = launch.create(Path(runs_dir), spec, mine=True)
+    if on_begin is not None:
+        on_begin(run_dir)
+    try:
+        execute(run_dir, on_event)
+    finally:
+        with suppress(PruneError):
+            launch.start_next(run_dir.parent)  # a run may have been queued behind this one
+    return run_dir
 
 
 def execute(run_dir: Path, on_event: Callable[[Event], None] | None = None, work: Work | None = None) -> None:

@@ -75,7 +75,14 @@ def apply_masks(model: nn.Module, graph: Graph, removed: Removed) -> MaskHandle:
 
 @contextmanager
 def masked(model: nn.Module, graph: Graph, removed: Removed) -> Iterator[None]:
-    """`apply_masks` for the length of a `with` block."""
+    """Silence the units a plan removes, for the length of a `with` block; no weight is touched.
+
+    Args:
+        removed: group id -> units that go, such as a plan's `removed`.
+
+    Raises:
+        NotPrunableError: as in `apply_masks`.
+    """
     handle = apply_masks(model, graph, removed)
     try:
         yield

@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from core.graph.places import owner_of
 from core.graph.records import Graph
-from core.plan.records import Cuts, bias_cuts, check_plan, cuts, implied
+from core.plan.records import Cuts, PruningPlan, bias_cuts, check_plan, cuts, implied
 from core.surgery.masks import Removed, masked
 from core.surgery.norms import is_norm, shrink_plain, shrink_rms, subtracts_mean
 from core.surgery.rehearsal import Place, compare, per_head_arguments, rehearse
@@ -29,6 +29,18 @@ from core.surgery.rewrite import (
     heads_left,
     slice_per_head,
 )
+
+
+def cut(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> PreTrainedModel:
+    """Remove the units of a plan from a model for good, in place, and return it, smaller.
+
+    What the sliced model gives on a short input is compared with what it gave under masks. `model.config`
+    still describes the dense model; `save` writes what loads the smaller one.
+
+    Raises:
+        NotPrunableError: as in `operate`.
+    """
+    return operate(model, graph, plan.removed, plan.biases)
 
 
 def operate(

@@ -15,9 +15,8 @@ def run() -> list[Figure]:
     from core.evaluate.benchmarks import run_benchmarks
     from core.evaluate.task_bundled import bundled_spec
     from core.models import load as models
-    from core.spec.model import ModelSpec
 
-    loaded = models.load(ModelSpec("demo", device="cpu"))
+    loaded = models.load("demo", device="cpu")
     for name in TASKS:
         bundled_spec(name)
     ours, theirs = [], []

@@ -19,10 +19,9 @@ def run() -> list[Figure]:
     from core.graph.discover import discover
     from core.models import load as models
     from core.plan.allocation import allocate
-    from core.spec.model import ModelSpec
     from core.surgery.operate import operate
 
-    loaded = models.load(ModelSpec("demo", device="cpu"))
+    loaded = models.load("demo", device="cpu")
     graph = discover(loaded.model, name="demo")
     scores = score(loaded.model, graph, ["l2"], None, seed=0, kinds=("query_head", "ffn_channel"))["l2"]
     plan = allocate(graph, scores, sparsity=SPARSITY, kinds=("query_head", "ffn_channel"))

@@ -15,7 +15,6 @@ def run() -> list[Figure]:
 
     from core.models import demo
     from core.models import load as models
-    from core.spec.model import ModelSpec
 
     demo.demo_folder()
     gguf = demo.demo_gguf()
@@ -23,7 +22,7 @@ def run() -> list[Figure]:
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
     slow = time.perf_counter() - began
-    fast = statistics.median(_seconds(lambda: models.load(ModelSpec("demo", device="cpu"))) for _ in range(3))
+    fast = statistics.median(_seconds(lambda: models.load("demo", device="cpu")) for _ in range(3))
     parts = f"{slow:.1f} s / {fast:.2f} s"
     return [Figure("loading the demo model, GGUF / cache", slow / fast, "at least", 8, "x", parts)]
 

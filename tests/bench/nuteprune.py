@@ -73,7 +73,6 @@ def trainer(folder: Path, way: str) -> Trainer:
     from core.nuteprune.trainer import Trainer
     from core.nuteprune.twin import Twin
     from core.plan.allocation import groups_in_scope
-    from core.spec.model import ModelSpec
     from core.spec.nuteprune import OPTIONS, Settings
 
     values = {name: option.default for name, option in OPTIONS.items()}
@@ -81,7 +80,7 @@ def trainer(folder: Path, way: str) -> Trainer:
     # teaches from the second on.
     near = {"start": 1.0, "warmup": 0.0, "gap": 0.0, "interval": 0.05}
     settings = Settings(**{**values, **near, "batch": 1, "precision": "no", "distillation": way})
-    loaded = models.load(ModelSpec("demo", device="cpu"))
+    loaded = models.load("demo", device="cpu")
     graph = discover(loaded.model, name="demo")
     windows = texts.sample_windows(
         loaded.tokenizer, texts.calibration_text("bundled"), samples=8, length=128, seed=0

@@ -22,9 +22,8 @@ def run() -> list[Figure]:
     from core.plan.allocation import allocate
     from core.recover.least_squares import fit
     from core.recover.reconstruct import reconstruct
-    from core.spec.model import ModelSpec
 
-    loaded = models.load(ModelSpec("demo", device="cpu"))
+    loaded = models.load("demo", device="cpu")
     graph, text = discover(loaded.model, name="demo"), texts.calibration_text("bundled")
     windows = texts.sample_windows(loaded.tokenizer, text, samples=SAMPLES, length=LENGTH, seed=0)
     rng = np.random.default_rng(0)

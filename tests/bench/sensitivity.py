@@ -18,9 +18,8 @@ def run() -> list[Figure]:
     from core.graph.discover import discover
     from core.models import load as models
     from core.models import texts
-    from core.spec.model import ModelSpec
 
-    loaded = models.load(ModelSpec("demo", device="cpu"))
+    loaded = models.load("demo", device="cpu")
     graph = discover(loaded.model, name="demo")
     windows = texts.consecutive_windows(
         loaded.tokenizer, texts.evaluation_text("bundled"), window=WINDOW, tokens=TOKENS

@@ -21,7 +21,7 @@ from core.models import texts
 from core.plan.allocation import allocate
 from core.recover.reconstruct import reconstructed
 from core.spec.evaluate import EvalSpec
-from core.spec.model import DataSpec, ModelSpec
+from core.spec.model import DataSpec
 from core.surgery.masks import masked
 
 MEAN = "input_mean"
@@ -48,7 +48,7 @@ class Bench:
     """The demo model with its texts, scored once."""
 
     def __init__(self, names: list[str], samples: int, length: int, tokens: int) -> None:
-        self.loaded = models.load(ModelSpec("demo", device="cpu"))
+        self.loaded = models.load("demo", device="cpu")
         self.model: Any = self.loaded.model
         self.graph = discover(self.model, name="demo")
         text, window = texts.calibration_text("bundled"), EvalSpec().window

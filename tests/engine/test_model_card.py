@@ -7,7 +7,6 @@ import pytest
 
 from core.engine import model_card
 from core.models import load as models
-from core.spec.model import ModelSpec
 
 
 def test_the_same_weights_have_the_same_fingerprint(tmp_path: Path, tiny_llama_folder: Path) -> None:
@@ -52,7 +51,7 @@ def test_names_of_other_families_are_translated(tmp_path: Path) -> None:
 
 def test_a_card_without_weights_agrees_with_one_with(tiny_llama_folder: Path) -> None:
     source = str(tiny_llama_folder)
-    whole = model_card.describe(models.load(ModelSpec(source, device="cpu")), source)
+    whole = model_card.describe(models.load(source, device="cpu"), source)
     alone = model_card.describe_config(source)
     assert {key: whole[key] for key in alone} == alone
     assert len(alone) > 12

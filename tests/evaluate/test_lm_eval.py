@@ -101,9 +101,8 @@ def test_the_demo_model_scores_as_with_lm_eval(shared_data, task):
     from lm_eval.tasks import TaskManager
 
     from core.models.load import load
-    from core.spec.model import ModelSpec
 
-    demo, folder = load(ModelSpec("demo")), shared_data / "benchmarks"
+    demo, folder = load("demo"), shared_data / "benchmarks"
     ours = run_benchmarks(demo.model, demo.tokenizer, [task], limit=8, batch_size=8, benchmarks_dir=folder)
     split = "test" if task == "arc_easy" else "validation"
     files = {split: str(folder / task / f"{split}.jsonl")}

@@ -16,7 +16,6 @@ from core.errors import ModelError, StorageError
 from core.models import demo
 from core.models.load import load
 from core.models.sources import resolve
-from core.spec.model import ModelSpec
 
 
 def test_a_missing_demo_package_names_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +83,7 @@ def test_the_demo_model_converts_without_loss(tmp_path: Path) -> None:
     demo.convert(demo.demo_gguf(), tmp_path / "demo", lambda done, total: steps.append((done, total)))
     assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
     dense = demo.read_gguf(demo.demo_gguf()).eval()
-    loaded = load(ModelSpec(str(tmp_path / "demo"), device="cpu"))
+    loaded = load(str(tmp_path / "demo"), device="cpu")
     ids = torch.tensor([loaded.tokenizer("The capital of France is")["input_ids"]])
     with torch.no_grad():
         assert torch.equal(dense(ids).logits, loaded.model(ids).logits)

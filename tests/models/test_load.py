@@ -10,12 +10,11 @@ import torch
 
 from core.errors import ModelError
 from core.models import load as models
-from core.spec.model import ModelSpec
 from tests.conftest import llama_config, random_model
 
 
 def test_a_folder_in_the_hubs_layout_loads(tiny_llama_folder: Path) -> None:
-    loaded = models.load(ModelSpec(str(tiny_llama_folder), device="cpu"))
+    loaded = models.load(str(tiny_llama_folder), device="cpu")
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():
         assert torch.equal(loaded.model(ids).logits, random_model(llama_config())(ids).logits)
@@ -30,8 +29,8 @@ def test_a_folder_in_the_hubs_layout_loads(tiny_llama_folder: Path) -> None:
 
 
 def test_eager_attention_and_dtype_are_what_was_asked_for(tiny_llama_folder: Path) -> None:
-    spec = ModelSpec(str(tiny_llama_folder), device="cpu", dtype="bfloat16")
-    loaded = models.load(spec, attn_implementation="eager")
+    asked = {"device": "cpu", "dtype": "bfloat16", "attn_implementation": "eager"}
+    loaded = models.load(str(tiny_llama_folder), **asked)
     assert loaded.model.config._attn_implementation == "eager"
     assert {p.dtype for p in loaded.model.parameters()} == {torch.bfloat16}
 
@@ -66,7 +65,7 @@ def test_pruned_models_go_through_the_plan(pruned_run: Path, inside: str) -> Non
     from core.surgery.masks import masked
     from tests.handmade import graph_of
 
-    loaded = models.load(ModelSpec(str(pruned_run / inside), device="cpu"))
+    loaded = models.load(str(pruned_run / inside), device="cpu")
     assert loaded.plan is not None
     dense, ids = random_model(llama_config()), torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad(), masked(dense, graph_of(dense), loaded.plan.removed):
@@ -81,7 +80,7 @@ def test_a_pruned_model_without_tokenizer_is_refused(pruned_run: Path, tmp_path:
     for file in (tmp_path / "model").glob("*token*"):
         file.unlink()
     with pytest.raises(ModelError, match="without a tokenizer"):
-        models.load(ModelSpec(str(tmp_path / "model"), device="cpu"))
+        models.load(str(tmp_path / "model"), device="cpu")
 
 
 def test_a_cached_hub_model_needs_no_hub(
@@ -103,7 +102,7 @@ def test_a_cached_hub_model_needs_no_hub(
         raise ConnectionError("no network")
 
     monkeypatch.setattr(huggingface_hub, "model_info", unreachable)
-    loaded = models.load(ModelSpec("org/name", device="cpu"))
+    loaded = models.load("org/name", device="cpu")
     assert (loaded.name, loaded.revision) == ("org/name", revision)
 
 

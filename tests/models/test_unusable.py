@@ -10,7 +10,6 @@ import pytest
 from core.errors import ModelError
 from core.models.load import load
 from core.models.sources import resolve
-from core.spec.model import ModelSpec
 from tests.conftest import llama_config, random_model
 
 
@@ -115,7 +114,7 @@ def _tiny(folder: Path, keep: tuple[str, ...]) -> None:
 def test_a_bad_folder_is_refused_with_a_reason(tmp_path: Path, make, message: str) -> None:  # type: ignore[no-untyped-def]
     make(tmp_path)
     with pytest.raises(ModelError, match=message):
-        load(ModelSpec(str(tmp_path), device="cpu"))
+        load(str(tmp_path), device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -136,10 +135,10 @@ def test_a_source_that_is_nothing_is_refused(source: str, message: str) -> None:
 def test_files_that_are_no_model_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(b"not a gguf at all")
     with pytest.raises(ModelError, match=r"cannot be read: .*GGUF"):
-        load(ModelSpec(str(tmp_path / "x.gguf")))
+        load(str(tmp_path / "x.gguf"))
     (tmp_path / "x.bin").write_bytes(b"x")
     with pytest.raises(ModelError, match=r"no \.gguf file"):
-        load(ModelSpec(str(tmp_path / "x.bin")))
+        load(str(tmp_path / "x.bin"))
 
 
 def test_an_unreachable_hub_says_so_and_suggests(monkeypatch: pytest.MonkeyPatch) -> None:
