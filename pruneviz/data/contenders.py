@@ -68,7 +68,8 @@ def finished(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 def left_a_model(record: RunRecord) -> bool:
     """Whether this run came to its end and has a model that can be compared."""
-    return record.state == "finished" and record.spec is not None and record.spec.goal in LEAVING
+    spec = record.spec if record.state == "finished" else None
+    return spec is not None and spec.goal in LEAVING and not spec.prune.without_dependency
 
 
 def keys_of(models: str, run: str, records: Sequence[RunRecord]) -> list[str]:

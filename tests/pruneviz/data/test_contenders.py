@@ -6,6 +6,7 @@ import math
 from core.results.efficiency import keep_efficiency
 from core.results.perplexity import Perplexity, keep_perplexity
 from core.spec.model import ModelSpec
+from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from pruneviz.data import runs
 from pruneviz.data.contenders import before_recovery, choices, keys_of, line_up
@@ -37,6 +38,14 @@ def test_nothing_to_choose_while_no_run_has_left_a_model(tmp_path):
     make_run(tmp_path, "a", RunSpec(goal="explore"))
     make_run(tmp_path, "b", state="failed")
     assert choices(records(tmp_path)) == [] and keys_of("", "", records(tmp_path)) == []
+
+
+def test_a_run_that_cut_without_the_couplings_left_no_model(tmp_path):
+    make_run(tmp_path, "a", metrics=MEASURED)
+    make_run(tmp_path, "b", RunSpec(prune=PruneSpec(without_dependency=True)), metrics=MEASURED)
+    assert [key for _, key in choices(records(tmp_path))] == ["dense", "a", "dense:int8", "a:int8"]
+    lineup = line_up(records(tmp_path), ["dense", "b"], "demo")
+    assert [one.key for one in lineup.contenders] == ["dense"] and "out of run b" in lineup.notes[0]
 
 
 def test_a_run_that_was_deleted_is_said_and_the_others_stay(tmp_path):
