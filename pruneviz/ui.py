@@ -21,11 +21,11 @@ from collections.abc import Callable
 import gradio as gr
 
 from pruneviz import scripts
+from pruneviz.components.base import panel
 from pruneviz.context import TABS, AppContext, build_url_state
 from pruneviz.tabs.compare import build_compare_tab
 from pruneviz.tabs.heads import build_heads_tab
 from pruneviz.tabs.model import build_model_tab
-from pruneviz.tabs.parts import panel
 from pruneviz.tabs.runs import build_runs_tab
 from pruneviz.tabs.scores import build_scores_tab
 from pruneviz.tabs.sensitivity import build_sensitivity_tab

@@ -48,9 +48,15 @@ def canvas(*scripts: str, constants: dict[str, Any] | None = None, **options: An
     )
 
 
-def panel(**options: Any) -> gr.HTML:
-    """For HTML written in Python, everything in it escaped, with the components' style sheet."""
-    return gr.HTML(css_template=sheet(), js_on_load=None, apply_default_css=False, **options)
+def panel(elem_id: str | None, value: str = "", *, styled: bool = False, **options: Any) -> gr.HTML:
+    """HTML written in Python, everything in it escaped; it listens to nothing.
+
+    Args:
+        styled: whether it needs the components' style sheet beside that of the page.
+    """
+    if styled:
+        options["css_template"] = sheet()
+    return gr.HTML(value, elem_id=elem_id, apply_default_css=False, js_on_load=None, **options)
 
 
 def payload(value: Any) -> str:

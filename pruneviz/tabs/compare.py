@@ -18,6 +18,7 @@ import gradio as gr
 from core.spec.evaluate import EvalSpec
 from pruneviz.actions.answers import Answer, Question, Round, Side, ask, library_choices
 from pruneviz.components.answer_cards import answer_cards, round_payload
+from pruneviz.components.base import panel
 from pruneviz.context import AppContext, memory
 from pruneviz.data import runs
 from pruneviz.data.contenders import DENSE, MOST, Contender, Lineup, choices, keys_of, line_up, plain_key
@@ -25,7 +26,7 @@ from pruneviz.data.measured import kept_answer, kept_samples
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
 from pruneviz.tabs.compare_numbers import Numbers, build_numbers, build_published, fill, flips_of
-from pruneviz.tabs.parts import intro, panel, quietly, while_open
+from pruneviz.tabs.parts import intro, quietly, while_open
 
 INTRO = "What the cut did: up to four models answer the same prompt, beside their numbers."
 NOTHING = states.empty_html(

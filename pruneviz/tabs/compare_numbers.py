@@ -13,6 +13,7 @@ from typing import Any
 
 import gradio as gr
 
+from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.components.question_flips import flips_payload, question_flips
 from pruneviz.data.contenders import Lineup, with_before
@@ -23,7 +24,7 @@ from pruneviz.figures.compare import compare_html, compare_info
 from pruneviz.figures.entries import entries_of
 from pruneviz.figures.score_chart import ChartInfo, chart, costs_chart_info, scores_chart_info
 from pruneviz.figures.task_scores import flipped, published_html
-from pruneviz.tabs.parts import panel, quietly
+from pruneviz.tabs.parts import quietly
 
 COSTS = "Sizes and speeds relative to the first model; for the speed of writing, longer is better"
 SCORES = "Benchmark scores with one standard error"

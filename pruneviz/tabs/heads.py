@@ -31,7 +31,7 @@ from pruneviz.data import runs
 from pruneviz.figures import states
 from pruneviz.figures.heads import heads_info, source_html
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame
-from pruneviz.tabs.parts import into_plan
+from pruneviz.tabs.parts import into_plan, intro
 
 INTRO = (
     "Two heads that attend to the same words do the same work twice. Move τ to decide how alike is alike "
@@ -42,7 +42,7 @@ TEXT = "When Mary and John went to the store, John gave a drink to Mary."
 
 def build_heads_tab(app: AppContext) -> None:
     """Build the tab and wire it."""
-    gr.HTML(f'<p class="pv-intro">{INTRO}</p>')
+    intro(INTRO)
     frame = AnalysisFrame(
         app, "heads", "similarity", SIMILARITY, ("groups", "similarity"),
         "No similarities of this model yet",
@@ -51,14 +51,14 @@ def build_heads_tab(app: AppContext) -> None:
     )  # fmt: skip
     with frame.content:
         explorer = head_explorer(elem_id="heads-explorer")
-        source = panel(elem_id="heads-source")
+        source = panel("heads-source", styled=True)
         with gr.Row(equal_height=True, elem_classes="pv-field-row"):
             text = gr.Textbox(
                 TEXT, label="What do the two pinned heads attend to?", lines=2, max_lines=4, scale=5,
                 info="On a text of yours; click two heads above to pin others.", elem_id="heads-text",
             )  # fmt: skip
             attend = gr.Button("Show attention", elem_id="heads-attend", scale=0)
-        state = panel(elem_id="heads-attention-state", visible=False)
+        state = panel("heads-attention-state", styled=True, visible=False)
         with gr.Column(visible=False) as box:
             maps = attention_maps(elem_id="heads-attention", min_height=300)
         pinned = memory("heads-pinned")

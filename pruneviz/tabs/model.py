@@ -16,12 +16,13 @@ from core.runs.artifacts import GROUPS
 from core.spec.explore import ANALYSES
 from pruneviz.actions import launch as actions
 from pruneviz.actions.waiting import Done, ticking
+from pruneviz.components.base import panel
 from pruneviz.context import AppContext
 from pruneviz.data import runs
 from pruneviz.data.cards import Card, read_card
 from pruneviz.figures import states
 from pruneviz.figures.model import analyses_html, analyses_info, card_html, parts_html, parts_info
-from pruneviz.tabs.parts import intro, panel, quietly
+from pruneviz.tabs.parts import intro, quietly
 
 INTRO = (
     "The model everything here is about: how it is built, where its parameters sit, and what is known of it."

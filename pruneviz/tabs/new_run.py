@@ -25,7 +25,7 @@ from core.spec.units import MANUAL
 from pruneviz.actions import launch as actions
 from pruneviz.actions.forms import Form, form_from, spec_from, training_start
 from pruneviz.actions.waiting import Done, ticking
-from pruneviz.components.base import payload
+from pruneviz.components.base import panel, payload
 from pruneviz.context import AppContext, memory
 from pruneviz.data import methods, runs, selection
 from pruneviz.data.runs import RunRecord
@@ -33,7 +33,7 @@ from pruneviz.figures import states
 from pruneviz.figures.preview import preview_html, preview_info
 from pruneviz.figures.training_options import options_info, to_browser
 from pruneviz.tabs.new_run_fields import Fields, build_fields
-from pruneviz.tabs.parts import panel, quietly
+from pruneviz.tabs.parts import quietly
 
 
 @dataclass(frozen=True)

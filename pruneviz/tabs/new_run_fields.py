@@ -14,10 +14,10 @@ from typing import Any
 import gradio as gr
 
 from pruneviz.actions.forms import KIND_WORDS, MULTIPLES, RECONSTRUCT_WORDS, SCOPE_WORDS, Form
+from pruneviz.components.base import panel
 from pruneviz.components.option_table import option_table
 from pruneviz.context import memory
 from pruneviz.data import methods
-from pruneviz.tabs.parts import panel
 
 
 @dataclass(frozen=True)

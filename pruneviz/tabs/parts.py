@@ -12,18 +12,14 @@ from gradio.blocks import Block
 from core.errors import PruneError
 from pruneviz import scripts
 from pruneviz.actions.waiting import Done, ticking
+from pruneviz.components.base import panel
 from pruneviz.context import AppContext, memory
 from pruneviz.data import methods, selection
 
 
-def panel(elem_id: str, value: str = "", **options: Any) -> gr.HTML:
-    """HTML written in Python, everything in it escaped; it listens to nothing."""
-    return gr.HTML(value, elem_id=elem_id, apply_default_css=False, js_on_load=None, **options)
-
-
 def intro(text: str) -> None:
     """The one sentence a tab begins with."""
-    gr.HTML(f'<p class="pv-intro">{text}</p>', apply_default_css=False, js_on_load=None)
+    panel(None, f'<p class="pv-intro">{text}</p>')
 
 
 def into_plan(component: gr.HTML, app: AppContext) -> None:

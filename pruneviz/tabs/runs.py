@@ -17,6 +17,7 @@ from core.results.widths import WIDTHS
 from core.runs.command_line import command_line
 from core.runs.events import Event
 from pruneviz.actions import launch as actions
+from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.context import AppContext, memory
 from pruneviz.data import runs
@@ -28,7 +29,7 @@ from pruneviz.figures.curves import curves_figure, curves_info
 from pruneviz.figures.run_detail import detail_html
 from pruneviz.figures.runs_table import row_info, table_html
 from pruneviz.tabs.new_run import NewRun, build_new_run
-from pruneviz.tabs.parts import intro, only_changed, panel, quietly, while_open
+from pruneviz.tabs.parts import intro, only_changed, quietly, while_open
 from pruneviz.tabs.training import TrainingView, build_training, training_updates
 
 INTRO = "Every run of this folder. Runs go on without this page; come back any time."

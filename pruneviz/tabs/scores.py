@@ -22,7 +22,7 @@ from core.runs.artifacts import read_spec
 from core.spec.model import DataSpec
 from core.spec.run import RunSpec
 from pruneviz.actions import launch as actions
-from pruneviz.components.base import payload
+from pruneviz.components.base import panel, payload
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.components.score_scatter import score_scatter
 from pruneviz.context import AppContext
@@ -38,7 +38,7 @@ from pruneviz.figures.scores import (
     kinds_scored,
 )
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame, standing
-from pruneviz.tabs.parts import into_plan, intro, offer_methods, panel
+from pruneviz.tabs.parts import into_plan, intro, offer_methods
 
 INTRO = (
     "A criterion says how much a unit would be missed. Compare what several say of the same units, "

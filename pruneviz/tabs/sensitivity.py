@@ -55,7 +55,7 @@ def build_sensitivity_tab(app: AppContext) -> None:
         "Scan layers", again=True,
     )  # fmt: skip
     with frame.content:
-        method = panel(elem_id="sensitivity-method")
+        method = panel("sensitivity-method", styled=True)
         with gr.Column() as lines:
             scale = gr.Radio(
                 SCALES, value=SCALES[0], label="Perplexity axis", elem_id="sensitivity-scale", container=False
@@ -63,7 +63,7 @@ def build_sensitivity_tab(app: AppContext) -> None:
             chart = plotly_figure(elem_id="sensitivity-chart", min_height=430)
         with gr.Column(visible=False) as box:
             heads = plotly_figure(elem_id="sensitivity-heads", min_height=300)
-        table = panel(elem_id="sensitivity-table")
+        table = panel("sensitivity-table", styled=True)
 
     def ask(model: str, *given: Any) -> RunSpec:
         return spec_from(app, model, *given)

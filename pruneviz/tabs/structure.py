@@ -26,6 +26,7 @@ from pruneviz.figures.structure_map import about_html, refused_html
 from pruneviz.tabs import structure_plan
 from pruneviz.tabs import structure_view as view
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame
+from pruneviz.tabs.parts import intro
 from pruneviz.tabs.structure_plan import PlanCard
 from pruneviz.tabs.structure_view import View, groups_spec
 
@@ -45,7 +46,7 @@ CHOOSERS = {
 
 def build_structure_tab(app: AppContext) -> None:
     """Build the tab and wire it."""
-    gr.HTML(f'<p class="pv-intro">{INTRO}</p>')
+    intro(INTRO)
     frame = AnalysisFrame(
         app, "structure", "groups", GROUPS, ("groups",),
         "No coupled groups of this model yet",
@@ -54,7 +55,7 @@ def build_structure_tab(app: AppContext) -> None:
         "Discover groups",
     )  # fmt: skip
     with frame.content:
-        about = panel(elem_id="structure-about")
+        about = panel("structure-about", styled=True)
         with gr.Row():
             with gr.Column(scale=5, min_width=400):
                 overview = structure_map(elem_id="structure-map", min_height=300)
@@ -64,7 +65,7 @@ def build_structure_tab(app: AppContext) -> None:
         with gr.Column(visible=False) as below:
             last = _build_below()
         box, prompt, go, stop = structure_plan.build_trial()
-        refused = panel(elem_id="structure-refused")
+        refused = panel("structure-refused", styled=True)
     shown = View(*[*seen[:4], below, *seen[4:], *last])
     plan = PlanCard(card, prune, trial, none, go)
     structure_plan.wire_plan(app, plan, box, prompt, stop)
@@ -74,7 +75,7 @@ def build_structure_tab(app: AppContext) -> None:
 def _build_view() -> tuple[list[Any], gr.HTML, list[Any]]:
     where = buttons(elem_id="structure-where", min_height=74)
     with gr.Column(visible=True) as whole:
-        kinds = panel(elem_id="structure-kinds")
+        kinds = panel("structure-kinds", styled=True)
     with gr.Column(visible=False) as group:
         picker = unit_picker(elem_id="structure-units")
         with gr.Row(elem_classes="pv-field-row", elem_id="structure-choosing"):
@@ -86,8 +87,8 @@ def _build_view() -> tuple[list[Any], gr.HTML, list[Any]]:
                 gr.Button(title, elem_id=f"structure-{name}", scale=0, min_width=40)
                 for name, title in CHOOSERS.items()
             ]
-        said = panel(elem_id="structure-said", visible=False)
-        price = panel(elem_id="structure-cost")
+        said = panel("structure-said", styled=True, visible=False)
+        price = panel("structure-cost", styled=True)
     with gr.Column(visible=False) as unit:
         drawing = coupled_drawing(elem_id="structure-drawing")
     return [where, whole, group, unit, picker, numbers, said, price, drawing], kinds, choosers
@@ -99,8 +100,8 @@ def _build_below() -> list[Any]:
         with gr.Row():
             first = gr.Dropdown([], label="One parameter", elem_id="structure-first")
             second = gr.Dropdown([], label="Another one", elem_id="structure-second")
-        path = panel(elem_id="structure-path", min_height=28)
-    return [first, second, path, panel(elem_id="structure-members")]
+        path = panel("structure-path", styled=True, min_height=28)
+    return [first, second, path, panel("structure-members", styled=True)]
 
 
 def _wire(

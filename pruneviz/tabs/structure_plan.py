@@ -90,7 +90,7 @@ def build_trial() -> tuple[TrialBox, gr.Textbox, gr.Button, gr.Button]:
             )
             go = gr.Button("Try", elem_id="structure-go", scale=0, min_width=90, interactive=False)
             stop = gr.Button("Stop", elem_id="structure-stop", scale=0, min_width=90)
-        state = panel(value=IDLE, elem_id="structure-trial-state", min_height=72)
+        state = panel("structure-trial-state", IDLE, styled=True, min_height=72)
         with gr.Row(equal_height=True):
             dense = gr.Textbox(
                 label="Dense model", lines=4, max_lines=10, interactive=False, elem_id="structure-dense"
@@ -98,7 +98,7 @@ def build_trial() -> tuple[TrialBox, gr.Textbox, gr.Button, gr.Button]:
             masked = gr.Textbox(
                 label="With the mask", lines=4, max_lines=10, interactive=False, elem_id="structure-masked"
             )
-        measured = panel(value=measured_html({}), elem_id="structure-measured")
+        measured = panel("structure-measured", measured_html({}), styled=True)
     return TrialBox(state, dense, masked, measured), prompt, go, stop
 
 

@@ -44,7 +44,7 @@ def build_sweep_tab(app: AppContext) -> None:
     """Build the tab and wire it."""
     intro(INTRO)
     axes = _build_form()
-    count = panel(elem_id="sweep-count")
+    count = panel("sweep-count", styled=True)
     frame = AnalysisFrame(
         app, "sweep", "sweep", SWEEP, (), "No sweep of this model yet",
         "Every point takes about as long as measuring perplexity once; scoring is shared between points.",
@@ -80,7 +80,7 @@ def build_sweep_tab(app: AppContext) -> None:
 
 def _build_content() -> tuple[Any, ...]:
     """What shows a sweep: sentence, axis, chart, table, chosen point, its button, and what went wrong."""
-    about = panel(elem_id="sweep-about")
+    about = panel("sweep-about", styled=True)
     with gr.Row(equal_height=False):
         with gr.Column(scale=7, min_width=480):
             scale = gr.Radio(
@@ -88,14 +88,14 @@ def _build_content() -> tuple[Any, ...]:
             )
             chart = plotly_figure(elem_id="sweep-chart", min_height=500)
         with gr.Column(scale=5, min_width=380):
-            table = panel(elem_id="sweep-table")
+            table = panel("sweep-table", styled=True)
     with gr.Row(equal_height=True, elem_classes="pv-field-row"):
         point = gr.Dropdown(
             [], label="Chosen point", info="click one in the chart, or choose here",
             elem_id="sweep-point", scale=5,
         )  # fmt: skip
         run = gr.Button("Launch it as a run", elem_id="sweep-run", scale=0, interactive=False)
-    message = panel(elem_id="sweep-message", visible=False)
+    message = panel("sweep-message", styled=True, visible=False)
     return about, scale, chart, table, point, run, message
 
 

@@ -45,11 +45,11 @@ class TrainingView:
 def build_training() -> TrainingView:
     """Build it, hidden."""
     with gr.Column(visible=False, elem_id="training") as box:
-        facts = panel(elem_id="training-facts")
+        facts = panel("training-facts", styled=True)
         curves = plotly_figure(elem_id="training-curves")
-        cost = panel(elem_id="training-cost")
+        cost = panel("training-cost", styled=True)
     with gr.Column(visible=False) as masks_box:
-        about = panel(elem_id="training-about-masks")
+        about = panel("training-about-masks", styled=True)
         masks = plotly_figure(elem_id="training-masks")
     return TrainingView(box, facts, curves, masks_box, about, masks, cost)
 

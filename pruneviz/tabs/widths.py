@@ -51,12 +51,12 @@ def build_widths_tab(app: AppContext) -> None:
         against = gr.Dropdown(
             _fixed(), value=[UNIFORM], label="Against", multiselect=True, elem_id="widths-against", scale=2,
         )  # fmt: skip
-    state = panel(elem_id="widths-state", min_height=110)
+    state = panel("widths-state", styled=True, min_height=110)
     to_runs = gr.Button("Open Runs", elem_id="widths-to-runs", variant="primary", visible=False, scale=0)
     with gr.Column(visible=False, elem_id="widths-content") as content:
         chart = plotly_figure(elem_id="widths-chart", min_height=480)
-        summary = panel(elem_id="widths-summary")
-        table = panel(elem_id="widths-table")
+        summary = panel("widths-summary", styled=True)
+        table = panel("widths-table", styled=True)
     outputs = [run, against, state, to_runs, content, summary, chart, table]
 
     def show(chosen: str, picked: list[str]) -> list[Any]:
