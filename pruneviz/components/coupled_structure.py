@@ -6,12 +6,15 @@ Slices are boxes, data flow is links; what goes is red and dashed.
 from __future__ import annotations
 
 from collections.abc import Collection
-from html import escape
+from dataclasses import dataclass
 from itertools import pairwise
+
+from markupsafe import Markup
 
 from core.plan.records import KV_BITS
 from core.results import words
 from pruneviz.figures.coupling import spreading
+from pruneviz.figures.render import render
 from pruneviz.figures.structure import Link, Slice, StructureInfo
 
 WIDTH, BOX, HEIGHT, GAP, TOP = 800, 240, 74, 14, 30
@@ -21,41 +24,100 @@ CROWDED = 9
 LONGEST = 24
 
 
-def structure_svg(info: StructureInfo, pair: Collection[str] = ()) -> str:
-    """The drawing as SVG; colours come from the style sheet, so it follows light and dark.
+@dataclass(frozen=True)
+class Box:
+    """A slice as drawn, its left upper corner at x, y.
+
+    Attributes:
+        order: when pruning reaches it, None if it stays; marked: whether it is one end of the path shown.
+    """
+
+    part: Slice
+    order: int | None
+    marked: bool
+    x: float
+    y: float
+
+    @property
+    def state(self) -> str:
+        """`trigger`, `stays` or `goes`."""
+        return "trigger" if self.part.trigger else "stays" if self.part.stays else "goes"
+
+    @property
+    def tag(self) -> str:
+        """What the box says of it."""
+        return "" if self.state == "goes" else self.state
+
+    @property
+    def name(self) -> str:
+        """The end of a long name, where names differ."""
+        title = self.part.title
+        return title if len(title) <= LONGEST else "…" + title[1 - LONGEST :]
+
+    @property
+    def many(self) -> str:
+        """In how many layers, where in several."""
+        return f" × {self.part.times} layers" if self.part.times > 1 else ""
+
+    @property
+    def amount(self) -> str:
+        """Its size."""
+        return "1 parameter" if self.part.params == 1 else f"{words.count(self.part.params)} parameters"
+
+    @property
+    def spoken(self) -> str:
+        """All of it for those who listen."""
+        what = f"{self.part.parameter}{self.many}, {self.part.where}, {self.amount}"
+        return f"{self.order or self.tag}: {what}{f', {self.tag}' if self.order and self.tag else ''}"
+
+    @property
+    def glyph(self) -> list[tuple[str, float, float, float, float]]:
+        """A small picture of the parameter, the slice marked where it lies: class, x, y, width, height."""
+        part, flat = self.part, len(self.part.shape) == 1
+        wide, high = (10, 46) if flat else (42, 42)
+        x, y = 12 + (42 - wide) / 2, (HEIGHT - high) / 2
+        across = not flat and part.dim == len(part.shape) - 1
+        length = wide if across else high
+        drawn = [("matrix", x, y, float(wide), float(high))]
+        for first, last in part.spans[:12]:
+            thick = max(2.5, (last - first + 1) / part.size * length)
+            start = min(first / part.size * length, length - thick)
+            place = (x + start, y, thick, high) if across else (x, y + start, wide, thick)
+            drawn.append(("slice", *place))
+        return drawn
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A line of the drawing as an SVG path, and the operations it stands for."""
+
+    path: str
+    kept: bool = False
+    title: str = ""
+
+
+def structure_svg(info: StructureInfo, pair: Collection[str] = ()) -> Markup:
+    """The drawing as SVG.
 
     Args:
         pair: parameters whose boxes are marked.
     """
     columns = _columns(info.slices)
     places = _places(columns)
-    height = TOP + max(len(column) for column in columns) * (HEIGHT + GAP) + 4
-    if len(info.links) > CROWDED:
-        links, labels = [_bus(a, b, places) for a, b in pairwise(columns)], []
-    else:
-        links = [_link(info, link, places) for link in info.links]
-        labels = [_label(info, link, places) for link in info.links]
-    heads = [_head(column, i, len(columns)) for i, column in enumerate(columns) if column]
     order = spreading(info.slices, info.links)
-    boxes = [_box(part, order[i], part.parameter in pair, *places[i]) for i, part in enumerate(info.slices)]
-    title = f"Coupled structure of unit {info.unit} of {info.group}: " + "; ".join(
-        f"{part.title} {part.where}" for part in info.slices
-    )
-    body = "".join([*heads, *links, *boxes, *labels])
-    return (
-        f'<div class="pv-drawing"><svg viewBox="0 0 {WIDTH} {height}" role="group" '
-        f'aria-label="{escape(title, quote=True)}">'
-        f'{body}</svg><p class="pv-quiet">{_legend(info)}</p></div>'
-    )
-
-
-def _legend(info: StructureInfo) -> str:
-    shared = any(part.stays for part in info.slices)
-    rest = " Grey stays, because other units share it." if shared else ""
-    return (
-        "Red marks what goes, numbered in the order in which pruning spreads; dashed links are cut with it."
-        f"{rest} Choose two boxes to see what couples them."
-    )
+    crowded = len(info.links) > CROWDED
+    if crowded:
+        edges = [_bus(left, right, places) for left, right in pairwise(columns)]
+    else:
+        edges = [_edge(info, link, places) for link in info.links]
+    return render(
+        "structure.html", info=info, width=WIDTH, wide=BOX, high=HEIGHT,
+        height=TOP + max(map(len, columns)) * (HEIGHT + GAP) + 4, heads=_heads(columns), edges=edges,
+        labels=[] if crowded else [_label(link, places) for link in info.links if link.label],
+        boxes=[
+            Box(part, order[i], part.parameter in pair, *places[i]) for i, part in enumerate(info.slices)
+        ],
+    )  # fmt: skip
 
 
 def _columns(slices: tuple[Slice, ...]) -> list[list[int]]:
@@ -88,58 +150,11 @@ def _places(columns: list[list[int]]) -> dict[int, tuple[float, float]]:
     return places
 
 
-def _head(column: list[int], at: int, columns: int) -> str:
-    names = ("Produces the unit", "Norms and vectors", "Consumes the unit")
-    text = names[at] if columns == 3 else (names[0], names[2])[at]
-    x = 4 + at * (WIDTH - BOX - 8) / (columns - 1)
-    return f'<text class="small" x="{x:.0f}" y="16">{text}</text>'
-
-
-def _box(part: Slice, order: int | None, marked: bool, x: float, y: float) -> str:
-    state = "trigger" if part.trigger else "stays" if part.stays else "goes"
-    tag = {"trigger": "trigger", "stays": "stays", "goes": ""}[state]
-    name = part.title if len(part.title) <= LONGEST else "…" + part.title[1 - LONGEST :]
-    many = f" × {part.times} layers" if part.times > 1 else ""
-    amount = "1 parameter" if part.params == 1 else f"{words.count(part.params)} parameters"
-    note = f'<text class="tag {tag}" x="{BOX - 10}" y="{HEIGHT - 10}" text-anchor="end">{tag}</text>'
-    spoken = f"{order or tag}: {part.parameter}{many}, {part.where}, {amount}" + f", {tag}" * bool(
-        order and tag
-    )
-    badge = (
-        ""
-        if order is None
-        else (
-            f'<circle class="order" cx="{BOX - 8}" cy="1" r="10"/>'
-            f'<text class="order" x="{BOX - 8}" y="5" text-anchor="middle">{order}</text>'
-        )
-    )
-    return (
-        f'<g class="{state}" transform="translate({x:.0f} {y:.0f})" role="button" '
-        f'aria-pressed="{str(marked).lower()}" '
-        f'tabindex="{0 if part.trigger else -1}" data-parameter="{escape(part.parameter, quote=True)}" '
-        f'aria-label="{escape(spoken, quote=True)}"><title>{escape(part.parameter)}{many}, '
-        f"{'×'.join(map(str, part.shape))}, {escape(part.where)}</title>"
-        f'<rect class="box" width="{BOX}" height="{HEIGHT}" rx="7"/>{_glyph(part)}'
-        f'<text class="name" x="62" y="23">{escape(name)}</text>'
-        f'<text x="62" y="42">{escape(part.where)}</text>'
-        f'<text class="small" x="62" y="60">{amount}{many}</text>{note}{badge}</g>'
-    )
-
-
-def _glyph(part: Slice) -> str:
-    """A small picture of the parameter with the slice marked where it lies."""
-    flat = len(part.shape) == 1
-    wide, high = (10, 46) if flat else (42, 42)
-    x, y = 12 + (42 - wide) / 2, (HEIGHT - high) / 2
-    across = not flat and part.dim == len(part.shape) - 1
-    length = wide if across else high
-    marks = []
-    for first, last in part.spans[:12]:
-        thick = max(2.5, (last - first + 1) / part.size * length)
-        start = min(first / part.size * length, length - thick)
-        left, top, w, h = (x + start, y, thick, high) if across else (x, y + start, wide, thick)
-        marks.append(f'<rect class="slice" x="{left:.1f}" y="{top:.1f}" width="{w:.1f}" height="{h:.1f}"/>')
-    return f'<rect class="matrix" x="{x:.1f}" y="{y:.1f}" width="{wide}" height="{high}"/>{"".join(marks)}'
+def _heads(columns: list[list[int]]) -> list[tuple[float, str]]:
+    """Where the head of every column stands, and its words."""
+    names = ("Produces the unit", "Norms and vectors", "Consumes the unit")[:: 2 if len(columns) == 2 else 1]
+    step = (WIDTH - BOX - 8) / (len(columns) - 1)
+    return [(4 + at * step, names[at]) for at, column in enumerate(columns) if column]
 
 
 def _ends(link: Link, places: dict[int, tuple[float, float]]) -> tuple[float, float, float, float, float]:
@@ -153,84 +168,55 @@ def _ends(link: Link, places: dict[int, tuple[float, float]]) -> tuple[float, fl
     return (*start, bx + BOX, by + HEIGHT / 2, 46)
 
 
-def _link(info: StructureInfo, link: Link, places: dict[int, tuple[float, float]]) -> str:
+def _edge(info: StructureInfo, link: Link, places: dict[int, tuple[float, float]]) -> Edge:
     x1, y1, x2, y2, swing = _ends(link, places)
     kept = info.slices[link.source].stays or info.slices[link.target].stays
     same = places[link.source][0] == places[link.target][0]
     back = x2 + swing if same else x2 - swing
-    ops = " → ".join(link.ops) or "coupled through the same units"
-    return (
-        f'<path class="edge{" kept" if kept else ""}" '
-        f'd="M{x1:.0f} {y1:.0f}C{x1 + swing:.0f} {y1:.0f} {back:.0f} '
-        f'{y2:.0f} {x2:.0f} {y2:.0f}"><title>{escape(ops)}</title></path>'
-    )
+    path = f"M{x1:.0f} {y1:.0f}C{x1 + swing:.0f} {y1:.0f} {back:.0f} {y2:.0f} {x2:.0f} {y2:.0f}"
+    return Edge(path, kept, " → ".join(link.ops) or "coupled through the same units")
 
 
-def _bus(left: list[int], right: list[int], places: dict[int, tuple[float, float]]) -> str:
+def _bus(left: list[int], right: list[int], places: dict[int, tuple[float, float]]) -> Edge:
     """One upright line between two columns, with a short one to every box."""
     x = (places[left[0]][0] + BOX + places[right[0]][0]) / 2
     ends = [(places[i][0] + BOX, places[i][1] + HEIGHT / 2) for i in left]
     ends += [(places[i][0], places[i][1] + HEIGHT / 2) for i in right]
     heights = [y for _, y in ends]
     stubs = "".join(f"M{end:.0f} {y:.0f}H{x:.0f}" for end, y in ends)
-    return f'<path class="edge" d="M{x:.0f} {min(heights):.0f}V{max(heights):.0f}{stubs}"/>'
+    return Edge(f"M{x:.0f} {min(heights):.0f}V{max(heights):.0f}{stubs}")
 
 
-def _label(info: StructureInfo, link: Link, places: dict[int, tuple[float, float]]) -> str:
-    """The operations, a third of the way along, where links to one target still lie apart."""
-    if not link.label:
-        return ""
+def _label(link: Link, places: dict[int, tuple[float, float]]) -> tuple[float, float, bool, str]:
+    """x, y, whether the text stands about x, and the operations.
+
+    It stands a third of the way along, where links to one target still lie apart.
+    """
     x1, y1, x2, y2, swing = _ends(link, places)
     if places[link.source][0] == places[link.target][0]:
-        x, y = x1 + swing * 0.85, (y1 + y2) / 2 + 4
-        return f'<text class="op" x="{x:.0f}" y="{y:.0f}">{escape(link.label)}</text>'
+        return x1 + swing * 0.85, (y1 + y2) / 2 + 4, False, link.label
     t, s = 0.36, 0.64
     x = s**3 * x1 + 3 * s * s * t * (x1 + swing) + 3 * s * t * t * (x2 - swing) + t**3 * x2
     y = (s**3 + 3 * s * s * t) * y1 + (3 * s * t * t + t**3) * y2
-    return f'<text class="op" x="{x:.0f}" y="{y + 4:.0f}" text-anchor="middle">{escape(link.label)}</text>'
+    return x, y + 4, True, link.label
 
 
-def cost_html(info: StructureInfo, alone: bool = True) -> str:
+def cost_html(info: StructureInfo, alone: bool = True) -> Markup:
     """What removing this unit alone saves, exactly; not `alone`: what one unit of its group saves."""
     params, macs = info.cost.params, info.cost.macs_per_token
-    facts = [
+    saved = [
         ("Parameters", f"{params:,}", _share(params, info.dense.params)),
         ("Multiply-adds per token", f"{macs:,}", _share(macs, info.dense.macs_per_token)),
         ("KV cache per token", f"{info.cost.kv_bytes_per_token:,} B", f"at {KV_BITS} bits"),
     ]
-    cells = "".join(
-        f"<div><dt>{name}</dt><dd>{value}<small>{rest}</small></dd></div>" for name, value, rest in facts
-    )
-    note = f'<p class="pv-note">{escape(info.note)}</p>' if info.note and alone else ""
-    lead = "" if alone else '<p class="pv-quiet">One unit saves</p>'
-    refusal = "" if info.prunable else f'<p class="pv-note">Not prunable: {escape(info.reason or "")}.</p>'
-    return f'{lead}<dl class="pv-cost">{cells}</dl>{note}{refusal}'
+    return render("unit_cost.html", info=info, alone=alone, saved=saved)
 
 
-def members_html(info: StructureInfo) -> str:
-    """Every slice in a table, in the order in which pruning spreads: parameter, what is cut, role, size."""
+def members_html(info: StructureInfo) -> Markup:
+    """Every slice in a table: parameter, what is cut, role, size."""
     order = spreading(info.slices, info.links)
-    by_order = sorted(zip(order, info.slices, strict=True), key=lambda pair: pair[0] or len(order) + 1)
-    rows = [_row(number, part) for number, part in by_order]
-    head = (
-        '<th class="num">Order</th><th>Parameter</th><th>Shape</th><th class="num">Dimension</th>'
-        '<th>Where</th><th>Role</th><th class="num">Parameters</th>'
-    )
-    return (
-        f'<div class="pv-scroll"><table class="pv-table"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _row(order: int | None, part: Slice) -> str:
-    more = f" and {part.times - 1} more" if part.times > 1 else ""
-    return (
-        f'<tr><td class="num">{order or words.DASH}</td>'
-        f'<td class="pv-mono">{escape(part.parameter)}{more}</td>'
-        f"<td>{'×'.join(map(str, part.shape))}</td>"
-        f'<td class="num">{part.dim}</td><td>{escape(part.where)}</td><td>{_role(part)}</td>'
-        f'<td class="num">{part.params:,}</td></tr>'
-    )
+    rows = [(number, part, _role(part)) for number, part in zip(order, info.slices, strict=True)]
+    return render("members.html", rows=sorted(rows, key=lambda row: row[0] or len(order) + 1))
 
 
 def _role(part: Slice) -> str:

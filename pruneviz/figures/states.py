@@ -60,9 +60,9 @@ def notes_html(*texts: object) -> Markup:
     return render("notes.html", texts=texts)
 
 
-def paragraph_html(text: str, kind: str = "quiet") -> Markup:
-    """A paragraph: `quiet`, `readout` under a figure, or `note`."""
-    return render("paragraph.html", text=text, kind=kind)
+def paragraph_html(text: object, kind: str = "quiet", role: str = "") -> Markup:
+    """A paragraph: `quiet`, `readout` beside a figure, `intro` of a tab, or `note`."""
+    return render("paragraph.html", text=text, kind=kind, role=role)
 
 
 def failure_html(error: Exception, fix: str = "", log: str = "") -> Markup:

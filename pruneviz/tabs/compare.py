@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
 from typing import Any
-from urllib.parse import urlencode
 
 import gradio as gr
 
@@ -25,6 +23,7 @@ from pruneviz.data.contenders import DENSE, MOST, Contender, Lineup, choices, ke
 from pruneviz.data.measured import kept_answer, kept_samples
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
+from pruneviz.figures.render import render
 from pruneviz.tabs.compare_numbers import Numbers, build_numbers, build_published, fill, flips_of
 from pruneviz.tabs.parts import intro, quietly, while_open
 
@@ -182,7 +181,7 @@ def _fill(app: AppContext, models: str, run: str, model: str, before: str | None
         gr.HTML(notes, visible=bool(notes)),
         gr.Button(visible=False),
         gr.Column(visible=True),
-        _present_link(contenders),
+        present_link(contenders),
         *(question if names != before else [gr.skip()] * len(question)),
         names,
         *fill(lineup, records),
@@ -194,15 +193,13 @@ def _notes_html(lineup: Lineup) -> str:
     dense = sum(one.side == "dense" for one in lineup.contenders)
     if max(dense, len(lineup.contenders) - dense) > 1:
         notes.append(TURNS)
-    return "".join(f'<p class="pv-note">{escape(note)}</p>' for note in notes)
+    return states.notes_html(*notes)
 
 
-def _present_link(contenders: tuple[Contender, ...]) -> str:
-    ids = dict.fromkeys(one.record.id for one in contenders if one.record and one.side != "dense")
-    if not ids:
-        return ""
-    query = escape(urlencode({"run": ",".join(ids)}), quote=True)
-    return f'<a class="pv-present" href="present?{query}" target="_blank">Present these runs</a>'
+def present_link(contenders: tuple[Contender, ...]) -> str:
+    """Leads to the slides of the runs among them; empty without any."""
+    ids = dict.fromkeys(each.record.id for each in contenders if each.record and each.side != "dense")
+    return render("present_link.html", runs=list(ids)) if ids else ""
 
 
 def _library(contenders: tuple[Contender, ...]) -> list[tuple[str, str]]:

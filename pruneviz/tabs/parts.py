@@ -15,11 +15,12 @@ from pruneviz.actions.waiting import Done, ticking
 from pruneviz.components.base import panel
 from pruneviz.context import AppContext, memory
 from pruneviz.data import methods, selection
+from pruneviz.figures import states
 
 
 def intro(text: str) -> None:
     """The one sentence a tab begins with."""
-    panel(None, f'<p class="pv-intro">{text}</p>')
+    panel(None, states.paragraph_html(text, "intro"))
 
 
 def into_plan(component: gr.HTML, app: AppContext) -> None:

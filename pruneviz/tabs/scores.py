@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,9 @@ from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.components.score_scatter import score_scatter
 from pruneviz.context import AppContext
 from pruneviz.data import methods, runs
+from pruneviz.figures import states
 from pruneviz.figures.agreement import agreement_figure, agreement_info, pair_info
-from pruneviz.figures.model import run_link
+from pruneviz.figures.render import render
 from pruneviz.figures.scores import (
     ORDERS,
     UNIT_WORDS,
@@ -121,7 +121,7 @@ def _build_content() -> list[Any]:
     heat = plotly_figure(elem_id="scores-heat", min_height=560)
     with gr.Row():
         with gr.Column(scale=6, min_width=420):
-            gr.HTML(f"<h3>Do they agree?</h3><p class='pv-quiet'>{_AGREEMENT}</p>", apply_default_css=False)
+            gr.HTML(f"<h3>Do they agree?</h3>{states.paragraph_html(_AGREEMENT)}", apply_default_css=False)
             agreement = plotly_figure(elem_id="scores-agreement", min_height=330)
         with gr.Column(scale=7, min_width=460):
             with gr.Row():
@@ -165,16 +165,13 @@ def explained_html(name: str, run_dir: Path) -> str:
     method = methods.find(name) or methods.Method(name)
     spec = read_spec(run_dir)
     data, text = spec.calibration, spec.extra.get("calibration", {}).get("name", spec.calibration.name)
-    on = f"{data.samples:,} windows of {data.length:,} tokens of “{escape(str(text))}”"
-    facts = [
-        f'<span class="pv-mono">{escape(method.equation)}</span>' if method.equation else "",
-        escape(method.paper),
-        f"scored on {on}" if method.needs_data else "needs no text",
-        run_link(run_dir.name),
-    ]
-    return (
-        f'<div class="pv-card"><h3>{escape(name)}</h3><p>{escape(method.summary)}</p>'
-        f'<p class="pv-quiet">{" · ".join(filter(None, facts))}</p></div>'
+    on = f"scored on {data.samples:,} windows of {data.length:,} tokens of “{text}”"
+    return render(
+        "criterion.html",
+        name=name,
+        method=method,
+        run=run_dir.name,
+        on=on if method.needs_data else "needs no text",
     )
 
 

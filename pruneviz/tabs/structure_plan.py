@@ -27,8 +27,8 @@ from pruneviz.figures.chosen import chosen_html, chosen_info
 from pruneviz.tabs.analysis import QUIET
 
 TOKENS = 48
-IDLE = '<p class="pv-quiet">Nothing is being tried.</p>'
-DONE = '<p class="pv-quiet">Done.</p>'
+IDLE = states.paragraph_html("Nothing is being tried.")
+DONE = states.paragraph_html("Done.")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from pruneviz.components.coupled_structure import cost_html, members_html, struc
 from pruneviz.context import AppContext
 from pruneviz.data import runs, selection
 from pruneviz.data.cards import local_folder
+from pruneviz.figures import states
 from pruneviz.figures.coupling import path_html, path_info
 from pruneviz.figures.levels import Focus, crumbs_html, focus_of, kind_rows, kinds_html
 from pruneviz.figures.structure import structure_info
@@ -114,8 +114,7 @@ def look(graph: Graph, focus: Focus, units: str | None) -> list[Any]:
         return [*where, *picking, price, *[gr.skip()] * 5]
     names = sorted({m.parameter for m in group.members} | {part.parameter for part in info.slices})
     boxes = [gr.Dropdown(names, value=None), gr.Dropdown(names, value=None), path_html([], "", "")]
-    table = f'<div class="pv-card"><h3>Everything in this unit</h3>{members_html(info)}</div>'
-    return [*where, *picking, price, structure_svg(info), *boxes, table]
+    return [*where, *picking, price, structure_svg(info), *boxes, members_html(info)]
 
 
 def found_graph(app: AppContext, model: str) -> tuple[Graph, MapInfo] | None:
@@ -199,7 +198,7 @@ def chosen_text(graph: Graph, group: Group, what: str, text: str, units: str | N
 
 
 def said(text: str) -> gr.HTML:
-    return gr.HTML(f'<p class="pv-note" role="alert">{escape(text)}</p>', visible=True)
+    return gr.HTML(states.paragraph_html(text, "note", "alert"), visible=True)
 
 
 def pair(app: AppContext, model: str, first: str, second: str) -> list[Any]:

@@ -8,11 +8,11 @@ sweep-point, sweep-run, sweep-message.
 from __future__ import annotations
 
 import time
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from core.errors import InputError, PruneError
 from core.results.sweep import SWEEP, planned, read_sweep, run_of
@@ -28,7 +28,7 @@ from pruneviz.context import AppContext
 from pruneviz.data import methods, runs
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
-from pruneviz.figures.model import run_link
+from pruneviz.figures.render import render
 from pruneviz.figures.sweep import about_html, label, sweep_figure, sweep_info, table_html
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame, standing
 from pruneviz.tabs.parts import intro, offer_methods
@@ -155,10 +155,10 @@ def _count(app: AppContext, model: str, *given: Any) -> str:
     try:
         asked = spec_from(app, model, *given).sweep
     except InputError as error:
-        return f'<p class="pv-note">{escape(str(error))}</p>'
+        return states.notes_html(error)
     passes = len(asked.seeds) * len(asked.samples)
     times = f"{passes} pass{'es' if passes > 1 else ''} over calibration text"
-    return f'<p class="pv-quiet">{asked.points:,} point{"s" if asked.points > 1 else ""}, {times}.</p>'
+    return states.paragraph_html(f"{asked.points:,} point{'s' if asked.points > 1 else ''}, {times}.")
 
 
 def shown(run_dir: Path, scaled: str, chosen: str | None) -> list[Any]:
@@ -171,11 +171,10 @@ def shown(run_dir: Path, scaled: str, chosen: str | None) -> list[Any]:
     return [about, figure_payload(sweep_figure(info, log)), table_html(info), point]
 
 
-def standing_html(record: RunRecord) -> str:
+def standing_html(record: RunRecord) -> Markup:
     """The run of a sweep, and what to do if it ended early: what is measured stays."""
     ended = states.ended_html(record, runs.log_tail(record.path))
-    rest = " It was stopped; resume it there to measure the rest." if record.state == "stopped" else ""
-    return f'<p class="pv-quiet">Made by {run_link(record.id)}.{rest}</p>{ended}'
+    return render("sweep_run.html", run=record.id, stopped=record.state == "stopped", ended=ended)
 
 
 def _picked(event: gr.EventData) -> list[Any]:

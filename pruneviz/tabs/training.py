@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.data.runs import RunRecord
 from pruneviz.data.tail import drawn
+from pruneviz.figures import states
 from pruneviz.figures.mask_state import mask_figure, mask_html, mask_info
 from pruneviz.figures.training import cost_html, training_figure, training_html, training_info
 
@@ -90,7 +90,7 @@ def _masks(record: RunRecord) -> list[Any]:
     try:
         about, figure = _drawn_masks(record.path, (record.path / MASKS).stat().st_mtime_ns)
     except ArtifactError as error:
-        return [gr.Column(visible=True), f'<p class="pv-note">{escape(str(error))}</p>', gr.skip()]
+        return [gr.Column(visible=True), states.notes_html(error), gr.skip()]
     return [gr.Column(visible=True), about, figure]
 
 

@@ -112,7 +112,7 @@ def _hidden() -> list[Any]:
 def _note(record: RunRecord, chosen: str) -> str:
     if not chosen or chosen == record.id:
         return ""
-    return '<p class="pv-note">The chosen run has no widths, or none yet; this is the newest that has.</p>'
+    return states.notes_html("The chosen run has no widths, or none yet; this is the newest that has.")
 
 
 def name_of(record: RunRecord) -> str:

@@ -26,6 +26,7 @@ from pruneviz.components import coupled_structure
 from pruneviz.context import AppContext
 from pruneviz.data import runs
 from pruneviz.data.cards import Card
+from pruneviz.data.contenders import Contender
 from pruneviz.data.published import PublishedTable
 from pruneviz.figures import (
     chosen,
@@ -48,6 +49,9 @@ from pruneviz.figures import (
 from pruneviz.figures.mask_state import KindMask, MaskInfo, mask_html
 from pruneviz.figures.structure import Link, Slice, StructureInfo
 from pruneviz.present import answer
+from pruneviz.tabs import scores
+from pruneviz.tabs import sweep as sweep_tab
+from pruneviz.tabs.compare import present_link
 from tests.pruneviz.samples import MEASURED, graph, make_run
 from tests.pruneviz.scored import task, write_benchmarks
 from tests.report.test_page import EVIL, Tags
@@ -62,7 +66,9 @@ FOREIGN = {"img", "iframe", "link", "object", "script"}
 def records(tmp_path: Path) -> list[runs.RunRecord]:
     """Runs with hostile names, notes and answers: finished, live, failed, damaged."""
     spec = RunSpec(name=EVIL, prune=PruneSpec(method="l2", sparsity=0.2), recover=RecoverSpec("lora"))
-    spec = replace(spec, model=replace(spec.model, source=EVIL))
+    spec = replace(
+        spec, model=replace(spec.model, source=EVIL), extra={"calibration": {"name": EVIL, "sha256": ""}}
+    )
     metrics = {**MEASURED, "ppl_text": EVIL, "ppl_pruned": 80.0, "ppl_recovered": 59.2, "recover_data": EVIL,
                "recover_steps": 5, "recover_best_step": 4, "recover_method": "lora"}  # fmt: skip
     losses = [("metric", "recover", {"name": EVIL, "step": step, "value": 2.0}) for step in (1, 2)]
@@ -187,7 +193,13 @@ def pieces(records: list[runs.RunRecord]) -> Iterator[tuple[str, Callable[[], st
     crowded = replace(info, links=info.links * 5)
     yield "crowded drawing", lambda: coupled_structure.structure_svg(crowded)
     yield "cost", lambda: coupled_structure.cost_html(info)
+    yield "cost of one", lambda: coupled_structure.cost_html(info, alone=False)
     yield "members", lambda: coupled_structure.members_html(info)
+    yield "criterion", lambda: scores.explained_html(EVIL, folder / "a")
+    yield "known criterion", lambda: scores.explained_html("l2", folder / "a")
+    yield "sweep's run", lambda: sweep_tab.standing_html(records[3])
+    contender = Contender(EVIL, EVIL, EVIL, EVIL, "pruned", replace(records[0], id=EVIL))
+    yield "link to slides", lambda: present_link((contender,))
     one = {"ppl": 30.0, "stderr": 0.5, "tokens": 2048, "text": EVIL, "window": 256}
     yield "trial", lambda: measured_html({"dense": one})
 

@@ -13,7 +13,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def parsed(info: StructureInfo) -> ElementTree.Element:
-    page = structure_svg(info).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ')
+    page = str(structure_svg(info)).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ')
     return ElementTree.fromstring(page)
 
 
