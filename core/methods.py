@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from core.registry import Entry, Registry, unknown
 from core.spec.fields import changed, field_of
-from core.spec.nuteprune import OPTIONS, NutePrune
+from core.spec.nuteprune import NutePrune, Settings
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 
@@ -26,7 +26,7 @@ class Method(Protocol):
     @property
     def preset(self) -> str: ...
 
-    def check(self, prune: PruneSpec, options: Mapping[str, Any]) -> None:
+    def check(self, prune: PruneSpec, settings: Any) -> None:
         """Raises SpecError where the options do not fit together, or not with what is asked."""
 
     def start_from(self, options: Mapping[str, Any]) -> str | None:
@@ -44,7 +44,7 @@ METHODS.register(
     needs=("text",),
     summary="Learns which units go, under a sparsity target, while LoRA learns to do without them. Numerous "
     "teachers of rising sparsity, all the same weights with other masks, show the way.",
-    options=OPTIONS,
+    options=Settings,
 )(NutePrune())
 
 
@@ -105,7 +105,7 @@ def preset_of(spec: RunSpec) -> Preset | None:
 
 def _beside(spec: RunSpec, entry: Entry[Method], changes: Mapping[str, Any]) -> dict[str, Any]:
     """What differs from the preset, as it stands in the spec: a kept run may hold what is no longer taken."""
-    preset = {key: option.default for key, option in entry.options.items()}
-    preset |= changes.get("prune.options", {})
-    asked = {**{key: option.default for key, option in entry.options.items()}, **spec.prune.options}
-    return {key: value for key, value in asked.items() if key not in preset or value != preset[key]}
+    defaults = {name: option.value for name, option in entry.options.items()}
+    preset = {**defaults, **changes.get("prune.options", {})}
+    given = {**defaults, **spec.prune.options}
+    return {name: value for name, value in given.items() if name not in preset or value != preset[name]}

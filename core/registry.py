@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from core.errors import SpecError, UnknownNameError
+from core.checked import checked, made_of
+from core.errors import UnknownNameError
+from core.option import Option, options_of
 
 T = TypeVar("T")
 
@@ -20,52 +21,9 @@ def unknown(what: str, given: str, available: list[str]) -> UnknownNameError:
     return UnknownNameError(f"Unknown {what} '{given}'.{hint} Available: {', '.join(available) or 'none'}.")
 
 
-class Option(NamedTuple):
-    """A component's own setting, given as `--set name=value`.
-
-    Attributes:
-        default: its type is the option's type: bool, int, float or str.
-        choices: what is accepted, if only a few things are.
-        within: the lowest and highest number accepted, both included.
-    """
-
-    default: Any
-    meaning: str
-    choices: tuple[Any, ...] = ()
-    within: tuple[float, float] | None = None
-
-    def describe(self) -> dict[str, Any]:
-        """The option as a JSON object."""
-        choices = {"choices": list(self.choices)} if self.choices else {}
-        within = {"within": list(self.within)} if self.within else {}
-        return {"default": self.default, "meaning": self.meaning, **choices, **within}
-
-    @classmethod
-    def described(cls, raw: Mapping[str, Any]) -> Option:
-        """The option that `describe` gave. Raises KeyError."""
-        within = tuple(raw["within"]) if "within" in raw else None
-        return cls(raw["default"], raw["meaning"], tuple(raw.get("choices", ())), within)
-
-    def read(self, name: str, value: Any) -> Any:
-        """`value` in the option's type. Raises SpecError if it is none that is accepted."""
-        wanted: type = type(self.default)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if wanted is float and number:
-            value = float(value)
-        elif wanted is str and number:
-            value = str(value)
-        low, high = self.within or (-math.inf, math.inf)
-        fits = type(value) is wanted and (not self.choices or value in self.choices)
-        if not fits or (self.within and not low <= value <= high):
-            raise SpecError(f"{name} must be {self._accepted()}, got {value!r}; {self.meaning}.")
-        return value
-
-    def _accepted(self) -> str:
-        if self.choices:
-            return f"one of {', '.join(map(str, self.choices))}"
-        kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-        range_ = f" from {self.within[0]:g} to {self.within[1]:g}" if self.within else ""
-        return kinds[type(self.default)] + range_
+@checked
+class NoOptions:
+    """Of a component that has none."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +34,7 @@ class Entry(Generic[T]):
         paper: where it comes from; equation: where in the paper.
         needs: the statistics it reads, by name (empty: no data needed).
         summary: two sentences for people.
-        options: its own settings by name.
+        settings_class: a class that `core.option.checked` made, whose fields are its own options.
     """
 
     name: str
@@ -85,18 +43,21 @@ class Entry(Generic[T]):
     equation: str
     needs: tuple[str, ...]
     summary: str
-    options: Mapping[str, Option] = field(default_factory=dict)
+    settings_class: Any = NoOptions
 
-    def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Every option's value: the default, or what was given; names of others' options are passed over.
+    @property
+    def options(self) -> dict[str, Option]:
+        """Its own options by name."""
+        return options_of(self.settings_class)
+
+    def settings(self, given: Mapping[str, Any]) -> Any:
+        """An object of `settings_class` with what was given; names of others' options are passed over.
 
         Raises:
             SpecError: a value that is not accepted.
         """
-        return {
-            key: option.read(f"{self.name}: {key}", given[key]) if key in given else option.default
-            for key, option in self.options.items()
-        }
+        own = {name: option.read(given[name]) for name, option in self.options.items() if name in given}
+        return made_of(self.settings_class, own, f"{self.name}: ")
 
     def describe(self) -> dict[str, Any]:
         """The entry as a JSON object, as `python -m core methods --json` prints it."""
@@ -116,10 +77,10 @@ def check_options(entries: Sequence[Entry[Any]], given: Mapping[str, Any]) -> No
     Raises:
         UnknownNameError, SpecError: it does not.
     """
-    known = list(dict.fromkeys(key for entry in entries for key in entry.options))
-    for key in given:
-        if key not in known:
-            raise unknown(f"option of {', '.join(entry.name for entry in entries)}", key, known)
+    names = list(dict.fromkeys(name for entry in entries for name in entry.options))
+    for name in given:
+        if name not in names:
+            raise unknown(f"option of {', '.join(entry.name for entry in entries)}", name, names)
     for entry in entries:
         entry.settings(given)
 
@@ -139,14 +100,14 @@ class Registry(Generic[T]):
         summary: str,
         equation: str = "",
         needs: tuple[str, ...] = (),
-        options: Mapping[str, Option] | None = None,
+        options: Any = NoOptions,
     ) -> Callable[[T], T]:
         """Decorator that files a component under `name`. Raises ValueError if the name is taken."""
 
         def decorate(component: T) -> T:
             if name in self._entries:
                 raise ValueError(f"{self.what} '{name}' is registered twice")
-            self._entries[name] = Entry(name, component, paper, equation, needs, summary, options or {})
+            self._entries[name] = Entry(name, component, paper, equation, needs, summary, options)
             return component
 
         return decorate

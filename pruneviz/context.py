@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from core.spec.explore import TAU
 from core.spec.model import ModelSpec
 from pruneviz.data.cards import Card, card_from_engine, read_card
 
@@ -31,7 +32,7 @@ TABS = {
     "widths": "Widths",
     "compare": "Compare",
 }
-DEFAULT_TAU = "0.2"
+DEFAULT_TAU = str(TAU)
 #: What the address holds, in order; `unit` is the Structure tab's, `criterion`, `versus` and `kind` are the
 #: Scores tab's, `models` is the Compare tab's.
 ADDRESS = ("tab", "model", "run", "layer", "unit", "tau", "units", "criterion", "versus", "kind", "models")

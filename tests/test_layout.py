@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 #: Bottom to top: a package or a module of this list imports only what stands before it.
 ORDER = {
-    "core": "errors registry files spec methods graph plan results runs surgery models capture criteria "
-    "evaluate recover nuteprune stages report cli engine export __main__",
+    "core": "errors option checked registry files spec methods graph plan results runs surgery models "
+    "capture criteria evaluate recover nuteprune stages report cli engine export __main__",
     "pruneviz": "arguments theme data figures context scripts actions components tabs present ui serve",
 }
 HEAVY = {"torch", "transformers", "peft", "lm_eval", "accelerate", "datasets"}

@@ -21,7 +21,7 @@ def test_presets_change_what_they_say_and_keep_the_rest() -> None:
         spec = with_preset(RunSpec(), "nuteprune", name, 7)
         settings = method.settings(spec.prune.options)
         method.component.check(spec.prune, settings)
-        assert settings["steps"] == 7
+        assert settings.steps == 7
     again = with_preset(
         replace(chosen, prune=replace(chosen.prune, options={"batch": 2})), "nuteprune", None, None
     )

@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+from core.checked import checked
 from core.errors import InputError, SpecError, UnknownNameError
-from core.registry import Option, Registry, check_options
+from core.option import option
+from core.registry import Registry, check_options
+
+
+@checked
+class Given:
+    p: int = option(2, "the norm")
+    tau: float = option(0.2, "how near", ge=0, le=1)
+
+
+@checked
+class Other:
+    q: str = option("a", "which", choices=("a", "b", "1"))
+    r: bool = option(False, "whether")
 
 
 def registry() -> Registry:  # type: ignore[type-arg]
@@ -16,7 +30,7 @@ def registry() -> Registry:  # type: ignore[type-arg]
             paper="arXiv:1",
             summary="Ranks.",
             needs=("gradient",),
-            options={"p": Option(2, "the norm"), "tau": Option(0.2, "how near", within=(0, 1))},
+            options=Given,
         )(print)
     return found
 
@@ -36,8 +50,6 @@ def test_entries_come_in_order_with_their_facts() -> None:
             "tau": {"default": 0.2, "meaning": "how near", "within": [0, 1]},
         },
     }
-    for option in found["l2"].options.values():
-        assert Option.described(option.describe()) == option
 
 
 def test_a_misspelt_name_gets_the_nearest_and_all() -> None:
@@ -56,11 +68,12 @@ def test_a_name_is_registered_once() -> None:
 
 def test_options_have_defaults_and_keep_their_type() -> None:
     entry = registry()["l2"]
-    assert entry.settings({}) == {"p": 2, "tau": 0.2}
-    found = entry.settings({"tau": 1, "of_another": 3})
-    assert found == {"p": 2, "tau": 1.0} and type(found["tau"]) is float
-    assert Option("a", "which", choices=("a", "1")).read("x", 1) == "1"
-    assert Option(False, "whether").read("x", True) is True
+    assert entry.settings({}) == Given(2, 0.2)
+    settings = entry.settings({"tau": 1, "of_another": 3})
+    assert settings == Given(2, 1.0) and type(settings.tau) is float
+    others = registry()
+    others.register("other", paper="", summary="", options=Other)(print)
+    assert others["other"].settings({"q": 1, "r": True}) == Other("1", True)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +101,7 @@ def test_an_option_that_is_not_accepted_is_explained(
 
 def test_an_option_may_belong_to_any_of_several() -> None:
     found = registry()
-    found.register("other", paper="", summary="", options={"q": Option("a", "which", ("a", "b"))})(print)
+    found.register("other", paper="", summary="", options=Other)(print)
     check_options(list(found), {"q": "b", "p": 3})
-    with pytest.raises(SpecError, match="other: q must be one of a, b, got 'c'"):
+    with pytest.raises(SpecError, match="other: q must be one of a, b, 1, got 'c'; which"):
         check_options(list(found), {"q": "c"})

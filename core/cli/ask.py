@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import signal
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from core.cli.options import Given
 from core.cli.terminal import ProgressBar, emit, stdout_kept_clean
 from core.errors import SpecError, UnknownNameError
 from core.results.noise import error_of
 from core.results.words import with_error
 from core.runs import launch
-from core.runs.command_line import OPTIONS
 from core.runs.records import record
-from core.spec.checks import listed, parse_kind_sparsity
 from core.spec.fields import changed, field_of
 from core.spec.run import Goal, RunSpec
 
 RUNS = Path("runs")
-#: Options whose value on the command line is a list written with commas.
-_COMMAS = ("--kinds", "--analyses", "--tasks", "--of")
+#: What is asked for where only the config is read.
+GROUPS_ALONE = {"explore.analyses": ("groups",)}
 
 
 def read_spec_file(path: Path | None) -> RunSpec:
@@ -35,41 +33,15 @@ def read_spec_file(path: Path | None) -> RunSpec:
     return replace(RunSpec.from_json(text), extra={})
 
 
-def ask(goal: Goal, model: str | None, values: dict[str, Any], base: RunSpec | None = None) -> RunSpec:
-    """The spec that the options ask for. Options that were not given leave `base` as it is.
-
-    Args:
-        values: option or parameter name -> value, e.g. {"max_new_tokens": 16}.
-    """
-    base = base or RunSpec()
-    changes: dict[str, Any] = {"goal": goal, "model.source": model}
-    for option, path in OPTIONS[goal].items():
-        value = values.get(option.removeprefix("--").replace("-", "_"))
-        if isinstance(value, str) and option in _COMMAS:
-            value = tuple(part.strip() for part in value.split(","))
-        if option == "--ratio":
-            value = listed("ratio", value, float)
-        if option == "--set" and value:
-            value = {**field_of(base, path), **dict(map(_setting, value))}
-        if option == "--kind-sparsity" and value:
-            value = parse_kind_sparsity(",".join(value))
-        if isinstance(value, list):
-            value = tuple(one for one in value if one)
-        changes[path] = value
-    if changes.get("prune.method") not in (None, base.prune.method):  # another method has other options
-        changes["prune.options"] = dict(map(_setting, values.get("set") or ()))
-    return changed(base, changes)
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    """A `key=value` with the value as what it looks like: true or false, a number, or a text."""
-    key, equals, value = text.partition("=")
-    if not key.strip() or not equals:
-        raise SpecError(f"--set takes key=value, got {text!r}; `methods` lists what each method takes.")
-    for read in ({"true": True, "false": False}.__getitem__, int, float):
-        with suppress(KeyError, ValueError):
-            return key.strip(), read(value.strip())
-    return key.strip(), value.strip()
+def ask(goal: Goal, model: str | None, given: Given, base: RunSpec | None = None) -> RunSpec:
+    """The spec that the options ask for. Fields that were not given leave `base` as it is."""
+    base, own = base or RunSpec(), {}
+    for path in ("prune.options", "explore.options"):
+        if path in given:
+            own[path] = {**field_of(base, path), **given[path]}
+    if given.get("prune.method", base.prune.method) != base.prune.method:  # another has other options
+        own["prune.options"] = given.get("prune.options", {})
+    return changed(base, {"goal": goal, "model.source": model, **given, **own})
 
 
 def foreground(runs_dir: Path, spec: RunSpec) -> Path:

@@ -13,29 +13,15 @@ MEASURED = ("ppl", "tasks", "params", "macs", "latency_ms", "tokens_per_second",
 HOW_SURE = ("ppl_stderr", "latency_spread_ms", "tokens_per_second_spread")
 
 
+@options.takes("evaluate")
 def evaluate(
     model: options.ModelOrRun,
+    given: options.Given = options.FIELDS,
     runs_dir: options.RunsDir = RUNS,
-    name: options.Name = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    trust_remote_code: options.TrustRemoteCode = None,
-    ppl: options.Ppl = None,
-    window: options.Window = None,
-    tokens: options.Tokens = None,
-    prompt: options.Prompt = None,
-    max_new_tokens: options.MaxNewTokens = None,
-    efficiency: options.Efficiency = None,
-    int8: options.Int8 = None,
-    tasks: options.Tasks = None,
-    limit: options.Limit = None,
-    num_fewshot: options.NumFewshot = None,
-    benchmarks_dir: options.BenchmarksDir = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure a model or the result of a run: perplexity, size, speed and memory."""
-    run_dir = foreground(runs_dir, ask("evaluate", source_of(runs_dir, model), locals()))
+    run_dir = foreground(runs_dir, ask("evaluate", source_of(runs_dir, model), given))
     metrics = read_metrics(run_dir)
     result = {key: metrics[key] for key in (*MEASURED, *HOW_SURE)}
     text, tokens_, window_ = (metrics[key] for key in ("ppl_text", "ppl_tokens", "ppl_window"))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
 
 from core.cli import options
-from core.cli.ask import RUNS, ask, emit_run, foreground, seconds
+from core.cli.ask import GROUPS_ALONE, RUNS, ask, emit_run, foreground, seconds
 from core.cli.terminal import table
 from core.results.noise import Difference, kept_difference
 from core.results.scores import Sensitivity, read_scores, read_sensitivity
@@ -17,47 +16,32 @@ from core.results.similarity import read_similarity
 from core.results.words import with_error
 
 
+@options.takes("score")
 def score(
     model: options.ModelArgument,
-    criterion: options.Criteria = None,
-    set: options.Set = None,
+    given: options.Given = options.FIELDS,
     runs_dir: options.RunsDir = RUNS,
-    name: options.Name = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    trust_remote_code: options.TrustRemoteCode = None,
-    calibration: options.Calibration = None,
-    samples: options.Samples = None,
-    length: options.Length = None,
     as_json: options.Json = False,
 ) -> None:
     """Score every unit: how much each would be missed."""
-    spec = ask("explore", model, {**locals(), "analyses": "groups,scores"})
+    spec = ask("explore", model, {**given, "explore.analyses": ("groups", "scores")})
     run_dir = foreground(runs_dir, spec)
     scored = list(read_scores(run_dir))
     result = {"seconds": seconds(run_dir), "criteria": scored}
     emit_run(run_dir, result, as_json, [f"scored by {', '.join(scored)}"])
 
 
+@options.takes("similarity")
 def similarity(
     model: options.ModelArgument,
-    tau: options.Tau = None,
+    given: options.Given = options.FIELDS,
     runs_dir: options.RunsDir = RUNS,
-    name: options.Name = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    trust_remote_code: options.TrustRemoteCode = None,
-    calibration: options.Calibration = None,
-    samples: options.Samples = None,
-    length: options.Length = None,
     as_json: options.Json = False,
 ) -> None:
     """Compare how the heads of each layer attend; heads closer than tau say the same."""
     from core.results.heads import algorithm_1, pairs_below
 
-    spec = ask("explore", model, {**locals(), "analyses": "groups,similarity"})
+    spec = ask("explore", model, {**given, "explore.analyses": ("groups", "similarity")})
     run_dir = foreground(runs_dir, spec)
     found, limit = read_similarity(run_dir), spec.explore.tau
     layers: list[dict[str, Any]] = [
@@ -82,27 +66,15 @@ def heads_only(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
     return matrix[there][:, there]
 
 
+@options.takes("sensitivity")
 def sensitivity(
     model: options.ModelArgument,
-    ratio: options.Ratio = None,
-    of: options.Of = None,
-    ratio_by: options.RatioBy = None,
-    ratio_tokens: options.RatioTokens = None,
+    given: options.Given = options.FIELDS,
     runs_dir: options.RunsDir = RUNS,
-    name: options.Name = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    trust_remote_code: options.TrustRemoteCode = None,
-    calibration: options.Calibration = None,
-    samples: options.Samples = None,
-    length: options.Length = None,
-    ppl: options.Ppl = None,
-    window: options.Window = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure perplexity when only one layer's attention or FFN is pruned."""
-    spec = ask("explore", model, {**locals(), "analyses": "groups,sensitivity"})
+    spec = ask("explore", model, {**given, "explore.analyses": ("groups", "sensitivity")})
     run_dir = foreground(runs_dir, spec)
     found = read_sensitivity(run_dir)
     keys = ("layer", "kind", "ratio", "unit", "ppl", "ppl_stderr", "change_stderr")
@@ -131,35 +103,15 @@ def _kind(point: dict[str, Any]) -> str:
     return f"head {point['unit']}" if "unit" in point else str(point["kind"])
 
 
+@options.takes("explore")
 def explore(
     model: options.ModelArgument,
-    analyses: Annotated[
-        str | None,
-        typer.Option("--analyses", help="Some of groups,similarity,scores,sensitivity. Default: all."),
-    ] = None,
-    config_only: options.ConfigOnly = False,
-    criterion: options.Criteria = None,
-    tau: options.Tau = None,
-    ratio: options.Ratio = None,
-    of: options.Of = None,
-    ratio_by: options.RatioBy = None,
-    ratio_tokens: options.RatioTokens = None,
-    set: options.Set = None,
+    given: options.Given = options.FIELDS,
     runs_dir: options.RunsDir = RUNS,
-    name: options.Name = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    trust_remote_code: options.TrustRemoteCode = None,
-    calibration: options.Calibration = None,
-    samples: options.Samples = None,
-    length: options.Length = None,
-    ppl: options.Ppl = None,
-    window: options.Window = None,
     as_json: options.Json = False,
 ) -> None:
     """Make several analyses of a model in one run."""
-    spec = ask("explore", model, {**locals(), "analyses": analyses or ("groups" if config_only else None)})
+    spec = ask("explore", model, {**(GROUPS_ALONE if given.get("explore.config_only") else {}), **given})
     run_dir = foreground(runs_dir, spec)
     result = {"seconds": seconds(run_dir), "analyses": list(spec.explore.analyses)}
     emit_run(run_dir, result, as_json, [", ".join(spec.explore.analyses)])

@@ -7,15 +7,14 @@ from typing import Annotated
 import typer
 
 from core.cli import options
-from core.cli.ask import RUNS, source_of
+from core.cli.ask import RUNS, ask, source_of
 from core.cli.terminal import emit, stdout_kept_clean
-from core.spec.model import ModelSpec
 
 
+@options.takes("generate")
 def generate(
     model: options.ModelOrRun,
     prompt: Annotated[str, typer.Option("--prompt", help="The text to go on from.")],
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="At most so many tokens.")] = 48,
     temperature: Annotated[
         float, typer.Option("--temperature", help="0 takes the likeliest token; higher draws at random.")
     ] = 0.0,
@@ -25,10 +24,7 @@ def generate(
     chat: Annotated[
         bool, typer.Option("--chat", help="Put the prompt into the model's chat template.")
     ] = False,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    trust_remote_code: options.TrustRemoteCode = None,
+    given: options.Given = options.FIELDS,
     runs_dir: options.RunsDir = RUNS,
     as_json: options.Json = False,
 ) -> None:
@@ -37,18 +33,16 @@ def generate(
         from core.evaluate import generation
         from core.models import load as models
 
-        source = source_of(runs_dir, model)
-        loaded = models.load(
-            **vars(ModelSpec(source, device or "auto", dtype or "auto", bool(trust_remote_code)))
-        )
+        spec = ask("evaluate", source_of(runs_dir, model), given)
+        loaded = models.load(**vars(spec.model))
         found = generation.generate(
             loaded.model,
             loaded.tokenizer,
             prompt,
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=spec.evaluate.max_new_tokens,
             temperature=temperature,
             top_p=top_p,
-            seed=seed or 0,
+            seed=spec.seed,
             chat=chat,
         )
     emit({"text": found.text, "tokens_per_second": found.tokens_per_second}, as_json, [found.text])

@@ -7,31 +7,29 @@ from typing import Annotated, Any
 import typer
 
 from core.cli import options
+from core.cli.ask import GROUPS_ALONE, ask
 from core.cli.terminal import emit, stdout_kept_clean, table
 from core.graph.records import Graph
 from core.graph.view import path_between, strengths
 from core.plan.cost import params_in
-from core.spec.model import ModelSpec
 
 
+@options.takes("groups")
 def groups(
     model: options.ModelArgument,
-    config_only: options.ConfigOnly = False,
     between: Annotated[
         tuple[str, str] | None,
         typer.Option("--between", metavar="PARAMETER PARAMETER", help="Say what couples these two."),
     ] = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    trust_remote_code: options.TrustRemoteCode = None,
+    given: options.Given = options.FIELDS,
     as_json: options.Json = False,
 ) -> None:
     """Find the coupled groups: what has to be removed together."""
     with stdout_kept_clean():
         from core.models.load import graph_of
 
-        spec = ModelSpec(model, device or "auto", dtype or "auto", bool(trust_remote_code))
-        graph = graph_of(spec, config_only)
+        spec = ask("explore", model, {**given, **GROUPS_ALONE})
+        graph = graph_of(spec.model, spec.explore.config_only)
         found = summary(graph)
         coupling = coupled(graph, *between) if between else None
     if coupling is not None:

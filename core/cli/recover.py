@@ -28,37 +28,19 @@ def with_preset(spec: RunSpec, method: str | None, preset: str | None) -> RunSpe
     return replace(spec, recover=replace(recover_preset(preset), method=method or spec.recover.method))
 
 
+@options.takes("recover")
 def recover(
     run: options.PrunedRun,
     preset: options.Preset = None,
-    recover_data: options.RecoverData = None,
-    targets: options.Targets = None,
-    rank: options.Rank = None,
-    alpha: options.Alpha = None,
-    lora_dropout: options.LoraDropout = None,
-    learning_rate: options.LearningRate = None,
-    warmup: options.Warmup = None,
-    epochs: options.Epochs = None,
-    steps: options.Steps = None,
-    batch: options.Batch = None,
-    micro_batch: options.MicroBatch = None,
-    recover_length: options.RecoverLength = None,
-    eval_every: options.EvalEvery = None,
-    held: options.Held = None,
+    given: options.Given = options.FIELDS,
     detach: options.Detach = False,
     runs_dir: options.RunsDir = RUNS,
-    name: options.Name = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    trust_remote_code: options.TrustRemoteCode = None,
     as_json: options.Json = False,
 ) -> None:
     """Train the result of a pruning run with LoRA, measure it as that run did, and save it."""
-    values = locals()
     source = source_of(runs_dir, run)
     base = replace(_spec_of(Path(source)), recover=recover_preset(preset or "paper"), name="", extra={})
-    spec = ask("recover", source, values, base)
+    spec = ask("recover", source, given, base)
     if detach:
         run_dir = detached(runs_dir, spec)
         return emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])

@@ -57,7 +57,7 @@ def _model(found: dict[str, Any]) -> str:
 
 
 def _status(found: dict[str, Any]) -> list[str]:
-    keys = ("id", "state", "stage", "message", "goal", "model", "method", "sparsity", "command")
+    keys = ("id", "state", "stage", "message", "goal", "model", "method", "sparsity", "warning", "command")
     shown = {key: found[key] for key in keys if found.get(key)}
     for key in ("created", "started", "ended"):
         if found.get(key):

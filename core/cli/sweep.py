@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from core.cli import options
 from core.cli.ask import RUNS, ask, detached, emit_run, foreground, seconds
@@ -13,56 +11,18 @@ from core.cli.terminal import table
 from core.results.sweep import Point, Sweep, read_sweep
 from core.results.words import with_error
 from core.runs.records import record
-from core.spec.checks import listed
 
 
+@options.takes("sweep")
 def sweep(
     model: options.ModelArgument,
-    methods: Annotated[
-        str | None, typer.Option("--methods", help="What ranks units, with commas; see `methods`.")
-    ] = None,
-    sparsities: Annotated[
-        str | None, typer.Option("--sparsities", help="Fractions that go, with commas. Default: 0.1,0.2,0.4.")
-    ] = None,
-    scopes: Annotated[
-        str | None, typer.Option("--scopes", help="How targets are spread, with commas. Default: local.")
-    ] = None,
-    reconstructs: Annotated[
-        str | None,
-        typer.Option("--reconstructs", help="How what stays is refitted, with commas. Default: none."),
-    ] = None,
-    seeds: Annotated[
-        str | None, typer.Option("--seeds", help="Seeds of every random choice, with commas. Default: 0.")
-    ] = None,
-    samples: Annotated[
-        str | None, typer.Option("--samples", help="Windows of calibration text, with commas. Default: 16.")
-    ] = None,
-    kinds: options.Kinds = None,
-    layers: options.Layers = None,
+    given: options.Given = options.FIELDS,
     detach: options.Detach = False,
     runs_dir: options.RunsDir = RUNS,
-    name: options.Name = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    trust_remote_code: options.TrustRemoteCode = None,
-    calibration: options.Calibration = None,
-    length: options.Length = None,
-    ppl: options.Ppl = None,
-    window: options.Window = None,
-    tokens: options.Tokens = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure every combination of methods, sparsities, scopes, seeds and calibration sizes."""
-    values = {
-        **locals(),
-        "methods": listed("methods", methods, str),
-        "sparsities": listed("sparsities", sparsities, float),
-        "scopes": listed("scopes", scopes, str),
-        "reconstructs": listed("reconstructs", reconstructs, str),
-        "seeds": listed("seeds", seeds, int),
-        "samples": listed("samples", samples, int),
-    }
-    spec = ask("sweep", model, values)
+    spec = ask("sweep", model, given)
     if detach:
         run_dir = detached(runs_dir, spec)
         return emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from core.criteria.registry import CRITERIA, GroupView, summed
 
-from core.criteria.registry import CRITERIA, GroupView
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PAPER = "FLAP, arXiv:2312.11983"
 
@@ -26,7 +26,7 @@ def ifv(group: GroupView) -> Tensor:
     Source: FLAP, Input Feature Variance. The published running update subtracts a mean that it changes
     in place; here the variance is exact.
     """
-    return _summed(values.sum(dim=1) * part.share for part, values in group.having("input_variance"))
+    return summed(values.sum(dim=1) * part.share for part, values in group.having("input_variance"))
 
 
 @CRITERIA.register(
@@ -42,7 +42,7 @@ def wifv(group: GroupView) -> Tensor:
 
     Source: FLAP, Weighted Input Feature Variance, its main metric.
     """
-    return _summed(
+    return summed(
         part.share * (part.weight.square().sum(dim=2) * values).sum(dim=1)
         for part, values in group.having("input_variance")
     )
@@ -61,12 +61,7 @@ def wifn(group: GroupView) -> Tensor:
 
     Source: FLAP, Weighted Input Feature Norm.
     """
-    return _summed(
+    return summed(
         part.share * (part.weight.abs().mean(dim=2) * norm).sum(dim=1)
         for part, norm in group.having("input_norm")
     )
-
-
-def _summed(parts: Iterable[Tensor]) -> Tensor:
-    """One number per unit, (units,), from one per unit and part."""
-    return torch.stack(list(parts)).sum(dim=0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from core.criteria.llm_pruner import AGGREGATION, aggregated, structures
+from core.criteria.llm_pruner import Aggregation, aggregated, structures
 from core.criteria.registry import CRITERIA, GroupView
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @CRITERIA.register(
@@ -13,7 +16,7 @@ from core.criteria.registry import CRITERIA, GroupView
     paper="Adaptive estimation fusion, arXiv:2403.10799",
     equation="Eq. 7 and 12, Algorithm 1: sum over samples of |a - a^2/2| + sum |f - f^2/2|",
     needs=("gradient_coarse", "gradient_mix"),
-    options=AGGREGATION,
+    options=Aggregation,
     summary="Adds the estimate for a structure as a whole to the estimates of its single weights, sample by "
     "sample. Structures whose weights pull the same way count more than those whose effects cancel.",
 )

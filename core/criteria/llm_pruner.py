@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from core.criteria.registry import CRITERIA, GroupView, Part
-from core.registry import Option
+from core.checked import checked
+from core.criteria.registry import CRITERIA, GroupView, Part, summed
+from core.option import option
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PAPER = "LLM-Pruner, arXiv:2305.11627"
 _MATRICES = ("layer1", "layer2", "embedding", "router")
-#: Section 3.2, Group Importance.
-AGGREGATION = {
-    "aggregation": Option(
+
+
+@checked
+class Aggregation:
+    """Section 3.2, Group Importance."""
+
+    aggregation: str = option(
         "sum",
         "how the structures of a unit are combined: their sum, product, largest, or the last one executed",
         choices=("sum", "prod", "max", "last"),
     )
-}
 
 
 @CRITERIA.register(
@@ -32,7 +38,7 @@ def l1(group: GroupView) -> Tensor:
 
     Source: magnitude pruning; LLM-Pruner, Section 4.1 compares it as weight magnitude.
     """
-    return torch.stack([part.share * part.weight.abs().sum(dim=(1, 2)) for part in group.parts]).sum(dim=0)
+    return summed([part.share * part.weight.abs().sum(dim=(1, 2)) for part in group.parts])
 
 
 @CRITERIA.register(
@@ -48,7 +54,7 @@ def l2(group: GroupView) -> Tensor:
     Source: LLM-Pruner, the "L2" rows of Table 1.
     """
     squares = [part.share * part.weight.square().sum(dim=(1, 2)) for part in group.parts]
-    return torch.stack(squares).sum(dim=0).sqrt()
+    return summed(squares).sqrt()
 
 
 @CRITERIA.register(
@@ -56,7 +62,7 @@ def l2(group: GroupView) -> Tensor:
     paper=_PAPER,
     equation="Eq. 4 and 5, first order: sum |w g|",
     needs=("gradient_first",),
-    options=AGGREGATION,
+    options=Aggregation,
     summary="Estimates how much the loss changes without a unit, weight by weight, from one backward pass "
     "per sample. The usual first choice.",
 )
@@ -77,7 +83,7 @@ def taylor_first(group: GroupView) -> Tensor:
     paper=_PAPER,
     equation="Eq. 4 and 5, second order: sum w^2 F",
     needs=("gradient_second",),
-    options=AGGREGATION,
+    options=Aggregation,
     summary="The curvature part of the estimate: squared weights times the Fisher information, from the "
     "squared gradient of every sample. Sees weights whose gradients cancel between samples.",
 )
@@ -97,7 +103,7 @@ def taylor_second(group: GroupView) -> Tensor:
     paper=_PAPER,
     equation="Eq. 5: sum |w g - w^2 F / 2|",
     needs=("gradient_mix",),
-    options=AGGREGATION,
+    options=Aggregation,
     summary="First and second order together, weight by weight. Close to taylor_first where gradients are "
     "small.",
 )
@@ -116,7 +122,7 @@ def taylor_mix(group: GroupView) -> Tensor:
     paper=_PAPER,
     equation="Eq. 3, first order: |sum w g|",
     needs=("gradient_sum",),
-    options=AGGREGATION,
+    options=Aggregation,
     summary="Estimates the change of the loss for a structure as a whole, so that effects of opposite sign "
     "cancel. Coarser than taylor_first.",
 )
@@ -149,8 +155,10 @@ def aggregated(group: GroupView, importance: list[tuple[Part, Tensor]]) -> Tenso
 
     Source: LLM-Pruner, Section 3.2, Group Importance.
     """
+    import torch
+
     shares = [(part.role, part.share * values) for part, values in importance]
-    match group.options["aggregation"]:
+    match group.options.aggregation:
         case "prod":
             matrices = torch.stack([values for role, values in shares if role in _MATRICES])
             return matrices.double().log().mean(dim=0).exp()
@@ -158,4 +166,4 @@ def aggregated(group: GroupView, importance: list[tuple[Part, Tensor]]) -> Tenso
             return torch.stack([values for _, values in shares]).amax(dim=0)
         case "last":
             return [values for role, values in shares if role in ("layer2", "embedding")][-1]
-    return torch.stack([values for _, values in shares]).sum(dim=0)
+    return summed([values for _, values in shares])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from core.criteria.registry import CRITERIA, GroupView, Part
+from core.checked import checked
+from core.criteria.registry import CRITERIA, GroupView, Part, joined, summed
 from core.errors import DataError
-from core.registry import Option
+from core.option import option
 from core.results.heads import algorithm_1
+from core.spec.explore import TAU
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PAPER = "Greedy output approximation, arXiv:2407.19126"
 _NEEDS = ("input_second_moment", "output_second_moment")
@@ -42,12 +46,11 @@ def second_moment(group: GroupView) -> Tensor:
     """
     if group.kind == "ffn_channel":
         outputs = [values for part, values in group.having("output_second_moment") if part.role == "layer1"]
-        return _feed_forward(group, torch.cat(outputs, dim=1))
-    terms = [
+        return _feed_forward(group, joined(outputs))
+    return summed(
         part.share * (_squares(part) * values).sum(dim=1)
         for part, values in group.having("input_second_moment")
-    ]
-    return torch.stack(terms).sum(dim=0)
+    )
 
 
 @CRITERIA.register(
@@ -69,14 +72,14 @@ def second_moment_data_free(group: GroupView) -> Tensor:
         DataError: the value rows of a head cannot be told from its queries and keys.
     """
     if group.kind == "ffn_channel":
-        return _feed_forward(group, torch.cat([_squares(part) for part in group.of_role("layer1")], dim=1))
+        return _feed_forward(group, joined([_squares(part) for part in group.of_role("layer1")]))
     if group.kind == "residual_channel":
         readers = group.of_role("layer2")
-        return torch.stack([_squares(part).sum(dim=1) for part in readers]).sum(dim=0)
+        return summed([_squares(part).sum(dim=1) for part in readers])
     (reader,) = group.of_role("layer2")
     columns = _squares(reader)  # (units, heads of a unit * value_dim)
     rows = [_squares(part)[~part.keyed].view(group.units, -1) for part in group.of_role("layer1")]
-    values = torch.cat(rows, dim=1)  # (units, value_dim)
+    values = joined(rows)  # (units, value_dim)
     if not values.shape[1] or columns.shape[1] % values.shape[1]:
         raise DataError(
             f"second_moment_data_free cannot score {group.kind}: {values.shape[1]} value rows do not match "
@@ -85,12 +88,19 @@ def second_moment_data_free(group: GroupView) -> Tensor:
     return (columns.unflatten(1, (-1, values.shape[1])) * values.unsqueeze(1)).sum(dim=(1, 2))
 
 
+@checked
+class SimilarHeads:
+    """Algorithm 1."""
+
+    tau: float = option(TAU, "heads closer than this distance say the same", ge=0, le=1)
+
+
 @CRITERIA.register(
     "similar_heads",
     paper=_PAPER,
     equation="Eq. 1, Algorithm 1, then Eq. 3",
     needs=(*_NEEDS, "head_divergence"),
-    options={"tau": Option(0.2, "heads closer than this distance say the same", within=(0.0, 1.0))},
+    options=SimilarHeads,
     summary="Heads that attend like another head of their layer go first, then those that add least to the "
     "output. Everything else is scored by second_moment.",
 )
@@ -103,19 +113,21 @@ def similar_heads(group: GroupView) -> Tensor:
     Source: the output-approximation paper, Section 3.2.2: "we prioritize removing similar heads before
     eliminating those with the least importance score".
     """
+    import torch
+
     scores = second_moment(group)
     if group.divergence is None:
         return scores
     distances, heads = group.divergence
     similar = torch.zeros(len(distances), dtype=torch.bool)
-    similar[algorithm_1(distances.numpy(), group.options["tau"])] = True
+    similar[algorithm_1(distances.numpy(), group.options.tau)] = True
     first = similar[heads].all(dim=1).to(scores.device)  # (units,)
     return torch.where(first, scores - 1.001 * scores.max(), scores)
 
 
 def _feed_forward(group: GroupView, outputs: Tensor) -> Tensor:
     """Product of the metrics of the modules that share B, (units,), from E[(A_i' x)^2], (units, modules)."""
-    read = torch.stack([_squares(part).sum(dim=1) for part in group.of_role("layer2")]).sum(dim=0)
+    read = summed(_squares(part).sum(dim=1) for part in group.of_role("layer2"))
     return _ACTIVATED * (read.unsqueeze(1) * outputs).prod(dim=1)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from core.criteria.registry import CRITERIA, GroupView
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @CRITERIA.register(
@@ -19,4 +21,6 @@ def random(group: GroupView) -> Tensor:
 
     Source: LLM-Pruner, the "Random" rows of Table 1.
     """
+    import torch
+
     return torch.from_numpy(group.rng.random(group.units))

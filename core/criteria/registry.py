@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from core.graph.records import Kind, Role
 from core.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class GroupView:
     Attributes:
         parts: the structures of each unit, in order; shared keys and values last.
         rng: seeded for this group.
-        options: every option of the criterion.
+        options: the criterion's own options, an object of its settings class.
         divergence: of the query heads of each unit with all heads of the layer: mean distance,
             (heads, heads), and which heads each unit has, (units, heads of a unit).
     """
@@ -53,7 +55,7 @@ class GroupView:
     kind: Kind
     parts: Sequence[Part]
     rng: np.random.Generator
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Any = None
     divergence: tuple[Tensor, Tensor] | None = None
 
     def having(self, statistic: str) -> list[tuple[Part, Tensor]]:
@@ -65,5 +67,19 @@ class GroupView:
         return [part for part in self.parts if part.role in roles]
 
 
-Criterion = Callable[[GroupView], Tensor]
+Criterion = Callable[[GroupView], "Tensor"]
 CRITERIA: Registry[Criterion] = Registry("criterion")
+
+
+def summed(parts: Iterable[Tensor]) -> Tensor:
+    """The sum over the structures of every unit, (units,)."""
+    import torch
+
+    return torch.stack(list(parts)).sum(dim=0)
+
+
+def joined(parts: Iterable[Tensor]) -> Tensor:
+    """What each structure says of every unit, side by side, (units, numbers of all structures)."""
+    import torch
+
+    return torch.cat(list(parts), dim=1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from core.criteria.registry import CRITERIA, GroupView
+from core.criteria.registry import CRITERIA, GroupView, summed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @CRITERIA.register(
@@ -22,8 +24,7 @@ def wanda(group: GroupView) -> Tensor:
     Source: Wanda, Eq. 1 scores one weight, |W_ij| ||x_j||_2; Wanda-sp sums over a unit's weights in the
     layer that reads it.
     """
-    terms = [
+    return summed(
         part.share * (part.weight.abs().sum(dim=2) * norm).sum(dim=1)
         for part, norm in group.having("input_norm")
-    ]
-    return torch.stack(terms).sum(dim=0)
+    )

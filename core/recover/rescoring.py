@@ -10,7 +10,8 @@ from torch import nn
 
 from core.capture.moments import ModuleMoments
 from core.capture.statistics import INPUTS, OUTPUTS, Statistics, moment_values, watched_modules
-from core.criteria import CRITERIA, score
+from core.criteria import CRITERIA
+from core.criteria.scoring import score
 from core.graph.records import Graph, Group
 from core.plan.cost import cost, params_in
 from core.plan.ranking import removal_order

@@ -54,7 +54,7 @@ TEXTS = ("ppl_text", "calibration_text")
 def read_spec(run_dir: Path) -> RunSpec:
     """`spec.json`. Raises ArtifactError."""
     with reading(run_dir / SPEC, remedy=""):
-        return RunSpec.from_json((run_dir / SPEC).read_text(encoding="utf-8"))
+        return RunSpec.from_run((run_dir / SPEC).read_text(encoding="utf-8"))
 
 
 def read_plan(run_dir: Path) -> PruningPlan:

@@ -39,9 +39,9 @@ def full_record(run_dir: Path) -> dict[str, Any]:
     found = {**record(run_dir), "events": len(events), "damaged_events": reader.damaged}
     try:
         spec = read_spec(run_dir)
-        found |= {"spec": dataclasses.asdict(spec), "command": command_line(spec)}
+        found |= {"spec": dataclasses.asdict(spec), "command": command_line(spec), "warning": spec.warning}
     except ArtifactError:
-        found |= {"spec": None, "command": None}
+        found |= {"spec": None, "command": None, "warning": ""}
     try:
         found["metrics"] = read_metrics(run_dir)
     except ArtifactError:

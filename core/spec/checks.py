@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from core.errors import SpecError
@@ -30,7 +30,7 @@ def check_length(what: str, tokens: int, config: Any) -> None:
         raise SpecError(f"{what} is {tokens}, but this model reads {limit} tokens; give at most those.")
 
 
-def check_name(what: str, given: str, available: Sequence[str]) -> str:
+def check_name(what: str, given: str, available: Collection[str]) -> str:
     """Return `given` if it is available. Raises SpecError with the nearest name there is."""
     if given in available:
         return given
@@ -51,18 +51,23 @@ def check_kind_sparsity(targets: Mapping[str, float], kinds: Sequence[str]) -> N
             raise SpecError(f"kind_sparsity of {kind}: {error}") from error
 
 
-def parse_kind_sparsity(text: str) -> dict[str, float]:
-    """Read `ffn_channel=0.3,query_head=0.1`. Raises SpecError."""
-    found = {}
-    for entry in text.split(","):
+def parse_kind_sparsity(entries: Iterable[str]) -> dict[str, float]:
+    """Read `ffn_channel=0.3,query_head=0.1`, …. Raises SpecError."""
+    targets = {}
+    for entry in ",".join(entries).split(","):
         kind, equals, target = entry.partition("=")
         if not equals:
             raise SpecError(
                 f"kind_sparsity takes kind=sparsity, got {entry.strip()!r}; "
                 "write ffn_channel=0.3,query_head=0.1."
             )
-        found[kind.strip()] = parse_sparsity(target.strip())
-    return found
+        targets[kind.strip()] = parse_sparsity(target.strip())
+    return targets
+
+
+def kind_sparsity_entries(targets: Mapping[str, float]) -> list[str]:
+    """What `parse_kind_sparsity` reads."""
+    return [f"{kind}={target:g}" for kind, target in targets.items()]
 
 
 def parse_sparsity(text: str) -> float:
@@ -78,6 +83,13 @@ def check_tau(value: object) -> float:
     if is_number(value) and 0 <= value <= 1:  # type: ignore[operator]
         return float(value)  # type: ignore[arg-type]
     raise SpecError(f"tau must be in [0, 1], got {value}; the papers use 0.16 to 0.2.")
+
+
+def check_layers(value: Any) -> Any:
+    """Return `value` if it may be a range of layers, or None for all. Raises SpecError."""
+    if value is not None:
+        parse_layers(value if isinstance(value, str) else repr(value))
+    return value
 
 
 def parse_layers(text: str, layers: int | None = None) -> range:
@@ -112,22 +124,6 @@ def require(holds: bool, name: str, got: object, wanted: str) -> None:
     """Raises SpecError unless the condition holds."""
     if not holds:
         raise SpecError(f"{name} must be {wanted}, got {got!r}.")
-
-
-def require_whole(name: str, got: object, least: int) -> None:
-    """Raises SpecError unless `got` is a whole number from `least` up."""
-    whole = isinstance(got, int) and not isinstance(got, bool)
-    require(whole and got >= least, name, got, f"a whole number from {least} up")  # type: ignore[operator]
-
-
-def require_share(name: str, got: object) -> None:
-    """Raises SpecError unless `got` is a number in [0, 1)."""
-    require(is_number(got) and 0 <= got < 1, name, got, "a number in [0, 1)")  # type: ignore[operator]
-
-
-def require_positive(name: str, got: object) -> None:
-    """Raises SpecError unless `got` is a number above 0."""
-    require(is_number(got) and got > 0, name, got, "a number above 0")  # type: ignore[operator]
 
 
 def is_number(value: object) -> bool:

@@ -2,48 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from core.checked import checked
+from core.option import option
+from core.spec.checks import require
 
-from core.spec.checks import require as _require
-from core.spec.checks import require_whole as _require_whole
 
-
-@dataclass(frozen=True)
+@checked
 class EvalSpec:
-    """How the result is measured: perplexity on `text` in windows of `window` tokens, `tokens` in all.
+    """How the result is measured: perplexity, answers, speed and benchmarks.
 
     `prompts` are completed by the dense and the pruned model and kept in `samples.json`.
-
-    Attributes:
-        tasks: benchmarks to score: suites, groups or tasks of lm-eval's.
-        limit: questions a task, the first ones; None for all. num_fewshot: examples in the prompt, None
-            for what the papers or the task say.
-        benchmarks_dir: folder with `<task>/<split>.jsonl`; None reads from the hub.
-        int8: measure the models with weights in 8 bits, too, beside those as they are.
     """
 
-    text: str = "bundled"
-    window: int = 256
-    tokens: int = 4096
-    prompts: tuple[str, ...] = (
-        "The capital of France is",
-        "Explain in one sentence why the sky is blue.",
-        "Once upon a time, in a small village,",
+    text: str = option(
+        "bundled",
+        "Text for perplexity: bundled, a file, or a hub data set.",
+        title="Text for perplexity",
+        flag="--ppl",
+        metavar="TEXT",
     )
-    max_new_tokens: int = 48
-    efficiency: bool = True
-    tasks: tuple[str, ...] = ()
-    limit: int | None = None
-    num_fewshot: int | None = None
-    benchmarks_dir: str | None = None
-    int8: bool = False
+    window: int = option(256, "Tokens in each window of perplexity.", ge=8, flag="--window")
+    tokens: int = option(4096, "Tokens of perplexity in all.", flag="--tokens")
+    prompts: tuple[str, ...] = option(
+        (
+            "The capital of France is",
+            "Explain in one sentence why the sky is blue.",
+            "Once upon a time, in a small village,",
+        ),
+        "A prompt to complete; may be repeated; '' for none.",
+        default_text="three",
+        flag="--prompt",
+        repeated=True,
+    )
+    max_new_tokens: int = option(48, "Tokens to generate for each prompt.", ge=1, flag="--max-new-tokens")
+    efficiency: bool = option(True, "Measure latency and memory.", flag="--efficiency/--no-efficiency")
+    tasks: tuple[str, ...] = option(
+        (),
+        "Benchmarks: commonsense (seven and their average), mmlu, bbh, bundled_capitals, "
+        "bundled_next_sentence, or any lm-eval task, with commas.",
+        default_text="none",
+        flag="--tasks",
+    )
+    limit: int | None = option(
+        None, "Questions of each task, the first ones.", default_text="all", ge=1, flag="--limit"
+    )
+    num_fewshot: int | None = option(
+        None,
+        "Examples in the prompt.",
+        default_text="MMLU 5, BBH 3, else what the task says",
+        ge=0,
+        flag="--num-fewshot",
+    )
+    benchmarks_dir: str | None = option(
+        None,
+        "Read questions from <task>/<split>.jsonl here.",
+        default_text="from the hub",
+        flag="--benchmarks-dir",
+        metavar="FOLDER",
+    )
+    int8: bool = option(False, "Measure them with weights in 8 bits, too.", flag="--int8/--no-int8")
 
     def __post_init__(self) -> None:
         measured = self.efficiency or not self.int8
-        _require(measured, "int8", self.int8, "measured together with efficiency; leave out --no-efficiency")
-        for name, least in (("limit", 1), ("num_fewshot", 0)):
-            if getattr(self, name) is not None:
-                _require_whole(name, getattr(self, name), least)
-        _require_whole("window", self.window, 8)
-        _require_whole("tokens", self.tokens, self.window)
-        _require_whole("max_new_tokens", self.max_new_tokens, 1)
+        require(measured, "int8", self.int8, "measured together with efficiency; leave out --no-efficiency")
+        wanted = f"a whole number from {self.window} up, which is the window"
+        require(self.tokens >= self.window, "tokens", self.tokens, wanted)

@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from core.spec.checks import require as _require
-from core.spec.checks import require_whole as _require_whole
+from core.checked import checked
+from core.option import option
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
-@dataclass(frozen=True)
+@checked
 class ModelSpec:
-    """Which model, where, and in which precision.
+    """Which model, where, and in which precision."""
 
-    `source` is `demo`, a hub id, a folder, a `.gguf` file, or a run directory with a pruned model.
-    """
+    source: str = option(
+        "demo",
+        "'demo', a hub id, a folder, a .gguf file, or the folder of a run with a pruned model.",
+        nonempty=True,
+        called="model",
+        wanted="a hub id, folder, .gguf file or 'demo'",
+    )
+    device: str = option(
+        "auto", "cpu, cuda, cuda:1, mps, or auto: the best that the machine has.", flag="--device"
+    )
+    dtype: str = option(
+        "auto", "Precision of the weights; auto: by the device.", choices=DTYPES, flag="--dtype"
+    )
+    trust_remote_code: bool = option(
+        False, "Run code that comes with the model.", flag="--trust-remote-code/--no-trust-remote-code"
+    )
 
-    source: str = "demo"
-    device: str = "auto"
-    dtype: str = "auto"
-    trust_remote_code: bool = False
 
-    def __post_init__(self) -> None:
-        _require(bool(self.source.strip()), "model", self.source, "a hub id, folder, .gguf file or 'demo'")
-        _require(self.dtype in DTYPES, "dtype", self.dtype, f"one of {', '.join(DTYPES)}")
-
-
-@dataclass(frozen=True)
+@checked
 class DataSpec:
-    """Calibration text: `samples` windows of `length` tokens.
+    """Calibration text."""
 
-    `name` is `bundled`, a file, a hub data set, `self` (the model writes it) or `none`.
-    """
-
-    name: str = "bundled"
-    samples: int = 16
-    length: int = 128
-
-    def __post_init__(self) -> None:
-        _require_whole("samples", self.samples, 1)
-        _require_whole("length", self.length, 8)
+    name: str = option(
+        "bundled",
+        "Text that scores units: bundled, a file, a hub data set (owner/name:config:split), self (the model "
+        "writes it), or none.",
+        title="Calibration text",
+        called="calibration",
+        flag="--calibration",
+        metavar="NAME_OR_FILE",
+    )
+    samples: int = option(16, "Windows of calibration text.", title="Windows", ge=1, flag="--samples")
+    length: int = option(128, "Tokens in each window.", title="Tokens per window", ge=8, flag="--length")

@@ -3,64 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from core.checked import checked
 from core.errors import SpecError
-from core.registry import Option
+from core.option import option
 from core.spec.prune import PruneSpec
 
-_ALWAYS = (0.0, 1.0)
-OPTIONS: dict[str, Option] = {
-    "steps": Option(150, "optimizer steps in all", within=(1, 10**7)),
-    "batch": Option(4, "windows per step", within=(1, 4096)),
-    "accumulate": Option(1, "parts a batch is split into, to fit into memory", within=(1, 4096)),
-    "processes": Option(1, "devices that train together, each on its share of the batch", within=(1, 64)),
-    "warmup": Option(0.4, "share of the steps in which the target rises to its full height", within=_ALWAYS),
-    "settle": Option(
-        0.4, "share of the steps at the end in which the plan is fixed; 0 as in the paper", within=_ALWAYS
-    ),
-    "rule": Option(
-        "learned",
-        "what decides: learned masks, or the scores of a baseline: MaP, MvP, or LoRA's gradients (LoRAPrune)",
-        ("learned", "magnitude", "movement", "lora_gradient"),
-    ),
-    "distillation": Option(
-        "progressive",
-        "who teaches: many snapshots, the dense model (same weights), nobody, or a second model in memory",
-        ("progressive", "dense", "none", "second_model"),
-    ),
-    "stage_1": Option(True, "progressive before the target is reached; otherwise the dense model teaches"),
-    "stage_2": Option(True, "progressive after the target is reached; otherwise the dense model teaches"),
-    "gap": Option(0.1, "sparsity g between teacher and student in stage 1", within=_ALWAYS),
-    "interval": Option(0.01, "sparsity i between two snapshots", within=(1e-4, 1.0)),
-    "last": Option(0.5, "share of stage 2 that the dense model teaches at the end", within=_ALWAYS),
-    "temperature": Option(2 / 3, "of the softmax whose divergence is learned from", within=(0.05, 100.0)),
-    "layer_weight": Option(0.0, "alpha_1: weight of the layer loss; 0 saves its memory", within=(0.0, 1e6)),
-    "sparsity_weight": Option(1.0, "alpha_2: weight of the Lagrangian", within=(0.0, 1e6)),
-    "mask_rate": Option(
-        0.1, "learning rate of the masks, log alpha per step; higher in a short run", within=(1e-6, 10.0)
-    ),
-    "lambda_rate": Option(
-        200.0, "rise of lambda_1 in the run per missed sparsity, in pulls of the loss", within=(0.0, 1e6)
-    ),
-    "lambda_bound": Option(3.0, "hardest push of the target, in pulls of the loss", within=(0.0, 1e3)),
-    "lambda_start": Option(0.5, "share of its bound at which lambda_2 starts", within=_ALWAYS),
-    "start": Option(2.0, "log alpha of a unit at the start; 0 is the boundary", within=(-4.6, 4.6)),
-    "start_from": Option("", "a criterion whose scores order the units at the start; empty: all start alike"),
-    "start_samples": Option(16, "training windows that criterion reads", within=(1, 10**6)),
-    "start_spread": Option(
-        1.0, "log alpha of a unit whose score is one standard deviation above the mean", within=(0.0, 4.0)
-    ),
-    "lora_rank": Option(8, "rank of the co-trained LoRA; 0 trains masks only", within=(0, 1024)),
-    "lora_alpha": Option(16.0, "LoRA's scale: alpha / rank", within=(0.01, 1e4)),
-    "lora_targets": Option("all", "matrices that get LoRA", ("all", "attention", "ffn")),
-    "lora_rate": Option(1e-3, "learning rate of LoRA, falling linearly to 0", within=(0.0, 1.0)),
-    "precision": Option("auto", "of matrix products; auto: bfloat16 where fast", ("auto", "no", "bf16")),
-    "measure_every": Option(10, "steps between two perplexities of what would be cut now", within=(1, 10**7)),
-    "held": Option(4, "windows kept apart for that perplexity", within=(1, 4096)),
-    "checkpoint_every": Option(25, "steps between two checkpoints", within=(1, 10**7)),
-}  # fmt: skip
 #: Half of log alpha's range, and the fastest a mask may go however short a run is.
 _HALF_RANGE, _FASTEST = 4.605, 1.0
 #: The paper's run for 20 % of LLaMA-7B: 20,000 sentences, 7 epochs of which 4 warm up.
@@ -84,42 +33,64 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@checked
 class Settings:
-    """The options of one run, each with a value; `OPTIONS` says what they mean."""
+    """The options of one run."""
 
-    steps: int
-    batch: int
-    accumulate: int
-    processes: int
-    warmup: float
-    settle: float
-    rule: str
-    distillation: str
-    stage_1: bool
-    stage_2: bool
-    gap: float
-    interval: float
-    last: float
-    temperature: float
-    layer_weight: float
-    sparsity_weight: float
-    mask_rate: float
-    lambda_rate: float
-    lambda_bound: float
-    lambda_start: float
-    start: float
-    start_from: str
-    start_samples: int
-    start_spread: float
-    lora_rank: int
-    lora_alpha: float
-    lora_targets: str
-    lora_rate: float
-    precision: str
-    measure_every: int
-    held: int
-    checkpoint_every: int
+    steps: int = option(150, "optimizer steps in all", ge=1, le=10**7)
+    batch: int = option(4, "windows per step", ge=1, le=4096)
+    accumulate: int = option(1, "parts a batch is split into, to fit into memory", ge=1, le=4096)
+    processes: int = option(1, "devices that train together, each on its share of the batch", ge=1, le=64)
+    warmup: float = option(0.4, "share of the steps in which the target rises to its full height", ge=0, le=1)
+    settle: float = option(
+        0.4, "share of the steps at the end in which the plan is fixed; 0 as in the paper", ge=0, le=1
+    )
+    rule: str = option(
+        "learned",
+        "what decides: learned masks, or the scores of a baseline: MaP, MvP, or LoRA's gradients (LoRAPrune)",
+        choices=("learned", "magnitude", "movement", "lora_gradient"),
+    )
+    distillation: str = option(
+        "progressive",
+        "who teaches: many snapshots, the dense model (same weights), nobody, or a second model in memory",
+        choices=("progressive", "dense", "none", "second_model"),
+    )
+    stage_1: bool = option(
+        True, "progressive before the target is reached; otherwise the dense model teaches"
+    )
+    stage_2: bool = option(True, "progressive after the target is reached; otherwise the dense model teaches")
+    gap: float = option(0.1, "sparsity g between teacher and student in stage 1", ge=0, le=1)
+    interval: float = option(0.01, "sparsity i between two snapshots", ge=1e-4, le=1.0)
+    last: float = option(0.5, "share of stage 2 that the dense model teaches at the end", ge=0, le=1)
+    temperature: float = option(2 / 3, "of the softmax whose divergence is learned from", ge=0.05, le=100.0)
+    layer_weight: float = option(0.0, "alpha_1: weight of the layer loss; 0 saves its memory", ge=0.0, le=1e6)
+    sparsity_weight: float = option(1.0, "alpha_2: weight of the Lagrangian", ge=0.0, le=1e6)
+    mask_rate: float = option(
+        0.1, "learning rate of the masks, log alpha per step; higher in a short run", ge=1e-6, le=10.0
+    )
+    lambda_rate: float = option(
+        200.0, "rise of lambda_1 in the run per missed sparsity, in pulls of the loss", ge=0.0, le=1e6
+    )
+    lambda_bound: float = option(3.0, "hardest push of the target, in pulls of the loss", ge=0.0, le=1e3)
+    lambda_start: float = option(0.5, "share of its bound at which lambda_2 starts", ge=0, le=1)
+    start: float = option(2.0, "log alpha of a unit at the start; 0 is the boundary", ge=-4.6, le=4.6)
+    start_from: str = option(
+        "", "a criterion whose scores order the units at the start; empty: all start alike"
+    )
+    start_samples: int = option(16, "training windows that criterion reads", ge=1, le=10**6)
+    start_spread: float = option(
+        1.0, "log alpha of a unit whose score is one standard deviation above the mean", ge=0.0, le=4.0
+    )
+    lora_rank: int = option(8, "rank of the co-trained LoRA; 0 trains masks only", ge=0, le=1024)
+    lora_alpha: float = option(16.0, "LoRA's scale: alpha / rank", ge=0.01, le=1e4)
+    lora_targets: str = option("all", "matrices that get LoRA", choices=("all", "attention", "ffn"))
+    lora_rate: float = option(1e-3, "learning rate of LoRA, falling linearly to 0", ge=0.0, le=1.0)
+    precision: str = option(
+        "auto", "of matrix products; auto: bfloat16 where fast", choices=("auto", "no", "bf16")
+    )
+    measure_every: int = option(10, "steps between two perplexities of what would be cut now", ge=1, le=10**7)
+    held: int = option(4, "windows kept apart for that perplexity", ge=1, le=4096)
+    checkpoint_every: int = option(25, "steps between two checkpoints", ge=1, le=10**7)
 
     @property
     def warmup_steps(self) -> int:
@@ -173,9 +144,9 @@ class NutePrune:
     presets = PRESETS
     preset = "demo"
 
-    def check(self, prune: PruneSpec, options: Mapping[str, Any]) -> None:
+    def check(self, prune: PruneSpec, settings: Settings) -> None:
         """Raises SpecError where the options do not fit together, or not with what is asked."""
-        check(Settings(**options), max([prune.sparsity, *prune.kind_sparsity.values()]))
+        check(settings, max([prune.sparsity, *prune.kind_sparsity.values()]))
         if prune.reconstruct != "none":
             raise SpecError(
                 f"reconstruct must be none for a method that trains, got {prune.reconstruct}; it would undo "
@@ -189,8 +160,8 @@ class NutePrune:
         """
         if options.get("rule") in ("magnitude", "lora_gradient") and not options.get("start_from"):
             return "l2"
-        return options.get("start_from", OPTIONS["start_from"].default) or None
+        return options.get("start_from", Settings().start_from) or None
 
     def start_samples(self, options: Mapping[str, Any]) -> int:
         """How many of the calibration windows that criterion reads."""
-        return int(options.get("start_samples", OPTIONS["start_samples"].default))
+        return int(options.get("start_samples", Settings().start_samples))

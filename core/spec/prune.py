@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
+from core.checked import checked
+from core.option import option, options_of
 from core.spec.checks import (
     check_kind_sparsity,
-    check_name,
+    check_layers,
     check_sparsity,
-    parse_layers,
+    kind_sparsity_entries,
+    parse_kind_sparsity,
+    parse_sparsity,
+    require,
 )
-from core.spec.checks import require as _require
-from core.spec.checks import require_whole as _require_whole
-from core.spec.units import MANUAL, checked_units, units_entries
+from core.spec.settings import own_options
+from core.spec.units import MANUAL, Units, checked_units, parse_units, units_entries
 
-#: Unit kinds a plan may cut. `attention` kinds exclude each other: both own the same query heads.
-KINDS = ("ffn_channel", "query_head", "kv_group", "residual_channel")
+#: Unit kinds a plan may cut, and how a form calls them. `attention` kinds exclude each other: both own the
+#: same query heads.
+KINDS = {
+    "ffn_channel": "Feed-forward channels",
+    "query_head": "Query heads",
+    "kv_group": "Key-value groups",
+    "residual_channel": "Hidden channels",
+}
 
 #: How a target is spread: evenly, by value per parameter, or by how a unit stands out in its group.
-SCOPES = ("local", "global", "standardised", "raw")
+SCOPES = {
+    "local": "Every layer alike",
+    "global": "By worth per parameter",
+    "standardised": "By how units stand out",
+    "raw": "By scores as they are",
+}
 
 #: What is done about the error that pruning makes, without training.
-RECONSTRUCTIONS = ("none", "bias", "least_squares", "pre_pruning")
+RECONSTRUCTIONS = {
+    "none": "Nothing",
+    "bias": "Biases",
+    "least_squares": "Weights, by least squares",
+    "pre_pruning": "Weights, before units are chosen again",
+}
 
 #: Those which put part of what they find into a bias, also where the dense model has none.
 BIASED = ("bias", "least_squares", "pre_pruning")
@@ -32,37 +51,93 @@ BIASED = ("bias", "least_squares", "pre_pruning")
 STRATEGIES = {"block": ("query_head", "ffn_channel"), "channel": ("residual_channel",)}
 
 
-@dataclass(frozen=True)
+@checked
 class PruneSpec:
     """How much goes, of what, and by which method.
 
-    Attributes:
-        method: a registered method or criterion, e.g. `taylor_first`.
-        sparsity: fraction of the parameters in the prunable groups in scope, in [0, 1).
-        scope: how the target is spread; `local` = the same fraction of every group.
-        kinds: the unit kinds in scope.
-        layers: `first:last` as in a Python slice (last not included), a name of `LAYER_PRESETS`, or None
-            for all layers.
-        options: the method's own options.
-        units: group id -> units that go, where they were chosen by hand. `method` is then `manual`, and
-            sparsity, scope, kinds and layers follow from them.
-        kind_sparsity: kind -> its own target; kinds without one take `sparsity`.
-        multiple: widths of channels that lose some are whole multiples of it; heads are left as heads.
-        reconstruct: how what stays is refitted without training, one of `RECONSTRUCTIONS`.
-        without_dependency: an ablation: cut every matrix by its own scores, measure, save no model.
+    Where units are chosen by hand `method` is `manual`, and sparsity, scope, kinds and layers follow from
+    them.
     """
 
-    method: str = "taylor_first"
-    sparsity: float = 0.2
-    scope: str = "local"
-    kinds: tuple[str, ...] = ("query_head", "ffn_channel")
-    layers: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    units: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    kind_sparsity: dict[str, float] = field(default_factory=dict)
-    multiple: int = 1
-    reconstruct: str = "none"
-    without_dependency: bool = False
+    method: str = option(
+        "taylor_first", "What ranks units, or trains; see `methods`.", title="Method", flag="--method"
+    )
+    sparsity: float = option(
+        0.2,
+        "Fraction of the block parameters that goes, in [0, 1).",
+        title="Sparsity",
+        check=check_sparsity,
+        flag="--sparsity",
+        parse=parse_sparsity,
+    )
+    scope: str = option(
+        "local",
+        "How the target is spread: the same share of every layer, or more where it matters less.",
+        title="How the target is spread",
+        choices=SCOPES,
+        flag="--scope",
+    )
+    kinds: tuple[str, ...] = option(
+        ("query_head", "ffn_channel"),
+        "Unit kinds that may go.",
+        title="What may go",
+        choices=KINDS,
+        nonempty=True,
+        flag="--kinds",
+    )
+    layers: str | None = option(
+        None,
+        "Layers to prune as FIRST:LAST, LAST not included, or 4-30, 5-30, all as in the papers.",
+        title="Layers",
+        default_text="all",
+        check=check_layers,
+        flag="--layers",
+        metavar="FIRST:LAST",
+    )
+    options: dict[str, Any] = own_options("An option of the method's or criterion's own")
+    units: Units = option(
+        dict,
+        "Remove exactly these instead of ranking: L03.query_head=0-3,7. May be repeated.",
+        title="Units that go",
+        default_text="none",
+        check=checked_units,
+        flag="--units",
+        metavar="GROUP=UNITS",
+        repeated=True,
+        parse=parse_units,
+        write=units_entries,
+    )
+    kind_sparsity: dict[str, float] = option(
+        dict,
+        "A target of its own for a kind, in the place of the sparsity: ffn_channel=0.3.",
+        title="Sparsity of single kinds",
+        default_text="none",
+        flag="--kind-sparsity",
+        metavar="KIND=S,...",
+        repeated=True,
+        parse=parse_kind_sparsity,
+        write=kind_sparsity_entries,
+    )
+    multiple: int = option(
+        1,
+        "Keep channels in whole multiples, which run faster on GPUs; heads are left as heads.",
+        title="Widths in multiples of",
+        ge=1,
+        examples=(1, 8, 32, 64, 128),
+        flag="--multiple",
+    )
+    reconstruct: str = option(
+        "none",
+        "Refit what stays on the calibration text, without training.",
+        title="Refit what stays",
+        choices=RECONSTRUCTIONS,
+        flag="--reconstruct",
+    )
+    without_dependency: bool = option(
+        False,
+        "An ablation: cut every matrix by its own scores, and compare; no model is saved.",
+        flag="--without-dependency/--with-dependency",
+    )
 
     @property
     def biased(self) -> bool:
@@ -71,29 +146,23 @@ class PruneSpec:
 
     def allocation(self) -> dict[str, Any]:
         """What `core.plan.allocation.allocate` is to do, by the names of its arguments."""
-        names = ("sparsity", "scope", "kinds", "layers", "kind_sparsity", "multiple", "biased")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in (*ALLOCATION, "biased")}
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "units", checked_units(self.units))
         wanted = "a method that ranks units, or manual with the units that go"
         got = f"{self.method} with {' '.join(units_entries(self.units)) or 'no units'}"
-        _require((self.method == MANUAL) == bool(self.units), "method", got, wanted)
-        check_sparsity(self.sparsity)
-        _require(isinstance(self.options, dict), "options", self.options, "an object: option -> value")
-        check_name("scope", self.scope, SCOPES)
-        check_name("reconstruct", self.reconstruct, RECONSTRUCTIONS)
-        _require_whole("multiple", self.multiple, 1)
-        unknown = [kind for kind in self.kinds if kind not in KINDS]
-        _require(not unknown and bool(self.kinds), "kinds", list(self.kinds), f"some of {', '.join(KINDS)}")
-        _require(
-            not {"query_head", "kv_group"} <= set(self.kinds),
-            "kinds",
-            list(self.kinds),
-            "either query_head or kv_group, since both own the same heads",
-        )
+        require((self.method == MANUAL) == bool(self.units), "method", got, wanted)
+        both = {"query_head", "kv_group"} <= set(self.kinds)
+        wanted = "either query_head or kv_group, since both own the same heads"
+        require(not both, "kinds", list(self.kinds), wanted)
         check_kind_sparsity(self.kind_sparsity, self.kinds)
         ranked = not (self.without_dependency and self.units)
-        _require(ranked, "without_dependency", True, "left out where units are chosen by hand")
-        if self.layers is not None:
-            parse_layers(self.layers)
+        require(ranked, "without_dependency", True, "left out where units are chosen by hand")
+
+
+#: Fields that say how a target is met, and so how units are ranked against each other.
+ALLOCATION = tuple(
+    name
+    for name in options_of(PruneSpec)
+    if name not in ("method", "options", "units", "reconstruct", "without_dependency")
+)

@@ -2,62 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from core.checked import checked
+from core.option import option
 from core.registry import unknown
-from core.spec.checks import require, require_positive, require_share, require_whole
+from core.spec.checks import require
 
 RECOVERIES = ("none", "lora")
 #: Which matrices are trained: all those in the layers, or only those of one kind.
 TARGETS = ("all", "attention", "ffn")
 
 
-@dataclass(frozen=True)
+@checked
 class RecoverSpec:
     """Training after the cut. The defaults are LLM-Pruner's recipe (Appendix B of arXiv:2305.11627).
 
-    Attributes:
-        method: `none`, or `lora`: low-rank updates of the matrices, merged into them at the end.
-        data: `bundled` (the calibration part), a file (text, or rows with instruction and output), or a
-            data set on the hub.
-        targets: which matrices: `all` in the layers, `attention` or `ffn`.
-        rank, alpha: of an update, which is scaled by alpha / rank; dropout: share of its inputs dropped.
-        learning_rate: the highest; reached after `warmup` steps, then falling linearly to 0.
-        epochs: passes over the data; steps: optimizer steps instead, None for whole epochs.
-        batch: sequences per step; micro_batch: of them, so many in memory at once.
-        length: tokens per sequence, at most.
-        eval_every: steps between two measurements on the `held` sequences that are kept apart.
+    `lora` trains low-rank updates of the matrices and merges them into the matrices at the end. The learning
+    rate rises over `warmup` steps and then falls linearly to 0.
     """
 
-    method: str = "none"
-    data: str = "bundled"
-    targets: str = "all"
-    rank: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.05
-    learning_rate: float = 1e-4
-    warmup: int = 100
-    epochs: int = 2
-    steps: int | None = None
-    batch: int = 64
-    micro_batch: int = 4
-    length: int = 256
-    eval_every: int = 100
-    held: int = 64
+    method: str = option(
+        "none", "How to train the pruned model.", choices=RECOVERIES, called="recover", flag="--recover"
+    )
+    data: str = option(
+        "bundled",
+        "What to train on: bundled (the calibration part), a text, rows with instruction and output, or a "
+        "hub data set.",
+        nonempty=True,
+        called="recover data",
+        wanted="bundled, a file, or a data set's name",
+        flag="--recover-data",
+        metavar="NAME_OR_FILE",
+    )
+    targets: str = option("all", "Which matrices to train.", choices=TARGETS, flag="--targets")
+    rank: int = option(8, "Rank of each update.", ge=1, flag="--rank")
+    alpha: float = option(16.0, "Updates are scaled by this over the rank.", gt=0, flag="--alpha")
+    dropout: float = option(
+        0.05, "Share of an update's inputs dropped, in [0, 1).", ge=0, lt=1, flag="--lora-dropout"
+    )
+    learning_rate: float = option(1e-4, "Highest learning rate.", gt=0, flag="--learning-rate")
+    warmup: int = option(100, "Steps until it is reached, a tenth of all at most.", ge=0, flag="--warmup")
+    epochs: int = option(2, "Passes over the data.", ge=1, flag="--epochs")
+    steps: int | None = option(
+        None,
+        "Optimizer steps of the training, instead of epochs.",
+        default_text="whole epochs",
+        ge=1,
+        flag="--steps",
+    )
+    batch: int = option(64, "Sequences per step.", ge=1, flag="--batch")
+    micro_batch: int = option(4, "How many of them are in memory at once.", ge=1, flag="--micro-batch")
+    length: int = option(
+        256, "Tokens per sequence, at most.", ge=8, called="recover length", flag="--recover-length"
+    )
+    eval_every: int = option(
+        100, "Steps between two looks at the data kept apart.", ge=1, flag="--eval-every"
+    )
+    held: int = option(64, "Sequences kept apart, a tenth of all at most.", ge=1, flag="--held")
 
     def __post_init__(self) -> None:
-        require(self.method in RECOVERIES, "recover", self.method, f"one of {', '.join(RECOVERIES)}")
-        require(bool(self.data.strip()), "recover data", self.data, "bundled, a file, or a data set's name")
-        require(self.targets in TARGETS, "targets", self.targets, f"one of {', '.join(TARGETS)}")
-        for name in ("rank", "epochs", "batch", "micro_batch", "eval_every", "held"):
-            require_whole(name, getattr(self, name), 1)
-        require_whole("warmup", self.warmup, 0)
-        require_whole("recover length", self.length, 8)
-        if self.steps is not None:
-            require_whole("steps", self.steps, 1)
-        require_positive("alpha", self.alpha)
-        require_positive("learning_rate", self.learning_rate)
-        require_share("dropout", self.dropout)
         wanted = f"a divisor of batch, which is {self.batch}"
         require(self.batch % self.micro_batch == 0, "micro_batch", self.micro_batch, wanted)
 

@@ -1,15 +1,17 @@
-"""What a run is asked to do: frozen dataclasses, JSON in and out, checked on construction."""
+"""What a run is asked to do: JSON in and out, checked when it is made."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from pydantic import TypeAdapter, ValidationError
+
+from core.checked import checked, explain
 from core.errors import SpecError
-from core.spec.checks import require as _require
-from core.spec.checks import require_whole as _require_whole
+from core.option import option
+from core.spec.checks import require
 from core.spec.evaluate import EvalSpec
 from core.spec.explore import ExploreSpec
 from core.spec.model import DataSpec, ModelSpec
@@ -20,30 +22,42 @@ from core.spec.sweep import SweepSpec
 Goal = Literal["explore", "prune", "recover", "evaluate", "sweep"]
 
 
-@dataclass(frozen=True)
+@checked
 class RunSpec:
-    """One run, whole. `name` is for people; `extra` records the data's hash and library versions."""
+    """One run, whole. `extra` records the data's hash and library versions.
 
-    goal: Goal = "prune"
-    name: str = ""
-    seed: int = 0
-    model: ModelSpec = field(default_factory=ModelSpec)
-    calibration: DataSpec = field(default_factory=DataSpec)
-    explore: ExploreSpec = field(default_factory=ExploreSpec)
-    prune: PruneSpec = field(default_factory=PruneSpec)
-    recover: RecoverSpec = field(default_factory=RecoverSpec)
-    evaluate: EvalSpec = field(default_factory=EvalSpec)
-    sweep: SweepSpec = field(default_factory=SweepSpec)
-    extra: dict[str, Any] = field(default_factory=dict)
+    Its entry `unread` holds what the run was asked for and no release since then knows: path -> value.
+    """
+
+    goal: Goal = option("prune", choices=get_args(Goal))
+    name: str = option(
+        "", "A name for the run, for people.", title="Name, if you like", default_text="none", flag="--name"
+    )
+    seed: int = option(0, "Seed of every random choice.", title="Seed", ge=0, flag="--seed")
+    model: ModelSpec = dataclasses.field(default_factory=ModelSpec)
+    calibration: DataSpec = dataclasses.field(default_factory=DataSpec)
+    explore: ExploreSpec = dataclasses.field(default_factory=ExploreSpec)
+    prune: PruneSpec = dataclasses.field(default_factory=PruneSpec)
+    recover: RecoverSpec = dataclasses.field(default_factory=RecoverSpec)
+    evaluate: EvalSpec = dataclasses.field(default_factory=EvalSpec)
+    sweep: SweepSpec = dataclasses.field(default_factory=SweepSpec)
+    extra: dict[str, Any] = option(dict)
 
     def __post_init__(self) -> None:
-        goals = get_args(Goal)
-        _require(self.goal in goals, "goal", self.goal, f"one of {', '.join(goals)}")
-        _require_whole("seed", self.seed, 0)
         alone = not self.prune.without_dependency or self.recover.method == "none"
-        _require(alone, "without_dependency", True, "left out where the model is trained: it saves none")
+        require(alone, "without_dependency", True, "left out where the model is trained: it saves none")
         trains = self.goal != "recover" or self.recover.method != "none"
-        _require(trains, "recover", self.recover.method, "a way to train, e.g. lora")
+        require(trains, "recover", self.recover.method, "a way to train, e.g. lora")
+
+    @property
+    def warning(self) -> str:
+        """What the run was asked for that this release does not know; empty if nothing."""
+        unread = ", ".join(f"{path}={value!r}" for path, value in self.extra.get("unread", {}).items())
+        return (
+            f"Warning: its spec asks for {unread}, which no longer exists; that is left out."
+            if unread
+            else ""
+        )
 
     @property
     def prunes(self) -> bool:
@@ -56,42 +70,46 @@ class RunSpec:
 
     @classmethod
     def from_json(cls, text: str) -> RunSpec:
-        """Read a spec. Raises SpecError on anything that is no spec, naming the field."""
+        """Read a spec. Raises SpecError on anything that is not a spec, naming the field."""
+        try:
+            return _ADAPTER.validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            if first["type"] == "json_invalid":
+                raise SpecError(
+                    f"This is no spec: {first['msg']}; give the JSON that a run keeps as spec.json."
+                ) from error
+            raise explain(cls, error) from error
+
+    @classmethod
+    def from_run(cls, text: str) -> RunSpec:
+        """Read the spec that a run keeps: fields that no longer exist are put aside, see `extra`.
+
+        Raises:
+            SpecError: what else is not a spec.
+        """
         try:
             raw = json.loads(text)
-        except ValueError as error:
-            raise SpecError(
-                f"This is no spec: {error}; give the JSON that a run keeps as spec.json."
-            ) from error
-        return _build(cls, raw, "spec")
+        except ValueError:
+            raw = None
+        if not isinstance(raw, dict):
+            return cls.from_json(text)
+        unread = _put_aside(raw)
+        spec = cls.from_json(json.dumps(raw))
+        before = spec.extra.get("unread", {})
+        return dataclasses.replace(spec, extra={**spec.extra, "unread": before | unread}) if unread else spec
 
 
-_PARTS: dict[str, Any] = {
-    "model": ModelSpec,
-    "calibration": DataSpec,
-    "explore": ExploreSpec,
-    "prune": PruneSpec,
-    "recover": RecoverSpec,
-    "evaluate": EvalSpec,
-    "sweep": SweepSpec,
-}
+_ADAPTER = TypeAdapter(RunSpec)
 
 
-def _build(cls: Any, raw: Any, where: str) -> Any:
-    if not isinstance(raw, dict):
-        raise SpecError(f"{where} must be a JSON object, got {raw!r}.")
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    stray = sorted(set(raw) - set(fields))
-    if stray:
-        raise SpecError(f"{where} has no field {', '.join(map(repr, stray))}; it has {', '.join(fields)}.")
-    values = {}
-    for key, value in raw.items():
-        if cls is RunSpec and key in _PARTS:
-            value = _build(_PARTS[key], value, key)
-        elif isinstance(value, list):
-            value = tuple(value)
-        values[key] = value
-    try:
-        return cls(**values)
-    except (TypeError, AttributeError) as error:
-        raise SpecError(f"{where} does not fit: {error}.") from error
+def _put_aside(raw: dict[str, Any]) -> dict[str, Any]:
+    """Take what no class declares out of a spec's JSON. Returns it: dotted path -> value."""
+    unread = {}
+    for where, cls in [("", RunSpec), *((f.name, f.default_factory) for f in dataclasses.fields(RunSpec))]:
+        part = raw.get(where) if where else raw
+        if dataclasses.is_dataclass(cls) and isinstance(part, dict):
+            names = {field.name for field in dataclasses.fields(cls)}
+            for name in [name for name in part if name not in names]:
+                unread[f"{where}.{name}".lstrip(".")] = part.pop(name)
+    return unread

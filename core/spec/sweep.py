@@ -2,57 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 
+from core.checked import checked
 from core.errors import SpecError
+from core.option import option
 from core.spec.checks import check_sparsity
+from core.spec.prune import RECONSTRUCTIONS, SCOPES
 
 #: More is a mistake, not a wish: weeks on a CPU.
 MOST_POINTS = 2000
 
 
-@dataclass(frozen=True)
+@checked
 class SweepSpec:
-    """The values on every axis of a sweep; every combination is a point.
+    """The values on every axis of a sweep; every combination is a point."""
 
-    Attributes:
-        methods: what ranks units; sparsities: fractions of the parameters in scope, in [0, 1).
-        scopes, reconstruct: as in `PruneSpec`, which checks them.
-        seeds: of every random choice; samples: windows of calibration text.
-    """
-
-    methods: tuple[str, ...] = ("taylor_first", "l2", "random")
-    sparsities: tuple[float, ...] = (0.1, 0.2, 0.4)
-    scopes: tuple[str, ...] = ("local",)
-    reconstruct: tuple[str, ...] = ("none",)
-    seeds: tuple[int, ...] = (0,)
-    samples: tuple[int, ...] = (16,)
+    methods: tuple[str, ...] = option(
+        ("taylor_first", "l2", "random"), "What ranks units, with commas; see `methods`.", flag="--methods"
+    )
+    sparsities: tuple[float, ...] = option(
+        (0.1, 0.2, 0.4), "Fractions that go, in [0, 1), with commas.", flag="--sparsities"
+    )
+    scopes: tuple[str, ...] = option(("local",), "How targets are spread.", choices=SCOPES, flag="--scopes")
+    reconstruct: tuple[str, ...] = option(
+        ("none",), "How what stays is refitted.", choices=RECONSTRUCTIONS, flag="--reconstructs"
+    )
+    seeds: tuple[int, ...] = option((0,), "Seeds of every random choice, with commas.", ge=0, flag="--seeds")
+    samples: tuple[int, ...] = option(
+        (16,), "Windows of calibration text, with commas.", ge=1, flag="--samples"
+    )
 
     def __post_init__(self) -> None:
-        for axis, values in self.__dict__.items():
+        for axis, values in self.axes.items():
             if not values:
                 raise SpecError(f"{axis} is empty; give at least one value, several separated by commas.")
             if len(set(values)) < len(values):
                 raise SpecError(f"{axis} names a value twice: {', '.join(map(str, values))}; give each once.")
         for value in self.sparsities:
             check_sparsity(value)
-        _whole("seeds", self.seeds, 0)
-        _whole("samples", self.samples, 1)
         if self.points > MOST_POINTS:
             raise SpecError(
                 f"This sweep has {self.points:,} points; give fewer values, {MOST_POINTS:,} at most."
             )
 
     @property
+    def axes(self) -> dict[str, tuple[object, ...]]:
+        """The values on each axis, by its name."""
+        return dict(self.__dict__)
+
+    @property
     def points(self) -> int:
         """How many combinations there are."""
-        count = 1
-        for values in self.__dict__.values():
-            count *= len(values)
-        return count
-
-
-def _whole(axis: str, values: tuple[int, ...], least: int) -> None:
-    for value in values:
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise SpecError(f"{axis} must be whole numbers from {least} up, got {value!r}.")
+        return math.prod(map(len, self.axes.values()))

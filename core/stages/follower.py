@@ -23,7 +23,6 @@ from core.models import load as models
 from core.nuteprune.checkpoint import load_windows
 from core.nuteprune.team import HOST, PATIENCE, Team, devices, joined, last_word, ready
 from core.runs.artifacts import read_graph, read_spec
-from core.spec.nuteprune import Settings
 from core.stages.nuteprune import folder_of, trainer_of
 from core.stages.worker import translate
 
@@ -63,7 +62,7 @@ def _follow(run_dir: Path, rank: int, store: TCPStore) -> None:
     spec = read_spec(run_dir)
     method = method_of(spec)
     assert method is not None  # its training started this process
-    settings = Settings(**method.settings(spec.prune.options))
+    settings = method.settings(spec.prune.options)
     where = devices(models.pick_device(spec.model.device), settings.processes)
     loaded = models.load(**{**vars(spec.model), "device": str(where[rank])})
     graph = read_graph(run_dir)

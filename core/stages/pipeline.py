@@ -22,7 +22,6 @@ from core.results.scores import Scores
 from core.results.sweep import Sweep, planned, run_of
 from core.runs.recorder import Recorder
 from core.spec.checks import parse_layers
-from core.spec.nuteprune import Settings
 from core.spec.run import RunSpec
 from core.stages import ablate as ablating
 from core.stages import measure as measures
@@ -90,7 +89,7 @@ def check_method(spec: RunSpec) -> None:
 def check_device(spec: RunSpec) -> None:
     """Whether there are as many devices as the method is to train on. Raises SpecError, ModelError."""
     if method := method_of(spec):
-        settings = Settings(**method.settings(spec.prune.options))
+        settings = method.settings(spec.prune.options)
         nuteprune.check_device(settings, pick_device(spec.model.device))
 
 
@@ -146,7 +145,7 @@ def ready_to_cut(
         dense = measures.dense_copy(work, loaded, before)
         return refitting.reconstruct(work, loaded, graph, plan), loaded, dense
     first = method.component.start_from(asked.options)
-    settings = Settings(**method.settings(asked.options))
+    settings = method.settings(asked.options)
     plan, ready = nuteprune.learn(work, loaded, graph, settings, scores[first] if first else None)
     return plan, ready, measures.dense_again(work, before)
 

@@ -12,8 +12,8 @@ import torch
 from core.capture.divergence import similarity as measure_similarity
 from core.capture.statistics import Statistics
 from core.capture.statistics import capture as capture_statistics
-from core.criteria import score as score_units
 from core.criteria.scoring import check_readable, score_structures
+from core.criteria.scoring import score as score_units
 from core.evaluate.sensitivity import scan
 from core.evaluate.sensitivity_points import curve_of
 from core.files import write_json, write_text

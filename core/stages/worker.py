@@ -97,7 +97,10 @@ def _pipeline(run_dir: Path, recorder: Recorder) -> None:
     from core.stages import pipeline
 
     logging.disable_progress_bar()  # a log file is no place for bars
-    pipeline.run(read_spec(run_dir), run_dir, recorder)
+    spec = read_spec(run_dir)
+    if spec.warning:
+        recorder.message(spec.warning)
+    pipeline.run(spec, run_dir, recorder)
 
 
 def adopt(run_dir: Path) -> None:

@@ -109,7 +109,7 @@ def _trained(form: Form) -> PruneSpec:
     if preset not in entry.component.presets:
         raise unknown(f"preset of {form.method}", preset, list(entry.component.presets))
     options = {**entry.component.presets[preset].get("prune.options", {}), **json.loads(form.options or "{}")}
-    if form.steps is not None and form.steps != entry.settings(options).get("steps"):
+    if form.steps is not None and form.steps != entry.settings(options).steps:
         options["steps"] = _whole("steps", form.steps)
     methods.check(form.method, options)
     asked = replace(_ranked(replace(form, scope=Form.scope, reconstruct=Form.reconstruct)), options=options)
@@ -125,7 +125,7 @@ def _ranked(form: Form) -> PruneSpec:
         layers=form.layers.strip() or None,
         scope=SCOPE_WORDS[form.scope],
         multiple=_multiple(form.multiple),
-        kind_sparsity=parse_kind_sparsity(form.kind_sparsity) if form.kind_sparsity.strip() else {},
+        kind_sparsity=parse_kind_sparsity([form.kind_sparsity]) if form.kind_sparsity.strip() else {},
         reconstruct=RECONSTRUCT_WORDS[form.reconstruct],
     )
 
@@ -179,7 +179,7 @@ def training_start(method: str, preset: str) -> dict[str, Any]:
     """What a preset puts into the fields of the form: `steps`, and windows and their length if it says so."""
     entry = METHODS[method]
     changes = entry.component.presets[preset]
-    steps = changes.get("prune.options", {}).get("steps", entry.options["steps"].default)
+    steps = changes.get("prune.options", {}).get("steps", entry.options["steps"].value)
     form = Form()
     return {
         "steps": steps,

@@ -118,12 +118,12 @@ def _training_warnings(spec: RunSpec) -> list[str]:
     if method is None:
         return []
     settings, found = method.settings(spec.prune.options), []
-    if settings["steps"] < FEW_STEPS:
+    if settings.steps < FEW_STEPS:
         found.append(
-            f"{settings['steps']} steps are too few to learn much: the units that go are mostly those that "
+            f"{settings.steps} steps are too few to learn much: the units that go are mostly those that "
             "were worth least at the start. Take a hundred or more."
         )
-    windows, batch = spec.calibration.samples, settings["batch"]
+    windows, batch = spec.calibration.samples, settings.batch
     if windows < batch:
         found.append(f"A step reads {batch} windows, but there are only {words.count(windows)}: some twice.")
     return found

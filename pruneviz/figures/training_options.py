@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from core.methods import METHODS
-from core.registry import Option
-from pruneviz.data.methods import Method
+from core.option import Option
+from core.registry import Entry
 
 #: Options that have a field of their own in the form.
 FIELDS = ("steps",)
@@ -37,46 +37,44 @@ class OptionInfo:
     preset: Any
     value: Any
     own: bool
-    where: dict[str, str]
+    where: dict[str, str] = field(default_factory=dict)
 
 
 def options_info(
-    method: str, preset: str, beside: dict[str, Any], first: Method | None = None
+    method: str, preset: str, beside: dict[str, Any], first: Entry[Any] | None = None
 ) -> list[OptionInfo]:
     """All options of a method in its own order, but for those in `FIELDS`; then those of where it starts.
 
     Args:
         beside: option -> value that this run asks for instead of the preset's.
-        first: the criterion whose scores it starts from, if it is known.
+        first: the criterion whose scores it starts from, if any.
     """
     entry = METHODS[method]
     said = entry.component.presets[preset].get("prune.options", {})
-    own = {name: option for name, option in entry.options.items() if name not in FIELDS}
-    found = [_info(name, option, said.get(name, option.default), beside, {}) for name, option in own.items()]
+    own = [option for name, option in entry.options.items() if name not in FIELDS]
+    rows = [_info(option, said.get(option.name, option.value), beside) for option in own]
     if first is None:
-        return found
-    theirs = {
-        name: one._replace(meaning=f"{first.name}: {one.meaning}") for name, one in first.options.items()
-    }
+        return rows
+    theirs = [_info(option, option.value, beside) for option in first.options.values()]
     where = {START: first.name}
-    return found + [_info(name, one, one.default, beside, where) for name, one in theirs.items()]
+    return rows + [replace(row, meaning=f"{first.name}: {row.meaning}", where=where) for row in theirs]
 
 
-def _info(
-    name: str, option: Option, preset: Any, beside: dict[str, Any], where: dict[str, str]
-) -> OptionInfo:
-    low, high = option.within or (None, None)
-    value = beside.get(name, preset)
+def _info(option: Option, preset: Any, beside: dict[str, Any]) -> OptionInfo:
+    kind = {bool: "flag", int: "whole", float: "number", str: "text"}[option.kind]
+    value = beside.get(option.name, preset)
     return OptionInfo(
-        name, option.meaning, _kind(option), list(option.choices), low, high, option.default, preset,
-        value, value != preset, where,
-    )  # fmt: skip
-
-
-def _kind(option: Option) -> str:
-    if option.choices:
-        return "choice"
-    return {bool: "flag", int: "whole", float: "number", str: "text"}[type(option.default)]
+        option.name,
+        option.help,
+        "choice" if option.choices else kind,
+        list(option.choices),
+        option.least[0] if option.least else None,
+        option.most[0] if option.most else None,
+        option.value,
+        preset,
+        value,
+        value != preset,
+    )
 
 
 def to_browser(preset: str, options: list[OptionInfo], own: str = "") -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -24,7 +23,6 @@ from core.spec.run import RunSpec
 from core.spec.units import MANUAL
 from pruneviz.actions import launch as actions
 from pruneviz.actions.forms import Form, form_from, spec_from, training_start
-from pruneviz.actions.waiting import Done, ticking
 from pruneviz.components.base import panel, payload
 from pruneviz.context import AppContext, memory
 from pruneviz.data import methods, runs, selection
@@ -43,13 +41,6 @@ class NewRun:
     box: gr.Accordion
     fields: Fields
     launched: gr.Textbox
-
-    def learn_methods(self, app: AppContext) -> None:
-        """List every method once the tab opens. To be wired last: a page's events of one cause wait for
-        each other, and the first time this takes the seconds that a process needs to load torch."""
-        method = self.fields["method"]
-        learned = app.tabs["runs"].select(_learn_methods, None, [method, self.fields.about], **quietly())
-        learned.then(_about, method, self.fields.about, **quietly())
 
     def filled(self) -> list[Any]:
         """What `filled_from` fills."""
@@ -127,7 +118,7 @@ def _wire_method(app: AppContext, form: NewRun) -> None:
     """Show what the method asks for; a preset that somebody chooses fills in the rest."""
     quiet, fields = quietly(), form.fields
     method, units, preset = fields["method"], fields["units"], fields["preset"]
-    method.change(_about, method, fields.about, **quiet)
+    gr.on([app.tabs["runs"].select, method.change], _about, method, fields.about, **quiet)
     shown = [units, fields.ranking, fields.training, fields["scope"], fields["reconstruct"]]
     method.change(_asked_of, method, shown, **quiet)
     started = [preset, fields["steps"], fields["options"], fields["samples"], fields["length"]]
@@ -245,13 +236,3 @@ def _own_options(event: gr.EventData) -> str:
 def _handed_over(plan: str) -> list[Any]:
     """Open the form with units from another tab."""
     return [gr.Accordion(open=True), MANUAL, selection.handed_over(plan), f"runs {time.time()}"]
-
-
-def _learn_methods() -> Iterator[list[Any]]:
-    """All methods, once per dashboard; until they are there the form works with the usual ones."""
-    try:
-        for step in ticking(methods.all_methods):
-            if isinstance(step, Done):
-                yield [gr.Dropdown(methods.names()), gr.skip()]
-    except PruneError as error:
-        yield [gr.skip(), f'<p class="pv-note">{escape(str(error))}</p>']

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
 
-from core.errors import PruneError
 from pruneviz import scripts
-from pruneviz.actions.waiting import Done, ticking
 from pruneviz.components.base import panel
 from pruneviz.context import AppContext, memory
-from pruneviz.data import methods, selection
+from pruneviz.data import selection
 from pruneviz.figures import states
 
 
@@ -31,24 +28,6 @@ def into_plan(component: gr.HTML, app: AppContext) -> None:
         return [text, selection.hand_over(text)]
 
     component.take(taken, app.url.units, [app.url.units, app.url.plan], **quietly())
-
-
-def offer_methods(app: AppContext, tab: str, field: gr.Dropdown) -> Any:
-    """Offer all methods that rank units once the tab is opened; until they are known the usual ones do.
-
-    Returns the event, for what has to come after it.
-    """
-
-    def learn() -> Iterator[Any]:
-        try:
-            for step in ticking(methods.all_methods):
-                if isinstance(step, Done):
-                    yield gr.Dropdown(methods.ranking())
-        except PruneError as error:
-            gr.Warning(str(error))
-            yield gr.skip()
-
-    return app.tabs[tab].select(learn, None, field, **quietly())
 
 
 def while_open(app: AppContext, tab: str, *boxes: gr.Textbox) -> gr.Textbox:

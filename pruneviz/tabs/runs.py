@@ -81,7 +81,6 @@ def build_runs_tab(app: AppContext) -> None:
     with gr.Column(elem_id="run-box", visible=False) as box:
         view = _build_detail(table, first, box)
     _wire(app, view, form, message, refresh)
-    form.learn_methods(app)
 
 
 def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:

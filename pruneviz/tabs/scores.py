@@ -16,6 +16,7 @@ from typing import Any
 import gradio as gr
 
 from core.errors import ArtifactError
+from core.registry import Entry
 from core.results.scores import SCORES, Scores, read_scores
 from core.runs.artifacts import read_spec
 from core.spec.model import DataSpec
@@ -38,7 +39,7 @@ from pruneviz.figures.scores import (
     kinds_scored,
 )
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame, standing
-from pruneviz.tabs.parts import into_plan, intro, offer_methods
+from pruneviz.tabs.parts import into_plan, intro
 
 INTRO = (
     "A criterion says how much a unit would be missed. Compare what several say of the same units, "
@@ -79,8 +80,6 @@ def build_scores_tab(app: AppContext) -> None:
     def explain(model: str, name: str) -> Any:
         found = standing(app.runs_dir, model, SCORES, "scores").run_dir
         return explained_html(name, found) if found else gr.skip()
-
-    offer_methods(app, "scores", form[0]).then(explain, [url.model, page[0]], page[4], **QUIET)
 
 
 def _build_form() -> list[Any]:
@@ -162,7 +161,7 @@ def _picked(event: gr.EventData) -> list[str]:
 
 def explained_html(name: str, run_dir: Path) -> str:
     """A criterion in two sentences, its equation and paper, and the text it was taken on."""
-    method = methods.find(name) or methods.Method(name)
+    method = methods.find(name) or Entry(name, None, "", "", ("text",), "")
     spec = read_spec(run_dir)
     data, text = spec.calibration, spec.extra.get("calibration", {}).get("name", spec.calibration.name)
     on = f"scored on {data.samples:,} windows of {data.length:,} tokens of “{text}”"
@@ -171,7 +170,7 @@ def explained_html(name: str, run_dir: Path) -> str:
         name=name,
         method=method,
         run=run_dir.name,
-        on=on if method.needs_data else "needs no text",
+        on=on if method.needs else "needs no text",
     )
 
 

@@ -33,7 +33,7 @@ from pruneviz.figures.sensitivity import (
     table_html,
 )
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame
-from pruneviz.tabs.parts import intro, offer_methods
+from pruneviz.tabs.parts import intro
 
 INTRO = (
     "Layers are not equally patient. Each point prunes a part of one layer alone and measures the whole "
@@ -80,7 +80,6 @@ def build_sensitivity_tab(app: AppContext) -> None:
         return load(model, run_dir, scaled)[2] if run_dir else gr.skip()
 
     frame.wire(load, [method, lines, chart, box, heads, table], [scale], partial, ask=(ask, form))
-    offer_methods(app, "sensitivity", form[2])
     scale.change(rescale, [app.url.model, scale], chart, **QUIET)
 
 

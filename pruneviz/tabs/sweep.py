@@ -31,7 +31,7 @@ from pruneviz.figures import states
 from pruneviz.figures.render import render
 from pruneviz.figures.sweep import about_html, label, sweep_figure, sweep_info, table_html
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame, standing
-from pruneviz.tabs.parts import intro, offer_methods
+from pruneviz.tabs.parts import intro
 
 INTRO = (
     "Which method, how much, on how much text? A sweep measures every combination of the values below, with "
@@ -75,7 +75,6 @@ def build_sweep_tab(app: AppContext) -> None:
         [app.tabs["sweep"].select, *[axis.change for axis in axes]],
         lambda model, *given: _count(app, model, *given), [app.url.model, *axes], count, **QUIET,
     )  # fmt: skip
-    offer_methods(app, "sweep", axes[0])
 
 
 def _build_content() -> tuple[Any, ...]:

@@ -61,7 +61,7 @@ def training_updates(record: RunRecord | None, events: list[Event]) -> list[Any]
     if record is None or spec is None or method is None:
         return _nothing()
     steps, processes = (
-        int(spec.prune.options.get(name, method.options[name].default)) for name in ("steps", "processes")
+        int(spec.prune.options.get(name, method.options[name].value)) for name in ("steps", "processes")
     )
     shown = drawn(
         record.path, f"training {steps}", len(events), record.live, lambda: _drawn(events, steps, processes)

@@ -14,7 +14,7 @@ def run() -> list[Figure]:
     """The demo model and half of its blocks, in turns; operations as PyTorch counts them in that call."""
     from dataclasses import replace
 
-    from core.criteria import score
+    from core.criteria.scoring import score
     from core.evaluate.efficiency import measure
     from core.graph.discover import discover
     from core.models import load as models

@@ -73,13 +73,12 @@ def trainer(folder: Path, way: str) -> Trainer:
     from core.nuteprune.trainer import Trainer
     from core.nuteprune.twin import Twin
     from core.plan.allocation import groups_in_scope
-    from core.spec.nuteprune import OPTIONS, Settings
+    from core.spec.nuteprune import Settings
 
-    values = {name: option.default for name, option in OPTIONS.items()}
     # So near the boundary, and with the whole target at once, a snapshot is taken after the first step and
     # teaches from the second on.
     near = {"start": 1.0, "warmup": 0.0, "gap": 0.0, "interval": 0.05}
-    settings = Settings(**{**values, **near, "batch": 1, "precision": "no", "distillation": way})
+    settings = Settings(**{**near, "batch": 1, "precision": "no", "distillation": way})
     loaded = models.load("demo", device="cpu")
     graph = discover(loaded.model, name="demo")
     windows = texts.sample_windows(

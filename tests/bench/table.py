@@ -13,7 +13,8 @@ import time
 from typing import Any, NamedTuple
 
 from core.capture.statistics import capture
-from core.criteria import CRITERIA, score
+from core.criteria import CRITERIA
+from core.criteria.scoring import score
 from core.evaluate.perplexity import perplexity
 from core.graph.discover import discover
 from core.models import load as models

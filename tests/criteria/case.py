@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from core.capture.statistics import STATISTICS, capture
-from core.criteria import score
+from core.criteria.scoring import score
 from core.graph.discover import discover
 from core.graph.records import Graph
 from tests.handmade import ids, tiny

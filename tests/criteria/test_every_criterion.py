@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from core.capture.statistics import STATISTICS, capture
-from core.criteria import CRITERIA, score
+from core.criteria import CRITERIA
+from core.criteria.scoring import score
 from core.errors import DataError
 from core.graph.discover import discover
 from tests.criteria.case import WIDTH

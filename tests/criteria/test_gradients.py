@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from core.capture.statistics import capture
-from core.criteria import score
+from core.criteria.scoring import score
 from tests.criteria.case import SHARED, WIDTH, case, found
 from tests.naive import naive_products
 

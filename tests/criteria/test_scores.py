@@ -8,8 +8,10 @@ import torch
 from transformers import PreTrainedModel
 
 from core.capture.statistics import capture
-from core.criteria import CRITERIA, score
+from core.criteria import CRITERIA
+from core.criteria.llm_pruner import Aggregation
 from core.criteria.registry import GroupView, Part
+from core.criteria.scoring import score
 from core.errors import DataError, UnknownNameError
 from core.graph.records import Graph
 from tests.handmade import graph_of, ids, tiny
@@ -25,8 +27,8 @@ def part(values: list[list[float]], share: list[float] | None = None, **statisti
     return Part("layer1", lambda: weight, found, shares, torch.zeros(weight.shape[:2], dtype=torch.bool))
 
 
-def view(*parts: Part, **options: object) -> GroupView:
-    return GroupView(2, "ffn_channel", parts, np.random.default_rng(0), options)
+def view(*parts: Part, **options: str) -> GroupView:
+    return GroupView(2, "ffn_channel", parts, np.random.default_rng(0), Aggregation(**options))
 
 
 def test_magnitudes_by_hand() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from core.capture.statistics import STATISTICS, capture
-from core.criteria import score
+from core.criteria.scoring import score
 from core.errors import SpecError
 from core.graph.discover import discover
 from core.results.heads import algorithm_1

@@ -15,7 +15,7 @@ from core.nuteprune.team import Team
 from core.nuteprune.trainer import Trainer
 from core.nuteprune.twin import Twin
 from core.plan.allocation import groups_in_scope
-from core.spec.nuteprune import OPTIONS, Settings
+from core.spec.nuteprune import Settings
 from tests.handmade import graph_of, ids, tiny
 
 KINDS = ("query_head", "ffn_channel")
@@ -23,9 +23,8 @@ KINDS = ("query_head", "ffn_channel")
 
 def settings(**changes: Any) -> Settings:
     """Options for a run of a few steps, without mixed precision."""
-    values = {name: option.default for name, option in OPTIONS.items()}
     short = {"steps": 8, "batch": 2, "precision": "no", "lora_rank": 2, "gap": 0.05, "interval": 0.02}
-    return Settings(**{**values, **short, **changes})
+    return Settings(**{**short, **changes})
 
 
 def of_model(

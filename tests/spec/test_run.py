@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 
 import pytest
 
@@ -12,7 +14,9 @@ from core.spec.evaluate import EvalSpec
 from core.spec.explore import ExploreSpec
 from core.spec.model import DataSpec, ModelSpec
 from core.spec.prune import PruneSpec
+from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
+from core.spec.sweep import SweepSpec
 
 
 def test_json_round_trip_keeps_everything() -> None:
@@ -108,8 +112,8 @@ def test_each_field_says_what_it_accepts(make: object, named: str) -> None:
         ('{"colour": 1}', "spec has no field 'colour'"),
         ('{"prune": {"ratio": 1}}', "prune has no field 'ratio'"),
         ('{"prune": 5}', "prune must be a JSON object"),
-        ('{"prune": {"layers": 5}}', "prune does not fit"),
-        ('{"model": {"source": 5}}', "model does not fit"),
+        ('{"prune": {"layers": 5}}', "layers must be first:last, for example 4:30, got '5'"),
+        ('{"model": {"source": 5}}', "model must be a hub id, folder, .gguf file or 'demo', got 5"),
         ('{"prune": {"sparsity": "abc"}}', "sparsity must be in"),
     ],
 )
@@ -120,3 +124,53 @@ def test_what_is_no_spec_is_refused_by_name(text: str, named: str) -> None:
 
 def test_a_spec_may_leave_fields_out() -> None:
     assert RunSpec.from_json(json.dumps({"seed": 5})) == RunSpec(seed=5)
+
+
+def test_unknown_fields_are_named_with_what_was_meant() -> None:
+    for text, said in (
+        (
+            '{"prune": {"sparsty": 0.1}}',
+            "prune has no field 'sparsty'. Did you mean 'sparsity'? It has",
+        ),
+        ('{"prune": {"colour": 1, "age": 2}}', "prune has no field 'age', 'colour'."),
+    ):
+        with pytest.raises(SpecError, match=re.escape(said)):
+            RunSpec.from_json(text)
+
+
+def test_a_run_of_a_past_release_is_read_and_says_what_is_left_out() -> None:
+    old = {"seed": 5, "colour": "red", "prune": {"sparsity": 0.3, "tilt": 2}}
+    spec = RunSpec.from_run(json.dumps(old))
+    assert (spec.seed, spec.prune.sparsity) == (5, 0.3)
+    assert spec.extra["unread"] == {"colour": "red", "prune.tilt": 2}
+    assert spec.warning == (
+        "Warning: its spec asks for colour='red', prune.tilt=2, which no longer exists; that is left out."
+    )
+    assert RunSpec.from_run(spec.to_json()) == spec and RunSpec().warning == ""
+    with pytest.raises(SpecError, match="sparsity must be in"):
+        RunSpec.from_run('{"prune": {"sparsity": 20, "tilt": 2}}')
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: DataSpec(samples=2.0), "samples must be a whole number from 1 up, got 2.0."),
+        (lambda: PruneSpec(sparsity="0.2"), "sparsity must be in [0, 1), got 0.2; write"),
+        (lambda: RecoverSpec(alpha=True), "alpha must be a number above 0, got True."),
+        (lambda: RecoverSpec(learning_rate=float("nan")), "learning_rate must be a number above 0, got nan."),
+        (lambda: RecoverSpec(dropout=1), "dropout must be a number in [0, 1), got 1.0."),
+        (lambda: RecoverSpec(batch=6), "micro_batch must be a divisor of batch, which is 6, got 4."),
+        (lambda: RecoverSpec(length=4), "recover length must be a whole number from 8 up, got 4."),
+        (lambda: SweepSpec(seeds=(1, -1)), "seeds must be whole numbers from 0 up, got -1."),
+        (lambda: SweepSpec(methods=()), "methods is empty; give at least one value"),
+        (lambda: EvalSpec(prompts="one"), "prompts must be texts, got 'one'."),
+        (lambda: EvalSpec(efficiency=1), "efficiency must be true or false, got 1."),
+    ],
+)
+def test_types_are_not_guessed(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(said)):
+        make()
+
+
+def test_a_list_becomes_a_tuple() -> None:
+    assert PruneSpec(kinds=["ffn_channel"]).kinds == ("ffn_channel",)  # type: ignore[arg-type]

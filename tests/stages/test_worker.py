@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from core.cli.app import main
 from core.errors import DataError, LaunchError, NotPrunableError, StopRequested, StorageError
 from core.files import write_json
 from core.runs import launch, recorder
-from core.runs.artifacts import EVENTS, LOG, STOP
+from core.runs.artifacts import EVENTS, LOG, SPEC, STOP
 from core.runs.events import EventReader
 from core.runs.recorder import Recorder
 from core.runs.status import read_status, write_status
@@ -230,3 +231,19 @@ def test_a_run_that_waits_for_another_process_is_not_taken(run_dir: Path) -> Non
     write_status(run_dir, status)
     with pytest.raises(LaunchError, match="does not wait"):
         worker.execute(run_dir, work=lambda *_: None)
+
+
+def test_what_a_past_release_asked_for_is_read_and_told(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = json.loads((run_dir / SPEC).read_text())
+    write_json(run_dir / SPEC, {**spec, "evaluate": {**spec["evaluate"], "tilt": 2}})
+    monkeypatch.setattr("core.stages.pipeline.run", lambda *_: None)
+    worker.execute(run_dir)
+    warning = "Warning: its spec asks for evaluate.tilt=2, which no longer exists; that is left out."
+    assert events(run_dir, "message") == [{"text": warning}]
+    assert warning in (run_dir / LOG).read_text()
+    assert main(["runs", "show", run_dir.name, "--runs-dir", str(run_dir.parent)]) == 0
+    assert warning in capsys.readouterr().out
+    assert main(["prune", "--spec", str(run_dir / SPEC), "--runs-dir", str(run_dir.parent)]) == 2
+    assert "evaluate has no field 'tilt'" in capsys.readouterr().err

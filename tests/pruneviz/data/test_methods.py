@@ -1,44 +1,35 @@
 from __future__ import annotations
 
-import json
-import subprocess
-
 import pytest
 
-from core.errors import LaunchError
+from core.criteria import CRITERIA
+from core.errors import SpecError, UnknownNameError
+from core.methods import METHODS
 from pruneviz.data import methods
 
-ENTRY = {"name": "l2", "paper": "P", "equation": "Eq. 1", "needs": [], "summary": "S.", "options": {}}
+
+def test_every_method_is_offered_once_the_usual_ones_first():
+    names = methods.names()
+    assert names[:6] == ["taylor_first", "l2", "l1", "random", "nuteprune", "manual"]
+    assert sorted(names) == sorted([*CRITERIA.names(), *METHODS.names(), "manual"])
+    assert methods.ranking() == [name for name in names if name in CRITERIA.names()]
 
 
-@pytest.fixture(autouse=True)
-def forget(monkeypatch):
-    monkeypatch.setattr(methods, "_known", [])
+def test_each_says_what_it_is_about():
+    for name in methods.names():
+        entry = methods.find(name)
+        assert entry and entry.name == name and entry.summary
+    assert methods.find("tailor") is None
+    assert methods.find("nuteprune") is METHODS["nuteprune"] and methods.trains("nuteprune")
 
 
-def test_the_command_line_is_asked_once(monkeypatch):
-    calls = []
-
-    def run(command, **_):
-        calls.append(command)
-        return subprocess.CompletedProcess(command, 0, json.dumps({"methods": [ENTRY]}), "")
-
-    monkeypatch.setattr(subprocess, "run", run)
-    assert methods.find("l2") is None
-    assert methods.all_methods() == methods.all_methods()
-    assert len(calls) == 1 and methods.names() == ["l2", "nuteprune", "manual"]
-    assert methods.find("l2") == methods.Method("l2", "P", "Eq. 1", "S.", needs_data=False)
-
-
-def test_what_is_offered_at_once_keeps_its_place(monkeypatch):
-    before = methods.names()
-    assert "taylor_first" in before and {"nuteprune", "manual"} <= set(before)
-    everything = ["wanda", "random", "l1", "wifv", "taylor_first", "l2"]
-    monkeypatch.setattr(methods, "_known", [methods.Method(name) for name in everything])
-    assert methods.names() == [*before, "wanda", "wifv"]
-
-
-def test_a_list_that_cannot_be_read_is_an_error_in_words(monkeypatch):
-    monkeypatch.setattr(subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0, "no json", ""))
-    with pytest.raises(LaunchError, match="list of methods cannot be read"):
-        methods.all_methods()
+def test_the_options_of_a_training_may_be_those_of_the_criterion_it_starts_from():
+    methods.check("nuteprune", {"start_from": "taylor_first", "aggregation": "max", "gap": 0.05})
+    assert methods.origin("nuteprune", {"start_from": ""}) is None
+    for given, error, said in (
+        ({"start_from": "l2", "aggregation": "max"}, UnknownNameError, "'aggregation'"),
+        ({"start_from": "tailor_first"}, UnknownNameError, "Did you mean 'taylor_first'"),
+        ({"gap": "wide"}, SpecError, "nuteprune: gap must be a number from 0 to 1, got 'wide'; sparsity g"),
+    ):
+        with pytest.raises(error, match=said):
+            methods.check("nuteprune", given)

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
+from core.criteria import CRITERIA
 from core.methods import METHODS
-from core.registry import Option
-from pruneviz.data.methods import Method
 from pruneviz.figures.training_options import options_info, to_browser
 
 
@@ -13,8 +12,8 @@ def test_every_option_is_offered_with_what_the_registry_says():
     for name, one in found.items():
         option = entry.options[name]
         assert (one.meaning, one.default, one.choices) == (
-            option.meaning,
-            option.default,
+            option.help,
+            option.value,
             list(option.choices),
         )
     assert (found["gap"].default, found["gap"].value, found["gap"].own) == (0.1, 0.05, True)
@@ -23,9 +22,8 @@ def test_every_option_is_offered_with_what_the_registry_says():
 
 
 def test_options_of_the_criterion_it_starts_from_stand_below():
-    first = Method("taylor_first", options={"aggregation": Option("sum", "how", ("sum", "max"))})
-    last = options_info("nuteprune", "demo", {"aggregation": "max"}, first)[-1]
-    assert last.meaning == "taylor_first: how"
+    last = options_info("nuteprune", "demo", {"aggregation": "max"}, CRITERIA["taylor_first"])[-1]
+    assert last.meaning.startswith("taylor_first: how the structures of a unit are combined")
     assert (last.name, last.value, last.own, last.where) == (
         "aggregation", "max", True, {"start_from": "taylor_first"},
     )  # fmt: skip
