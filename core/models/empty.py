@@ -1,4 +1,4 @@
-"""A model without weights, ready to be given some: parameters without numbers, buffers with theirs."""
+"""A model without weights, ready to receive some: its buffers are computed, its parameters are not."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from core.errors import ArtifactError
 def empty_model(config: PretrainedConfig) -> PreTrainedModel:
     """The model a config describes, its parameters on the meta device.
 
-    Buffers that are not saved, such as rotary frequencies, are computed as the model is built, so
-    they need not be known by name.
+    Buffers that are not saved, such as rotary frequencies, are computed while the model is built, so
+    nothing here depends on their names.
     """
     with init_empty_weights(include_buffers=False), no_init_weights():
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
-    model.tie_weights()  # not inside: there every assigned parameter becomes a new one
+    model.tie_weights()  # outside: inside, every assigned parameter becomes a new one
     return model.eval()
 
 
@@ -49,10 +49,10 @@ def fill(model: PreTrainedModel, tensors: dict[str, Tensor]) -> None:
 def tied_names(model: torch.nn.Module) -> dict[str, str]:
     """Every further name of a parameter -> its first name."""
     first: dict[int, str] = {}
-    found: dict[str, str] = {}
+    aliases: dict[str, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if id(parameter) in first:
-            found[name] = first[id(parameter)]
+            aliases[name] = first[id(parameter)]
         else:
             first[id(parameter)] = name
-    return found
+    return aliases

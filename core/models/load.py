@@ -1,4 +1,4 @@
-"""A source -> model, tokenizer: the demo, a hub id, a local folder, a GGUF file, or a pruned model.
+"""Load a model and its tokenizer from the demo, a hub id, a folder, a GGUF file, or a pruned model.
 
 Only safetensors and GGUF are read, never a pickle.
 """
@@ -31,12 +31,12 @@ _UNREADABLE = (OSError, ValueError, KeyError, ImportError, RuntimeError, Safeten
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model that is ready, and what names it.
+    """A model that is ready, and what identifies it.
 
     Attributes:
-        plan: of a pruned model, else None.
+        plan: the plan of a pruned model, else None.
         revision: the commit of a model from the hub, else None.
-        folder: where its files lie; None for a model that was just read from the hub.
+        folder: the folder with its files; None for a model that was just read from the hub.
     """
 
     model: Any
@@ -67,17 +67,17 @@ def load(
         trust_remote_code: let a model that brings code of its own run it.
 
     Raises:
-        ModelError: no such model, not a decoder, or it cannot be read; says what was got and what to do.
-        ArtifactError: a pruned model whose plan is damaged.
+        ModelError: there is no such model, it is not a decoder, or it cannot be read.
+        ArtifactError: the plan of a pruned model is damaged.
     """
     where = pick_device(device)
     precision = pick_dtype(dtype, where)
     resolved = resolve(source)
     plan: PruningPlan | None = None
     if resolved.kind == "pruned":
-        from core.models import saved as export
+        from core.models import saved
 
-        model, tokenizer, plan = export.load(Path(resolved.where), device=where, dtype=precision)
+        model, tokenizer, plan = saved.load(Path(resolved.where), device=where, dtype=precision)
         if tokenizer is None:
             raise ModelError(
                 f"{source} was saved without a tokenizer; copy the dense model's files beside it."
@@ -94,7 +94,7 @@ def load(
 
 
 def load_config(source: str, trust_remote_code: bool = False) -> PretrainedConfig:
-    """The config alone, checked to be a decoder's. Raises ModelError."""
+    """The config alone, which must be a decoder's. Raises ModelError."""
     return _config(resolve(source), source, trust_remote_code)
 
 
@@ -110,19 +110,19 @@ def _config(source: Source, given: str, trust_remote_code: bool) -> PretrainedCo
 
 
 def check_decoder(config: PretrainedConfig, given: str) -> None:
-    """Raises ModelError if this is an encoder, or an encoder with a decoder."""
+    """Raise ModelError for an encoder, with or without a decoder."""
     kind = config.model_type
     remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
     masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and getattr(config, "is_decoder", None) is False
     if config.is_encoder_decoder:
-        found = "an encoder with a decoder (sequence to sequence)"
+        problem = "an encoder with a decoder (sequence to sequence)"
     elif masked or not (remote or kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
-        found = "an encoder, or another model that does not predict the next token"
+        problem = "an encoder, or another model that does not predict the next token"
     else:
         return
     name = ", ".join(config.architectures or []) or type(config).__name__
     raise ModelError(
-        f"{given} is {name} ({kind}): {found}. Only decoders that predict the next token are accepted, "
+        f"{given} is {name} ({kind}): {problem}. Only decoders that predict the next token are accepted, "
         "those that AutoModelForCausalLM loads, for example Llama, Mistral, Qwen or GPT-2."
     )
 
@@ -161,7 +161,7 @@ def _weights(source: Source, given: str, dtype: torch.dtype, trust_remote_code: 
 
 
 def _refuse_pickles(folder: Path) -> None:
-    """Raises ModelError if a folder has only weights that would have to be unpickled."""
+    """Raise ModelError if a folder has its weights in pickles only."""
     pickled = sorted(file.name for end in ("bin", "pt", "pth", "ckpt") for file in folder.glob(f"*.{end}"))
     if pickled and not any(folder.glob("*.safetensors")):
         raise ModelError(
@@ -181,8 +181,8 @@ def pick_device(name: str) -> torch.device:
         raise ModelError(f"Unknown device '{name}'; write auto, cpu, cuda, cuda:0 or mps.") from error
     count = {"cpu": 1, "cuda": torch.cuda.device_count() if cuda else 0, "mps": int(mps)}.get(device.type, 0)
     if (device.index or 0) >= count:
-        here = ["cpu"] + ["cuda"] * cuda + ["mps"] * mps
-        raise ModelError(f"Device '{name}' is not here; this machine has {', '.join(here)}. Write auto.")
+        present = ["cpu"] + ["cuda"] * cuda + ["mps"] * mps
+        raise ModelError(f"Device '{name}' is not here; this machine has {', '.join(present)}. Write auto.")
     return device
 
 
@@ -211,7 +211,7 @@ def _short(error: Exception) -> str:
 
 
 def graph_of(spec: ModelSpec, config_only: bool) -> Graph:
-    """Trace a model, or only its config: no weights are read then."""
+    """Trace a model, or only its config, which needs no weights."""
     if config_only:
         config = load_config(spec.source, spec.trust_remote_code)
         return discover_config(config, name=resolve(spec.source).name)

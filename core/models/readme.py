@@ -1,4 +1,4 @@
-"""The README of a saved model: what it is, what it was, how it was pruned, how it does, how to load it."""
+"""The README of a saved model: what it is, how it was pruned, how well it does, how to load it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,23 @@ from core.graph.records import Graph
 from core.plan.records import KV_BITS, PruningPlan
 from core.results.noise import error_of
 
+_NO_LICENSE = "The base model's license applies; it was not recorded here."
+_ROWS = (
+    ("parameters", "params", "{:,}"),
+    ("multiply-accumulates per token", "macs", "{:,}"),
+    (f"key-value cache, bytes per token at {KV_BITS} bits", "kv_bytes_per_token", "{:,}"),
+    ("perplexity", "ppl", "{:.2f}"),
+    ("latency, ms", "latency_ms", "{:.1f}"),
+    ("tokens per second", "tokens_per_second", "{:.1f}"),
+    ("memory, GiB", "memory_gib", "{:.2f}"),
+)
+
 
 def card(graph: Graph, plan: PruningPlan, facts: Mapping[str, Any], *, stock: bool) -> str:
     """The card as Markdown.
 
     Args:
-        facts: under the names of `metrics.json`, and `license`; what is None or absent is left out.
+        facts: values under the names of `metrics.json`, and `license`; None and absent ones are left out.
         stock: whether plain `from_pretrained` reads the folder.
     """
     name = plan.model or graph.model
@@ -31,9 +42,6 @@ def card(graph: Graph, plan: PruningPlan, facts: Mapping[str, Any], *, stock: bo
         + (f"The base model's license is {facts['license']}." if facts.get("license") else _NO_LICENSE),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
-
-
-_NO_LICENSE = "The base model's license applies; it was not recorded here."
 
 
 def _how(plan: PruningPlan, facts: Mapping[str, Any]) -> str:
@@ -58,44 +66,33 @@ def _training(facts: Mapping[str, Any]) -> str:
     return f"- Recovered with LoRA on {facts['recover_data']}, best after {best} of {steps} steps: {change}"
 
 
-_ROWS = (
-    ("parameters", "params", "{:,}"),
-    ("multiply-accumulates per token", "macs", "{:,}"),
-    (f"key-value cache, bytes per token at {KV_BITS} bits", "kv_bytes_per_token", "{:,}"),
-    ("perplexity", "ppl", "{:.2f}"),
-    ("latency, ms", "latency_ms", "{:.1f}"),
-    ("tokens per second", "tokens_per_second", "{:.1f}"),
-    ("memory, GiB", "memory_gib", "{:.2f}"),
-)
-
-
 def _numbers(plan: PruningPlan, facts: Mapping[str, Any]) -> str:
-    known = dict(facts)
+    facts = dict(facts)
     if plan.before and plan.after:
         for key, when in (("before", plan.before), ("after", plan.after)):
-            known.setdefault(f"params_{key}", when.params)
-            known.setdefault(f"macs_{key}", when.macs_per_token)
-            known.setdefault(f"kv_bytes_per_token_{key}", when.kv_bytes_per_token)
+            facts.setdefault(f"params_{key}", when.params)
+            facts.setdefault(f"macs_{key}", when.macs_per_token)
+            facts.setdefault(f"kv_bytes_per_token_{key}", when.kv_bytes_per_token)
     rows = [
-        f"| {title} | {_cell(known, key, 'before', form)} | {_cell(known, key, 'after', form)} |"
+        f"| {title} | {_cell(facts, key, 'before', form)} | {_cell(facts, key, 'after', form)} |"
         for title, key, form in _ROWS
-        if known.get(key + "_before") is not None and known.get(key + "_after") is not None
+        if facts.get(key + "_before") is not None and facts.get(key + "_after") is not None
     ]
     if not rows:
         return ""
     table = "\n".join(["## Numbers", "", "| | dense | pruned |", "|---|---|---|", *rows])
-    if known.get("ppl_after") is None:
+    if facts.get("ppl_after") is None:
         return table
-    said = f"Perplexity on {known.get('ppl_text')}, windows of {known.get('ppl_window')} tokens"
-    said += ", ± one standard error" if error_of(known, "ppl_after") is not None else ""
-    if error_of(known, "latency_ms_after") is not None:
-        said += "; times ± half of slowest minus fastest"
-    return f"{table}\n\n{said}."
+    caption = f"Perplexity on {facts.get('ppl_text')}, windows of {facts.get('ppl_window')} tokens"
+    caption += ", ± one standard error" if error_of(facts, "ppl_after") is not None else ""
+    if error_of(facts, "latency_ms_after") is not None:
+        caption += "; times ± half of slowest minus fastest"
+    return f"{table}\n\n{caption}."
 
 
-def _cell(known: Mapping[str, Any], key: str, side: str, form: str) -> str:
-    error = error_of(known, f"{key}_{side}")
-    return form.format(known[f"{key}_{side}"]) + (f" ± {form.format(error)}" if error is not None else "")
+def _cell(facts: Mapping[str, Any], key: str, side: str, form: str) -> str:
+    error = error_of(facts, f"{key}_{side}")
+    return form.format(facts[f"{key}_{side}"]) + (f" ± {form.format(error)}" if error is not None else "")
 
 
 def _loading(stock: bool) -> str:

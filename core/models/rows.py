@@ -1,4 +1,4 @@
-"""Files and hub data sets as text: their rows share one layout."""
+"""Read files and hub data sets as text or as rows, which share one layout."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from typing import Any
 
 from core.errors import DataError
 
-#: Characters read of a hub data set at most: far more than calibration needs, far less than C4.
-_MOST = 2_000_000
-
-
+#: At most this many characters of a hub data set are read: more than calibration needs, less than C4 has.
+_MOST_CHARACTERS = 2_000_000
 SUFFIXES = (".txt", ".raw", ".md", ".jsonl", ".json")
 _ROWS = (".jsonl", ".json")
 _ACCEPTED = ", ".join(SUFFIXES)
 
 
 def file_text(name: str) -> str:
-    """The words of a file; the rows of a `.jsonl` or `.json` file one after the other. Raises DataError."""
+    """The text of a file; of a `.jsonl` or `.json` file the text of all rows. Raises DataError."""
     path, raw = _read(name)
     if path.suffix.lower() not in _ROWS:
         return raw
@@ -27,7 +25,7 @@ def file_text(name: str) -> str:
 
 
 def rows_of(name: str) -> list[Any]:
-    """The rows of a `.jsonl` or `.json` file; none of a file of plain text. Raises DataError."""
+    """The rows of a `.jsonl` or `.json` file; a file of plain text has none. Raises DataError."""
     path, raw = _read(name)
     return _rows(path, raw) if path.suffix.lower() in _ROWS else []
 
@@ -65,7 +63,7 @@ def row_to_text(where: str, number: int, row: Any) -> str:
     """A row's `text`, or Alpaca's instruction, input and output one after the other.
 
     Raises:
-        DataError: it has neither; says `where` and in which row.
+        DataError: it has neither; the message names `where` and the row's number.
     """
     if isinstance(row, str):
         return row
@@ -77,16 +75,16 @@ def row_to_text(where: str, number: int, row: Any) -> str:
 
 
 def hub_rows(name: str) -> Iterator[Any]:
-    """The rows of a hub data set as a stream, so that nothing is downloaded that is not read.
+    """Stream the rows of a hub data set, so that only what is read is downloaded.
 
     Args:
         name: `owner/name`, `owner/name:config` or `owner/name:config:split`; a local folder in the hub's
-            layout is named alike. Without a split `train` is read, or the first one there is.
+            layout is named alike. Without a split, `train` is read, or the first split if it has none.
 
     Raises:
-        DataError: no such data set, config or split.
+        DataError: there is no such data set, config or split.
     """
-    # Only here: they take a second or two to import.
+    # Imported here because they take a second or two.
     from datasets import get_dataset_split_names, load_dataset
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
@@ -98,17 +96,17 @@ def hub_rows(name: str) -> Iterator[Any]:
     except (OSError, ValueError, RuntimeError, HTTPError) as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise DataError(
-            f"'{name}' is no file, and no data set that can be read from the hub ({reason}). Give 'bundled', "
-            f"a file ({_ACCEPTED}), or a data set as owner/name:config:split."
+            f"'{name}' is neither a file nor a data set that can be read from the hub ({reason}). "
+            f"Give 'bundled', a file ({_ACCEPTED}), or a data set as owner/name:config:split."
         ) from error
 
 
 def hub_text(name: str) -> str:
-    """The words of the first rows of a hub data set, see `hub_rows`. Raises DataError."""
-    found, length = [], 0
+    """The text of the first rows of a hub data set, see `hub_rows`. Raises DataError."""
+    texts, length = [], 0
     for number, row in enumerate(hub_rows(name), 1):
-        found.append(row_to_text(name, number, row))
-        length += len(found[-1])
-        if length > _MOST:
+        texts.append(row_to_text(name, number, row))
+        length += len(texts[-1])
+        if length > _MOST_CHARACTERS:
             break
-    return "\n\n".join(found)
+    return "\n\n".join(texts)

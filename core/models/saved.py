@@ -1,4 +1,4 @@
-"""What a run leaves behind, and reading it back: base config + plan + safetensors.
+"""Save a pruned model as base config + plan + safetensors, and load it again.
 
     model/  config.json  model.safetensors  plan.json  groups.json  tokenizer  README.md
             base_config.json   only where config.json describes the pruned model (all layers alike)
@@ -44,16 +44,16 @@ def save(
     *,
     facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a pruned model; `folder` appears whole or not at all, and replaces one that is there.
+    """Write a pruned model; `folder` appears whole or not at all, and replaces an older one.
 
     Args:
         model: as `cut` left it; its config still describes the dense model.
-        tokenizer: saved along, or None.
-        facts: for the card, under the names of `metrics.json`, and `license`.
+        tokenizer: is saved along, or None.
+        facts: what the README says, under the names of `metrics.json`, and `license`.
 
     Raises:
         StorageError: the folder cannot be written, or the disk is full.
-        NotPrunableError: plan and model do not belong together, so that nobody could load it again.
+        NotPrunableError: plan and model do not belong together, so that nobody could load the folder.
     """
     weights = _weights(model)
     _check_replay(model, graph, plan)
@@ -78,7 +78,7 @@ def load(
     """Read what `save` wrote, without the base model.
 
     Args:
-        dtype: of the weights; None keeps the saved one.
+        dtype: the weights' type; None keeps the saved one.
 
     Returns:
         The model in evaluation mode, its tokenizer (None if there is none), and the plan.
@@ -111,13 +111,13 @@ def from_pretrained(
 
 
 def _weights(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Every tensor to save under its first name, contiguous."""
+    """Every tensor to save, contiguous, under its first name."""
     aliases = tied_names(model)
     return {name: value.contiguous() for name, value in model.state_dict().items() if name not in aliases}
 
 
 def _check_replay(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> None:
-    """Carry out the plan on an empty model now, so that what cannot be loaded is not saved."""
+    """Carry out the plan on an empty model, so that nothing is saved that cannot be loaded."""
     replayed = cut(empty_model(model.config), graph, plan)
     shapes = {name: parameter.shape for name, parameter in replayed.named_parameters()}
     if shapes != {name: parameter.shape for name, parameter in model.named_parameters()}:
@@ -135,7 +135,7 @@ def _config_text(config: PretrainedConfig, model: PreTrainedModel) -> str:
 
 @contextmanager
 def all_or_nothing(folder: Path, size: int) -> Iterator[Path]:
-    """A folder beside, moved into place at the end; nothing is left of it after an error."""
+    """Fill a folder beside `folder`, then move it into place; after an error nothing remains of it."""
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     try:
@@ -160,7 +160,7 @@ def all_or_nothing(folder: Path, size: int) -> Iterator[Path]:
 
 
 def _storage_cause(error: Exception) -> OSError | None:
-    """What the disk said; the libraries in Rust only tell it in words."""
+    """The disk's own error; libraries in Rust report it as text only."""
     if isinstance(error, OSError):
         return error
     if isinstance(error, StorageError):
@@ -194,7 +194,7 @@ def _read_weights(folder: Path, device: torch.device, dtype: torch.dtype | None)
     tensors: dict[str, Tensor] = {}
     try:
         with safe_open(folder / WEIGHTS, framework="pt", device=str(device)) as file:
-            for name in file.keys():  # noqa: SIM118  (the handle is no dict)
+            for name in file.keys():  # noqa: SIM118  (the handle is not a dict)
                 tensor = file.get_tensor(name)
                 tensors[name] = (
                     tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor

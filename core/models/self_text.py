@@ -1,4 +1,4 @@
-"""Text that a model writes itself, to calibrate where there is no data."""
+"""Let a model write its own calibration text where there is no data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from core.errors import DataError
 from core.models.tokens import Progress, context_length, last_only, special_ids
 
-#: Windows written side by side.
+#: How many windows are written side by side.
 _BATCH = 16
 
 
@@ -17,20 +17,20 @@ _BATCH = 16
 def write(
     model: PreTrainedModel, *, samples: int, length: int, seed: int, on_progress: Progress | None = None
 ) -> LongTensor:
-    """Windows drawn from the model's own distribution.
+    """Draw windows from the model's own distribution.
 
-    Each begins with the begin-of-text token, or where there is none with a token drawn evenly, and goes on
-    token by token at temperature 1. Special tokens are never drawn, so every window is full.
+    A window begins with the begin-of-text token, or with an evenly drawn token if the model has none, and
+    goes on token by token at temperature 1. Special tokens are never drawn, so every window is full.
 
     Args:
-        seed: the same windows for the same seed, on every device up to rounding.
-        on_progress: told (tokens written, tokens in all), of all windows together.
+        seed: gives the same windows on every device, up to rounding.
+        on_progress: called with (tokens written, tokens in all), of all windows together.
 
     Returns:
         Token ids, (samples, length), on the CPU.
 
     Raises:
-        DataError: longer than the model reads, or its logits are not finite.
+        DataError: `length` is more than the model reads, or its logits are not finite.
 
     Source: the output-approximation paper, Section 4.2, self-generated calibration data.
     """
@@ -38,7 +38,7 @@ def write(
     if limit is not None and length > limit:
         raise DataError(f"length must be at most {limit:,}, which is what this model reads, got {length:,}.")
     generator = torch.Generator().manual_seed(seed)
-    training, found = model.training, []
+    training, batches = model.training, list[Tensor]()
     model.eval()
     try:
         for first in range(0, samples, _BATCH):
@@ -53,10 +53,10 @@ def write(
                 ids = torch.cat([ids, _draw(model, out.logits[:, -1], generator)], dim=1)
                 if on_progress is not None:
                     on_progress(first * length + count * ids.shape[1], samples * length)
-            found.append(ids)
+            batches.append(ids)
     finally:
         model.train(training)
-    return torch.cat(found)  # type: ignore[return-value]
+    return torch.cat(batches)  # type: ignore[return-value]
 
 
 def _begin(model: PreTrainedModel, count: int, generator: torch.Generator) -> Tensor:
@@ -69,7 +69,7 @@ def _begin(model: PreTrainedModel, count: int, generator: torch.Generator) -> Te
 
 
 def _draw(model: PreTrainedModel, logits: Tensor, generator: torch.Generator) -> Tensor:
-    """One token per window, (windows, 1); drawn on the CPU, so that a seed means the same everywhere."""
+    """Draw a token per window, (windows, 1), on the CPU, so that a seed means the same everywhere."""
     logits = logits.float().cpu()
     logits[:, special_ids(model)] = -torch.inf
     if not bool((logits < torch.inf).all()):

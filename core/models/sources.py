@@ -22,8 +22,8 @@ class Source:
 
     Attributes:
         where: a folder, or a hub id for kind `hub`.
-        file: the name of the GGUF file in that folder.
-        revision: the hub's commit.
+        file: the name of a GGUF file in that folder.
+        revision: the commit on the hub.
     """
 
     kind: Literal["folder", "gguf", "hub", "pruned"]
@@ -33,9 +33,9 @@ class Source:
     revision: str | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """What every `from_pretrained` takes to read from here."""
-        found: dict[str, Any] = {"revision": self.revision} if self.revision else {}
-        return {**found, "gguf_file": self.file} if self.file else found
+        """The arguments of `from_pretrained` that read this source."""
+        named = {"revision": self.revision, "gguf_file": self.file}
+        return {name: value for name, value in named.items() if value}
 
 
 def resolve(source: str) -> Source:
@@ -49,12 +49,12 @@ def resolve(source: str) -> Source:
         return _resolve_folder(path)
     if path.is_file():
         if path.suffix.lower() != ".gguf":
-            raise ModelError(f"{source} is a file, but no .gguf file; give the folder it lies in.")
+            raise ModelError(f"{source} is a file, but not a .gguf file; give the folder it lies in.")
         return Source("gguf", str(path.parent), path.stem, path.name)
     if path.is_absolute() or source.startswith((".", "~")) or path.suffix.lower() == ".gguf":
         raise ModelError(f"There is no folder or file {source}; give {ACCEPTED}.")
     if not _HUB_ID.fullmatch(source):
-        raise ModelError(f"'{source}' is no model; give {ACCEPTED}.")
+        raise ModelError(f"'{source}' is not a model; give {ACCEPTED}.")
     return _resolve_hub(source)
 
 
@@ -73,7 +73,7 @@ def _resolve_folder(path: Path) -> Source:
 
 
 def _resolve_hub(source: str) -> Source:
-    """Ask the hub once, with a short time limit; a model in the local cache serves without it."""
+    """Ask the hub once, with a short time limit; without the hub, a model in the local cache serves."""
     from huggingface_hub import model_info, try_to_load_from_cache
     from huggingface_hub.errors import (  # type: ignore[attr-defined]
         GatedRepoError,

@@ -1,7 +1,7 @@
-"""Calibration and evaluation texts: bundled speeches, a file, a hub data set, or what a model writes itself.
+"""Calibration and evaluation texts: bundled speeches, a file, a hub data set, or what a model writes.
 
-The bundled text is the State of the Union messages since 1946, split by speech, so that what
-calibrates a plan never scores it.
+The bundled text is the State of the Union messages since 1946, split by speech, so that no speech both
+calibrates a plan and evaluates it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from core.models.self_text import write
 from core.models.tokens import Progress
 
 BUNDLED = "bundled"
-#: Calibration only: text the model writes itself, and none at all.
+#: For calibration only: text that the model writes itself, and no text at all.
 SELF, NONE = "self", "none"
 #: owner/name of a data set, with a config and a split.
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]*){0,2}")
@@ -42,7 +42,7 @@ _tokens: weakref.WeakKeyDictionary[Any, dict[str, LongTensor]] = weakref.WeakKey
 
 @dataclass(frozen=True)
 class Text:
-    """A text and what names it. `sha256` is of the text as UTF-8, so a record says exactly what was read."""
+    """A text and its name; `sha256`, of the text as UTF-8, lets a record say exactly what was read."""
 
     name: str
     text: str
@@ -60,7 +60,7 @@ def evaluation_text(name: str = BUNDLED) -> Text:
 
 
 def calibration_title(name: str) -> str:
-    """What to call a calibration text, for people. Raises DataError if it cannot be read."""
+    """A calibration text's name for people. Raises DataError if the text cannot be read."""
     own = {SELF: "text the model wrote itself", NONE: "no text"}
     return own[name] if name in own else calibration_text(name).name
 
@@ -75,16 +75,16 @@ def calibration_windows(
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> tuple[LongTensor, Text]:
-    """Calibration windows, whatever the text: random ones of a text, or written by the model.
+    """Calibration windows: drawn from a text, or written by the model, once per model.
 
     Args:
-        on_progress: told (tokens written, tokens in all) where the model writes.
+        on_progress: called with (tokens written, tokens in all) where the model writes.
 
     Returns:
-        Token ids, (samples, length), and the text they are from; what a model writes is written once.
+        Token ids, (samples, length), and the text they are from.
 
     Raises:
-        DataError: no such text, too short a text, or none was asked for.
+        DataError: there is no such text, it is too short, or `name` is `none`.
     """
     if name == NONE:
         raise DataError(
@@ -93,30 +93,30 @@ def calibration_windows(
     if name != SELF:
         text = calibration_text(name)
         return sample_windows(tokenizer, text, samples=samples, length=length, seed=seed), text
-    known = _written.setdefault(model, {})
-    if (samples, length, seed) not in known:
-        known[samples, length, seed] = write(
+    written = _written.setdefault(model, {})
+    if (samples, length, seed) not in written:
+        written[samples, length, seed] = write(
             model, samples=samples, length=length, seed=seed, on_progress=on_progress
         )
-    windows = known[samples, length, seed]
+    windows = written[samples, length, seed]
     decoded = tokenizer.batch_decode(windows, skip_special_tokens=True)
     return windows, _text(calibration_title(SELF), "\n\n".join(decoded))
 
 
 def same_text(a: Text, b: Text) -> bool:
-    """Whether one text is the other or lies within it: then a perplexity on it is no result."""
+    """Whether one text equals the other or contains it: then a perplexity on it is not a result."""
     return a.sha256 == b.sha256 or a.text in b.text or b.text in a.text
 
 
 def sample_windows(tokenizer: Any, text: Text, *, samples: int, length: int, seed: int) -> LongTensor:
-    """Random windows that do not overlap, in random order.
+    """Draw random windows that do not overlap, in random order.
 
     Returns:
-        Token ids, (samples, length). Where the tokenizer puts a begin-of-text token before a text, so
-        does every window, and it counts towards `length`.
+        Token ids, (samples, length). If the tokenizer puts a begin-of-text token before a text, every
+        window begins with it, and it counts towards `length`.
 
     Raises:
-        DataError: the text is too short for that many windows.
+        DataError: the text is too short for so many windows.
     """
     ids, start = _tokenised(tokenizer, text), _start_tokens(tokenizer)
     take = length - len(start)
@@ -134,13 +134,13 @@ def sample_windows(tokenizer: Any, text: Text, *, samples: int, length: int, see
 
 
 def consecutive_windows(tokenizer: Any, text: Text, *, window: int, tokens: int) -> LongTensor:
-    """Windows one after the other from the beginning: `tokens` in all, or what the text has.
+    """Cut a text into windows from its beginning: `tokens` in all, or as many as it has.
 
     Returns:
         Token ids, (windows, window); a begin-of-text token counts as in `sample_windows`.
 
     Raises:
-        DataError: the text has not one whole window.
+        DataError: the text has no whole window.
     """
     ids, start = _tokenised(tokenizer, text), _start_tokens(tokenizer)
     take = window - len(start)
@@ -160,22 +160,22 @@ def _with_start(windows: torch.Tensor, start: list[int]) -> LongTensor:
 
 def _tokenised(tokenizer: Any, text: Text) -> LongTensor:
     """All token ids of a text, (tokens,); tokenised once per tokenizer."""
-    known = _tokens.setdefault(tokenizer, {})
-    if text.sha256 not in known:
+    by_hash = _tokens.setdefault(tokenizer, {})
+    if text.sha256 not in by_hash:
         ids = tokenizer(text.text, add_special_tokens=False, verbose=False)["input_ids"]
-        known[text.sha256] = torch.tensor(ids, dtype=torch.long)  # type: ignore[assignment]
-    return known[text.sha256]
+        by_hash[text.sha256] = torch.tensor(ids, dtype=torch.long)  # type: ignore[assignment]
+    return by_hash[text.sha256]
 
 
 def _start_tokens(tokenizer: Any) -> list[int]:
-    """What the tokenizer puts before any text: models trained with it fall apart without."""
+    """The token that the tokenizer puts before any text; models trained with it fail without it."""
     ids = list(tokenizer("")["input_ids"])
     return ids[:1] if ids and ids[0] == tokenizer.bos_token_id else []
 
 
 @lru_cache(maxsize=2)
 def _bundled(part: str) -> Text:
-    """Every third speech by name evaluates, the others calibrate."""
+    """A part of the bundled speeches: every third by name evaluates, the others calibrate."""
     speeches = [speech for path in _speech_files() if len((speech := _clean(path)).split()) > _LEAST_WORDS]
     chosen = [speech for i, speech in enumerate(speeches) if (i % 3 == 0) == (part == "evaluation")]
     return _text(f"State of the Union since {_FIRST_YEAR}, {part} part", "\n\n".join(chosen))
@@ -194,7 +194,7 @@ def _speech_files() -> list[Path]:
 
 
 def _clean(path: Path) -> str:
-    """The words that were spoken, without stage directions and speaker tags."""
+    """The spoken words of a speech, without stage directions and speaker tags."""
     text = _SPEAKERS.sub("", path.read_text(encoding="utf-8"))
     return re.sub(r"[ \t]{2,}", " ", _DIRECTIONS.sub(" ", text)).strip()
 

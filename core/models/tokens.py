@@ -1,4 +1,4 @@
-"""What a model says of its tokens: the special ones, and how many it reads at once."""
+"""What a model's config says of tokens: which are special, and how many the model reads at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Progress = Callable[[int, int], None]
 
 
 def special_positions(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    """Where padding, begin and end tokens stand, as the model's config names them, (batch, length)."""
+    """Where `ids` has padding, begin and end tokens, as the model's config names them, (batch, length)."""
     return torch.isin(ids, torch.tensor(special_ids(model), dtype=ids.dtype, device=ids.device))
 
 
@@ -23,7 +23,7 @@ def special_ids(model: PreTrainedModel) -> list[int]:
     special: set[int] = set()
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
         value = getattr(model.config.get_text_config(), name, None)
-        special.update(one for one in (value if isinstance(value, list) else [value]) if one is not None)
+        special.update(id_ for id_ in (value if isinstance(value, list) else [value]) if id_ is not None)
     return sorted(special)
 
 
@@ -34,5 +34,5 @@ def context_length(model: Any) -> int | None:
 
 
 def last_only(model: Any) -> dict[str, int]:
-    """The argument that spares logits nobody reads, for models that take it."""
+    """The argument that saves the logits of all positions but the last, for models that take it."""
     return {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}

@@ -1,7 +1,7 @@
-"""A config for the pruned model itself, where its layers are all alike.
+"""A config for the pruned model itself, if its layers are all alike.
 
-Then the saved folder is an ordinary model, which any tool reads. Whether it is one is tried, not
-reasoned: the same weights in a model built from the reduced config must give the same logits.
+With it the saved folder is an ordinary model, which any tool reads. A trial decides whether it is one:
+the same weights in a model built from the reduced config must give the same logits.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ def uniform_config(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> P
         aliases = tied_names(model)
         fill(twin, {name: value for name, value in model.state_dict().items() if name not in aliases})
         twin.to(model.device)  # type: ignore[arg-type]
-        what = "in a stock model"
-        compare(graph, rehearse(model, graph, when=what), rehearse(twin, graph, when=what))
+        when = "in a stock model"
+        compare(graph, rehearse(model, graph, when=when), rehearse(twin, graph, when=when))
     except (PruneError, ValueError, TypeError, RuntimeError, AttributeError):
         return None  # this family derives one size from another; the plan is replayed instead
     return config
 
 
 def _changes(config: PretrainedConfig, graph: Graph, plan: PruningPlan) -> dict[str, int] | None:
-    """Config fields with the size they have now, or None where one number cannot say it."""
+    """Config fields and their new sizes, or None where one number cannot say it."""
     full = implied(graph, plan.removed)
     if full.get("residual_channel"):
         return None  # norms were rescaled, which a config cannot say
     heads, key_values, inner = set(), set(), set()
     for attention in graph.attentions:
-        kept = heads_left(graph, attention, full)
-        heads.add(len(kept.query) if kept else attention.heads)
-        key_values.add(len(kept.key_value) if kept else attention.kv_heads)
-        if kept is not None and not kept.uniform:
+        survivors = heads_left(graph, attention, full)
+        heads.add(len(survivors.query) if survivors else attention.heads)
+        key_values.add(len(survivors.key_value) if survivors else attention.kv_heads)
+        if survivors is not None and not survivors.uniform:
             return None
     for group in graph.of_kind("ffn_channel"):
         inner.add((group.units, group.units - len(full.get(group.id, ()))))
@@ -64,7 +64,7 @@ def _changes(config: PretrainedConfig, graph: Graph, plan: PruningPlan) -> dict[
 
 
 def _inner_names(config: PretrainedConfig, dense: int) -> list[str]:
-    """Fields that hold the FFN's width; families call it by several names."""
+    """Config fields with the FFN's width, which families call by several names."""
     values = config.to_dict()
     return [
         name

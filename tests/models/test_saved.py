@@ -70,13 +70,13 @@ def test_tied_embeddings_are_saved_once_and_tied_again(removed: dict, tmp_path: 
 def test_dtype_is_that_of_the_file_or_the_one_asked_for(tmp_path: Path) -> None:
     model, graph, plan = pruned(RAGGED)
     save(model.bfloat16(), None, graph, plan, tmp_path / "model", facts={})
-    kept, asked = (
+    same, other = (
         from_pretrained(tmp_path / "model"),
         from_pretrained(tmp_path / "model", dtype=torch.float32),
     )
-    assert {p.dtype for p in kept.parameters()} == {torch.bfloat16} and kept.dtype == torch.bfloat16
-    assert {p.dtype for p in asked.parameters()} == {torch.float32}
-    assert kept.model.rotary_emb.inv_freq.dtype == torch.float32  # half precision would blur positions
+    assert {p.dtype for p in same.parameters()} == {torch.bfloat16} and same.dtype == torch.bfloat16
+    assert {p.dtype for p in other.parameters()} == {torch.float32}
+    assert same.model.rotary_emb.inv_freq.dtype == torch.float32  # half precision would blur positions
 
 
 def test_alike_layers_load_with_plain_transformers(tmp_path: Path) -> None:

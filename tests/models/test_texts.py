@@ -156,8 +156,8 @@ def hub_folder(tmp_path: Path) -> Path:
 def test_a_data_set_in_the_hubs_layout_is_read(hub_folder: Path) -> None:
     assert calibration_text(str(hub_folder)).text == "one\n\ntwo"
     assert evaluation_text(f"{hub_folder}:small").text == "three"  # no train: the first split
-    found = calibration_text(f"{hub_folder}:small:test")
-    assert (found.text, found.name, len(found.sha256)) == ("one\n\ntwo", f"{hub_folder}:small:test", 64)
+    text = calibration_text(f"{hub_folder}:small:test")
+    assert (text.text, text.name, len(text.sha256)) == ("one\n\ntwo", f"{hub_folder}:small:test", 64)
     for wrong in (":none", ":small:train"):
         with pytest.raises(DataError, match="owner/name:config:split"):
             calibration_text(f"{hub_folder}{wrong}")
@@ -166,7 +166,7 @@ def test_a_data_set_in_the_hubs_layout_is_read(hub_folder: Path) -> None:
 def test_only_the_beginning_of_a_large_data_set_is_read(
     hub_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.models.rows._MOST", 2)
+    monkeypatch.setattr("core.models.rows._MOST_CHARACTERS", 2)
     assert calibration_text(f"{hub_folder}:default:train").text == "one"
 
 
@@ -181,17 +181,17 @@ def test_what_the_model_writes_is_seeded_full_and_without_special_tokens(
             on_progress=lambda *at: told.append(at),
         )  # fmt: skip
 
-    one, text = windows(1)
-    assert one.shape == (18, 10) and (one[:, 0] == 1).all() and (one[:, 1:] > 2).all()
+    first, text = windows(1)
+    assert first.shape == (18, 10) and (first[:, 0] == 1).all() and (first[:, 1:] > 2).all()
     assert told[-1] == (180, 180) and text.name == "text the model wrote itself" and text.text
     count = len(told)
-    assert windows(1)[0] is one and len(told) == count, "written once"
-    assert torch.equal(write(tiny_llama, samples=18, length=10, seed=1), one)
-    assert not torch.equal(windows(2)[0], one)
+    assert windows(1)[0] is first and len(told) == count, "written once"
+    assert torch.equal(write(tiny_llama, samples=18, length=10, seed=1), first)
+    assert not torch.equal(windows(2)[0], first)
     with torch.no_grad():  # drawn from the model: its own text is likelier to it than random tokens
         scores = [
             tiny_llama(ids, labels=ids, use_cache=False).loss
-            for ids in (one, torch.randint(3, 128, one.shape, generator=torch.Generator().manual_seed(0)))
+            for ids in (first, torch.randint(3, 128, first.shape, generator=torch.Generator().manual_seed(0)))
         ]
     assert scores[0] < scores[1]
     with pytest.raises(DataError, match="at most 256"):
@@ -200,8 +200,8 @@ def test_what_the_model_writes_is_seeded_full_and_without_special_tokens(
 
 def test_a_model_without_a_begin_token_begins_anywhere(tiny_llama: Any) -> None:
     tiny_llama.config.bos_token_id = None
-    found = write(tiny_llama, samples=20, length=3, seed=0)
-    assert len(found[:, 0].unique()) > 5 and (found != 2).all() and (found != 0).all()
+    windows = write(tiny_llama, samples=20, length=3, seed=0)
+    assert len(windows[:, 0].unique()) > 5 and (windows != 2).all() and (windows != 0).all()
 
 
 def test_no_text_is_refused_where_one_is_needed(tiny_llama: Any, tiny_tokenizer: Any) -> None:

@@ -123,8 +123,8 @@ def test_a_bad_folder_is_refused_with_a_reason(tmp_path: Path, make, message: st
         ("/nowhere/model", "There is no folder or file /nowhere/model"),
         ("./nowhere", "There is no folder or file"),
         ("nowhere.gguf", "There is no folder or file"),
-        ("a model", "'a model' is no model"),
-        ("a/b/c", "'a/b/c' is no model"),
+        ("a model", "'a model' is not a model"),
+        ("a/b/c", "'a/b/c' is not a model"),
     ],
 )
 def test_a_source_that_is_nothing_is_refused(source: str, message: str) -> None:
@@ -137,7 +137,7 @@ def test_files_that_are_no_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"cannot be read: .*GGUF"):
         load(str(tmp_path / "x.gguf"))
     (tmp_path / "x.bin").write_bytes(b"x")
-    with pytest.raises(ModelError, match=r"no \.gguf file"):
+    with pytest.raises(ModelError, match=r"not a \.gguf file"):
         load(str(tmp_path / "x.bin"))
 
 
