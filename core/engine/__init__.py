@@ -1,1 +1,1 @@
-"""The process that holds models, for answers and what-if masks."""
+"""A process that holds models, for answers and what-if masks."""

@@ -1,4 +1,4 @@
-"""What single heads attend to on a short text."""
+"""Attention maps: what single heads attend to on a short text."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from core.capture.divergence import attending_plainly, probabilities_of
 from core.errors import DataError, NotPrunableError
 from core.graph.records import Graph
 
-#: Tokens that can still be read on the axes of a map.
+#: More tokens than this cannot be read on the axes of a map.
 MOST_TOKENS = 96
 
 
 def attention_maps(
     model: PreTrainedModel, graph: Graph, ids: Tensor, layer: int, heads: Sequence[int]
 ) -> Tensor:
-    """Attention probabilities of these heads of one layer.
+    """Attention probabilities of some heads of a layer.
 
     Args:
         ids: token ids of one text, (tokens,).
@@ -29,23 +29,23 @@ def attention_maps(
         (heads, tokens, tokens), rows are queries and sum to one, float32 on the CPU.
 
     Raises:
-        DataError: no token, or a head that the layer does not have.
+        DataError: the text has no token, or the layer lacks one of the heads.
         NotPrunableError: the layer has no attention block, or one that does not show its probabilities.
     """
-    block = next((one for one in graph.attentions if one.layer == layer), None)
+    block = next((block for block in graph.attentions if block.layer == layer), None)
     if block is None:
         raise NotPrunableError(f"Layer {layer} of {graph.model} has no attention block to look at.")
     if not len(ids):
         raise DataError("The text holds no token; type a few words.")
     if missing := [head for head in heads if not 0 <= head < block.heads]:
         raise DataError(f"Layer {layer} has heads 0 to {block.heads - 1}, got {missing[0]}.")
-    seen: list[Tensor] = []
+    maps: list[Tensor] = []
     shape = (1, block.heads, len(ids), len(ids))
 
     def keep(_: nn.Module, args: Any, out: Any) -> None:
-        found = probabilities_of(out, shape)
-        if found is not None:
-            seen.append(found[0, list(heads)].float().cpu())
+        probabilities = probabilities_of(out, shape)
+        if probabilities is not None:
+            maps.append(probabilities[0, list(heads)].float().cpu())
 
     with attending_plainly(model), torch.inference_mode():
         hook = model.get_submodule(block.module).register_forward_hook(keep)
@@ -53,6 +53,6 @@ def attention_maps(
             model.base_model(input_ids=ids[None].to(model.device), use_cache=False)
         finally:
             hook.remove()
-    if not seen:
+    if not maps:
         raise NotPrunableError(f"{block.module} does not return its attention, so it cannot be shown.")
-    return seen[0]
+    return maps[0]

@@ -1,7 +1,7 @@
-"""The long-lived process that holds models for generation and what-if masks, seen from outside.
+"""The caller's side of a long-lived process that holds models for generation and what-if masks.
 
 Nothing here needs torch: calls go by name to `core.engine.host` in a process of its own, one at a
-time. Its death is told, and the next call starts a fresh one. It ends when this process does.
+time. If it dies, the caller is told and the next call starts a new one. It ends when this process does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DIED = (
 
 
 def _start(channel: Connection, device: str, dtype: str) -> None:
-    """In the child: import torch and friends, once."""
+    """In the child: import torch and what needs it, once."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes us
     from core.engine import host
 
@@ -58,7 +58,7 @@ class _Child:
         threading.Thread(target=self._pump, daemon=True).start()
 
     def _pump(self) -> None:
-        """Hand events to those who wait for them, until the child is gone."""
+        """Pass events on to the streams that wait for them, until the child is gone."""
         with suppress(EOFError, OSError):
             while True:
                 call, event = self._channel.recv()
@@ -67,7 +67,7 @@ class _Child:
         self._channel.close()
 
     def submit(self, name: str, call: int, arguments: dict[str, Any], stream: _Stream | None) -> Future[Any]:
-        """Queue a call. A stream gets its events, and at the end its future. Raises BrokenProcessPool."""
+        """Queue a call. A stream receives its events, and then its future. Raises BrokenProcessPool."""
         if stream is not None:
             self._streams[call] = stream
         future = self._pool.submit(_call, name, call, arguments)
@@ -76,15 +76,15 @@ class _Child:
         return future
 
     def forget(self, call: int) -> None:
-        """Nobody waits for this stream any more."""
+        """Drop the stream of a call that nobody waits for any more."""
         self._streams.pop(call, None)
 
     def stop(self, call: int) -> None:
-        """Stop this call at the next token."""
+        """Stop a call at its next token."""
         self._send(call)
 
     def end(self) -> None:
-        """End the process at once, in the middle of whatever it does."""
+        """End the process at once, whatever it does."""
         self._send(None)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -96,9 +96,8 @@ class _Child:
 class Engine:
     """Models in a process of their own; every method may be called from any thread.
 
-    Methods that need a model read it first if it is not held; at most one dense and one pruned
-    model are held. All of them raise the PruneError of what went wrong, and LaunchError if the
-    process died.
+    Methods that need a model load it first if it is not in memory, which holds at most one dense and one
+    pruned model. They raise the PruneError of whatever went wrong, and LaunchError if the process died.
     """
 
     def __init__(self, device: str = "auto", dtype: str = "auto") -> None:
@@ -110,11 +109,11 @@ class Engine:
         self._cards: dict[str, dict[str, Any]] = {}
 
     def load(self, source: str) -> dict[str, Any]:
-        """Read a model and return its card."""
+        """Load a model and return its card."""
         return dict(self._ask("load", source=source))
 
     def card(self, source: str) -> dict[str, Any]:
-        """The card of a model whose weights need not be read."""
+        """The card of a model, without loading its weights."""
         return dict(self._ask("card", source=source))
 
     def perplexity(
@@ -126,10 +125,10 @@ class Engine:
         tokens: int = 2048,
         removed: Removed | None = None,
     ) -> dict[str, Any]:
-        """What `core.results.perplexity.Perplexity` holds, and {"stderr", "text"}.
+        """Measure perplexity: the fields of `core.results.perplexity.Perplexity`, and {"stderr", "text"}.
 
         Args:
-            removed: group id -> units to silence by a mask for this call.
+            removed: group id -> units that a mask silences during this call.
         """
         arguments = {"source": source, "text": text, "window": window, "tokens": tokens}
         return dict(self._ask("perplexity", **arguments, removed=_plain(removed)))
@@ -153,8 +152,8 @@ class Engine:
         reading, stops the model too.
 
         Args:
-            removed: group id -> units to silence by a mask for this call.
-            int8: ask the model with its weights in 8 bits; to the engine that is another model.
+            removed: group id -> units that a mask silences during this call.
+            int8: use the model with its weights in 8 bits, which the engine holds as another model.
         """
         settings = {
             "max_new_tokens": max_new_tokens,
@@ -167,15 +166,15 @@ class Engine:
         return self._stream("generate", arguments)
 
     def attention(self, source: str, text: str, layer: int, heads: Sequence[int]) -> dict[str, Any]:
-        """What heads of one layer attend to: {"tokens", "maps", "cut"}.
+        """Show what heads of one layer attend to: {"tokens", "maps", "cut"}.
 
-        `maps` holds probabilities, heads x queries x keys; `cut` is how many tokens of a long text were
-        left out at its end.
+        `maps` holds probabilities, (heads, queries, keys); `cut` is the number of tokens left out at the
+        end of a long text.
         """
         return dict(self._ask("attention", source=source, text=text, layer=layer, heads=list(heads)))
 
     def stop(self) -> None:
-        """Stop every text that is being written, and every measurement; a text keeps what it has so far."""
+        """Stop all generation and measurement; a text keeps what it has so far."""
         with self._lock:
             child, waiting = self._child, list(self._waiting)
         if child is not None:
@@ -183,16 +182,16 @@ class Engine:
                 child.stop(call)
 
     def state(self) -> dict[str, Any]:
-        """{"started", "busy", "models": {"dense" or "pruned": card}}, as known; never waits."""
+        """{"started", "busy", "models": {"dense" or "pruned": card}} as of the last answer; never waits."""
         return {"started": self._child is not None, "busy": bool(self._waiting), "models": dict(self._cards)}
 
     def release(self) -> None:
-        """Give the models back, to make room; waits for what is being done."""
+        """Free the models to make room, once the calls before this one are done."""
         if self._child is not None:
             self._ask("release")
 
     def close(self) -> None:
-        """End the process at once. A later call starts a fresh one."""
+        """End the process at once. A later call starts a new one."""
         with self._lock:
             child, self._child, self._cards = self._child, None, {}
         if child is not None:
@@ -208,7 +207,7 @@ class Engine:
         try:
             while True:
                 item = stream.get()
-                if isinstance(item, Future):  # may overtake the last events, unless it failed
+                if isinstance(item, Future):  # may arrive before the last events, unless it failed
                     self._result(child, call, item)
                     continue
                 if "done" in item:
@@ -227,7 +226,7 @@ class Engine:
     ) -> tuple[_Child, int, Future[Any]]:
         call = next(self._numbers)
         with self._lock:
-            for _ in range(2):  # one that died while idle is replaced without a word
+            for _ in range(2):  # a process that died while idle is replaced silently
                 child = self._child or _Child(self._device, self._dtype)
                 try:
                     future = child.submit(name, call, arguments, stream)
@@ -241,7 +240,7 @@ class Engine:
 
     def _result(self, child: _Child, call: int, future: Future[Any]) -> Any:
         try:
-            value, held = future.result()
+            value, cards = future.result()
         except (BrokenProcessPool, CancelledError) as error:
             with self._lock:
                 if self._child is child:
@@ -251,7 +250,7 @@ class Engine:
             self._waiting.discard(call)
         with self._lock:
             if self._child is child:
-                self._cards = held
+                self._cards = cards
         return value
 
 

@@ -1,7 +1,7 @@
-"""What happens inside the engine's process: models in memory, and what is asked of them.
+"""The inside of the engine's process: models in memory, and the calls on them.
 
-Every public method of `Host` can be called by name from `core.engine.client`. Arguments and results are
-plain values, so that the process that asks needs no torch.
+`core.engine.client` can call every public method of `Host` by name. Arguments and results are plain
+values, so that the caller's process needs no torch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Removed = Mapping[str, Sequence[int]]
 
 @dataclass
 class Held:
-    """A model in memory, with its weights in 8 bits if `int8`; its graph is traced when a mask needs it."""
+    """A model in memory, in 8 bits if `int8`; its graph is traced when a mask needs it."""
 
     source: str
     int8: bool
@@ -49,8 +49,8 @@ class Host:
     """One dense and at most one pruned model.
 
     Attributes:
-        channel: to the process that asks: (call, event) goes out; the number of a call to stop comes
-            in, or None to end.
+        channel: to the caller's process. It sends out (call, event), and receives the number of a call
+            to stop, or None to end.
     """
 
     def __init__(self, channel: Connection, device: str, dtype: str) -> None:
@@ -60,27 +60,27 @@ class Host:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
-        """Note what is to be stopped; end with the process that asks, however it ends."""
+        """Note which calls are to stop; end when the caller's process does, however it ends."""
         with suppress(EOFError, OSError):  # the other side is gone, killed perhaps
             while (call := self.channel.recv()) is not None:
                 self._stopped.add(call)
         os._exit(0)
 
     def cards(self) -> dict[str, dict[str, Any]]:
-        """What is held: "dense" or "pruned" -> card."""
+        """The models in memory: "dense" or "pruned" -> card."""
         return {slot: held.card for slot, held in self._held.items()}
 
     def load(self, call: int, source: str) -> dict[str, Any]:
-        """Hold this model and return its card."""
+        """Load a model unless it is in memory, and return its card."""
         return self._model(source).card
 
     def card(self, call: int, source: str) -> dict[str, Any]:
-        """The card of a model; its weights are not read for it."""
+        """The card of a model, without loading its weights."""
         held = self._find(source)
         return held.card if held else model_card.describe_config(source)
 
     def release(self, call: int) -> None:
-        """Give all models back."""
+        """Free all models."""
         for slot in list(self._held):
             self._drop(slot)
 
@@ -104,8 +104,8 @@ class Host:
         self, call: int, source: str, text: str, window: int, tokens: int, removed: Removed | None
     ) -> dict[str, Any]:
         """See `core.engine.client.Engine.perplexity`."""
-        held, found = self._model(source), texts.evaluation_text(text)
-        windows = texts.consecutive_windows(held.loaded.tokenizer, found, window=window, tokens=tokens)
+        held, scored = self._model(source), texts.evaluation_text(text)
+        windows = texts.consecutive_windows(held.loaded.tokenizer, scored, window=window, tokens=tokens)
 
         def check(done: int, total: int) -> None:
             if call in self._stopped:
@@ -113,7 +113,7 @@ class Host:
 
         with _masked(held, removed):
             measured = perplexity(held.loaded.model, windows, on_progress=check)
-        return {**asdict(measured), "stderr": measured.stderr, "text": found.name}
+        return {**asdict(measured), "stderr": measured.stderr, "text": scored.name}
 
     def attention(
         self, call: int, source: str, text: str, layer: int, heads: Sequence[int]
@@ -127,11 +127,11 @@ class Host:
         return {"tokens": tokens, "maps": maps.tolist(), "cut": len(ids) - len(shown)}
 
     def _find(self, source: str, int8: bool = False) -> Held | None:
-        wanted = (source, int8)
-        return next((held for held in self._held.values() if (held.source, held.int8) == wanted), None)
+        matches = (held for held in self._held.values() if (held.source, held.int8) == (source, int8))
+        return next(matches, None)
 
     def _model(self, source: str, int8: bool = False) -> Held:
-        """The model, read if it is not held; another one of its sort is given back first."""
+        """The model, loaded unless it is in memory; the other dense or pruned model is freed first."""
         held = self._find(source, int8)
         if held is not None:
             return held
@@ -177,11 +177,11 @@ def start(channel: Connection, device: str, dtype: str) -> None:
 
 
 def answer(name: str, call: int, arguments: dict[str, Any]) -> tuple[Any, dict[str, dict[str, Any]]]:
-    """Call a method of the host; return its result and the cards of what is held now.
+    """Call a method of the host; return its result and the cards of the models in memory.
 
     Raises:
-        PruneError: of any kind. Other errors become LaunchError: their classes may live in torch,
-            which the process that asks must not import.
+        PruneError: of any kind. Other errors become LaunchError, because their classes may live in
+            torch, which the caller's process must not import.
     """
     assert _host is not None, "start() runs first"
     try:

@@ -1,4 +1,4 @@
-"""What a model is, as a plain dict for people: shape, size, where it sits, where it comes from."""
+"""A model's card, a plain dict for people: shape, size, device, and where the model comes from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.evaluate.efficiency import weights_bytes
 from core.models.load import Loaded, load_config
 from core.models.sources import resolve
 
-#: Config names as everybody writes them; None where a family has no such number.
+#: Names in the config; the value is None where a family has no such number.
 _SHAPE = (
     "num_hidden_layers",
     "hidden_size",
@@ -47,36 +47,36 @@ def describe(loaded: Loaded, source: str) -> dict[str, Any]:
 
 
 def describe_config(source: str) -> dict[str, Any]:
-    """The card of a model whose weights are not read; of a pruned one it says the shape before.
+    """The card of a model whose weights are not loaded; for a pruned one it gives the shape before.
 
     Raises:
         ModelError: as `core.models.load.load_config`.
     """
-    config, found = load_config(source), resolve(source)
+    config, resolved = load_config(source), resolve(source)
     params = None
-    if found.kind != "pruned":
+    if resolved.kind != "pruned":
         with torch.device("meta"):
             params = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
     return {
         **_shape(config),
         "source": source,
-        "name": found.name,
+        "name": resolved.name,
         "params": params,
-        "pruned": found.kind == "pruned",
-        "revision": found.revision,
-        **_files(Path(found.where) if found.kind != "hub" else None),
+        "pruned": resolved.kind == "pruned",
+        "revision": resolved.revision,
+        **_files(Path(resolved.where) if resolved.kind != "hub" else None),
     }
 
 
 def _shape(config: PretrainedConfig) -> dict[str, Any]:
     text = config.get_text_config()
-    found = {name: getattr(text, name, None) for name in _SHAPE}
-    heads, hidden = found["num_attention_heads"], found["hidden_size"]
-    found["num_key_value_heads"] = found["num_key_value_heads"] or heads
-    if not found["head_dim"] and isinstance(heads, int) and isinstance(hidden, int):
-        found["head_dim"] = hidden // heads
+    shape = {name: getattr(text, name, None) for name in _SHAPE}
+    heads, hidden = shape["num_attention_heads"], shape["hidden_size"]
+    shape["num_key_value_heads"] = shape["num_key_value_heads"] or heads
+    if not shape["head_dim"] and isinstance(heads, int) and isinstance(hidden, int):
+        shape["head_dim"] = hidden // heads
     name = (config.architectures or [type(config).__name__])[0]
-    return {"family": config.model_type, "architecture": name, **found}
+    return {"family": config.model_type, "architecture": name, **shape}
 
 
 def _files(folder: Path | None) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _files(folder: Path | None) -> dict[str, Any]:
 
 
 def licence(folder: Path) -> str | None:
-    """What the model's README says in its head."""
+    """The licence in the head of a model's README, if it has one."""
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace")[:10_000] if card.is_file() else ""
     head = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
@@ -95,7 +95,7 @@ def licence(folder: Path) -> str | None:
 
 
 def fingerprint(folder: Path) -> str | None:
-    """A hash to tell weights apart by: the size, head, middle and end of each file, not all of it."""
+    """A hash to tell weights apart: of the size, head, middle and end of each file, not of all of it."""
     files = sorted(folder.glob("*.safetensors"))
     digest = hashlib.sha256()
     for path in files:

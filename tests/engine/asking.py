@@ -9,5 +9,6 @@ PROMPT = "the of to and"
 
 def child() -> psutil.Process:
     """The process of the only engine that runs."""
-    (found,) = [one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())]
-    return found
+    children = psutil.Process().children()
+    (process,) = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    return process

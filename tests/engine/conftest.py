@@ -27,9 +27,9 @@ def endless(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> st
 @pytest.fixture(scope="package")
 def engine() -> Iterator[Engine]:
     """The only one that runs here, so that its process is known."""
-    found = Engine("cpu")
-    yield found
-    found.close()
+    engine = Engine("cpu")
+    yield engine
+    engine.close()
 
 
 @pytest.fixture(scope="package")

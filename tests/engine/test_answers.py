@@ -63,9 +63,9 @@ def test_a_mask_is_tried_for_one_call(
         return engine.perplexity(str(tiny_llama_folder), text, window=20, tokens=200, removed=gone)
 
     assert ask(None)["ppl"] == pytest.approx(dense, rel=1e-5)
-    found = ask(removed)
-    assert found["ppl"] == pytest.approx(wanted, rel=1e-5) != dense
-    assert (found["window"], found["tokens"], found["text"]) == (20, 200, "words.txt")
+    answer = ask(removed)
+    assert answer["ppl"] == pytest.approx(wanted, rel=1e-5) != dense
+    assert (answer["window"], answer["tokens"], answer["text"]) == (20, 200, "words.txt")
     assert ask({})["ppl"] == pytest.approx(dense, rel=1e-5), "the mask is still on"
 
     def write(gone: Any) -> list[Any]:
@@ -76,10 +76,10 @@ def test_a_mask_is_tried_for_one_call(
 
 
 def test_attention_of_two_heads_comes_with_its_tokens(engine: Engine, tiny_llama_folder: Path) -> None:
-    found = engine.attention(str(tiny_llama_folder), "the a of " * 40, 1, [0, 3])
-    assert len(found["maps"]) == 2 and len(found["tokens"]) == len(found["maps"][0]) == 96
-    assert found["cut"] == 120 - 96 and found["tokens"][:3] == ["the", "a", "of"]
-    assert all(abs(sum(row) - 1) < 1e-4 for one in found["maps"] for row in one)
+    shown = engine.attention(str(tiny_llama_folder), "the a of " * 40, 1, [0, 3])
+    assert len(shown["maps"]) == 2 and len(shown["tokens"]) == len(shown["maps"][0]) == 96
+    assert shown["cut"] == 120 - 96 and shown["tokens"][:3] == ["the", "a", "of"]
+    assert all(abs(sum(row) - 1) < 1e-4 for head in shown["maps"] for row in head)
     with pytest.raises(DataError, match="heads 0 to 3"):
         engine.attention(str(tiny_llama_folder), "the", 0, [7])
 

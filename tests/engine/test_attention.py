@@ -14,13 +14,13 @@ def test_maps_are_the_models_own_attention_and_leave_it_as_it_was() -> None:
     model = tiny()
     graph, text = graph_of(model), ids(model, batch=1)[0]
     before = (model.config._attn_implementation, model(text[None]).logits)
-    found = attention_maps(model, graph, text, 1, [3, 0])
+    maps = attention_maps(model, graph, text, 1, [3, 0])
     assert not any(module._forward_hooks for module in model.modules())
     model.set_attn_implementation("eager")
     wanted = model(text[None], output_attentions=True).attentions[1][0]
     model.set_attn_implementation(before[0])
-    torch.testing.assert_close(found, wanted[[3, 0]])
-    torch.testing.assert_close(found.sum(-1), torch.ones(2, len(text)))
+    torch.testing.assert_close(maps, wanted[[3, 0]])
+    torch.testing.assert_close(maps.sum(-1), torch.ones(2, len(text)))
     assert torch.equal(model(text[None]).logits, before[1])
 
 

@@ -61,7 +61,7 @@ if __name__ == "__main__":
     engine = Engine("cpu")
     events = engine.generate(sys.argv[1], "the of", max_new_tokens=1_000_000)
     next(events)
-    print(*[one.pid for one in psutil.Process().children()], flush=True)
+    print(*[child.pid for child in psutil.Process().children()], flush=True)
     time.sleep(600)
 """
 
@@ -80,4 +80,6 @@ def test_it_ends_when_its_parent_is_killed(tmp_path: Path, endless: str) -> None
     assert children
     parent.kill()
     parent.communicate()
-    until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in children))
+    until(
+        lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    )

@@ -71,5 +71,5 @@ def test_two_callers_are_served_one_after_the_other(engine: Engine, endless: str
 
 
 def test_one_thread_may_read_two_texts_in_turns(engine: Engine, endless: str) -> None:
-    one, two = (engine.generate(endless, PROMPT, max_new_tokens=5) for _ in range(2))
-    assert list(zip(one, two, strict=True))[-1][0]["done"]
+    first, second = (engine.generate(endless, PROMPT, max_new_tokens=5) for _ in range(2))
+    assert list(zip(first, second, strict=True))[-1][0]["done"]
