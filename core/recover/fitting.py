@@ -1,4 +1,4 @@
-"""One decoder layer refitted on the pruned model's inputs: targets, fits, their guard, and what leaves it."""
+"""Refit one decoder layer on the pruned model's inputs: targets, fits, their guard, and what leaves it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from core.recover.least_squares import Fit
 from core.recover.walk import Normals, Reader, Walk, dense_pass, of_layer, readers_of, writers_of
 from core.surgery.masks import masked
 
-#: Weights beyond so many times the largest that was there are out of range (the guard of Eq. 13).
+#: Weights beyond this many times the largest one before are out of range (the guard of Eq. 13).
 _RANGE = 10.0
-#: Rounding of a sum, in units of the precision's smallest step.
+#: Allowed rounding of a sum, in units of the precision's smallest step.
 _ROUNDING = 4.0
 
 
 @dataclass
 class Reconstruction:
-    """What was refitted.
+    """The record of a refitting.
 
     Attributes:
-        removed: the units that go; `pre_pruning` may choose others than the plan.
-        changed: parameters that are no longer the dense model's.
+        removed: group id -> the units that go; `pre_pruning` may choose others than the plan.
+        changed: the parameters that differ from the dense model's.
         fits: {"module", "error_before", "error_after", "ridge"} of each fit, in order.
         notes: what could not be done, and why.
     """
@@ -38,7 +38,7 @@ class Reconstruction:
     notes: list[str] = field(default_factory=list)
 
     def wrote(self, module: str, names: Sequence[str], fit: Fit) -> None:
-        """Write down a fit and the parameters that it changed."""
+        """Record a fit and the parameters that it changed."""
         self.changed.update(names)
         if fit.note:
             self.notes.append(f"{module}: {fit.note}")
@@ -48,11 +48,14 @@ class Reconstruction:
 
 
 class Step:
-    """One layer at work: what the dense one did, and how far the pruned one has come.
+    """One layer at work: what the dense layer did, and how far the pruned one has come.
 
     Attributes:
+        after: what left the dense layer, batch by batch, (batch, length, hidden).
+        outs: writer -> what it returned in the dense layer, batch by batch.
         order: the writers that see every token once, in the order in which they run.
         readings: what `makers` read in the dense layer.
+        adds_up: whether the layer adds what its writers return to the residual stream, and nothing else.
     """
 
     def __init__(self, walk: Walk, layer: int, makers: Sequence[nn.Module] = ()) -> None:
@@ -66,10 +69,10 @@ class Step:
     def inputs(
         self, writer: nn.Module, moments: ModuleMoments | None = None
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Batch, what a writer reads in the pruned layer, and what it should return, (batch, length, …).
+        """Yield a batch's number, what a writer reads in the pruned layer, and what it should return.
 
-        It should return what the dense one did; where a layer adds up, also what the residual stream
-        lacks so far.
+        Both tensors are (batch, length, …). It should return what the dense writer did; where the layer
+        adds up, also what the residual stream lacks so far.
         """
         walk, before = self.walk, self.order[: self.order.index(writer)]
         last = writer is self.order[-1] and self.adds_up
@@ -88,43 +91,46 @@ class Step:
             yield batch, inputs, target
 
     def leave(self) -> None:
-        """Go on to the next layer; its masks must still be on."""
+        """Go on to the next layer; the masks of this one must still be on."""
         walk = self.walk
         if len(self._reached) == len(walk.pruned):  # only the last writer has to run again
             with torch.no_grad():
                 walk.pruned = [s + self.order[-1](x).view_as(s) for x, s in self._reached]
         else:
-            walk.pruned = [walk.layers.run(self.layer, *one) for one in enumerate(walk.pruned)]
+            walk.pruned = [
+                walk.layers.run(self.layer, batch, hidden) for batch, hidden in enumerate(walk.pruned)
+            ]
         walk.dense = self.after
 
 
-def refit_readers(walk: Walk, layer: int, found: Reconstruction) -> None:
-    """Eq. 13 for one layer: the matrices that read what stays, one after the other as they run."""
-    mine = readers_of(walk.graph, walk.model, found.removed, layer)
+def refit_readers(walk: Walk, layer: int, record: Reconstruction) -> None:
+    """Apply Eq. 13 to one layer: to the matrices that read what stays, in the order in which they run."""
+    losing = readers_of(walk.graph, walk.model, record.removed, layer)
     step = Step(walk, layer)
     readers = sorted(
-        (one for one in mine if one.module in step.outs), key=lambda one: step.order.index(one.module)
+        (reader for reader in losing if reader.module in step.outs),
+        key=lambda reader: step.order.index(reader.module),
     )
-    found.notes += [unfit(one.name) for one in mine if one.module not in step.outs]
-    if not mine and walk.pruned is walk.dense:
+    record.notes += [unfit(reader.name) for reader in losing if reader.module not in step.outs]
+    if not losing and walk.pruned is walk.dense:
         walk.dense = walk.pruned = step.after
         return
-    with masked(walk.model, walk.graph, of_layer(walk.graph, found.removed, layer)):
+    with masked(walk.model, walk.graph, of_layer(walk.graph, record.removed, layer)):
         for reader in readers:
             sums = walk.normal(len(reader.stay), reader.matrix().shape[1])
             for batch, inputs, target in step.inputs(reader.module):
                 sums.add(batch, inputs[..., reader.stay], target)
-            write(reader, guarded(reader, sums, found), found)
+            write(reader, guarded(reader, sums, record), record)
         step.leave()
 
 
 def unfit(name: str) -> str:
-    """Why a matrix is left as it is."""
+    """The note on a matrix that cannot be refitted."""
     return f"{name} does not read every token once and cannot be refitted: left as it is"
 
 
 def _adds_up(before: Tensor, after: Tensor, outs: list[Tensor]) -> bool:
-    """Whether a layer adds what its writers return to the residual stream and nothing else."""
+    """Whether a layer adds what its writers return to the residual stream, and nothing else."""
     parts = [before, *(out.view_as(before) for out in outs)]
     error = (torch.stack(parts).double().sum(dim=0) - after).abs()
     size = torch.stack(parts).double().abs().sum(dim=0)
@@ -132,25 +138,25 @@ def _adds_up(before: Tensor, after: Tensor, outs: list[Tensor]) -> bool:
     return float((error <= allowed).double().mean()) > 0.99
 
 
-def guarded(reader: Reader, sums: Normals, found: Reconstruction, *, biased: bool = True) -> Fit:
-    """The best change of what a reader has now, unless its weights are out of range (the guard of Eq. 13)."""
+def guarded(reader: Reader, sums: Normals, record: Reconstruction, *, biased: bool = True) -> Fit:
+    """The best change of a reader's weights; out of range (the guard of Eq. 13), that of its bias alone."""
     start = reader.matrix()[reader.stay]
     best = sums.fit(start, biased=biased)
     if in_range(reader, best):
         return best
     # The paper ends here, which leaves the errors of all later layers and undoes the rest.
     left = "only its bias is refitted" if biased else "left as it is"
-    found.notes.append(f"{reader.name}: weights out of range, discarded; {left}")
+    record.notes.append(f"{reader.name}: weights out of range, discarded; {left}")
     return sums.shift(start, biased=biased)
 
 
 def in_range(reader: Reader, best: Fit) -> bool:
-    """Whether weights are finite and not far beyond the largest that is there."""
+    """Whether fitted weights are finite and not far beyond the largest weight before."""
     largest = _RANGE * float(reader.matrix().abs().max())
     return bool(torch.isfinite(best.weight).all()) and float(best.weight.abs().max()) <= largest
 
 
-def write(reader: Reader, best: Fit, found: Reconstruction) -> None:
+def write(reader: Reader, best: Fit, record: Reconstruction) -> None:
     """Put a fit into the model."""
     matrix = reader.matrix()
     matrix[reader.stay] = best.weight.to(matrix.dtype)
@@ -158,4 +164,4 @@ def write(reader: Reader, best: Fit, found: Reconstruction) -> None:
     if best.bias is not None:
         reader.module.bias.data.copy_(best.bias)
         names.append(f"{reader.name}.bias")
-    found.wrote(reader.name, names, best)
+    record.wrote(reader.name, names, best)

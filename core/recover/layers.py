@@ -1,8 +1,8 @@
-"""A model's own decoder layers, run one at a time, without knowing the family.
+"""Run a model's own decoder layers one at a time, whatever the family.
 
-What a model hands to each layer besides the hidden states (masks, rotary embeddings, biases) is taken
-from the model itself, once, while its layers stand aside. After that a layer is a function of its
-hidden states, and only those of the layer at work need to be kept.
+What a model hands to each layer besides the hidden states (masks, rotary embeddings, biases) is recorded
+once, while stand-ins replace the layers. After that a layer is a function of its hidden states, and only
+those of the layer at work are held in memory.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _HIDDEN = "hidden_states"
 
 
 class _Stop(Exception):
-    """Ends a forward once what is wanted is there."""
+    """Ends a forward as soon as its result is known."""
 
 
 @dataclass
 class _Call:
-    """What one layer is handed for one batch, its hidden states left out."""
+    """The arguments of one layer for one batch, without its hidden states, which may come by name."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -36,10 +36,10 @@ class _Call:
 
 @dataclass
 class Layers:
-    """The layers of a model, ready to be run one by one over these batches.
+    """The layers of a model, ready to run one by one over some batches.
 
     Attributes:
-        modules: in order.
+        modules: the layers, in order.
         first: what enters the first layer, batch by batch, (batch, length, hidden).
     """
 
@@ -48,7 +48,7 @@ class Layers:
     _calls: list[list[_Call]] = field(default_factory=list)
 
     def run(self, layer: int, batch: int, hidden: Tensor) -> Tensor:
-        """What leaves a layer, (batch, length, hidden); `hidden` is left as it is."""
+        """What leaves a layer, (batch, length, hidden); `hidden` does not change."""
         call = self._calls[batch][layer]
         inside = hidden.clone()  # some layers add to their input in place
         with torch.no_grad():
@@ -59,11 +59,11 @@ class Layers:
         return _tensor(out)
 
     def until(self, module: nn.Module, layer: int, batch: int, hidden: Tensor) -> Tensor:
-        """What a module inside a layer reads, masks applied, (batch, length, features); no work after it."""
-        found: list[Tensor] = []
+        """What a module inside a layer reads under masks, (batch, length, features); the rest is not run."""
+        inputs: list[Tensor] = []
 
         def keep(_: nn.Module, args: tuple[Any, ...]) -> None:
-            found.append(args[0])
+            inputs.append(args[0])
             raise _Stop
 
         hook = module.register_forward_pre_hook(keep)
@@ -73,12 +73,12 @@ class Layers:
             pass
         finally:
             hook.remove()
-        return found[0]
+        return inputs[0]
 
 
 @contextmanager
 def watching(modules: Iterable[nn.Module]) -> Iterator[list[tuple[nn.Module, Tensor, Tensor]]]:
-    """What these modules read and return while they run, in order: (module, input, output)."""
+    """Collect what modules read and return while they run, in order: (module, input, output)."""
     seen: list[tuple[nn.Module, Tensor, Tensor]] = []
 
     def keep(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
@@ -93,10 +93,10 @@ def watching(modules: Iterable[nn.Module]) -> Iterator[list[tuple[nn.Module, Ten
 
 
 def layers_of(model: Any, graph: Graph, batches: Sequence[Tensor]) -> Layers:
-    """Get the layers of a model ready for these texts, and check that one by one they do what it does.
+    """Prepare the layers of a model for some batches; check that one by one they compute what it does.
 
     Args:
-        batches: token ids, (batch, length) each, where the model is.
+        batches: token ids, (batch, length) each, on the model's device.
 
     Raises:
         NotPrunableError: the layers share more than one stream, or are not called in order.
@@ -105,10 +105,10 @@ def layers_of(model: Any, graph: Graph, batches: Sequence[Tensor]) -> Layers:
     try:
         sample = batches[0][:1, :8]
         outs = _outputs(model, modules, sample)
-        found = _recorded(model, modules, [sample], outs)
-        hidden = found.first[0]
+        layers = _recorded(model, modules, [sample], outs)
+        hidden = layers.first[0]
         for layer in range(len(modules)):
-            hidden = found.run(layer, 0, hidden)
+            hidden = layers.run(layer, 0, hidden)
         exact = torch.allclose(hidden, _tensor(outs[-1]), rtol=1e-3, atol=1e-4 * float(hidden.abs().max()))
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         raise NotPrunableError(f"{_refusal(graph)} ({error}).") from error
@@ -125,7 +125,7 @@ def _refusal(graph: Graph) -> str:
 
 
 def _outputs(model: Any, modules: Sequence[nn.Module], ids: Tensor) -> list[Any]:
-    """What every layer returns for one batch."""
+    """What each layer returns for one batch."""
     outs: list[Any] = []
     hooks = [module.register_forward_hook(lambda _m, _a, out: outs.append(out)) for module in modules]
     try:
@@ -140,37 +140,37 @@ def _outputs(model: Any, modules: Sequence[nn.Module], ids: Tensor) -> list[Any]
 
 
 def _tensor(out: Any) -> Tensor:
-    found: Tensor = out[0] if isinstance(out, tuple) else out
-    return found
+    hidden: Tensor = out[0] if isinstance(out, tuple) else out
+    return hidden
 
 
 def _recorded(model: Any, modules: list[nn.Module], batches: Iterable[Tensor], outs: Sequence[Any]) -> Layers:
-    """Let the layers stand aside and write down what each is handed."""
-    found = Layers(modules)
-    with _standing_aside(modules, outs, found):
+    """Run the model with stand-ins for its layers, and record the arguments of each."""
+    layers = Layers(modules)
+    with _standing_in(modules, outs, layers):
         for ids in batches:
-            found._calls.append([])
+            layers._calls.append([])
             try:
                 with torch.no_grad():
                     model(input_ids=ids, use_cache=False)
             except _Stop:
                 continue
-    return found
+    return layers
 
 
 @contextmanager
-def _standing_aside(modules: list[nn.Module], outs: Sequence[Any], found: Layers) -> Iterator[None]:
-    """Layers that hand their input on, in the shape of what they return; the last one ends the forward."""
+def _standing_in(modules: list[nn.Module], outs: Sequence[Any], layers: Layers) -> Iterator[None]:
+    """Let stand-ins pass the layers' input on, shaped as their output; the last one ends the forward."""
 
     def stand_in(number: int, out: Any) -> Any:
         def forward(*args: Any, **kwargs: Any) -> Any:
             by_name = not args
             hidden = kwargs.pop(_HIDDEN) if by_name else args[0]
-            calls = found._calls[-1]
+            calls = layers._calls[-1]
             if len(calls) != number:
                 raise ValueError("the layers do not run in order")
             if number == 0:
-                found.first.append(hidden.detach().clone())
+                layers.first.append(hidden.detach().clone())
             calls.append(_Call(args[1:], kwargs, by_name))
             if number == len(modules) - 1:
                 raise _Stop

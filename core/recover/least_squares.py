@@ -1,7 +1,7 @@
-"""Ridge regression from accumulated normal equations: inputs come and go batch by batch.
+"""Ridge regression from accumulated normal equations, so that inputs can come batch by batch.
 
-The unknown is a change R of weights that are there: minimise |A (W0 + R) - T|^2 + ridge |R|^2, scaled so
-that ridge 1 weighs as much as the mean variance of an input. Without data nothing changes.
+The unknown is a change R of the weights W0: minimise |A (W0 + R) - T|^2 + ridge |R|^2, scaled so that
+ridge 1 weighs as much as the mean variance of an input. Without data nothing changes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 #: Ridges to choose from, relative to the mean squared input; the smallest guards against round-off only.
 RIDGES = (1e-2, 1e-1, 1.0, 10.0)
-#: Columns whose products are taken at once.
+#: How many columns are multiplied at once.
 _BLOCK = 384
 
 
@@ -36,12 +36,12 @@ class Normal:
 
     @classmethod
     def empty(cls, inputs: int, outputs: int, device: torch.device) -> Normal:
-        """Nothing seen yet."""
+        """Sums over no tokens."""
         gram = torch.zeros(inputs, inputs, dtype=torch.float64, device=device)
         return cls(gram, gram.new_zeros(inputs, outputs), gram.new_zeros(inputs), gram.new_zeros(outputs))
 
     def add(self, a: Tensor, t: Tensor) -> None:
-        """Take in a batch, (tokens, inputs) and (tokens, outputs); products in float32, sums in float64."""
+        """Add a batch, (tokens, inputs) and (tokens, outputs): products in float32, sums in float64."""
         a, t = a.float(), t.float()
         for first in range(0, a.shape[1], _BLOCK):  # symmetric: nothing below the diagonal's blocks
             block = slice(first, first + _BLOCK)
@@ -53,22 +53,22 @@ class Normal:
         self.tokens += len(a)
 
     def __add__(self, other: Normal) -> Normal:
-        """Both seen together."""
-        parts = zip(self.__dict__.values(), other.__dict__.values(), strict=True)
-        return Normal(*(mine + theirs for mine, theirs in parts))
+        """The sums over the tokens of both."""
+        pairs = zip(self.__dict__.values(), other.__dict__.values(), strict=True)
+        return Normal(*(mine + theirs for mine, theirs in pairs))
 
     def mirror(self) -> Normal:
-        """Fill in what `add` leaves out of A'A; everything that reads it comes after."""
+        """Fill in the half of A'A that `add` leaves out; call this before reading it."""
         self.gram.copy_(self.gram.triu() + self.gram.triu(1).T)
         return self
 
     def part(self, stay: Tensor) -> Normal:
-        """The same tokens with some of the inputs."""
+        """The sums over the same tokens with some of the inputs."""
         gram = self.mirror().gram[stay][:, stay]
         return replace(self, gram=gram, cross=self.cross[stay], inputs=self.inputs[stay])
 
     def centred(self) -> tuple[Tensor, Tensor]:
-        """Gram and cross products of what is left after the means are taken out."""
+        """Gram and cross products of inputs and targets less their means."""
         mean = self.inputs / max(self.tokens, 1)
         return self.gram - torch.outer(mean, self.inputs), self.cross - torch.outer(mean, self.targets)
 
@@ -87,13 +87,13 @@ class Normal:
 
 @dataclass(frozen=True)
 class Fit:
-    """Weights that were found.
+    """Fitted weights.
 
     Attributes:
-        weight: (inputs, outputs); bias: (outputs,), None where none was asked for.
-        ridge: the ridge that was chosen, relative to the mean squared input.
-        before, after: squared error over all tokens seen, with the weights as they were and as they are.
-        note: what should be said of the covariance, or "".
+        weight: (inputs, outputs); bias: (outputs,), None for a layer without one.
+        ridge: the chosen ridge, relative to the mean squared input.
+        before, after: squared error over all tokens, with the weights before and after the fit.
+        note: what users should know about the fit, or "".
     """
 
     weight: Tensor
@@ -110,26 +110,27 @@ def fit(
     """The best change of `start`, (inputs, outputs).
 
     Args:
-        held_out: other tokens, which choose the ridge; all are used for the fit then. None takes the first.
+        held_out: other tokens, which choose the ridge; the fit then uses all tokens. None takes the first
+            ridge.
 
     Returns:
         A fit that is no worse than `start` on `held_out`; if none is better, `start` itself with a bias.
     """
     start = start.double()
     whole = seen.mirror() + held_out.mirror() if held_out is not None and held_out.tokens else seen.mirror()
-    plain = whole.bias(start) if biased else None
-    before = whole.error(start, plain)
+    start_bias = whole.bias(start) if biased else None
+    before = whole.error(start, start_bias)
     ridge, note = ridges[0], ""
     if held_out is not None and held_out.tokens:
-        tried = {0.0: held_out.error(start, seen.bias(start) if biased else None)}
+        errors = {0.0: held_out.error(start, seen.bias(start) if biased else None)}
         for candidate in ridges:
             weight, _ = _solve(seen, start, candidate, biased)
-            tried[candidate] = held_out.error(weight, seen.bias(weight) if biased else None)
-            if tried[candidate] > min(tried.values()) and min(tried, key=tried.__getitem__):
+            errors[candidate] = held_out.error(weight, seen.bias(weight) if biased else None)
+            if errors[candidate] > min(errors.values()) and min(errors, key=errors.__getitem__):
                 break  # the error falls, then rises: a larger ridge only comes nearer to no change
-        ridge = min(tried, key=tried.__getitem__)
+        ridge = min(errors, key=errors.__getitem__)
         if ridge == 0.0:
-            return Fit(start, plain, 0.0, before, before, "no change is better on held-out windows")
+            return Fit(start, start_bias, 0.0, before, before, "no change is better on held-out windows")
     weight, note = _solve(whole, start, ridge, biased)
     bias = whole.bias(weight) if biased else None
     return Fit(weight, bias, ridge, before, whole.error(weight, bias), note)
@@ -137,15 +138,15 @@ def fit(
 
 def _solve(seen: Normal, start: Tensor, ridge: float, biased: bool) -> tuple[Tensor, str]:
     gram, cross = seen.centred() if biased else (seen.gram, seen.cross)
-    size = gram.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
-    right = cross - gram @ start
+    scale = gram.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
+    residual = cross - gram @ start
     note = ""
     for _ in range(8):
         loaded = gram.clone()
-        loaded.diagonal().add_(ridge * size)
+        loaded.diagonal().add_(ridge * scale)
         factor, failed = torch.linalg.cholesky_ex(loaded)
         if not failed:
-            return start + torch.cholesky_solve(right, factor), note
+            return start + torch.cholesky_solve(residual, factor), note
         ridge = max(10 * ridge, 1e-8)
         note = f"the covariance of its inputs is singular, so the ridge was raised to {ridge:g}"
     return start, "the covariance of its inputs is not finite, so its weights stay"

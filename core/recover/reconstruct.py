@@ -1,15 +1,15 @@
-"""Refit what stays, without training: so that a pruned model computes what the dense one did.
+"""Refit what stays, without training, so that a pruned model computes what the dense one did.
 
-The model is walked layer by layer, dense and pruned side by side: two sets of hidden states and the
-sums of one module are all that is kept. Weights change in place, in their dense shapes, under the masks of
-the plan; surgery cuts them afterwards, so masked = sliced holds for what was refitted too.
+A walk goes layer by layer through the dense and the pruned model: two sets of hidden states and the sums of
+one module are all it needs in memory. Weights change in place, in their dense shapes, under the masks of
+the plan; surgery cuts them afterwards, so masked = sliced holds for refitted weights too.
 
-- `bias`: the mean of what goes, through the weights that read it, is added to the bias. Source: FLAP,
+- `bias`: the mean of what goes, times the weights that read it, is added to the bias. Source: FLAP,
   arXiv:2312.11983, Section 3.3 (baseline bias compensation), on the dense model's inputs.
 - `least_squares`: the matrix that reads what stays is fitted to what the dense layer adds to the residual
-  stream *and* to what the layers before have left of an error in it. Source: adaptive estimation fusion,
-  arXiv:2403.10799, Eq. 13, with a ridge around the weights that are there. Its guard discards weights
-  that are out of range; unlike the paper's it does not end the refitting there.
+  stream *and* to the error that the layers before have left in it. Source: adaptive estimation fusion,
+  arXiv:2403.10799, Eq. 13, with a ridge around the present weights. Its guard discards weights that are
+  out of range; unlike the paper's, it does not end the refitting there.
 - `pre_pruning`: each module is reconstructed on the pruned model's inputs, scored again and only then pruned.
   Source: greedy output approximation, arXiv:2407.19126, Algorithms 2 to 4, see `core.recover.pre_pruning`.
 """
@@ -56,33 +56,33 @@ def reconstruct(
     Args:
         windows: calibration token ids, (windows, length); special tokens do not count.
         how: `bias`, `least_squares` or `pre_pruning`.
-        rescoring: how `pre_pruning` chooses units anew; None takes the plan's criterion as it is.
-        means: from `input_means`, where several plans share them; else they are found on `windows`.
-        on_progress: told (windows or layers done, windows or layers in all).
+        rescoring: how `pre_pruning` chooses units again; None takes the plan's criterion as it is.
+        means: from `input_means`, where several plans share them; None measures them on `windows`.
+        on_progress: called with (windows or layers done, windows or layers in all).
 
     Raises:
         NotPrunableError: the model's layers cannot be run one by one.
     """
-    found = Reconstruction(dict(plan.removed), notes=_skipped(model, graph, plan.removed))
-    if how == "bias" and means is None:
-        means = input_means(model, graph, windows, batch_size=batch_size, on_progress=on_progress)
-    add_biases(model, plan.biases)
+    record = Reconstruction(dict(plan.removed), notes=_skipped(model, graph, plan.removed))
     if how == "bias":
-        assert means is not None, "they were found above"
-        _shift_biases(model, graph, means, found)
-        return found
+        if means is None:
+            means = input_means(model, graph, windows, batch_size=batch_size, on_progress=on_progress)
+        add_biases(model, plan.biases)
+        _shift_biases(model, graph, means, record)
+        return record
+    add_biases(model, plan.biases)
     walk = Walk.start(model, graph, windows, batch_size)
-    again = rescoring or Rescoring(plan.method)
-    if how == "pre_pruning" and not again.possible:
-        found.notes.append(f"{plan.method} cannot score one module by what it reads: the plan's units go")
+    rescoring = rescoring or Rescoring(plan.method)
+    if how == "pre_pruning" and not rescoring.possible:
+        record.notes.append(f"{plan.method} cannot score one module by what it reads: the plan's units go")
     for layer in range(len(graph.layer_modules)):
         if how == "pre_pruning":
-            pre_prune(walk, layer, found, again)
+            pre_prune(walk, layer, record, rescoring)
         else:
-            refit_readers(walk, layer, found)
+            refit_readers(walk, layer, record)
         if on_progress is not None:
             on_progress(layer + 1, len(graph.layer_modules))
-    return found
+    return record
 
 
 @contextmanager
@@ -96,30 +96,30 @@ def reconstructed(
     rescoring: Rescoring | None = None,
     means: Means | None = None,
 ) -> Iterator[Reconstruction]:
-    """`reconstruct` for the length of a `with` block; the model is as it was afterwards."""
-    places = {name for name, _ in model.named_parameters()}
+    """`reconstruct` for the length of a `with` block, which leaves the model as it was."""
+    names = {name for name, _ in model.named_parameters()}
     matrices = _matrices(graph, {"layer1", "layer2"} if how == "pre_pruning" else {"layer2"})
     matrices |= {name.removesuffix("weight") + "bias" for name in matrices}
-    kept = {name: model.get_parameter(name).detach().clone() for name in matrices & places}
+    before = {name: model.get_parameter(name).detach().clone() for name in matrices & names}
     try:
         yield reconstruct(model, graph, plan, windows, how=how, rescoring=rescoring, means=means)
     finally:
         with torch.no_grad():
-            for name, value in kept.items():
+            for name, value in before.items():
                 model.get_parameter(name).copy_(value)
-        for name in set(plan.biases) - places:
+        for name in set(plan.biases) - names:
             owner, attribute = owner_of(model, name)
             setattr(owner, attribute, None)
 
 
 def _matrices(graph: Graph, roles: set[str]) -> set[str]:
-    """Matrices that make or read units within a layer."""
+    """The matrices that make or read units within a layer."""
     groups = graph.of_kind(*KINDS)
     return {member.parameter for group in groups for member in group.members if member.role in roles}
 
 
 def _skipped(model: PreTrainedModel, graph: Graph, removed: Removed) -> list[str]:
-    """Which matrices read units that go and are no linear layers of their own."""
+    """Notes on the matrices that read units that go but are not linear layers of their own."""
     stacks = {
         member.parameter
         for group in implied(graph, dict(removed))
@@ -140,19 +140,19 @@ def input_means(
     batch_size: int = 4,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Means:
-    """What `bias` needs to know of the dense model, for any plan: the mean of every input, in one pass."""
-    there = tuple({group.kind for group in graph.groups} & set(KINDS))
-    seen = capture(
-        model, graph, windows, needs={_MEAN}, batch_size=batch_size, kinds=there, on_progress=on_progress
+    """The mean of every input in the dense model, from one pass: all that `bias` needs, for any plan."""
+    kinds = tuple({group.kind for group in graph.groups} & set(KINDS))
+    statistics = capture(
+        model, graph, windows, needs={_MEAN}, batch_size=batch_size, kinds=kinds, on_progress=on_progress
     )
-    return seen.values[_MEAN]
+    return statistics.values[_MEAN]
 
 
-def _shift_biases(model: PreTrainedModel, graph: Graph, means: Means, found: Reconstruction) -> None:
-    """FLAP: bias += W mean(x) over the channels that go, in the dense model."""
+def _shift_biases(model: PreTrainedModel, graph: Graph, means: Means, record: Reconstruction) -> None:
+    """Compensate as FLAP does: bias += W mean(x) over the channels that go, in the dense model."""
     for layer in range(len(graph.layer_modules)):
-        for reader in readers_of(graph, model, found.removed, layer):
+        for reader in readers_of(graph, model, record.removed, layer):
             mean = means[reader.weight, reader.dim][reader.gone].to(model.device).double()
             shift = mean @ reader.matrix()[reader.gone].double()
             reader.module.bias.data += shift.to(reader.module.bias.dtype)
-            found.changed.add(f"{reader.name}.bias")
+            record.changed.add(f"{reader.name}.bias")

@@ -1,4 +1,4 @@
-"""Units of one module chosen anew, by what it reads and makes in the pruned model."""
+"""Choose the units of one module again, by what it reads and makes in the pruned model."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from core.plan.ranking import removal_order
 
 @dataclass
 class Rescoring:
-    """How units are chosen anew.
+    """How units are chosen again.
 
     Attributes:
-        criterion: its name. One that reads gradients or attention maps cannot be asked of a single module:
-            the plan's units stay then.
+        criterion: its name. One that reads gradients or attention maps cannot score a single module; then
+            the plan's units go.
         seed, options: as in `core.criteria.score`.
-        multiple: steps in which channels make up for `short`.
-        short: parameters that are still to go, since other heads took fewer keys and values with them.
+        multiple: channels make up for `short` in steps of this many.
+        short: parameters that still have to go, because other heads took fewer keys and values with them.
     """
 
     criterion: str
@@ -37,7 +37,7 @@ class Rescoring:
 
     @property
     def possible(self) -> bool:
-        """Whether what a module reads and makes is all that the criterion asks for."""
+        """Whether the criterion needs nothing but what a module reads and makes."""
         return self.criterion in CRITERIA.names() and self._needs <= {*INPUTS, *OUTPUTS}
 
     @property
@@ -45,11 +45,11 @@ class Rescoring:
         return set(CRITERIA[self.criterion].needs)
 
     def moments(self, model: nn.Module, graph: Graph, groups: list[Group]) -> ModuleMoments | None:
-        """What collects the criterion's statistics of these groups; None if there is nothing to collect."""
+        """A collector of the criterion's statistics of these groups; None if it needs none."""
         if not groups or not self.possible or not self._needs:
             return None
-        alone = _alone(graph, groups[0])
-        readers, makers = watched_modules(model, alone, {group.kind for group in groups})
+        layer = _layer_of(graph, groups[0])
+        readers, makers = watched_modules(model, layer, {group.kind for group in groups})
         inputs, outputs = self._needs & set(INPUTS), self._needs & set(OUTPUTS)
         return ModuleMoments(readers if inputs else {}, makers if outputs else {})
 
@@ -61,21 +61,23 @@ class Rescoring:
         planned: tuple[int, ...],
         moments: ModuleMoments | None,
     ) -> tuple[int, ...]:
-        """The units that go, sorted: as many as planned, or so many more or fewer that the target is met."""
+        """The units that go, sorted: as many as planned, or as many more or fewer as meet the target."""
         if not self.possible:
             return planned
         kinds, needs = (group.kind,), self._needs
         values = moment_values(moments, needs) if moments else {}
-        seen = Statistics(values, captured=frozenset(needs), kinds=kinds)
-        given: dict[str, Any] = {"seed": self.seed, "kinds": kinds, "options": self.options}
-        scores = score(model, _alone(graph, group), [self.criterion], seen, **given)
+        statistics = Statistics(values, captured=frozenset(needs), kinds=kinds)
+        scores = score(
+            model, _layer_of(graph, group), [self.criterion], statistics,
+            seed=self.seed, kinds=kinds, options=self.options,
+        )  # fmt: skip
         order = removal_order(group, scores[self.criterion])
         units = tuple(sorted(order[: self._count(graph, group, len(planned))].tolist()))
         self.short += cost(graph, {group.id: units}).params - cost(graph, {group.id: planned}).params
         return units
 
     def _count(self, graph: Graph, group: Group, planned: int) -> int:
-        """How many go; channels make up for what is short, in whole steps. Heads are too large for that."""
+        """How many go; channels make up for what is short, in whole steps, for which heads are too large."""
         if group.kind != "ffn_channel":
             return planned
         step = params_in(graph, [group]) / group.units * self.multiple
@@ -83,6 +85,6 @@ class Rescoring:
         return count if 0 < count < group.units else planned
 
 
-def _alone(graph: Graph, group: Group) -> Graph:
-    """A graph with the groups of one layer."""
-    return replace(graph, groups=tuple(one for one in graph.groups if one.layer == group.layer))
+def _layer_of(graph: Graph, group: Group) -> Graph:
+    """The graph with the groups of this group's layer only."""
+    return replace(graph, groups=tuple(other for other in graph.groups if other.layer == group.layer))

@@ -1,4 +1,4 @@
-"""Dense and pruned side by side, layer by layer: hidden states, and sums over what modules read and write."""
+"""Walk a dense and a pruned model layer by layer: hidden states, and sums over what modules read."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from core.recover.layers import Layers, layers_of, watching
 from core.recover.least_squares import Fit, Normal, fit
 
 Removed = Mapping[str, tuple[int, ...]]
-#: Kinds of units that a decoder layer has to itself.
+#: Kinds of units that belong to a single decoder layer.
 KINDS = ("query_head", "kv_group", "ffn_channel")
-#: One window of so many chooses the ridge.
+#: One window in this many chooses the ridge.
 _HELD_OUT = 4
-#: Without a window to spare.
+#: The ridge where no window can choose it.
 _RIDGE = 1e-2
 
 
@@ -33,8 +33,8 @@ class Reader:
     """A linear layer that reads units of which some go.
 
     Attributes:
-        name: of the module; weight: of its matrix; dim: the dimension along which that reads.
-        gone: inputs that go; stay: inputs that stay.
+        name: the module's; weight: the name of its matrix; dim: the matrix's dimension of inputs.
+        gone: numbers of the inputs that go; stay: of those that stay.
     """
 
     name: str
@@ -45,17 +45,17 @@ class Reader:
     stay: Tensor
 
     def matrix(self) -> Tensor:
-        """Its weights as (inputs, outputs), a view."""
+        """A view of its weights, (inputs, outputs)."""
         weight: Tensor = self.module.weight.detach()
         return weight if isinstance(self.module, Conv1D) else weight.T
 
 
 @dataclass
 class Reading:
-    """Linear layers that read the same.
+    """Linear layers that read the same input.
 
     Attributes:
-        writers: how many writers of the layer run before them.
+        makers: these layers; writers: how many writers of the layer run before them.
         dense: what they read in the dense model, batch by batch, (batch, length, inputs).
     """
 
@@ -82,7 +82,7 @@ class Walk:
 
     @classmethod
     def start(cls, model: PreTrainedModel, graph: Graph, windows: Tensor, batch_size: int) -> Walk:
-        """Before the first layer, with windows of token ids, (windows, length).
+        """Stand before the first layer, with windows of token ids, (windows, length).
 
         Raises:
             NotPrunableError: the layers cannot be run one by one.
@@ -106,17 +106,17 @@ class Walk:
 
 
 class Normals:
-    """Sums over the windows that fit, and over those that choose the ridge."""
+    """Sums over the windows that fit, and over the windows that choose the ridge."""
 
     def __init__(self, walk: Walk, inputs: int, outputs: int) -> None:
         self.walk, device = walk, walk.model.device
         self.seen, self.held_out = (Normal.empty(inputs, outputs, device) for _ in range(2))
 
     def add(self, batch: int, a: Tensor, t: Tensor) -> None:
-        """One batch, (batch, length, inputs) and (batch, length, outputs)."""
-        counted = self.walk.counted[batch].flatten()  # some modules see their tokens in one line
+        """Add a batch, (batch, length, inputs) and (batch, length, outputs); special tokens do not count."""
+        counted = self.walk.counted[batch].flatten()  # some modules get all tokens in one dimension
         sums = self.seen if batch < self.walk.fitting else self.held_out
-        a, t = (one.reshape(len(counted), -1) for one in (a, t))
+        a, t = a.reshape(len(counted), -1), t.reshape(len(counted), -1)
         if bool(counted.all()):
             sums.add(a, t)
         elif bool(counted.any()):
@@ -124,12 +124,12 @@ class Normals:
 
     def part(self, stay: Tensor) -> Normals:
         """The same sums over some of the inputs."""
-        found = copy(self)
-        found.seen, found.held_out = self.seen.part(stay), self.held_out.part(stay)
-        return found
+        part = copy(self)
+        part.seen, part.held_out = self.seen.part(stay), self.held_out.part(stay)
+        return part
 
     def shift(self, start: Tensor, *, biased: bool) -> Fit:
-        """These weights as they are, with the bias that leaves no mean error if they may have one."""
+        """Leave the weights as they are; if `biased`, give them the bias that leaves no mean error."""
         whole = self.seen.mirror() + self.held_out.mirror()
         start = start.double()
         bias = whole.bias(start) if biased else None
@@ -147,7 +147,7 @@ def readers_of(graph: Graph, model: PreTrainedModel, removed: Removed, layer: in
     """The linear layers of one decoder layer that lose inputs."""
     inside = of_layer(graph, removed, layer)
     gone = cuts(graph, inside)
-    found: dict[str, Reader] = {}
+    readers: dict[str, Reader] = {}
     for group_id in implied(graph, inside):
         group = graph.group(group_id)
         if group.layer != layer or group.kind == "residual_channel":
@@ -159,19 +159,19 @@ def readers_of(graph: Graph, model: PreTrainedModel, removed: Removed, layer: in
             lost = torch.zeros(graph.parameters[member.parameter].shape[member.dim], dtype=torch.bool)
             lost[torch.from_numpy(gone[member.parameter][member.dim])] = True
             name = member.parameter.removesuffix(f".{attribute}")
-            where = [rows.nonzero().flatten().to(model.device) for rows in (lost, ~lost)]
-            found[name] = Reader(name, module, member.parameter, member.dim, *where)
-    return list(found.values())
+            gone_stay = [inputs.nonzero().flatten().to(model.device) for inputs in (lost, ~lost)]
+            readers[name] = Reader(name, module, member.parameter, member.dim, *gone_stay)
+    return list(readers.values())
 
 
 def of_layer(graph: Graph, removed: Removed, layer: int) -> dict[str, tuple[int, ...]]:
-    """The part of a plan that can be felt inside one layer."""
+    """The part of a plan that affects one layer."""
     return {group: units for group, units in removed.items() if graph.group(group).layer in (layer, None)}
 
 
 def whole(model: PreTrainedModel, module: Any) -> Reader:
-    """A linear layer of which all inputs stay."""
-    name = next(name for name, one in model.named_modules() if one is module)
+    """A linear layer all of whose inputs stay."""
+    name = next(name for name, candidate in model.named_modules() if candidate is module)
     dim = 0 if isinstance(module, Conv1D) else 1
     size = module.weight.shape[dim]
     none = torch.empty(0, dtype=torch.long, device=model.device)
@@ -179,7 +179,7 @@ def whole(model: PreTrainedModel, module: Any) -> Reader:
 
 
 def writers_of(walk: Walk, layer: int) -> list[nn.Module]:
-    """The linear layers of one decoder layer that read its units, whether or not some go."""
+    """The linear layers of one decoder layer that read its units, whether or not any unit goes."""
     return _linear(walk, layer, "layer2")
 
 
@@ -190,8 +190,8 @@ def makers_of(walk: Walk, layer: int) -> list[nn.Module]:
 
 def _linear(walk: Walk, layer: int, role: str) -> list[nn.Module]:
     groups = [group.id for group in walk.graph.of_kind(*KINDS) if group.layer == layer]
-    found = {module for group in groups for module in modules_of(walk, group, role)}
-    return [module for module in found if isinstance(module, (nn.Linear, Conv1D))]
+    modules = dict.fromkeys(module for group in groups for module in modules_of(walk, group, role))
+    return [module for module in modules if isinstance(module, (nn.Linear, Conv1D))]
 
 
 def modules_of(walk: Walk, group: str, role: str) -> list[nn.Module]:
@@ -204,12 +204,14 @@ def modules_of(walk: Walk, group: str, role: str) -> list[nn.Module]:
 def dense_pass(
     walk: Walk, layer: int, writers: Sequence[nn.Module], makers: Sequence[nn.Module] = ()
 ) -> tuple[list[Tensor], dict[nn.Module, list[Tensor]], list[nn.Module], list[Reading]]:
-    """Run the dense layer once: what leaves it, what each writer returns, their order, what makers read.
+    """Run the dense layer once.
 
-    Writers and makers that do not see every token once are left out.
+    Returns:
+        What leaves it, what each writer returns, the writers in order, and what makers read; all batch by
+        batch. Writers and makers that do not see every token once are left out.
     """
-    after, outs, readings = list[Tensor](), {module: list[Tensor]() for module in writers}, list[Reading]()
-    order = list[nn.Module]()
+    after, outs = list[Tensor](), {module: list[Tensor]() for module in writers}
+    order, readings = list[nn.Module](), list[Reading]()
     for batch, hidden in enumerate(walk.dense):
         with watching([*writers, *makers]) as seen:
             after.append(walk.layers.run(layer, batch, hidden))
@@ -219,13 +221,18 @@ def dense_pass(
                 outs[module].append(out)
         if not batch:
             readings = _readings(seen, makers, writers)
-        firsts = {module: x for module, x, _ in seen}
+        inputs = {module: x for module, x, _ in seen}
         for reading in readings:
-            reading.dense.append(firsts[reading.makers[0]])
-    sizes = [hidden.shape[:2].numel() for hidden in walk.dense]
-    once = {m: o for m, o in outs.items() if [out.numel() // out.shape[-1] for out in o] == sizes}
-    readings = [one for one in readings if [x.numel() // x.shape[-1] for x in one.dense] == sizes]
+            reading.dense.append(inputs[reading.makers[0]])
+    tokens = [hidden.shape[:2].numel() for hidden in walk.dense]
+    once = {module: of_module for module, of_module in outs.items() if _rows(of_module) == tokens}
+    readings = [reading for reading in readings if _rows(reading.dense) == tokens]
     return after, once, [module for module in order if module in once], readings
+
+
+def _rows(tensors: Sequence[Tensor]) -> list[int]:
+    """How many rows of features each tensor has."""
+    return [tensor.numel() // tensor.shape[-1] for tensor in tensors]
 
 
 def _readings(
@@ -233,7 +240,7 @@ def _readings(
     makers: Sequence[nn.Module],
     writers: Sequence[nn.Module],
 ) -> list[Reading]:
-    """Makers by what they read, in the order in which they run."""
+    """Group makers by what they read, in the order in which they run."""
     shared: dict[int, Reading] = {}
     before = 0
     for module, x, _ in seen:

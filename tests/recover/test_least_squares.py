@@ -27,23 +27,23 @@ def test_a_fit_equals_ridge_regression_written_out() -> None:
     seen = Normal.empty(5, 3, torch.device("cpu"))
     for part in range(0, 60, 20):
         seen.add(a[part : part + 20], t[part : part + 20])
-    found = fit(seen, None, start, biased=True, ridges=(0.1,))
+    fitted = fit(seen, None, start, biased=True, ridges=(0.1,))
     centred, goal = a - a.mean(0), t - t.mean(0) - (a - a.mean(0)) @ start
     size = 0.1 * centred.square().sum(0).mean()
     expected = start + torch.linalg.solve(centred.T @ centred + size * torch.eye(5), centred.T @ goal)
-    assert torch.allclose(found.weight, expected, atol=1e-4)
-    assert found.bias is not None
-    error = (a @ found.weight + found.bias - t).square().sum()
-    assert found.after == pytest.approx(float(error), rel=1e-4) and found.after < found.before
+    assert torch.allclose(fitted.weight, expected, atol=1e-4)
+    assert fitted.bias is not None
+    error = (a @ fitted.weight + fitted.bias - t).square().sum()
+    assert fitted.after == pytest.approx(float(error), rel=1e-4) and fitted.after < fitted.before
 
 
 def test_a_singular_covariance_is_said_and_solved() -> None:
     a = torch.randn(40, 1).repeat(1, 2)  # the same input twice
     seen = Normal.empty(2, 1, torch.device("cpu"))
     seen.add(a, a[:, :1] * 3)
-    found = fit(seen, None, torch.zeros(2, 1), biased=False, ridges=(0.0,))
-    assert "singular" in found.note and torch.isfinite(found.weight).all()
-    assert found.weight.flatten().tolist() == pytest.approx([1.5, 1.5], abs=1e-2)
+    fitted = fit(seen, None, torch.zeros(2, 1), biased=False, ridges=(0.0,))
+    assert "singular" in fitted.note and torch.isfinite(fitted.weight).all()
+    assert fitted.weight.flatten().tolist() == pytest.approx([1.5, 1.5], abs=1e-2)
     nothing = Normal.empty(2, 1, torch.device("cpu"))
     nothing.add(torch.zeros(5, 2), torch.ones(5, 1))
     assert torch.equal(fit(nothing, None, torch.ones(2, 1), biased=False).weight, torch.ones(2, 1).double())

@@ -88,8 +88,8 @@ def test_least_squares_equals_numpy_on_the_pruned_inputs(llama: Any) -> None:
     gram = centred.T @ centred
     ridge = 1e-2 * gram.diagonal().mean() * np.eye(len(stay))
     expected = start + np.linalg.solve(gram + ridge, centred.T @ (goal - centred @ start))
-    found = reconstruct(model, graph, plan, tokens, how="least_squares")
-    assert found.fits[0]["module"] == DOWN.format(0)
+    record = reconstruct(model, graph, plan, tokens, how="least_squares")
+    assert record.fits[0]["module"] == DOWN.format(0)
     weight = model.get_submodule(DOWN.format(0)).weight.detach().double().numpy().T
     assert np.allclose(weight[stay], expected, atol=1e-4)
 
@@ -105,10 +105,10 @@ def test_least_squares_beats_the_plain_cut_layer_by_layer_on_its_inputs(family: 
     for how in ("none", "bias", "least_squares", "pre_pruning"):
         small = copy.deepcopy(model)
         if how != "none":
-            found = reconstruct(small, graph, plan, tokens, how=how)
-            assert how == "pre_pruning" or found.notes == []
-            assert all(one["error_after"] <= one["error_before"] for one in found.fits)
-            assert how != "least_squares" or len(found.fits) == 4
+            record = reconstruct(small, graph, plan, tokens, how=how)
+            assert how == "pre_pruning" or record.notes == []
+            assert all(fit["error_after"] <= fit["error_before"] for fit in record.fits)
+            assert how != "least_squares" or len(record.fits) == 4
         with (
             masked(small, graph, plan.removed),
             watching([small.get_submodule(name) for name in graph.layer_modules]) as seen,
@@ -146,30 +146,30 @@ def test_level_1_undoes_what_the_layers_before_do_to_its_input(llama: Any) -> No
     plan, tokens = planned(graph, kinds=("ffn_channel",), layers="0:1", method="l2"), windows(model, count=3)
     query, dense = "model.layers.1.self_attn.q_proj", model.model.layers[1].self_attn.q_proj.weight.clone()
     goal = inputs_of(model, query, tokens).double().numpy()
-    found = reconstruct(model, graph, plan, tokens, how="pre_pruning")
+    record = reconstruct(model, graph, plan, tokens, how="pre_pruning")
     fitted = model.get_submodule(query).weight.detach().double().numpy()
-    with masked(model, graph, found.removed):
+    with masked(model, graph, record.removed):
         x = inputs_of(model, query, tokens).double().numpy()
     gram, size = x.T @ x, x.shape[1]
     ridge = 1e-2 * gram.diagonal().mean() * np.eye(size)
     carried = np.eye(size) + np.linalg.solve(gram + ridge, x.T @ goal - gram)
     assert np.allclose(fitted.T, carried @ dense.detach().double().numpy().T, atol=1e-4)
-    assert {"model.layers.1.self_attn.q_proj.weight", "model.layers.1.mlp.up_proj.weight"} <= found.changed
+    assert {"model.layers.1.self_attn.q_proj.weight", "model.layers.1.mlp.up_proj.weight"} <= record.changed
 
 
 def test_units_are_chosen_anew_on_the_pruned_models_inputs(llama: Any) -> None:
     """Layer by layer the lowest scores on what the module reads then; as many as planned, the target met."""
     model, graph = copy.deepcopy(llama[0]), llama[1]
     plan, tokens = planned(graph, kinds=("ffn_channel",), method="wanda"), windows(model, count=4)
-    found = reconstruct(model, graph, plan, tokens, how="pre_pruning")
-    assert {group: len(units) for group, units in found.removed.items()} == {
+    record = reconstruct(model, graph, plan, tokens, how="pre_pruning")
+    assert {group: len(units) for group, units in record.removed.items()} == {
         group: len(units) for group, units in plan.removed.items()
     }
     read = inputs_of(model := copy.deepcopy(llama[0]), DOWN.format(0), tokens)  # layer 0 sees the dense input
     scores = (model.get_submodule(DOWN.format(0)).weight.abs() * read.norm(dim=0)).sum(dim=0)
     lowest = scores.argsort()[: len(plan.removed["L00.ffn_channel"])]
-    assert found.removed["L00.ffn_channel"] == tuple(sorted(lowest.tolist()))
-    assert found.removed != plan.removed, "the plan was random"
+    assert record.removed["L00.ffn_channel"] == tuple(sorted(lowest.tolist()))
+    assert record.removed != plan.removed, "the plan was random"
 
 
 def test_channels_make_up_for_keys_and_values_that_went_with_other_heads(llama: Any) -> None:
@@ -185,16 +185,16 @@ def test_channels_make_up_for_keys_and_values_that_went_with_other_heads(llama: 
 def test_gradient_criteria_keep_the_plans_units_and_say_so(llama: Any) -> None:
     model, graph = copy.deepcopy(llama[0]), llama[1]
     plan = planned(graph, method="taylor_first")
-    found = reconstruct(model, graph, plan, windows(model, count=4), how="pre_pruning")
-    assert found.removed == plan.removed and "taylor_first cannot score" in found.notes[0]
+    record = reconstruct(model, graph, plan, windows(model, count=4), how="pre_pruning")
+    assert record.removed == plan.removed and "taylor_first cannot score" in record.notes[0]
 
 
 def test_stacks_of_experts_are_left_as_they_are_and_said() -> None:
     model, graph = build("mixtral")
     plan = planned(graph)
-    found = reconstruct(model, graph, plan, windows(model, count=4), how="least_squares")
-    assert any("experts" in note and "cannot be refitted" in note for note in found.notes)
-    assert {one["module"].rpartition(".")[2] for one in found.fits} == {"o_proj"}
+    record = reconstruct(model, graph, plan, windows(model, count=4), how="least_squares")
+    assert any("experts" in note and "cannot be refitted" in note for note in record.notes)
+    assert {fit["module"].rpartition(".")[2] for fit in record.fits} == {"o_proj"}
 
 
 def test_a_model_is_as_it_was_after_a_trial(llama: Any) -> None:
@@ -212,12 +212,12 @@ def test_weights_out_of_range_are_discarded_and_biases_stay(
 ) -> None:
     model, graph = copy.deepcopy(llama[0]), llama[1]
     monkeypatch.setattr("core.recover.fitting._RANGE", 1e-6)
-    found = reconstruct(model, graph, planned(graph), windows(model), how="least_squares")
-    assert {one["ridge"] for one in found.fits} == {0.0} and len(found.fits) == 4
+    record = reconstruct(model, graph, planned(graph), windows(model), how="least_squares")
+    assert {fit["ridge"] for fit in record.fits} == {0.0} and len(record.fits) == 4
     for name, value in llama[0].named_parameters():
         assert torch.equal(value, model.get_parameter(name)), "weights stay, only biases come"
     assert all(model.get_parameter(name).abs().sum() > 0 for name in planned(graph).biases)
-    assert len(found.notes) == 4 and all("out of range" in note for note in found.notes)
+    assert len(record.notes) == 4 and all("out of range" in note for note in record.notes)
 
 
 def test_layers_that_cannot_be_run_alone_are_refused(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
