@@ -63,7 +63,7 @@ CHOOSING = """({tab, runs, pause, givenUp}) => {
     compare: (run) => document.querySelector("#compare-table th:nth-child(3) small")?.textContent === run,
   }[tab];
   const shown = (run) => new Promise((done) => {
-    const end = (known) => { watch.disconnect(); clearTimeout(late); done(known); };
+    const end = (seen) => { watch.disconnect(); clearTimeout(late); done(seen); };
     const watch = new MutationObserver(() => shows(run) && end(true));
     const late = setTimeout(() => end(false), 1000 * givenUp);
     watch.observe(document.body, {subtree: true, childList: true, characterData: true, attributes: true});
@@ -74,8 +74,8 @@ CHOOSING = """({tab, runs, pause, givenUp}) => {
       await new Promise((done) => setTimeout(done, 1000 * pause * (0.5 + Math.random())));
       const run = runs[turn % runs.length], began = performance.now(), answer = shown(run);
       choose(run);
-      const known = await answer;
-      window.pvUpdates.push({at: Date.now(), seconds: known ? (performance.now() - began) / 1000 : givenUp});
+      const seen = await answer;
+      window.pvUpdates.push({at: Date.now(), seconds: seen ? (performance.now() - began) / 1000 : givenUp});
     }
   })();
 }"""
@@ -91,21 +91,21 @@ def run() -> list[Figure]:
         }
         used = _cpu(board)
         with ThreadPoolExecutor(1) as beside:  # Playwright has a loop of its own in this thread
-            found = beside.submit(asyncio.run, _sessions(board, training.name, done)).result()
+            seconds = beside.submit(asyncio.run, _sessions(board, training.name, done)).result()
         share = (_cpu(board) - used) / (WARM_UP + SECONDS)
         assert launch.refresh(training).state == "running", launch.log_tail(training)
         for tab, page in pages.items():
             updates = page.evaluate("window.pvUpdates")[1:]  # the first one is part of the warming up
-            found[f"{tab} in Chromium"] = [one["seconds"] for one in updates]
-    return [_figure(found, share)]
+            seconds[f"{tab} in Chromium"] = [update["seconds"] for update in updates]
+    return [_figure(seconds, share)]
 
 
 async def _sessions(board: Dashboard, training: str, done: list[str]) -> dict[str, list[float]]:
     """What the sessions took: "runs", "polls", "compare" and `NOTHING` -> seconds."""
-    found: dict[str, list[float]] = {"runs": [], "polls": [], "compare": [], NOTHING: []}
+    seconds: dict[str, list[float]] = {"runs": [], "polls": [], "compare": [], NOTHING: []}
     end = time.monotonic() + WARM_UP + SECONDS
     async with httpx.AsyncClient(base_url=board.url, timeout=GIVEN_UP, limits=httpx.Limits()) as client:
-        site = Site(client, (await client.get("config")).json(), found, time.monotonic() + WARM_UP)
+        site = Site(client, (await client.get("config")).json(), seconds, time.monotonic() + WARM_UP)
         people = [_asks_nothing(site, end)]
         for number in range(PEOPLE - 2):
             chosen = random.Random(number).sample(done, 3)
@@ -114,7 +114,7 @@ async def _sessions(board: Dashboard, training: str, done: list[str]) -> dict[st
             else:
                 people += _watches(site, number, [training, *chosen], end)
         await asyncio.gather(*people)
-    return found
+    return seconds
 
 
 class Site:
@@ -122,22 +122,26 @@ class Site:
 
     Args:
         config: what `/config` answers: components and the events that they start.
-        found: kind of update -> seconds, of those asked for after `begins`.
+        seconds: kind of update -> how long each took that was requested after `begins`.
     """
 
     def __init__(
-        self, client: httpx.AsyncClient, config: dict[str, Any], found: dict[str, list[float]], begins: float
+        self,
+        client: httpx.AsyncClient,
+        config: dict[str, Any],
+        seconds: dict[str, list[float]],
+        begins: float,
     ) -> None:
-        self.client, self.found, self.begins = client, found, begins
-        names = {one["id"]: one["props"].get("elem_id") for one in config["components"]}
+        self.client, self.seconds, self.begins = client, seconds, begins
+        names = {box["id"]: box["props"].get("elem_id") for box in config["components"]}
         self.events = [
             (
-                one["id"],
-                [(names.get(target[0]), target[1]) for target in one["targets"]],
-                [names.get(box) for box in one["inputs"]],
-                [names.get(box) for box in one["outputs"]],
+                event["id"],
+                [(names.get(target[0]), target[1]) for target in event["targets"]],
+                [names.get(box) for box in event["inputs"]],
+                [names.get(box) for box in event["outputs"]],
             )
-            for one in config["dependencies"] if one["backend_fn"]
+            for event in config["dependencies"] if event["backend_fn"]
         ]  # fmt: skip
 
     async def change(
@@ -153,15 +157,15 @@ class Site:
             (number, inputs) for number, targets, inputs, outputs in self.events
             if (box, event) in targets and (box or "runs-table" in outputs)
         ]  # fmt: skip
-        asked = time.monotonic()
+        began = time.monotonic()
         for number, inputs in started:
             body = {"fn_index": number, "session_hash": session, "trigger_id": None}
             values = [page.get(name or "", "") for name in inputs]
             reply = await self.client.post("gradio_api/queue/join", json={**body, "data": values})
             reply.raise_for_status()
         await self._answered(session, len(started))
-        if asked > self.begins:
-            self.found[kind].append(time.monotonic() - asked)
+        if began > self.begins:
+            self.seconds[kind].append(time.monotonic() - began)
 
     async def _answered(self, session: str, wanted: int) -> None:
         """Read until so many events have their whole answer."""
@@ -221,10 +225,10 @@ async def _compares(site: Site, number: int, runs: list[str], end: float) -> Non
         await site.change(f"compare{number}", "compare", "compare-asked", "change", page)
 
 
-def _figure(found: dict[str, list[float]], share: float) -> Figure:
-    least = _p95(found.pop(NOTHING))
-    every = [second for seconds in found.values() for second in seconds]
-    each = ", ".join(f"{kind} {_p95(seconds):.2f} s" for kind, seconds in found.items())
+def _figure(seconds: dict[str, list[float]], share: float) -> Figure:
+    least = _p95(seconds.pop(NOTHING))
+    every = [second for times in seconds.values() for second in times]
+    each = ", ".join(f"{kind} {_p95(times):.2f} s" for kind, times in seconds.items())
     middle = statistics.median(every)
     parts = f"{len(every)} updates: {each}; median {middle:.2f} s; {NOTHING}: p95 {least:.2f} s; "
     parts += f"server {share:.0%} of a core"

@@ -27,14 +27,14 @@ def run() -> list[Figure]:
     plan = allocate(graph, scores, sparsity=SPARSITY, kinds=("query_head", "ffn_channel"))
     small = replace(loaded, model=operate(copy.deepcopy(loaded.model), graph, plan.removed))
     promised = _operations(loaded.model) / _operations(small.model)
-    found = measure(
+    measured = measure(
         {"dense": loaded.model, "pruned": small.model},
         prompt_tokens=PROMPT,
         new_tokens=1,
         repeats=REPEATS,
         batch_sizes=(1,),
     )
-    dense, pruned = (found[name].timings[0].prefill_tokens_per_second for name in ("dense", "pruned"))
+    dense, pruned = (measured[name].timings[0].prefill_tokens_per_second for name in ("dense", "pruned"))
     gained = pruned / dense
     parts = f"{gained:.2f} x faster ({dense:.0f} -> {pruned:.0f} tokens/s), {promised:.2f} x fewer MACs"
     return [

@@ -32,11 +32,11 @@ def run() -> list[Figure]:
     for name, (sizes, seconds, gib) in SIZES.items():
         code = f"from tests.bench.graph import measure; measure({sizes!r})"
         out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        found = json.loads(out.splitlines()[-1])
-        parts = f"{found['groups']} groups, no weights"
-        figures.append(Figure(f"{name} config, groups", found["seconds"], "at most", seconds, "s", parts))
-        parts = f"of which {found['gib_before']:.2f} GiB after the imports"
-        figures.append(Figure(f"{name} config, peak memory", found["gib"], "at most", gib, "GiB", parts))
+        traced = json.loads(out.splitlines()[-1])
+        parts = f"{traced['groups']} groups, no weights"
+        figures.append(Figure(f"{name} config, groups", traced["seconds"], "at most", seconds, "s", parts))
+        parts = f"of which {traced['gib_before']:.2f} GiB after the imports"
+        figures.append(Figure(f"{name} config, peak memory", traced["gib"], "at most", gib, "GiB", parts))
     return [*figures, against_torch_pruning()]
 
 

@@ -54,9 +54,9 @@ def _peak_of(way: str) -> float:
 def measure(way: str) -> None:
     """Print the peak memory of four steps, the later ones with a snapshot as the teacher."""
     with tempfile.TemporaryDirectory() as folder:
-        found = trainer(Path(folder), way)
+        training = trainer(Path(folder), way)
         for _ in range(4):
-            found.step()
+            training.step()
     print(json.dumps(_peak_gib()))
 
 
@@ -102,28 +102,30 @@ def _by_turns(trainers: dict[str, Trainer], times: int = 5) -> dict[str, float]:
     """Median seconds of a step; the first steps are not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in trainers}
     for number in range(times + 2):
-        for name, one in trainers.items():
+        for name, training in trainers.items():
             began = time.perf_counter()
-            report = one.step()
+            report = training.step()
             if number >= 2:
                 assert name == "alone" or report.teacher, "a snapshot should teach by now"
                 seconds[name].append(time.perf_counter() - began)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def _teachers(found: Trainer, step: float) -> list[Figure]:
+def _teachers(training: Trainer, step: float) -> list[Figure]:
     """What snapshots and switches cost a step of the demo preset, and what 50 teachers take."""
-    factors, began = found.gates.median(), time.perf_counter()
+    factors, began = training.gates.median(), time.perf_counter()
     for level in range(1, TEACHERS + 1):
-        found.bank.add(level, found.twin.snapshot(factors, level / 100))
-    kept = (time.perf_counter() - began) / TEACHERS
+        training.bank.add(level, training.twin.snapshot(factors, level / 100))
+    per_snapshot = (time.perf_counter() - began) / TEACHERS
     began = time.perf_counter()
     for level in range(1, TEACHERS + 1):
-        found.twin.seat(found.bank[level])
-    seated = (time.perf_counter() - began) / TEACHERS
-    share = (SNAPSHOTS * kept + SWITCHES * seated) / STEPS / step * 100
-    parts = f"{kept * 1000:.0f} ms a snapshot, {seated * 1000:.0f} ms a switch, {step:.2f} s a step"
-    gib = found.bank.bytes() / 2**30
+        training.twin.seat(training.bank[level])
+    per_switch = (time.perf_counter() - began) / TEACHERS
+    share = (SNAPSHOTS * per_snapshot + SWITCHES * per_switch) / STEPS / step * 100
+    parts = (
+        f"{per_snapshot * 1000:.0f} ms a snapshot, {per_switch * 1000:.0f} ms a switch, {step:.2f} s a step"
+    )
+    gib = training.bank.bytes() / 2**30
     return [
         Figure("snapshots and switches, of a step", share, "at most", 2, "%", parts),
         Figure(f"{TEACHERS} teachers of the demo model", gib, "at most", 1, "GiB", "on the CPU"),

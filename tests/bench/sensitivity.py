@@ -32,8 +32,8 @@ def run() -> list[Figure]:
         perplexity(loaded.model, windows)
         whole.append(time.perf_counter() - began)
     began = time.perf_counter()
-    found = scan(loaded.model, graph, scores, windows, ratios=(0.5,), criterion="l2", text="bundled")
+    scanned = scan(loaded.model, graph, scores, windows, ratios=(0.5,), criterion="l2", text="bundled")
     seconds = time.perf_counter() - began
-    again = sorted(whole)[1] * len(found.points)
-    parts = f"{seconds:.1f} s / {again:.1f} s for {len(found.points)} points of {TOKENS} tokens"
+    again = sorted(whole)[1] * len(scanned.points)
+    parts = f"{seconds:.1f} s / {again:.1f} s for {len(scanned.points)} points of {TOKENS} tokens"
     return [Figure("sensitivity scan / whole model per point", seconds / again, "at most", 0.7, "x", parts)]

@@ -31,7 +31,7 @@ KINDS = ("query_head", "ffn_channel")
 REFITS = (("local", "least_squares"), ("standardised", "least_squares"), ("local", "pre_pruning"))
 
 
-class Found(NamedTuple):
+class Perplexities(NamedTuple):
     """Perplexity on the tokens that are reported, and on those that choose."""
 
     ppl: float
@@ -62,11 +62,11 @@ class Bench:
         self.scored, self.choosing = evaluation.chunk(2)
         self.names = names
         needs = {need for name in names for need in CRITERIA[name].needs} | {MEAN}
-        found = capture(self.model, self.graph, self.windows, needs=needs)
-        self.means = found.values[MEAN]
-        self.scores = score(self.model, self.graph, names, found, seed=0, kinds=KINDS)
+        statistics = capture(self.model, self.graph, self.windows, needs=needs)
+        self.means = statistics.values[MEAN]
+        self.scores = score(self.model, self.graph, names, statistics, seed=0, kinds=KINDS)
 
-    def ppl(self, name: str, sparsity: float, scope: str = "local", how: str = "none") -> Found:
+    def ppl(self, name: str, sparsity: float, scope: str = "local", how: str = "none") -> Perplexities:
         """Perplexities of one way to prune; the model is as it was afterwards.
 
         Under standardised scope each kind meets the target by itself: scores of channels have so long a
@@ -78,12 +78,14 @@ class Bench:
         )
         if how == "none":
             return self._masked(plan.removed)
-        with reconstructed(self.model, self.graph, plan, self.windows, how=how, means=self.means) as found:
-            return self._masked(found.removed)
+        with reconstructed(self.model, self.graph, plan, self.windows, how=how, means=self.means) as refitted:
+            return self._masked(refitted.removed)
 
-    def _masked(self, removed: dict[str, tuple[int, ...]]) -> Found:
+    def _masked(self, removed: dict[str, tuple[int, ...]]) -> Perplexities:
         with masked(self.model, self.graph, removed):
-            return Found(*(perplexity(self.model, windows).ppl for windows in (self.scored, self.choosing)))
+            return Perplexities(
+                *(perplexity(self.model, windows).ppl for windows in (self.scored, self.choosing))
+            )
 
 
 def main(
@@ -106,20 +108,20 @@ def main(
 def print_table(bench: Bench, sparsity: float, fitted: int) -> None:
     """Every criterion ranked locally, and standardised with biases; the best also refitted."""
     print(f"\n| {sparsity:.0%} | local | standardised per kind + bias |\n|---|---|---|")
-    found = {}
+    unfitted = {}
     for name in bench.names:
-        found[name] = bench.ppl(name, sparsity, "standardised", "bias")
-        print(f"| `{name}` | {bench.ppl(name, sparsity)} | {found[name]} |", flush=True)
+        unfitted[name] = bench.ppl(name, sparsity, "standardised", "bias")
+        print(f"| `{name}` | {bench.ppl(name, sparsity)} | {unfitted[name]} |", flush=True)
     print(
         f"\n| {sparsity:.0%} | {' | '.join(f'{scope} + {how}' for scope, how in REFITS)} |\n|---|---|---|---|"
     )
-    refitted: dict[str, Found] = {}
-    for name in sorted(found, key=lambda one: found[one].choosing)[:fitted]:
+    refitted: dict[str, Perplexities] = {}
+    for name in sorted(unfitted, key=lambda name: unfitted[name].choosing)[:fitted]:
         cells = {f"{name}, {scope} + {how}": bench.ppl(name, sparsity, scope, how) for scope, how in REFITS}
         print(f"| `{name}` | {' | '.join(map(str, cells.values()))} |", flush=True)
         refitted |= cells
     if refitted:
-        best = min(refitted, key=lambda one: refitted[one].choosing)
+        best = min(refitted, key=lambda label: refitted[label].choosing)
         print(f"\nBest by the tokens that choose: {best}: {refitted[best]}", flush=True)
 
 

@@ -34,13 +34,13 @@ def test_the_noise_of_paired_answers_is_that_of_the_difference() -> None:
     mean = sum(turned) / 100
     expected = math.sqrt(sum((x - mean) ** 2 for x in turned) / 100) / 10
     assert difference_noise(before, after) == pytest.approx(expected)
-    found = difference(before, after)
-    assert found.change == pytest.approx(-0.06) and found.verdict == "noise"
+    compared = difference(before, after)
+    assert compared.change == pytest.approx(-0.06) and compared.verdict == "noise"
 
 
 def test_without_the_questions_both_errors_count() -> None:
     before, after = task("piqa", HALF, keep=False), task("piqa", "1" * 80 + "0" * 20, keep=False)
-    errors = [one.stderr for one in (before, after) if one.stderr is not None]
+    errors = [each.stderr for each in (before, after) if each.stderr is not None]
     assert difference_noise(before, after) == pytest.approx(math.hypot(*errors)) and len(errors) == 2
     assert difference(before, after).verdict == "clear"
     assert difference_noise(task("piqa", HALF), after) == pytest.approx(math.hypot(*errors)), "one kept them"
@@ -52,7 +52,7 @@ def test_an_unknown_error_is_never_a_finding() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "verdict"),
+    ("difference", "verdict"),
     [
         (Difference(), "none"),
         (Difference(refused="measured otherwise"), "none"),
@@ -62,8 +62,8 @@ def test_an_unknown_error_is_never_a_finding() -> None:
         (Difference(0.1, 0.0), "clear"),
     ],
 )
-def test_two_standard_errors_tell_a_difference_from_chance(found: Difference, verdict: str) -> None:
-    assert found.verdict == verdict
+def test_two_standard_errors_tell_a_difference_from_chance(difference: Difference, verdict: str) -> None:
+    assert difference.verdict == verdict
 
 
 def measured(*losses: float, ids: str = "a") -> Perplexity:
@@ -74,17 +74,17 @@ def measured(*losses: float, ids: str = "a") -> Perplexity:
 def test_the_same_windows_are_compared_window_by_window() -> None:
     """By hand: windows differ by 0.1, 0.15, 0.2, so 0.15 on the mean, with error 0.05 / sqrt(3)."""
     before, after = measured(3.0, 1.0, 2.0), measured(3.1, 1.15, 2.2)
-    found = perplexity_difference(before, after)
-    assert found.change == pytest.approx(0.15) and found.noise == pytest.approx(0.05 / math.sqrt(3))
-    assert found.verdict == "clear"
+    compared = perplexity_difference(before, after)
+    assert compared.change == pytest.approx(0.15) and compared.noise == pytest.approx(0.05 / math.sqrt(3))
+    assert compared.verdict == "clear"
     assert perplexity_difference(before, measured(2.9, 1.3, 2.1)).verdict == "noise"
 
 
 def test_other_windows_are_independent_and_without_any_nobody_knows() -> None:
     before, after = measured(3.0, 1.0, 2.0), measured(3.1, 1.2, 2.3, ids="b")
-    found = perplexity_difference(before, after)
-    errors = [one.stderr / one.ppl for one in (before, after) if one.stderr is not None]
-    assert found.noise == pytest.approx(math.hypot(*errors)) and found.verdict == "noise"
+    compared = perplexity_difference(before, after)
+    errors = [each.stderr / each.ppl for each in (before, after) if each.stderr is not None]
+    assert compared.noise == pytest.approx(math.hypot(*errors)) and compared.verdict == "noise"
     plain = Perplexity(20.0, math.log(20.0), 24, 8)
     assert plain.stderr is None and perplexity_difference(before, plain).verdict == "unknown"
 
@@ -102,10 +102,14 @@ def test_few_windows_take_more_to_be_a_finding(samples: int, exact: float) -> No
 def test_what_was_kept_of_two_perplexities_gives_the_same_verdict() -> None:
     before = measured(3.0, 1.0, 2.0)
     for after in (measured(3.1, 1.15, 2.2), measured(2.9, 1.3, 2.1)):
-        found = perplexity_difference(before, after)
-        kept = kept_difference(before.ppl, after.ppl, found.noise, 3)
-        assert kept.change == pytest.approx(found.change)
-        assert (kept.noise, kept.samples, kept.verdict) == (found.noise, found.samples, found.verdict)
+        compared = perplexity_difference(before, after)
+        from_metrics = kept_difference(before.ppl, after.ppl, compared.noise, 3)
+        assert from_metrics.change == pytest.approx(compared.change)
+        assert (from_metrics.noise, from_metrics.samples, from_metrics.verdict) == (
+            compared.noise,
+            compared.samples,
+            compared.verdict,
+        )
     assert kept_difference(20.0, 21.0, None, 3).verdict == "unknown"
     assert {kept_difference(20.0, bad, 0.1, 3).verdict for bad in (None, math.inf, math.nan)} == {"none"}
 
@@ -122,9 +126,9 @@ def timed(*rounds: float, keep: bool = True) -> Timed:
 
 def test_models_that_took_turns_are_compared_round_by_round() -> None:
     """By hand: rounds differ by 10, 12, 14 ms, so 12 on the mean, with error 2 / sqrt(3)."""
-    found = time_difference(timed(100, 300, 200), timed(110, 312, 214))
-    assert (found.change, found.samples) == (12.0, 3)
-    assert found.noise == pytest.approx(2 / math.sqrt(3)) and found.verdict == "clear"
+    compared = time_difference(timed(100, 300, 200), timed(110, 312, 214))
+    assert (compared.change, compared.samples) == (12.0, 3)
+    assert compared.noise == pytest.approx(2 / math.sqrt(3)) and compared.verdict == "clear"
     assert time_difference(timed(100, 300, 200), timed(110, 305, 180)).verdict == "noise"
     assert time_difference(timed(5, 6, 7), timed(5, 6, 7)).verdict == "same"
 
@@ -132,11 +136,11 @@ def test_models_that_took_turns_are_compared_round_by_round() -> None:
 def test_without_the_rounds_both_spreads_count() -> None:
     """By hand: of 3 values slowest minus fastest is 1.693 deviations; a median errs sqrt(pi / 6) of one."""
     slow, fast = timed(100, 110, 104, keep=False), timed(90, 93, 91, keep=False)
-    found = time_difference(slow, fast)
+    compared = time_difference(slow, fast)
     errors = [spread / 1.693 * math.sqrt(math.pi / 6) for spread in (10, 3)]
-    assert found.noise == pytest.approx(math.hypot(*errors)) and found.change == -13
-    assert found.samples == 5, "3 + 3 rounds leave the 4 degrees of freedom of 5 values"
-    assert found.verdict == "clear", "13 ms are more than 2.8 errors of 4.5 ms, 12 ms are not"
+    assert compared.noise == pytest.approx(math.hypot(*errors)) and compared.change == -13
+    assert compared.samples == 5, "3 + 3 rounds leave the 4 degrees of freedom of 5 values"
+    assert compared.verdict == "clear", "13 ms are more than 2.8 errors of 4.5 ms, 12 ms are not"
     assert time_difference(slow, timed(91, 94, 92, keep=False)).verdict == "noise"
     assert time_difference(slow, timed(91, keep=False)).verdict == "unknown", "a single round has no spread"
 

@@ -12,9 +12,9 @@ from core.results.tasks import Sample, TaskResult, flips, not_comparable
 
 
 def test_names_are_resolved_as_the_papers_mean_them():
-    asked = requests(["commonsense", "piqa", "mmlu", "bbh"])
-    assert [request.name for request in asked] == [*COMMONSENSE, "mmlu", "bbh"]
-    assert [(request.lm_eval, request.num_fewshot) for request in asked[-2:]] == [
+    to_run = requests(["commonsense", "piqa", "mmlu", "bbh"])
+    assert [request.name for request in to_run] == [*COMMONSENSE, "mmlu", "bbh"]
+    assert [(request.lm_eval, request.num_fewshot) for request in to_run[-2:]] == [
         ("mmlu", 5),
         ("bbh_fewshot", 3),
     ]
