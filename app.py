@@ -1,25 +1,6 @@
-"""Build and launch the dashboard: `python app.py --help`."""
+"""The dashboard of this checkout: `python app.py --help`."""
 
-from __future__ import annotations
-
-import sys
-
-from core.errors import PruneError
-from pruneviz.arguments import parse
-
-
-def main() -> int:
-    """Start the dashboard; 2 with one line on stderr if it cannot start."""
-    try:
-        arguments = parse()
-    except PruneError as error:
-        print(error, file=sys.stderr)
-        return 2
-    from pruneviz.serve import serve  # Gradio takes seconds to import; a wrong option is answered at once
-
-    serve(arguments)
-    return 0
-
+from pruneviz.__main__ import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import errno
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from core.errors import InputError, LaunchError, storage_error
 from core.spec.model import DTYPES
+
+#: As it was started, for its help and for what it says of a wrong option.
+PROGRAM = {"app": "python app.py", "__main__": "python -m pruneviz"}.get(Path(sys.argv[0]).stem, "pruneviz")
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,13 @@ class Arguments:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line that says what is wrong, instead of the whole usage."""
-        raise InputError(f"{message[:1].upper()}{message[1:]}; see python app.py --help.")
+        raise InputError(f"{message[:1].upper()}{message[1:]}; see {PROGRAM} --help.")
 
 
 def parse(argv: list[str] | None = None) -> Arguments:
     """Read the command line. Raises InputError, LaunchError or StorageError with what to do."""
     parser = _Parser(
-        prog="app.py",
+        prog=PROGRAM,
         description="Structured pruning of language models, in the browser.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

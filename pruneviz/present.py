@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from gradio.routes import App
 from markupsafe import Markup
 
+from pruneviz import ASSETS
 from pruneviz.context import AppContext
 from pruneviz.data import runs
 from pruneviz.data.contenders import DENSE, finished, line_up, run_title
@@ -19,7 +20,7 @@ from pruneviz.figures.entries import entries_of
 from pruneviz.figures.render import render
 from pruneviz.figures.score_chart import COLOURS
 from pruneviz.figures.slides import Slide, slides
-from pruneviz.theme import ASSETS, DARK, LIGHT, variables
+from pruneviz.theme import DARK, LIGHT, variables
 
 PATH = "/present"
 #: Nothing is fetched, and no script runs but the one that turns the pages, whatever a model wrote.

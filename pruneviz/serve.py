@@ -7,10 +7,10 @@ import os
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read while gradio is imported
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from pruneviz import present, scripts, ui
+from pruneviz import ASSETS, present, scripts, ui
 from pruneviz.arguments import Arguments
 from pruneviz.context import AppContext
-from pruneviz.theme import ASSETS, build_css, build_theme
+from pruneviz.theme import build_css, build_theme
 
 
 def serve(arguments: Arguments) -> None:

@@ -5,12 +5,10 @@ Contrast of every text colour on its background is at least 4.5 : 1 (WCAG AA); a
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import gradio as gr
 from gradio.themes.utils import colors, fonts, sizes
 
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
+from pruneviz import ASSETS
 
 #: Green is what stays, clay what goes; blue is attention and ochre FFN wherever the two stand side by side.
 LIGHT = {

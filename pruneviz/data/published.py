@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parents[2] / "assets" / "published"
+from pruneviz import ASSETS
+
+FOLDER = ASSETS / "published"
 #: Columns of every file that say where a row is from.
 ORIGIN = ("source", "table")
 

@@ -7,7 +7,8 @@ import math
 
 import plotly.graph_objects as go
 
-from pruneviz.components.base import ASSETS, payload, script, sheet
+from pruneviz import ASSETS
+from pruneviz.components.base import payload, script, sheet
 from pruneviz.components.head_explorer import head_explorer
 from pruneviz.components.plotly_figure import figure_payload, library, plotly_figure
 from pruneviz.components.structure_map import structure_map, unit_picker
