@@ -14,6 +14,7 @@ import core.graph.reducing  # noqa: F401  (importing them registers their rules)
 from core.errors import ModelError
 from core.graph.edges import find_edges
 from core.graph.layers import Walk, decoder_layers, walk
+from core.graph.places import tied_names
 from core.graph.records import Graph, Parameter
 from core.graph.replicate import replicate
 from core.graph.trace import Tape, trace
@@ -72,7 +73,7 @@ def _discover(model: PreTrainedModel, name: str, length: int, config_only: bool)
         layer_modules=layers,
         edges=find_edges(result),
         not_prunable=tuple(parts.not_prunable),
-        tied=_tied(model),
+        tied=tied_names(model),
     )
 
 
@@ -97,14 +98,3 @@ def _parameters(model: nn.Module, tape: Tape, result: Walk) -> dict[str, Paramet
         owner = type(owners[name.rpartition(".")[0]]).__name__
         parameters[name] = Parameter(tuple(parameter.shape), macs or 0.0, owner, layer)
     return parameters
-
-
-def _tied(model: nn.Module) -> dict[str, str]:
-    """Names of shared parameters beyond the first -> the first name."""
-    first: dict[int, str] = {}
-    tied = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if id(parameter) in first:
-            tied[name] = first[id(parameter)]
-        first.setdefault(id(parameter), name)
-    return tied

@@ -41,3 +41,11 @@ def maker_of(model: nn.Module, member: Member) -> nn.Module | None:
         isinstance(owner, Conv1D) and member.dim == 1
     )
     return owner if member.role == "layer1" and attribute == "weight" and makes else None
+
+
+def tied_names(model: nn.Module) -> dict[str, str]:
+    """Every further name of a parameter -> its first name."""
+    first: dict[int, str] = {}
+    names = model.named_parameters(remove_duplicate=False)
+    firsts = {name: first.setdefault(id(parameter), name) for name, parameter in names}
+    return {name: own for name, own in firsts.items() if name != own}

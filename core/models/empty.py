@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from accelerate import init_empty_weights
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from core.errors import ArtifactError
+from core.graph.places import tied_names
 
 
 def empty_model(config: PretrainedConfig) -> PreTrainedModel:
@@ -44,15 +44,3 @@ def fill(model: PreTrainedModel, tensors: dict[str, Tensor]) -> None:
     for alias, first in aliases.items():
         path, _, name = alias.rpartition(".")
         model.get_submodule(path)._parameters[name] = model.get_parameter(first)
-
-
-def tied_names(model: torch.nn.Module) -> dict[str, str]:
-    """Every further name of a parameter -> its first name."""
-    first: dict[int, str] = {}
-    aliases: dict[str, str] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if id(parameter) in first:
-            aliases[name] = first[id(parameter)]
-        else:
-            first[id(parameter)] = name
-    return aliases

@@ -23,8 +23,9 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 
 from core.errors import ArtifactError, NotPrunableError, StorageError, storage_error
 from core.files import write_text
+from core.graph.places import tied_names
 from core.graph.records import Graph
-from core.models.empty import empty_model, fill, tied_names
+from core.models.empty import empty_model, fill
 from core.models.readme import card
 from core.models.uniform import uniform_config
 from core.plan.records import PruningPlan

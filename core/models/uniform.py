@@ -11,8 +11,9 @@ import copy
 from transformers import PretrainedConfig, PreTrainedModel
 
 from core.errors import PruneError
+from core.graph.places import tied_names
 from core.graph.records import Graph
-from core.models.empty import empty_model, fill, tied_names
+from core.models.empty import empty_model, fill
 from core.plan.records import PruningPlan, implied
 from core.surgery.rehearsal import compare, rehearse
 from core.surgery.rewrite import heads_left
