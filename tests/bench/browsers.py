@@ -47,6 +47,7 @@ PEOPLE, FINISHED = 20, 24
 WARM_UP, SECONDS, PAUSE, GIVEN_UP = 15, 60, 5.0, 30.0
 GOAL = 0.5
 NOTHING = "an event that does nothing"
+Times = dict[str, list[float]]
 #: Choose one of the runs again and again; note when what belongs to it stands on the page.
 CHOOSING = """({tab, runs, pause, givenUp}) => {
   const set = (id, value) => {
@@ -100,9 +101,9 @@ def run() -> list[Figure]:
     return [_figure(seconds, share)]
 
 
-async def _sessions(board: Dashboard, training: str, done: list[str]) -> dict[str, list[float]]:
+async def _sessions(board: Dashboard, training: str, done: list[str]) -> Times:
     """What the sessions took: "runs", "polls", "compare" and `NOTHING` -> seconds."""
-    seconds: dict[str, list[float]] = {"runs": [], "polls": [], "compare": [], NOTHING: []}
+    seconds: Times = {"runs": [], "polls": [], "compare": [], NOTHING: []}
     end = time.monotonic() + WARM_UP + SECONDS
     async with httpx.AsyncClient(base_url=board.url, timeout=GIVEN_UP, limits=httpx.Limits()) as client:
         site = Site(client, (await client.get("config")).json(), seconds, time.monotonic() + WARM_UP)
@@ -126,11 +127,7 @@ class Site:
     """
 
     def __init__(
-        self,
-        client: httpx.AsyncClient,
-        config: dict[str, Any],
-        seconds: dict[str, list[float]],
-        begins: float,
+        self, client: httpx.AsyncClient, config: dict[str, Any], seconds: Times, begins: float
     ) -> None:
         self.client, self.seconds, self.begins = client, seconds, begins
         names = {box["id"]: box["props"].get("elem_id") for box in config["components"]}
@@ -225,7 +222,7 @@ async def _compares(site: Site, number: int, runs: list[str], end: float) -> Non
         await site.change(f"compare{number}", "compare", "compare-asked", "change", page)
 
 
-def _figure(seconds: dict[str, list[float]], share: float) -> Figure:
+def _figure(seconds: Times, share: float) -> Figure:
     least = _p95(seconds.pop(NOTHING))
     every = [second for times in seconds.values() for second in times]
     each = ", ".join(f"{kind} {_p95(times):.2f} s" for kind, times in seconds.items())
