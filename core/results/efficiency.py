@@ -1,4 +1,4 @@
-"""What a model costs to run, round by round, as `efficiency.json` holds it. Nothing here needs torch."""
+"""What a model costs at run time, round by round, as in `efficiency.json`. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from core.files import read_record, write_json
 
 EFFICIENCY = "efficiency.json"
 
-#: What is timed, as `metrics.json` calls it -> what its spread is called there.
+#: A time in `metrics.json` -> the name of its spread there.
 SPREADS = {"latency_ms": "latency_spread_ms", "tokens_per_second": "tokens_per_second_spread"}
 
 
 @dataclass(frozen=True)
 class Timed:
-    """One thing, timed over rounds.
+    """One action, timed over several rounds.
 
     Attributes:
         median_ms: the median of the rounds; spread_ms: slowest minus fastest; repeats: how many rounds.
-        rounds_ms: the time of every round, in order; empty in files written before they were kept.
+        rounds_ms: the time of every round, in order; empty in older files.
     """
 
     median_ms: float
@@ -35,12 +35,12 @@ class Timed:
 
 @dataclass(frozen=True)
 class Timing:
-    """Reading prompts and writing tokens with cache, `batch` prompts side by side; medians over the repeats.
+    """Reading and writing of `batch` prompts side by side, with a cache; medians over the repeats.
 
     Attributes:
         prefill_ms: reading the prompts, up to the logits of the first new token; spreads: slowest minus
-            fastest; rounds: every repeat, in order, empty in files written before they were kept.
-        decode_ms: one more token of each.
+            fastest; rounds: every repeat, in order, empty in older files.
+        decode_ms: writing one more token of each.
         prefill_tokens_per_second, decode_tokens_per_second: the same as rates, over the whole batch.
     """
 
@@ -99,7 +99,7 @@ class Efficiency:
 
     @property
     def tokens_per_second_spread(self) -> float:
-        """As large a share of the speed as the spread of the time for a token is of that time."""
+        """The same share of the speed as the spread of a token's time is of that time."""
         first = self.timings[0]
         return self.tokens_per_second * first.decode_spread_ms / first.decode_ms
 

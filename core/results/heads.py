@@ -1,4 +1,4 @@
-"""Redundant heads from their divergences. Arrays only: the dashboard and the command line share it."""
+"""Find redundant heads from their divergences; for the dashboard and the command line alike."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from core.spec.checks import check_tau
 def algorithm_1(divergence: ArrayLike, tau: float) -> list[int]:
     """The heads that Algorithm 1 proposes to remove: one of each similar pair.
 
-    Rows i, columns j in order: where D[i][j] < tau, i != j, and neither i nor j is a candidate yet,
-    i becomes one.
+    It goes through rows i and columns j in order: where D[i][j] < tau, i != j, and neither i nor j is a
+    candidate yet, i becomes one.
 
     Args:
         divergence: distance of every pair of heads, (heads, heads).
@@ -22,14 +22,14 @@ def algorithm_1(divergence: ArrayLike, tau: float) -> list[int]:
         Candidates, in the order in which the algorithm takes them.
 
     Raises:
-        SpecError: tau outside [0, 1].
+        SpecError: tau is outside [0, 1].
 
     Source: the output-approximation paper, Algorithm 1.
     """
     check_tau(tau)
     candidates: list[int] = []
     for i, j in np.argwhere(np.asarray(divergence) < tau).tolist():  # row by row
-        # The listing also skips edges seen before; by then one end is a candidate, so this says the same.
+        # The paper also skips edges it has seen; by then one end is a candidate, so the result is the same.
         if i != j and i not in candidates and j not in candidates:
             candidates.append(i)
     return candidates

@@ -1,4 +1,4 @@
-"""The masks while they are learned, as a file that is refreshed during training. Nothing here needs torch."""
+"""The masks during training, in a file that training rewrites as it goes. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MASKS = "masks.safetensors"
 
 @dataclass(frozen=True)
 class MaskState:
-    """`masks.safetensors`: the masks while they are learned, refreshed as training goes.
+    """`masks.safetensors`: the masks during training.
 
     Attributes:
-        step: after how many steps; steps: how many there will be.
+        step: the steps done so far; steps: all steps.
         factors: unit kind -> factor of every unit in [0, 1], 0 = gone, (layers, units), float32; NaN where a
             layer has fewer units, or none in scope. Residual channels run through all layers: (1, channels).
-        stays: the same with True where the unit would stay if the model were cut now.
+        stays: the same shapes, True where the unit would stay if the model were cut now.
     """
 
     step: int

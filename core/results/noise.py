@@ -1,4 +1,4 @@
-"""Whether two measurements differ by more than chance: one rule, wherever scores stand side by side.
+"""Tell whether two measurements differ by more than chance, by one rule everywhere.
 
 Nothing here needs torch or lm-eval.
 """
@@ -23,13 +23,13 @@ _D2 = {2: 1.128, 3: 1.693, 4: 2.059, 5: 2.326, 6: 2.534, 7: 2.704, 8: 2.847, 9: 
 
 @dataclass(frozen=True)
 class Difference:
-    """How one measurement stands to another.
+    """How one measurement differs from another.
 
     Attributes:
-        change: None where there is nothing to compare with, or it must not be compared.
+        change: the difference; None where there is nothing to compare with, or comparing is refused.
         noise: the standard error of `change`, None if unknown.
         refused: why the two must not be compared; empty if they may.
-        samples: how many values `noise` was estimated from, where that may be few; None if they are many.
+        samples: how many values gave `noise`, where they may be few; None if they are many.
     """
 
     change: float | None = None
@@ -39,7 +39,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """`clear` is more than chance; `noise` may be chance; `unknown`: nobody knows the noise.
+        """`clear` is more than chance, `noise` may be chance, `unknown` if the noise is unknown.
 
         `same` means no difference at all, and `none` that there is nothing to compare.
         """
@@ -53,13 +53,13 @@ class Difference:
 
 
 def _errors(samples: int | None) -> float:
-    """How many standard errors chance stays within, 95 times in 100: `NOISE` for many samples, more for few.
+    """The standard errors that chance stays within, 95 times in 100: `NOISE` for many samples, more for few.
 
-    Of n samples it is Student's t with n - 1 degrees of freedom: 3.18 of four samples.
+    For n samples it is Student's t with n - 1 degrees of freedom: 3.18 for four samples.
     """
     if samples is None:
         return NOISE
-    from scipy.special import stdtrit  # a quarter of a second, which the page's start need not wait for
+    from scipy.special import stdtrit  # takes a quarter of a second, for which the page's start need not wait
 
     return float(stdtrit(max(samples - 1, 1), 0.975))
 
@@ -69,7 +69,7 @@ def perplexity_difference(before: Perplexity, after: Perplexity) -> Difference:
 
     If both models read the same windows, each window gives one difference, and their mean has the standard
     error s / sqrt(n); windows that are hard for one model are hard for the other, so this is far less than
-    the errors of both. Without the windows, the two errors are taken as independent.
+    the errors of both. Without the windows, the two errors count as independent.
     """
     change = after.nll - before.nll
     if before.losses and before.ids == after.ids and len(before.losses) == len(after.losses):
@@ -82,16 +82,16 @@ def perplexity_difference(before: Perplexity, after: Perplexity) -> Difference:
     return Difference(change, math.hypot(*measurable), samples=min(len(before.losses), len(after.losses)))
 
 
-#: Number in `metrics.json` -> what tells how sure it is, and how much of that stands after ±: the standard
-#: error of a perplexity, half of slowest minus fastest of a time.
+#: Number in `metrics.json` -> the number that tells its error, and the share of that which stands after ±:
+#: the whole standard error of a perplexity, half of slowest minus fastest of a time.
 _ERRORS = {"ppl": ("ppl_stderr", 1.0), **{name: (spread, 0.5) for name, spread in SPREADS.items()}}
 
 
 def error_of(metrics: Mapping[str, Any], name: str) -> float | None:
-    """What stands after ± beside a number of `metrics.json`; None where it is not known or there is none.
+    """What stands after ± beside a number of `metrics.json`; None where the number has no error.
 
     Args:
-        name: as there, with its ending, e.g. `ppl_before`, `latency_ms_int8_after`.
+        name: the number's name, with its ending, e.g. `ppl_before`, `latency_ms_int8_after`.
     """
     for key, (error, share) in _ERRORS.items():
         if name == key or name.startswith(f"{key}_"):
@@ -103,11 +103,11 @@ def error_of(metrics: Mapping[str, Any], name: str) -> float | None:
 def kept_difference(
     before: float | None, after: float | None, stderr: float | None, windows: int
 ) -> Difference:
-    """As `perplexity_difference`, for two perplexities of which only the result was kept, not the windows.
+    """Do as `perplexity_difference` for two recorded perplexities whose windows were not recorded.
 
     Args:
-        stderr: the standard error of the change in nats, from `perplexity_difference`; None in records that
-            were written before it was kept.
+        stderr: the standard error of the change in nats, from `perplexity_difference`; None in older records,
+            which lack it.
         windows: how many windows it was computed from.
     """
     if not before or not after or not (math.isfinite(before) and math.isfinite(after)):
@@ -119,9 +119,9 @@ def time_difference(before: Timed, after: Timed) -> Difference:
     """How the time that something takes changed, in milliseconds.
 
     Models take turns, so that a busy moment hits both: each round gives one difference, and their mean has
-    the standard error s / sqrt(n). Where the rounds were not kept, the two spreads stand for them, as
-    independent: of n values of a normal distribution slowest minus fastest is d2(n) standard deviations in
-    the mean, and a median has at most sqrt(pi / 2) the error of a mean.
+    the standard error s / sqrt(n). Without the rounds, the two spreads stand for them, as
+    independent: of n values of a normal distribution, slowest minus fastest is d2(n) standard deviations in
+    the mean, and a median has at most sqrt(pi / 2) times the error of a mean.
     """
     if before.rounds_ms and len(before.rounds_ms) == len(after.rounds_ms):
         changes = [now - then for then, now in zip(before.rounds_ms, after.rounds_ms, strict=True)]
@@ -134,7 +134,7 @@ def time_difference(before: Timed, after: Timed) -> Difference:
 
 
 def _median_error(timed: Timed) -> float | None:
-    """The standard error of a median, from the spread; None for fewer than two rounds, or for many."""
+    """The standard error of a median, from the spread; None unless the rounds are 2 to 10."""
     deviations = _D2.get(timed.repeats)
     return timed.spread_ms / deviations * math.sqrt(math.pi / 2 / timed.repeats) if deviations else None
 
@@ -154,7 +154,7 @@ def difference_noise(before: TaskResult, after: TaskResult) -> float | None:
 
     Both answered the same questions: with b turned from right to wrong and c the other way, of n, the
     difference is (c - b) / n with variance (b + c - (c - b)^2 / n) / n^2 (McNemar's pairs). Without the
-    questions, the two errors are taken as independent, which is never too small for models that agree.
+    questions, the two errors count as independent, which is never too small for models that agree.
     """
     pairs = _paired(before, after)
     if pairs:
@@ -167,8 +167,8 @@ def difference_noise(before: TaskResult, after: TaskResult) -> float | None:
 
 
 def _paired(before: TaskResult, after: TaskResult) -> list[tuple[bool | None, bool | None]]:
-    """(right before, right after) of every question, if both kept all of them."""
+    """(right before, right after) of every question, if both results have all questions."""
     now: dict[str, Sample] = {sample.id: sample for sample in after.samples}
     pairs = [(sample.right, now[sample.id].right) for sample in before.samples if sample.id in now]
-    whole = len(pairs) == len(before.samples) == len(after.samples)
-    return pairs if whole and all(None not in pair for pair in pairs) else []
+    complete = len(pairs) == len(before.samples) == len(after.samples)
+    return pairs if complete and all(None not in pair for pair in pairs) else []

@@ -1,4 +1,4 @@
-"""What a perplexity is made of, window by window, as `perplexity.json` holds it. Nothing here needs torch."""
+"""Perplexities and the windows behind them, as in `perplexity.json`. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Perplexity:
         nll: mean negative log-likelihood of a predicted token, in nats.
         tokens: tokens read; each window of them predicts all but its first.
         window: tokens per window.
-        ids: a hash of all token ids; perplexities with the same one read the same windows.
-        losses: mean negative log-likelihood of a predicted token in every window, in nats; empty if
-            they were not kept.
+        ids: a hash of all token ids; perplexities with equal hashes read the same windows.
+        losses: mean negative log-likelihood of a predicted token in every window, in nats; empty in
+            older files.
     """
 
     ppl: float

@@ -20,14 +20,14 @@ FILTERS = (
 
 @lru_cache
 def environment(*folders: Path) -> Environment:
-    """Templates in these folders. A name nobody gave is an error; strings are escaped unless made here."""
-    made = Environment(
+    """Templates in these folders. An undefined name is an error; strings are escaped unless made here."""
+    templates = Environment(
         loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.filters |= {write.__name__: write for write in FILTERS}
-    made.globals["dash"] = words.DASH
-    return made
+    templates.filters |= {write.__name__: write for write in FILTERS}
+    templates.globals["dash"] = words.DASH
+    return templates
 
 
 def renderer(*folders: Path) -> Callable[..., Markup]:

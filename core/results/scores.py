@@ -1,4 +1,4 @@
-"""`scores.safetensors` and `sensitivity.json`: what every unit is worth, and what each layer costs."""
+"""`scores.safetensors` and `sensitivity.json`: every unit's importance, and what pruning a layer costs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Sensitivity:
 
     `points` are {"layer", "kind", "ratio", "ppl"}; `window` and `tokens` say how it was measured.
     `ppl_stderr` of a point and `baseline_stderr` are standard errors of perplexities, `change_stderr` of the
-    change from the baseline in nats, taken window by window; scans made before they were kept have none.
+    change from the baseline in nats, taken window by window; older scans have none.
     """
 
     baseline_ppl: float

@@ -1,4 +1,4 @@
-"""A sweep: the points it measures, what each led to, and which are worth having. No torch."""
+"""A sweep: the points it measures, their results, and the best of them. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ AXES = ("method", "target", "scope", "reconstruct", "seed", "samples")
 
 @dataclass(frozen=True)
 class Point:
-    """One way to prune, and what it led to.
+    """One way to prune, and its result.
 
     Attributes:
-        target: the sparsity asked for; sparsity, sparsity_total: what the plan removes, of the parameters in
+        target: the requested sparsity; sparsity, sparsity_total: what the plan removes, of the parameters in
             scope and of all.
         params, macs: what is left; ppl: None where it could not be measured.
         ppl_stderr: the standard error of `ppl`; change_stderr: of its change from the dense model, in nats,
-            computed window by window. None where they are not known.
-        error: why there is no plan or number, e.g. a target out of reach; empty where there is.
+            computed window by window. None where unknown.
+        error: why there is no plan or number, e.g. a target out of reach; else empty.
         seconds: for planning and measuring; scoring is shared between points.
     """
 
@@ -62,7 +62,7 @@ class Sweep:
     Attributes:
         ppl, params, macs: of the dense model; text, window, tokens: how perplexity was measured.
         calibration: the text that scored units; planned: how many points there will be.
-        ppl_stderr: the standard error of `ppl`, None where it is not known.
+        ppl_stderr: the standard error of `ppl`, None where unknown.
     """
 
     ppl: float
@@ -82,12 +82,12 @@ class Sweep:
         return self.tokens // self.window
 
     def change(self, point: Point) -> Difference:
-        """How the point's perplexity stands to the dense model's."""
+        """How the point's perplexity differs from the dense model's."""
         return kept_difference(self.ppl, point.ppl, point.change_stderr, self.windows)
 
     @property
     def done(self) -> dict[tuple[Any, ...], Point]:
-        """Finished points by their place."""
+        """Finished points by their place on the axes."""
         return {point.key: point for point in self.points}
 
     def front(self) -> list[Point]:
@@ -106,7 +106,7 @@ def pareto(points: Sequence[Point]) -> list[Point]:
 
 
 def planned(spec: RunSpec) -> list[Point]:
-    """Every combination of the axes; those that share a capture pass follow one another."""
+    """Every combination of the axes; points that share a capture pass follow one another."""
     sweep = spec.sweep
     axes = (sweep.seeds, sweep.samples, sweep.methods, sweep.scopes, sweep.reconstruct, sweep.sparsities)
     return [

@@ -1,4 +1,4 @@
-"""What a benchmark left behind, and when two of them may be compared. Nothing here needs torch or lm-eval."""
+"""Results of benchmarks, and when two may be compared. Nothing here needs torch or lm-eval."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from core.files import read_record, write_json
 
 BENCHMARKS = "benchmarks.json"
 
-#: Where the questions came from. `bundled` tasks are the workbench's own, never one of the standard ones.
+#: Where the questions came from. `bundled` tasks are the workbench's own, not standard ones.
 SOURCES = ("hub", "folder", "bundled")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One question and what became of it.
+    """One question and its answers.
 
     Attributes:
-        id: lm-eval's number of the question and the hash of its content; the same wherever the data is.
+        id: lm-eval's number of the question and the hash of its content; the same wherever the data lies.
         question: the question without the examples before it.
         answer: the right answer; given: the model's.
         right: None where the task has no right or wrong (a perplexity, an overlap score).
@@ -38,16 +38,16 @@ class TaskResult:
     """The scores of one task, and everything that must be equal before they are compared with others.
 
     Attributes:
-        task: the name it was asked for by; lm_eval_task: what lm-eval calls it.
+        task: the name that the user gave; lm_eval_task: lm-eval's name.
         metrics: metric -> value; stderrs: metric -> standard error, None where lm-eval has none.
-        metric: the one the papers quote.
-        n: questions that were scored.
+        metric: the metric that the papers quote.
+        n: how many questions were scored.
         template: `none`, or `chat` and the hash of the chat template.
         source: one of `SOURCES`; data: what exactly was read; its `questions` is the hash of all sample ids.
         parts: the tasks a group or suite was averaged over; absent: parts the folder does not hold.
-        part_of: the group this task was asked for through.
-        truncated: prompts that lost their beginning because they did not fit into the context.
-        cached: read from an earlier run on the same weights.
+        part_of: the group whose part this task is.
+        truncated: how many prompts lost their beginning because they did not fit into the context.
+        cached: whether it comes from an earlier run on the same weights.
     """
 
     task: str
@@ -95,11 +95,11 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """All tasks of one call, in the order asked for; the tasks alone while the others are being scored.
+    """All tasks of one call, in the order given; `tasks` alone while others are still to be scored.
 
     Attributes:
         tasks: name -> result; a group or suite comes before its parts.
-        refused: name -> why it was not scored; the others were.
+        refused: name -> why the task was not scored.
         weights: the hash of the model and its tokenizer.
         seed: 0 gives lm-eval's own default seeds.
     """
@@ -128,8 +128,8 @@ def read_benchmarks(run_dir: Path) -> dict[str, BenchmarkResult]:
 
 def keep_benchmarks(run_dir: Path, side: str, result: BenchmarkResult) -> None:
     """Add what was scored of one model to `benchmarks.json`. Raises ArtifactError if that is damaged."""
-    every = {**read_benchmarks(run_dir), side: result}
-    write_json(run_dir / BENCHMARKS, {name: asdict(each) for name, each in every.items()})
+    results = {**read_benchmarks(run_dir), side: result}
+    write_json(run_dir / BENCHMARKS, {name: asdict(each) for name, each in results.items()})
 
 
 def not_comparable(before: TaskResult, after: TaskResult) -> str:
@@ -148,7 +148,7 @@ def not_comparable(before: TaskResult, after: TaskResult) -> str:
 
 
 def flips(before: TaskResult, after: TaskResult) -> Iterator[tuple[Sample, Sample]]:
-    """The questions that one result has right and the other wrong, both ways, by question."""
+    """Yield the questions that one result has right and the other wrong, as (before, after)."""
     now = {sample.id: sample for sample in after.samples}
     for sample in before.samples:
         other = now.get(sample.id)

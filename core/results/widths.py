@@ -1,4 +1,4 @@
-"""How wide every layer is under a plan: what `widths.json` holds. Nothing here needs torch."""
+"""The widths of every layer under a plan, as in `widths.json`. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from core.graph.records import Attention, Graph
 from core.plan.records import PruningPlan, implied
 
 WIDTHS = "widths.json"
-#: What a layer has.
+#: What is counted in a layer.
 KEYS = ("query_heads", "kv_heads", "ffn")
 
 
 @dataclass(frozen=True)
 class Widths:
-    """`widths.json`: what is left of every layer, beside the widest layer of the dense model.
+    """`widths.json`: how many units every layer has left, beside the widest layer of the dense model.
 
     Attributes:
         layers: {"query_heads", "kv_heads", "ffn"} of every layer, in order; dense: the same, with "hidden".
-        hidden: width of the residual stream, the same in all layers.
+        hidden: the width of the residual stream, the same in all layers.
     """
 
     layers: list[dict[str, NonNegativeInt]]
@@ -33,10 +33,10 @@ class Widths:
 
 def read_widths(run_dir: Path) -> Widths:
     """Read `widths.json`. Raises ArtifactError."""
-    kept = read_record(run_dir / WIDTHS, Widths, "run it again")
+    record = read_record(run_dir / WIDTHS, Widths, "run it again")
     with reading(run_dir / WIDTHS, "run it again"):
-        layers = [{key: layer[key] for key in KEYS} for layer in kept.layers]
-        return replace(kept, layers=layers, dense={key: kept.dense[key] for key in (*KEYS, "hidden")})
+        layers = [{key: layer[key] for key in KEYS} for layer in record.layers]
+        return replace(record, layers=layers, dense={key: record.dense[key] for key in (*KEYS, "hidden")})
 
 
 def widths(graph: Graph, plan: PruningPlan) -> dict[str, Any]:

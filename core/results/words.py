@@ -1,4 +1,4 @@
-"""Numbers in words, the same everywhere: units, signs, ages. Missing numbers are a dash."""
+"""Write numbers for people, alike everywhere: with units, signs, ages. A missing number is a dash."""
 
 from __future__ import annotations
 
