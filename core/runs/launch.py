@@ -1,4 +1,4 @@
-"""Create, queue, start, find again, stop and resume workers. Nothing here needs torch.
+"""Create, queue, start, find, stop and resume runs. Nothing here needs torch.
 
 One worker at a time per runs folder. Every decision is taken under a lock on that folder, so two
 dashboards never start the same run twice; a worker that ends starts the next queued run itself.
@@ -31,22 +31,22 @@ from core.spec.run import RunSpec
 
 WORKER: tuple[str, ...] = (sys.executable, "-m", "core.stages.worker")
 ROOT = Path(__file__).resolve().parents[2]
-#: Workers this process started, so that it can collect them when they end.
+#: Workers that this process started, so that it can collect them when they end.
 _children: list[subprocess.Popen[bytes]] = []
 
 
 def run_id(spec: RunSpec, now: float | None = None) -> str:
     """A readable name, e.g. `20261122-231455-taylor_first-20`."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
-    what = spec.goal
+    subject: str = spec.goal
     if spec.goal == "prune":
         share = "" if spec.prune.units else f"-{spec.prune.sparsity * 100:g}"
-        what = f"{spec.prune.method}{share}"  # type: ignore[assignment]
-    return f"{stamp}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', what)}"
+        subject = f"{spec.prune.method}{share}"
+    return f"{stamp}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', subject)}"
 
 
 def create(runs_dir: Path, spec: RunSpec, *, mine: bool = False) -> Path:
-    """Make a run and return its directory: queued, or to be executed by this very process (`mine`).
+    """Make a run and return its directory: queued, or for this very process to execute (`mine`).
 
     Raises:
         StorageError: the folder cannot be written.
@@ -78,11 +78,11 @@ def _into_place(beside: Path, wanted: Path) -> Path:
         except OSError as error:
             if not run_dir.exists():
                 raise storage_error(run_dir, error) from error
-    raise StorageError(f"{wanted} and 998 more of that name are there; wait a second and try again.")
+    raise StorageError(f"{wanted} and 998 more of that name exist; wait a second and try again.")
 
 
 def _absolute(spec: RunSpec) -> RunSpec:
-    """Paths made absolute, so the worker finds them wherever it runs."""
+    """Make paths absolute, so that the worker finds them wherever it runs."""
 
     def full(name: str) -> str:
         path, colon, part = name.partition(":")  # a data set's config and split
@@ -110,9 +110,9 @@ def start_next(runs_dir: Path) -> Path | None:
     for path in list_runs(runs_dir):
         refresh(path)  # a worker that died must not hold up the queue
     with locked(runs_dir):
-        found = [(path, read(path)) for path in list_runs(runs_dir)]
-        queued = [(status.created, path) for path, status in found if status.state == "queued"]
-        if not queued or any(_busy(status) for _, status in found):
+        runs = [(path, read(path)) for path in list_runs(runs_dir)]
+        queued = [(status.created, path) for path, status in runs if status.state == "queued"]
+        if not queued or any(_busy(status) for _, status in runs):
             return None
         run_dir = min(queued)[1]
         _spawn(run_dir)
@@ -120,13 +120,13 @@ def start_next(runs_dir: Path) -> Path | None:
 
 
 def _busy(status: Status) -> bool:
-    """Whether a worker is there, a stuck one included: it may wake up."""
+    """Whether the run has a worker; a stuck one counts, since it may wake up."""
     at_work = status.state in ACTIVE and not lost(status)
     return at_work or (status.state in (*ACTIVE, "crashed") and worker_alive(status))
 
 
 def _spawn(run_dir: Path) -> None:
-    """Start a detached worker and write down who it is; the lock is held, so the worker waits for that."""
+    """Start a detached worker and record its process; the caller holds the lock, so the worker waits."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     status = replace(
         read_status(run_dir), state="starting", message="Starting", started=time.time(), host=host()
@@ -153,7 +153,7 @@ def _spawn(run_dir: Path) -> None:
 
 
 def _collect() -> None:
-    """Let the system forget ended workers that this process started."""
+    """Collect ended workers that this process started, so that none stays a zombie."""
     _children[:] = [child for child in _children if child.poll() is None]
 
 
@@ -178,7 +178,7 @@ def stop(run_dir: Path) -> Status:
 
 
 def kill(run_dir: Path) -> Status:
-    """End a worker that does not stop when asked; what it wrote stays. Raises StorageError, LaunchError."""
+    """End a worker that does not stop on request; its files stay. Raises StorageError, LaunchError."""
     status = refresh(run_dir)
     if status.pid is None or status.state not in (*ACTIVE, "crashed") or not worker_alive(status):
         return status
@@ -197,7 +197,7 @@ def kill(run_dir: Path) -> Status:
 def resume(run_dir: Path) -> Status:
     """Queue an ended run again, in the same directory, and start it if no worker is busy.
 
-    What is finished and undamaged is not repeated. Returns the new status.
+    Finished, undamaged stages are not repeated. Returns the new status.
 
     Raises:
         InputError: the run is queued, at work or finished, or its spec cannot be read.

@@ -1,4 +1,4 @@
-"""Processes by number and start time: the only two facts that name one for good. Nothing here needs torch."""
+"""Processes by number and start time, which together identify one for good. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from core.errors import LaunchError
 from core.files import write_text
 from core.runs.artifacts import STOP
 
-#: How launchers tell a process that there are others: torchrun and accelerate first, then MPI's.
+#: The variables in which launchers give the number of processes: torchrun's and accelerate's, then MPI's.
 _SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 #: The clock behind a process's start time is coarse and differs a little between readings.
 TOLERANCE_S = 2.0
@@ -37,7 +37,7 @@ def started_at(pid: int) -> float | None:
 
 
 def alive(pid: int, started: float | None) -> bool:
-    """Whether this very process is there and has not ended (one that waits to be collected has)."""
+    """Whether this very process exists and has not ended; a zombie has ended."""
     try:
         process = psutil.Process(pid)
         if started is not None and abs(process.create_time() - started) > TOLERANCE_S:
@@ -48,7 +48,7 @@ def alive(pid: int, started: float | None) -> bool:
 
 
 def require_alone() -> None:
-    """Raises LaunchError where a launcher started several processes of us: each would do the whole run."""
+    """Raise LaunchError if a launcher started several such processes: each would do the whole run."""
     for name in _SIZES:
         size = os.environ.get(name, "")
         if size.isdecimal() and int(size) > 1:
@@ -71,7 +71,7 @@ def kill_process(pid: int, wait_s: float = 10.0) -> None:
 
 
 def describe_exit(code: int | None) -> str:
-    """What an exit code says, for people; None = nobody was there to see it."""
+    """What an exit code means, for people; None if nobody saw it."""
     if code is None:
         return "is gone without a word: killed, possibly out of memory"
     if code >= 0:
@@ -91,8 +91,8 @@ def signals_wait(run_dir: Path) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(number: int, frame: FrameType | None) -> None:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for caught, handler in before.items():
+            signal.signal(caught, handler)
         write_text(run_dir / STOP, "")
 
     try:

@@ -14,16 +14,16 @@ from core.runs.watch import log_tail, refresh
 
 
 def record(run_dir: Path) -> dict[str, Any]:
-    """A run as `runs list` shows it; a damaged one says in `error` what is wrong."""
+    """A run as `runs list` shows it; `error` says what is wrong with a damaged one."""
     status = dataclasses.asdict(refresh(run_dir))
-    found: dict[str, Any] = {"id": run_dir.name, "run_dir": str(run_dir), **status}
+    shown: dict[str, Any] = {"id": run_dir.name, "run_dir": str(run_dir), **status}
     try:
         spec = read_spec(run_dir)
     except ArtifactError:
-        return {**found, "goal": None, "name": None, "model": None, "method": None, "sparsity": None}
+        return {**shown, "goal": None, "name": None, "model": None, "method": None, "sparsity": None}
     cut = spec.goal == "prune"
     return {
-        **found,
+        **shown,
         "goal": spec.goal,
         "name": spec.name,
         "model": spec.model.source,
@@ -36,14 +36,14 @@ def full_record(run_dir: Path) -> dict[str, Any]:
     """A run as `runs show` shows it: the record with its spec, command, metrics and last log lines."""
     reader = EventReader(run_dir / EVENTS)
     events = reader.read()
-    found = {**record(run_dir), "events": len(events), "damaged_events": reader.damaged}
+    shown = {**record(run_dir), "events": len(events), "damaged_events": reader.damaged}
     try:
         spec = read_spec(run_dir)
-        found |= {"spec": dataclasses.asdict(spec), "command": command_line(spec), "warning": spec.warning}
+        shown |= {"spec": dataclasses.asdict(spec), "command": command_line(spec), "warning": spec.warning}
     except ArtifactError:
-        found |= {"spec": None, "command": None, "warning": ""}
+        shown |= {"spec": None, "command": None, "warning": ""}
     try:
-        found["metrics"] = read_metrics(run_dir)
+        shown["metrics"] = read_metrics(run_dir)
     except ArtifactError:
-        found["metrics"] = None
-    return {**found, "log": log_tail(run_dir)}
+        shown["metrics"] = None
+    return {**shown, "log": log_tail(run_dir)}

@@ -1,4 +1,4 @@
-"""Find runs, tell how they stand, and notice workers that are gone or silent. Nothing here needs torch."""
+"""Find runs, read their status, and notice workers that are gone or silent. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ACTIVE = ("starting", "running", "stopping")
 DAMAGED = "damaged"
 #: A worker beats every 2 s; after this long without, it is stuck or lost.
 SILENT_S = 60.0
-#: Nobody needs the lock for longer than it takes to start a process.
+#: The lock is never needed for longer than it takes to start a process.
 LOCK_S = 10.0
 
 
@@ -30,16 +30,16 @@ def list_runs(runs_dir: Path) -> list[Path]:
     """Every run directory, newest first, damaged ones included; an empty list if there is no folder yet."""
     if not runs_dir.is_dir():
         return []
-    found = [
+    runs = [
         path
         for path in runs_dir.absolute().iterdir()
         if not path.name.startswith(".") and any((path / name).exists() for name in (STATUS, SPEC, LOG))
     ]
-    return sorted(found, key=lambda path: path.name, reverse=True)
+    return sorted(runs, key=lambda path: path.name, reverse=True)
 
 
 def find(runs_dir: Path, name: str) -> Path:
-    """The run with this id, or the only one whose id begins so. Raises UnknownNameError."""
+    """The run with this id, or the only run whose id begins with `name`. Raises UnknownNameError."""
     runs = {path.name: path for path in list_runs(runs_dir)}
     matches = [name] if name in runs else [full for full in runs if name and full.startswith(name)]
     if len(matches) == 1:
@@ -48,28 +48,29 @@ def find(runs_dir: Path, name: str) -> Path:
 
 
 def worker_alive(status: Status) -> bool:
-    """Whether the worker's process is there: the pid alone may have been given to another process."""
+    """Whether the worker's process exists; by its start time too, for the system reuses pids."""
     if status.host and status.host != host():
         return time.time() - status.heartbeat < SILENT_S
     return status.pid is not None and alive(status.pid, status.pid_started)
 
 
 def refresh(run_dir: Path, exit_code: int | None = None, of: tuple[int, ...] = ()) -> Status:
-    """The run's status now; a worker that is gone or silent makes it `crashed`. Never raises.
+    """The run's present status, `crashed` if its worker is gone or silent. Never raises.
 
     Args:
         exit_code: how the worker's process ended, if the caller waited for it.
-        of: the pids that worker is known by; by now the run may have another.
+        of: the pids of that worker; the run may have another worker by now.
     """
     status = read(run_dir)
     if status.state not in ACTIVE:
         return status
     if status.pid not in of and not lost(status):
-        asked = (run_dir / STOP).exists()
-        return replace(status, state="stopping", message="Stopping after this step") if asked else status
+        if not (run_dir / STOP).exists():
+            return status
+        return replace(status, state="stopping", message="Stopping after this step")
     try:
         with locked(run_dir.parent):
-            # A worker writes its last status before it goes: only what stands there now counts.
+            # A worker writes its last status before it ends: only the status now on disk counts.
             status = read(run_dir)
             if status.state in ACTIVE and (status.pid in of or lost(status)):
                 status = _crashed(run_dir, status, exit_code if status.pid in of else None)
@@ -100,7 +101,7 @@ def _damage(run_dir: Path, error: ArtifactError) -> dict[str, str]:
 
 
 def lost(status: Status) -> bool:
-    """Whether a run that should be at work has no worker that gives a sign of life."""
+    """Whether a run that should be at work has no living worker."""
     silent = time.time() - max(status.heartbeat, status.started or 0.0, status.created) > SILENT_S
     if status.pid is None:
         return silent  # its launcher died between taking it from the queue and starting a worker
