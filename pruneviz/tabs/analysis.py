@@ -18,6 +18,7 @@ from pruneviz.context import AppContext, memory
 from pruneviz.data import runs
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
+from pruneviz.tabs.parts import message
 
 POLL_S = 1.5
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -63,7 +64,8 @@ def _makes(record: RunRecord, analysis: Made) -> bool:
     return analysis == "groups" or analysis in record.spec.explore.analyses
 
 
-Load = Callable[..., list[Any]]
+#: (model, run_dir, *inputs) -> component -> update; components that are not named stay as they are.
+Load = Callable[..., dict[Any, Any]]
 #: (model, *inputs) -> what the button launches; may raise PruneError.
 Ask = Callable[..., RunSpec]
 
@@ -112,32 +114,31 @@ class AnalysisFrame:
         """Connect everything.
 
         Args:
-            load: (model, run_dir, *inputs) -> one update per output; may raise PruneError.
+            load: (model, run_dir, *inputs) -> the updates of `outputs`; may raise PruneError.
             outputs: components inside `content`; inputs: more components to read than the model.
-            partial: (model, live run, *inputs) -> the same while the run is on, or [] for nothing yet.
+            partial: (model, live run, *inputs) -> the same while the run is on; empty for nothing yet.
             ask: what the button launches, and the components it reads besides the model; the standard
                 run of `analyses` if None.
         """
 
-        def show(model: str, *given: Any) -> list[Any]:
-            return self._show(load, len(outputs), partial, model, *given)
+        def show(model: str, *values: Any) -> dict[Any, Any]:
+            return self._show(load, partial, model, *values)
 
         make, wanted = ask or (lambda model: actions.explore_spec(self.app, model, self.analyses), [])
 
-        def start(model: str, *given: Any) -> list[Any]:
+        def start(model: str, *values: Any) -> dict[Any, Any]:
             try:
-                actions.launch(self.app, make(model, *given[: len(wanted)]))
+                actions.launch(self.app, make(model, *values[: len(wanted)]))
             except PruneError as error:
-                frame = self._frame(states.failure_html(error), launch=True, ticking=False)
-                return [*frame, *[gr.skip()] * (2 + len(outputs))]
-            return show(model, *given[len(wanted) :])
+                return self._frame(states.failure_html(error), launch=True, ticking=False)
+            return show(model, *values[len(wanted) :])
 
-        def tick(shown: str | None, model: str, *given: Any) -> list[Any]:
-            found = standing(self.app.runs_dir, model, self.artifact, self.analysis)
-            same = self._mark(found) == (shown or "")
-            if found.live and same and (found.run_dir or partial is None):  # only the progress has changed
-                return [gr.HTML(states.progress_html(found.live)), *[gr.skip()] * (4 + len(outputs))]
-            return show(model, *given)
+        def tick(shown: str | None, model: str, *values: Any) -> dict[Any, Any]:
+            stand = standing(self.app.runs_dir, model, self.artifact, self.analysis)
+            same = self._mark(stand) == (shown or "")
+            if stand.live and same and (stand.run_dir or partial is None):  # only the progress has changed
+                return {self.state: states.progress_html(stand.live)}
+            return show(model, *values)
 
         frame = [self.state, self.launch, self.timer, self.content, self.shown, *outputs]
         read = [self.app.url.model, *(inputs or [])]
@@ -148,35 +149,41 @@ class AnalysisFrame:
         rest = f'(tab) => ({{__type__: "update", ...(tab === "{self.name}" ? {{}} : {{active: false}})}})'
         self.app.url.tab.change(None, self.app.url.tab, self.timer, js=rest, api_visibility="private")
 
-    def _show(self, load: Load, outputs: int, partial: Load | None, model: str, *given: Any) -> list[Any]:
-        found = standing(self.app.runs_dir, model, self.artifact, self.analysis)
-        words, updates = "", []
+    def _show(self, load: Load, partial: Load | None, model: str, *values: Any) -> dict[Any, Any]:
+        stand = standing(self.app.runs_dir, model, self.artifact, self.analysis)
+        words, updates = "", {}
         try:
-            if found.run_dir:
-                updates = load(model, found.run_dir, *given)
-            elif found.live and partial:
-                updates = partial(model, found.live, *given)
-            elif found.failed:
-                words = states.ended_html(found.failed, log_tail(found.failed.path))
+            if stand.run_dir:
+                updates = load(model, stand.run_dir, *values)
+            elif stand.live and partial:
+                updates = partial(model, stand.live, *values)
+            elif stand.failed:
+                words = states.ended_html(stand.failed, log_tail(stand.failed.path))
         except PruneError as error:
             words = states.failure_html(error)
-        if found.live:
-            words = states.progress_html(found.live)
+        if stand.live:
+            words = states.progress_html(stand.live)
         ready = bool(updates)
         if not words and not ready:
             words = states.empty_html(self.title, self.text)
-        offered = (self.again or not ready) and not found.live
-        frame = self._frame(words, launch=offered, ticking=found.live is not None)
-        shown = self._mark(found) if ready else ""
-        return [*frame, gr.Column(visible=ready), shown, *(updates or [gr.skip()] * outputs)]
+        offered = (self.again or not ready) and not stand.live
+        return {
+            **self._frame(words, launch=offered, ticking=stand.live is not None),
+            self.content: gr.Column(visible=ready),
+            self.shown: self._mark(stand) if ready else "",
+            **updates,
+        }
 
-    def _mark(self, found: Standing) -> str:
+    def _mark(self, stand: Standing) -> str:
         """Which state of the artifact the page shows: the run, and when it was written if it grows."""
-        if found.run_dir is None:
+        if stand.run_dir is None:
             return ""
-        written = (found.run_dir / self.artifact).stat().st_mtime_ns if self.growing else ""
-        return f"{found.run_dir.name} {written}".strip()
+        written = (stand.run_dir / self.artifact).stat().st_mtime_ns if self.growing else ""
+        return f"{stand.run_dir.name} {written}".strip()
 
-    @staticmethod
-    def _frame(words: str, launch: bool, ticking: bool) -> list[Any]:
-        return [gr.HTML(words, visible=bool(words)), gr.Button(visible=launch), gr.Timer(active=ticking)]
+    def _frame(self, words: str, launch: bool, ticking: bool) -> dict[Any, Any]:
+        return {
+            self.state: message(words),
+            self.launch: gr.Button(visible=launch),
+            self.timer: gr.Timer(active=ticking),
+        }

@@ -25,7 +25,7 @@ from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
 from pruneviz.figures.render import render
 from pruneviz.tabs.compare_numbers import Numbers, build_numbers, build_published, fill, flips_of
-from pruneviz.tabs.parts import intro, quietly, while_open
+from pruneviz.tabs.parts import Parts, intro, message, quietly, while_open
 
 INTRO = "What the cut did: up to four models answer the same prompt, beside their numbers."
 NOTHING = states.empty_html(
@@ -39,8 +39,8 @@ TURNS = (
 
 
 @dataclass(frozen=True)
-class Page:
-    """The components `_fill` fills, in order, before those of `Numbers`."""
+class Page(Parts):
+    """The components `_fill` fills."""
 
     models: gr.Dropdown
     state: gr.HTML
@@ -51,10 +51,7 @@ class Page:
     prompt: gr.Textbox
     answers: gr.HTML
     shown: gr.Textbox
-
-    def all(self) -> list[Any]:
-        """All of them, in order."""
-        return list(self.__dict__.values())
+    numbers: Numbers
 
 
 def build_compare_tab(app: AppContext) -> None:
@@ -70,11 +67,11 @@ def build_compare_tab(app: AppContext) -> None:
         library, prompt, options, go, stop, present = _build_question()
         waiting = panel("compare-waiting", visible=False)
         answers = answer_cards(elem_id="compare-answers", min_height=180)
-        figures = build_numbers()
+        numbers = build_numbers()
     build_published()
     shown = memory("compare-shown")
-    page = Page(models, state, to_runs, box, present, library, prompt, answers, shown)
-    _wire(app, page, figures)
+    page = Page(models, state, to_runs, box, present, library, prompt, answers, shown, numbers)
+    _wire(app, page)
     _wire_question(app, page, options, waiting, go, stop)
 
 
@@ -105,26 +102,28 @@ def _build_question() -> tuple[gr.Dropdown, gr.Textbox, list[Any], gr.Button, gr
     return library, prompt, [prompt, chat, seed, tokens, warmth, blind], go, stop, present
 
 
-def _wire(app: AppContext, page: Page, figures: Numbers) -> None:
-    quiet, url = quietly(), app.url
+def _wire(app: AppContext, page: Page) -> None:
+    quiet, url, numbers = quietly(), app.url, page.numbers
     where = [url.models, url.run, url.model]
 
-    def shown(models: str, run: str, model: str, before: str) -> list[Any]:
-        return _fill(app, models, run, model, before)
+    def shown(models: str, run: str, model: str, before: str) -> dict[Any, Any]:
+        return page.filled(_fill(app, models, run, model, before))
 
-    def chosen(picked: list[str], models: str, run: str, model: str) -> list[Any]:
-        shown = [one.key for one in _lineup(app, models, run, model)[0].contenders]
-        return [gr.skip(), gr.skip()] if picked == shown or not picked else _address(picked)
+    def chosen(picked: list[str], models: str, run: str, model: str) -> Any:
+        shown = [contender.key for contender in _lineup(app, models, run, model)[0].contenders]
+        if picked == shown or not picked:
+            return gr.skip()
+        return dict(zip((url.models, url.run), _address(picked), strict=True))
 
     def flips(models: str, run: str, model: str, chosen: str) -> Any:
         lineup, records = _lineup(app, models, run, model)
         return flips_of(lineup, records, chosen)
 
     events = [app.tabs["compare"].select, while_open(app, "compare", url.run, url.models).change]
-    gr.on(events, shown, [*where, page.shown], [*page.all(), *figures.all()], **quiet)
+    gr.on(events, shown, [*where, page.shown], page.all(), **quiet)
     # Not `input`: Gradio leaves that out when the Backspace key takes a model away.
     page.models.change(chosen, [page.models, *where], [url.models, url.run], **quiet)
-    figures.flips_of.input(flips, [*where, figures.flips_of], figures.flips, **quiet)
+    numbers.flips_of.input(flips, [*where, numbers.flips_of], numbers.flips, **quiet)
     page.to_runs.click(
         None, None, None, js='() => document.getElementById("tab-runs-button").click()',
         api_visibility="private",
@@ -137,20 +136,22 @@ def _wire_question(
     quiet, url = quietly(), app.url
     where = [url.models, url.run, url.model]
 
-    def answer(models: str, run: str, model: str, *question: Any) -> Iterator[list[Any]]:
-        yield from _answer(app, models, run, model, question)
+    def answer(models: str, run: str, model: str, *question: Any) -> Iterator[dict[Any, Any]]:
+        for said, answers in _answer(app, models, run, model, question):
+            yield {waiting: message(said), **({page.answers: answers} if answers else {})}
 
-    def kept(models: str, run: str, model: str, prompt: str) -> list[Any]:
-        return _kept(_lineup(app, models, run, model)[0].contenders, prompt)
+    def kept(models: str, run: str, model: str, prompt: str) -> dict[Any, Any]:
+        return page.filled(_kept(_lineup(app, models, run, model)[0].contenders, prompt))
 
     gr.on([go.click, page.prompt.submit], answer, [*where, *options], [waiting, page.answers], **quiet)
     page.library.select(kept, [*where, page.library], [page.prompt, page.answers], **quiet)
     stop.click(lambda: app.stop_answers(), None, None, **quiet)
 
 
-def _address(models: list[str]) -> list[str]:
+def _address(models: list[str]) -> tuple[str, str]:
     """The chosen models for the address, and the run the other tabs show."""
-    return [",".join(models), next((key for key in map(plain_key, models) if key != DENSE), "")]
+    run = next((key for key in map(plain_key, models) if key != DENSE), "")
+    return ",".join(models), run
 
 
 def _lineup(app: AppContext, models: str, run: str, model: str) -> tuple[Lineup, list[RunRecord]]:
@@ -158,39 +159,45 @@ def _lineup(app: AppContext, models: str, run: str, model: str) -> tuple[Lineup,
     return line_up(records, keys_of(models, run, records), model), records
 
 
-def _fill(app: AppContext, models: str, run: str, model: str, before: str | None = "") -> list[Any]:
-    """The page for the models in the address.
+def _fill(app: AppContext, models: str, run: str, model: str, before: str | None = "") -> dict[str, Any]:
+    """What `Page` shows for the models in the address.
 
     Several things ask for it while the page opens, and coming back to the tab does: where the same models
     are shown as `before`, what was typed and answered since stays.
     """
     lineup, records = _lineup(app, models, run, model)
     offered, contenders = choices(records), lineup.contenders
-    if not contenders or not offered:  # no run has left a model yet: there is nothing beside the dense one
-        gone = _notes_html(lineup)
-        skipped = [gr.skip()] * (len(Page.__dataclass_fields__) - 4 + len(Numbers.__dataclass_fields__))
-        state = gr.HTML(gone or NOTHING, visible=True)
-        picker = gr.Dropdown(offered, value=[], multiselect=True)
-        return [picker, state, gr.Button(visible=not offered), gr.Column(visible=False), *skipped]
-    prompts = _library(contenders)
+    keys = [contender.key for contender in contenders]
     notes = _notes_html(lineup)
-    names = " ".join([model, *(one.key for one in contenders)])
-    question = [gr.Dropdown(prompts, value=prompts[0][1]), *_kept(contenders, prompts[0][1])]
-    return [
-        gr.Dropdown(offered, value=[one.key for one in contenders], multiselect=True),
-        gr.HTML(notes, visible=bool(notes)),
-        gr.Button(visible=False),
-        gr.Column(visible=True),
-        present_link(contenders),
-        *(question if names != before else [gr.skip()] * len(question)),
-        names,
-        *fill(lineup, records),
-    ]
+    if not contenders or not offered:  # no run has left a model yet: there is nothing beside the dense one
+        return {
+            "models": gr.Dropdown(offered, value=[], multiselect=True),
+            "state": message(notes or NOTHING),
+            "to_runs": gr.Button(visible=not offered),
+            "box": gr.Column(visible=False),
+        }
+    names = " ".join([model, *keys])
+    return {
+        "models": gr.Dropdown(offered, value=keys, multiselect=True),
+        "state": message(notes),
+        "to_runs": gr.Button(visible=False),
+        "box": gr.Column(visible=True),
+        "present": present_link(contenders),
+        **(_first_question(contenders) if names != before else {}),
+        "shown": names,
+        "numbers": fill(lineup, records),
+    }
+
+
+def _first_question(contenders: tuple[Contender, ...]) -> dict[str, Any]:
+    prompts = _library(contenders)
+    first = prompts[0][1]
+    return {"library": gr.Dropdown(prompts, value=first), **_kept(contenders, first)}
 
 
 def _notes_html(lineup: Lineup) -> str:
     notes = list(lineup.notes)
-    dense = sum(one.side == "dense" for one in lineup.contenders)
+    dense = sum(contender.side == "dense" for contender in lineup.contenders)
     if max(dense, len(lineup.contenders) - dense) > 1:
         notes.append(TURNS)
     return states.notes_html(*notes)
@@ -204,31 +211,30 @@ def present_link(contenders: tuple[Contender, ...]) -> str:
 
 def _library(contenders: tuple[Contender, ...]) -> list[tuple[str, str]]:
     """(label, prompt): what the runs answered already, then the library."""
-    kept = dict.fromkeys(str(one["prompt"]) for each in contenders for one in kept_samples(each))
-    known = [(f"Answered in the run: {prompt}", prompt) for prompt in kept]
-    return known + [choice for choice in library_choices() if choice[1] not in kept]
+    answered = dict.fromkeys(sample["prompt"] for each in contenders for sample in kept_samples(each))
+    first = [(f"Answered in the run: {prompt}", prompt) for prompt in answered]
+    return first + [choice for choice in library_choices() if choice[1] not in answered]
 
 
-def _kept(contenders: tuple[Contender, ...], prompt: str) -> list[Any]:
+def _kept(contenders: tuple[Contender, ...], prompt: str) -> dict[str, Any]:
     """The prompt, and the answers that the runs kept for it."""
     answers = []
-    for one in contenders:
-        found = kept_answer(one, prompt)
-        note, speed = "kept by the run" if found else "", found.get("tokens_per_second")
-        text = str(found.get("text", ""))
-        answers.append(Answer(one.key, one.title, one.detail, text, speed, "done", note=note))
-    return [prompt, round_payload(Round(tuple(answers), done=True))]
+    for each in contenders:
+        kept = kept_answer(each, prompt)
+        note, speed = "kept by the run" if kept else "", kept.get("tokens_per_second")
+        text = str(kept.get("text", ""))
+        answers.append(Answer(each.key, each.title, each.detail, text, speed, "done", note=note))
+    return {"prompt": prompt, "answers": round_payload(Round(tuple(answers), done=True))}
 
 
 def _answer(
     app: AppContext, models: str, run: str, model: str, question: tuple[Any, ...]
-) -> Iterator[list[Any]]:
-    """Stream all answers; the state says which model is being read or is writing."""
+) -> Iterator[tuple[str, str]]:
+    """Stream all answers, each time after what is being waited for: a model that is read, or writes."""
     contenders = _lineup(app, models, run, model)[0].contenders
     if not contenders:
-        yield [gr.HTML(NOTHING, visible=True), gr.skip()]
+        yield NOTHING, ""
         return
-    sides = [Side(one.key, one.title, one.source, one.detail, int8=one.int8) for one in contenders]
-    for found in ask(app, sides, Question(*question)):
-        state = gr.HTML(found.state, visible=bool(found.state))
-        yield [state, round_payload(found, contenders[0].key)]
+    sides = [Side(each.key, each.title, each.source, each.detail, int8=each.int8) for each in contenders]
+    for answers in ask(app, sides, Question(*question)):
+        yield answers.state, round_payload(answers, contenders[0].key)

@@ -24,15 +24,15 @@ from pruneviz.figures.compare import compare_html, compare_info
 from pruneviz.figures.entries import entries_of
 from pruneviz.figures.score_chart import ChartInfo, chart, costs_chart_info, scores_chart_info
 from pruneviz.figures.task_scores import flipped, published_html
-from pruneviz.tabs.parts import quietly
+from pruneviz.tabs.parts import Parts, quietly
 
 COSTS = "Sizes and speeds relative to the first model; for the speed of writing, longer is better"
 SCORES = "Benchmark scores with one standard error"
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """The components `fill` fills, in order."""
+class Numbers(Parts):
+    """The components `fill` fills."""
 
     table: gr.HTML
     costs_box: gr.Column
@@ -42,10 +42,6 @@ class Numbers:
     flips_box: gr.Column
     flips_of: gr.Dropdown
     flips: gr.HTML
-
-    def all(self) -> list[Any]:
-        """All of them, in order."""
-        return list(self.__dict__.values())
 
 
 def build_numbers() -> Numbers:
@@ -77,26 +73,26 @@ def build_published() -> None:
     chosen.input(lambda name: published_html(published_table(name)), chosen, shown, **quietly())
 
 
-def fill(lineup: Lineup, records: Sequence[RunRecord]) -> list[Any]:
+def fill(lineup: Lineup, records: Sequence[RunRecord]) -> dict[str, Any]:
     """What `Numbers` shows for these models."""
     entries = entries_of(lineup, records)
     info = compare_info(entries, same_tokens=not lineup.tokenizers_differ)
     choices = flip_choices(lineup, records)
     chosen = choices[0][1] if choices else None
-    return [
-        compare_html(info) if entries else "",
-        *_chart(costs_chart_info(info, entries), "of the first model", COSTS),
-        *_chart(scores_chart_info(info), "score", SCORES),
-        gr.Column(visible=bool(choices)),
-        gr.Dropdown(choices, value=chosen),
-        flips_of(lineup, records, chosen),
-    ]
+    return {
+        "table": compare_html(info) if entries else "",
+        **_chart("costs", costs_chart_info(info, entries), "of the first model", COSTS),
+        **_chart("scores", scores_chart_info(info), "score", SCORES),
+        "flips_box": gr.Column(visible=bool(choices)),
+        "flips_of": gr.Dropdown(choices, value=chosen),
+        "flips": flips_of(lineup, records, chosen),
+    }
 
 
-def _chart(info: ChartInfo, axis: str, description: str) -> list[Any]:
+def _chart(name: str, info: ChartInfo, axis: str, description: str) -> dict[str, Any]:
     if info.empty:
-        return [gr.Column(visible=False), gr.skip()]
-    return [gr.Column(visible=True), _drawn(info, axis, description)]
+        return {f"{name}_box": gr.Column(visible=False)}
+    return {f"{name}_box": gr.Column(visible=True), name: _drawn(info, axis, description)}
 
 
 @lru_cache(maxsize=64)
@@ -108,26 +104,27 @@ def _drawn(info: ChartInfo, axis: str, description: str) -> str:
 def flip_choices(lineup: Lineup, records: Sequence[RunRecord]) -> list[tuple[str, str]]:
     """(label, "task key") for every task and model whose questions can be set against the first model's."""
     models = with_before(lineup.contenders)
-    found = []
-    for one in models[1:]:
-        there, here = scores(models[0], records), scores(one, records)
-        for task in there:
-            if task in here and here[task].samples and (pair := flipped(there[task], here[task])) != ([], []):
-                label = (
-                    f"{task}: {models[0].title} → {one.title} ({len(pair[0])} lost, {len(pair[1])} gained)"
+    choices, before = [], scores(models[0], records) if models else {}
+    for model in models[1:]:
+        after = scores(model, records)
+        for task in before:
+            lost, gained = flipped(before[task], after[task]) if task in after else ([], [])
+            if lost or gained:
+                counts = f"{len(lost)} lost, {len(gained)} gained"
+                choices.append(
+                    (f"{task}: {models[0].title} → {model.title} ({counts})", f"{task} {model.key}")
                 )
-                found.append((label, f"{task} {one.key}"))
-    return found
+    return choices
 
 
 def flips_of(lineup: Lineup, records: Sequence[RunRecord], chosen: str | None) -> Any:
     """The payload of one choice of `flip_choices`."""
     models = with_before(lineup.contenders)
     task, _, key = (chosen or "").partition(" ")
-    other = next((one for one in models if one.key == key), None)
+    other = next((model for model in models if model.key == key), None)
     if other is None:
         return gr.skip()
-    there, here = scores(models[0], records).get(task), scores(other, records).get(task)
-    if there is None or here is None:
+    before, after = scores(models[0], records).get(task), scores(other, records).get(task)
+    if before is None or after is None:
         return gr.skip()
-    return flips_payload(*flipped(there, here), models[0].title, other.title)
+    return flips_payload(*flipped(before, after), models[0].title, other.title)

@@ -31,7 +31,7 @@ from pruneviz.data import runs
 from pruneviz.figures import states
 from pruneviz.figures.heads import heads_info, source_html
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame
-from pruneviz.tabs.parts import into_plan, intro
+from pruneviz.tabs.parts import into_plan, intro, message
 
 INTRO = (
     "Two heads that attend to the same words do the same work twice. Move τ to decide how alike is alike "
@@ -63,38 +63,37 @@ def build_heads_tab(app: AppContext) -> None:
             maps = attention_maps(elem_id="heads-attention", min_height=300)
         pinned = memory("heads-pinned")
 
-    def load(model: str, run_dir: Path) -> list[Any]:
+    def load(model: str, run_dir: Path) -> dict[Any, Any]:
         groups = runs.latest(app.runs_dir, model, GROUPS)
         info = heads_info(read_similarity(run_dir), runs.graph_of(groups) if groups else None)
-        return [payload(info.to_browser(float(DEFAULT_TAU))), source_html(info)]
+        return {explorer: payload(info.to_browser(float(DEFAULT_TAU))), source: source_html(info)}
 
     frame.wire(load, [explorer, source])
     explorer.tau(None, None, app.url.tau, js=TAU_TO_ADDRESS, api_visibility="private")
     explorer.pin(None, None, pinned, js=PINNED, api_visibility="private")
     into_plan(explorer, app)
 
-    def look(model: str, heads: str, given: str) -> Iterator[list[Any]]:
-        yield from _attention(app, model, heads, given)
+    def look(model: str, heads: str, words: str) -> Iterator[dict[Any, Any]]:
+        for said, answer in _attention(app, model, heads, words):
+            shown = {box: gr.Column(visible=True), maps: answer} if answer else {}
+            yield {state: message(said), **shown}
 
     gr.on([attend.click, text.submit], look, [app.url.model, pinned, text], [state, box, maps], **QUIET)
     explorer.layer(None, None, app.url.layer, js=LAYER_TO_ADDRESS, api_visibility="private")
 
 
-def _attention(app: AppContext, model: str, pinned: str, text: str) -> Iterator[list[Any]]:
-    """Ask the engine what the pinned heads attend to; it may have to read the model first."""
+def _attention(app: AppContext, model: str, pinned: str, text: str) -> Iterator[tuple[str, str]]:
+    """What to say meanwhile and, in the end, what the pinned heads attend to, from the engine."""
     layer, _, heads = (pinned or "").partition(":")
     wanted = [int(head) for head in heads.split(",") if head.isdecimal()]
     if not text.strip() or not layer.isdecimal() or not wanted:
-        words = "Type a few words first." if wanted else "Pin two heads first."
-        yield [gr.HTML(states.error_html(words), visible=True), gr.skip(), gr.skip()]
+        yield states.error_html("Type a few words first." if wanted else "Pin two heads first."), ""
         return
     try:
         for step in ticking(app.engine.attention, model, text, int(layer), wanted):
             if isinstance(step, Done):
-                shown = payload({**step.value, "layer": int(layer), "heads": wanted})
-                yield [gr.HTML(visible=False), gr.Column(visible=True), shown]
+                yield "", payload({**step.value, "layer": int(layer), "heads": wanted})
             else:
-                words = states.loading_html("Asking the model; the first time it has to be read", step)
-                yield [gr.HTML(words, visible=True), gr.skip(), gr.skip()]
+                yield states.loading_html("Asking the model; the first time it has to be read", step), ""
     except PruneError as error:
-        yield [gr.HTML(states.failure_html(error), visible=True), gr.skip(), gr.skip()]
+        yield states.failure_html(error), ""

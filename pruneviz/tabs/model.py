@@ -7,6 +7,7 @@ model-stop, model-load, model-progress.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -22,13 +23,28 @@ from pruneviz.data import runs
 from pruneviz.data.cards import Card, read_card
 from pruneviz.figures import states
 from pruneviz.figures.model import analyses_html, analyses_info, card_html, parts_html, parts_info
-from pruneviz.tabs.parts import intro, quietly
+from pruneviz.tabs.parts import Parts, intro, message, quietly
 
 INTRO = (
     "The model everything here is about: how it is built, where its parameters sit, and what is known of it."
 )
 SOURCES = "demo, a hub id such as HuggingFaceTB/SmolLM2-135M, a folder, or a .gguf file"
 POLL_S = 1.5
+
+
+@dataclass(frozen=True)
+class ModelPage(Parts):
+    """The components that callbacks change."""
+
+    source: gr.Textbox
+    state: gr.HTML
+    card: gr.HTML
+    parts: gr.HTML
+    analyses: gr.HTML
+    progress: gr.HTML
+    analyse: gr.Button
+    stop: gr.Button
+    timer: gr.Timer
 
 
 def build_model_tab(app: AppContext) -> None:
@@ -51,56 +67,57 @@ def build_model_tab(app: AppContext) -> None:
     analyses = panel("model-analyses", min_height=230)
     timer = gr.Timer(POLL_S, active=False)
 
-    seen: list[Any] = [source, state, card, parts]
-    live: list[Any] = [analyses, progress, analyse, stop, timer]
-    tab = app.tabs["model"]
+    page = ModelPage(source, state, card, parts, analyses, progress, analyse, stop, timer)
+    _wire(app, page, opener, load)
 
-    def show(model: str) -> list[Any]:
-        return [*_describe(app, model), *_live(app, model)]
 
-    def open_model(given: str) -> Iterator[list[Any]]:
-        yield from _open(app, given.strip())
+def _wire(app: AppContext, page: ModelPage, opener: gr.Button, load: gr.Button) -> None:
+    url, quiet, everything = app.url, quietly(), page.all()
 
-    def start(model: str) -> list[Any]:
+    def show(model: str) -> dict[Any, Any]:
+        return page.filled({**_describe(app, model), **_live(app, model)})
+
+    def start(model: str) -> dict[Any, Any]:
         try:
             actions.explore(app, model, ANALYSES)
         except PruneError as error:
-            return [gr.skip(), gr.HTML(states.failure_html(error), visible=True), *[gr.skip()] * 3]
-        return _live(app, model)
+            return page.filled({"progress": message(states.failure_html(error))})
+        return page.filled(_live(app, model))
 
-    def ask_to_stop(model: str) -> list[Any]:
+    def ask_to_stop(model: str) -> dict[Any, Any]:
         record = runs.live_run(app.runs_dir, model)
         if record:
             actions.stop(record.path)
-        return _live(app, model)
+        return page.filled(_live(app, model))
 
-    def load_now(model: str) -> Iterator[list[Any]]:
-        yield from _load(app, model)
+    def open_model(typed: str) -> Iterator[dict[Any, Any]]:
+        for said, model in _open(app, typed.strip()):
+            yield {page.state: message(said), **({url.model: model} if model else {})}
 
-    quiet = quietly()
-    tab.select(show, app.url.model, seen + live, **quiet)
-    app.url.model.change(show, app.url.model, seen + live, **quiet)
-    app.url.tab.change(None, app.url.tab, timer, js=_ONLY_HERE, api_visibility="private")
-    gr.on([opener.click, source.submit], open_model, source, [state, app.url.model], **quiet)
-    analyse.click(start, app.url.model, live, **quiet)
-    stop.click(ask_to_stop, app.url.model, live, **quiet)
-    load.click(load_now, app.url.model, [state, card], **quiet)
-    timer.tick(lambda model: _tick(app, model), app.url.model, seen[1:] + live, **quiet)
+    def load_now(model: str) -> Iterator[dict[Any, Any]]:
+        for said, card in _load(app, model):
+            yield {page.state: message(said), **({page.card: card} if card else {})}
+
+    gr.on([app.tabs["model"].select, url.model.change], show, url.model, everything, **quiet)
+    url.tab.change(None, url.tab, page.timer, js=_ONLY_HERE, api_visibility="private")
+    gr.on([opener.click, page.source.submit], open_model, page.source, [page.state, url.model], **quiet)
+    page.analyse.click(start, url.model, everything, **quiet)
+    page.stop.click(ask_to_stop, url.model, everything, **quiet)
+    load.click(load_now, url.model, [page.state, page.card], **quiet)
+    page.timer.tick(lambda model: page.filled(_tick(app, model)), url.model, everything, **quiet)
 
 
 #: Leaving the tab stops the clock; coming back starts it again if a run is live.
 _ONLY_HERE = """(tab) => tab === "model" ? undefined : ({__type__: "update", active: false})"""
 
 
-def _describe(app: AppContext, model: str) -> list[Any]:
+def _describe(app: AppContext, model: str) -> dict[str, Any]:
     """Source box, state, card and parts of `model`, from files alone."""
     try:
-        card = app.known_card(model)
+        card = app.known_card(model) or Card(model, model)
     except PruneError as error:
-        return [model, gr.HTML(states.failure_html(error), visible=True), "", ""]
-    if card is None:
-        card = Card(model, model)
-    return [model, gr.HTML("", visible=False), card_html(card), _parts(app, model)]
+        return {"source": model, "state": message(states.failure_html(error)), "card": "", "parts": ""}
+    return {"source": model, "state": message(""), "card": card_html(card), "parts": _parts(app, model)}
 
 
 def _parts(app: AppContext, model: str) -> str:
@@ -113,55 +130,54 @@ def _parts(app: AppContext, model: str) -> str:
         return states.failure_html(error)
 
 
-def _live(app: AppContext, model: str) -> list[Any]:
+def _live(app: AppContext, model: str) -> dict[str, Any]:
     """Analyses, progress, the two buttons and the clock."""
     records = runs.list_runs(app.runs_dir)
-    table = analyses_html(analyses_info(records, model))
     live = runs.live_run(app.runs_dir, model)
     last = next((r for r in records if r.spec and r.spec.goal == "explore" and r.model == model), None)
-    words = states.progress_html(live) if live else states.ended_html(last) if last else ""
-    return [
-        table,
-        gr.HTML(words, visible=bool(words)),
-        gr.Button(interactive=live is None),
-        gr.Button(visible=live is not None),
-        gr.Timer(active=live is not None),
-    ]
+    return {
+        "analyses": analyses_html(analyses_info(records, model)),
+        "progress": message(states.progress_html(live) if live else states.ended_html(last) if last else ""),
+        "analyse": gr.Button(interactive=live is None),
+        "stop": gr.Button(visible=live is not None),
+        "timer": gr.Timer(active=live is not None),
+    }
 
 
-def _tick(app: AppContext, model: str) -> list[Any]:
+def _tick(app: AppContext, model: str) -> dict[str, Any]:
     """While a run is live only its progress changes; when it has ended, everything may."""
     live = _live(app, model)
     if runs.live_run(app.runs_dir, model):
-        return [gr.skip()] * 3 + live
-    return [*_describe(app, model)[1:], *live]
+        return live
+    described = _describe(app, model)
+    del described["source"]  # somebody may be typing there
+    return {**described, **live}
 
 
-def _open(app: AppContext, given: str) -> Iterator[list[Any]]:
-    """Check that there is such a model, then make it the one in the address."""
-    if not given:
-        yield [gr.HTML(states.error_html("No model was given.", f"Type {SOURCES}."), visible=True), gr.skip()]
+def _open(app: AppContext, typed: str) -> Iterator[tuple[str, str]]:
+    """What to say meanwhile and, if there is such a model, what the address calls it."""
+    if not typed:
+        yield states.error_html("No model was given.", f"Type {SOURCES}."), ""
         return
     try:
-        if read_card(given) is None:
-            for step in ticking(app.card, given):
+        if read_card(typed) is None:
+            for step in ticking(app.card, typed):
                 if isinstance(step, Done):
                     break
-                wait = states.loading_html(f"Looking for {given}", step, "reading its description")
-                yield [gr.HTML(wait, visible=True), gr.skip()]
+                yield states.loading_html(f"Looking for {typed}", step, "reading its description"), ""
     except PruneError as error:
-        yield [gr.HTML(states.failure_html(error), visible=True), gr.skip()]
+        yield states.failure_html(error), ""
         return
-    yield [gr.HTML("", visible=False), runs.source_key(given)]
+    yield "", runs.source_key(typed)
 
 
-def _load(app: AppContext, model: str) -> Iterator[list[Any]]:
-    """Have the engine read the weights."""
+def _load(app: AppContext, model: str) -> Iterator[tuple[str, str]]:
+    """Have the engine read the weights: what to say meanwhile, and the model's card in the end."""
     try:
         for step in ticking(app.load, model):
             if isinstance(step, Done):
-                yield [gr.HTML("", visible=False), card_html(step.value)]
+                yield "", card_html(step.value)
             else:
-                yield [gr.HTML(states.loading_html("Reading the weights", step), visible=True), gr.skip()]
+                yield states.loading_html("Reading the weights", step), ""
     except PruneError as error:
-        yield [gr.HTML(states.failure_html(error), visible=True), gr.skip()]
+        yield states.failure_html(error), ""

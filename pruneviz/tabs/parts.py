@@ -15,6 +15,28 @@ from pruneviz.data import selection
 from pruneviz.figures import states
 
 
+class Parts:
+    """Components of the page by name, for dataclasses whose fields are components, or `Parts` in turn."""
+
+    def all(self) -> list[Any]:
+        """All components."""
+        parts = vars(self).values()
+        return [each for part in parts for each in (part.all() if isinstance(part, Parts) else [part])]
+
+    def filled(self, updates: dict[str, Any]) -> dict[Any, Any]:
+        """What a callback returns: an update of each component named; the others stay as they are."""
+        filled: dict[Any, Any] = {}
+        for name, update in updates.items():
+            part = getattr(self, name)
+            filled |= part.filled(update) if isinstance(part, Parts) else {part: update}
+        return filled
+
+
+def message(html: str) -> gr.HTML:
+    """An update of a panel that is there only while it has something to say."""
+    return gr.HTML(html, visible=bool(html))
+
+
 def intro(text: str) -> None:
     """The one sentence a tab begins with."""
     panel(None, states.paragraph_html(text, "intro"))
@@ -44,22 +66,16 @@ def while_open(app: AppContext, tab: str, *boxes: gr.Textbox) -> gr.Textbox:
     return asked
 
 
-def only_changed(values: list[Any], known: str) -> list[Any]:
-    """What a page has to be sent that polls: these values, but nothing for those it shows already.
+def only_changed(updates: dict[Any, Any], sent: str) -> tuple[dict[Any, Any], str]:
+    """What a page has to be sent that polls: these updates without those it shows already.
 
     Args:
-        known: what the last call returned as its last value, kept by the page; empty for a page that is to
-            be sent everything.
-
-    Returns:
-        The values, and last what to keep.
+        sent: the second value of the last call, kept by the page; empty for a page that is to be sent all.
     """
-    marks = [format(zlib.crc32(_plain(value).encode()), "x") for value in values]
-    before = known.split()
-    if len(before) != len(marks):  # a page that is to be sent everything, or of an older dashboard
-        return [*values, " ".join(marks)]
-    pairs = zip(marks, before, values, strict=True)
-    return [*(gr.skip() if mark == old else value for mark, old, value in pairs), " ".join(marks)]
+    marks = {part: f"{part._id}:{zlib.crc32(_plain(update).encode()):x}" for part, update in updates.items()}
+    shown = set(sent.split())
+    changed = {part: update for part, update in updates.items() if marks[part] not in shown}
+    return changed, " ".join(marks.values())
 
 
 def _plain(value: Any) -> str:

@@ -29,7 +29,7 @@ from pruneviz.figures.curves import curves_figure, curves_info
 from pruneviz.figures.run_detail import detail_html
 from pruneviz.figures.runs_table import row_info, table_html
 from pruneviz.tabs.new_run import NewRun, build_new_run
-from pruneviz.tabs.parts import intro, only_changed, quietly, while_open
+from pruneviz.tabs.parts import Parts, intro, message, only_changed, quietly, while_open
 from pruneviz.tabs.training import TrainingView, build_training, training_updates
 
 INTRO = "Every run of this folder. Runs go on without this page; come back any time."
@@ -41,8 +41,8 @@ NO_RUNS = states.empty_html(
 
 
 @dataclass(frozen=True)
-class View:
-    """The components that show the table and the chosen run, in the order `_view` fills them."""
+class View(Parts):
+    """The components that show the table and the chosen run."""
 
     table: gr.HTML
     first: gr.Button
@@ -63,11 +63,6 @@ class View:
     training: TrainingView
     sent: gr.Textbox
 
-    def all(self) -> list[Any]:
-        """All of them, in order."""
-        *own, training, sent = self.__dict__.values()
-        return [*own, *training.all(), sent]
-
 
 def build_runs_tab(app: AppContext) -> None:
     """Build the tab and wire it."""
@@ -75,12 +70,12 @@ def build_runs_tab(app: AppContext) -> None:
         intro(INTRO)
         refresh = gr.Button("Refresh", elem_id="runs-refresh", size="sm", scale=0, min_width=90)
     form = build_new_run(app)
-    message = panel("run-message", visible=False)
+    problem = panel("run-message", visible=False)
     table = panel("runs-table", min_height=104)
     first = gr.Button("Set up the first run", variant="primary", elem_id="runs-first", visible=False, scale=0)
     with gr.Column(elem_id="run-box", visible=False) as box:
         view = _build_detail(table, first, box)
-    _wire(app, view, form, message, refresh)
+    _wire(app, view, form, problem, refresh)
 
 
 def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
@@ -139,16 +134,17 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
     )
 
 
-def _wire(app: AppContext, view: View, form: NewRun, message: gr.HTML, refresh: gr.Button) -> None:
+def _wire(app: AppContext, view: View, form: NewRun, problem: gr.HTML, refresh: gr.Button) -> None:
     url, quiet = app.url, quietly()
     here = [url.run, url.tab]
 
-    def show(run: str, tab: str, sent: str = "") -> list[Any]:
-        return only_changed(_view(app, run, tab), sent)
+    def show(run: str, tab: str, sent: str = "") -> dict[Any, Any]:
+        changed, shown = only_changed(view.filled(_view(app, run, tab)), sent)
+        return {**changed, view.sent: shown}
 
     def act(action: Any) -> Any:
-        def clicked(run: str, tab: str) -> list[Any]:
-            return [_attempt(app, action, run), *show(run, tab)]
+        def clicked(run: str, tab: str) -> dict[Any, Any]:
+            return {problem: message(_attempt(app, action, run)), **show(run, tab)}
 
         return clicked
 
@@ -157,7 +153,7 @@ def _wire(app: AppContext, view: View, form: NewRun, message: gr.HTML, refresh: 
     view.timer.tick(show, [*here, view.sent], view.all(), **quiet)
     url.tab.change(None, url.tab, view.timer, js=_ONLY_HERE, api_visibility="private")
     for button, action in ((view.stop, actions.stop), (view.end, actions.end), (view.resume, actions.resume)):
-        button.click(act(action), here, [message, *view.all()], **quiet)
+        button.click(act(action), here, [problem, *view.all()], **quiet)
     view.clone.click(lambda run: _clone(app, form, run), url.run, [url.model, *form.filled()], **quiet)
     view.compare.click(None, None, None, js=_go("compare"), api_visibility="private")
     view.widths.click(None, None, None, js=_go("widths"), api_visibility="private")
@@ -173,16 +169,15 @@ def _go(tab: str) -> str:
     return f'() => document.getElementById("tab-{tab}-button").click()'
 
 
-def _attempt(app: AppContext, action: Any, run: str) -> gr.HTML:
+def _attempt(app: AppContext, action: Any, run: str) -> str:
     """Do something to the chosen run; what went wrong, in words, or nothing."""
     record = _chosen(app, run)
-    if record is None:
-        return gr.HTML(visible=False)
     try:
-        action(record.path)
+        if record is not None:
+            action(record.path)
     except PruneError as error:
-        return gr.HTML(states.failure_html(error), visible=True)
-    return gr.HTML(visible=False)
+        return states.failure_html(error)
+    return ""
 
 
 def _clone(app: AppContext, form: NewRun, run: str) -> list[Any]:
@@ -198,50 +193,49 @@ def _chosen(app: AppContext, run: str) -> RunRecord | None:
     return next(iter(runs.list_runs(app.runs_dir)), None)
 
 
-def _view(app: AppContext, run: str, tab: str) -> list[Any]:
+def _view(app: AppContext, run: str, tab: str) -> dict[str, Any]:
     """Everything `View` shows, without `sent`."""
     records = runs.list_runs(app.runs_dir)
     chosen = next((r for r in records if r.id == run), None) if run else next(iter(records), None)
     table = table_html([row_info(r) for r in records], chosen.id if chosen else "") if records else NO_RUNS
-    first = gr.Button(visible=not records)
-    clock = gr.Timer(active=tab == "runs" and any(r.live for r in records))
-    if chosen is None:
-        return [
-            table,
-            first,
-            gr.Column(visible=bool(run)),
-            _missing(run),
-            gr.Column(visible=False),
-            gr.skip(),
-            gr.Textbox("", visible=False),
-            "",
-            "",
-            *_buttons(None),
-            clock,
-            *training_updates(None, []),
-        ]
-    events = runs.read_events(chosen.path)
-    log = runs.log_tail(chosen.path, LOG_LINES)
-    return [
-        table,
-        first,
-        gr.Column(visible=True),
-        detail_html(
-            chosen,
-            runs.log_tail(chosen.path),
-            [*runs.warnings_in(events), *runs.training_notes(chosen, events)],
-        ),
-        *_curves(chosen, events),
-        gr.Textbox(log, visible=bool(log)),
-        command_line(chosen.spec) if chosen.spec else "",
-        runs.spec_json(chosen),
-        *_buttons(chosen),
-        clock,
-        *training_updates(chosen, events),
-    ]
+    return {
+        "table": table,
+        "first": gr.Button(visible=not records),
+        "timer": gr.Timer(active=tab == "runs" and any(record.live for record in records)),
+        **_buttons(chosen),
+        **(_detail(chosen) if chosen else _no_detail(run)),
+    }
 
 
-def _curves(record: RunRecord, events: list[Event]) -> list[Any]:
+def _detail(record: RunRecord) -> dict[str, Any]:
+    """The chosen run."""
+    events, log = runs.read_events(record.path), runs.log_tail(record.path, LOG_LINES)
+    notes = [*runs.warnings_in(events), *runs.training_notes(record, events)]
+    return {
+        "box": gr.Column(visible=True),
+        "detail": detail_html(record, runs.log_tail(record.path), notes),
+        **_curves(record, events),
+        "log": gr.Textbox(log, visible=bool(log)),
+        "command": command_line(record.spec) if record.spec else "",
+        "spec": runs.spec_json(record),
+        "training": training_updates(record, events),
+    }
+
+
+def _no_detail(run: str) -> dict[str, Any]:
+    """No run was chosen, or there is no such run."""
+    return {
+        "box": gr.Column(visible=bool(run)),
+        "detail": _missing(run),
+        "lines": gr.Column(visible=False),
+        "log": gr.Textbox("", visible=False),
+        "command": "",
+        "spec": "",
+        "training": training_updates(None, []),
+    }
+
+
+def _curves(record: RunRecord, events: list[Event]) -> dict[str, Any]:
     """Whether there is a line to draw, and the figure."""
 
     def draw() -> str | None:
@@ -249,7 +243,8 @@ def _curves(record: RunRecord, events: list[Event]) -> list[Any]:
         return None if info.empty else figure_payload(curves_figure(info))
 
     figure = drawn(record.path, "curves", len(events), record.live, draw)
-    return [gr.Column(visible=figure is not None), figure or gr.skip()]
+    lines = gr.Column(visible=figure is not None)
+    return {"lines": lines, "curves": figure} if figure else {"lines": lines}
 
 
 def _missing(run: str) -> str:
@@ -258,16 +253,17 @@ def _missing(run: str) -> str:
     return states.error_html(f"There is no run {run} in this folder.", "Choose one from the table above.")
 
 
-def _buttons(record: RunRecord | None) -> list[gr.Button]:
-    """Which buttons make sense: stop, end now, resume, clone, compare, widths."""
+def _buttons(record: RunRecord | None) -> dict[str, gr.Button]:
+    """Which buttons make sense."""
     state = record.state if record else ""
     spec = record.spec if record else None
     pruned = spec is not None and spec.goal == "prune"
-    return [
-        gr.Button(interactive=state in ("queued", "starting", "running")),
-        gr.Button(visible=state == "stopping"),
-        gr.Button(interactive=state in ("failed", "stopped", "crashed")),
-        gr.Button(interactive=pruned),
-        gr.Button(interactive=record is not None and left_a_model(record)),
-        gr.Button(interactive=pruned and record is not None and record.has(WIDTHS)),
-    ]
+    has_widths = pruned and record is not None and record.has(WIDTHS)
+    return {
+        "stop": gr.Button(interactive=state in ("queued", "starting", "running")),
+        "end": gr.Button(visible=state == "stopping"),
+        "resume": gr.Button(interactive=state in ("failed", "stopped", "crashed")),
+        "clone": gr.Button(interactive=pruned),
+        "compare": gr.Button(interactive=record is not None and left_a_model(record)),
+        "widths": gr.Button(interactive=has_widths),
+    }

@@ -8,7 +8,7 @@ scores-lowest, scores-clear, scores-take.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,29 @@ from pruneviz.figures.scores import (
     kinds_scored,
 )
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame, standing
-from pruneviz.tabs.parts import into_plan, intro
+from pruneviz.tabs.parts import Parts, into_plan, intro
 
 INTRO = (
     "A criterion says how much a unit would be missed. Compare what several say of the same units, "
     "scored in one pass over the same text, before you trust one of them."
 )
 ALL = "All layers"
+
+
+@dataclass(frozen=True)
+class ScoresPage(Parts):
+    """Everything that shows scores."""
+
+    criterion: gr.Dropdown
+    kind: gr.Radio
+    within: gr.Radio
+    order: gr.Radio
+    about: gr.HTML
+    heat: gr.HTML
+    agreement: gr.HTML
+    versus: gr.Dropdown
+    layer: gr.Dropdown
+    scatter: gr.HTML
 
 
 def build_scores_tab(app: AppContext) -> None:
@@ -61,25 +77,21 @@ def build_scores_tab(app: AppContext) -> None:
     with frame.content:
         page = _build_content()
     url = app.url
-    inputs = [url.criterion, url.versus, url.kind, url.layer, page[2], page[3]]
+    inputs = [url.criterion, url.versus, url.kind, url.layer, page.within, page.order]
 
     def ask(model: str, chosen: list[str], windows: int, tokens: int) -> RunSpec:
         spec = actions.explore_spec(app, model, ("groups", "scores"), criteria=tuple(chosen))
         return replace(spec, calibration=DataSpec(samples=windows, length=tokens))
 
-    def load(model: str, run_dir: Path, *given: str) -> list[Any]:
-        return show(run_dir, *given)
+    def load(model: str, run_dir: Path, *choices: str) -> dict[Any, Any]:
+        return page.filled(show(run_dir, *choices))
 
-    def redraw(tab: str, model: str, *given: str) -> list[Any]:
-        found = standing(app.runs_dir, model, SCORES, "scores").run_dir if tab == "scores" else None
-        return show(found, *given) if found else [gr.skip()] * len(page)
+    def redraw(tab: str, model: str, *choices: str) -> Any:
+        run_dir = standing(app.runs_dir, model, SCORES, "scores").run_dir if tab == "scores" else None
+        return page.filled(show(run_dir, *choices)) if run_dir else gr.skip()
 
-    frame.wire(load, page, inputs, ask=(ask, form))
+    frame.wire(load, page.all(), inputs, ask=(ask, form))
     _wire(app, page, redraw, inputs)
-
-    def explain(model: str, name: str) -> Any:
-        found = standing(app.runs_dir, model, SCORES, "scores").run_dir
-        return explained_html(name, found) if found else gr.skip()
 
 
 def _build_form() -> list[Any]:
@@ -101,8 +113,8 @@ def _build_form() -> list[Any]:
     return [criteria, samples, length]
 
 
-def _build_content() -> list[Any]:
-    """Everything that shows scores, in the order `show` fills it."""
+def _build_content() -> ScoresPage:
+    """Everything that shows scores."""
     with gr.Row(equal_height=True):
         criterion = gr.Dropdown([], label="Criterion", elem_id="scores-criterion", min_width=190)
         kind = gr.Radio([], label="Units", elem_id="scores-units", min_width=330)
@@ -127,7 +139,7 @@ def _build_content() -> list[Any]:
                 versus = gr.Dropdown([], label="Compare with", elem_id="scores-versus", min_width=160)
                 layer = gr.Dropdown([ALL], value=ALL, label="Layer", elem_id="scores-layer", min_width=120)
             scatter = score_scatter(elem_id="scores-scatter", min_height=470)
-    return [criterion, kind, within, order, about, heat, agreement, versus, layer, scatter]
+    return ScoresPage(criterion, kind, within, order, about, heat, agreement, versus, layer, scatter)
 
 
 _AGREEMENT = (
@@ -136,27 +148,31 @@ _AGREEMENT = (
 )
 
 
-def _wire(app: AppContext, page: list[Any], redraw: Any, inputs: list[Any]) -> None:
+def _wire(app: AppContext, page: ScoresPage, redraw: Any, inputs: list[Any]) -> None:
     """Choices go to the address, and what stands there is drawn."""
-    criterion, kind, within, order, _, _, agreement, versus, layer, _ = page
-    url, browser = app.url, {"api_visibility": "private"}
-    for component, box in ((criterion, url.criterion), (versus, url.versus)):
+    url, browser = app.url, dict[str, Any](api_visibility="private")
+    for component, box in ((page.criterion, url.criterion), (page.versus, url.versus)):
         component.input(None, component, box, js="(name) => name", **browser)
-    kind.input(lambda word: _kind(word), kind, url.kind, **QUIET)
-    layer.input(None, layer, url.layer, js="(name) => /^[0-9]+$/.test(name) ? String(name) : ''", **browser)
-    into_plan(page[-1], app)
-    agreement.pick(_picked, None, [url.criterion, url.versus], **QUIET)
+    page.kind.input(lambda word: _kind(word), page.kind, url.kind, **QUIET)
+    page.layer.input(None, page.layer, url.layer, js=_LAYER, **browser)
+    into_plan(page.scatter, app)
+
+    def picked(event: gr.EventData) -> dict[Any, str]:
+        return {url.criterion: str(event.x), url.versus: str(event.y)}
+
+    page.agreement.pick(picked, None, [url.criterion, url.versus], **QUIET)
     changes = [box.change for box in (url.criterion, url.versus, url.kind, url.layer)]
-    read = [url.tab, url.model, *inputs]
-    gr.on([*changes, within.input, order.input], redraw, read, page, trigger_mode="always_last", **QUIET)
+    gr.on(
+        [*changes, page.within.input, page.order.input], redraw, [url.tab, url.model, *inputs], page.all(),
+        trigger_mode="always_last", **QUIET,
+    )  # fmt: skip
+
+
+_LAYER = "(name) => /^[0-9]+$/.test(name) ? String(name) : ''"
 
 
 def _kind(word: str) -> str:
     return next((kind for kind, (several, _) in UNIT_WORDS.items() if several == word), "")
-
-
-def _picked(event: gr.EventData) -> list[str]:
-    return [str(event.x), str(event.y)]
 
 
 def explained_html(name: str, run_dir: Path) -> str:
@@ -187,8 +203,8 @@ def show(
     layer: str,
     within: str,
     order: str,
-) -> list[Any]:
-    """One update per element; what does not exist in this run falls back to the first that does.
+) -> dict[str, Any]:
+    """What `ScoresPage` shows; what does not exist in this run falls back to the first that does.
 
     Raises:
         ArtifactError: the scores are damaged, or hold nothing of this model's groups.
@@ -202,21 +218,19 @@ def show(
     if not kinds:
         raise ArtifactError(f"{run_dir.name} holds no scores of this model; score its units again.")
     unit_kind = kind if kind in kinds else kinds[0]
-    one = int(layer) if layer.isdecimal() and int(layer) < len(graph.layer_modules) else None
+    chosen = int(layer) if layer.isdecimal() and int(layer) < len(graph.layer_modules) else None
     measured, sorting = WITHIN.get(within, "model"), ORDERS.get(order, "sorted")
     heat = heat_info(scores[first], graph, first, unit_kind, within=measured, order=sorting)
     agreement = agreement_info(scores, graph, unit_kind, measured)
-    pairs = pair_info((first, scores[first]), (second, scores[second]), graph, unit_kind, one)
+    pairs = pair_info((first, scores[first]), (second, scores[second]), graph, unit_kind, chosen)
     layers = [ALL, *map(str, range(len(graph.layer_modules)))]
-    return [
-        gr.Dropdown(names, value=first),
-        gr.Radio([UNIT_WORDS[one_kind][0] for one_kind in kinds], value=UNIT_WORDS[unit_kind][0]),
-        gr.skip(),
-        gr.skip(),
-        explained_html(first, run_dir),
-        figure_payload(heat_figure(heat)),
-        figure_payload(agreement_figure(agreement)),
-        gr.Dropdown(names, value=second),
-        gr.Dropdown(layers, value=ALL if one is None else str(one)),
-        payload(pairs.to_browser()),
-    ]
+    return {
+        "criterion": gr.Dropdown(names, value=first),
+        "kind": gr.Radio([UNIT_WORDS[each][0] for each in kinds], value=UNIT_WORDS[unit_kind][0]),
+        "about": explained_html(first, run_dir),
+        "heat": figure_payload(heat_figure(heat)),
+        "agreement": figure_payload(agreement_figure(agreement)),
+        "versus": gr.Dropdown(names, value=second),
+        "layer": gr.Dropdown(layers, value=ALL if chosen is None else str(chosen)),
+        "scatter": payload(pairs.to_browser()),
+    }

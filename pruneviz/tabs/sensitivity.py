@@ -7,6 +7,7 @@ sensitivity-chart, sensitivity-heads, sensitivity-table.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from pruneviz.figures.sensitivity import (
     table_html,
 )
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame
-from pruneviz.tabs.parts import intro
+from pruneviz.tabs.parts import Parts, intro
 
 INTRO = (
     "Layers are not equally patient. Each point prunes a part of one layer alone and measures the whole "
@@ -42,6 +43,18 @@ INTRO = (
 SCALES = ["Automatic", "Linear", "Logarithmic"]
 #: What of a layer is pruned -> its word in the form.
 OF = {"attention": "Attention", "ffn": "FFN", "both": "Both at once", "head": "Each head alone"}
+
+
+@dataclass(frozen=True)
+class SensitivityPage(Parts):
+    """What shows a scan."""
+
+    method: gr.HTML
+    lines: gr.Column
+    chart: gr.HTML
+    box: gr.Column
+    heads: gr.HTML
+    table: gr.HTML
 
 
 def build_sensitivity_tab(app: AppContext) -> None:
@@ -68,18 +81,20 @@ def build_sensitivity_tab(app: AppContext) -> None:
     def ask(model: str, *given: Any) -> RunSpec:
         return spec_from(app, model, *given)
 
-    def load(model: str, run_dir: Path, scaled: str) -> list[Any]:
-        return _shown(sensitivity_info(read_sensitivity(run_dir)), scaled)
+    page = SensitivityPage(method, lines, chart, box, heads, table)
 
-    def partial(model: str, record: RunRecord, scaled: str) -> list[Any]:
+    def load(model: str, run_dir: Path, scaled: str) -> dict[Any, Any]:
+        return page.filled(_shown(sensitivity_info(read_sensitivity(run_dir)), scaled))
+
+    def partial(model: str, record: RunRecord, scaled: str) -> dict[Any, Any]:
         info = live_info(metric_series(runs.read_events(record.path)))
-        return _shown(info, scaled) if info.curves or info.heads else []
+        return page.filled(_shown(info, scaled)) if info.curves or info.heads else {}
 
     def rescale(model: str, scaled: str) -> Any:
         run_dir = runs.latest(app.runs_dir, model, SENSITIVITY)
-        return load(model, run_dir, scaled)[2] if run_dir else gr.skip()
+        return load(model, run_dir, scaled)[chart] if run_dir else gr.skip()
 
-    frame.wire(load, [method, lines, chart, box, heads, table], [scale], partial, ask=(ask, form))
+    frame.wire(load, page.all(), [scale], partial, ask=(ask, form))
     scale.change(rescale, [app.url.model, scale], chart, **QUIET)
 
 
@@ -120,13 +135,13 @@ def spec_from(
     return actions.explore_spec(app, model, ("groups", "sensitivity"), **settings)
 
 
-def _shown(info: SensitivityInfo, scaled: str) -> list[Any]:
+def _shown(info: SensitivityInfo, scaled: str) -> dict[str, Any]:
     log = info.wide if scaled == SCALES[0] else scaled == SCALES[2]
-    return [
-        method_html(info),
-        gr.Column(visible=bool(info.curves)),
-        figure_payload(sensitivity_figure(info, log)),
-        gr.Column(visible=bool(info.heads)),
-        figure_payload(heads_figure(info)),
-        table_html(info),
-    ]
+    return {
+        "method": method_html(info),
+        "lines": gr.Column(visible=bool(info.curves)),
+        "chart": figure_payload(sensitivity_figure(info, log)),
+        "box": gr.Column(visible=bool(info.heads)),
+        "heads": figure_payload(heads_figure(info)),
+        "table": table_html(info),
+    }

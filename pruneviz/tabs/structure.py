@@ -11,6 +11,8 @@ looked at) and `units=…` (what is chosen, see `pruneviz/selection.py`).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from pruneviz.figures.structure_map import about_html, refused_html
 from pruneviz.tabs import structure_plan
 from pruneviz.tabs import structure_view as view
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame
-from pruneviz.tabs.parts import intro
+from pruneviz.tabs.parts import Parts, intro
 from pruneviz.tabs.structure_plan import PlanCard
 from pruneviz.tabs.structure_view import View, groups_spec
 
@@ -42,6 +44,17 @@ CHOOSERS = {
     "every": "Same in all layers",
     "clear": "Clear",
 }
+
+
+@dataclass(frozen=True)
+class StructurePage(Parts):
+    """Everything that callbacks change."""
+
+    about: gr.HTML
+    kinds: gr.HTML
+    refused: gr.HTML
+    shown: View
+    plan: PlanCard
 
 
 def build_structure_tab(app: AppContext) -> None:
@@ -66,10 +79,12 @@ def build_structure_tab(app: AppContext) -> None:
             last = _build_below()
         box, prompt, go, stop = structure_plan.build_trial()
         refused = panel("structure-refused", styled=True)
-    shown = View(*[*seen[:4], below, *seen[4:], *last])
+    shown = View(app.url.layer, app.url.unit, overview, *[*seen[:4], below, *seen[4:], *last])
     plan = PlanCard(card, prune, trial, none, go)
     structure_plan.wire_plan(app, plan, box, prompt, stop)
-    _wire(app, frame, shown, plan, [about, overview, kinds, refused], choosers)
+    page = StructurePage(about, kinds, refused, shown, plan)
+    _wire_frame(app, frame, page)
+    _wire(app, page, choosers)
 
 
 def _build_view() -> tuple[list[Any], gr.HTML, list[Any]]:
@@ -104,77 +119,86 @@ def _build_below() -> list[Any]:
     return [first, second, path, panel("structure-members", styled=True)]
 
 
-def _wire(
-    app: AppContext, frame: AnalysisFrame, shown: View, plan: PlanCard, whole: list[Any], choosers: list[Any]
-) -> None:
-    url, looked = app.url, shown.all()
-    overview, picker = whole[1], shown.picker
-    place = [url.layer, url.unit]
-    looks = [*place, overview, *looked]
+def _wire_frame(app: AppContext, frame: AnalysisFrame, page: StructurePage) -> None:
+    url, shown = app.url, page.shown
 
-    def load(model: str, run_dir: Path, layer: str | None, unit: str | None, units: str | None) -> list[Any]:
+    def load(
+        model: str, run_dir: Path, layer: str | None, unit: str | None, units: str | None
+    ) -> dict[Any, Any]:
         graph, (info, kinds) = runs.graph_of(run_dir), view.overview(run_dir)
         focus = focus_of(graph, unit, layer)
-        fixed = [about_html(info), view.map_value(info, graph, focus, units), kinds, refused_html(info)]
-        return [
-            focus.text,
-            *fixed,
-            *view.look(graph, focus, units),
-            *structure_plan.shown(graph, model, units),
-        ]
+        where = {"unit_box": focus.text, "overview": view.map_value(info, graph, focus, units)}
+        return page.filled(
+            {
+                "about": about_html(info), "kinds": kinds, "refused": refused_html(info),
+                "shown": {**where, **view.look(graph, focus, units)},
+                "plan": structure_plan.shown(graph, model, units),
+            }
+        )  # fmt: skip
 
-    def look(model: str, units: str | None, event: gr.EventData) -> list[Any]:
-        wanted = getattr(event, "focus", None)
-        group = str(getattr(event, "group", ""))
-        unit = getattr(event, "unit", None)
-        return view.go(app, model, units, str(wanted) if wanted is not None else f"{group}/{unit}")
-
-    def zoom(model: str, units: str | None, event: gr.EventData) -> list[Any]:
-        return view.go(app, model, units, str(event.group))
-
-    def refresh(model: str, unit: str | None, units: str | None) -> list[Any]:
-        run_dir = runs.latest(app.runs_dir, model, GROUPS)
-        if run_dir is None:
-            return [gr.skip()] * (2 + len(plan.all()))
-        graph, (info, _) = runs.graph_of(run_dir), view.overview(run_dir)
+    def refresh(model: str, unit: str | None, units: str | None) -> Any:
+        newest = view.newest_graph(app, model)
+        if newest is None:
+            return gr.skip()
+        graph, info = newest
         focus = focus_of(graph, unit)
-        return [
-            view.map_value(info, graph, focus, units),
-            view.grid(graph, focus, units),
-            *structure_plan.shown(graph, model, units),
-        ]
+        overview, picker = view.map_value(info, graph, focus, units), view.grid(graph, focus, units)
+        seen = {"overview": overview, "picker": picker}
+        return page.filled({"shown": seen, "plan": structure_plan.shown(graph, model, units)})
 
-    def choose(model: str, units: str | None, event: gr.EventData) -> list[Any]:
-        return view.choose(app, model, str(event.group), "set", str(event.units), units)
+    address = [url.layer, url.unit, url.units]
+    frame.wire(load, page.all(), address, ask=(partial(groups_spec, app), []))
+    changed = [shown.overview, shown.picker, *page.plan.all()]
+    url.units.change(refresh, [url.model, url.unit, url.units], changed, **QUIET)
+
+
+def _wire(app: AppContext, page: StructurePage, choosers: list[Any]) -> None:
+    url, shown = app.url, page.shown
+
+    def updates(names: dict[str, Any]) -> Any:
+        return shown.filled(names) if names else gr.skip()
+
+    def look(model: str, units: str | None, event: gr.EventData) -> Any:
+        focus = getattr(event, "focus", None)
+        unit = f"{getattr(event, 'group', '')}/{getattr(event, 'unit', None)}"
+        return updates(view.go(app, model, units, unit if focus is None else str(focus)))
+
+    def zoom(model: str, units: str | None, event: gr.EventData) -> Any:
+        return updates(view.go(app, model, units, str(event.group)))
+
+    def chosen(model: str, group: str, what: str, text: str, units: str | None) -> dict[Any, Any]:
+        text_now, said = view.choose(app, model, group, what, text, units)
+        return {shown.said: said, **({} if text_now is None else {url.units: text_now})}
+
+    def choose(model: str, units: str | None, event: gr.EventData) -> dict[Any, Any]:
+        return chosen(model, str(event.group), "set", str(event.units), units)
 
     def pressed(what: str) -> Any:
-        def click(model: str, unit: str | None, text: str | None, units: str | None) -> list[Any]:
-            return view.choose(app, model, (unit or "").partition("/")[0], what, text or "", units)
+        def click(model: str, unit: str | None, text: str | None, units: str | None) -> dict[Any, Any]:
+            return chosen(model, (unit or "").partition("/")[0], what, text or "", units)
 
         return click
 
-    def typed(model: str, unit: str | None, text: str | None, units: str | None) -> list[Any]:
-        return view.look_up(app, model, (unit or "").partition("/")[0], text or "", units)
+    def typed(model: str, unit: str | None, text: str | None, units: str | None) -> Any:
+        return updates(view.look_up(app, model, (unit or "").partition("/")[0], text or "", units))
 
-    def pair(model: str, event: gr.EventData) -> list[Any]:
-        return view.pair(app, model, str(event.first), str(event.second))
+    def pair(model: str, event: gr.EventData) -> Any:
+        return updates(view.pair(app, model, str(event.first), str(event.second)))
 
-    def asked(model: str, unit: str | None, first: str | None, second: str | None) -> list[Any]:
-        return view.asked(app, model, unit or "", first, second)
+    def mark(model: str, unit: str | None, first: str | None, second: str | None) -> Any:
+        return updates(view.marked(app, model, unit or "", first, second))
 
-    one = {"trigger_mode": "multiple", "concurrency_limit": 1, "concurrency_id": "pick", **QUIET}
-    frame.wire(load, [url.unit, whole[0], overview, whole[2], whole[3], *looked, *plan.all()],
-               [url.layer, url.unit, url.units], ask=(lambda model: groups_spec(app, model), []))  # fmt: skip
-    overview.pick(zoom, [url.model, url.units], looks, **one)
-    for component in (picker, shown.where, plan.card):
-        component.pick(look, [url.model, url.units], looks, **one)
-    url.units.change(refresh, [url.model, url.unit, url.units], [overview, picker, *plan.all()], **QUIET)
-    picker.choose(choose, [url.model, url.units], [url.units, shown.said], **one)
+    ordered = {"trigger_mode": "multiple", "concurrency_limit": 1, "concurrency_id": "pick", **QUIET}
+    shown.overview.pick(zoom, [url.model, url.units], shown.all(), **ordered)
+    for component in (shown.picker, shown.where, page.plan.card):
+        component.pick(look, [url.model, url.units], shown.all(), **ordered)
+    shown.picker.choose(choose, [url.model, url.units], [url.units, shown.said], **ordered)
     typing = [url.model, url.unit, shown.numbers, url.units]
     looker, *others = choosers
-    gr.on([looker.click, shown.numbers.submit], typed, typing, looks, **one)
+    gr.on([looker.click, shown.numbers.submit], typed, typing, shown.all(), **ordered)
     for what, button in zip(("add", "all", "every", "none"), others, strict=True):
-        button.click(pressed(what), typing, [url.units, shown.said], **one)
-    shown.drawing.pair(pair, url.model, [shown.first, shown.second, shown.path], **one)
+        button.click(pressed(what), typing, [url.units, shown.said], **ordered)
+    shown.drawing.pair(pair, url.model, [shown.first, shown.second, shown.path], **ordered)
     for box in (shown.first, shown.second):
-        box.input(asked, [url.model, url.unit, shown.first, shown.second], [shown.drawing, shown.path], **one)
+        names = [url.model, url.unit, shown.first, shown.second]
+        box.input(mark, names, [shown.drawing, shown.path], **ordered)

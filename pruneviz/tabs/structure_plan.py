@@ -25,6 +25,7 @@ from pruneviz.data.cards import weightless
 from pruneviz.figures import states
 from pruneviz.figures.chosen import chosen_html, chosen_info
 from pruneviz.tabs.analysis import QUIET
+from pruneviz.tabs.parts import Parts
 
 TOKENS = 48
 IDLE = states.paragraph_html("Nothing is being tried.")
@@ -32,8 +33,8 @@ DONE = states.paragraph_html("Done.")
 
 
 @dataclass(frozen=True)
-class PlanCard:
-    """The card with the sums and its buttons, in the order `shown` fills them."""
+class PlanCard(Parts):
+    """The card with the sums and its buttons."""
 
     card: gr.HTML
     prune: gr.Button
@@ -41,23 +42,15 @@ class PlanCard:
     none: gr.Button
     go: gr.Button
 
-    def all(self) -> list[Any]:
-        """All of them, in order."""
-        return list(self.__dict__.values())
-
 
 @dataclass(frozen=True)
-class TrialBox:
-    """The trial below, in the order `_row` fills it."""
+class TrialBox(Parts):
+    """The trial below."""
 
     state: gr.HTML
     dense: gr.Textbox
     masked: gr.Textbox
     measured: gr.HTML
-
-    def all(self) -> list[Any]:
-        """All of them, in order."""
-        return list(self.__dict__.values())
 
 
 def build_card() -> tuple[gr.HTML, gr.Button, gr.Button, gr.Button]:
@@ -106,8 +99,9 @@ def wire_plan(app: AppContext, card: PlanCard, box: TrialBox, prompt: gr.Textbox
     """Connect the buttons; what they show follows `app.url.units`, which the tab listens to."""
     url = app.url
 
-    def attempt(model: str, units: str | None, asked: str) -> Iterator[list[Any]]:
-        yield from _attempt(app, model, units, asked)
+    def attempt(model: str, units: str | None, words: str) -> Iterator[dict[Any, Any]]:
+        for trial in _attempt(app, model, units, words):
+            yield box.filled(_row(trial))
 
     card.prune.click(lambda units: selection.hand_over(units or ""), url.units, url.plan, **QUIET)
     card.none.click(lambda: "", None, url.units, **QUIET)
@@ -128,17 +122,15 @@ _SHOW_TRIAL = """() => {
 }"""
 
 
-def shown(graph: Graph, model: str, units: str | None) -> list[Any]:
-    """One update per element of `PlanCard`."""
+def shown(graph: Graph, model: str, units: str | None) -> dict[str, Any]:
+    """What `PlanCard` shows of the chosen units."""
     info = chosen_info(graph, units, weightless(model))
     ready = bool(info.count) and not info.problem
-    return [
-        chosen_html(info),
-        gr.Button(interactive=ready),
-        gr.Button(interactive=ready),
-        gr.Button(interactive=bool(units)),
-        gr.Button(interactive=ready),
-    ]
+    return {
+        "card": chosen_html(info),
+        "none": gr.Button(interactive=bool(units)),
+        **{name: gr.Button(interactive=ready) for name in ("prune", "trial", "go")},
+    }
 
 
 def _discard(units: str | None, event: gr.EventData) -> str:
@@ -149,22 +141,19 @@ def _discard(units: str | None, event: gr.EventData) -> str:
     )
 
 
-def _attempt(app: AppContext, model: str, units: str | None, prompt: str) -> Iterator[list[Any]]:
+def _attempt(app: AppContext, model: str, units: str | None, prompt: str) -> Iterator[Trial]:
     try:
         chosen = selection.units_of(units)
     except PruneError as error:
-        yield _row(Trial(states.failure_html(error)))
+        yield Trial(states.failure_html(error))
         return
     if not chosen:
-        yield _row(Trial(states.error_html("No unit is chosen.", "Choose some above, then try again.")))
+        yield Trial(states.error_html("No unit is chosen.", "Choose some above, then try again."))
         return
-    for trial in try_mask(app, model, chosen, prompt, TOKENS):
-        yield _row(trial)
+    yield from try_mask(app, model, chosen, prompt, TOKENS)
 
 
-def _row(trial: Trial) -> list[Any]:
-    return [
-        trial.state or (DONE if "masked" in trial.measured else IDLE),
-        *trial.texts(),
-        measured_html(trial.measured),
-    ]
+def _row(trial: Trial) -> dict[str, Any]:
+    dense, masked = trial.texts()
+    state = trial.state or (DONE if "masked" in trial.measured else IDLE)
+    return {"state": state, "dense": dense, "masked": masked, "measured": measured_html(trial.measured)}

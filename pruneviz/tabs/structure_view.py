@@ -26,12 +26,16 @@ from pruneviz.figures.coupling import path_html, path_info
 from pruneviz.figures.levels import Focus, crumbs_html, focus_of, kind_rows, kinds_html
 from pruneviz.figures.structure import structure_info
 from pruneviz.figures.structure_map import MapInfo, kind_words, map_info
+from pruneviz.tabs.parts import Parts, message
 
 
 @dataclass(frozen=True)
-class View:
-    """What is looked at, in the order `_look` fills it."""
+class View(Parts):
+    """What is looked at: first the address and the map, then what `look` fills."""
 
+    layer_box: gr.Textbox
+    unit_box: gr.Textbox
+    overview: gr.HTML
     where: gr.HTML
     whole: gr.Column
     group: gr.Column
@@ -46,10 +50,6 @@ class View:
     second: gr.Dropdown
     path: gr.HTML
     members: gr.HTML
-
-    def all(self) -> list[Any]:
-        """All of them, in order."""
-        return list(self.__dict__.values())
 
 
 def groups_spec(app: AppContext, model: str) -> RunSpec:
@@ -93,58 +93,67 @@ def _why(group: Group) -> str:
     return (group.reason or "no reason was recorded").removeprefix("found, not offered: ")
 
 
-def look(graph: Graph, focus: Focus, units: str | None) -> list[Any]:
-    """One update per element of `View`."""
+def look(graph: Graph, focus: Focus, units: str | None) -> dict[str, Any]:
+    """What `View` shows of the whole model, a group or a unit."""
     info = structure_info(graph, focus.group, focus.unit or 0) if focus.group else None
     slices = sum(part.times for part in info.slices if not part.stays) if info else 0
-    where = [
-        crumbs_html(graph, focus, slices),
-        gr.Column(visible=not focus.group),
-        gr.Column(visible=bool(focus.group)),
-        gr.Column(visible=focus.unit is not None),
-        gr.Column(visible=focus.unit is not None),
-    ]
+    updates: dict[str, Any] = {
+        "where": crumbs_html(graph, focus, slices),
+        "whole": gr.Column(visible=not focus.group),
+        "group": gr.Column(visible=bool(focus.group)),
+        "unit": gr.Column(visible=focus.unit is not None),
+        "below": gr.Column(visible=focus.unit is not None),
+    }
     if info is None:
-        return [*where, *[gr.skip()] * 9]
+        return updates
     group = graph.group(focus.group)
     label = f"{kind_words(group.kind)[3]} numbers, 0 to {group.units - 1}"
-    picking = [grid(graph, focus, units), gr.Textbox("", label=label), gr.HTML(visible=False)]
-    price = cost_html(info, alone=focus.unit is not None)
+    updates |= {
+        "picker": grid(graph, focus, units),
+        "numbers": gr.Textbox("", label=label),
+        "said": message(""),
+        "price": cost_html(info, alone=focus.unit is not None),
+    }
     if focus.unit is None:
-        return [*where, *picking, price, *[gr.skip()] * 5]
+        return updates
     names = sorted({m.parameter for m in group.members} | {part.parameter for part in info.slices})
-    boxes = [gr.Dropdown(names, value=None), gr.Dropdown(names, value=None), path_html([], "", "")]
-    return [*where, *picking, price, structure_svg(info), *boxes, members_html(info)]
+    return updates | {
+        "drawing": structure_svg(info),
+        "first": gr.Dropdown(names, value=None),
+        "second": gr.Dropdown(names, value=None),
+        "path": path_html([], "", ""),
+        "members": members_html(info),
+    }
 
 
-def found_graph(app: AppContext, model: str) -> tuple[Graph, MapInfo] | None:
+def newest_graph(app: AppContext, model: str) -> tuple[Graph, MapInfo] | None:
+    """The groups of a model and their map, if some run has found them."""
     run_dir = runs.latest(app.runs_dir, model, GROUPS)
     return (runs.graph_of(run_dir), overview(run_dir)[0]) if run_dir else None
 
 
-def go(app: AppContext, model: str, units: str | None, wanted: str) -> list[Any]:
+def go(app: AppContext, model: str, units: str | None, wanted: str) -> dict[str, Any]:
     """Layer and unit for the address, the map, and the view; the whole model if there is no such unit."""
-    found = found_graph(app, model)
-    if found is None:
-        return [gr.skip()] * (3 + len(View.__dataclass_fields__))
-    graph, info = found
+    newest = newest_graph(app, model)
+    if newest is None:
+        return {}
+    graph, info = newest
     focus = focus_of(graph, wanted)
     layer = graph.group(focus.group).layer if focus.group else None
-    return [
-        "" if layer is None else str(layer),
-        focus.text,
-        map_value(info, graph, focus, units),
-        *look(graph, focus, units),
-    ]
+    return {
+        "layer_box": "" if layer is None else str(layer),
+        "unit_box": focus.text,
+        "overview": map_value(info, graph, focus, units),
+        **look(graph, focus, units),
+    }
 
 
-def look_up(app: AppContext, model: str, group_id: str, text: str, units: str | None) -> list[Any]:
+def look_up(app: AppContext, model: str, group_id: str, text: str, units: str | None) -> dict[str, Any]:
     """Look at the unit with this number; several cannot be looked at at once."""
-    found = found_graph(app, model)
-    group = found[0].by_id.get(group_id) if found else None
-    skip = [gr.skip()] * (3 + len(View.__dataclass_fields__))
+    newest = newest_graph(app, model)
+    group = newest[0].by_id.get(group_id) if newest else None
     if group is None:
-        return skip
+        return {}
     try:
         numbers = parse_numbers(text, group.units)
         if len(numbers) > 1:
@@ -152,28 +161,29 @@ def look_up(app: AppContext, model: str, group_id: str, text: str, units: str | 
                 f"One unit can be looked at at a time, got {len(numbers)}; press Choose to choose them."
             )
     except PruneError as error:
-        at = 3 + list(View.__dataclass_fields__).index("said")
-        return [*skip[:at], said(str(error)), *skip[at + 1 :]]
+        return {"said": said(str(error))}
     return go(app, model, units, f"{group_id}/{numbers[0]}")
 
 
-def choose(app: AppContext, model: str, group_id: str, what: str, text: str, units: str | None) -> list[Any]:
-    """The chosen units for the address, and what is to be said about it.
+def choose(
+    app: AppContext, model: str, group_id: str, what: str, text: str, units: str | None
+) -> tuple[str | None, gr.HTML]:
+    """The chosen units for the address, None if they stay, and what is to be said about it.
 
     Args:
         what: `set` the group's units to `text`, `add` those, take `all` or `none` of the group, or choose the
             group's units in `every` layer.
     """
-    found = found_graph(app, model)
-    group = found[0].by_id.get(group_id) if found else None
-    if found is None or group is None:
-        return [gr.skip(), gr.skip()]
+    newest = newest_graph(app, model)
+    group = newest[0].by_id.get(group_id) if newest else None
+    if newest is None or group is None:
+        return None, message("")
     try:
         if not group.prunable and what != "none":
             raise SpecError(f"{kind_words(group.kind)[0]} cannot be chosen: {_why(group)}.")
-        return [chosen_text(found[0], group, what, text, units), gr.HTML(visible=False)]
+        return chosen_text(newest[0], group, what, text, units), message("")
     except PruneError as error:
-        return [gr.skip(), said(str(error))]
+        return None, said(str(error))
 
 
 def chosen_text(graph: Graph, group: Group, what: str, text: str, units: str | None) -> str:
@@ -198,24 +208,26 @@ def chosen_text(graph: Graph, group: Group, what: str, text: str, units: str | N
 
 
 def said(text: str) -> gr.HTML:
-    return gr.HTML(states.paragraph_html(text, "note", "alert"), visible=True)
+    """An update of the line that says why nothing was chosen."""
+    return message(states.paragraph_html(text, "note", "alert"))
 
 
-def pair(app: AppContext, model: str, first: str, second: str) -> list[Any]:
+def pair(app: AppContext, model: str, first: str, second: str) -> dict[str, Any]:
     """Both parameters and the path between them."""
-    found = found_graph(app, model)
-    if found is None:
-        return [gr.skip()] * 3
-    steps = path_info(found[0], first, second) if first and second else []
-    return [first or None, second or None, path_html(steps, first, second)]
+    newest = newest_graph(app, model)
+    if newest is None:
+        return {}
+    steps = path_info(newest[0], first, second) if first and second else []
+    return {"first": first or None, "second": second or None, "path": path_html(steps, first, second)}
 
 
-def asked(app: AppContext, model: str, unit: str, first: str | None, second: str | None) -> list[Any]:
+def marked(app: AppContext, model: str, unit: str, first: str | None, second: str | None) -> dict[str, Any]:
     """The drawing with these two boxes marked, and the path between them."""
-    found = found_graph(app, model)
-    focus = focus_of(found[0], unit) if found else Focus()
-    if found is None or focus.unit is None:
-        return [gr.skip()] * 2
-    info = structure_info(found[0], focus.group, focus.unit)
-    names = [name for name in (first, second) if name]
-    return [structure_svg(info, names), pair(app, model, first or "", second or "")[2]]
+    newest = newest_graph(app, model)
+    focus = focus_of(newest[0], unit) if newest else Focus()
+    if newest is None or focus.unit is None:
+        return {}
+    drawing = structure_svg(
+        structure_info(newest[0], focus.group, focus.unit), [name for name in (first, second) if name]
+    )
+    return {"drawing": drawing, "path": pair(app, model, first or "", second or "")["path"]}

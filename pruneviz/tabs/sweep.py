@@ -7,7 +7,7 @@ sweep-point, sweep-run, sweep-message.
 
 from __future__ import annotations
 
-import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,26 @@ from pruneviz.figures import states
 from pruneviz.figures.render import render
 from pruneviz.figures.sweep import about_html, label, sweep_figure, sweep_info, table_html
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame, standing
-from pruneviz.tabs.parts import intro
+from pruneviz.tabs.parts import Parts, intro, message
 
 INTRO = (
     "Which method, how much, on how much text? A sweep measures every combination of the values below, with "
     "the model loaded once, and shows which points no other one beats."
 )
 SCALES = ["Automatic", "Linear", "Logarithmic"]
+
+
+@dataclass(frozen=True)
+class SweepPage(Parts):
+    """Sentence, axis, chart, table, chosen point, its button, and what went wrong."""
+
+    about: gr.HTML
+    scale: gr.Radio
+    chart: gr.HTML
+    table: gr.HTML
+    point: gr.Dropdown
+    run: gr.Button
+    message: gr.HTML
 
 
 def build_sweep_tab(app: AppContext) -> None:
@@ -51,34 +64,51 @@ def build_sweep_tab(app: AppContext) -> None:
         "Launch sweep", again=True, growing=True,
     )  # fmt: skip
     with frame.content:
-        about, scale, chart, table, point, run, message = _build_content()
+        page = _build_content()
 
     def ask(model: str, *given: Any) -> RunSpec:
         return spec_from(app, model, *given)
 
-    def load(model: str, run_dir: Path, scaled: str, chosen: str | None) -> list[Any]:
-        return shown(run_dir, scaled, chosen)
+    def load(model: str, run_dir: Path, scaled: str, chosen: str | None) -> dict[Any, Any]:
+        return page.filled(shown(run_dir, scaled, chosen))
 
-    def rescale(model: str, scaled: str) -> Any:
-        found = standing(app.runs_dir, model, SWEEP, "sweep").run_dir
-        return shown(found, scaled, None)[1] if found else gr.skip()
-
-    def launch(model: str, chosen: str | None) -> list[Any]:
-        return _launch(app, model, chosen)
-
-    frame.wire(load, [about, chart, table, point], [scale, point], ask=(ask, axes))
-    scale.input(rescale, [app.url.model, scale], chart, **QUIET)
-    chart.pick(_picked, None, [point, run], **QUIET)
-    point.input(lambda chosen: gr.Button(interactive=bool(chosen)), point, run, **QUIET)
-    run.click(launch, [app.url.model, point], [message, app.url.run, app.url.go], **QUIET)
+    frame.wire(load, page.all(), [page.scale, page.point], ask=(ask, axes))
+    _wire(app, page)
     gr.on(
         [app.tabs["sweep"].select, *[axis.change for axis in axes]],
-        lambda model, *given: _count(app, model, *given), [app.url.model, *axes], count, **QUIET,
+        lambda model, *values: _count(app, model, *values), [app.url.model, *axes], count, **QUIET,
     )  # fmt: skip
 
 
-def _build_content() -> tuple[Any, ...]:
-    """What shows a sweep: sentence, axis, chart, table, chosen point, its button, and what went wrong."""
+def _wire(app: AppContext, page: SweepPage) -> None:
+    url = app.url
+
+    def rescale(model: str, scaled: str) -> Any:
+        run_dir = standing(app.runs_dir, model, SWEEP, "sweep").run_dir
+        return shown(run_dir, scaled, None)["chart"] if run_dir else gr.skip()
+
+    def pick(event: gr.EventData) -> dict[Any, Any]:
+        return {page.point: str(event.customdata[0]), page.run: gr.Button(interactive=True)}
+
+    def launch(model: str, chosen: str | None) -> dict[Any, Any]:
+        said, run = _launch(app, model, chosen)
+        return {page.message: message(said), **({url.run: run} if run else {})}
+
+    page.scale.input(rescale, [url.model, page.scale], page.chart, **QUIET)
+    page.chart.pick(pick, None, [page.point, page.run], **QUIET)
+    page.point.input(lambda chosen: gr.Button(interactive=bool(chosen)), page.point, page.run, **QUIET)
+    launched = page.run.click(launch, [url.model, page.point], [page.message, url.run], **QUIET)
+    launched.then(None, page.message, None, js=_OPEN_RUNS, api_visibility="private")
+
+
+#: To the launched run, unless something went wrong.
+_OPEN_RUNS = """(problem) => {
+  if (!problem) document.getElementById("tab-runs-button").click();
+}"""
+
+
+def _build_content() -> SweepPage:
+    """What shows a sweep."""
     about = panel("sweep-about", styled=True)
     with gr.Row(equal_height=False):
         with gr.Column(scale=7, min_width=480):
@@ -94,8 +124,8 @@ def _build_content() -> tuple[Any, ...]:
             elem_id="sweep-point", scale=5,
         )  # fmt: skip
         run = gr.Button("Launch it as a run", elem_id="sweep-run", scale=0, interactive=False)
-    message = panel("sweep-message", styled=True, visible=False)
-    return about, scale, chart, table, point, run, message
+    problem = panel("sweep-message", styled=True, visible=False)
+    return SweepPage(about, scale, chart, table, point, run, problem)
 
 
 def _build_form() -> list[Any]:
@@ -160,14 +190,15 @@ def _count(app: AppContext, model: str, *given: Any) -> str:
     return states.paragraph_html(f"{asked.points:,} point{'s' if asked.points > 1 else ''}, {times}.")
 
 
-def shown(run_dir: Path, scaled: str, chosen: str | None) -> list[Any]:
-    """One update per element. Raises ArtifactError."""
+def shown(run_dir: Path, scaled: str, chosen: str | None) -> dict[str, Any]:
+    """What `SweepPage` shows of a sweep. Raises ArtifactError."""
     info = sweep_info(read_sweep(run_dir))
     log = info.wide if scaled not in SCALES[1:] else scaled == SCALES[2]
     names = [label(point) for point in info.measured]
     point = gr.Dropdown(names, value=chosen if chosen in names else None)
     about = about_html(info) + standing_html(runs.read_run(run_dir))
-    return [about, figure_payload(sweep_figure(info, log)), table_html(info), point]
+    chart = figure_payload(sweep_figure(info, log))
+    return {"about": about, "chart": chart, "table": table_html(info), "point": point}
 
 
 def standing_html(record: RunRecord) -> Markup:
@@ -176,22 +207,14 @@ def standing_html(record: RunRecord) -> Markup:
     return render("sweep_run.html", run=record.id, stopped=record.state == "stopped", ended=ended)
 
 
-def _picked(event: gr.EventData) -> list[Any]:
-    return [str(event.customdata[0]), gr.Button(interactive=True)]
-
-
-def _launch(app: AppContext, model: str, chosen: str | None) -> list[Any]:
-    """Launch the run that a point stands for and open it."""
-    found = standing(app.runs_dir, model, SWEEP, "sweep").run_dir
+def _launch(app: AppContext, model: str, chosen: str | None) -> tuple[str, str]:
+    """Launch the run that a point stands for: what went wrong, or the id of the run."""
+    run_dir = standing(app.runs_dir, model, SWEEP, "sweep").run_dir
     try:
-        points = read_sweep(found).points if found else ()
-        point = next((one for one in points if label(one) == chosen), None)
-        if found is None or point is None:
-            return [
-                gr.HTML(states.error_html("Choose a point of the sweep first."), visible=True),
-                *[gr.skip()] * 2,
-            ]
-        run_dir = actions.launch(app, run_of(read_spec(found), point))
+        points = read_sweep(run_dir).points if run_dir else ()
+        point = next((each for each in points if label(each) == chosen), None)
+        if run_dir is None or point is None:
+            return states.error_html("Choose a point of the sweep first."), ""
+        return "", actions.launch(app, run_of(read_spec(run_dir), point)).name
     except PruneError as error:
-        return [gr.HTML(states.failure_html(error), visible=True), gr.skip(), gr.skip()]
-    return [gr.HTML(visible=False), run_dir.name, f"runs {time.time()}"]
+        return states.failure_html(error), ""

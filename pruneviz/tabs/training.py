@@ -23,11 +23,12 @@ from pruneviz.data.tail import drawn
 from pruneviz.figures import states
 from pruneviz.figures.mask_state import mask_figure, mask_html, mask_info
 from pruneviz.figures.training import cost_html, training_figure, training_html, training_info
+from pruneviz.tabs.parts import Parts
 
 
 @dataclass(frozen=True)
-class TrainingView:
-    """The components, in the order `training_updates` fills them."""
+class TrainingView(Parts):
+    """What shows a training."""
 
     box: gr.Column
     facts: gr.HTML
@@ -36,10 +37,6 @@ class TrainingView:
     about_masks: gr.HTML
     masks: gr.HTML
     cost: gr.HTML
-
-    def all(self) -> list[Any]:
-        """All of them, in order."""
-        return list(self.__dict__.values())
 
 
 def build_training() -> TrainingView:
@@ -54,7 +51,7 @@ def build_training() -> TrainingView:
     return TrainingView(box, facts, curves, masks_box, about, masks, cost)
 
 
-def training_updates(record: RunRecord | None, events: list[Event]) -> list[Any]:
+def training_updates(record: RunRecord | None, events: list[Event]) -> dict[str, Any]:
     """What `TrainingView` shows of a run; nothing where nothing is trained, or not yet."""
     spec = record.spec if record else None
     method = method_of(spec) if spec else None
@@ -69,7 +66,9 @@ def training_updates(record: RunRecord | None, events: list[Event]) -> list[Any]
     if shown is None:
         return _nothing()
     facts, curves, cost = shown
-    return [gr.Column(visible=True), facts, curves, *_masks(record), cost]
+    return {
+        "box": gr.Column(visible=True), "facts": facts, "curves": curves, "cost": cost, **_masks(record),
+    }  # fmt: skip
 
 
 def _drawn(events: list[Event], steps: int, processes: int) -> tuple[str, str, str] | None:
@@ -80,18 +79,18 @@ def _drawn(events: list[Event], steps: int, processes: int) -> tuple[str, str, s
     return training_html(info), figure_payload(training_figure(info)), cost_html(info)
 
 
-def _nothing() -> list[Any]:
-    return [gr.Column(visible=False), gr.skip(), gr.skip(), gr.Column(visible=False), *[gr.skip()] * 3]
+def _nothing() -> dict[str, Any]:
+    return {"box": gr.Column(visible=False), "masks_box": gr.Column(visible=False)}
 
 
-def _masks(record: RunRecord) -> list[Any]:
+def _masks(record: RunRecord) -> dict[str, Any]:
     if not record.has(MASKS):
-        return [gr.Column(visible=False), gr.skip(), gr.skip()]
+        return {"masks_box": gr.Column(visible=False)}
     try:
         about, figure = _drawn_masks(record.path, (record.path / MASKS).stat().st_mtime_ns)
     except ArtifactError as error:
-        return [gr.Column(visible=True), states.notes_html(error), gr.skip()]
-    return [gr.Column(visible=True), about, figure]
+        return {"masks_box": gr.Column(visible=True), "about_masks": states.notes_html(error)}
+    return {"masks_box": gr.Column(visible=True), "about_masks": about, "masks": figure}
 
 
 @lru_cache(maxsize=16)

@@ -6,6 +6,7 @@ widths-chart, widths-table.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from pruneviz.figures.widths import (
     widths_figure,
     widths_info,
 )
-from pruneviz.tabs.parts import intro, quietly, while_open
+from pruneviz.tabs.parts import Parts, intro, message, quietly, while_open
 
 INTRO = (
     "Which layers gave how much: what is left of every layer, and below it, how much worse the model gets "
@@ -41,6 +42,20 @@ NOTHING = states.empty_html(
     "No widths yet", "A pruning run leaves them as soon as its plan is made. Start one on the Runs tab."
 )
 UNIFORM = "uniform"
+
+
+@dataclass(frozen=True)
+class WidthsPage(Parts):
+    """The components that callbacks change."""
+
+    run: gr.Dropdown
+    against: gr.Dropdown
+    state: gr.HTML
+    to_runs: gr.Button
+    content: gr.Column
+    summary: gr.HTML
+    chart: gr.HTML
+    table: gr.HTML
 
 
 def build_widths_tab(app: AppContext) -> None:
@@ -57,13 +72,13 @@ def build_widths_tab(app: AppContext) -> None:
         chart = plotly_figure(elem_id="widths-chart", min_height=480)
         summary = panel("widths-summary", styled=True)
         table = panel("widths-table", styled=True)
-    outputs = [run, against, state, to_runs, content, summary, chart, table]
+    page = WidthsPage(run, against, state, to_runs, content, summary, chart, table)
 
-    def show(chosen: str, picked: list[str]) -> list[Any]:
-        return fill(app, chosen, picked)
+    def show(chosen: str, picked: list[str]) -> dict[Any, Any]:
+        return page.filled(fill(app, chosen, picked))
 
     events = [app.tabs["widths"].select, against.change, while_open(app, "widths", app.url.run).change]
-    gr.on(events, show, [app.url.run, against], outputs, **quietly())
+    gr.on(events, show, [app.url.run, against], page.all(), **quietly())
     run.input(lambda chosen: chosen, run, app.url.run, **quietly())
     to_runs.click(
         None, None, None, js='() => document.getElementById("tab-runs-button").click()',
@@ -77,36 +92,32 @@ def _fixed() -> list[tuple[str, str]]:
     return [("Uniform: every layer alike", UNIFORM), *paper]
 
 
-def fill(app: AppContext, chosen: str, picked: list[str]) -> list[Any]:
-    """The tab for the run in the address, or the newest that has widths."""
-    found = {r.id: r for r in runs.list_runs(app.runs_dir) if _pruned(r)}
-    record = found.get(chosen) or next(iter(found.values()), None)
+def fill(app: AppContext, chosen: str, picked: list[str]) -> dict[str, Any]:
+    """What `WidthsPage` shows: the run in the address, or the newest that has widths."""
+    records = {record.id: record for record in runs.list_runs(app.runs_dir) if _pruned(record)}
+    record = records.get(chosen) or next(iter(records.values()), None)
+    hidden = gr.Column(visible=False)
     if record is None:
-        return [*[gr.skip()] * 2, gr.HTML(NOTHING, visible=True), gr.Button(visible=True), *_hidden()]
-    named = [(name_of(one), one.id) for one in found.values()]
-    offered = [*_fixed(), *(pair for pair in named if pair[1] != record.id)]
-    known = {value for _, value in offered}
-    wanted = [one for one in picked or [] if one in known]
-    fields = [gr.Dropdown(named, value=record.id), gr.Dropdown(offered, value=wanted, multiselect=True)]
+        return {"state": message(NOTHING), "to_runs": gr.Button(visible=True), "content": hidden}
+    titles = [(name_of(each), each.id) for each in records.values()]
+    offered = [*_fixed(), *(title for title in titles if title[1] != record.id)]
+    wanted = [value for value in picked or [] if value in {value for _, value in offered}]
+    updates = {
+        "run": gr.Dropdown(titles, value=record.id),
+        "against": gr.Dropdown(offered, value=wanted, multiselect=True),
+        "to_runs": gr.Button(visible=False),
+    }
+    others = [value for value in wanted if value != UNIFORM]
     try:
-        shown = _shown(app, record, [one for one in wanted if one != UNIFORM], UNIFORM in wanted, found)
+        shown = _shown(app, record, others, UNIFORM in wanted, records)
     except PruneError as error:
-        return [
-            *fields,
-            gr.HTML(states.failure_html(error), visible=True),
-            gr.Button(visible=False),
-            *_hidden(),
-        ]
-    missing = gr.HTML(_note(record, chosen), visible=bool(_note(record, chosen)))
-    return [*fields, missing, gr.Button(visible=False), gr.Column(visible=True), *shown]
+        return {**updates, "state": message(states.failure_html(error)), "content": hidden}
+    note = message(_note(record, chosen))
+    return {**updates, "state": note, "content": gr.Column(visible=True), **shown}
 
 
 def _pruned(record: RunRecord) -> bool:
     return record.spec is not None and record.spec.goal == "prune" and record.has(WIDTHS)
-
-
-def _hidden() -> list[Any]:
-    return [gr.Column(visible=False), *[gr.skip()] * 3]
 
 
 def _note(record: RunRecord, chosen: str) -> str:
@@ -125,12 +136,13 @@ def name_of(record: RunRecord) -> str:
 
 
 def _shown(
-    app: AppContext, record: RunRecord, others: list[str], uniform: bool, found: dict[str, RunRecord]
-) -> list[Any]:
+    app: AppContext, record: RunRecord, others: list[str], uniform: bool, records: dict[str, RunRecord]
+) -> dict[str, Any]:
     published = published_profiles()
-    compared = [published[one] if one in published else _profile(found[one]) for one in others]
+    compared = [published[name] if name in published else _profile(records[name]) for name in others]
     info = widths_info(_profile(record), compared, uniform, _sensitivity(app, record.model))
-    return [summary_html(info), figure_payload(widths_figure(info)), table_html(info)]
+    chart = figure_payload(widths_figure(info))
+    return {"summary": summary_html(info), "chart": chart, "table": table_html(info)}
 
 
 def _profile(record: RunRecord) -> Profile:

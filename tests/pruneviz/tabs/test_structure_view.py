@@ -12,7 +12,7 @@ from core.spec.run import RunSpec
 from pruneviz.context import AppContext
 from pruneviz.figures.levels import Focus
 from pruneviz.tabs import structure_plan, structure_view
-from pruneviz.tabs.structure_view import View, chosen_text, grid, groups_spec, look
+from pruneviz.tabs.structure_view import chosen_text, grid, groups_spec, look
 from tests.pruneviz.samples import FFN, graph, make_run
 
 
@@ -61,35 +61,34 @@ def test_a_kind_that_is_not_offered_is_refused_with_its_reason(app, monkeypatch)
     )
     monkeypatch.setattr("pruneviz.tabs.structure_view.runs.graph_of", lambda run_dir: fixed)
     text, said = structure_view.choose(app, "demo", first.id, "add", "0", "")
-    assert "Key-value heads cannot be chosen: it is fixed." in said.value and not isinstance(text, str)
+    assert "Key-value heads cannot be chosen: it is fixed." in said.value and text is None
     assert json.loads(grid(fixed, Focus(first.id), ""))["fixed"] == "it is fixed"
 
 
 def test_looking_at_a_unit_shows_what_the_group_shows_and_more():
-    names = list(View.__dataclass_fields__)
-    unit = dict(zip(names, look(graph(), Focus("L01.ffn_channel", 3), "L01.ffn_channel=0-1"), strict=True))
+    unit = look(graph(), Focus("L01.ffn_channel", 3), "L01.ffn_channel=0-1")
     assert json.loads(unit["picker"]) == {
         "group": "L01.ffn_channel", "units": FFN, "unit": 3, "word": "FFN channel", "chosen": "0-1",
         "fixed": None,
     }  # fmt: skip
     assert "Everything in this unit" in unit["members"] and unit["unit"].visible and not unit["whole"].visible
     assert [choice[0] for choice in unit["first"].choices] == ["layer1.down", "layer1.up"]
-    group = dict(zip(names, look(graph(), Focus("L01.ffn_channel"), ""), strict=True))
+    group = look(graph(), Focus("L01.ffn_channel"), "")
     assert "One unit saves" in group["price"] and group["group"].visible and not group["unit"].visible
-    assert look(graph(), Focus(), "")[1].visible
+    assert look(graph(), Focus(), "")["whole"].visible
 
 
 def test_several_units_cannot_be_looked_at_at_once(app):
-    at = 3 + list(View.__dataclass_fields__).index("said")
-    found = structure_view.look_up(app, "demo", "L01.ffn_channel", "1-3", "")
-    assert "One unit can be looked at at a time, got 3" in found[at].value
-    assert structure_view.look_up(app, "demo", "L01.ffn_channel", "3", "")[:2] == ["1", "L01.ffn_channel/3"]
+    several = structure_view.look_up(app, "demo", "L01.ffn_channel", "1-3", "")
+    assert "One unit can be looked at at a time, got 3" in several["said"].value and len(several) == 1
+    view = structure_view.look_up(app, "demo", "L01.ffn_channel", "3", "")
+    assert (view["layer_box"], view["unit_box"]) == ("1", "L01.ffn_channel/3")
 
 
 def test_buttons_wait_for_a_plan_that_can_be(app):
     for text, ready in (("", False), ("L01.ffn_channel=3", True), (f"L01.ffn_channel=0-{FFN - 1}", False)):
-        _, prune, trial, _, go = structure_plan.shown(graph(), "demo", text)
-        assert [button.interactive for button in (prune, trial, go)] == [ready] * 3
+        card = structure_plan.shown(graph(), "demo", text)
+        assert [card[name].interactive for name in ("prune", "trial", "go")] == [ready] * 3
 
 
 def test_without_weights_the_groups_come_from_the_config_and_nothing_can_be_launched(app, tmp_path):
@@ -100,7 +99,7 @@ def test_without_weights_the_groups_come_from_the_config_and_nothing_can_be_laun
         groups_spec(app, bare).explore.config_only and groups_spec(app, "org/model-70b").explore.config_only
     )
     assert groups_spec(app, str(tmp_path / "bare" / "config.json")).explore.config_only
-    card, prune, *_ = structure_plan.shown(graph(), bare, "L01.ffn_channel=3")
-    assert "There are no weights" in card and not prune.interactive
+    card = structure_plan.shown(graph(), bare, "L01.ffn_channel=3")
+    assert "There are no weights" in card["card"] and not card["prune"].interactive
     (tmp_path / "bare" / "model.safetensors").write_bytes(b"")
     assert not groups_spec(app, bare).explore.config_only

@@ -58,9 +58,10 @@ def test_the_newest_sweep_of_the_model_is_shown(app: AppContext) -> None:
     run = made(app)
     make_run(app.runs_dir, "b", RunSpec(goal="explore"))
     assert standing(app.runs_dir, "demo", SWEEP, "sweep").run_dir == run
-    about, _, table, point = sweep.shown(run, "Automatic", label(POINT))
-    assert "1 of 4 points" in about and "40.0" in table
-    assert point.value == label(POINT) and sweep.shown(run, "Automatic", "gone")[3].value is None
+    page = sweep.shown(run, "Automatic", label(POINT))
+    assert "1 of 4 points" in page["about"] and "40.0" in page["table"]
+    assert page["point"].value == label(POINT)
+    assert sweep.shown(run, "Automatic", "gone")["point"].value is None
 
 
 @pytest.mark.parametrize(("state", "said"), [("stopped", "resume it there"), ("failed", "no room")])
@@ -68,17 +69,17 @@ def test_a_sweep_that_ended_early_says_so_beside_its_points(app: AppContext, sta
     run = made(app)
     error = {"type": "x", "message": "no room", "fix": "make some"} if state == "failed" else None
     write_status(run, replace(read_status(run), state=state, error=error))
-    about, _, table, _ = sweep.shown(run, "Automatic", None)
-    assert said in about and "40.0" in table
+    page = sweep.shown(run, "Automatic", None)
+    assert said in page["about"] and "40.0" in page["table"]
     write_status(run, replace(read_status(run), state="finished", error=None))
-    assert said not in sweep.shown(run, "Automatic", None)[0]
+    assert said not in sweep.shown(run, "Automatic", None)["about"]
 
 
 def test_a_point_is_launched_as_the_run_it_stands_for(app: AppContext, monkeypatch: Any) -> None:
     monkeypatch.setattr(launch, "_spawn", lambda run_dir: None)
     made(app)
-    message, run, go = sweep._launch(app, "demo", label(POINT))
+    problem, run = sweep._launch(app, "demo", label(POINT))
     spec = read_spec(app.runs_dir / run)
     assert (spec.goal, spec.seed, spec.prune.method, spec.prune.sparsity) == ("prune", 1, "l2", 0.2)
-    assert go.startswith("runs ") and not message.visible
-    assert "Choose a point" in sweep._launch(app, "demo", None)[0].value
+    assert problem == ""
+    assert "Choose a point" in sweep._launch(app, "demo", None)[0]

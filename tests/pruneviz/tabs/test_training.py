@@ -12,7 +12,7 @@ from core.runs.events import Event
 from core.spec.run import RunSpec
 from pruneviz.data.runs import read_run, training_notes
 from pruneviz.figures.run_detail import detail_html
-from pruneviz.tabs.training import TrainingView, training_updates
+from pruneviz.tabs.training import training_updates
 from tests.pruneviz.samples import make_run
 
 POINT = Event("metric", "train", {"name": "train.expected", "step": 1, "value": 0.1})
@@ -20,9 +20,7 @@ SPEC = with_preset(RunSpec(), "nuteprune", "demo", 20)
 
 
 def updates(path: Path) -> dict[str, Any]:
-    return dict(
-        zip(TrainingView.__dataclass_fields__, training_updates(read_run(path), [POINT]), strict=True)
-    )
+    return training_updates(read_run(path), [POINT])
 
 
 def test_a_training_is_shown_with_its_masks_as_soon_as_there_are_some(tmp_path):
@@ -46,7 +44,7 @@ def test_a_training_of_several_processes_says_whose_memory_is_told(tmp_path):
 def test_other_runs_and_trainings_that_have_said_nothing_show_none(tmp_path):
     assert not updates(make_run(tmp_path, "b"))["box"].visible
     quiet = training_updates(read_run(make_run(tmp_path, "c", SPEC)), [])
-    assert not quiet[0].visible and not training_updates(None, [])[0].visible
+    assert not quiet["box"].visible and not training_updates(None, [])["box"].visible
 
 
 def test_stopping_says_what_is_saved_and_where_resume_goes_on(tmp_path):

@@ -14,11 +14,9 @@ from pruneviz.context import AppContext
 from pruneviz.tabs.widths import fill
 from tests.pruneviz.samples import graph, make_run
 
-NAMES = ("run", "against", "state", "to_runs", "content", "summary", "chart", "table")
-
 
 def shown(folder: Any, chosen: str = "", picked: tuple[str, ...] = ("uniform",)) -> dict[str, Any]:
-    return dict(zip(NAMES, fill(AppContext(folder), chosen, list(picked)), strict=True))
+    return fill(AppContext(folder), chosen, list(picked))
 
 
 def pruned(folder: Any, name: str, sparsity: float) -> Any:
