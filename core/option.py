@@ -33,7 +33,8 @@ class Words:
         examples: values that are common among others.
         called: its name in messages, if not the field's.
         wanted: what is accepted, where type, choices and bounds do not tell.
-        default: the default in words.
+        default_text: the default in words.
+        ranking: counts only where scores rank units, not where a method learns which go.
         metavar: what the command line's help puts in the place of a value.
         repeated: given once per value on the command line, not with commas.
         parse: reads what is typed: one text, or a list of them where it is repeated.
@@ -49,9 +50,10 @@ class Words:
     examples: Sequence[Any] = ()
     called: str = ""
     wanted: str = ""
-    default: str = ""
+    default_text: str = ""
     metavar: str | None = None
     repeated: bool = False
+    ranking: bool = False
     parse: Callable[[Any], Any] | None = None
     write: Callable[[Any], list[str]] | None = None
     least: tuple[float, bool] | None = None
@@ -86,7 +88,7 @@ def option(
     named = dict(choices) if isinstance(choices, Mapping) else {value: str(value) for value in choices}
     least = (ge, True) if ge is not None else (gt, False) if gt is not None else None
     most = (le, True) if le is not None else (lt, False) if lt is not None else None
-    said = Words(help=help, choices=named, default=default_text, least=least, most=most, **words)
+    said = Words(help=help, choices=named, default_text=default_text, least=least, most=most, **words)
     info: Any = Field(
         **{"default_factory" if callable(default) else "default": default},
         strict=False if several else None,
@@ -138,8 +140,8 @@ class Option(Words):
     @property
     def default_words(self) -> str:
         """The default for people to read."""
-        if self.default:
-            return self.default
+        if self.default_text:
+            return self.default_text
         if isinstance(self.value, bool):
             return "yes" if self.value else "no"
         if isinstance(self.value, float):

@@ -162,7 +162,7 @@ def test_the_page_tells_of_every_run(past: Path, name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in NAMES if EXPECTED["runs"][name]["record"]["method"]])
 def test_the_form_is_filled_from_a_run(past: Path, name: str) -> None:
     form, expected = form_from(read_spec(run_of(past, name))), EXPECTED["runs"][name]["record"]
-    assert (form.name, form.method) == (name, expected["method"])
+    assert (form["name"], form["prune.method"]) == (name, expected["method"])
 
 
 def test_the_page_shows_an_exploration(past: Path) -> None:

@@ -54,7 +54,7 @@ def check_kind_sparsity(targets: Mapping[str, float], kinds: Sequence[str]) -> N
 def parse_kind_sparsity(entries: Iterable[str]) -> dict[str, float]:
     """Read `ffn_channel=0.3,query_head=0.1`, …. Raises SpecError."""
     targets = {}
-    for entry in ",".join(entries).split(","):
+    for entry in filter(str.strip, ",".join(entries).split(",")):
         kind, equals, target = entry.partition("=")
         if not equals:
             raise SpecError(
@@ -73,7 +73,7 @@ def kind_sparsity_entries(targets: Mapping[str, float]) -> list[str]:
 def parse_sparsity(text: str) -> float:
     """Read a sparsity as it is typed. Raises SpecError."""
     try:
-        return check_sparsity(float(text))
+        return check_sparsity(float(text.replace(",", ".")))
     except ValueError:
         return check_sparsity(text)
 

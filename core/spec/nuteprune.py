@@ -7,7 +7,7 @@ from typing import Any
 
 from core.checked import checked
 from core.errors import SpecError
-from core.option import option
+from core.option import option, options_of
 from core.spec.prune import PruneSpec
 
 #: Half of log alpha's range, and the fastest a mask may go however short a run is.
@@ -147,11 +147,13 @@ class NutePrune:
     def check(self, prune: PruneSpec, settings: Settings) -> None:
         """Raises SpecError where the options do not fit together, or not with what is asked."""
         check(settings, max([prune.sparsity, *prune.kind_sparsity.values()]))
-        if prune.reconstruct != "none":
-            raise SpecError(
-                f"reconstruct must be none for a method that trains, got {prune.reconstruct}; it would undo "
-                "what was learned. Leave it out, or rank with a criterion."
-            )
+        for name, field in options_of(PruneSpec).items():
+            if field.ranking and (value := getattr(prune, name)) != field.value:
+                usual = field.default_words
+                raise SpecError(
+                    f"{name} must be {usual} for a method that trains, got {value}; it would undo what was "
+                    "learned, or change nothing. Leave it out, or rank with a criterion."
+                )
 
     def start_from(self, options: Mapping[str, Any]) -> str | None:
         """The criterion whose scores order the units at the start.

@@ -75,6 +75,7 @@ class PruneSpec:
         "How the target is spread: the same share of every layer, or more where it matters less.",
         title="How the target is spread",
         choices=SCOPES,
+        ranking=True,
         flag="--scope",
     )
     kinds: tuple[str, ...] = option(
@@ -131,6 +132,7 @@ class PruneSpec:
         "Refit what stays on the calibration text, without training.",
         title="Refit what stays",
         choices=RECONSTRUCTIONS,
+        ranking=True,
         flag="--reconstruct",
     )
     without_dependency: bool = option(

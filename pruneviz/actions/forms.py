@@ -1,211 +1,132 @@
-"""The New run form: what is typed -> a RunSpec, and back."""
+"""The New run form: what its fields hold -> a RunSpec, and back.
+
+A form is a dict: dotted path of a field of the spec -> what its component holds. Three fields belong to
+methods that train: `preset`, `steps`, and `prune.options` as JSON: what differs from the preset, or from the
+defaults of a criterion.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from core.errors import SpecError
 from core.methods import METHODS, preset_of
+from core.option import Option
 from core.registry import unknown
-from core.spec.checks import parse_kind_sparsity, parse_sparsity
-from core.spec.evaluate import EvalSpec
-from core.spec.model import DataSpec, ModelSpec
-from core.spec.prune import PruneSpec
+from core.spec.fields import OPTIONS, changed, field_of
+from core.spec.model import ModelSpec
+from core.spec.prune import ALLOCATION
 from core.spec.run import RunSpec
 from core.spec.units import MANUAL
 from pruneviz.data import methods
-from pruneviz.data.selection import text_of, units_of
 
-#: Unit kinds as the form names them.
-KIND_WORDS = {
-    "Query heads": "query_head",
-    "Key-value groups": "kv_group",
-    "Feed-forward channels": "ffn_channel",
-    "Hidden channels": "residual_channel",
-}
+OWN = "prune.options"
+#: Paths of the fields with a label, and what methods that train are asked for besides.
+_OF_SPEC = tuple(path for path, option in OPTIONS.items() if option.title)
+FIELDS = (*_OF_SPEC, OWN, "preset", "steps")
+#: What is not asked of a method that trains, and what follows from units that are chosen by hand.
+OF_RANKING = tuple(path for path in _OF_SPEC if OPTIONS[path].ranking)
+_FROM_UNITS = tuple(f"prune.{name}" for name in ALLOCATION)
 
-#: How a target is spread, as the form names it.
-SCOPE_WORDS = {
-    "Every layer alike": "local",
-    "By worth per parameter": "global",
-    "By how units stand out": "standardised",
-}
-#: What is refitted without training.
-RECONSTRUCT_WORDS = {
-    "Nothing": "none", "Biases": "bias", "Weights, by least squares": "least_squares",
-    "Weights, before units are chosen anew": "pre_pruning",
-}  # fmt: skip
-MULTIPLES = ("1", "8", "32", "64", "128")
+#: What a preset fills in.
+FILLED = ("steps", OWN, "calibration.samples", "calibration.length")
 
-#: Fields that are empty, not missing, where nothing was typed.
-_TEXTS = ("name", "sparsity", "layers", "kind_sparsity", "calibration", "text", "units", "options")
+Form = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Form:
-    """The fields in the order they stand on the page, as people fill them in.
-
-    `preset` and `steps` are of methods that train; `options` is a JSON object: what differs from the preset,
-    or from the defaults of a criterion.
-    """
-
-    name: str = ""
-    method: str = "taylor_first"
-    sparsity: str = "0.2"
-    kinds: tuple[str, ...] = ("Query heads", "Feed-forward channels")
-    layers: str = ""
-    calibration: str = "bundled"
-    samples: float | None = 16
-    length: float | None = 128
-    text: str = "bundled"
-    seed: float | None = 0
-    units: str = ""
-    scope: str = "Every layer alike"
-    reconstruct: str = "Nothing"
-    multiple: str = "1"
-    kind_sparsity: str = ""
-    preset: str | None = None
-    steps: float | None = None
-    options: str = ""
-
-    def values(self) -> list[Any]:
-        """The fields' values, in order."""
-        return [list(v) if isinstance(v, tuple) else v for v in self.__dict__.values()]
+def form_of(values: Iterable[Any]) -> Form:
+    """The form whose components hold these values, in the order of `FIELDS`."""
+    return dict(zip(FIELDS, values, strict=True))
 
 
-def spec_from(model: ModelSpec, *values: Any) -> RunSpec:
+def spec_from(model: ModelSpec, form: Mapping[str, Any]) -> RunSpec:
     """What the form asks for. Raises SpecError, naming the field."""
-    form = Form(*_typed(values))
-    return RunSpec(
-        goal="prune",
-        name=form.name.strip(),
-        seed=_whole("seed", form.seed),
-        model=model,
-        calibration=DataSpec(
-            form.calibration.strip() or "bundled",
-            _whole("samples", form.samples),
-            _whole("length", form.length),
-        ),
-        prune=_pruning(form),
-        evaluate=EvalSpec(text=form.text.strip() or "bundled"),
-    )
-
-
-def _pruning(form: Form) -> PruneSpec:
-    if form.method == MANUAL:
-        return _chosen(form)
-    if form.method in METHODS.names():
-        return _trained(form)
-    options = json.loads(form.options or "{}")
-    methods.check(form.method, options)
-    return replace(_ranked(form), options=options)
-
-
-def _trained(form: Form) -> PruneSpec:
-    """A method that learns what goes: how a target is spread and refitted is not asked of it."""
-    entry, preset = METHODS[form.method], form.preset or METHODS[form.method].component.preset
-    if preset not in entry.component.presets:
-        raise unknown(f"preset of {form.method}", preset, list(entry.component.presets))
-    options = {**entry.component.presets[preset].get("prune.options", {}), **json.loads(form.options or "{}")}
-    if form.steps is not None and form.steps != entry.settings(options).steps:
-        options["steps"] = _whole("steps", form.steps)
-    methods.check(form.method, options)
-    asked = replace(_ranked(replace(form, scope=Form.scope, reconstruct=Form.reconstruct)), options=options)
-    entry.component.check(asked, entry.settings(options))
-    return asked
-
-
-def _ranked(form: Form) -> PruneSpec:
-    return PruneSpec(
-        method=form.method,
-        sparsity=_sparsity(form.sparsity),
-        kinds=tuple(KIND_WORDS[kind] for kind in form.kinds),
-        layers=form.layers.strip() or None,
-        scope=SCOPE_WORDS[form.scope],
-        multiple=_multiple(form.multiple),
-        kind_sparsity=parse_kind_sparsity([form.kind_sparsity]) if form.kind_sparsity.strip() else {},
-        reconstruct=RECONSTRUCT_WORDS[form.reconstruct],
-    )
-
-
-def _chosen(form: Form) -> PruneSpec:
-    if not form.units.strip():
+    method = form["prune.method"]
+    passed = ["prune.units"] if method != MANUAL else [*_FROM_UNITS]
+    passed += OF_RANKING if methods.trains(method) else []
+    asked = {path: read(path, form[path]) for path in _OF_SPEC if path not in passed}
+    if method == MANUAL and not asked["prune.units"]:
         raise SpecError("No unit is chosen; choose some on the Structure tab, or write L03.query_head=0-3,7.")
-    refit = RECONSTRUCT_WORDS[form.reconstruct]
-    return PruneSpec(method=MANUAL, units=units_of(form.units), reconstruct=refit)
+    asked[OWN] = _options(form) if method != MANUAL else {}
+    spec = changed(RunSpec(model=model), asked)
+    if methods.trains(method):
+        entry = METHODS[method]
+        entry.component.check(spec.prune, entry.settings(spec.prune.options))
+    return spec
 
 
-def _typed(values: tuple[Any, ...]) -> list[Any]:
-    """The values, with an empty text where a text box was never touched."""
-    named = zip(Form.__dataclass_fields__, values, strict=True)
-    return ["" if value is None and name in _TEXTS else value for name, value in named]
+def _options(form: Mapping[str, Any]) -> dict[str, Any]:
+    """The method's own options; those of a training start from its preset. Raises SpecError."""
+    method, options = form["prune.method"], json.loads(form[OWN] or "{}")
+    if methods.trains(method):
+        entry, preset = METHODS[method], form["preset"] or METHODS[method].component.preset
+        if preset not in entry.component.presets:
+            raise unknown(f"preset of {method}", preset, list(entry.component.presets))
+        options = {**entry.component.presets[preset].get(OWN, {}), **options}
+        if form["steps"] is not None and form["steps"] != entry.settings(options).steps:
+            options["steps"] = whole(entry.options["steps"], form["steps"])
+    methods.check(method, options)
+    return options
+
+
+def read(path: str, held: Any) -> Any:
+    """The value of a field from what its component holds. Raises SpecError."""
+    option = OPTIONS[path]
+    if isinstance(held, str) or held is None:
+        return _typed(option, (held or "").strip())
+    if option.kind is int:
+        return whole(option, held)
+    return tuple(held) if option.kind is tuple else held
+
+
+def _typed(option: Option, text: str) -> Any:
+    """What is written in a text box; where nothing is, that is an empty value or the default."""
+    if not text and (option.optional or option.kind is str):
+        return option.value
+    if option.kind is not int:
+        return option.read(text)
+    if not text.isdecimal():
+        raise SpecError(f"{option.spoken} must be {option.accepted()}, got {text or 'nothing'}.")
+    return int(text)
+
+
+def held(path: str, value: Any) -> Any:
+    """What the component of a field holds for a value."""
+    option = OPTIONS[path]
+    if option.kind is tuple:
+        return list(value)
+    if option.kind in (int, bool) and not option.examples:
+        return value
+    if value is None:
+        return ""
+    return f"{value:g}" if option.kind is float else " ".join(option.typed(value))
 
 
 def form_from(spec: RunSpec) -> Form:
     """The form that asks for this run again."""
-    training: dict[str, Any] = {"options": json.dumps(spec.prune.options) if spec.prune.options else ""}
+    form = {path: held(path, field_of(spec, path)) for path in _OF_SPEC}
+    own, form["preset"], form["steps"] = spec.prune.options, None, None
     if preset := preset_of(spec):
         start = training_start(spec.prune.method, preset.name)
-        beside = {key: value for key, value in preset.beside.items() if key != "steps"}
-        training = {
-            "preset": preset.name,
-            "steps": preset.beside.get("steps", start["steps"]),
-            "options": json.dumps(beside) if beside else "",
-        }
-    words = {kind: word for word, kind in KIND_WORDS.items()}
-    return Form(
-        name=spec.name,
-        method=spec.prune.method,
-        sparsity=f"{spec.prune.sparsity:g}",
-        kinds=tuple(words[kind] for kind in spec.prune.kinds),
-        layers=spec.prune.layers or "",
-        calibration=spec.calibration.name,
-        samples=spec.calibration.samples,
-        length=spec.calibration.length,
-        text=spec.evaluate.text,
-        seed=spec.seed,
-        units=text_of(spec.prune.units),
-        scope=_word(SCOPE_WORDS, spec.prune.scope),
-        reconstruct=_word(RECONSTRUCT_WORDS, spec.prune.reconstruct),
-        multiple=str(spec.prune.multiple),
-        kind_sparsity=",".join(f"{kind}={own:g}" for kind, own in spec.prune.kind_sparsity.items()),
-        **training,
-    )
+        own = {name: value for name, value in preset.beside.items() if name != "steps"}
+        form |= {"preset": preset.name, "steps": preset.beside.get("steps", start["steps"])}
+    form[OWN] = json.dumps(own) if own else ""
+    return {path: form[path] for path in FIELDS}
 
 
-def training_start(method: str, preset: str) -> dict[str, Any]:
-    """What a preset puts into the fields of the form: `steps`, and windows and their length if it says so."""
+def training_start(method: str, preset: str) -> Form:
+    """What a preset puts into the form: `steps`, no options beside it, windows and their length."""
     entry = METHODS[method]
     changes = entry.component.presets[preset]
-    steps = changes.get("prune.options", {}).get("steps", entry.options["steps"].value)
-    form = Form()
-    return {
-        "steps": steps,
-        "samples": changes.get("calibration.samples", form.samples),
-        "length": changes.get("calibration.length", form.length),
-    }
+    steps = entry.settings(changes.get(OWN, {})).steps
+    windows = {path: changes.get(path, OPTIONS[path].value) for path in FILLED if path in OPTIONS}
+    return {**windows, "steps": steps, OWN: ""}
 
 
-def _sparsity(text: str) -> float:
-    if not str(text).strip():
-        raise SpecError("sparsity is empty; write 0.2 for 20 %.")
-    return parse_sparsity(str(text).replace(",", "."))
-
-
-def _multiple(text: str) -> int:
-    if not str(text).strip().isdecimal():
-        raise SpecError(f"multiple must be a whole number, got {text!r}; 1 leaves widths as they come.")
-    return int(text)
-
-
-def _word(words: dict[str, str], name: str) -> str:
-    """What the form calls a name of the spec."""
-    return next(word for word, known in words.items() if known == name)
-
-
-def _whole(name: str, value: Any) -> int:
-    if value is None or value != int(value):
-        raise SpecError(f"{name} must be a whole number, got {'nothing' if value is None else f'{value:g}'}.")
+def whole(option: Option, value: float) -> int:
+    """A number as a whole one. Raises SpecError."""
+    if value != int(value):
+        raise SpecError(f"{option.spoken} must be {option.accepted()}, got {value:g}.")
     return int(value)

@@ -22,7 +22,16 @@ from core.runs.artifacts import GROUPS
 from core.spec.run import RunSpec
 from core.spec.units import MANUAL
 from pruneviz.actions import launch as actions
-from pruneviz.actions.forms import Form, form_from, spec_from, training_start
+from pruneviz.actions.forms import (
+    FIELDS,
+    FILLED,
+    OF_RANKING,
+    OWN,
+    form_from,
+    form_of,
+    spec_from,
+    training_start,
+)
 from pruneviz.components.base import panel, payload
 from pruneviz.context import AppContext, memory
 from pruneviz.data import methods, runs, selection
@@ -44,21 +53,22 @@ class NewRun:
 
     def filled(self) -> list[Any]:
         """What `filled_from` fills."""
-        return [self.box, *self.fields.by_name.values(), self.fields.slider]
+        return [self.box, *self.fields.by_path.values(), self.fields.slider]
 
     def filled_from(self, record: RunRecord | None) -> list[Any]:
         """The open form with what another run was asked to do."""
         if record is None or record.spec is None:
             return [gr.skip()] * len(self.filled())
         form = form_from(record.spec)
-        return [gr.Accordion(open=True), *form.values(), record.spec.prune.sparsity]
+        held = [form[path] for path in FIELDS]
+        return [gr.Accordion(open=True), *held, record.spec.prune.sparsity]
 
 
 def build_new_run(app: AppContext) -> NewRun:
     """Build the form inside an accordion and wire it."""
     with gr.Accordion("New run", open=False, elem_id="new-run") as box, gr.Row(equal_height=False):
         with gr.Column(scale=3):
-            fields = build_fields(Form())
+            fields = build_fields(form_from(RunSpec()))
         with gr.Column(scale=2):
             preview = panel("new-preview", min_height=320)
             command = gr.Textbox(
@@ -89,14 +99,14 @@ def _wire(
     discover: gr.Button,
 ) -> None:
     quiet, fields = quietly(), form.fields
-    asked, sparsity = [app.url.model, *fields.by_name.values()], fields["sparsity"]
+    asked, sparsity = [app.url.model, *fields.by_path.values()], fields["prune.sparsity"]
     seen = [preview, command, launch]
 
     def show(model: str, *values: Any) -> list[Any]:
         return _preview(app, model, values)
 
     def start(model: str, *values: Any) -> list[Any]:
-        message, launched = _launch(app, lambda: spec_from(app.model_spec(model), *values))
+        message, launched = _launch(app, lambda: spec_from(app.model_spec(model), form_of(values)))
         # Out of the way: the run is what there is to see now.
         return [message, launched, gr.Accordion(open=False) if isinstance(launched, str) else gr.skip()]
 
@@ -105,7 +115,7 @@ def _wire(
 
     fields.slider.input(None, fields.slider, sparsity, js="(v) => String(v)", api_visibility="private")
     sparsity.change(None, sparsity, fields.slider, js=_TO_SLIDER, api_visibility="private")
-    triggers = [field.change for field in fields.by_name.values()]
+    triggers = [field.change for field in fields.by_path.values()]
     gr.on(
         [app.tabs["runs"].select, app.url.model.change, form.launched.change, *triggers],
         show, asked, seen, trigger_mode="always_last", **quiet,
@@ -117,18 +127,39 @@ def _wire(
 def _wire_method(app: AppContext, form: NewRun) -> None:
     """Show what the method asks for; a preset that somebody chooses fills in the rest."""
     quiet, fields = quietly(), form.fields
-    method, units, preset = fields["method"], fields["units"], fields["preset"]
+    method, units, preset, own = (fields[path] for path in ("prune.method", "prune.units", "preset", OWN))
+    ranking = [fields[path] for path in OF_RANKING]
+    filled = [preset, *(fields[path] for path in FILLED)]
+
+    def asked_of(name: str) -> dict[Any, Any]:
+        trains = methods.trains(name)
+        shown = {units: name == MANUAL, fields.ranking: name != MANUAL, fields.training: trains}
+        shown |= dict.fromkeys(ranking, not trains)
+        return {field: gr.update(visible=visible) for field, visible in shown.items()}
+
+    def start(name: str, preset_name: str) -> dict[Any, Any]:
+        return {fields[path]: value for path, value in training_start(name, preset_name).items()}
+
+    def first_preset(name: str, before: str | None) -> dict[Any, Any]:
+        """What the method's own preset says; after a training, a method that ranks needs few windows."""
+        if methods.trains(name):
+            component = METHODS[name].component
+            chosen = gr.Dropdown(list(component.presets), value=component.preset)
+            return {preset: chosen, **start(name, component.preset)}
+        fresh = form_from(RunSpec())
+        emptied = {fields[path]: fresh[path] for path in ("preset", "steps", OWN)}
+        windows = {fields[path]: fresh[path] for path in FILLED} if before else {}
+        return {**windows, **emptied}
+
     gr.on([app.tabs["runs"].select, method.change], _about, method, fields.about, **quiet)
-    shown = [units, fields.ranking, fields.training, fields["scope"], fields["reconstruct"]]
-    method.change(_asked_of, method, shown, **quiet)
-    started = [preset, fields["steps"], fields["options"], fields["samples"], fields["length"]]
-    method.input(_first_preset, [method, preset], started, **quiet)
-    preset.input(_preset, [method, preset], started[1:], **quiet)
+    method.change(asked_of, method, [units, fields.ranking, fields.training, *ranking], **quiet)
+    method.input(first_preset, [method, preset], filled, **quiet)
+    preset.input(start, [method, preset], filled, **quiet)
     gr.on(
-        [method.change, preset.change, fields["options"].change],
-        _options, [method, preset, fields["options"]], fields.table, trigger_mode="always_last", **quiet,
+        [method.change, preset.change, own.change],
+        _options, [method, preset, own], fields.table, trigger_mode="always_last", **quiet,
     )  # fmt: skip
-    fields.table.set(_own_options, None, fields["options"], **quiet)
+    fields.table.set(_own_options, None, own, **quiet)
     app.url.plan.change(_handed_over, app.url.plan, [form.box, method, units, app.url.go], **quiet)
 
 
@@ -143,7 +174,7 @@ _TO_SLIDER = """(text) => {
 def _preview(app: AppContext, model: str, values: tuple[Any, ...]) -> list[Any]:
     """Preview, command and whether Launch makes sense."""
     try:
-        spec = spec_from(app.model_spec(model), *values)
+        spec = spec_from(app.model_spec(model), form_of(values))
         info = preview_info(spec, _graph(app, model), _scores(app, model, spec.prune.method))
     except PruneError as error:
         return [
@@ -187,40 +218,13 @@ def _about(name: str) -> str:
     return f'<p class="pv-quiet">{escape(method.summary)}{where}</p>'
 
 
-def _asked_of(method: str) -> list[Any]:
-    """Which fields a method has: the units, what ranks them, its training, how the target is spread."""
-    trains = methods.trains(method)
-    return [
-        gr.Textbox(visible=method == MANUAL),
-        gr.Column(visible=method != MANUAL),
-        gr.Column(visible=trains),
-        gr.Dropdown(visible=not trains),
-        gr.Dropdown(visible=not trains),
-    ]
-
-
-def _first_preset(method: str, before: str | None) -> list[Any]:
-    """Fill in what the method's own preset says; after a training, a method that ranks needs few windows."""
-    if methods.trains(method):
-        own = METHODS[method].component
-        return [gr.Dropdown(list(own.presets), value=own.preset), *_preset(method, own.preset)]
-    windows = [Form.samples, Form.length] if before else [gr.skip(), gr.skip()]
-    return [None, None, "", *windows]
-
-
-def _preset(method: str, preset: str) -> list[Any]:
-    """Steps, no options of one's own, windows and their length."""
-    start = training_start(method, preset)
-    return [start["steps"], "", start["samples"], start["length"]]
-
-
 def _options(method: str, preset: str | None, own: str | None) -> Any:
     """The table of options of a method that trains."""
     if not methods.trains(method):
         return gr.skip()
     component = METHODS[method].component
     preset, beside = preset or component.preset, json.loads(own or "{}")
-    asked = {**component.presets[preset].get("prune.options", {}), **beside}
+    asked = {**component.presets[preset].get(OWN, {}), **beside}
     try:
         first = methods.origin(method, asked)
     except PruneError:  # the preview says what is wrong

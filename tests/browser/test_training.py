@@ -134,7 +134,7 @@ def test_a_training_is_watched_stopped_resumed_and_looked_at(
     page.get_by_role("button", name="Every option of the training").click()
     fill(page, {"[name=batch]": "2", "[name=held]": "2"})
     fill(page, {"#new-steps": str(STEPS), "#new-samples": "16", "#new-length": "16"})
-    fill(page, {"#new-calibration": str(text), "#new-text": str(text)})
+    fill(page, {"#new-calibration": str(text), "#new-ppl": str(text)})
     expect(page.locator("#new-command textarea")).to_have_value(re.compile(f"held=2.*--ppl {text}"))
     before = set(list_runs(board.runs_dir))
     page.locator("#new-launch").click()

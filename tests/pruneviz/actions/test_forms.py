@@ -13,22 +13,30 @@ from core.spec.model import DataSpec, ModelSpec
 from core.spec.nuteprune import PRESETS
 from core.spec.prune import RECONSTRUCTIONS, PruneSpec
 from core.spec.run import RunSpec
-from pruneviz.actions.forms import Form, form_from, spec_from, training_start
+from pruneviz.actions.forms import FIELDS, OWN, form_from, form_of, spec_from, training_start
 
 MODEL = ModelSpec("demo")
+START = form_from(RunSpec())
 
 
 def test_the_empty_form_asks_for_the_defaults():
-    assert spec_from(MODEL, *Form().values()) == RunSpec(goal="prune", model=MODEL)
+    assert tuple(START) == FIELDS
+    assert spec_from(MODEL, START) == RunSpec(goal="prune", model=MODEL)
 
 
 def test_units_chosen_by_hand_are_the_whole_plan():
-    form = Form(method="manual", units="L01.ffn_channel=3-4\nL00.query_head=0", sparsity="nonsense", kinds=())
-    spec = spec_from(MODEL, *form.values())
+    form = {
+        **START,
+        "prune.method": "manual",
+        "prune.units": "L01.ffn_channel=3-4\nL00.query_head=0",
+        "prune.sparsity": "nonsense",
+        "prune.kinds": [],
+    }
+    spec = spec_from(MODEL, form)
     assert spec.prune == PruneSpec("manual", units={"L00.query_head": (0,), "L01.ffn_channel": (3, 4)})
-    assert form_from(spec).units == "L00.query_head=0 L01.ffn_channel=3-4"
+    assert form_from(spec)["prune.units"] == "L00.query_head=0 L01.ffn_channel=3-4"
     with pytest.raises(SpecError, match="No unit is chosen; choose some on the Structure tab"):
-        spec_from(MODEL, *Form(method="manual", units=" ").values())
+        spec_from(MODEL, {**START, "prune.method": "manual", "prune.units": " "})
 
 
 @pytest.mark.parametrize("how", RECONSTRUCTIONS)
@@ -49,56 +57,58 @@ def test_a_cloned_run_asks_for_the_same(how):
         ),
         evaluate=EvalSpec(text="/tmp/text.txt"),
     )
-    assert spec_from(MODEL, *form_from(spec).values()) == spec
+    assert spec_from(MODEL, form_from(spec)) == spec
 
 
 @pytest.mark.parametrize("text", ["1.0", "20", "-1", "abc", "", "nan"])
 def test_a_wrong_sparsity_is_said_in_words(text):
     with pytest.raises(SpecError, match=r"sparsity .*write 0\.2 for 20 %"):
-        spec_from(MODEL, *Form(sparsity=text).values())
+        spec_from(MODEL, {**START, "prune.sparsity": text})
 
 
 def test_a_comma_is_a_decimal_point():
-    assert spec_from(MODEL, *Form(sparsity="0,25").values()).prune.sparsity == 0.25
+    assert spec_from(MODEL, {**START, "prune.sparsity": "0,25"}).prune.sparsity == 0.25
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"samples": None}, "samples must be a whole number, got nothing"),
-        ({"length": 0.5}, "length must be a whole number, got 0.5"),
-        ({"length": 2}, "length must be"),
+        ({"calibration.samples": None}, "samples must be a whole number from 1 up, got nothing"),
+        ({"calibration.length": 0.5}, "length must be a whole number from 8 up, got 0.5"),
+        ({"calibration.length": 2}, "length must be"),
         ({"seed": -1}, "seed must be"),
-        ({"kinds": ()}, "kinds is empty; give at least one of ffn_channel"),
-        ({"kinds": ("Query heads", "Key-value groups")}, "either query_head or kv_group"),
-        ({"multiple": "many"}, "multiple must be a whole number, got 'many'"),
-        ({"kind_sparsity": "ffn_channel=1.2"}, "got 1.2; write"),
-        ({"kind_sparsity": "ffn=0.2"}, "kind_sparsity names ffn"),
-        ({"layers": "9:4"}, "layers 9:4 is empty"),
-        ({"layers": "some"}, "layers must be first:last"),
+        ({"prune.kinds": []}, "kinds is empty; give at least one of ffn_channel"),
+        ({"prune.kinds": ["query_head", "kv_group"]}, "either query_head or kv_group"),
+        ({"prune.multiple": "many"}, "multiple must be a whole number from 1 up, got many"),
+        ({"prune.multiple": ""}, "multiple must be a whole number from 1 up, got nothing"),
+        ({"prune.kind_sparsity": "ffn_channel=1.2"}, "got 1.2; write"),
+        ({"prune.kind_sparsity": "ffn=0.2"}, "kind_sparsity names ffn"),
+        ({"prune.layers": "9:4"}, "layers 9:4 is empty"),
+        ({"prune.layers": "some"}, "layers must be first:last"),
     ],
 )
 def test_a_wrong_field_is_named(change, message):
     with pytest.raises(SpecError, match=message):
-        spec_from(MODEL, *Form(**change).values())
+        spec_from(MODEL, {**START, **change})
 
 
 def test_text_boxes_nobody_touched_are_empty_texts():
-    values = [None if value == "" else value for value in Form().values()]
-    assert spec_from(MODEL, *values) == RunSpec(goal="prune", model=MODEL)
+    values = form_of(None if held == "" else held for held in START.values())
+    assert spec_from(MODEL, values) == RunSpec(goal="prune", model=MODEL)
 
 
 def trained(**changes):
-    start = training_start("nuteprune", changes.get("preset") or "demo")
-    return Form(method="nuteprune", **{**start, **changes})
+    preset = changes.get("preset") or "demo"
+    start = {**START, "prune.method": "nuteprune", **training_start("nuteprune", preset), "preset": preset}
+    return {**start, **{OWN if name == "options" else name: held for name, held in changes.items()}}
 
 
 def test_a_training_asks_for_its_preset_and_what_differs():
-    spec = spec_from(MODEL, *trained(steps=60, options='{"lora_rank": 4}').values())
+    spec = spec_from(MODEL, trained(steps=60, options='{"lora_rank": 4}'))
     assert spec.prune.options == {**PRESETS["demo"]["prune.options"], "steps": 60, "lora_rank": 4}
     assert (spec.calibration.samples, spec.calibration.length) == (600, 128)
     assert form_from(spec) == trained(preset="demo", steps=60, options='{"lora_rank": 4}')
-    assert spec_from(MODEL, *form_from(spec).values()) == spec
+    assert spec_from(MODEL, form_from(spec)) == spec
 
 
 @pytest.mark.parametrize("start", ["", "l2", "taylor_first"])
@@ -106,10 +116,10 @@ def test_a_training_may_give_options_to_the_criterion_it_starts_from(start):
     asked = {"start_from": start, "aggregation": "max"}
     spec = replace(RunSpec(model=MODEL), prune=PruneSpec("nuteprune", options=asked))
     if start == "taylor_first":
-        assert spec_from(MODEL, *form_from(spec).values()).prune.options["aggregation"] == "max"
+        assert spec_from(MODEL, form_from(spec)).prune.options["aggregation"] == "max"
     else:
         with pytest.raises(UnknownNameError, match="'aggregation'"):
-            spec_from(MODEL, *form_from(spec).values())
+            spec_from(MODEL, form_from(spec))
 
 
 @pytest.mark.parametrize(
@@ -121,25 +131,25 @@ def test_a_training_may_give_options_to_the_criterion_it_starts_from(start):
 )
 def test_what_the_start_is_told_is_checked(options, says):
     with pytest.raises(PruneError, match=says):
-        spec_from(MODEL, *trained(options=options).values())
+        spec_from(MODEL, trained(options=options))
 
 
 def test_a_cloned_run_keeps_the_options_of_its_criterion():
     spec = replace(RunSpec(model=MODEL), prune=PruneSpec("taylor_first", options={"aggregation": "max"}))
-    assert spec_from(MODEL, *form_from(spec).values()) == spec
+    assert spec_from(MODEL, form_from(spec)) == spec
     with pytest.raises(UnknownNameError, match="option of l2 'aggregation'"):
-        spec_from(MODEL, *Form(method="l2", options='{"aggregation": "max"}').values())
+        spec_from(MODEL, {**START, "prune.method": "l2", OWN: '{"aggregation": "max"}'})
 
 
 @pytest.mark.parametrize("preset", ["demo", "paper-7b"])
 def test_a_preset_of_the_form_is_that_of_the_command_line(preset):
-    spec = spec_from(MODEL, *trained(preset=preset).values())
+    spec = spec_from(MODEL, trained(preset=preset))
     assert spec == with_preset(RunSpec(model=MODEL), "nuteprune", preset, None)
     assert f"--method nuteprune --preset {preset} --sparsity 0.2" in command_line(spec)
 
 
 def test_what_is_not_asked_of_a_training_does_not_reach_it():
-    spec = spec_from(MODEL, *trained(scope="By worth per parameter", reconstruct="Biases").values())
+    spec = spec_from(MODEL, {**trained(), "prune.scope": "global", "prune.reconstruct": "bias"})
     assert (spec.prune.scope, spec.prune.reconstruct) == ("local", "none")
 
 
@@ -154,9 +164,9 @@ def test_what_is_not_asked_of_a_training_does_not_reach_it():
         ({"options": '{"held": 1.5}'}, "held must be a whole number from 1 to 4096, got 1.5"),
         ({"options": '{"gab": 0.1}'}, "Did you mean 'gap'"),
         ({"steps": 0}, "steps must be a whole number from 1"),
-        ({"sparsity": "0.05"}, "gap must be below the sparsity, which is 0.05"),
+        ({"prune.sparsity": "0.05"}, "gap must be below the sparsity, which is 0.05"),
     ],
 )
 def test_a_wrong_option_is_named(change, message):
     with pytest.raises(PruneError, match=re.escape(message)):
-        spec_from(MODEL, *trained(**change).values())
+        spec_from(MODEL, trained(**change))
