@@ -95,6 +95,8 @@ class RunSpec:
         if not isinstance(raw, dict):
             return cls.from_json(text)
         unread = _put_aside(raw)
+        if unread and not raw:
+            raise SpecError(f"This is no spec: a run has no field {' or '.join(unread)}.")
         spec = cls.from_json(json.dumps(raw))
         before = spec.extra.get("unread", {})
         return dataclasses.replace(spec, extra={**spec.extra, "unread": before | unread}) if unread else spec
