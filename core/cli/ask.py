@@ -56,10 +56,10 @@ def foreground(runs_dir: Path, spec: RunSpec) -> Path:
 
 def detached(runs_dir: Path, spec: RunSpec) -> Path:
     """Leave a spec to a worker. Returns the run's directory."""
-    from core.stages import pipeline
+    from core.stages.check import check
 
     with stdout_kept_clean():
-        pipeline.check(spec)
+        check(spec)
         return launch.start(runs_dir, spec)
 
 

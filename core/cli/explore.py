@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from core.cli import options
 from core.cli.ask import GROUPS_ALONE, RUNS, ask, emit_run, foreground, seconds
 from core.cli.terminal import table
 from core.results.noise import Difference, kept_difference
 from core.results.scores import Sensitivity, read_scores, read_sensitivity
-from core.results.similarity import read_similarity
 from core.results.words import with_error
+from core.runs.artifacts import read_metrics
 
 
 @options.takes("score")
@@ -39,31 +36,14 @@ def similarity(
     as_json: options.Json = False,
 ) -> None:
     """Compare how the heads of each layer attend; heads closer than tau say the same."""
-    from core.results.heads import algorithm_1, pairs_below
-
     spec = ask("explore", model, {**given, "explore.analyses": ("groups", "similarity")})
     run_dir = foreground(runs_dir, spec)
-    found, limit = read_similarity(run_dir), spec.explore.tau
-    layers: list[dict[str, Any]] = [
-        {
-            "layer": index,
-            "heads": len(matrix),
-            "pairs_below_tau": pairs_below(matrix, limit),
-            "candidates": algorithm_1(matrix, limit),
-        }
-        for index, matrix in zip(found.layers, map(heads_only, found.divergence), strict=True)
-    ]
-    rows = [["layer", "heads", f"pairs below {limit:g}", "candidates"]]
+    layers: list[dict[str, Any]] = read_metrics(run_dir)["similar_heads"]
+    rows = [["layer", "heads", f"pairs below {spec.explore.tau:g}", "candidates"]]
     for layer in layers:
         *numbers, candidates = layer.values()
         rows.append([*map(str, numbers), " ".join(map(str, candidates)) or "-"])
     emit_run(run_dir, {"layers": layers}, as_json, table(rows))
-
-
-def heads_only(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The heads a layer has: where layers differ, the matrix is filled up with NaN, (heads, heads)."""
-    there = ~np.isnan(np.diagonal(matrix))
-    return matrix[there][:, there]
 
 
 @options.takes("sensitivity")

@@ -10,7 +10,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from core.results.words import number, with_error
-from core.runs.events import Event
+from core.runs.events import Event, in_words
 
 BAR = 30
 
@@ -87,9 +87,9 @@ class ProgressBar:
             self._bar(event)
         elif event.type == "stage":
             data = event.data
-            self.say(f"[{data['index'] + 1}/{len(data['stages'])}] {event.stage}")
+            self.say(f"[{data['index'] + 1}/{len(data['stages'])}] {data['title']}")
         elif event.type == "message":
-            self.say(f"      {event.data['text']}")
+            self.say(f"      {in_words(event.data['text'], event.data['level'])}")
         elif event.type == "metric" and event.data["name"].startswith("ppl"):
             self.say(f"      perplexity {event.data['value']:.2f}")
         elif event.type == "done":

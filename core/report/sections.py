@@ -16,7 +16,7 @@ from core.results.noise import NOISE, difference
 from core.results.tasks import TaskResult
 from core.results.words import number, with_error
 from core.runs.command_line import command_line
-from core.runs.events import metric_series
+from core.runs.events import metric_series, warnings
 
 CURVES = {
     "recover.held_ppl": "Recovery: perplexity on the sequences kept apart",
@@ -50,8 +50,7 @@ def summary(run: Run) -> Markup:
             f" Method {plan.method or 'by hand'}, scope {plan.scope}; removed {plan.sparsity:.1%} of block "
             f"parameters, {plan.sparsity_total:.1%} of all."
         )
-    texts = [str(event.data.get("text", "")) for event in run.events]
-    return render("summary.html", said=said, warnings=[text for text in texts if text.startswith("Warning")])
+    return render("summary.html", said=said, warnings=warnings(run.events))
 
 
 def widths(run: Run) -> Markup:

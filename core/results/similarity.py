@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.files import load_arrays, reading, save_arrays
+from core.results.heads import algorithm_1, pairs_below
 
 SIMILARITY = "similarity.safetensors"
 
@@ -45,3 +47,22 @@ def read_similarity(run_dir: Path) -> Similarity:
         if divergence.ndim != 3 or len(layers) != len(divergence):
             raise ValueError(f"{len(layers)} layers, but divergences of shape {divergence.shape}")
         return Similarity(divergence, layers, int(facts["tokens"]), str(facts["text"]))
+
+
+def similar_heads(similarity: Similarity, tau: float) -> list[dict[str, Any]]:
+    """Which heads of each layer say the same: `layer`, `heads`, `pairs_below_tau` and `candidates` to go."""
+    return [
+        {
+            "layer": layer,
+            "heads": len(matrix),
+            "pairs_below_tau": pairs_below(matrix, tau),
+            "candidates": algorithm_1(matrix, tau),
+        }
+        for layer, matrix in zip(similarity.layers, map(heads_only, similarity.divergence), strict=True)
+    ]
+
+
+def heads_only(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The heads a layer has: where layers differ, the matrix is filled up with NaN, (heads, heads)."""
+    there = ~np.isnan(np.diagonal(matrix))
+    return matrix[there][:, there]

@@ -16,7 +16,10 @@ from typing import Any, Literal
 
 from core.errors import storage_error
 
+Level = Literal["info", "warning"]
 EventType = Literal["stage", "progress", "metric", "message", "artifact", "error", "done"]
+
+_WARNING = "Warning: "
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,8 @@ class Event:
     """One line of `events.jsonl`.
 
     Attributes:
-        type: `stage` a stage begins (data: index, stages); `progress` (data: done, total, unit);
-            `metric` a point of a curve (data: name, step, value); `message` for people (data: text);
+        type: `stage` a stage begins (data: index, stages, title); `progress` (data: done, total, unit);
+            `metric` a point of a curve (data: name, step, value); `message` for people (data: text, level);
             `artifact` a file is there (data: name); `error` (data: type, message, fix); `done` (data: state).
         time: seconds since the epoch.
     """
@@ -101,10 +104,32 @@ class EventReader:
             return None
         try:
             raw = json.loads(line)
-            return Event(str(raw["type"]), str(raw["stage"]), dict(raw["data"]), float(raw["time"]))
+            data = dict(raw["data"])
+            if raw["type"] == "message":
+                data = _with_level(data)
+            return Event(str(raw["type"]), str(raw["stage"]), data, float(raw["time"]))
         except (ValueError, KeyError, TypeError, RecursionError):
             self.damaged += 1
             return None
+
+
+def in_words(text: str, level: str) -> str:
+    """A message as people read it."""
+    return f"{_WARNING}{text}" if level == "warning" else text
+
+
+def _with_level(data: dict[str, Any]) -> dict[str, Any]:
+    """A message's data; release 0.1 wrote no level, and a warning began with the word."""
+    data = {"text": "", **data}
+    if "level" in data or not str(data["text"]).startswith(_WARNING):
+        return {"level": "info", **data}
+    return {**data, "text": data["text"].removeprefix(_WARNING), "level": "warning"}
+
+
+def warnings(events: Iterable[Event]) -> list[str]:
+    """What people should know before they trust the result, in words."""
+    told = [event.data for event in events if event.type == "message"]
+    return [in_words(str(data["text"]), "warning") for data in told if data.get("level") == "warning"]
 
 
 def metric_series(events: Iterable[Event]) -> dict[str, list[tuple[float, float]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 from core.errors import StopRequested, StorageError, storage_error
 from core.runs.artifacts import EVENTS, LOG, STOP
-from core.runs.events import Event, EventType, EventWriter
+from core.runs.events import Event, EventType, EventWriter, Level, in_words
 from core.runs.processes import host, started_at
 from core.runs.status import Status, read_status, write_status
 
@@ -73,10 +73,10 @@ class Recorder:
         """How long this run has been at work, with what it did before it was resumed."""
         return self.status.before_s + self._clock() - self._began
 
-    def begin(self, stages: list[str]) -> None:
-        """Say which stages there will be."""
+    def begin(self, stages: Mapping[str, str]) -> None:
+        """Say which stages there will be: name -> what people read."""
         with self._lock:
-            self.status.stages = stages
+            self.status.stages, self.status.titles = list(stages), dict(stages)
 
     def stage(self, name: str) -> None:
         """Begin a stage. Raises StopRequested."""
@@ -87,7 +87,8 @@ class Recorder:
             self.status.message = ""
         self._stage_began, self._last_progress, self._done_before = self._clock(), 0.0, 0
         self.log(f"stage {name}")
-        self._event("stage", index=stages.index(name) if name in stages else 0, stages=stages)
+        index = stages.index(name) if name in stages else 0
+        self._event("stage", index=index, stages=stages, title=self.status.title)
         self._write()
 
     def goes_on(self, done: int) -> None:
@@ -117,10 +118,14 @@ class Recorder:
         """A point of a curve."""
         self._event("metric", name=name, step=step, value=value)
 
-    def message(self, text: str) -> None:
+    def message(self, text: str, level: Level = "info") -> None:
         """A sentence for people."""
-        self.log(text)
-        self._event("message", text=text)
+        self.log(in_words(text, level))
+        self._event("message", text=text, level=level)
+
+    def warn(self, text: str) -> None:
+        """What people should know before they trust the result."""
+        self.message(text, "warning")
 
     def artifact(self, name: str) -> None:
         """A file is there now."""

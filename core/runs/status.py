@@ -22,7 +22,7 @@ class Status:
 
     Attributes:
         state: one of `STATES`.
-        stage: the stage being worked on; stages: all of them, in order.
+        stage: the stage being worked on; stages: all of them, in order; titles: what people read of each.
         progress: share of the stage done, in [0, 1]; message: the same for people.
         pid, pid_started: the worker and when it started (seconds since the epoch): both name a process.
         heartbeat: when the worker last wrote, seconds since the epoch.
@@ -36,6 +36,7 @@ class Status:
     state: str = "queued"
     stage: str = ""
     stages: list[str] = field(default_factory=list)
+    titles: dict[str, str] = field(default_factory=dict)
     progress: FiniteFloat = 0.0
     message: str = ""
     pid: int | None = None
@@ -48,6 +49,15 @@ class Status:
     before_s: FiniteFloat = 0.0
     eta_s: FiniteFloat | None = None
     error: dict[str, str] | None = None
+
+    @property
+    def title(self) -> str:
+        """What people read of the stage being worked on; empty before the first."""
+        return self.title_of(self.stage)
+
+    def title_of(self, stage: str) -> str:
+        """What people read of a stage; release 0.1 wrote down only its name."""
+        return self.titles.get(stage) or stage.replace("_", " ").capitalize()
 
     def worked_s(self, now: float) -> float | None:
         """Seconds at work until it ended, or until now; pauses are left out. None before it has started."""

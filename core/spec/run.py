@@ -53,11 +53,7 @@ class RunSpec:
     def warning(self) -> str:
         """What the run was asked for that this release does not know; empty if nothing."""
         unread = ", ".join(f"{path}={value!r}" for path, value in self.extra.get("unread", {}).items())
-        return (
-            f"Warning: its spec asks for {unread}, which no longer exists; that is left out."
-            if unread
-            else ""
-        )
+        return f"its spec asks for {unread}, which no longer exists; that is left out." if unread else ""
 
     @property
     def prunes(self) -> bool:

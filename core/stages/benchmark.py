@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from core.models.demo import cache_folder
-from core.models.load import Loaded
 from core.results.tasks import BENCHMARKS, BenchmarkResult, TaskResult, keep_benchmarks, read_benchmarks
 from core.spec.evaluate import EvalSpec
-from core.stages.work import Work, kept
+from core.spec.run import RunSpec
+from core.stages.stage import Stage, always
+from core.stages.work import State, kept
 
 
-def benchmarks(work: Work, side: str) -> list[str]:
-    """The stage that scores one model, in a list; none where no task was asked for.
+def benchmark(side: str, key: str, when: Callable[[RunSpec], bool] = always) -> Stage:
+    """The stage that scores one model; a run that asks for no task has none.
 
     Args:
         side: `model`, or which of a pruning run's: `dense`, `pruned`, `recovered`.
+        key: how `metrics.json` names what comes out.
     """
-    return [_stage(side)] if work.spec.evaluate.tasks else []
-
-
-def _stage(side: str) -> str:
-    return "benchmark" if side == "model" else f"benchmark {side}"
+    whose = "" if side == "model" else f" {side}"
+    return Stage(
+        f"benchmark{whose}",
+        f"Scoring the{whose} model on benchmarks",
+        lambda state: score(state, side, key),
+        lambda spec: bool(spec.evaluate.tasks) and when(spec),
+    )
 
 
 def check(asked: EvalSpec) -> None:
@@ -42,35 +46,28 @@ def check(asked: EvalSpec) -> None:
             prepare(request, _mirror(asked))
 
 
-def scores_of(work: Work, loaded: Loaded, side: str, key: str) -> dict[str, Any]:
+def score(state: State, side: str, key: str) -> None:
     """Score one model; what is done is kept in `benchmarks.json` and, by weights, for other runs.
 
-    Returns:
-        {key: task -> metrics, `stderr`, `n` and how it was measured}; empty where no task was asked for.
+    `metrics.json` gets task -> metrics, `stderr`, `n` and how it was measured.
 
     Raises:
         InputError: nothing could be scored, e.g. no prompt fits the context.
     """
-    asked, recorder = work.spec.evaluate, work.recorder
-    if not asked.tasks:
-        return {}
     from core.evaluate.benchmarks import run_benchmarks
 
-    recorder.stage(_stage(side))
+    work, recorder, asked = state.work, state.work.recorder, state.work.spec.evaluate
     done: dict[str, TaskResult] = {}
 
     def tell(result: TaskResult) -> None:
         done[result.task] = result
-        error = "" if result.stderr is None else f" ± {result.stderr:.4f}"
-        known = ", known from before" if result.cached else ""
-        said = f"{result.task}: {result.metric} {result.value:.4f}{error}, n = {result.n:,}{known}"
-        recorder.message(said)
+        recorder.message(_said(result))
         recorder.metric(f"task.{side}.{result.task}", 0, result.value)
         keep_benchmarks(work.run_dir, side, BenchmarkResult(done))
 
-    found = run_benchmarks(
-        loaded.model,
-        loaded.tokenizer,
+    scored = run_benchmarks(
+        state.loaded.model,
+        state.loaded.tokenizer,
         asked.tasks,
         limit=asked.limit,
         num_fewshot=asked.num_fewshot,
@@ -80,25 +77,25 @@ def scores_of(work: Work, loaded: Loaded, side: str, key: str) -> dict[str, Any]
         on_progress=lambda part, whole: recorder.progress(100 * part // whole, 100, "% of the tasks"),
         on_task=tell,
     )
-    for reason in found.refused.values():
-        recorder.message(f"Warning: not scored: {reason}")
-    keep_benchmarks(work.run_dir, side, found)
+    for reason in scored.refused.values():
+        recorder.warn(f"not scored: {reason}")
+    keep_benchmarks(work.run_dir, side, scored)
     recorder.artifact(BENCHMARKS)
-    return {key: found.summary()}
+    state.metrics[key] = scored.summary()
 
 
-def scored_earlier(work: Work) -> dict[str, Any]:
-    """What the run whose result is recovered scored of the dense model; this run keeps it too, as its own.
+def _said(result: TaskResult) -> str:
+    error = "" if result.stderr is None else f" ± {result.stderr:.4f}"
+    earlier = ", known from before" if result.cached else ""
+    return f"{result.task}: {result.metric} {result.value:.4f}{error}, n = {result.n:,}{earlier}"
 
-    Returns:
-        {"tasks_before": task -> summary}; empty where that run scored nothing, or is gone.
-    """
-    source = Path(work.spec.model.source)
-    dense = (kept(read_benchmarks, source) or {}).get("dense")
-    if dense is None or not dense.tasks:
-        return {}
-    keep_benchmarks(work.run_dir, "dense", dense)
-    return {"tasks_before": dense.summary()}
+
+def scored_earlier(state: State) -> None:
+    """Take over what the run whose result is recovered scored of the dense model, if it did."""
+    dense = (kept(read_benchmarks, Path(state.work.spec.model.source)) or {}).get("dense")
+    if dense is not None and dense.tasks:
+        keep_benchmarks(state.work.run_dir, "dense", dense)
+        state.metrics["tasks_before"] = dense.summary()
 
 
 def _mirror(asked: EvalSpec) -> Path | None:

@@ -9,25 +9,24 @@ from core.graph.discover import discover
 from core.models.load import Loaded
 from core.models.texts import calibration_title, evaluation_text
 from core.plan.cost import cost
-from core.plan.records import KV_BITS, Cost, PruningPlan
+from core.plan.records import KV_BITS, Cost
 from core.results.efficiency import SPREADS
+from core.results.measured import TIMINGS, Measured
 from core.runs.artifacts import METRICS
-from core.stages.measure import TIMINGS, Measured
-from core.stages.work import Work, reads_text, source_metrics
+from core.stages.work import State, Work, reads_text, source_metrics
 
 
-def pruning(
-    work: Work, plan: PruningPlan, before: Measured | None, after: Measured, cut: Measured | None = None
-) -> dict[str, Any]:
+def pruning(state: State) -> dict[str, Any]:
     """`metrics.json` of a run that cut or trained a model; None where something was not measured.
 
     `ppl_after` is always the final model's; where it was trained, `ppl_pruned` and `ppl_recovered` tell
     what that changed.
     """
+    plan, work = state.plan, state.work
     assert plan.before and plan.after, "a plan is allocated with its costs"
-    found: dict[str, Any] = {}
-    for side, costs, measured in (("before", plan.before, before), ("after", plan.after, after)):
-        found |= {
+    metrics: dict[str, Any] = {}
+    for side, costs, measured in (("before", plan.before, state.before), ("after", plan.after, state.after)):
+        metrics |= {
             f"params_{side}": costs.params,
             f"macs_{side}": costs.macs_per_token,
             f"kv_bytes_per_token_{side}": costs.kv_bytes_per_token,
@@ -35,15 +34,15 @@ def pruning(
             f"ppl_stderr_{side}": measured.perplexity.stderr if measured else None,
         }
         for key in (*TIMINGS, *SPREADS.values()):
-            found[f"{key}_{side}"] = measured.efficiency.get(key) if measured else None
-        found |= _int8(measured.efficiency, f"_{side}") if measured else {}
+            metrics[f"{key}_{side}"] = measured.efficiency.get(key) if measured else None
+        metrics |= _int8(measured.efficiency, f"_{side}") if measured else {}
     return {
-        **found,
-        **(_trained(cut, after) if cut else {}),
+        **metrics,
+        **(_trained(state.cut, state.after) if state.cut else {}),
         "kv_bits": KV_BITS,
         "sparsity": plan.sparsity,
         "sparsity_total": plan.sparsity_total,
-        **_read(work, after),
+        **_read(work, state.after),
         "calibration_text": _calibrated_on(work),
         "seconds": work.recorder.seconds,
     }
@@ -76,19 +75,20 @@ def _calibrated_on(work: Work) -> str | None:
     return calibration_title(work.spec.calibration.name) if reads_text(work.spec) else None
 
 
-def evaluating(work: Work, loaded: Loaded, found: Measured) -> dict[str, Any]:
+def evaluating(state: State) -> dict[str, Any]:
     """`metrics.json` of an evaluating run: one model, dense or pruned, and what was measured of it."""
-    costs = _costs(loaded)
+    costs, measured = _costs(state.loaded), state.after
     return {
-        "ppl": found.ppl,
-        "ppl_stderr": found.perplexity.stderr,
-        **_read(work, found),
-        "params": sum(parameter.numel() for parameter in loaded.model.parameters()),
+        "tasks": {},
+        "ppl": measured.ppl,
+        "ppl_stderr": measured.perplexity.stderr,
+        **_read(state.work, measured),
+        "params": sum(parameter.numel() for parameter in state.loaded.model.parameters()),
         "macs": costs.macs_per_token,
         "kv_bytes_per_token": costs.kv_bytes_per_token,
         "kv_bits": KV_BITS,
-        **{key: found.efficiency.get(key) for key in (*TIMINGS, *SPREADS.values())},
-        **_int8(found.efficiency),
+        **{key: measured.efficiency.get(key) for key in (*TIMINGS, *SPREADS.values())},
+        **_int8(measured.efficiency),
     }
 
 
@@ -98,10 +98,11 @@ def _costs(loaded: Loaded) -> Cost:
     return cost(discover(loaded.model, name=loaded.name), {})
 
 
-def write(work: Work, metrics: dict[str, Any]) -> None:
-    """Write `metrics.json`."""
-    write_json(work.run_dir / METRICS, metrics)
-    work.recorder.artifact(METRICS)
+def write(state: State) -> None:
+    """Write `metrics.json`, where the stages have found something that stands in it."""
+    if state.metrics:
+        write_json(state.work.run_dir / METRICS, {**state.metrics, "seconds": state.work.recorder.seconds})
+        state.work.recorder.artifact(METRICS)
 
 
 def _int8(efficiency: dict[str, Any], side: str = "") -> dict[str, Any]:

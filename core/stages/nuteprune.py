@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from core.graph.records import Graph
+from core.methods import method_of
 from core.models.load import Loaded
 from core.models.texts import calibration_windows
 from core.nuteprune import checkpoint
 from core.nuteprune.finish import fold
 from core.nuteprune.gates import Gates
 from core.nuteprune.start import starting_point
-from core.nuteprune.team import Team, devices
+from core.nuteprune.team import Team
 from core.nuteprune.trainer import Trainer
 from core.nuteprune.twin import Twin
 from core.plan.allocation import groups_in_scope
@@ -29,30 +30,28 @@ from core.spec.nuteprune import Settings
 from core.spec.run import RunSpec
 from core.stages import leading
 from core.stages import steps as stages
+from core.stages.measure import dense_to_time
 from core.stages.nuteprune_progress import run
-from core.stages.work import Work
+from core.stages.work import State, Work
 
 #: Below the run's checkpoints.
 FOLDER = "nuteprune"
 
 
-def learn(
-    work: Work, loaded: Loaded, graph: Graph, settings: Settings, scores: Mapping[str, Any] | None
-) -> tuple[PruningPlan, Loaded]:
-    """Train, then write down the plan.
-
-    Args:
-        scores: group id -> scores that order the units at the start, (units,), or None.
-
-    Returns:
-        The plan, and the model with what was learned in its weights, not yet cut.
-    """
-    return finish(work, loaded, graph, train(work, loaded, graph, settings, scores))
+def learn(state: State) -> None:
+    """Train the masks, from the scores that order the units at the start if the method asks for some."""
+    asked, method = state.work.spec.prune, method_of(state.work.spec)
+    assert method is not None, "a method that trains is what asks for this stage"
+    settings, first = method.settings(asked.options), method.component.start_from(asked.options)
+    scores = state.scores[first] if first else None
+    state.training = train(state.work, state.loaded, state.graph, settings, scores)
 
 
-def check_device(settings: Settings, device: torch.device) -> None:
-    """Raises SpecError where not so many processes can train, the first on this device."""
-    devices(device, settings.processes)
+def plan(state: State) -> None:
+    """Write down the plan, and leave what was learned in the weights of a model that is not yet cut."""
+    state.plan, state.loaded = finish(state.work, state.loaded, state.graph, state.training)
+    del state.training
+    state.dense = dense_to_time(state)
 
 
 def forget(run_dir: Path) -> None:
@@ -73,7 +72,6 @@ def train(
         SpecError, LaunchError: several processes cannot train here, or one of them is gone.
     """
     recorder = work.recorder
-    recorder.stage("train")
     windows, held = _windows(work, loaded, settings)
     with leading.team(work.run_dir, loaded.device, settings, recorder.check_stop) as team:
         trainer = trainer_of(work.spec, work.run_dir, loaded, graph, settings, windows, team, scores)
@@ -121,13 +119,12 @@ def folder_of(run_dir: Path) -> Path:
 
 def finish(work: Work, loaded: Loaded, graph: Graph, trainer: Trainer) -> tuple[PruningPlan, Loaded]:
     """The plan at the target, written down, and the model with LoRA and surviving masks in its weights."""
-    work.recorder.stage("plan")
-    plan = replace(trainer.masks.plan, model=graph.model, method=work.spec.prune.method)
-    stages.keep_plan(work, graph, plan)
+    learned = replace(trainer.masks.plan, model=graph.model, method=work.spec.prune.method)
+    stages.keep_plan(work, graph, learned)
     factors = trainer.gates.split(trainer.masks.final().detach())
     model = trainer.twin.release()
     fold(model, graph, factors)
-    return plan, replace(loaded, model=model)
+    return learned, replace(loaded, model=model)
 
 
 def _windows(work: Work, loaded: Loaded, settings: Settings) -> tuple[Tensor, Tensor]:

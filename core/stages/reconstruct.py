@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from core.files import load_arrays, read_json, save_arrays, write_json
 from core.graph.records import Graph
-from core.models.load import Loaded
 from core.plan.allocation import groups_in_scope
 from core.plan.cost import with_costs
 from core.plan.records import PruningPlan
@@ -17,12 +18,12 @@ from core.recover.rescoring import Rescoring
 from core.runs.artifacts import CHECKPOINT, RECONSTRUCTED, RECONSTRUCTION
 from core.spec.run import RunSpec
 from core.stages.steps import keep_plan, windows
-from core.stages.work import Work, kept
+from core.stages.work import State, Work, add_facts, kept
 from core.surgery.operate import add_biases
 
 
 def rescoring(spec: RunSpec) -> Rescoring:
-    """How a run chooses units anew while it refits."""
+    """How a run chooses units again while it refits."""
     asked = spec.prune
     return Rescoring(asked.method, spec.seed, asked.options, asked.multiple)
 
@@ -34,36 +35,41 @@ def recounted(graph: Graph, plan: PruningPlan, removed: dict[str, tuple[int, ...
     return with_costs(graph, replace(plan, removed=removed), groups_in_scope(graph, plan.kinds, plan.layers))
 
 
-def reconstruct(work: Work, loaded: Loaded, graph: Graph, plan: PruningPlan) -> PruningPlan:
+def reconstruct(state: State) -> None:
     """Refit the dense model for the plan, in place; what changed is kept for a resumed run.
 
-    Returns:
-        The plan with the units that went in the end, written down.
+    Which units go may change on the way: then the plan is written down again.
     """
-    how, model = work.spec.prune.reconstruct, loaded.model
-    if how == "none":
-        return plan
-    work.recorder.stage("reconstruct")
+    work, plan, model = state.work, state.plan, state.loaded.model
     changed = kept(lambda folder: load_arrays(folder / CHECKPOINT / RECONSTRUCTED)[0], work.run_dir)
     if changed is None:
-        read, count = windows(work, loaded), work.recorder.counter("layers")
-        again = rescoring(work.spec)
-        found = refit(model, graph, plan, read, how=how, rescoring=again, on_progress=count)
-        record = {"fits": found.fits, "notes": found.notes, "removed": found.removed}
-        write_json(work.run_dir / RECONSTRUCTION, record)
-        tensors = {name: model.get_parameter(name).detach() for name in sorted(found.changed)}
-        changed = {name: tensor.float().cpu().numpy() for name, tensor in tensors.items()}
-        save_arrays(work.run_dir / CHECKPOINT / RECONSTRUCTED, changed, {"how": how})
-        for note in found.notes:
-            work.recorder.message(note)
+        changed = _refitted(state)
     add_biases(model, plan.biases)
     with torch.no_grad():
         for name, value in changed.items():
             model.get_parameter(name).copy_(torch.from_numpy(value))
     work.recorder.artifact(RECONSTRUCTION)
     removed = read_json(work.run_dir / RECONSTRUCTION)["removed"]
-    final = recounted(graph, plan, {group: tuple(units) for group, units in removed.items()})
-    return final if final == plan else keep_plan(work, graph, final)
+    final = recounted(state.graph, plan, {group: tuple(units) for group, units in removed.items()})
+    if final != plan:
+        state.plan = keep_plan(work, state.graph, final)
+
+
+def _refitted(state: State) -> dict[str, NDArray[Any]]:
+    """Parameters that refitting changes: name -> new value."""
+    work, model = state.work, state.loaded.model
+    how, count, again = work.spec.prune.reconstruct, work.recorder.counter("layers"), rescoring(work.spec)
+    read, text = windows(work, state.loaded)
+    add_facts(work, calibration=text)
+    refitted = refit(model, state.graph, state.plan, read, how=how, rescoring=again, on_progress=count)
+    record = {"fits": refitted.fits, "notes": refitted.notes, "removed": refitted.removed}
+    write_json(work.run_dir / RECONSTRUCTION, record)
+    tensors = {name: model.get_parameter(name).detach() for name in sorted(refitted.changed)}
+    changed = {name: tensor.float().cpu().numpy() for name, tensor in tensors.items()}
+    save_arrays(work.run_dir / CHECKPOINT / RECONSTRUCTED, changed, {"how": how})
+    for note in refitted.notes:
+        work.recorder.message(note)
+    return changed
 
 
 def forget(work: Work) -> None:

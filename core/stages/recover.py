@@ -20,6 +20,7 @@ from core.recover.lora import target_modules
 from core.results.widths import WIDTHS, widths
 from core.runs.artifacts import CHECKPOINT, GROUPS, PLAN, read_graph
 from core.runs.processes import signals_wait
+from core.runs.recorder import Recorder
 from core.spec.checks import check_length
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
@@ -34,12 +35,9 @@ def recover(work: Work, loaded: Loaded, graph: Graph) -> dict[str, Any]:
     from core.recover.train import recover as train
 
     recorder, asked = work.recorder, work.spec.recover
-    recorder.stage("recover")
     source = read_source(asked.data)
     if source.text is not None and same_text(source.text, evaluation_text(work.spec.evaluate.text)):
-        recorder.message(
-            "Warning: training and evaluation read the same text, so the perplexity is no result."
-        )
+        recorder.warn("training and evaluation read the same text, so the perplexity is no result.")
     data = examples(loaded.tokenizer, source, length=asked.length, held=asked.held, seed=work.spec.seed)
     recorder.message(
         f"{len(data.train):,} sequences of {source.name} to train on, {len(data.held)} kept apart"
@@ -58,7 +56,7 @@ def recover(work: Work, loaded: Loaded, graph: Graph) -> dict[str, Any]:
             on_progress=recorder.counter("steps"),
             on_curve=recorder.metric,
         )
-    recorder.message(_said(asdict(found)))
+    _tell(recorder, asdict(found))
     facts = {f"recover_{key}": value for key, value in asdict(found).items()}
     return {
         **facts,
@@ -69,14 +67,14 @@ def recover(work: Work, loaded: Loaded, graph: Graph) -> dict[str, Any]:
     }
 
 
-def _said(found: dict[str, Any]) -> str:
+def _tell(recorder: Recorder, found: dict[str, Any]) -> None:
     if found["best_step"] == 0:
-        return (
-            f"Warning: none of {found['steps']} steps did better on the sequences kept apart, so the model "
+        return recorder.warn(
+            f"none of {found['steps']} steps did better on the sequences kept apart, so the model "
             "is as it was; take a lower learning rate, more steps or other data."
         )
     before, after = found["held_ppl_before"], found["held_ppl_after"]
-    return (
+    recorder.message(
         f"Perplexity on the sequences kept apart {before:.2f} -> {after:.2f}, "
         f"best after {found['best_step']} of {found['steps']} steps; merged into the weights"
     )

@@ -1,21 +1,16 @@
-"""The stages of a run: each announces itself, calls one part of the engine and writes its artifact."""
+"""What most runs do: load, graph, capture, score, plan, surgery, export; each calls a part of the engine."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
-from core.capture.divergence import similarity as measure_similarity
-from core.capture.statistics import Statistics
 from core.capture.statistics import capture as capture_statistics
-from core.criteria.scoring import check_readable, score_structures
+from core.criteria.scoring import check_readable
 from core.criteria.scoring import score as score_units
-from core.evaluate.sensitivity import scan
-from core.evaluate.sensitivity_points import curve_of
 from core.files import write_json, write_text
 from core.graph.discover import discover
 from core.graph.records import Graph
@@ -23,80 +18,76 @@ from core.methods import method_of
 from core.models import load as models
 from core.models.load import Loaded, graph_of
 from core.models.saved import save
-from core.models.texts import calibration_title, calibration_windows, consecutive_windows, evaluation_text
+from core.models.texts import calibration_windows
 from core.plan.allocation import allocate
 from core.plan.chosen import chosen_plan
 from core.plan.records import PruningPlan
-from core.results.scores import (
-    SCORES,
-    SENSITIVITY,
-    Scores,
-    read_scores,
-    read_sensitivity,
-    write_scores,
-    write_sensitivity,
-)
-from core.results.similarity import SIMILARITY, read_similarity, write_similarity
+from core.results.scores import SCORES, Scores, read_scores, write_scores
 from core.results.widths import WIDTHS, widths
 from core.runs.artifacts import GROUPS, MODEL, PLAN, read_graph, read_plan
-from core.spec.checks import check_length
 from core.spec.prune import KINDS
 from core.spec.run import RunSpec
-from core.stages.work import Work, add_facts, kept, needs, record_facts
-from core.surgery.ablation import OwnScores
+from core.stages import metrics
+from core.stages.check import check_device, check_graph, check_lengths
+from core.stages.measure import dense_to_time
+from core.stages.work import (
+    State,
+    Work,
+    ablates,
+    add_facts,
+    config_only,
+    criteria_of,
+    kept,
+    needs,
+    options,
+    record_facts,
+)
 from core.surgery.operate import operate
 
 
-def check_lengths(spec: RunSpec, config: Any) -> None:
-    """Raises SpecError where the run would give a model of this config more tokens at once than it reads."""
-    if spec.goal in ("explore", "prune", "sweep"):
-        check_length("length", spec.calibration.length, config)
-    check_length("window", spec.evaluate.window, config)
-
-
-def load(work: Work) -> Loaded:
+def load(state: State) -> None:
     """Load the model and write down what the result depends on."""
-    work.recorder.stage("load")
+    work = state.work
+    check_device(work.spec)  # a request from the page was not looked at yet
     torch.manual_seed(work.spec.seed)
     if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     record_facts(work)
-    loaded = models.load(**vars(work.spec.model))
-    check_lengths(work.spec, loaded.config.get_text_config())  # asked for on the page, nobody has looked yet
+    state.loaded = loaded = models.load(**vars(work.spec.model))
+    check_lengths(work.spec, loaded.config.get_text_config())
     count = sum(parameter.numel() for parameter in loaded.model.parameters())
     dtype = str(loaded.dtype).removeprefix("torch.")
     work.recorder.message(f"{loaded.name}: {count:,} parameters, {dtype} on {loaded.device}")
-    return loaded
 
 
-def graph(work: Work, loaded: Loaded | None) -> Graph:
-    """Trace the coupled groups, or read them; from the config alone where nothing was loaded."""
-    work.recorder.stage("graph")
-    found = kept(read_graph, work.run_dir)
-    if found is None:
-        found = (
-            discover(loaded.model, name=loaded.name)
-            if loaded
-            else graph_of(work.spec.model, config_only=True)
-        )
-        write_text(work.run_dir / GROUPS, found.to_json())
-    work.recorder.message(f"{len(found.groups)} coupled groups in {len(found.layer_modules)} layers")
+def graph(state: State) -> None:
+    """Trace the coupled groups, or read them; from the config alone where no weights are read."""
+    work = state.work
+    traced = kept(read_graph, work.run_dir)
+    if traced is None:
+        if config_only(work.spec):
+            traced = graph_of(work.spec.model, config_only=True)
+        else:
+            traced = discover(state.loaded.model, name=state.loaded.name)
+        write_text(work.run_dir / GROUPS, traced.to_json())
+    work.recorder.message(f"{len(traced.groups)} coupled groups in {len(traced.layer_modules)} layers")
     work.recorder.artifact(GROUPS)
-    return found
+    state.graph = traced
+    if work.spec.goal == "prune":
+        check_graph(work.spec, state.loaded, traced)
 
 
-def options(spec: RunSpec) -> dict[str, Any]:
-    """The criteria's own options, as they were given."""
-    return spec.prune.options if spec.prunes else spec.explore.options
+def windows(work: Work, loaded: Loaded) -> tuple[torch.Tensor, dict[str, str]]:
+    """Windows to score units with, (samples, length): few of those that a method trains on.
 
-
-def windows(work: Work, loaded: Loaded) -> torch.Tensor:
-    """Windows to score units with, (samples, length): few of those that a method trains on."""
+    Returns:
+        The windows, and the `name` and `sha256` of their text.
+    """
     data, method = work.spec.calibration, method_of(work.spec)
     samples = data.samples
     if method is not None:
         samples = min(samples, method.component.start_samples(work.spec.prune.options))
-    found, text = calibration_windows(
+    read, text = calibration_windows(
         loaded.model,
         loaded.tokenizer,
         data.name,
@@ -105,150 +96,106 @@ def windows(work: Work, loaded: Loaded) -> torch.Tensor:
         seed=work.spec.seed,
         on_progress=work.recorder.counter("tokens of calibration text"),
     )
-    add_facts(work, calibration={"name": text.name, "sha256": text.sha256})
-    return found
+    return read, {"name": text.name, "sha256": text.sha256}
 
 
-def similarity(work: Work, loaded: Loaded, graph: Graph) -> None:
-    """How alike the heads of each layer attend."""
-    work.recorder.stage("similarity")
-    if kept(read_similarity, work.run_dir) is None:
-        found = measure_similarity(
-            loaded.model,
-            graph,
-            windows(work, loaded),
-            text=calibration_title(work.spec.calibration.name),
-            on_progress=work.recorder.counter("windows"),
-        )
-        write_similarity(work.run_dir, found)
-    work.recorder.artifact(SIMILARITY)
-
-
-def kept_scores(work: Work, graph: Graph, names: Sequence[str]) -> Scores | None:
-    """Undamaged scores of all these criteria, or None."""
-    scores = kept(read_scores, work.run_dir)
-    if scores is None or any(not scores.get(name) for name in names):
-        return None
-    sizes = {group.id: group.units for group in graph.groups}
-    fits = all(sizes.get(group) == len(array) for by in scores.values() for group, array in by.items())
-    return scores if fits else None
-
-
-def kinds(work: Work, graph: Graph) -> list[str]:
-    """The unit kinds to score: those in scope; exploring leaves the costly residual channels out."""
-    if work.spec.prunes:
-        return list(work.spec.prune.kinds)
-    there = {group.kind for group in graph.groups if group.prunable}
-    return [kind for kind in KINDS if kind in there and kind != "residual_channel"]
-
-
-def capture(work: Work, loaded: Loaded, graph: Graph, names: Sequence[str]) -> Statistics | None:
-    """One pass over the calibration text, if any of these criteria needs data."""
-    wanted = needs(names)
-    if not wanted:
-        return None
-    work.recorder.stage("capture")
-    check_readable(loaded.model, graph, names, kinds(work, graph))
-    return capture_statistics(
-        loaded.model,
-        graph,
-        windows(work, loaded),
-        needs=wanted,
-        kinds=kinds(work, graph),
+def capture(state: State) -> None:
+    """One pass over the calibration text, unless the scores that need it are kept."""
+    if kept_scores(state) is not None:
+        return
+    work, names = state.work, criteria_of(state.work.spec)
+    scope = kinds(work.spec, state.graph)
+    check_readable(state.loaded.model, state.graph, names, scope)
+    read, text = windows(work, state.loaded)
+    pass_of = "" if state.folder == work.run_dir else f" {state.folder.name}"
+    add_facts(work, **{f"calibration{pass_of}": text})
+    state.statistics = capture_statistics(
+        state.loaded.model,
+        state.graph,
+        read,
+        needs=needs(names),
+        kinds=scope,
         on_progress=work.recorder.counter("windows"),
     )
 
 
-def score(
-    work: Work,
-    loaded: Loaded,
-    graph: Graph,
-    names: Sequence[str],
-    statistics: Statistics | None,
-) -> Scores:
-    """A score per unit."""
-    work.recorder.stage("score")
-    seed, scope = work.spec.seed, kinds(work, graph)
-    given = options(work.spec)
-    scores = score_units(loaded.model, graph, list(names), statistics, seed=seed, kinds=scope, options=given)
-    write_scores(work.run_dir, scores)
-    work.recorder.artifact(SCORES)
-    return scores
-
-
-def own_scores(work: Work, loaded: Loaded, graph: Graph, statistics: Statistics | None) -> OwnScores:
-    """Scores of a group's structures, each estimated on that structure alone."""
-    asked = work.spec.prune
-    given: dict[str, Any] = {"seed": work.spec.seed, "options": asked.options}
-    return lambda group: score_structures(loaded.model, graph, group, asked.method, statistics, **given)
-
-
-def sensitivity(work: Work, loaded: Loaded, graph: Graph, scores: dict[str, Any]) -> None:
-    """Perplexity when only one layer's attention or FFN is pruned."""
-    work.recorder.stage("sensitivity")
-    asked, text = work.spec.explore, evaluation_text(work.spec.evaluate.text)
-    if kept(read_sensitivity, work.run_dir) is None:
-        window = min(work.spec.evaluate.window, asked.sensitivity_tokens)
-        found = scan(
-            loaded.model,
-            graph,
-            scores,
-            consecutive_windows(loaded.tokenizer, text, window=window, tokens=asked.sensitivity_tokens),
-            ratios=asked.sensitivity_ratios,
-            kinds=asked.sensitivity_kinds,
-            layers=None,
-            criterion=asked.sensitivity_criterion,
-            text=text.name,
-            on_progress=work.recorder.counter("points"),
-            on_point=lambda point: work.recorder.metric(curve_of(point), point["layer"] or 0, point["ppl"]),
+def score(state: State) -> None:
+    """A score per unit and criterion, or the undamaged ones from before."""
+    work, spec = state.work, state.work.spec
+    scores = kept_scores(state)
+    if scores is None:
+        scores = score_units(
+            state.loaded.model,
+            state.graph,
+            criteria_of(spec),
+            state.statistics,
+            seed=spec.seed,
+            kinds=kinds(spec, state.graph),
+            options=options(spec),
         )
-        write_sensitivity(work.run_dir, found)
-    work.recorder.artifact(SENSITIVITY)
+        write_scores(state.folder, scores)
+    else:
+        work.recorder.message("The scores from before are kept")
+    work.recorder.artifact(str((state.folder / SCORES).relative_to(work.run_dir)))
+    state.scores = scores
+    if not ablates(spec):  # which scores every matrix again
+        state.statistics = None
 
 
-def plan(work: Work, graph: Graph, scores: dict[str, Any]) -> PruningPlan:
+def kept_scores(state: State) -> Scores | None:
+    """Undamaged scores of all criteria, or None."""
+    spec, scores = state.work.spec, kept(read_scores, state.folder)
+    if scores is None or ablates(spec) or any(not scores.get(name) for name in criteria_of(spec)):
+        return None
+    sizes = {group.id: group.units for group in state.graph.groups}
+    fits = all(sizes.get(group) == len(array) for by in scores.values() for group, array in by.items())
+    return scores if fits else None
+
+
+def kinds(spec: RunSpec, graph: Graph) -> Sequence[str]:
+    """The unit kinds to score: those in scope; exploring leaves the costly residual channels out."""
+    if spec.prunes:
+        return spec.prune.kinds
+    prunable = {group.kind for group in graph.groups if group.prunable}
+    return [kind for kind in KINDS if kind in prunable and kind != "residual_channel"]
+
+
+def plan(state: State) -> None:
     """Which units go, written down before anything is cut."""
-    work.recorder.stage("plan")
-    asked = work.spec.prune
-    found = kept(read_plan, work.run_dir)
-    if found is None:
-        found = (
-            chosen_plan(graph, asked.units, biased=asked.biased)
-            if asked.units
-            else allocate(
-                graph,
-                scores,
-                **asked.allocation(),
-                method=asked.method,
-                model=graph.model,
-            )
-        )
-    return keep_plan(work, graph, found)
+    work, asked, graph = state.work, state.work.spec.prune, state.graph
+    chosen = kept(read_plan, work.run_dir)
+    if chosen is None and asked.units:
+        chosen = chosen_plan(graph, asked.units, biased=asked.biased)
+    if chosen is None:
+        scores = state.scores[asked.method]
+        chosen = allocate(graph, scores, **asked.allocation(), method=asked.method, model=graph.model)
+    state.plan = keep_plan(work, graph, chosen)
+    state.dense = dense_to_time(state)
 
 
-def keep_plan(work: Work, graph: Graph, found: PruningPlan) -> PruningPlan:
+def keep_plan(work: Work, graph: Graph, plan: PruningPlan) -> PruningPlan:
     """Write a plan down unless it is there, with the widths it leaves, and say what it removes."""
-    if kept(read_plan, work.run_dir) != found:
-        write_text(work.run_dir / PLAN, found.to_json())
-    write_json(work.run_dir / WIDTHS, widths(graph, found))
-    share = f"{found.sparsity:.1%} of block parameters, {found.sparsity_total:.1%} of all"
+    if kept(read_plan, work.run_dir) != plan:
+        write_text(work.run_dir / PLAN, plan.to_json())
+    write_json(work.run_dir / WIDTHS, widths(graph, plan))
+    share = f"{plan.sparsity:.1%} of block parameters, {plan.sparsity_total:.1%} of all"
     work.recorder.message(f"The plan removes {share}")
-    if found.target and not found.removed:
-        work.recorder.message("Warning: no unit is as small as the target, so nothing goes; raise it.")
+    if plan.target and not plan.removed:
+        work.recorder.warn("no unit is as small as the target, so nothing goes; raise it.")
     for name in (PLAN, WIDTHS):
         work.recorder.artifact(name)
-    return found
+    return plan
 
 
-def surgery(work: Work, loaded: Loaded, graph: Graph, plan: PruningPlan) -> Loaded:
+def surgery(state: State) -> None:
     """Cut the model in place."""
-    work.recorder.stage("surgery")
-    return replace(loaded, model=operate(loaded.model, graph, plan.removed, plan.biases), plan=plan)
+    model = operate(state.loaded.model, state.graph, state.plan.removed, state.plan.biases)
+    state.loaded = replace(state.loaded, model=model, plan=state.plan)
 
 
-def export(work: Work, loaded: Loaded, graph: Graph, plan: PruningPlan, facts: dict[str, Any]) -> None:
+def export(state: State) -> None:
     """Save the pruned model where `from_pretrained` finds it."""
-    work.recorder.stage("export")
-    folder = work.run_dir / MODEL
-    save(loaded.model, loaded.tokenizer, graph, plan, folder, facts=facts)
-    work.recorder.artifact(MODEL)
+    state.metrics = {**metrics.pruning(state), **state.metrics}
+    folder = state.work.run_dir / MODEL
+    save(state.loaded.model, state.loaded.tokenizer, state.graph, state.plan, folder, facts=state.metrics)
+    state.work.recorder.artifact(MODEL)

@@ -2,118 +2,91 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
-
-from torch import Tensor
 
 from core.errors import PruneError, StopRequested, StorageError
 from core.evaluate.perplexity import perplexity
-from core.files import write_text
 from core.graph.records import Graph
-from core.models.load import Loaded
 from core.models.texts import calibration_title, consecutive_windows, evaluation_text
 from core.plan.allocation import allocate
 from core.plan.cost import cost
 from core.plan.records import PruningPlan
+from core.recover.fitting import Reconstruction
 from core.recover.reconstruct import reconstructed
 from core.results.noise import perplexity_difference
 from core.results.perplexity import Perplexity, keep_perplexity, read_perplexities
 from core.results.scores import Scores
 from core.results.sweep import SWEEP, Point, Sweep, planned, read_sweep, run_of, write_sweep
-from core.runs.artifacts import CHECKPOINT, SPEC
+from core.runs.artifacts import CHECKPOINT
 from core.spec.run import RunSpec
 from core.stages.reconstruct import recounted, rescoring
 from core.stages.steps import windows as calibration_windows
-from core.stages.work import Work, kept
+from core.stages.work import State, Sweeping, Work, kept
 from core.surgery.masks import masked
 
-#: Plans that were measured, as refitted, and their perplexities: criteria without data find the same plan
-#: for every text.
-Known = dict[Any, tuple[PruningPlan, Perplexity]]
 
-
-def windows_of(work: Work, loaded: Loaded) -> Tensor:
-    """Evaluation windows, (windows, window)."""
-    asked = work.spec.evaluate
-    text = evaluation_text(asked.text)
-    return consecutive_windows(loaded.tokenizer, text, window=asked.window, tokens=asked.tokens)
-
-
-def begin(work: Work, loaded: Loaded, graph: Graph, windows: Tensor) -> Sweep:
+def baseline(state: State) -> None:
     """The sweep as far as it is done already, or the dense model measured and no point yet."""
-    work.recorder.stage("baseline")
-    found = kept(read_sweep, work.run_dir)
-    if found is None:
-        dense = perplexity(loaded.model, windows, on_progress=work.recorder.counter("windows"))
+    work, spec, asked = state.work, state.work.spec, state.work.spec.evaluate
+    text = evaluation_text(asked.text)
+    windows = consecutive_windows(state.loaded.tokenizer, text, window=asked.window, tokens=asked.tokens)
+    record = kept(read_sweep, work.run_dir)
+    if record is None:
+        dense = perplexity(state.loaded.model, windows, on_progress=work.recorder.counter("windows"))
         keep_perplexity(work.run_dir, "dense", dense)
-        whole = cost(graph, {})
-        spec = work.spec
-        found = Sweep(
-            dense.ppl, whole.params, whole.macs_per_token, evaluation_text(spec.evaluate.text).name,
-            dense.window, dense.tokens, calibration_title(spec.calibration.name), len(planned(spec)),
-            ppl_stderr=dense.stderr,
+        whole = cost(state.graph, {})
+        record = Sweep(
+            dense.ppl, whole.params, whole.macs_per_token, text.name, dense.window, dense.tokens,
+            calibration_title(spec.calibration.name), len(planned(spec)), ppl_stderr=dense.stderr,
         )  # fmt: skip
-        write_sweep(work.run_dir, found)
-    work.recorder.metric("ppl_before", 0, found.ppl)
+        write_sweep(work.run_dir, record)
+    work.recorder.metric("ppl_before", 0, record.ppl)
     work.recorder.artifact(SWEEP)
-    return found
+    state.sweep = Sweeping(windows, record)
 
 
-def passes(work: Work, found: Sweep) -> Iterator[tuple[Work, list[Point]]]:
-    """Points that are left, by the capture pass they share; its scores are kept in a folder of its own."""
-    together: dict[tuple[int, int], list[Point]] = {}
-    for point in planned(work.spec):
-        if point.key not in found.done:
-            together.setdefault((point.seed, point.samples), []).append(point)
-    for (seed, samples), points in together.items():
-        spec = replace(work.spec, seed=seed, calibration=replace(work.spec.calibration, samples=samples))
-        folder = work.run_dir / CHECKPOINT / f"seed{seed}-samples{samples}"
-        write_text(folder / SPEC, spec.to_json())  # a pass records in it which text it read
-        yield replace(work, spec=spec, run_dir=folder), points
+def passes(state: State) -> Iterator[State]:
+    """A state for every capture pass that points are left of; its scores are kept in a folder of its own."""
+    spec = state.work.spec
+    for seed, samples in dict.fromkeys((point.seed, point.samples) for point in _left(state)):
+        own = copy.copy(state)
+        own.work = replace(
+            state.work,
+            spec=replace(spec, seed=seed, calibration=replace(spec.calibration, samples=samples)),
+        )
+        own.folder = state.folder / CHECKPOINT / f"seed{seed}-samples{samples}"
+        yield own
 
 
-def measure(
-    work: Work,
-    loaded: Loaded,
-    graph: Graph,
-    scores: Scores,
-    windows: Tensor,
-    found: Sweep,
-    points: list[Point],
-    known: Known,
-) -> Sweep:
-    """Measure these points and write down each at once. Raises StopRequested and StorageError."""
-    work.recorder.stage("sweep")
+def _left(state: State) -> list[Point]:
+    """The points that are not measured yet."""
+    done = state.sweep.record.done
+    return [point for point in planned(state.work.spec) if point.key not in done]
+
+
+def measure(state: State) -> None:
+    """Measure the points of a pass and write down each at once. Raises StopRequested and StorageError."""
+    work, sweep = state.work, state.sweep
     dense = (kept(read_perplexities, work.run_dir) or {}).get("dense")
-    for point in points:
-        work.recorder.progress(len(found.points), found.planned, "points")
-        own = replace(work, spec=run_of(work.spec, point))  # its seed and windows are the point's
-        measured = _measured(own, loaded, graph, scores, windows, point, known, dense)
-        found = replace(found, points=(*found.points, measured))
-        write_sweep(work.run_dir, found)
-    work.recorder.progress(len(found.points), found.planned, "points")
-    return found
+    of_pass = (work.spec.seed, work.spec.calibration.samples)
+    for point in _left(state):
+        if (point.seed, point.samples) == of_pass:
+            work.recorder.progress(len(sweep.record.points), sweep.record.planned, "points")
+            measured = _measured(replace(work, spec=run_of(work.spec, point)), state, point, dense)
+            sweep.record = replace(sweep.record, points=(*sweep.record.points, measured))
+            write_sweep(work.run_dir, sweep.record)
+    work.recorder.progress(len(sweep.record.points), sweep.record.planned, "points")
 
 
-def _measured(
-    work: Work,
-    loaded: Loaded,
-    graph: Graph,
-    scores: Scores,
-    windows: Tensor,
-    point: Point,
-    known: Known,
-    dense: Perplexity | None,
-) -> Point:
+def _measured(work: Work, state: State, point: Point, dense: Perplexity | None) -> Point:
     """One point, whose run `work.spec` is; what cannot be pruned so says why, and the sweep goes on."""
     began = time.monotonic()
     try:
-        plan = _plan(work.spec, graph, scores)
-        plan, measured = _perplexity(work, loaded, graph, plan, windows, known, point)
+        plan, measured = _perplexity(work, state, _plan(work.spec, state.graph, state.scores), point)
     except (StopRequested, StorageError):
         raise
     except PruneError as error:
@@ -137,30 +110,28 @@ def _plan(spec: RunSpec, graph: Graph, scores: Scores) -> PruningPlan:
     return allocate(graph, scores[asked.method], **asked.allocation(), method=asked.method, model=graph.model)
 
 
-def _perplexity(
-    work: Work,
-    loaded: Loaded,
-    graph: Graph,
-    plan: PruningPlan,
-    windows: Tensor,
-    known: Known,
-    point: Point,
-) -> tuple[PruningPlan, Perplexity]:
+def _perplexity(work: Work, state: State, plan: PruningPlan, point: Point) -> tuple[PruningPlan, Perplexity]:
     """The plan as it is after refitting and its perplexity, under masks: they give what surgery gives."""
-    how = point.reconstruct
+    how, model = point.reconstruct, state.loaded.model
     text = () if how == "none" else (how, point.seed, point.samples, point.method)
     key = (tuple(sorted(plan.removed.items())), *text)
-    if key not in known:
-        read = calibration_windows(work, loaded) if text else None
-        again = rescoring(work.spec)
-        refitted = (
-            nullcontext()
-            if read is None
-            else reconstructed(loaded.model, graph, plan, read, how=how, rescoring=again)
-        )
-        with refitted as done:
-            plan = recounted(graph, plan, done.removed) if done else plan
-            with masked(loaded.model, graph, plan.removed):
-                found = perplexity(loaded.model, windows, on_progress=lambda *_: work.recorder.check_stop())
-        known[key] = plan, found
-    return known[key]
+    if key not in state.sweep.measured:
+        with _refitted(work, state, plan, how) as refitted:
+            plan = recounted(state.graph, plan, refitted.removed) if refitted else plan
+            with masked(model, state.graph, plan.removed):
+                measured = perplexity(
+                    model, state.sweep.windows, on_progress=lambda *_: work.recorder.check_stop()
+                )
+        state.sweep.measured[key] = plan, measured
+    return state.sweep.measured[key]
+
+
+def _refitted(
+    work: Work, state: State, plan: PruningPlan, how: str
+) -> AbstractContextManager[Reconstruction | None]:
+    """The model refitted for the plan, until the block ends."""
+    if how == "none":
+        return nullcontext()
+    read, _ = calibration_windows(work, state.loaded)
+    again = rescoring(work.spec)
+    return reconstructed(state.loaded.model, state.graph, plan, read, how=how, rescoring=again)

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
+from torch import Tensor
+
+from core.capture.statistics import Statistics
 from core.criteria import CRITERIA
 from core.errors import ArtifactError
 from core.files import write_text
+from core.graph.records import Graph
 from core.methods import method_of
+from core.models.load import Loaded
 from core.models.texts import NONE, SELF, calibration_text, evaluation_text, same_text
+from core.nuteprune.trainer import Trainer
+from core.plan.records import PruningPlan
+from core.results.measured import Measured
+from core.results.perplexity import Perplexity
+from core.results.scores import Scores
+from core.results.sweep import Sweep
 from core.runs.artifacts import SPEC, read_metrics, read_spec
 from core.runs.recorder import Recorder
 from core.spec.run import RunSpec
@@ -30,6 +41,52 @@ class Work:
     spec: RunSpec
     run_dir: Path
     recorder: Recorder
+
+
+@dataclass
+class Sweeping:
+    """A sweep at work.
+
+    Attributes:
+        windows: what every perplexity is measured on, (windows, window).
+        record: the points so far.
+        measured: plans that were measured, as refitted, and their perplexities: criteria without data find
+            the same plan for every text.
+    """
+
+    windows: Tensor
+    record: Sweep
+    measured: dict[Any, tuple[PruningPlan, Perplexity]] = field(default_factory=dict)
+
+
+@dataclass
+class State:
+    """What a run has in hand: every stage reads what those before it have left, and leaves its own.
+
+    Attributes:
+        folder: where scores are kept: the run's directory, or one below it for a pass of a sweep.
+        loaded: the model as it is by now: dense, cut, trained.
+        statistics: what capture found, until the scores are made of it.
+        training: masks that were learned, until there is a plan.
+        before: the dense model, measured; dense: a copy of it that is timed beside the final one.
+        cut: the pruned model before it is trained, measured; after: the final one, measured.
+        metrics: what `metrics.json` will say.
+    """
+
+    work: Work
+    folder: Path
+    loaded: Loaded = field(init=False)
+    graph: Graph = field(init=False)
+    statistics: Statistics | None = None
+    scores: Scores = field(default_factory=dict)
+    training: Trainer = field(init=False)
+    plan: PruningPlan = field(init=False)
+    before: Measured | None = None
+    dense: Loaded | None = None
+    cut: Measured | None = None
+    after: Measured = field(init=False)
+    sweep: Sweeping = field(init=False)
+    metrics: dict[str, Any] = field(default_factory=dict)
 
 
 def kept(read: Callable[[Path], T], run_dir: Path) -> T | None:
@@ -51,8 +108,8 @@ def record_facts(work: Work) -> None:
         calibration = calibration_text(spec.calibration.name)
         extra["calibration"] = {"name": calibration.name, "sha256": calibration.sha256}
         if spec.prunes and reads_text(spec) and same_text(calibration, evaluation):
-            work.recorder.message(
-                "Warning: calibration and evaluation read the same text, so the perplexity is no result."
+            work.recorder.warn(
+                "calibration and evaluation read the same text, so the perplexity is no result."
             )
     add_facts(work, **extra)
 
@@ -62,6 +119,35 @@ def add_facts(work: Work, **facts: Any) -> None:
     spec = read_spec(work.run_dir)
     if any(spec.extra.get(name) != fact for name, fact in facts.items()):
         write_text(work.run_dir / SPEC, replace(spec, extra={**spec.extra, **facts}).to_json())
+
+
+def config_only(spec: RunSpec) -> bool:
+    """Whether the run reads no weights."""
+    return spec.goal == "explore" and spec.explore.config_only
+
+
+def ablates(spec: RunSpec) -> bool:
+    """Whether the run cuts every matrix by its own scores, and saves no model."""
+    return spec.goal == "prune" and spec.prune.without_dependency
+
+
+def criteria_of(spec: RunSpec) -> list[str]:
+    """The criteria a run scores with, each once."""
+    if spec.goal == "prune":
+        method = method_of(spec)
+        name = method.component.start_from(spec.prune.options) if method else spec.prune.method
+        return [] if spec.prune.units or name is None else [name]
+    if spec.goal == "sweep":
+        return list(spec.sweep.methods)
+    asked = list(spec.explore.criteria) if "scores" in spec.explore.analyses else []
+    if "sensitivity" in spec.explore.analyses:
+        asked.append(spec.explore.sensitivity_criterion)
+    return list(dict.fromkeys(asked)) if spec.goal == "explore" else []
+
+
+def options(spec: RunSpec) -> dict[str, Any]:
+    """The criteria's own options, as they were given."""
+    return spec.prune.options if spec.prunes else spec.explore.options
 
 
 def needs(names: Sequence[str]) -> set[str]:

@@ -26,7 +26,7 @@ from core.runs.status import write_status
 from core.runs.watch import DAMAGED, locked, read
 from core.spec.run import RunSpec
 
-Work = Callable[[Path, Recorder], None]
+Job = Callable[[Path, Recorder], None]
 
 
 def run(
@@ -48,9 +48,9 @@ def run(
         InputError: the spec asks for what cannot be; nothing was started.
         PruneError: whatever made it fail or stop; the directory says so, too.
     """
-    from core.stages import pipeline
+    from core.stages.check import check
 
-    pipeline.check(spec)
+    check(spec)
     run_dir = launch.create(Path(runs_dir), spec, mine=True)
     if on_begin is not None:
         on_begin(run_dir)
@@ -62,12 +62,12 @@ def run(
     return run_dir
 
 
-def execute(run_dir: Path, on_event: Callable[[Event], None] | None = None, work: Work | None = None) -> None:
+def execute(run_dir: Path, on_event: Callable[[Event], None] | None = None, job: Job | None = None) -> None:
     """Run the spec in `run_dir` in this process; its status says how that went.
 
     Args:
         on_event: called with every event.
-        work: what to do; the pipeline if None.
+        job: what to do; the pipeline if None.
 
     Raises:
         PruneError: whatever made it fail or stop, after it was written down.
@@ -76,18 +76,18 @@ def execute(run_dir: Path, on_event: Callable[[Event], None] | None = None, work
     adopt(run_dir)
     with Recorder(run_dir, on_event) as recorder:
         try:
-            (work or _pipeline)(run_dir, recorder)
+            (job or _pipeline)(run_dir, recorder)
         except (StopRequested, KeyboardInterrupt) as error:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             recorder.end("stopped", "Stopped on request; what is finished is kept")
             raise StopRequested(f"Stopped. Go on with: python -m core runs resume {run_dir.name}") from error
         except Exception as error:
-            known = translate(error, run_dir)
+            failure = translate(error, run_dir)
             # Written first: a full disk leaves room for this and perhaps for nothing else.
-            recorder.end("failed", str(known), explain(known))
+            recorder.end("failed", str(failure), explain(failure))
             with suppress(StorageError):
                 recorder.log("".join(traceback.format_exception(error)).rstrip())
-            raise known from error
+            raise failure from error
         recorder.end("finished")
 
 
@@ -99,7 +99,7 @@ def _pipeline(run_dir: Path, recorder: Recorder) -> None:
     logging.disable_progress_bar()  # a log file is no place for bars
     spec = read_spec(run_dir)
     if spec.warning:
-        recorder.message(spec.warning)
+        recorder.warn(spec.warning)
     pipeline.run(spec, run_dir, recorder)
 
 
@@ -119,7 +119,7 @@ def translate(error: Exception, run_dir: Path) -> Exception:
     """What a library says about memory or the disk, as one of our errors; anything else as it is."""
     if isinstance(error, PruneError):
         return error
-    # safetensors and torch have their own classes for these, known here by what they say.
+    # safetensors and torch have their own classes for these, recognised by what they say.
     if "No space left on device" in str(error) or getattr(error, "errno", None) == errno.ENOSPC:
         return storage_error(run_dir, OSError(errno.ENOSPC, "No space left on device"))
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -142,11 +142,11 @@ def explain(error: Exception) -> dict[str, str]:
     return {"type": kind, "message": str(error), "fix": fix}
 
 
-def main(run_dir: Path, work: Work | None = None) -> int:
+def main(run_dir: Path, job: Job | None = None) -> int:
     """Work in a child, wait for it, and start the next queued run. Returns the child's exit code."""
     child = os.fork()
     if child == 0:
-        return _child(run_dir, work)
+        return _child(run_dir, job)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     launch.refresh(run_dir, code, of=(child, os.getpid()))
@@ -157,14 +157,14 @@ def main(run_dir: Path, work: Work | None = None) -> int:
     return abs(code)
 
 
-def _child(run_dir: Path, work: Work | None) -> int:
+def _child(run_dir: Path, job: Job | None) -> int:
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         write_text(run_dir / STOP, "")  # a library may swallow the exception; the file stays
         raise StopRequested("Stopped by SIGTERM.")
 
     signal.signal(signal.SIGTERM, ask_to_stop)
     try:
-        execute(run_dir, work=work)
+        execute(run_dir, job=job)
     except StopRequested:
         return 0
     except PruneError as error:

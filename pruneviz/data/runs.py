@@ -166,12 +166,6 @@ def share_done(status: Status) -> float:
     return (status.stages.index(status.stage) + min(max(status.progress, 0.0), 1.0)) / len(status.stages)
 
 
-def warnings_in(events: list[Event]) -> list[str]:
-    """What the worker wants known, e.g. that calibration and evaluation read the same text."""
-    texts = [str(event.data.get("text", "")) for event in events if event.type == "message"]
-    return [text for text in texts if text.startswith("Warning")]
-
-
 def training_notes(record: RunRecord, events: list[Event]) -> list[str]:
     """What stopping does to a run that trains: said while it stops, and once it has."""
     texts = [str(event.data.get("text", "")) for event in events if event.type == "message"]

@@ -26,11 +26,12 @@ class StageInfo:
     """One stage.
 
     Attributes:
-        state: done, now, next, held (stopped on request) or broken.
+        title: what it does, in words; state: done, now, next, held (stopped on request) or broken.
         share: of it that is done.
     """
 
     name: str
+    title: str
     state: str
     share: float
 
@@ -40,13 +41,14 @@ def stages_info(record: RunRecord) -> list[StageInfo]:
     status, stages = record.status, []
     at = status.stages.index(status.stage) if status.stage in status.stages else -1
     for index, name in enumerate(status.stages):
+        title = status.title_of(name)
         if status.state == "finished" or index < at:
-            stages.append(StageInfo(name, "done", 1.0))
+            stages.append(StageInfo(name, title, "done", 1.0))
         elif index == at:
             state = "now" if record.live else "held" if record.state == "stopped" else "broken"
-            stages.append(StageInfo(name, state, min(max(status.progress, 0.0), 1.0)))
+            stages.append(StageInfo(name, title, state, min(max(status.progress, 0.0), 1.0)))
         else:
-            stages.append(StageInfo(name, "next", 0.0))
+            stages.append(StageInfo(name, title, "next", 0.0))
     return stages
 
 

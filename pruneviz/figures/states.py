@@ -10,29 +10,6 @@ from core.results.words import duration as duration
 from pruneviz.data.runs import RunRecord, share_done
 from pruneviz.figures.render import render
 
-#: Stage -> what a person reads.
-STAGE_WORDS = {
-    "load": "Loading the model",
-    "baseline": "Measuring the dense model",
-    "graph": "Finding coupled groups",
-    "similarity": "Comparing attention heads",
-    "capture": "Collecting statistics on calibration text",
-    "score": "Scoring units",
-    "sensitivity": "Measuring each layer's sensitivity",
-    "sweep": "Measuring point after point",
-    "train": "Learning what goes",
-    "plan": "Planning what to remove",
-    "surgery": "Cutting the model",
-    "recover": "Recovering quality",
-    "evaluate": "Measuring before and after",
-    "export": "Saving the smaller model",
-}
-
-
-def stage_words(stage: str) -> str:
-    """The stage in words; a stage nobody listed is shown under its own name."""
-    return STAGE_WORDS.get(stage, stage.replace("_", " ").capitalize())
-
 
 def empty_html(title: str, text: str) -> Markup:
     """Nothing here yet, and what to do next; the button that does it stands below."""
@@ -73,7 +50,7 @@ def failure_html(error: Exception, fix: str = "", log: str = "") -> Markup:
 def progress_html(record: RunRecord, now: float | None = None) -> Markup:
     """A live run in place: stage in words, share done, elapsed time and time left."""
     status, now = record.status, time.time() if now is None else now
-    head = "Waiting for a free place" if status.state == "queued" else stage_words(status.stage or "load")
+    head = "Waiting for a free place" if status.state == "queued" else status.title or "Starting"
     worked = status.worked_s(now) if status.started else now - status.created
     facts = [f"elapsed {duration(worked)}"]
     if status.stages and status.stage in status.stages:

@@ -15,7 +15,7 @@ import gradio as gr
 from core.errors import PruneError
 from core.results.widths import WIDTHS
 from core.runs.command_line import command_line
-from core.runs.events import Event
+from core.runs.events import Event, warnings
 from pruneviz.actions import launch as actions
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
@@ -210,7 +210,7 @@ def _view(app: AppContext, run: str, tab: str) -> dict[str, Any]:
 def _detail(record: RunRecord) -> dict[str, Any]:
     """The chosen run."""
     events, log = runs.read_events(record.path), runs.log_tail(record.path, LOG_LINES)
-    notes = [*runs.warnings_in(events), *runs.training_notes(record, events)]
+    notes = [*warnings(events), *runs.training_notes(record, events)]
     return {
         "box": gr.Column(visible=True),
         "detail": detail_html(record, runs.log_tail(record.path), notes),

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.cli import explore as cli_explore
 from core.cli.app import main
 from core.cli.terminal import plain
 from core.results.scores import SCORES
+from core.results.similarity import heads_only
 from core.runs import launch
 from core.runs.artifacts import EVENTS, PLAN, SPEC, read_graph, read_plan
 from core.runs.status import STATUS
@@ -110,7 +110,7 @@ def test_sweep_and_sensitivity_say_how_sure_each_point_is(
 def test_heads_that_a_layer_lacks_are_not_counted() -> None:
     matrix = np.full((3, 3), np.nan, np.float32)
     matrix[:2, :2] = [[0, 0.5], [0.5, 0]]
-    assert cli_explore.heads_only(matrix).tolist() == [[0, 0.5], [0.5, 0]]
+    assert heads_only(matrix).tolist() == [[0, 0.5], [0.5, 0]]
 
 
 def test_prune_evaluate_generate_and_runs_work_together(

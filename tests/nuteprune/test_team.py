@@ -23,7 +23,7 @@ from core.runs.events import Event, EventReader
 from core.runs.processes import alive
 from core.runs.status import Status, read_status, write_status
 from core.spec.run import RunSpec
-from core.stages import leading, pipeline
+from core.stages import check, leading
 from core.stages.worker import execute
 from tests.runs.waiting import until
 from tests.stages.test_nuteprune import curves, options, started
@@ -168,10 +168,10 @@ def test_more_processes_than_devices_are_refused_before_anything_starts(
     assert [str(one) for one in devices(torch.device("cuda"), 2)] == ["cuda:0", "cuda:1"]
     with pytest.raises(SpecError, match="at most 4 here, the number of cuda devices, got 5"):
         devices(torch.device("cuda"), 5)
-    monkeypatch.setattr(pipeline, "pick_device", lambda name: torch.device("cuda:3"))
+    monkeypatch.setattr(check, "pick_device", lambda name: torch.device("cuda:3"))
     says = "at most 1 here, the number of cuda devices from number 3 on, got 2"
     with pytest.raises(SpecError, match=says):
-        pipeline.check(together(spec))
+        check.check(together(spec))
     run_dir = started(tmp_path, together(spec))
     with pytest.raises(SpecError, match=says):
         execute(run_dir)

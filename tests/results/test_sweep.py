@@ -24,9 +24,9 @@ from core.spec.evaluate import EvalSpec
 from core.spec.model import DataSpec, ModelSpec
 from core.spec.run import RunSpec
 from core.spec.sweep import SweepSpec
-from core.stages import pipeline
 from core.stages import steps as stages
 from core.stages import sweep as sweeping
+from core.stages.check import check
 from core.stages.worker import execute
 
 
@@ -216,7 +216,7 @@ def test_what_cannot_be_swept_is_refused(make: Any, named: str) -> None:
 
 def test_an_unknown_scope_is_refused_before_anything_starts(spec: RunSpec) -> None:
     with pytest.raises(SpecError, match="scope"):
-        pipeline.check(replace(spec, sweep=replace(spec.sweep, scopes=("lokal",))))
+        check(replace(spec, sweep=replace(spec.sweep, scopes=("lokal",))))
 
 
 def test_spec_and_command_say_the_same(spec: RunSpec) -> None:

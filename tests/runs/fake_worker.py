@@ -15,7 +15,7 @@ from core.stages.worker import main
 
 def work(run_dir: Path, recorder: Recorder) -> None:
     """`wait` goes on until the file `go` is there; `fail` fails; `bug` raises; anything else ends at once."""
-    recorder.begin(["load", "evaluate"])
+    recorder.begin({"load": "Loading", "evaluate": "Measuring"})
     recorder.stage("evaluate")
     name = read_spec(run_dir).name
     with (run_dir / "executed").open("a") as file:

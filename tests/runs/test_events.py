@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.errors import StorageError
-from core.runs.events import Event, EventReader, EventWriter, metric_series
+from core.runs.events import Event, EventReader, EventWriter, metric_series, warnings
 
 
 def write(path: Path, *names: str) -> None:
@@ -106,6 +106,20 @@ def test_a_full_disk_is_said_and_nothing_after_it_is_lost(tmp_path: Path) -> Non
     reader = EventReader(path)
     assert texts(reader) == ["a", "b"]
     assert reader.damaged == 1
+
+
+def test_a_warning_is_told_by_its_level_and_in_runs_of_the_past_by_its_first_word(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    writer = EventWriter(path)
+    writer.write("message", "load", text="Warning: same text")
+    writer.write("message", "load", text="Warning: is only a word here", level="info")
+    writer.write("message", "load", text="low", level="warning")
+    writer.write("message", "load", text="hello")
+    writer.close()
+    events = EventReader(path).read()
+    assert [event.data["level"] for event in events] == ["warning", "info", "warning", "info"]
+    assert events[0].data["text"] == "same text"
+    assert warnings(events) == ["Warning: same text", "Warning: low"]
 
 
 def test_a_step_that_was_made_again_counts_once() -> None:

@@ -144,7 +144,7 @@ def test_a_run_of_a_past_release_is_read_and_says_what_is_left_out() -> None:
     assert (spec.seed, spec.prune.sparsity) == (5, 0.3)
     assert spec.extra["unread"] == {"colour": "red", "prune.tilt": 2}
     assert spec.warning == (
-        "Warning: its spec asks for colour='red', prune.tilt=2, which no longer exists; that is left out."
+        "its spec asks for colour='red', prune.tilt=2, which no longer exists; that is left out."
     )
     assert RunSpec.from_run(spec.to_json()) == spec and RunSpec().warning == ""
     with pytest.raises(SpecError, match="sparsity must be in"):

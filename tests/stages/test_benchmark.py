@@ -179,7 +179,7 @@ def test_a_task_that_does_not_fit_leaves_the_others(tmp_path: Path, spec: RunSpe
     run_dir = done(tmp_path, asked)
     assert set(read_json(run_dir / METRICS)["tasks"]) == {"bundled_capitals"}
     told = [e.data["text"] for e in events(run_dir, "benchmark") if e.type == "message"]
-    assert any(text.startswith("Warning: not scored: bundled_next_sentence") for text in told)
+    assert any(text.startswith("not scored: bundled_next_sentence") for text in told)
 
 
 def test_the_command_that_is_shown_asks_for_the_same(spec: RunSpec, mirror: Path) -> None:

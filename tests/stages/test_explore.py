@@ -19,7 +19,7 @@ from core.spec.explore import ExploreSpec
 from core.spec.model import DataSpec, ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
-from core.stages import pipeline
+from core.stages.check import check
 from tests.stages.steps import done, staged
 
 
@@ -67,7 +67,7 @@ def test_exploring_makes_only_what_is_asked_for(tmp_path: Path, spec: RunSpec) -
 
 
 def test_a_wrong_request_is_found_before_anything_starts(spec: RunSpec, tmp_path: Path) -> None:
-    pipeline.check(spec)
+    check(spec)
     wrong: list[tuple[RunSpec, type[InputError], str]] = [
         (replace(spec, prune=PruneSpec("tailor_first")), UnknownNameError, "Did you mean 'taylor_first'"),
         (replace(spec, prune=PruneSpec(layers="1:9")), SpecError, "layers 0 to 1"),
@@ -84,4 +84,4 @@ def test_a_wrong_request_is_found_before_anything_starts(spec: RunSpec, tmp_path
     ]
     for request, error, said in wrong:
         with pytest.raises(error, match=said):
-            pipeline.check(request)
+            check(request)

@@ -22,7 +22,7 @@ from core.spec.model import DataSpec, ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from core.stages import measure as measures
-from core.stages import pipeline
+from core.stages.check import check
 from tests.stages.steps import VERBS, done, outcome, staged
 
 METRIC_KEYS = {
@@ -137,7 +137,7 @@ def test_a_method_without_data_reads_none(tmp_path: Path, spec: RunSpec) -> None
 
 def test_a_model_can_calibrate_itself(tmp_path: Path, spec: RunSpec) -> None:
     own = replace(spec, calibration=DataSpec("self", 3, 16), prune=PruneSpec("second_moment", 0.3))
-    pipeline.check(own)
+    check(own)
     run_dir = done(tmp_path, own)
     text = "text the model wrote itself"
     assert read_json(run_dir / METRICS)["calibration_text"] == text
@@ -148,7 +148,7 @@ def test_a_model_can_calibrate_itself(tmp_path: Path, spec: RunSpec) -> None:
 
 def test_without_text_only_criteria_that_need_none_run(tmp_path: Path, spec: RunSpec) -> None:
     none = replace(spec, calibration=DataSpec("none"), prune=PruneSpec("second_moment_data_free", 0.3))
-    pipeline.check(none)
+    check(none)
     run_dir = done(tmp_path, none)
     assert read_json(run_dir / METRICS)["calibration_text"] is None
     assert "calibration" not in read_spec(run_dir).extra

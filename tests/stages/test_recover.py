@@ -28,7 +28,7 @@ from core.spec.model import DataSpec, ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec, recover_preset
 from core.spec.run import RunSpec
-from core.stages import pipeline
+from core.stages.check import check
 from core.stages.worker import execute
 from tests.conftest import WORDS
 
@@ -161,7 +161,7 @@ def test_what_is_wrong_is_found_before_anything_starts(tmp_path: Path, spec: Run
     ]
     for request, error, said in wrong:
         with pytest.raises(error, match=said):
-            pipeline.check(request)
+            check(request)
     for field, value in (("targets", "heads"), ("rank", 0), ("dropout", 1.0), ("micro_batch", 3)):
         with pytest.raises(SpecError, match=field):
             replace(TRAIN, **{field: value})
@@ -170,7 +170,7 @@ def test_what_is_wrong_is_found_before_anything_starts(tmp_path: Path, spec: Run
 def test_training_on_the_evaluation_text_is_said(tmp_path: Path, spec: RunSpec) -> None:
     same = replace(spec, recover=replace(spec.recover, data=spec.evaluate.text, steps=1))
     told = [event.data["text"] for event in events(done(tmp_path, same), "message")]
-    assert any(text.startswith("Warning: training and evaluation") for text in told)
+    assert any(text.startswith("training and evaluation") for text in told)
 
 
 def test_stopped_while_training_and_resumed_gives_the_same(

@@ -64,19 +64,20 @@ def test_the_time_left_is_that_of_steps_made_now(run_dir: Path) -> None:
 def test_status_and_events_tell_how_far_a_stage_is(run_dir: Path) -> None:
     clock = Clock()
     with Recorder(run_dir, clock=clock) as told:
-        told.begin(["load", "score"])
+        told.begin({"load": "Loading the model", "score": "Scoring units"})
         told.stage("score")
         clock.now += 10
         told.progress(1, 5, "windows")
         status = read_status(run_dir)
         assert (status.state, status.stage, status.stages) == ("running", "score", ["load", "score"])
+        assert status.title == "Scoring units"
         assert status.progress == pytest.approx(0.2)
         assert status.eta_s == pytest.approx(40)
         assert status.message == "1 of 5 windows"
         assert status.pid == os.getpid() and launch.worker_alive(status)
         told.metric("ppl_before", 0, 9.5)
         told.end("finished")
-    assert events(run_dir, "stage") == [{"index": 1, "stages": ["load", "score"]}]
+    assert events(run_dir, "stage") == [{"index": 1, "stages": ["load", "score"], "title": "Scoring units"}]
     assert events(run_dir, "progress") == [{"done": 1, "total": 5, "unit": "windows"}]
     assert events(run_dir, "metric") == [{"name": "ppl_before", "step": 0, "value": 9.5}]
     assert events(run_dir, "done") == [{"state": "finished"}]
@@ -136,7 +137,7 @@ def test_what_is_asked_between_two_steps_stops_the_run(run_dir: Path) -> None:
             told.progress(step, 10)
 
     with pytest.raises(StopRequested, match="runs resume"):
-        worker.execute(run_dir, work=work)
+        worker.execute(run_dir, job=work)
     assert steps == [0, 1, 2, 3]
     status = read_status(run_dir)
     assert status.state == "stopped" and status.error is None and not (run_dir / STOP).exists()
@@ -147,7 +148,7 @@ def test_ctrl_c_stops_a_run_in_the_foreground(run_dir: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(StopRequested):
-        worker.execute(run_dir, work=work)
+        worker.execute(run_dir, job=work)
     assert read_status(run_dir).state == "stopped"
 
 
@@ -181,7 +182,7 @@ def test_every_failure_says_what_happened_and_what_to_do(
         raise error
 
     with pytest.raises(Exception, match=r".") as caught:
-        worker.execute(run_dir, work=work)
+        worker.execute(run_dir, job=work)
     status = read_status(run_dir)
     assert status.state == "failed" and status.error is not None
     assert status.error["type"] == kind == type(caught.value).__name__
@@ -209,7 +210,7 @@ def test_a_full_disk_fails_the_run_with_room_for_saying_so(
         write_json(run_dir / "metrics.json", {})
 
     with pytest.raises(StorageError, match="free some space"):
-        worker.execute(run_dir, work=work)
+        worker.execute(run_dir, job=work)
     status = read_status(run_dir)
     assert status.state == "failed" and status.error and status.error["type"] == "StorageError"
     assert json.loads((run_dir / "plan.json").read_text()) == {"finished": True}
@@ -222,7 +223,7 @@ def test_a_run_that_does_not_wait_is_not_taken(run_dir: Path, state: str) -> Non
     status.state = state
     write_status(run_dir, status)
     with pytest.raises(LaunchError, match=f"is {state} and does not wait"):
-        worker.execute(run_dir, work=lambda *_: None)
+        worker.execute(run_dir, job=lambda *_: None)
 
 
 def test_a_run_that_waits_for_another_process_is_not_taken(run_dir: Path) -> None:
@@ -230,7 +231,7 @@ def test_a_run_that_waits_for_another_process_is_not_taken(run_dir: Path) -> Non
     status.pid = 1
     write_status(run_dir, status)
     with pytest.raises(LaunchError, match="does not wait"):
-        worker.execute(run_dir, work=lambda *_: None)
+        worker.execute(run_dir, job=lambda *_: None)
 
 
 def test_what_a_past_release_asked_for_is_read_and_told(
@@ -240,9 +241,9 @@ def test_what_a_past_release_asked_for_is_read_and_told(
     write_json(run_dir / SPEC, {**spec, "evaluate": {**spec["evaluate"], "tilt": 2}})
     monkeypatch.setattr("core.stages.pipeline.run", lambda *_: None)
     worker.execute(run_dir)
-    warning = "Warning: its spec asks for evaluate.tilt=2, which no longer exists; that is left out."
-    assert events(run_dir, "message") == [{"text": warning}]
-    assert warning in (run_dir / LOG).read_text()
+    warning = "its spec asks for evaluate.tilt=2, which no longer exists; that is left out."
+    assert events(run_dir, "message") == [{"text": warning, "level": "warning"}]
+    assert f"Warning: {warning}" in (run_dir / LOG).read_text()
     assert main(["runs", "show", run_dir.name, "--runs-dir", str(run_dir.parent)]) == 0
     assert warning in capsys.readouterr().out
     assert main(["prune", "--spec", str(run_dir / SPEC), "--runs-dir", str(run_dir.parent)]) == 2

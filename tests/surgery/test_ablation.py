@@ -20,7 +20,7 @@ from core.spec.evaluate import EvalSpec
 from core.spec.model import DataSpec, ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
-from core.stages.pipeline import check
+from core.stages.check import check
 from core.stages.worker import execute
 from core.surgery.ablation import without_dependency
 from tests.graph.families import build, graph_of

@@ -115,19 +115,6 @@ def test_a_name_cannot_lead_out_of_the_folder(tmp_path):
     assert runs.find(tmp_path / "runs", "") is None
 
 
-def test_warnings_are_kept(tmp_path):
-    run_dir = make_run(
-        tmp_path,
-        "a",
-        events=[
-            ("message", "load", {"text": "Warning: same text"}),
-            ("message", "load", {"text": "hello"}),
-        ],
-    )
-    events = runs.read_events(run_dir)
-    assert runs.warnings_in(events) == ["Warning: same text"]
-
-
 def test_share_done_counts_stages_alike():
     stages = ["a", "b", "c", "d"]
     assert runs.share_done(Status(state="running", stage="c", stages=stages, progress=0.5)) == 0.625

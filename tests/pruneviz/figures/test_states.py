@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from core.runs.status import Status
 from pruneviz.data import runs
 from pruneviz.figures import states
 from tests.pruneviz.samples import STAGES, make_run
@@ -11,6 +12,7 @@ def test_a_live_run_names_its_stage_and_its_times(tmp_path):
     )
     record = runs.read_run(path)
     record.status.state = "running"
+    record.status.titles = {"capture": "Collecting statistics on calibration text"}
     text = states.progress_html(record, now=165.0)
     assert "Collecting statistics on calibration text" in text
     assert "stage 3 of 8" in text and "elapsed 1 min 05 s" in text and "about 38 s left in this stage" in text
@@ -35,4 +37,6 @@ def test_a_finished_run_has_no_error(tmp_path):
 
 
 def test_a_stage_nobody_listed_keeps_its_name():
-    assert states.stage_words("merge_lora") == "Merge lora"
+    assert Status(stage="merge_lora").title == "Merge lora"
+    titled = Status(stage="load", stages=["load"], titles={"load": "Loading the model"})
+    assert titled.title == "Loading the model" and Status().title == ""

@@ -1,0 +1,103 @@
+"""What can be wrong with a request: found before anything starts, or as soon as the model shows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.criteria import CRITERIA
+from core.criteria.scoring import check_alone
+from core.errors import DataError, SpecError
+from core.graph.records import Graph
+from core.methods import method_of
+from core.models.load import Loaded, graph_of, load_config, pick_device
+from core.models.sources import resolve
+from core.models.texts import BUNDLED, NONE, SELF, calibration_title, evaluation_text
+from core.nuteprune.team import devices
+from core.plan.records import check_plan
+from core.registry import check_options
+from core.results.sweep import planned, run_of
+from core.spec.checks import check_length, parse_layers
+from core.spec.run import RunSpec
+from core.stages import recover
+from core.stages.benchmark import check as check_benchmarks
+from core.stages.work import criteria_of, needs, options
+
+
+def check(spec: RunSpec) -> None:
+    """Find what is wrong with a request before anything is started. Raises InputError or NotPrunableError."""
+    check_method(spec)
+    check_device(spec)
+    config = load_config(spec.model.source, spec.model.trust_remote_code).get_text_config()
+    if spec.prunes and spec.prune.layers is not None:
+        parse_layers(spec.prune.layers, config.num_hidden_layers)
+    if spec.prune.units and resolve(spec.model.source).kind != "pruned":  # whose config is the dense one
+        check_plan(graph_of(spec.model, config_only=True), spec.prune.units)
+    if spec.goal in ("prune", "recover"):
+        recover.check(spec, config)
+    if spec.goal == "prune" and spec.prune.without_dependency:
+        check_ablation(spec)
+    if spec.goal in ("explore", "prune", "sweep"):
+        check_calibration(spec)
+    check_lengths(spec, config)
+    evaluation_text(spec.evaluate.text)
+    if spec.goal == "sweep":
+        for point in planned(spec):
+            run_of(spec, point)  # its parts are checked as they are made
+    if spec.goal in ("prune", "recover", "evaluate"):
+        check_benchmarks(spec.evaluate)
+
+
+def check_method(spec: RunSpec) -> None:
+    """Whether there are such criteria or such a method, with such options. Raises InputError."""
+    method = method_of(spec)
+    ranking = [CRITERIA[name] for name in criteria_of(spec)]
+    check_options([*([method] if method else []), *ranking], options(spec))
+    if method:
+        method.component.check(spec.prune, method.settings(spec.prune.options))
+
+
+def check_device(spec: RunSpec) -> None:
+    """Whether there are as many devices as the method is to train on. Raises SpecError, ModelError."""
+    if method := method_of(spec):
+        settings = method.settings(spec.prune.options)
+        devices(pick_device(spec.model.device), settings.processes)
+
+
+def check_ablation(spec: RunSpec) -> None:
+    """Raises SpecError if the method does not rank units, or cannot rank those of one matrix by itself."""
+    asked = spec.prune
+    if method_of(spec) or asked.reconstruct != "none":
+        raise SpecError(
+            "without_dependency only cuts: it takes a method that ranks units and reconstruct none, got "
+            f"{asked.method} and {asked.reconstruct}."
+        )
+    check_alone(asked.method)
+
+
+def check_calibration(spec: RunSpec) -> None:
+    """Raises DataError if there is no such text, or none where something reads it."""
+    if spec.calibration.name == NONE:
+        reads = [name for name in criteria_of(spec) if needs([name])]
+        reads += [spec.prune.method] if method_of(spec) else []
+        reads += ["similarity"] if spec.goal == "explore" and "similarity" in spec.explore.analyses else []
+        if reads:
+            raise DataError(
+                f"{', '.join(reads)} needs calibration text, got '{NONE}'; give '{BUNDLED}', a file or "
+                f"'{SELF}' (the model writes it), or take a criterion without data: second_moment_data_free."
+            )
+    calibration_title(spec.calibration.name)
+
+
+def check_lengths(spec: RunSpec, config: Any) -> None:
+    """Raises SpecError where the run would give a model of this config more tokens at once than it reads."""
+    if spec.goal in ("explore", "prune", "sweep"):
+        check_length("length", spec.calibration.length, config)
+    check_length("window", spec.evaluate.window, config)
+
+
+def check_graph(spec: RunSpec, loaded: Loaded, graph: Graph) -> None:
+    """Whether the loaded model has what is to be cut and trained. Raises InputError or NotPrunableError."""
+    if spec.prune.layers is not None:
+        parse_layers(spec.prune.layers, len(graph.layer_modules))
+    check_plan(graph, spec.prune.units)
+    recover.check_targets(loaded, graph, spec.recover)

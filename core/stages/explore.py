@@ -1,0 +1,55 @@
+"""What an exploring run finds out about a model beside its scores: similar heads, sensitive layers."""
+
+from __future__ import annotations
+
+from core.capture.divergence import similarity as measure_similarity
+from core.evaluate.sensitivity import scan
+from core.evaluate.sensitivity_points import curve_of
+from core.models.texts import calibration_title, consecutive_windows, evaluation_text
+from core.results.scores import SENSITIVITY, read_sensitivity, write_sensitivity
+from core.results.similarity import SIMILARITY, read_similarity, similar_heads, write_similarity
+from core.stages.steps import windows
+from core.stages.work import State, add_facts, kept
+
+
+def similarity(state: State) -> None:
+    """How alike the heads of each layer attend, and which say the same at `tau`."""
+    work = state.work
+    measured = kept(read_similarity, work.run_dir)
+    if measured is None:
+        read, text = windows(work, state.loaded)
+        add_facts(work, calibration=text)
+        measured = measure_similarity(
+            state.loaded.model,
+            state.graph,
+            read,
+            text=calibration_title(work.spec.calibration.name),
+            on_progress=work.recorder.counter("windows"),
+        )
+        write_similarity(work.run_dir, measured)
+    work.recorder.artifact(SIMILARITY)
+    tau = work.spec.explore.tau
+    state.metrics |= {"tau": tau, "similar_heads": similar_heads(measured, tau)}
+
+
+def sensitivity(state: State) -> None:
+    """Perplexity when only one layer's attention or FFN is pruned."""
+    work, asked = state.work, state.work.spec.explore
+    if kept(read_sensitivity, work.run_dir) is None:
+        text = evaluation_text(work.spec.evaluate.text)
+        window = min(work.spec.evaluate.window, asked.sensitivity_tokens)
+        measured = scan(
+            state.loaded.model,
+            state.graph,
+            state.scores[asked.sensitivity_criterion],
+            consecutive_windows(state.loaded.tokenizer, text, window=window, tokens=asked.sensitivity_tokens),
+            ratios=asked.sensitivity_ratios,
+            kinds=asked.sensitivity_kinds,
+            layers=None,
+            criterion=asked.sensitivity_criterion,
+            text=text.name,
+            on_progress=work.recorder.counter("points"),
+            on_point=lambda point: work.recorder.metric(curve_of(point), point["layer"] or 0, point["ppl"]),
+        )
+        write_sensitivity(work.run_dir, measured)
+    work.recorder.artifact(SENSITIVITY)
