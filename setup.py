@@ -5,5 +5,8 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["core*", "pruneviz*"]), "pruneviz.assets"],
     package_dir={"pruneviz.assets": "assets"},
-    package_data={"": ["**/*.html"], "pruneviz.assets": ["*.css", "js/*.js", "published/*"]},
+    package_data={
+        "": ["**/*.html", "templates/*.md"],
+        "pruneviz.assets": ["*.css", "js/*.js", "published/*"],
+    },
 )

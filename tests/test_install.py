@@ -80,7 +80,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_everything_is_in_the_wheel(installed: Path) -> None:
     code = {p.relative_to(ROOT) for top in ("core", "pruneviz") for p in (ROOT / top).rglob("*.*")}
-    code = {path for path in code if path.suffix in (".py", ".html")}
+    code = {path for path in code if path.suffix in (".py", ".html", ".md")}
     drawn = {p.relative_to(ROOT) for p in (ROOT / "assets").rglob("*.*") if p.suffix != ".png"}
     there = {p.relative_to(installed) for p in installed.rglob("*") if p.is_file()}
     assert code | {Path("pruneviz", path) for path in drawn} <= there

@@ -19,10 +19,10 @@ FILTERS = (
 
 
 @lru_cache
-def environment(*folders: Path) -> Environment:
-    """Templates in these folders. An undefined name is an error; strings are escaped unless made here."""
+def environment(folder: Path, autoescape: bool = True) -> Environment:
+    """The templates in a folder. An undefined name is an error; strings are escaped unless made here."""
     templates = Environment(
-        loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined,
+        loader=FileSystemLoader(folder), autoescape=autoescape, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     templates.filters |= {write.__name__: write for write in FILTERS}
@@ -30,10 +30,14 @@ def environment(*folders: Path) -> Environment:
     return templates
 
 
-def renderer(*folders: Path) -> Callable[..., Markup]:
-    """`render(template, **values)`: the template filled in, which other templates take as HTML."""
+def renderer(folder: Path, autoescape: bool = True) -> Callable[..., Markup]:
+    """`render(template, **values)`: the template filled in, which other templates take as HTML.
+
+    Args:
+        autoescape: False for text that is not HTML.
+    """
 
     def render(template: str, **values: object) -> Markup:
-        return Markup(environment(*folders).get_template(template).render(values).strip())
+        return Markup(environment(folder, autoescape).get_template(template).render(values).strip())
 
     return render

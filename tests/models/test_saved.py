@@ -115,7 +115,7 @@ def test_the_card_says_what_was_measured_and_on_what(tmp_path: Path) -> None:
         "17,056",
     ):
         assert part in text
-    assert "latency" not in text and "from core.export import from_pretrained" in text
+    assert "Time to read a prompt" not in text and "from core.export import from_pretrained" in text
 
 
 def left_over(folder: Path) -> list[str]:

@@ -216,7 +216,7 @@ def test_every_template_is_among_the_pieces(records: list[runs.RunRecord]) -> No
     for _, render in pieces(records):
         render()
     for folder in (TEMPLATES, Path(pruneviz.__file__).parent / "templates"):
-        made = environment(folder)
+        made = environment(folder, True)
         assert made.cache is not None
         assert set(made.list_templates()) == {name for _, name in made.cache.keys()}  # noqa: SIM118
 

@@ -108,7 +108,7 @@ def test_a_model_too_large_for_two_copies_is_timed_before_the_cut(
         assert metrics[f"tokens_per_second_spread_{ending}"] == one.tokens_per_second_spread > 0
         assert len(one.timed("latency_ms").rounds_ms) == one.timed("latency_ms").repeats
     card = (run_dir / MODEL / "README.md").read_text()
-    assert re.search(r"\| latency, ms \| \d+\.\d ± \d+\.\d \| \d+\.\d ± \d+\.\d \|", card)
+    assert re.search(r"\| Time to read a prompt \(ms\) \| \d+\.\d ± \d+\.\d \| \d+\.\d ± \d+\.\d \|", card)
     assert "times ± half of slowest minus fastest" in card
 
 
