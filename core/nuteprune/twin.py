@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,10 @@ from transformers import PreTrainedModel
 from core.graph.records import Graph
 from core.nuteprune.gates import Gates
 from core.recover.lora import attach, lora_layers, merge
-from core.spec.recover import RecoverSpec
 from core.surgery.masks import apply_soft_masks
+
+if TYPE_CHECKING:  # peft takes a second to import
+    from peft import PeftModel
 
 STUDENT, _TEACHER = "default", "teacher"
 
@@ -62,11 +64,10 @@ class Twin:
         self.model, self._gates = model, gates
         self._layer_modules = [model.get_submodule(name) for name in graph.layer_modules]
         self._factors: Mapping[str, Tensor] = {}
-        self._wrapped: Any = None
+        self._wrapped: PeftModel | None = None
         model.requires_grad_(False)
         if rank:
-            recipe = RecoverSpec("lora", targets=targets, rank=rank, alpha=alpha, dropout=0.0)
-            self._wrapped = attach(model, graph, recipe)
+            self._wrapped = attach(model, graph, rank=rank, alpha=alpha, targets=targets)
             self._wrapped.add_adapter(_TEACHER, self._wrapped.peft_config[STUDENT])
         self._lora = list(lora_layers(model))
         masks = {group: partial(self._factor, group) for group in gates.slices}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -16,8 +16,10 @@ from transformers.pytorch_utils import Conv1D
 
 from core.errors import InputError
 from core.graph.records import Graph
-from core.spec.recover import RecoverSpec
 from core.surgery.ragged import move_expansion
+
+if TYPE_CHECKING:  # peft takes a second to import
+    from peft import PeftModel
 
 #: Kinds whose members lie in the feed-forward part of a layer.
 _FFN = ("ffn_channel", "expert")
@@ -46,33 +48,39 @@ def target_modules(model: nn.Module, graph: Graph, targets: str) -> list[str]:
             return True
         return targets == "attention" and any(name.startswith(block) for block in within)
 
-    found = [
+    names = [
         name
         for name, module in model.named_modules()
         if isinstance(module, (nn.Linear, Conv1D)) and name.startswith(layers) and wanted(name)
     ]
-    if not found:
+    if not names:
         raise InputError(
             f"This model has no matrices to train for targets '{targets}': they are no linear layers of "
             "their own, e.g. a stack of experts. Choose other targets."
         )
-    return found
+    return names
 
 
-def attach(model: PreTrainedModel, graph: Graph, asked: RecoverSpec) -> Any:
+def attach(
+    model: PreTrainedModel, graph: Graph, *, rank: int, alpha: float, targets: str, dropout: float = 0.0
+) -> PeftModel:
     """Give the chosen matrices low-rank updates that start at zero; nothing else is trained.
+
+    Args:
+        alpha: updates are scaled by alpha / rank; targets: see `target_modules`; dropout: share of the inputs
+            of an update that are dropped.
 
     Returns:
         peft's model around `model`. Raises InputError as `target_modules` does.
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
-    names = target_modules(model, graph, asked.targets)
+    names = target_modules(model, graph, targets)
     stored_sideways = any(isinstance(model.get_submodule(name), Conv1D) for name in names)
     config = LoraConfig(
-        r=asked.rank,
-        lora_alpha=asked.alpha,  # type: ignore[arg-type]
-        lora_dropout=asked.dropout,
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]
+        lora_dropout=dropout,
         target_modules=names,
         bias="none",
         task_type=TaskType.CAUSAL_LM,
@@ -88,7 +96,7 @@ def attach(model: PreTrainedModel, graph: Graph, asked: RecoverSpec) -> Any:
     return wrapped
 
 
-def merge(wrapped: Any) -> PreTrainedModel:
+def merge(wrapped: PeftModel) -> PreTrainedModel:
     """Add the updates to the matrices and take peft's layers out again.
 
     Returns:

@@ -89,7 +89,9 @@ def recover(
         StorageError: a checkpoint cannot be written.
     """
     torch.manual_seed(seed)
-    wrapped = attach(loaded.model, graph, asked)
+    wrapped = attach(
+        loaded.model, graph, rank=asked.rank, alpha=asked.alpha, targets=asked.targets, dropout=asked.dropout
+    )
     steps = asked.steps or asked.epochs * math.ceil(len(data.train) / asked.batch)
     trainer = _Recovery(wrapped, loaded, data, _arguments(asked, loaded, folder, steps, seed), asked, folder)
     watcher = _Watcher(trainer, asked.eval_every, on_progress or (lambda done, total: None))

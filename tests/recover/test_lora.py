@@ -10,7 +10,6 @@ import torch
 from core.errors import InputError
 from core.graph.discover import discover
 from core.recover.lora import attach, merge, target_modules, updates
-from core.spec.recover import RecoverSpec
 from core.surgery.operate import operate
 from tests.graph.families import build
 from tests.handmade import ids, random_plan
@@ -43,7 +42,7 @@ def test_merged_equals_unmerged_on_ragged_models(family: str) -> None:
     with torch.no_grad():
         before = model(tokens, use_cache=False).logits
     names = [type(module).__name__ for module in model.modules()]
-    wrapped = attach(model, graph, RecoverSpec("lora", rank=4))
+    wrapped = attach(model, graph, rank=4, alpha=16.0, targets="all", dropout=0.05)
     with torch.no_grad():
         assert torch.allclose(wrapped(tokens, use_cache=False).logits, before, atol=1e-5)
         shaken(wrapped)
@@ -87,7 +86,7 @@ def test_matrices_are_found_through_the_graph() -> None:
 
 def test_only_updates_are_trained() -> None:
     model, graph = pruned("llama")
-    wrapped = attach(model, graph, RecoverSpec("lora", targets="ffn", rank=2))
+    wrapped = attach(model, graph, rank=2, alpha=16.0, targets="ffn")
     assert updates(wrapped) and all("lora_" in name for name in updates(wrapped))
     assert not any("self_attn" in name for name in updates(wrapped))
 
