@@ -59,11 +59,3 @@ class Bank:
 
     def _path(self, level: int) -> Path:
         return self._folder / f"teacher-{level:04d}.safetensors"
-
-    def bytes(self) -> int:
-        """Memory of all snapshots."""
-        return sum(
-            tensor.numel() * tensor.element_size()
-            for one in self._snapshots.values()
-            for tensor in (one.factors, *one.updates.values())
-        )

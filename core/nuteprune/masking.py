@@ -22,11 +22,11 @@ from core.nuteprune.budget import Budget
 from core.nuteprune.finish import final_factors, staying
 from core.nuteprune.gates import BOUND, Gates
 from core.nuteprune.lagrangian import Lagrangian, highest, warm_up
-from core.nuteprune.randomness import generator
 from core.nuteprune.start import standardised
 from core.plan.allocation import allocate
 from core.plan.cost import with_costs
 from core.plan.records import PruningPlan
+from core.recover.loop import generator
 from core.spec.nuteprune import Settings
 
 #: Weight of the past in the running mean of a unit's importance.

@@ -1,106 +1,74 @@
-"""Where training can go on from: safetensors and JSON, whole or not there at all, never a pickle."""
+"""Where a training can go on from: one safetensors file with JSON in it, moved into place, never a pickle.
+
+No random state is in it: whatever is drawn follows from the seed and the number of the step (see `loop`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim import Optimizer
 
 from core.errors import ArtifactError
-from core.files import read_json, write_json
-from core.models.saved import all_or_nothing
+from core.files import load_arrays, save_arrays
 
-#: transformers' Trainer looks for this name to find out at which step to go on.
-STATE = "trainer_state.json"
-_TENSORS, _FACTS = "tensors.safetensors", "facts.json"
-
-Tensors = dict[str, Tensor]
+#: What the names in the file begin with, and under which name its metadata holds the JSON.
+_TENSORS, _OPTIMIZER, _FACTS = "tensors/", "optimizer/", "state"
 
 
-def save(
-    folder: Path, parts: dict[str, Tensors], trainer_state: dict[str, Any], facts: dict[str, Any]
-) -> None:
-    """Write a checkpoint; `folder` holds the old one or the new one, never half of one.
+def save(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], optimizer: Optimizer) -> None:
+    """Replace the checkpoint. Raises StorageError; the one before stays good then.
 
     Args:
-        parts: sets of named tensors, by name.
-        trainer_state: as Trainer reads it back; facts: anything JSON.
+        facts: anything that JSON can hold.
+    """
+    arrays = {_TENSORS + name: _array(tensor) for name, tensor in tensors.items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        arrays |= {f"{_OPTIMIZER}{number}/{key}": _array(torch.as_tensor(v)) for key, v in state.items()}
+    save_arrays(path, arrays, {_FACTS: json.dumps(facts)})
+
+
+def load(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    optimizer: Optimizer,
+    restore: Callable[[dict[str, Any]], None],
+) -> bool:
+    """Fill `tensors` and `optimizer` with what was saved, and give the facts to `restore`.
+
+    Returns:
+        Whether there is a checkpoint.
 
     Raises:
-        StorageError: the folder cannot be written, or the disk is full.
+        ArtifactError: it is damaged or of another training; remove it to start over.
     """
-    flat = {
-        f"{part}/{name}": value.detach().contiguous()
-        for part, tensors in parts.items()
-        for name, value in tensors.items()
-    }
-    with all_or_nothing(folder, sum(one.numel() * one.element_size() for one in flat.values())) as beside:
-        write_json(beside / STATE, trainer_state)
-        write_json(beside / _FACTS, facts)
-        save_file(flat, beside / _TENSORS)
-
-
-def read_facts(folder: Path) -> dict[str, Any] | None:
-    """The facts of a checkpoint that is whole; None if there is none."""
+    if not path.is_file():
+        return False
+    arrays, metadata = load_arrays(path)
     try:
-        found = read_json(folder / _FACTS)
-    except ArtifactError:
-        return None
-    whole = isinstance(found, dict) and (folder / _TENSORS).is_file() and (folder / STATE).is_file()
-    return found if whole else None
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                tensor.copy_(torch.from_numpy(arrays[_TENSORS + name]))
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, array in arrays.items():
+            if key.startswith(_OPTIMIZER):
+                number, _, name = key.removeprefix(_OPTIMIZER).partition("/")
+                state.setdefault(int(number), {})[name] = torch.from_numpy(array)
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        restore(json.loads(metadata[_FACTS]))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ArtifactError(
+            f"{path} is damaged or of another training ({error}); remove it to train from the start."
+        ) from error
+    return True
 
 
-def read_parts(folder: Path) -> dict[str, Tensors]:
-    """The tensors of a checkpoint, by set and name. Raises ArtifactError."""
-    try:
-        flat = load_file(folder / _TENSORS)
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{folder} is damaged ({error}); remove it to train from the start.") from error
-    parts: dict[str, Tensors] = {}
-    for key, value in flat.items():
-        part, _, name = key.partition("/")
-        parts.setdefault(part, {})[name] = value
-    return parts
-
-
-def optimizer_tensors(optimizer: Any) -> Tensors:
-    """What an optimizer remembers of every parameter, flat."""
-    return {
-        f"{number}/{key}": torch.as_tensor(value)
-        for number, one in optimizer.state_dict()["state"].items()
-        for key, value in one.items()
-    }
-
-
-def restore_optimizer(optimizer: Any, tensors: Tensors) -> None:
-    """Give an optimizer back what `optimizer_tensors` read from one over the same parameters."""
-    state: dict[int, Tensors] = {}
-    for key, value in tensors.items():
-        number, _, name = key.partition("/")
-        state.setdefault(int(number), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def random_states() -> Tensors:
-    """Where torch's generators stand, on every device there is."""
-    return {name: get() for name, get, _ in _generators()}
-
-
-def restore_random(states: Tensors) -> None:
-    """Set torch's generators to where they stood."""
-    for name, _, put in _generators():
-        if name in states:
-            put(states[name])
-
-
-def _generators() -> Iterator[tuple[str, Any, Any]]:
-    yield "cpu", torch.get_rng_state, torch.set_rng_state
-    if torch.cuda.is_available():
-        yield "cuda", torch.cuda.get_rng_state, torch.cuda.set_rng_state
-    if torch.backends.mps.is_available():
-        yield "mps", torch.mps.get_rng_state, torch.mps.set_rng_state
+def _array(tensor: Tensor) -> NDArray[Any]:
+    return np.ascontiguousarray(tensor.detach().cpu().numpy())

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -111,7 +110,7 @@ def merge(wrapped: PeftModel) -> PreTrainedModel:
     return model.eval()
 
 
-def updates(wrapped: Any) -> dict[str, torch.Tensor]:
+def updates(wrapped: nn.Module) -> dict[str, nn.Parameter]:
     """What is trained, by name; the tensors themselves, not copies."""
     return {name: value for name, value in wrapped.named_parameters() if value.requires_grad}
 

@@ -1,4 +1,4 @@
-"""The training itself: transformers' Trainer on low-rank updates, the best of them merged at the end.
+"""What a step of recovery is: low-rank updates learn the data, and the best of them are merged at the end.
 
 Some sequences are kept apart and measured every few steps: the perplexity on them falls, then rises where
 the model learns its data by heart (LLM-Pruner, Figure 5 and Table 15), and the updates that did best stay.
@@ -7,44 +7,33 @@ the model learns its data by heart (LLM-Pruner, Figure 5 and Table 15), and the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from torch.nn.functional import cross_entropy
 
-from core.errors import StopRequested
 from core.evaluate.perplexity import window_losses
 from core.graph.records import Graph
 from core.models.load import Loaded
-from core.recover import checkpoint
 from core.recover.examples import IGNORED, Example, TrainingData, collate
+from core.recover.loop import Course, Outcome
 from core.recover.lora import attach, merge, updates
 from core.spec.recover import RecoverSpec
 
-#: Told (steps done, steps in all); may raise StopRequested.
-Progress = Callable[[int, int], None]
 #: Told (name of a curve, step, value).
 Curve = Callable[[str, int, float], None]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Best:
-    """The updates that did best on the sequences kept apart; `first` is the perplexity before training."""
+    """How the best updates did on the sequences kept apart; `first` is the perplexity before training."""
 
     ppl: float = math.inf
     step: int = 0
     first: float = math.inf
-    weights: dict[str, Tensor] = field(default_factory=dict)
-
-    def facts(self) -> dict[str, Any]:
-        """All but the weights, as JSON."""
-        return {"ppl": self.ppl, "step": self.step, "first": self.first}
 
 
 @dataclass(frozen=True)
@@ -65,199 +54,134 @@ class Recovered:
     warmup: int
 
 
-def recover(
-    loaded: Loaded,
-    graph: Graph,
-    data: TrainingData,
-    asked: RecoverSpec,
-    folder: Path,
-    *,
-    seed: int = 0,
-    on_progress: Progress | None = None,
-    on_curve: Curve | None = None,
-) -> Recovered:
-    """Train a pruned model in place; go on from the checkpoint in `folder` if there is one.
+class LoraTraining:
+    """Low-rank updates of a pruned model under training; see `core.recover.loop.Training`.
 
     Args:
+        loaded: the model, which is trained in place and of no use before `finish`.
         graph: of the dense model; names of modules do not change by pruning.
-        folder: where checkpoints are kept, one at a time.
-        on_progress: told after every step. Where it raises StopRequested, a checkpoint is written first.
 
     Raises:
         InputError: no matrix of the kind asked for.
-        StopRequested: from `on_progress`; the model is of no use then, the checkpoint is.
-        StorageError: a checkpoint cannot be written.
     """
-    torch.manual_seed(seed)
-    wrapped = attach(
-        loaded.model, graph, rank=asked.rank, alpha=asked.alpha, targets=asked.targets, dropout=asked.dropout
-    )
-    steps = asked.steps or asked.epochs * math.ceil(len(data.train) / asked.batch)
-    trainer = _Recovery(wrapped, loaded, data, _arguments(asked, loaded, folder, steps, seed), asked, folder)
-    watcher = _Watcher(trainer, asked.eval_every, on_progress or (lambda done, total: None))
-    trainer.on_curve = on_curve or (lambda name, step, value: None)
-    trainer.add_callback(watcher)
-    _train(trainer, folder, steps)
-    if watcher.stopped is not None:
-        raise watcher.stopped
-    best, trained = trainer.best, sum(value.numel() for value in updates(wrapped).values())
-    _assign(wrapped, best.weights)
-    merge(wrapped)
-    return Recovered(steps, best.step, best.first, best.ppl, trained, trainer.args.get_warmup_steps(steps))
 
-
-def _train(trainer: _Recovery, folder: Path, steps: int) -> None:
-    """Train to the end, from the start or from where a checkpoint stands; past the end there is nothing."""
-    facts = checkpoint.read_facts(folder)
-    if facts is None:
-        trainer.look()
-        trainer.train()
-        return
-    trainer.best = Best(**facts["best"], weights=checkpoint.read_parts(folder)["best"])
-    if facts["step"] < steps:
-        trainer.train(resume_from_checkpoint=str(folder))
-
-
-def _arguments(asked: RecoverSpec, loaded: Loaded, folder: Path, steps: int, seed: int) -> TrainingArguments:
-    device = loaded.device
-    arguments = TrainingArguments(
-        output_dir=str(folder.parent),
-        max_steps=steps,
-        learning_rate=asked.learning_rate,
-        warmup_steps=min(asked.warmup, steps // 10),
-        per_device_train_batch_size=asked.micro_batch,
-        gradient_accumulation_steps=asked.batch // asked.micro_batch,
-        optim="adamw_torch",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        eval_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=device.type == "cuda",
-        use_cpu=device.type == "cpu",
-        seed=seed,
-        data_seed=seed,
-    )
-    # One model on the device it is on: never copied onto several GPUs, nor moved to the first.
-    arguments._n_gpu = min(1, arguments.n_gpu)
-    arguments.__dict__["_setup_devices"] = device
-    if device.index is not None:
-        torch.cuda.set_device(device)
-    return arguments
-
-
-class _Recovery(Trainer):
-    """Trainer with our measure of quality, our curves and our checkpoints."""
+    rates = "learning_rate"
 
     def __init__(
         self,
-        wrapped: Any,
         loaded: Loaded,
+        graph: Graph,
         data: TrainingData,
-        arguments: TrainingArguments,
-        asked: RecoverSpec,
-        folder: Path,
+        recipe: RecoverSpec,
+        *,
+        seed: int,
+        on_curve: Curve,
     ) -> None:
-        padding = loaded.tokenizer.pad_token_id or 0
-        self.collate: Callable[[list[Example]], dict[str, Tensor]] = partial(collate, padding=padding)
-        self.held, self.folder, self.best = data.held, folder, Best()
-        self.on_curve: Curve = lambda name, step, value: None
-        super().__init__(wrapped, arguments, data_collator=self.collate, train_dataset=data.train)
-        self.remove_callback(PrinterCallback)
-        self.remove_callback(ProgressCallback)
+        torch.manual_seed(seed)
+        self.model = attach(
+            loaded.model, graph,
+            rank=recipe.rank, alpha=recipe.alpha, targets=recipe.targets, dropout=recipe.dropout,
+        )  # fmt: skip
+        self.data, self.recipe, self.device, self.on_curve = data, recipe, loaded.device, on_curve
+        self.padding = loaded.tokenizer.pad_token_id or 0
+        steps = recipe.steps or math.ceil(recipe.epochs * len(data.train) / recipe.batch)
+        self.warmup = min(recipe.warmup, steps // 10)
+        self.course = Course(
+            steps, len(data.train), recipe.batch, recipe.batch // recipe.micro_batch, recipe.eval_every, seed
+        )
+        self.updates, self.best, self._predicted = updates(self.model), Best(), 0
+        self._best_updates = {name: value.detach().clone() for name, value in self.updates.items()}
+        self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
+            [{"params": list(self.updates.values()), "max_norm": 1.0}], recipe.learning_rate, weight_decay=0.0
+        )
 
-    def look(self) -> float:
-        """Perplexity on the sequences kept apart; the updates are remembered if none did better."""
-        step, ppl = self.state.global_step, self._held_perplexity()
+    def begin(self, step: int, rows: list[int]) -> None:
+        """Count what this step predicts; before the first, measure the untrained model."""
+        if step == 0:
+            self._look(step)
+        self.model.train()
+        self._predicted = sum(_predicted(self.data.train[row]) for row in rows)
+
+    def loss(self, rows: list[int]) -> tuple[Tensor, Sequence[Tensor]]:
+        """Mean over the tokens that the whole step predicts, in so far as it is made of such parts."""
+        logits, labels = self._answer([self.data.train[row] for row in rows])
+        total = cross_entropy(
+            logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(),
+            ignore_index=IGNORED, reduction="sum",
+        )  # fmt: skip
+        loss = total * (self.course.batch / len(rows) / max(self._predicted, 1))
+        return loss, (loss,)
+
+    def update(self, step: int) -> None:
+        """One step downwards, at the rate of this step."""
+        self.optimizer.param_groups[0]["lr"] = self._rate(step)
+        self.optimizer.step()
+
+    def _rate(self, step: int) -> float:
+        """Linear up to the highest rate, then linear down to 0."""
+        left = (self.course.steps - step) / (self.course.steps - self.warmup)
+        return self.recipe.learning_rate * (step / self.warmup if step < self.warmup else left)
+
+    def end(self, outcome: Outcome) -> None:
+        """Draw the curves; measure from time to time."""
+        step = outcome.step + 1
+        if outcome.finite:
+            self.on_curve("recover.loss", step, outcome.numbers[0])
+        self.on_curve("recover.learning_rate", step, self._rate(outcome.step))
+        if step == self.course.steps or step % self.recipe.eval_every == 0:
+            self._look(step)
+
+    def _look(self, step: int) -> None:
+        """Measure the sequences kept apart; the updates are remembered if none did better."""
+        ppl = self.held_perplexity()
         self.on_curve("recover.held_ppl", step, ppl)
-        if not self.best.weights:
-            self.best.first = ppl
-        if not self.best.weights or ppl < self.best.ppl:
-            copies = {name: value.detach().clone() for name, value in updates(self.model).items()}
-            self.best = Best(ppl, step, self.best.first, copies)
-        return ppl
+        if step == 0 or ppl < self.best.ppl:
+            self.best = Best(ppl, step, self.best.first if step else ppl)
+            _copy(self.updates, self._best_updates)
 
     @torch.no_grad()
-    def _held_perplexity(self) -> float:
-        model: Any = self.model
-        model.eval()
-        total, count = 0.0, 0
-        size = self.args.per_device_train_batch_size
-        for first in range(0, len(self.held), size):
-            batch = {k: v.to(model.device) for k, v in self.collate(self.held[first : first + size]).items()}
-            labels = batch.pop("labels")
-            total += sum(window_losses(model(**batch, use_cache=False).logits, labels))
-            count += int((labels[:, 1:] != IGNORED).sum())
-        return math.exp(min(total / count, 700.0))
+    def held_perplexity(self) -> float:
+        """Perplexity on the sequences kept apart."""
+        self.model.eval()
+        total, size = 0.0, self.recipe.micro_batch
+        for first in range(0, len(self.data.held), size):
+            total += sum(window_losses(*self._answer(self.data.held[first : first + size])))
+        return math.exp(min(total / sum(map(_predicted, self.data.held)), 700.0))
 
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """What Trainer calls where the callback asks for an evaluation."""
-        return {"eval_ppl": self.look()}
+    def _answer(self, batch: Sequence[Example]) -> tuple[Tensor, Tensor]:
+        """Logits, (batch, longest, vocabulary), and labels, (batch, longest)."""
+        tensors = {name: value.to(self.device) for name, value in collate(batch, self.padding).items()}
+        labels = tensors.pop("labels")
+        return self.model(**tensors, use_cache=False).logits, labels
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Loss and learning rate of a step, as points of curves."""
-        for key, name in (("loss", "recover.loss"), ("learning_rate", "recover.learning_rate")):
-            if key in logs:
-                self.on_curve(name, self.state.global_step, float(logs[key]))
+    def tensors(self) -> dict[str, Tensor]:
+        """The updates as they are, and as they were when they did best."""
+        now = {f"updates/{name}": value for name, value in self.updates.items()}
+        return now | {f"best/{name}": value for name, value in self._best_updates.items()}
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        assert self.lr_scheduler is not None, "Trainer makes it before the first step"
-        parts = {
-            "weights": updates(self.model),
-            "best": self.best.weights,
-            "optimizer": checkpoint.optimizer_tensors(self.optimizer),
-            "random": checkpoint.random_states(),
-        }
-        scheduler = {**self.lr_scheduler.state_dict(), "lr_lambdas": [None]}
-        state = {**vars(self.state), "stateful_callbacks": {}}
-        facts = {"step": self.state.global_step, "best": self.best.facts(), "scheduler": scheduler}
-        checkpoint.save(self.folder, parts, state, facts)
+    def facts(self) -> dict[str, Any]:
+        """How the best updates did."""
+        return {"best": asdict(self.best)}
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self._parts = checkpoint.read_parts(Path(resume_from_checkpoint))
-        _assign(self.model, self._parts["weights"])
+    def restore(self, facts: Mapping[str, Any], step: int) -> None:
+        """The rate of a step follows from its number."""
+        self.best = Best(**facts["best"])
 
-    def _load_optimizer_and_scheduler(self, checkpoint_folder: str | None) -> None:
-        facts = checkpoint.read_facts(self.folder)
-        if checkpoint_folder is None or facts is None:
-            return
-        assert self.optimizer is not None and self.lr_scheduler is not None, "Trainer makes both before"
-        checkpoint.restore_optimizer(self.optimizer, self._parts["optimizer"])
-        self.lr_scheduler.load_state_dict(facts["scheduler"])
-        for group, rate in zip(self.optimizer.param_groups, facts["scheduler"]["_last_lr"], strict=True):
-            group["lr"] = rate
-
-    def _load_rng_state(self, checkpoint_folder: str | None) -> None:
-        if checkpoint_folder is not None:
-            checkpoint.restore_random(self._parts["random"])
+    def finish(self) -> Recovered:
+        """Merge the best updates into the model."""
+        _copy(self._best_updates, self.updates)
+        merge(self.model)
+        trained = sum(value.numel() for value in self.updates.values())
+        best = self.best
+        return Recovered(self.course.steps, best.step, best.first, best.ppl, trained, self.warmup)
 
 
-class _Watcher(TrainerCallback):
-    """Asks for evaluations and checkpoints, tells of progress, and stops training between two steps."""
-
-    def __init__(self, trainer: _Recovery, every: int, on_progress: Progress) -> None:
-        self.trainer, self.every, self.on_progress = trainer, every, on_progress
-        self.stopped: StopRequested | None = None
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Decide what follows this step: Trainer logs, evaluates and saves after this call."""
-        last = state.global_step >= state.max_steps
-        control.should_evaluate = last or state.global_step % self.every == 0
-        control.should_save = control.should_evaluate
-        try:
-            self.on_progress(state.global_step, state.max_steps)
-        except StopRequested as error:
-            self.stopped = error
-            control.should_save = control.should_training_stop = True
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Trainer looks again here for what was asked for after the last step, which is done already."""
-        control.should_evaluate = control.should_save = False
+@torch.no_grad()
+def _copy(source: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
+    for name, value in source.items():
+        into[name].copy_(value)
 
 
-def _assign(wrapped: Any, weights: dict[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, value in updates(wrapped).items():
-            value.copy_(weights[name])
+def _predicted(example: Example) -> int:
+    """How many tokens are predicted: the first never is."""
+    return sum(label != IGNORED for label in example.labels[1:])

@@ -12,8 +12,8 @@ from core.methods import method_of
 from core.models.load import Loaded, graph_of, load_config, pick_device
 from core.models.sources import resolve
 from core.models.texts import BUNDLED, NONE, SELF, calibration_title, evaluation_text
-from core.nuteprune.team import devices
 from core.plan.records import check_plan
+from core.recover.team import devices
 from core.registry import check_options
 from core.results.sweep import planned, run_of
 from core.spec.checks import check_length, parse_layers

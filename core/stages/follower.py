@@ -20,10 +20,10 @@ from transformers.utils import logging
 from core.errors import LaunchError, PruneError
 from core.methods import method_of
 from core.models import load as models
-from core.nuteprune.checkpoint import load_windows
-from core.nuteprune.team import HOST, PATIENCE, Team, devices, joined, last_word, ready
+from core.recover.loop import Loop
+from core.recover.team import HOST, PATIENCE, Team, devices, joined, last_word, ready
 from core.runs.artifacts import read_graph, read_spec
-from core.stages.nuteprune import folder_of, trainer_of
+from core.stages.nuteprune import checkpoint_of, load_windows, training_of
 from core.stages.worker import translate
 
 
@@ -70,11 +70,12 @@ def _follow(run_dir: Path, rank: int, store: TCPStore) -> None:
     with joined(store, rank, where, settings.precision) as accelerator:
         team = Team(accelerator)
         team.wait()  # for the checkpoint and the windows
-        windows = load_windows(folder_of(run_dir))
-        trainer = trainer_of(spec, run_dir, loaded, graph, settings, windows, team, None)
-        trainer.resume()
-        while trainer.state.step < settings.steps:
-            trainer.step()
+        windows = load_windows(run_dir)
+        training = training_of(spec, run_dir, loaded, graph, settings, windows, None, leads=False)
+        loop = Loop(training, team, checkpoint_of(run_dir))
+        loop.resume()
+        while loop.state.step < settings.steps:
+            loop.step()
 
 
 if __name__ == "__main__":

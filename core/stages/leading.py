@@ -15,40 +15,40 @@ import torch
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from core.errors import LaunchError
-from core.nuteprune.precision import accelerator
-from core.nuteprune.team import HOST, PATIENCE, Follower, Team, devices, environment, joined, ready, why_lost
+from core.recover import team as teams
+from core.recover.team import Follower, Team
 from core.runs.artifacts import LOG
 from core.runs.launch import ROOT
-from core.spec.nuteprune import Settings
 
 _FOLLOWER = (sys.executable, "-m", "core.stages.follower")
 
 
 @contextmanager
 def team(
-    run_dir: Path, device: torch.device, settings: Settings, check_stop: Callable[[], None]
+    run_dir: Path, device: torch.device, processes: int, precision: str, check_stop: Callable[[], None]
 ) -> Iterator[Team]:
     """Whoever trains, led by this process, until the block ends.
 
     Args:
-        device: where this process trains.
+        device: where this process trains; processes: how many do, this one among them.
+        precision: see `core.recover.team.accelerator`.
         check_stop: called while the others load their models; what it raises ends them.
 
     Raises:
         SpecError: there are not so many devices.
         LaunchError: a process could not be started, or is gone.
     """
-    if settings.processes == 1:
-        yield Team(accelerator(device, settings.precision))
+    if processes == 1:
+        yield Team(teams.accelerator(device, precision))
         return
-    where, store = devices(device, settings.processes), _store(settings.processes)
+    where, store = teams.devices(device, processes), _store(processes)
     followers: list[Follower] = []
     try:
-        for rank in range(1, settings.processes):
+        for rank in range(1, processes):
             followers.append(Follower(rank, where[rank], _start(run_dir, rank, where, store.port)))
         _until_loaded(followers, store, check_stop)
-        with joined(store, 0, where, settings.precision) as found:
-            yield Team(found, followers, store)
+        with teams.joined(store, 0, where, precision) as ours:
+            yield Team(ours, followers, store)
     finally:
         for one in followers:
             one.process.kill()  # it keeps nothing of its own
@@ -58,11 +58,12 @@ def team(
 
 def _store(size: int) -> TCPStore:
     """Where processes meet, on a free port that only this machine reaches."""
-    listening = socket.create_server((HOST, 0))
+    listening = socket.create_server((teams.HOST, 0))
     port = listening.getsockname()[1]
     return TCPStore(
-        HOST, port, size, True, PATIENCE, wait_for_workers=False, master_listen_fd=listening.detach()
-    )
+        teams.HOST, port, size, True, teams.PATIENCE,
+        wait_for_workers=False, master_listen_fd=listening.detach(),
+    )  # fmt: skip
 
 
 def _start(run_dir: Path, rank: int, where: Sequence[torch.device], port: int) -> subprocess.Popen[bytes]:
@@ -74,7 +75,7 @@ def _start(run_dir: Path, rank: int, where: Sequence[torch.device], port: int) -
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,  # `-m` looks there first
-                env={**os.environ, **environment(rank, where, port)},
+                env={**os.environ, **teams.environment(rank, where, port)},
                 start_new_session=True,  # Ctrl-C asks this process to stop; it says when the others do
             )
     except OSError as error:
@@ -85,8 +86,8 @@ def _start(run_dir: Path, rank: int, where: Sequence[torch.device], port: int) -
 
 
 def _until_loaded(followers: Sequence[Follower], store: Store, check_stop: Callable[[], None]) -> None:
-    while not store.check([ready(one.rank) for one in followers]):
+    while not store.check([teams.ready(one.rank) for one in followers]):
         check_stop()
-        if why := why_lost(followers, store):
+        if why := teams.why_lost(followers, store):
             raise LaunchError(why)
         time.sleep(0.05)

@@ -7,24 +7,25 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from core.files import load_arrays, save_arrays
 from core.graph.records import Graph
 from core.methods import method_of
 from core.models.load import Loaded
 from core.models.texts import calibration_windows
-from core.nuteprune import checkpoint
 from core.nuteprune.finish import fold
 from core.nuteprune.gates import Gates
 from core.nuteprune.start import starting_point
-from core.nuteprune.team import Team
-from core.nuteprune.trainer import Trainer
+from core.nuteprune.training import MaskTraining
 from core.nuteprune.twin import Twin
 from core.plan.allocation import groups_in_scope
 from core.plan.records import PruningPlan
+from core.recover.loop import Loop
 from core.runs.artifacts import CHECKPOINT
 from core.spec.nuteprune import Settings
 from core.spec.run import RunSpec
@@ -34,8 +35,11 @@ from core.stages.measure import dense_to_time
 from core.stages.nuteprune_progress import run
 from core.stages.work import State, Work
 
+#: Group id -> scores of its units, (units,).
+Scores = Mapping[str, NDArray[np.floating]]
 #: Below the run's checkpoints.
 FOLDER = "nuteprune"
+_WINDOWS = "windows.safetensors"
 
 
 def learn(state: State) -> None:
@@ -44,58 +48,55 @@ def learn(state: State) -> None:
     assert method is not None, "a method that trains is what asks for this stage"
     settings, first = method.settings(asked.options), method.component.start_from(asked.options)
     scores = state.scores[first] if first else None
-    state.training = train(state.work, state.loaded, state.graph, settings, scores)
+    state.training = _train(state.work, state.loaded, state.graph, settings, scores)
 
 
 def plan(state: State) -> None:
     """Write down the plan, and leave what was learned in the weights of a model that is not yet cut."""
-    state.plan, state.loaded = finish(state.work, state.loaded, state.graph, state.training)
+    state.plan, state.loaded = _finish(state.work, state.loaded, state.graph, state.training)
     del state.training
     state.dense = dense_to_time(state)
 
 
 def forget(run_dir: Path) -> None:
     """Remove the checkpoint and the teachers of a training whose result is saved."""
-    shutil.rmtree(run_dir / CHECKPOINT / FOLDER, ignore_errors=True)
+    shutil.rmtree(_folder(run_dir), ignore_errors=True)
 
 
-def train(
-    work: Work, loaded: Loaded, graph: Graph, settings: Settings, scores: Mapping[str, Any] | None
-) -> Trainer:
+def _train(
+    work: Work, loaded: Loaded, graph: Graph, settings: Settings, scores: Scores | None
+) -> MaskTraining:
     """Train masks and LoRA, from the checkpoint if there is one.
-
-    Args:
-        scores: group id -> scores that order the units at the start, (units,), or None.
 
     Raises:
         NotPrunableError, TrainingError, StorageError; StopRequested after a whole step, which is saved.
         SpecError, LaunchError: several processes cannot train here, or one of them is gone.
     """
-    recorder = work.recorder
+    recorder, processes, precision = work.recorder, settings.processes, settings.precision
     windows, held = _windows(work, loaded, settings)
-    with leading.team(work.run_dir, loaded.device, settings, recorder.check_stop) as team:
-        trainer = trainer_of(work.spec, work.run_dir, loaded, graph, settings, windows, team, scores)
-        if trainer.resume():
-            recorder.message(f"Training goes on after step {trainer.state.step} of {settings.steps}")
+    with leading.team(work.run_dir, loaded.device, processes, precision, recorder.check_stop) as team:
+        training = training_of(work.spec, work.run_dir, loaded, graph, settings, windows, scores)
+        loop = Loop(training, team, checkpoint_of(work.run_dir))
+        loop.resume()
         if team.followers:
-            recorder.message(f"{settings.processes} processes train together")
-            trainer.save()
-            checkpoint.save_windows(trainer.folder, windows)
+            recorder.message(f"{processes} processes train together")
+            loop.save()
+            save_arrays(_folder(work.run_dir) / _WINDOWS, {"windows": windows.numpy()}, {})
             team.wait()
-        run(recorder, trainer, held)
-    return trainer
+        run(recorder, loop, training, held)
+    return training
 
 
-def trainer_of(
+def training_of(
     spec: RunSpec,
     run_dir: Path,
     loaded: Loaded,
     graph: Graph,
     settings: Settings,
     windows: Tensor,
-    team: Team,
-    scores: Mapping[str, Any] | None,
-) -> Trainer:
+    scores: Scores | None,
+    leads: bool = True,
+) -> MaskTraining:
     """The training as it starts, with every random choice made by the seed. Raises NotPrunableError."""
     asked = spec.prune
     groups = groups_in_scope(graph, asked.kinds, asked.layers)
@@ -106,23 +107,33 @@ def trainer_of(
         loaded.model, graph, gates.to(loaded.device),
         rank=settings.lora_rank, alpha=settings.lora_alpha, targets=settings.lora_targets,
     )  # fmt: skip
-    return Trainer(
-        twin, gates, graph, groups, windows, settings, team,
-        allocation=asked.allocation(), seed=spec.seed, second=second, folder=folder_of(run_dir),
+    return MaskTraining(
+        twin, gates, graph, groups, windows, settings,
+        allocation=asked.allocation(), seed=spec.seed, folder=_folder(run_dir), leads=leads, second=second,
     )  # fmt: skip
 
 
-def folder_of(run_dir: Path) -> Path:
+def _folder(run_dir: Path) -> Path:
     """Where a training keeps what it goes on from."""
     return run_dir / CHECKPOINT / FOLDER
 
 
-def finish(work: Work, loaded: Loaded, graph: Graph, trainer: Trainer) -> tuple[PruningPlan, Loaded]:
+def checkpoint_of(run_dir: Path) -> Path:
+    """The file of the checkpoint, beside that of every teacher."""
+    return _folder(run_dir) / "nuteprune.safetensors"
+
+
+def load_windows(run_dir: Path) -> Tensor:
+    """The windows that the run's own process trains on, (windows, length). Raises ArtifactError."""
+    return torch.from_numpy(load_arrays(_folder(run_dir) / _WINDOWS)[0]["windows"])
+
+
+def _finish(work: Work, loaded: Loaded, graph: Graph, training: MaskTraining) -> tuple[PruningPlan, Loaded]:
     """The plan at the target, written down, and the model with LoRA and surviving masks in its weights."""
-    learned = replace(trainer.masks.plan, model=graph.model, method=work.spec.prune.method)
+    learned = replace(training.masks.plan, model=graph.model, method=work.spec.prune.method)
     stages.keep_plan(work, graph, learned)
-    factors = trainer.gates.split(trainer.masks.final().detach())
-    model = trainer.twin.release()
+    factors = training.gates.split(training.masks.final().detach())
+    model = training.twin.release()
     fold(model, graph, factors)
     return learned, replace(loaded, model=model)
 
@@ -130,7 +141,7 @@ def finish(work: Work, loaded: Loaded, graph: Graph, trainer: Trainer) -> tuple[
 def _windows(work: Work, loaded: Loaded, settings: Settings) -> tuple[Tensor, Tensor]:
     """Windows to train on and windows kept apart, of the calibration text; each (windows, length)."""
     data = work.spec.calibration
-    found, _ = calibration_windows(
+    windows, _ = calibration_windows(
         loaded.model,
         loaded.tokenizer,
         data.name,
@@ -138,4 +149,4 @@ def _windows(work: Work, loaded: Loaded, settings: Settings) -> tuple[Tensor, Te
         length=data.length,
         seed=work.spec.seed,
     )
-    return found[: data.samples], found[data.samples :]
+    return windows[: data.samples], windows[data.samples :]

@@ -1,11 +1,7 @@
-"""Runs a training and tells about it: a point of every curve per step, and the masks as a file.
-
-Stopping waits for the step at work to end; then a checkpoint is written, whoever asked.
-"""
+"""Tells about NutePrune at work: a point of every curve per step, and the masks as a file."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -16,62 +12,44 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.errors import StopRequested
+from core.evaluate.perplexity import perplexity
 from core.graph.records import Group
-from core.nuteprune.trainer import Report, Trainer
+from core.nuteprune.training import MaskTraining, Report
+from core.recover.loop import Loop
 from core.results.masks import MASKS, MaskState, write_masks
-from core.runs.processes import signals_wait
 from core.runs.recorder import Recorder
+from core.stages import training as stages
 
 #: A curve has at most about so many points, however long the run is.
 _POINTS = 2000
 
 
-def run(recorder: Recorder, trainer: Trainer, held: Tensor) -> None:
-    """Train to the last step.
+def run(recorder: Recorder, loop: Loop[Report], training: MaskTraining, held: Tensor) -> None:
+    """Train to the last step, see `core.stages.training.run`.
 
     Args:
         held: windows kept apart for the perplexity of the model as it would be cut now, (windows, length).
-
-    Raises:
-        StopRequested: after the step at work, which is saved.
-        TrainingError, StorageError: the checkpoint before stays good.
     """
-    settings, state, seconds = trainer.settings, trainer.state, list[float]()
-    recorder.goes_on(state.step)
-    with signals_wait(recorder.run_dir):
-        while state.step < settings.steps:
-            began = time.perf_counter()
-            report = trainer.step()
-            seconds.append(time.perf_counter() - began)
-            _tell(recorder, trainer, report, seconds[-1])
-            ended = state.step == settings.steps
-            if ended or state.step % settings.measure_every == 0:
-                _measure(recorder, trainer, held)
-            if ended or state.step % settings.checkpoint_every == 0:
-                trainer.save()
-            try:
-                recorder.progress(state.step, settings.steps)
-            except StopRequested:
-                trainer.save()
-                recorder.message(f"Stopped after step {state.step} of {settings.steps}, which is saved")
-                raise
-    if seconds:
+    steps = training.settings.steps
+
+    def on_step(report: Report) -> None:
+        _tell(recorder, loop, training, report)
+        if loop.state.step == steps or loop.state.step % training.settings.measure_every == 0:
+            _measure(recorder, loop, training, held)
+
+    stages.run(recorder, loop, on_step)
+    if loop.seconds:
         recorder.message(
-            f"Trained {settings.steps} steps, {median(seconds):.2f} s each, {state.skipped} skipped; "
-            f"{len(trainer.bank.levels)} teachers"
+            f"Trained {steps} steps, {median(loop.seconds):.2f} s each, {loop.state.skipped} skipped; "
+            f"{len(training.bank.levels)} teachers"
         )
 
 
-def _tell(recorder: Recorder, trainer: Trainer, report: Report, seconds: float) -> None:
+def _tell(recorder: Recorder, loop: Loop[Report], training: MaskTraining, report: Report) -> None:
     """A point of every curve."""
-    if not report.finite:
-        recorder.message(
-            f"Step {report.step} is skipped: its loss is not finite ({trainer.state.skipped} so far)"
-        )
-    if report.step % -(-trainer.settings.steps // _POINTS):
+    if report.step % -(-training.settings.steps // _POINTS):
         return
-    learned = "next_token_loss" if trainer.settings.distillation == "none" else "kl"
+    learned = "next_token_loss" if training.settings.distillation == "none" else "kl"
     points = {
         "target": report.target,
         "expected": report.expected,
@@ -81,38 +59,37 @@ def _tell(recorder: Recorder, trainer: Trainer, report: Report, seconds: float) 
         "lambda_1": report.linear,
         "lambda_2": report.quadratic,
         "teacher": report.teacher,
-        "skipped": float(trainer.state.skipped),
-        "seconds_per_step": seconds,
-        "memory_gib": memory_gib(trainer.twin.model.device),
+        "skipped": float(loop.state.skipped),
+        "seconds_per_step": loop.seconds[-1],
+        "memory_gib": memory_gib(training.twin.model.device),
     }
     for name, value in points.items():
         if value is not None:
             recorder.metric(f"train.{name}", report.step + 1, value)
 
 
-def _measure(recorder: Recorder, trainer: Trainer, held: Tensor) -> None:
-    step = trainer.state.step
-    recorder.metric("train.ppl_cut", step, trainer.perplexity(held))
-    write_masks(recorder.run_dir, mask_state(trainer))
+def _measure(recorder: Recorder, loop: Loop[Report], training: MaskTraining, held: Tensor) -> None:
+    step, masks = loop.state.step, training.masks
+    with torch.no_grad(), loop.team.accelerator.autocast():
+        ppl = perplexity(training.twin.act(masks.final()), held).ppl
+    recorder.metric("train.ppl_cut", step, ppl)
+    write_masks(recorder.run_dir, mask_state(training, step))
     recorder.artifact(MASKS)
 
 
-def mask_state(trainer: Trainer) -> MaskState:
-    """The masks, and what would stay of the model if it were cut now."""
+def mask_state(training: MaskTraining, step: int) -> MaskState:
+    """The masks after so many steps, and what would stay of the model if it were cut now."""
     with torch.no_grad():
-        masks, final = trainer.masks, trainer.masks.final().cpu()
-        factors = trainer.gates.split(final if masks.settled else masks.certain().cpu())
-        stays = trainer.gates.split(final > 0)
+        masks, final = training.masks, training.masks.final().cpu()
+        factors = training.gates.split(final if masks.settled else masks.certain().cpu())
+        stays = training.gates.split(final > 0)
+    groups, kinds = training.groups, list(dict.fromkeys(group.kind for group in training.groups))
     return MaskState(
-        trainer.state.step,
-        trainer.settings.steps,
-        {kind: _rows(trainer.groups, kind, factors, np.nan) for kind in _kinds(trainer.groups)},
-        {kind: _rows(trainer.groups, kind, stays, False) for kind in _kinds(trainer.groups)},
+        step,
+        training.settings.steps,
+        {kind: _rows(groups, kind, factors, np.nan) for kind in kinds},
+        {kind: _rows(groups, kind, stays, False) for kind in kinds},
     )
-
-
-def _kinds(groups: Sequence[Group]) -> list[str]:
-    return list(dict.fromkeys(group.kind for group in groups))
 
 
 def _rows(groups: Sequence[Group], kind: str, values: Mapping[str, Tensor], filler: Any) -> NDArray[Any]:

@@ -15,15 +15,18 @@ from core.models.load import Loaded
 from core.models.sources import resolve
 from core.models.texts import evaluation_text, same_text
 from core.plan.records import PruningPlan
-from core.recover.examples import examples, read_source
+from core.recover.examples import Source, TrainingData, examples, read_source
+from core.recover.loop import Loop
 from core.recover.lora import target_modules
+from core.recover.team import Team, accelerator
+from core.recover.train import LoraTraining
 from core.results.widths import WIDTHS, widths
 from core.runs.artifacts import CHECKPOINT, GROUPS, PLAN, read_graph
-from core.runs.processes import signals_wait
 from core.runs.recorder import Recorder
 from core.spec.checks import check_length
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
+from core.stages.training import run
 from core.stages.work import Work
 
 FOLDER = "recover"
@@ -31,52 +34,50 @@ FOLDER = "recover"
 
 def recover(work: Work, loaded: Loaded, graph: Graph) -> dict[str, Any]:
     """Train the pruned model in place. Returns what `metrics.json` says of it, under `recover_…`."""
-    from core.recover.checkpoint import read_facts
-    from core.recover.train import recover as train
-
-    recorder, asked = work.recorder, work.spec.recover
-    source = read_source(asked.data)
-    if source.text is not None and same_text(source.text, evaluation_text(work.spec.evaluate.text)):
-        recorder.warn("training and evaluation read the same text, so the perplexity is no result.")
-    data = examples(loaded.tokenizer, source, length=asked.length, held=asked.held, seed=work.spec.seed)
-    recorder.message(
-        f"{len(data.train):,} sequences of {source.name} to train on, {len(data.held)} kept apart"
-        + (f", {data.dropped} left out: no room for an answer" if data.dropped else "")
-    )
-    folder = work.run_dir / CHECKPOINT / FOLDER
-    recorder.goes_on((read_facts(folder) or {"step": 0})["step"])
-    with signals_wait(work.run_dir):
-        found = train(
-            loaded,
-            graph,
-            data,
-            asked,
-            folder,
-            seed=work.spec.seed,
-            on_progress=recorder.counter("steps"),
-            on_curve=recorder.metric,
-        )
-    _tell(recorder, asdict(found))
-    facts = {f"recover_{key}": value for key, value in asdict(found).items()}
+    recorder, recipe, folder = work.recorder, work.spec.recover, work.run_dir / CHECKPOINT / FOLDER
+    source, data = _data(work, loaded)
+    training = LoraTraining(loaded, graph, data, recipe, seed=work.spec.seed, on_curve=recorder.metric)
+    loop = Loop(training, Team(accelerator(loaded.device, "no")), folder / "recover.safetensors")
+    if (folder / "facts.json").is_file():
+        recorder.warn("the checkpoint is of release 0.1, whose steps read other data; training starts again.")
+        forget(work)
+    loop.resume()
+    run(recorder, loop)
+    facts = asdict(training.finish())
+    _tell(recorder, facts)
     return {
-        **facts,
-        "recover_method": asked.method,
+        **{f"recover_{key}": value for key, value in facts.items()},
+        "recover_method": recipe.method,
         "recover_data": source.name,
         "recover_data_sha256": source.sha256,
         "recover_template": data.template,
     }
 
 
-def _tell(recorder: Recorder, found: dict[str, Any]) -> None:
-    if found["best_step"] == 0:
+def _data(work: Work, loaded: Loaded) -> tuple[Source, TrainingData]:
+    """What to train on, read and told."""
+    recorder, recipe, seed = work.recorder, work.spec.recover, work.spec.seed
+    source = read_source(recipe.data)
+    if source.text is not None and same_text(source.text, evaluation_text(work.spec.evaluate.text)):
+        recorder.warn("training and evaluation read the same text, so the perplexity is no result.")
+    data = examples(loaded.tokenizer, source, length=recipe.length, held=recipe.held, seed=seed)
+    recorder.message(
+        f"{len(data.train):,} sequences of {source.name} to train on, {len(data.held)} kept apart"
+        + (f", {data.dropped} left out: no room for an answer" if data.dropped else "")
+    )
+    return source, data
+
+
+def _tell(recorder: Recorder, facts: dict[str, Any]) -> None:
+    if facts["best_step"] == 0:
         return recorder.warn(
-            f"none of {found['steps']} steps did better on the sequences kept apart, so the model "
+            f"none of {facts['steps']} steps did better on the sequences kept apart, so the model "
             "is as it was; take a lower learning rate, more steps or other data."
         )
-    before, after = found["held_ppl_before"], found["held_ppl_after"]
+    before, after = facts["held_ppl_before"], facts["held_ppl_after"]
     recorder.message(
         f"Perplexity on the sequences kept apart {before:.2f} -> {after:.2f}, "
-        f"best after {found['best_step']} of {found['steps']} steps; merged into the weights"
+        f"best after {facts['best_step']} of {facts['steps']} steps; merged into the weights"
     )
 
 

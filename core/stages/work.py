@@ -19,7 +19,7 @@ from core.graph.records import Graph
 from core.methods import method_of
 from core.models.load import Loaded
 from core.models.texts import NONE, SELF, calibration_text, evaluation_text, same_text
-from core.nuteprune.trainer import Trainer
+from core.nuteprune.training import MaskTraining
 from core.plan.records import PruningPlan
 from core.results.measured import Measured
 from core.results.perplexity import Perplexity
@@ -79,7 +79,7 @@ class State:
     graph: Graph = field(init=False)
     statistics: Statistics | None = None
     scores: Scores = field(default_factory=dict)
-    training: Trainer = field(init=False)
+    training: MaskTraining = field(init=False)
     plan: PruningPlan = field(init=False)
     before: Measured | None = None
     dense: Loaded | None = None

@@ -15,7 +15,7 @@ from tests.bench.figure import Figure
 from tests.bench.graph import _peak_gib
 
 if TYPE_CHECKING:
-    from core.nuteprune.trainer import Trainer
+    from tests.nuteprune.small import Trainer
 
 TEACHERS = 50
 #: Steps of the demo preset, and what it takes of each kind at 20 % with an interval of 1 %.
@@ -68,12 +68,12 @@ def trainer(folder: Path, way: str) -> Trainer:
     from core.models import load as models
     from core.models import texts
     from core.nuteprune.gates import Gates
-    from core.nuteprune.precision import accelerator
-    from core.nuteprune.team import Team
-    from core.nuteprune.trainer import Trainer
+    from core.nuteprune.training import MaskTraining
     from core.nuteprune.twin import Twin
     from core.plan.allocation import groups_in_scope
+    from core.recover.team import Team, accelerator
     from core.spec.nuteprune import Settings
+    from tests.nuteprune.small import Trainer
 
     # So near the boundary, and with the whole target at once, a snapshot is taken after the first step and
     # teaches from the second on.
@@ -91,11 +91,12 @@ def trainer(folder: Path, way: str) -> Trainer:
         loaded.model, graph, gates,
         rank=settings.lora_rank, alpha=settings.lora_alpha, targets=settings.lora_targets,
     )  # fmt: skip
-    return Trainer(
+    training = MaskTraining(
         twin, gates, graph, groups, windows, settings,
-        Team(accelerator(loaded.device, settings.precision)),
         allocation={"sparsity": 0.2}, seed=0, folder=folder, second=second,
     )  # fmt: skip
+    team = Team(accelerator(loaded.device, settings.precision))
+    return Trainer(training, team, folder / "training.safetensors")
 
 
 def _by_turns(trainers: dict[str, Trainer], times: int = 5) -> dict[str, float]:
@@ -111,8 +112,9 @@ def _by_turns(trainers: dict[str, Trainer], times: int = 5) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def _teachers(training: Trainer, step: float) -> list[Figure]:
+def _teachers(loop: Trainer, step: float) -> list[Figure]:
     """What snapshots and switches cost a step of the demo preset, and what 50 teachers take."""
+    training = loop.training
     factors, began = training.gates.median(), time.perf_counter()
     for level in range(1, TEACHERS + 1):
         training.bank.add(level, training.twin.snapshot(factors, level / 100))
@@ -125,7 +127,9 @@ def _teachers(training: Trainer, step: float) -> list[Figure]:
     parts = (
         f"{per_snapshot * 1000:.0f} ms a snapshot, {per_switch * 1000:.0f} ms a switch, {step:.2f} s a step"
     )
-    gib = training.bank.bytes() / 2**30
+    bank = training.bank
+    tensors = [t for level in bank.levels for t in (bank[level].factors, *bank[level].updates.values())]
+    gib = sum(tensor.nbytes for tensor in tensors) / 2**30
     return [
         Figure("snapshots and switches, of a step", share, "at most", 2, "%", parts),
         Figure(f"{TEACHERS} teachers of the demo model", gib, "at most", 1, "GiB", "on the CPU"),

@@ -10,15 +10,21 @@ from transformers import PreTrainedModel
 
 from core.graph.records import Graph
 from core.nuteprune.gates import Gates
-from core.nuteprune.precision import accelerator
-from core.nuteprune.team import Team
-from core.nuteprune.trainer import Trainer
+from core.nuteprune.training import MaskTraining, Report
 from core.nuteprune.twin import Twin
 from core.plan.allocation import groups_in_scope
+from core.recover.loop import Loop
+from core.recover.team import Team, accelerator
 from core.spec.nuteprune import Settings
 from tests.handmade import graph_of, ids, tiny
 
 KINDS = ("query_head", "ffn_channel")
+
+
+class Trainer(Loop[Report]):
+    """A loop whose training is NutePrune's."""
+
+    training: MaskTraining
 
 
 def settings(**changes: Any) -> Settings:
@@ -42,11 +48,13 @@ def of_model(
     gates = Gates(groups, asked.start)
     torch.manual_seed(0)
     twin = Twin(model, graph, gates, rank=asked.lora_rank, alpha=asked.lora_alpha, targets=asked.lora_targets)
-    return Trainer(
+    training = MaskTraining(
         twin, gates, graph, groups, ids(model, batch=6), asked,
-        Team(accelerator(model.device, asked.precision)),
         allocation={"sparsity": sparsity, "kinds": kinds}, seed=0, folder=folder, second=second,
     )  # fmt: skip
+    return Trainer(
+        training, Team(accelerator(model.device, asked.precision)), folder / "training.safetensors"
+    )
 
 
 def trainer(

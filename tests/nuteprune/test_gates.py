@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core.nuteprune.gates import BOUND, Gates
-from core.nuteprune.randomness import generator
+from core.recover.loop import generator
 from tests.handmade import graph_of, tiny
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from core.errors import LaunchError, SpecError, StopRequested
-from core.nuteprune.team import devices
+from core.recover.team import devices
 from core.runs import launch
 from core.runs.artifacts import LOG, STOP, read_plan
 from core.runs.events import Event, EventReader
@@ -33,13 +33,13 @@ from tests.stages.test_nuteprune import spec as spec
 MISBEHAVING = """
 import math, os, signal, sys
 from pathlib import Path
-from core.nuteprune import trainer
+from core.nuteprune import training
 from core.stages import follower
-original, calls = trainer.distillation, []
+original, calls = training.distillation, []
 def distillation(*args):
     calls.append(1)
     return original(*args) * ({what} if len(calls) == {step} else 1.0)
-trainer.distillation = distillation
+training.distillation = distillation
 sys.exit(follower.main(Path(sys.argv[1]), int(sys.argv[2])))
 """
 

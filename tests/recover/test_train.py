@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from transformers.training_args import ParallelMode
 
-from core.errors import StopRequested
+from core.errors import StopRequested, TrainingError
 from core.graph.discover import discover
 from core.models.load import Loaded
 from core.recover import lora, train
-from core.recover.examples import Example, TrainingData
+from core.recover.examples import IGNORED, Example, TrainingData
+from core.recover.loop import Loop
 from core.recover.lora import updates
-from core.recover.train import Recovered, _arguments, recover
+from core.recover.team import Team, accelerator
+from core.recover.train import Curve, LoraTraining, Recovered
 from core.spec.recover import RecoverSpec
 from core.surgery.operate import operate
 from tests.conftest import llama_config, random_model
@@ -31,8 +34,8 @@ ASKED = RecoverSpec(
 
 def data() -> TrainingData:
     rows = [[CHAIN[(start + i) % 10] for i in range(20)] for start in range(10)]
-    found = [Example(row, row) for row in rows * 3]
-    return TrainingData(found[:26], found[26:], "none")
+    examples = [Example(row, row) for row in rows * 3]
+    return TrainingData(examples[:26], examples[26:], "none")
 
 
 def pruned(tokenizer: Any) -> tuple[Loaded, Any]:
@@ -45,41 +48,105 @@ def pruned(tokenizer: Any) -> tuple[Loaded, Any]:
 
 def trained(tokenizer: Any, folder: Path, asked: RecoverSpec = ASKED, **told: Any) -> tuple[Any, Recovered]:
     loaded, graph = pruned(tokenizer)
-    found = recover(loaded, graph, data(), asked, folder / "recover", **told)
-    return {name: value.clone() for name, value in loaded.model.state_dict().items()}, found
+    outcome = recover(loaded, graph, data(), asked, folder, **told)
+    return {name: value.clone() for name, value in loaded.model.state_dict().items()}, outcome
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def recover(
+    loaded: Loaded,
+    graph: Any,
+    data: TrainingData,
+    asked: RecoverSpec,
+    folder: Path,
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_curve: Curve = lambda name, step, value: None,
+) -> Recovered:
+    """All of a training, from the checkpoint if there is one."""
+    training = LoraTraining(loaded, graph, data, asked, seed=0, on_curve=on_curve)
+    loop = Loop(training, Team(accelerator(loaded.device, "no")), folder / "recover.safetensors")
+    loop.resume()
+    loop.run(lambda report: None, on_progress)
+    return training.finish()
+
+
 def test_of_several_gpus_the_one_that_holds_the_model_is_used(
-    device: str, tmp_path: Path, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+    tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    current: list[Any] = []
-    monkeypatch.setattr(torch.cuda, "set_device", current.append)
-    loaded = replace(pruned(tiny_tokenizer)[0], device=torch.device(device))
-    arguments = _arguments(ASKED, loaded, tmp_path, 4, 0)
-    assert (arguments.n_gpu, arguments.device) == (1, torch.device(device))
-    assert arguments.parallel_mode == ParallelMode.NOT_PARALLEL and arguments.train_batch_size == 2
-    assert device == "cuda" or current[-1] == torch.device(device)
+    """The device is the model's, whatever others there are: what the model reads is put there."""
+    loaded, graph = pruned(tiny_tokenizer)
+    training = LoraTraining(loaded, graph, data(), ASKED, seed=0, on_curve=lambda name, step, value: None)
+    training.device = torch.device("meta")
+    seen: list[torch.device] = []
+
+    def forward(input_ids: torch.Tensor, attention_mask: torch.Tensor, use_cache: bool) -> Any:
+        seen.extend([input_ids.device, attention_mask.device])
+        return SimpleNamespace(logits=torch.zeros(*input_ids.shape, 100, device=input_ids.device))
+
+    monkeypatch.setattr(training, "model", forward)
+    loss, _ = training.loss([0, 1])
+    assert {*seen, loss.device} == {torch.device("meta")}
+
+
+def test_the_parts_of_a_batch_count_by_the_tokens_they_predict(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    """However a batch is split, its loss is the mean over all tokens that are predicted."""
+    uneven = [
+        Example(one.ids[: 8 + 2 * number], one.labels[: 8 + 2 * number])
+        for number, one in enumerate(data().train[:4])
+    ]
+    uneven[0] = replace(uneven[0], labels=[IGNORED] * 6 + uneven[0].ids[6:])
+    losses: dict[int, list[float]] = {4: [], 2: [], 1: []}
+    for size, curve in losses.items():
+
+        def told(name: str, step: int, value: float, curve: list[float] = curve) -> None:
+            if name == "recover.loss":
+                curve.append(value)
+
+        asked = replace(ASKED, micro_batch=size, steps=4, warmup=0, dropout=0.0)
+        few = TrainingData(uneven, data().held, "none")
+        recover(*pruned(tiny_tokenizer), few, asked, tmp_path / str(size), on_curve=told)
+    assert len(losses[4]) == 4
+    assert losses[2] == pytest.approx(losses[4], rel=1e-3) and losses[1] == pytest.approx(losses[4], rel=1e-3)
+
+
+def test_a_loss_that_is_no_number_is_skipped_and_many_end_the_training(
+    tmp_path: Path, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = torch.nn.functional.cross_entropy, list[int]()
+
+    def broken(*given: Any, **options: Any) -> torch.Tensor:
+        calls.append(1)
+        return original(*given, **options) * (math.nan if len(calls) in bad else 1.0)
+
+    monkeypatch.setattr(train, "cross_entropy", broken)
+    bad: Any = (3,)  # of the two parts of step 2, the first
+    curves: dict[str, list[int]] = {}
+    _, outcome = trained(
+        tiny_tokenizer, tmp_path / "one",
+        on_curve=lambda name, step, value: curves.setdefault(name, []).append(step),
+    )  # fmt: skip
+    assert curves["recover.loss"] == [1, *range(3, 13)] and outcome.held_ppl_after < outcome.held_ppl_before
+    bad = range(10**6)
+    with pytest.raises(TrainingError, match=r"not finite in 12 steps in a row.* lower learning_rate"):
+        trained(tiny_tokenizer, tmp_path / "all")
 
 
 def test_training_helps_and_is_told(tmp_path: Path, tiny_tokenizer: Any) -> None:
     curves: dict[str, list[tuple[int, float]]] = {}
     steps: list[tuple[int, int]] = []
     before = pruned(tiny_tokenizer)[0].model.state_dict()
-    after, found = trained(
+    after, outcome = trained(
         tiny_tokenizer, tmp_path,
         on_progress=lambda done, total: steps.append((done, total)),
         on_curve=lambda name, step, value: curves.setdefault(name, []).append((step, value)),
     )  # fmt: skip
-    assert found.held_ppl_after < found.held_ppl_before / 2
+    assert outcome.held_ppl_after < outcome.held_ppl_before / 2
     assert steps == [(step, 12) for step in range(1, 13)]
     assert [step for step, _ in curves["recover.loss"]] == list(range(1, 13))
     assert [step for step, _ in curves["recover.held_ppl"]] == [0, 3, 6, 9, 12]
-    assert curves["recover.held_ppl"][0][1] == found.held_ppl_before
+    assert curves["recover.held_ppl"][0][1] == outcome.held_ppl_before
     rates = [rate for _, rate in curves["recover.learning_rate"]]
-    assert found.warmup == 1 and rates[0] == 0  # a tenth of 12 steps
+    assert outcome.warmup == 1 and rates[0] == 0  # a tenth of 12 steps
     assert rates[1] == 0.05 and rates[1:] == sorted(rates[1:], reverse=True)
     changed = [name for name in before if not torch.equal(before[name], after[name])]
     assert changed and all("proj" in name for name in changed) and len(changed) == 14
@@ -100,9 +167,9 @@ def test_loss_and_perplexity_are_what_they_say(tmp_path: Path, tiny_tokenizer: A
         return math.exp(total / count)
 
     before = ppl()
-    found = recover(loaded, graph, data(), ASKED, tmp_path / "recover")
-    assert found.held_ppl_before == pytest.approx(before, rel=1e-4)
-    assert found.held_ppl_after == pytest.approx(ppl(), rel=1e-4)
+    outcome = recover(loaded, graph, data(), ASKED, tmp_path)
+    assert outcome.held_ppl_before == pytest.approx(before, rel=1e-4)
+    assert outcome.held_ppl_after == pytest.approx(ppl(), rel=1e-4)
 
 
 def test_the_best_updates_stay(tmp_path: Path, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +181,7 @@ def test_the_best_updates_stay(tmp_path: Path, tiny_tokenizer: Any, monkeypatch:
         seen.append({name: value.detach().clone() for name, value in updates(trainer.model).items()})
         return next(measured)
 
-    monkeypatch.setattr(train._Recovery, "_held_perplexity", measure)
+    monkeypatch.setattr(LoraTraining, "held_perplexity", measure)
     merged: list[dict[str, torch.Tensor]] = []
     original = lora.merge
 
@@ -123,8 +190,8 @@ def test_the_best_updates_stay(tmp_path: Path, tiny_tokenizer: Any, monkeypatch:
         return original(wrapped)
 
     monkeypatch.setattr(train, "merge", merge)
-    _, found = trained(tiny_tokenizer, tmp_path, replace(ASKED, steps=6, eval_every=1))
-    assert (found.best_step, found.held_ppl_before, found.held_ppl_after) == (2, 9.0, 3.0)
+    _, outcome = trained(tiny_tokenizer, tmp_path, replace(ASKED, steps=6, eval_every=1))
+    assert (outcome.best_step, outcome.held_ppl_before, outcome.held_ppl_after) == (2, 9.0, 3.0)
     assert all(torch.equal(value, seen[2][name]) for name, value in merged[0].items())
     assert any(not torch.equal(value, seen[-1][name]) for name, value in merged[0].items())
 
@@ -137,8 +204,8 @@ def test_nothing_helped_leaves_the_model_as_it_was(tmp_path: Path, tiny_tokenize
     )[0].tolist()
     kept_apart = [Example(own, own)]  # what the model says by itself, and training takes from it
     ruinous = replace(ASKED, steps=2, eval_every=1)
-    found = recover(loaded, graph, replace(data(), held=kept_apart), ruinous, tmp_path / "recover")
-    assert found.best_step == 0 and found.held_ppl_after == found.held_ppl_before
+    outcome = recover(loaded, graph, replace(data(), held=kept_apart), ruinous, tmp_path)
+    assert outcome.best_step == 0 and outcome.held_ppl_after == outcome.held_ppl_before
     assert all(torch.equal(before[name], value) for name, value in loaded.model.state_dict().items())
 
 
@@ -167,8 +234,8 @@ def test_killed_at_any_step_and_resumed_ends_the_same(
 
     with pytest.raises(Killed):
         trained(tiny_tokenizer, tmp_path, RANDOM, on_progress=kill)
-    again, found = trained(tiny_tokenizer, tmp_path, RANDOM)
-    assert found == expected
+    again, outcome = trained(tiny_tokenizer, tmp_path, RANDOM)
+    assert outcome == expected
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
@@ -185,10 +252,10 @@ def test_a_stop_finishes_the_step_and_keeps_it(
     with pytest.raises(StopRequested, match="enough"):
         trained(tiny_tokenizer, tmp_path, RANDOM, on_progress=stop)
     steps: list[int] = []
-    again, found = trained(
+    again, outcome = trained(
         tiny_tokenizer, tmp_path, RANDOM, on_progress=lambda done, total: steps.append(done)
     )
     assert steps == list(range(at + 1, 13))  # no step was made twice
-    assert found == expected and all(torch.equal(whole[name], again[name]) for name in whole)
+    assert outcome == expected and all(torch.equal(whole[name], again[name]) for name in whole)
     files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert files == {"trainer_state.json", "facts.json", "tensors.safetensors"}
+    assert files == {"recover.safetensors"}

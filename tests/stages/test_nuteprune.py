@@ -20,7 +20,7 @@ from core.errors import NotPrunableError, SpecError, StopRequested, StorageError
 from core.files import read_json
 from core.methods import METHODS
 from core.models.saved import from_pretrained
-from core.nuteprune import losses, trainer
+from core.nuteprune import losses, training
 from core.results.masks import read_masks
 from core.runs import launch
 from core.runs.artifacts import CHECKPOINT, METRICS, MODEL, STOP, read_plan, read_spec
@@ -163,7 +163,7 @@ def test_a_skipped_step_is_said_and_counted(
         calls.append(1)
         return original(*args) * (math.nan if len(calls) == 2 else 1.0)
 
-    monkeypatch.setattr(trainer, "distillation", broken)
+    monkeypatch.setattr(training, "distillation", broken)
     execute(run_dir)
     events = EventReader(run_dir / "events.jsonl").read()
     said = [event.data["text"] for event in events if event.type == "message"]

@@ -33,7 +33,7 @@ from core.stages.worker import execute
 from tests.conftest import WORDS
 
 TRAIN = RecoverSpec(
-    "lora", learning_rate=5e-3, warmup=1, steps=6, batch=4, micro_batch=4, length=16, eval_every=2, held=4
+    "lora", learning_rate=5e-2, warmup=1, steps=6, batch=4, micro_batch=4, length=16, eval_every=2, held=4
 )
 
 
@@ -109,7 +109,7 @@ def test_an_existing_run_is_recovered_to_the_same_model(
     tmp_path: Path, spec: RunSpec, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cut = done(tmp_path, replace(spec, recover=RecoverSpec()))
-    options = ["--learning-rate", "5e-3", "--warmup", "1", "--steps", "6", "--batch", "4", "--held", "4"]
+    options = ["--learning-rate", "5e-2", "--warmup", "1", "--steps", "6", "--batch", "4", "--held", "4"]
     options += ["--recover-length", "16", "--eval-every", "2", "--recover-data", spec.recover.data]
     capsys.readouterr()
     assert main(["recover", cut.name, *options, "--runs-dir", str(tmp_path), "--json"]) == 0
@@ -185,11 +185,29 @@ def test_stopped_while_training_and_resumed_gives_the_same(
     with pytest.raises(StopRequested):
         execute(run_dir, stop_there)
     assert launch.refresh(run_dir).state == "stopped"
+    told = [event.data["text"] for event in events(run_dir, "message")]
+    assert "Stopped after step 2 of 6, which is saved" in told
     write_status(run_dir, Status(created=1.0))
     execute(run_dir)
+    told = [event.data["text"] for event in events(run_dir, "message")]
+    assert "Training goes on after step 2 of 6" in told
     assert metrics(run_dir) == metrics(finished)
     steps = [e.data["step"] for e in events(run_dir, "metric") if e.data["name"] == "recover.loss"]
     assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_checkpoint_of_an_old_release_is_said_and_the_training_starts_again(
+    tmp_path: Path, spec: RunSpec, finished: Path
+) -> None:
+    run_dir = launch.create(tmp_path, spec, mine=True)
+    old = run_dir / "checkpoint" / "recover"
+    old.mkdir(parents=True)
+    for name in ("facts.json", "trainer_state.json", "tensors.safetensors"):
+        (old / name).write_text("{}")
+    execute(run_dir)
+    told = [event.data["text"] for event in events(run_dir, "message")]
+    assert any(text.startswith("the checkpoint is of release 0.1") for text in told)
+    assert metrics(run_dir) == metrics(finished) and not old.exists()
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Processes that train together, each on a device of its own and on its share of every batch.
 
 The run's own process leads (`leading`); the others follow it, step by step (`follower`). All hold the same
-masks and LoRA, average the gradients of them, and so take the same step. That is little to exchange, so it
+trained tensors, average their gradients, and so take the same step. That is little to exchange, so it
 goes over gloo, on CUDA too: gloo says at once that a process has died, where NCCL would wait.
 """
 
@@ -20,11 +20,11 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import patch_environment
 from torch import Tensor
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from core.errors import LaunchError, SpecError
-from core.nuteprune.precision import accelerator
 from core.runs.processes import describe_exit
 
 HOST = "127.0.0.1"
@@ -77,16 +77,34 @@ class Team:
         """
         if self.accelerator.num_processes == 1:
             return list(numbers)
-        found = list(tensors)
-        flat = torch.cat([torch.tensor(numbers), *(one.detach().flatten().float().cpu() for one in found)])
+        shared = list(tensors)
+        flat = torch.cat([torch.tensor(numbers), *(one.detach().flatten().float().cpu() for one in shared)])
         try:
             flat = self.accelerator.reduce(flat, "mean")
         except RuntimeError as error:
             raise LaunchError(why_lost(self.followers, self.store, _GONE_S)) from error
-        means, *parts = flat.split([len(numbers), *(one.numel() for one in found)])
-        for one, part in zip(found, parts, strict=True):
+        means, *parts = flat.split([len(numbers), *(one.numel() for one in shared)])
+        for one, part in zip(shared, parts, strict=True):
             one.copy_(part.view_as(one))
         return [float(one) for one in means]
+
+
+def accelerator(device: torch.device, precision: str) -> Accelerator:
+    """What multiplies matrices in a precision while training on this device.
+
+    Args:
+        precision: `no`, `bf16`, or `auto`: bfloat16 where the hardware is made for it.
+    """
+    # A training before this one may have had another precision, or company.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    chosen = ("bf16" if _fast(device) else "no") if precision == "auto" else precision
+    return Accelerator(cpu=device.type == "cpu", mixed_precision=chosen)
+
+
+def _fast(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
 
 
 def why_lost(followers: Sequence[Follower], store: Store | None, wait_s: float = 0.0) -> str:
@@ -129,10 +147,10 @@ def devices(first: torch.device, count: int) -> list[torch.device]:
     if count == 1 or first.type == "cpu":
         return [first] * count
     start = first.index or 0
-    there = torch.cuda.device_count() - start if first.type == "cuda" else 1
-    if count > there:
+    most = torch.cuda.device_count() - start if first.type == "cuda" else 1
+    if count > most:
         raise SpecError(
-            f"processes must be at most {there} here, the number of {first.type} devices"
+            f"processes must be at most {most} here, the number of {first.type} devices"
             f"{f' from number {start} on' if start else ''}, got {count}; each takes one of its own."
         )
     return [torch.device(first.type, start + rank) for rank in range(count)]
@@ -142,7 +160,7 @@ def environment(rank: int, where: Sequence[torch.device], port: int) -> dict[str
     """What tells a process, and accelerate in it, who it is; processor cores are shared out."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     loopback = [
-        name for name, found in psutil.net_if_addrs().items() if any(one.address == HOST for one in found)
+        name for name, those in psutil.net_if_addrs().items() if any(one.address == HOST for one in those)
     ]
     return {
         "RANK": str(rank),
@@ -165,25 +183,14 @@ def joined(
 ) -> Iterator[Accelerator]:
     """An accelerator that knows the others, until the block ends; returns when all have joined."""
     mine, threads = environment(rank, where, store.port), torch.get_num_threads()
-    before = {name: os.environ.get(name) for name in mine}
     try:
-        os.environ.update(mine)
         torch.set_num_threads(int(mine["OMP_NUM_THREADS"]))
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=len(where), timeout=PATIENCE)
-        found = accelerator(where[rank], precision)
-        _restore(before)  # a run that this process starts later is alone again
-        yield found
+        with patch_environment(**mine):  # a run that this process starts later is alone again
+            dist.init_process_group("gloo", store=store, rank=rank, world_size=len(where), timeout=PATIENCE)
+            ours = accelerator(where[rank], precision)
+        yield ours
     finally:
-        _restore(before)
         torch.set_num_threads(threads)
         if dist.is_initialized():
             dist.destroy_process_group()
         AcceleratorState._reset_state(reset_partial_state=True)
-
-
-def _restore(variables: dict[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
