@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from json import dumps
 from pathlib import Path
@@ -19,11 +19,16 @@ from torch import Tensor
 from core.errors import DataError
 from core.models.rows import SUFFIXES, hub_rows, rows_of
 from core.models.texts import BUNDLED, Text, calibration_text, consecutive_windows
+from core.spec.recover import RecoverSpec
 
 #: Not predicted: prompts and padding.
 IGNORED = -100
 #: At most this share of the data is kept apart.
 _MOST_HELD = 0.1
+#: So many rows, or characters of text, are read of a data set on the hub at most.
+MOST_ROWS, _MOST_CHARACTERS = 100_000, 50_000_000
+#: More than a token of a text has on average, so that enough is read before a tokenizer sees it.
+_CHARACTERS = 8
 _ALPACA = (
     "Below is an instruction that describes a task{paired}. "
     "Write a response that appropriately completes the request."
@@ -46,12 +51,14 @@ class Source:
     Attributes:
         name, sha256: what names it in a record.
         text: plain text, or None; rows: instructions with `instruction`, `input`, `output`.
+        first: how many rows were read of a data set that has more; 0 where all were.
     """
 
     name: str
     sha256: str
     text: Text | None = None
     rows: tuple[dict[str, str], ...] = ()
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,22 +76,52 @@ class TrainingData:
     dropped: int = 0
 
 
-def read_source(name: str) -> Source:
-    """`bundled`, a file, or a data set on the hub. Raises DataError."""
+def needed(recipe: RecoverSpec) -> int:
+    """How many sequences a training can use: those it steps through and those kept apart."""
+    trained = recipe.steps * recipe.batch if recipe.steps else MOST_ROWS
+    return min(max(trained + recipe.held, round(recipe.held / _MOST_HELD)), MOST_ROWS)
+
+
+def check_source(name: str) -> None:
+    """Find out whether it can be read: of a data set on the hub the first row. Raises DataError."""
+    read_source(name, 1, 1)
+
+
+def read_source(name: str, most: int = MOST_ROWS, length: int = 256) -> Source:
+    """`bundled`, a file, or a data set on the hub or in a folder in that layout.
+
+    Args:
+        most, length: sequences that are of use, and their tokens: no more is read of a data set than gives
+            them. A bundled text and a file are read whole.
+
+    Raises:
+        DataError: it cannot be read, or has neither instructions nor text.
+    """
     if name == BUNDLED:
         return _of_text(calibration_text())
-    path = Path(name).expanduser()
-    if path.exists() or path.is_absolute() or path.suffix.lower() in SUFFIXES:
+    path, folder = Path(name).expanduser(), Path(name.partition(":")[0]).expanduser()
+    if not folder.is_dir() and (path.exists() or path.is_absolute() or path.suffix.lower() in SUFFIXES):
         rows = rows_of(name)
         return _of_rows(path.name, rows) if _instructs(rows) else _of_text(calibration_text(name))
-    rows = list(hub_rows(name))
+    return _of_data_set(name, most, min(most * length * _CHARACTERS, _MOST_CHARACTERS))
+
+
+def _of_data_set(name: str, most: int, most_characters: int) -> Source:
+    """The first rows of a data set, which is read once, as a stream; the first says what it holds."""
+    stream, rows, characters, more = hub_rows(name), list[Any](), 0, False
+    for row in stream:
+        if rows and (more := len(rows) >= most if _instructs(rows[:1]) else characters >= most_characters):
+            break
+        rows.append(row)
+        characters += len(str(row.get("text") or ""))
+    first = len(rows) if more else 0
     if _instructs(rows):
-        return _of_rows(name, rows)
+        return replace(_of_rows(name, rows), first=first)
     texts = [row["text"] for row in rows if isinstance(row.get("text"), str)]
     if not texts:
         raise DataError(f"{name} has neither 'instruction' and 'output' nor 'text'; give another data set.")
     joined = "\n\n".join(texts)
-    return _of_text(Text(name, joined, sha256(joined.encode()).hexdigest()))
+    return replace(_of_text(Text(name, joined, sha256(joined.encode()).hexdigest())), first=first)
 
 
 def examples(tokenizer: Any, source: Source, *, length: int, held: int, seed: int) -> TrainingData:
@@ -96,7 +133,8 @@ def examples(tokenizer: Any, source: Source, *, length: int, held: int, seed: in
         DataError: too little to train on.
     """
     if source.text is not None:
-        windows = consecutive_windows(tokenizer, source.text, window=length, tokens=_all(source.text))
+        every = 4 * len(source.text.text) + 4  # more tokens than a text can have
+        windows = consecutive_windows(tokenizer, source.text, window=length, tokens=every)
         found = [Example(row, row) for row in windows.tolist()]
         template, dropped = "none", 0
     else:
@@ -126,11 +164,6 @@ def collate(batch: Sequence[Example], padding: int) -> dict[str, Tensor]:
         "attention_mask": padded([[1] * len(one.ids) for one in batch], 0),
         "labels": padded([one.labels for one in batch], IGNORED),
     }
-
-
-def _all(text: Text) -> int:
-    """More tokens than a text can have."""
-    return 4 * len(text.text) + 4
 
 
 def _of_text(text: Text) -> Source:

@@ -15,7 +15,7 @@ from core.models.load import Loaded
 from core.models.sources import resolve
 from core.models.texts import evaluation_text, same_text
 from core.plan.records import PruningPlan
-from core.recover.examples import Source, TrainingData, examples, read_source
+from core.recover.examples import MOST_ROWS, Source, TrainingData, check_source, examples, needed, read_source
 from core.recover.loop import Loop
 from core.recover.lora import target_modules
 from core.recover.team import Team, accelerator
@@ -57,7 +57,12 @@ def recover(work: Work, loaded: Loaded, graph: Graph) -> dict[str, Any]:
 def _data(work: Work, loaded: Loaded) -> tuple[Source, TrainingData]:
     """What to train on, read and told."""
     recorder, recipe, seed = work.recorder, work.spec.recover, work.spec.seed
-    source = read_source(recipe.data)
+    source = read_source(recipe.data, needed(recipe), recipe.length)
+    if source.first:
+        recorder.message(
+            f"Read the first {source.first:,} rows of {source.name}: as much as the training needs, "
+            f"and {MOST_ROWS:,} at most"
+        )
     if source.text is not None and same_text(source.text, evaluation_text(work.spec.evaluate.text)):
         recorder.warn("training and evaluation read the same text, so the perplexity is no result.")
     data = examples(loaded.tokenizer, source, length=recipe.length, held=recipe.held, seed=seed)
@@ -100,7 +105,7 @@ def check(spec: RunSpec, config: PretrainedConfig) -> None:
     if asked.method == "none":
         return
     check_length("recover length", asked.length, config)
-    read_source(asked.data)
+    check_source(asked.data)
 
 
 def plan_of_pruned(work: Work, loaded: Loaded) -> tuple[Graph, PruningPlan]:

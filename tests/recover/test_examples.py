@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.errors import DataError
-from core.recover.examples import IGNORED, Example, collate, examples, read_source
+from core.models.rows import hub_rows
+from core.recover.examples import (
+    IGNORED,
+    MOST_ROWS,
+    Example,
+    check_source,
+    collate,
+    examples,
+    needed,
+    read_source,
+)
+from core.spec.recover import RecoverSpec
 
 ROWS = [
     {"instruction": "the a of", "input": "in it" if i % 2 else "", "output": f"w{i} to"} for i in range(20)
@@ -87,3 +99,52 @@ def test_what_cannot_be_read_is_said(
     few = read_source(written(tmp_path / "few.jsonl", ROWS[:5]))
     with pytest.raises(DataError, match="at least 10"):
         examples(tiny_tokenizer, few, length=80, held=4, seed=0)
+
+
+def in_the_hubs_layout(folder: Path, rows: list[Any]) -> str:
+    """A data set as a folder of the hub."""
+    (folder / "data").mkdir(parents=True)
+    written(folder / "data" / "train.jsonl", rows)
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n"
+        "    path: data/train.jsonl\n---\n"
+    )
+    return str(folder)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The rows that were taken from data sets of the hub."""
+    rows: list[Any] = []
+
+    def watched(name: str) -> Any:
+        for row in hub_rows(name):
+            rows.append(row)
+            yield row
+
+    monkeypatch.setattr("core.recover.examples.hub_rows", watched)
+    return rows
+
+
+def test_of_a_data_set_no_more_is_read_than_a_training_needs(tmp_path: Path, read: list[Any]) -> None:
+    name = in_the_hubs_layout(tmp_path / "alpaca", ROWS * 3)
+    check_source(name)
+    assert len(read) <= 2  # the first, and whether another follows
+    read.clear()
+    few = RecoverSpec("lora", steps=4, batch=2, micro_batch=1, held=2)
+    source = read_source(name, needed(few), few.length)
+    assert (needed(few), len(source.rows), source.first, len(read)) == (20, 20, 20, 21)
+    assert source.rows == read_source(written(tmp_path / "same.jsonl", ROWS)).rows
+    assert needed(replace(few, steps=100)) == 202 and needed(replace(few, steps=None)) == MOST_ROWS
+    whole = read_source(name)
+    assert (len(whole.rows), whole.first, whole.name) == (60, 0, name)
+
+
+def test_of_a_long_text_the_beginning_is_read(tmp_path: Path, tiny_tokenizer: Any, read: list[Any]) -> None:
+    name = in_the_hubs_layout(tmp_path / "texts", [{"text": "the a of in " * 10}] * 200)
+    data = examples(tiny_tokenizer, source := read_source(name, 20, 8), length=8, held=2, seed=0)
+    assert len(read) < 20 and source.first == len(read) - 1
+    assert len(data.train) + len(data.held) >= 20
+    assert read_source(f"{name}:default:train", 10**5, 8).first == 0
+    with pytest.raises(DataError, match="neither 'instruction' and 'output' nor 'text'"):
+        check_source(in_the_hubs_layout(tmp_path / "odd", [{"question": "a"}] * 3))
