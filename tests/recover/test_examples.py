@@ -90,7 +90,7 @@ def test_what_cannot_be_read_is_said(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    with pytest.raises(DataError, match="no file, and no data set"):
+    with pytest.raises(DataError, match="neither a file nor a data set"):
         read_source("nobody/nothing")
     with pytest.raises(DataError, match="file that exists"):
         read_source(str(tmp_path / "no.jsonl"))
