@@ -7,7 +7,7 @@ from core.cli.ask import RUNS, ask, foreground, source_of, with_errors
 from core.cli.terminal import emit, keys_and_values, score_lines
 from core.runs.artifacts import read_metrics
 
-#: What `evaluate` answers, and how sure it is: people read these after a ±.
+#: What `evaluate` prints, and the errors of it, which people read after a ±.
 MEASURED = ("ppl", "tasks", "params", "macs", "latency_ms", "tokens_per_second", "memory_gib")
 
 HOW_SURE = ("ppl_stderr", "latency_spread_ms", "tokens_per_second_spread")
@@ -24,8 +24,8 @@ def evaluate(
     run_dir = foreground(runs_dir, ask("evaluate", source_of(runs_dir, model), given))
     metrics = read_metrics(run_dir)
     result = {key: metrics[key] for key in (*MEASURED, *HOW_SURE)}
-    text, tokens_, window_ = (metrics[key] for key in ("ppl_text", "ppl_tokens", "ppl_window"))
-    said = f"perplexity on {text}, {tokens_:,} tokens in windows of {window_}"
+    text, tokens, window = (metrics[key] for key in ("ppl_text", "ppl_tokens", "ppl_window"))
+    caption = f"perplexity on {text}, {tokens:,} tokens in windows of {window}"
     shown = with_errors({key: result[key] for key in MEASURED if key != "tasks"}, metrics)
     scores = score_lines({"score": metrics["tasks"]})
-    emit(result, as_json, [*keys_and_values(shown), said, *scores, f"run  {run_dir}"])
+    emit(result, as_json, [*keys_and_values(shown), caption, *scores, f"run  {run_dir}"])

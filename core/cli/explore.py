@@ -1,4 +1,4 @@
-"""The commands that find out about a model without changing it. torch is loaded when one runs."""
+"""`score`, `similarity`, `sensitivity`, `explore`: analyse a model. torch is loaded when one runs."""
 
 from __future__ import annotations
 
@@ -56,25 +56,29 @@ def sensitivity(
     """Measure perplexity when only one layer's attention or FFN is pruned."""
     spec = ask("explore", model, {**given, "explore.analyses": ("groups", "sensitivity")})
     run_dir = foreground(runs_dir, spec)
-    found = read_sensitivity(run_dir)
+    scanned = read_sensitivity(run_dir)
     keys = ("layer", "kind", "ratio", "unit", "ppl", "ppl_stderr", "change_stderr")
     layers = [
-        {**{key: point[key] for key in keys if key in point}, "verdict": _change(found, point).verdict}
-        for point in found.points
+        {**{key: point[key] for key in keys if key in point}, "verdict": _change(scanned, point).verdict}
+        for point in scanned.points
     ]
     rows = [["layer", "kind", "removed", "perplexity"]]
     rows += [[str(row["layer"]), _kind(row), f"{row['ratio']:.1%}", _perplexity(row)] for row in layers]
-    result = {"baseline_ppl": found.baseline_ppl, "baseline_stderr": found.baseline_stderr, "layers": layers}
-    dense = f"unpruned: {with_error(found.baseline_ppl, found.baseline_stderr, ',.4g')}"
+    result = {
+        "baseline_ppl": scanned.baseline_ppl,
+        "baseline_stderr": scanned.baseline_stderr,
+        "layers": layers,
+    }
+    dense = f"unpruned: {with_error(scanned.baseline_ppl, scanned.baseline_stderr, ',.4g')}"
     emit_run(run_dir, result, as_json, [dense, *table(rows)])
 
 
-def _change(found: Sensitivity, point: dict[str, Any]) -> Difference:
-    return kept_difference(found.baseline_ppl, point["ppl"], point["change_stderr"], found.windows)
+def _change(scanned: Sensitivity, point: dict[str, Any]) -> Difference:
+    return kept_difference(scanned.baseline_ppl, point["ppl"], point["change_stderr"], scanned.windows)
 
 
 def _perplexity(point: dict[str, Any]) -> str:
-    """With its standard error, and whether it may be no change at all."""
+    """A point's perplexity with its standard error, and whether the change may be chance."""
     noise = ", within the noise" if point["verdict"] == "noise" else ""
     return with_error(point["ppl"], point["ppl_stderr"], ",.4g") + noise
 

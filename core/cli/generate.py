@@ -35,7 +35,7 @@ def generate(
 
         spec = ask("evaluate", source_of(runs_dir, model), given)
         loaded = models.load(**vars(spec.model))
-        found = generation.generate(
+        answer = generation.generate(
             loaded.model,
             loaded.tokenizer,
             prompt,
@@ -45,4 +45,4 @@ def generate(
             seed=spec.seed,
             chat=chat,
         )
-    emit({"text": found.text, "tokens_per_second": found.tokens_per_second}, as_json, [found.text])
+    emit({"text": answer.text, "tokens_per_second": answer.tokens_per_second}, as_json, [answer.text])

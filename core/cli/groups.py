@@ -30,34 +30,36 @@ def groups(
 
         spec = ask("explore", model, {**given, **GROUPS_ALONE})
         graph = graph_of(spec.model, spec.explore.config_only)
-        found = summary(graph)
+        listed = summary(graph)
         coupling = coupled(graph, *between) if between else None
     if coupling is not None:
-        return emit({**found, "between": coupling}, as_json, _coupling(coupling))
+        return emit({**listed, "between": coupling}, as_json, _coupling(coupling))
     head = ["kind", "groups", "units", "parameters", "prunable"]
     rows = [
         [
             kind,
-            str(one["groups"]),
-            f"{one['units']:,}",
-            f"{one['params']:,}",
-            "yes" if one["prunable"] else "no",
+            str(total["groups"]),
+            f"{total['units']:,}",
+            f"{total['params']:,}",
+            "yes" if total["prunable"] else "no",
         ]
-        for kind, one in found["kinds"].items()
+        for kind, total in listed["kinds"].items()
     ]
-    notes = [f"{one['kind']} cannot be pruned: {one['reason']}" for one in found["not_prunable"]]
-    emit(found, as_json, [f"{found['model']} ({found['family']})", "", *table([head, *rows]), *notes])
+    notes = [f"{kind['kind']} cannot be pruned: {kind['reason']}" for kind in listed["not_prunable"]]
+    emit(listed, as_json, [f"{listed['model']} ({listed['family']})", "", *table([head, *rows]), *notes])
 
 
-def _coupling(found: dict[str, Any]) -> list[str]:
+def _coupling(coupling: dict[str, Any]) -> list[str]:
     """What couples two parameters, for people."""
-    path = " -> ".join(found["path"]) or "nothing connects them"
-    strength = "" if found["strength"] is None else f"dependency strength  {found['strength']:.3f} (of 0.5)"
-    return [path, f"groups they share  {' '.join(found['groups']) or 'none'}", *filter(None, [strength])]
+    path = " -> ".join(coupling["path"]) or "nothing connects them"
+    lines = [path, f"groups they share  {' '.join(coupling['groups']) or 'none'}"]
+    if coupling["strength"] is not None:
+        lines.append(f"dependency strength  {coupling['strength']:.3f} (of 0.5)")
+    return lines
 
 
 def summary(graph: Graph) -> dict[str, Any]:
-    """What `groups` prints: per kind the groups, units and parameters, and what cannot be pruned."""
+    """What `groups` prints: groups, units and parameters of each kind, and what cannot be pruned."""
     kinds = {}
     for kind in dict.fromkeys(group.kind for group in graph.groups):
         groups = graph.of_kind(kind)
@@ -80,20 +82,20 @@ def coupled(graph: Graph, parameter_a: str, parameter_b: str) -> dict[str, Any]:
     """What couples two parameters.
 
     Returns:
-        `parameters`; `path`, the operations from one to the other; `groups`, those that both lose slices
-        in; `strength`, the dependency strength of the fusion paper (Eq. 1) if data flows from one straight
+        `parameters`; `path`, the operations from one to the other; `groups`, in which both lose slices;
+        `strength`, the dependency strength of the fusion paper (Eq. 1) if data flows from one straight
         into the other, else None.
 
     Raises:
-        UnknownNameError: no such parameter.
+        UnknownNameError: there is no such parameter.
     """
     a, b = graph.tied.get(parameter_a, parameter_a), graph.tied.get(parameter_b, parameter_b)
     path = path_between(graph, a, b)
-    known = strengths(graph)
+    strength = strengths(graph)
     shared = [g.id for g in graph.groups if {a, b} <= {member.parameter for member in g.members}]
     return {
         "parameters": [parameter_a, parameter_b],
         "path": path,
         "groups": shared,
-        "strength": known.get((a, b), known.get((b, a))),
+        "strength": strength.get((a, b), strength.get((b, a))),
     }

@@ -24,7 +24,10 @@ def methods(as_json: options.Json = False) -> None:
 def _described(entry: dict[str, Any]) -> list[str]:
     source = " ".join(filter(None, (entry["paper"], entry["equation"])))
     needs = f"needs {', '.join(entry['needs'])}" if entry["needs"] else "needs no data"
-    options = [f"    --set {key}={one['default']}  {one['meaning']}" for key, one in entry["options"].items()]
+    options = [
+        f"    --set {key}={option['default']}  {option['meaning']}"
+        for key, option in entry["options"].items()
+    ]
     presets = [
         f"    --preset {name}  {', '.join(f'{path}={value}' for path, value in changes.items())}"
         for name, changes in entry.get("presets", {}).items()

@@ -1,4 +1,4 @@
-"""The commands that cut, measure and use models. torch is loaded when one runs."""
+"""`prune`: prune a model, measure it and save it. torch is loaded when it runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TRAINED = ("ppl_pruned", "ppl_recovered")
 
 ABLATED = ("ppl_coupled", "without_dependency")
 
-#: Benchmarks, where some were asked for: of the dense model, the pruned one and the final one.
+#: Benchmarks, if the run has some: of the dense model, the pruned one and the final one.
 SCORED = ("tasks_before", "tasks_pruned", "tasks_after")
 
 
@@ -69,15 +69,15 @@ def prune(
     """Prune a model to a target, measure it before and after, and save it."""
     if model is None and spec_file is None:
         raise SpecError("prune needs a MODEL, got none; give 'demo', a hub id, a folder or a .gguf file.")
-    asked, base = dict(given), read_spec_file(spec_file)
+    changes, base = dict(given), read_spec_file(spec_file)
     if strategy is not None:
-        asked["prune.kinds"] = _kinds_of(strategy, given.get("prune.kinds"))
+        changes["prune.kinds"] = _kinds_of(strategy, given.get("prune.kinds"))
     method = given.get("prune.method", base.prune.method)
     if method in METHODS.names():  # then the preset and the steps are the method's
-        base = methods.with_preset(base, method, preset, asked.pop("recover.steps", None))
+        base = methods.with_preset(base, method, preset, changes.pop("recover.steps", None))
     else:
         base = with_preset(base, given.get("recover.method"), preset)
-    spec = ask("prune", model, {**asked, **_by_hand(asked, plan, base)}, base)
+    spec = ask("prune", model, {**changes, **_by_hand(changes, plan, base)}, base)
     if detach:
         run_dir = detached(runs_dir, spec)
         return emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])
@@ -89,19 +89,19 @@ def prune(
     return emit_run(run_dir, result, as_json, [*keys_and_values(shown), *score_lines(scores)])
 
 
-def _by_hand(asked: options.Given, plan: Path | None, base: RunSpec) -> dict[str, Any]:
-    """Units and method where the units are given; what would rank them is refused beside them."""
-    sources = [*(["--units"] if "prune.units" in asked else []), *(["--plan"] if plan else [])]
+def _by_hand(changes: options.Given, plan: Path | None, base: RunSpec) -> dict[str, Any]:
+    """Units and method where the user gives units; options that rank units are refused then."""
+    sources = [*(["--units"] if "prune.units" in changes else []), *(["--plan"] if plan else [])]
     if len(sources) > 1:
         raise SpecError("Give either --units or --plan, got both.")
     if not sources and not base.prune.units:
         return {}
-    stray = [OPTIONS[path].flag for path in RANKING if asked.get(path, MANUAL) != MANUAL]
+    stray = [OPTIONS[path].flag for path in RANKING if changes.get(path, MANUAL) != MANUAL]
     if stray:
         raise SpecError(f"{(sources or ['--spec'])[0]} says which units go, so leave out {', '.join(stray)}.")
     if not sources:
         return {}
-    units = asked["prune.units"] if plan is None else read_plan_file(plan)
+    units = changes["prune.units"] if plan is None else read_plan_file(plan)
     return {"prune.units": units, "prune.method": MANUAL}
 
 

@@ -1,4 +1,4 @@
-"""The command that trains the result of a pruning run. torch is loaded when it runs."""
+"""`recover`: train the result of a pruning run. torch is loaded when it runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZES = ("params_before", "params_after", "sparsity", "sparsity_total", "seconds
 
 
 def with_preset(spec: RunSpec, method: str | None, preset: str | None) -> RunSpec:
-    """The spec with the recipe of that name; whether it trains says `method`. Raises InputError."""
+    """The spec with the recipe of that name; `method` says whether it trains. Raises SpecError."""
     if preset is None:
         return spec
     if (method or spec.recover.method) == "none":
@@ -51,7 +51,7 @@ def recover(
 
 
 def _spec_of(source: Path) -> RunSpec:
-    """The spec of the run that is recovered, so that it is measured alike; the defaults for a mere folder."""
+    """The spec of the recovered run, so that it is measured alike; defaults for a folder without one."""
     try:
         return read_spec(source)
     except ArtifactError:

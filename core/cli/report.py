@@ -1,4 +1,4 @@
-"""The command that writes runs into one HTML file. torch is not loaded."""
+"""`report`: write runs into one HTML file. torch is not loaded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def report(
     """Write runs into one HTML file that needs nothing else: plan, curves, scores, answers."""
     from core.report.page import write_report
 
-    found = [Path(run) if Path(run).is_dir() else launch.find(runs_dir, run) for run in runs]
-    file = write_report(found, out or found[0] / "report.html")
-    result = {"report": str(file), "runs": [run_dir.name for run_dir in found]}
+    run_dirs = [Path(run) if Path(run).is_dir() else launch.find(runs_dir, run) for run in runs]
+    file = write_report(run_dirs, out or run_dirs[0] / "report.html")
+    result = {"report": str(file), "runs": [run_dir.name for run_dir in run_dirs]}
     emit(result, as_json, [str(file)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,17 +21,20 @@ app = typer.Typer(help="List, show, stop and resume runs.", no_args_is_help=True
 @app.command("list")
 def list_(runs_dir: options.RunsDir = RUNS, as_json: options.Json = False) -> None:
     """List all runs, newest first."""
-    found = [record(path) for path in launch.list_runs(runs_dir)]
+    records = [record(path) for path in launch.list_runs(runs_dir)]
     rows = [["id", "state", "stage", "model", "progress"]]
-    rows += [[one["id"], one["state"], one["stage"], _model(one), f"{one['progress']:.0%}"] for one in found]
-    emit({"runs": found}, as_json, table(rows) if found else [f"No runs in {runs_dir} yet."])
+    rows += [
+        [run["id"], run["state"], run["stage"], str(run["model"] or "-"), f"{run['progress']:.0%}"]
+        for run in records
+    ]
+    emit({"runs": records}, as_json, table(rows) if records else [f"No runs in {runs_dir} yet."])
 
 
 @app.command()
 def show(run: Id, runs_dir: options.RunsDir = RUNS, as_json: options.Json = False) -> None:
     """Show one run: status, spec, command, metrics and the last lines of its log."""
-    found = full_record(launch.find(runs_dir, run))
-    emit(found, as_json, [*_status(found), "", str(found["log"])])
+    shown = full_record(launch.find(runs_dir, run))
+    emit(shown, as_json, [*_status(shown), "", str(shown["log"])])
 
 
 @app.command()
@@ -39,8 +43,7 @@ def stop(run: Id, runs_dir: options.RunsDir = RUNS, as_json: options.Json = Fals
     run_dir = launch.find(runs_dir, run)
     launch.stop(run_dir)
     launch.start_next(runs_dir)
-    found = record(run_dir)
-    emit(found, as_json, _status(found))
+    _emit_status(run_dir, as_json)
 
 
 @app.command()
@@ -48,20 +51,19 @@ def resume(run: Id, runs_dir: options.RunsDir = RUNS, as_json: options.Json = Fa
     """Go on with a run that was stopped, failed or crashed; finished stages are not repeated."""
     run_dir = launch.find(runs_dir, run)
     launch.resume(run_dir)
-    found = record(run_dir)
-    emit(found, as_json, _status(found))
+    _emit_status(run_dir, as_json)
 
 
-def _model(found: dict[str, Any]) -> str:
-    return str(found["model"] or "-")
+def _emit_status(run_dir: Path, as_json: bool) -> None:
+    status = record(run_dir)
+    emit(status, as_json, _status(status))
 
 
-def _status(found: dict[str, Any]) -> list[str]:
+def _status(run: dict[str, Any]) -> list[str]:
     keys = ("id", "state", "stage", "message", "goal", "model", "method", "sparsity", "warning", "command")
-    shown = {key: found[key] for key in keys if found.get(key)}
+    shown = {key: run[key] for key in keys if run.get(key)}
     for key in ("created", "started", "ended"):
-        if found.get(key):
-            shown[key] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found[key]))
-    error = found.get("error") or {}
-    said = [f"{error['message']} {error['fix']}"] if error else []
-    return [*keys_and_values(shown), *said]
+        if run.get(key):
+            shown[key] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run[key]))
+    error = run.get("error")
+    return [*keys_and_values(shown), *([f"{error['message']} {error['fix']}"] if error else [])]

@@ -1,4 +1,4 @@
-"""The command that measures many ways to prune one model. torch is loaded when it runs."""
+"""`sweep`: measure many ways to prune one model. torch is loaded when it runs."""
 
 from __future__ import annotations
 
@@ -27,42 +27,42 @@ def sweep(
         run_dir = detached(runs_dir, spec)
         return emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])
     run_dir = foreground(runs_dir, spec)
-    found = read_sweep(run_dir)
+    swept = read_sweep(run_dir)
     result = {
         "seconds": seconds(run_dir),
-        "baseline_ppl": found.ppl,
-        "baseline_stderr": found.ppl_stderr,
-        "params_before": found.params,
-        "points": _points(found),
+        "baseline_ppl": swept.ppl,
+        "baseline_stderr": swept.ppl_stderr,
+        "params_before": swept.params,
+        "points": _points(swept),
     }
-    return emit_run(run_dir, result, as_json, _lines(found))
+    return emit_run(run_dir, result, as_json, _lines(swept))
 
 
-def _points(found: Sweep) -> list[dict[str, Any]]:
-    front = {point.key for point in found.front()}
+def _points(swept: Sweep) -> list[dict[str, Any]]:
+    front = {point.key for point in swept.front()}
     return [
-        {**asdict(point), "verdict": found.change(point).verdict, "pareto": point.key in front}
-        for point in found.points
+        {**asdict(point), "verdict": swept.change(point).verdict, "pareto": point.key in front}
+        for point in swept.points
     ]
 
 
-def _lines(found: Sweep) -> list[str]:
-    front = {point.key for point in found.front()}
+def _lines(swept: Sweep) -> list[str]:
+    front = {point.key for point in swept.front()}
     head = ["method", "asked", "scope", "refit", "seed", "windows", "of all", "perplexity", ""]
-    rows = [_row(found, point, point.key in front) for point in found.points]
-    said = f"perplexity on {found.text}, {found.tokens:,} tokens in windows of {found.window}"
-    said += f", ± one standard error over {found.windows} windows" if found.ppl_stderr is not None else ""
+    rows = [_row(swept, point, point.key in front) for point in swept.points]
+    caption = f"perplexity on {swept.text}, {swept.tokens:,} tokens in windows of {swept.window}"
+    caption += f", ± one standard error over {swept.windows} windows" if swept.ppl_stderr is not None else ""
     return [
-        f"unpruned: {with_error(found.ppl, found.ppl_stderr, ',.4g')}",
+        f"unpruned: {with_error(swept.ppl, swept.ppl_stderr, ',.4g')}",
         *table([head, *rows]),
         "* on the Pareto front",
-        said,
+        caption,
     ]
 
 
-def _row(found: Sweep, point: Point, best: bool) -> list[str]:
-    asked = [point.method, f"{point.target:.1%}", point.scope, point.reconstruct, str(point.seed)]
+def _row(swept: Sweep, point: Point, best: bool) -> list[str]:
+    place = [point.method, f"{point.target:.1%}", point.scope, point.reconstruct, str(point.seed)]
     of_all = "-" if point.sparsity_total is None else f"{point.sparsity_total:.1%}"
     measured = point.error if point.ppl is None else with_error(point.ppl, point.ppl_stderr, ",.4g")
-    measured += ", within the noise" if found.change(point).verdict == "noise" else ""
-    return [*asked, str(point.samples), of_all, measured, "*" if best else ""]
+    measured += ", within the noise" if swept.change(point).verdict == "noise" else ""
+    return [*place, str(point.samples), of_all, measured, "*" if best else ""]

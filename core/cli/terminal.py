@@ -1,4 +1,4 @@
-"""What the command line shows: one JSON object or a few lines on stdout, progress on stderr."""
+"""Print results, as one JSON object or a few lines on stdout, and progress on stderr."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BAR = 30
 
 @contextmanager
 def stdout_kept_clean() -> Iterator[None]:
-    """Whatever libraries print goes to stderr: stdout carries the result and nothing else."""
+    """Send what libraries print to stderr: stdout carries the result and nothing else."""
     with redirect_stdout(sys.stderr):
         yield
 
@@ -28,11 +28,11 @@ def emit(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON knows it: JSON has no infinity, so a perplexity past all numbers becomes null."""
+    """The value as JSON has it: without infinity, so a perplexity that overflows becomes null."""
     if isinstance(value, dict):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
+        return [plain(part) for part in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -57,7 +57,7 @@ def _shown(value: Any) -> str:
 
 
 def score_lines(scores: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
-    """Benchmarks as a table: one line a task, one column a model; nothing if there are none.
+    """Benchmarks as a table, a line per task and a column per model; nothing without benchmarks.
 
     Args:
         scores: column -> task -> its summary.
@@ -67,9 +67,9 @@ def score_lines(scores: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
         return []
     rows = [["task", "metric", *scores, "n", "from"]]
     for task in tasks:
-        found = [column.get(task) for column in scores.values()]
-        first = next(one for one in found if one is not None)
-        values = [with_error(one[one["metric"]], one["stderr"], ".4f") if one else "-" for one in found]
+        cells = [column.get(task) for column in scores.values()]
+        first = next(cell for cell in cells if cell is not None)
+        values = [with_error(cell[cell["metric"]], cell["stderr"], ".4f") if cell else "-" for cell in cells]
         rows.append([task, first["metric"], *values, f"{first['n']:,}", first["source"]])
     return ["", *table(rows)]
 
@@ -82,7 +82,7 @@ class ProgressBar:
         self._open = False
 
     def __call__(self, event: Event) -> None:
-        """Show one event."""
+        """Show an event."""
         if event.type == "progress" and self._moving:
             self._bar(event)
         elif event.type == "stage":
