@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from core.capture.kernels import distances
 from core.errors import DataError, NotPrunableError
+from core.graph.hooks import evaluating, hooked
 from core.graph.records import Attention, Graph
 from core.models.tokens import Progress, special_positions
 from core.results.similarity import Similarity
@@ -94,16 +95,12 @@ class Divergences:
     @contextmanager
     def watch(self) -> Iterator[None]:
         """Collect for the length of a `with` block; the model attends in the plain way meanwhile."""
-        hooks = []
-        with attending_plainly(self.model):
-            for attention in self.graph.attentions:
-                module = self.model.get_submodule(attention.module)
-                hooks.append(module.register_forward_hook(self._adding(attention)))
-            try:
-                yield
-            finally:
-                for hook in hooks:
-                    hook.remove()
+        hooks = (
+            self.model.get_submodule(attention.module).register_forward_hook(self._adding(attention))
+            for attention in self.graph.attentions
+        )
+        with attending_plainly(self.model), hooked(hooks):
+            yield
 
     @contextmanager
     def batch(self, counted: Tensor) -> Iterator[None]:
@@ -161,11 +158,10 @@ def _stack(means: dict[int, Tensor]) -> np.ndarray[Any, np.dtype[np.float32]]:
 @contextmanager
 def attending_plainly(model: PreTrainedModel) -> Iterator[None]:
     """Let the model attend in the plain (eager) way, in evaluation mode; afterwards all is as it was."""
-    before, training = model.config._attn_implementation, model.training
+    before = model.config._attn_implementation
     model.set_attn_implementation("eager")
-    model.eval()
     try:
-        yield
+        with evaluating(model):
+            yield
     finally:
         model.set_attn_implementation(before)
-        model.train(training)

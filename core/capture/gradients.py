@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from core.capture.kernels import products
 from core.capture.slices import Key, Slice, slices
+from core.graph.hooks import hooked
 from core.graph.records import Graph
 
 #: Statistics per index of a parameter, by name, in the order of `kernels.products`.
@@ -66,17 +67,17 @@ class Gradients:
     def watch(self, model: nn.Module) -> Iterator[None]:
         """Give gradients only to the parameters in scope, fold each once it is complete, and free it."""
         wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
-        hooks = []
         try:
             for name, parameter in model.named_parameters():
                 parameter.requires_grad_(name in self.dims)
-                if name in self.dims:
-                    hooks.append(parameter.register_post_accumulate_grad_hook(self._folding(name)))
-            with torch.enable_grad():
+            hooks = (
+                parameter.register_post_accumulate_grad_hook(self._folding(name))
+                for name, parameter in model.named_parameters()
+                if name in self.dims
+            )
+            with hooked(hooks), torch.enable_grad():
                 yield
         finally:
-            for hook in hooks:
-                hook.remove()
             for parameter, before in wanted.items():
                 parameter.requires_grad_(before)
                 parameter.grad = None

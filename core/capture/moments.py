@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from core.capture.slices import Key
 from core.errors import DataError
+from core.graph.hooks import hooked
 
 
 class Moments:
@@ -104,11 +105,8 @@ class ModuleMoments:
             module.register_forward_hook(self._on_output(key, self.outputs[key]))
             for key, module in self.makers.items()
         ]
-        try:
+        with hooked(hooks):
             yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def _on_input(self, key: Key, moments: Moments) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def hook(_: nn.Module, args: tuple[Any, ...]) -> None:

@@ -7,7 +7,7 @@ attention map before the next layer's exists, and of activations only running mo
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -20,6 +20,7 @@ from core.capture.gradients import COARSE, PER_INDEX, PER_SAMPLE, Gradients
 from core.capture.moments import ModuleMoments, Moments, Squares
 from core.capture.slices import Key, slices
 from core.errors import DataError, UnknownNameError
+from core.graph.hooks import evaluating
 from core.graph.places import maker_of, reader_of
 from core.graph.records import Graph
 from core.models.tokens import Progress, special_positions
@@ -125,17 +126,10 @@ class _Pass:
     @contextmanager
     def watch(self) -> Iterator[None]:
         """Set the hooks and evaluation mode; afterwards all is as it was."""
-        training = self.model.training
-        self.model.eval()
-        try:
-            with ExitStack() as stack:
-                if self.divergences:
-                    stack.enter_context(self.divergences.watch())
-                stack.enter_context(self.moments.watch())
-                stack.enter_context(self.gradients.watch(self.model) if self.gradients else torch.no_grad())
-                yield
-        finally:
-            self.model.train(training)
+        divergences = self.divergences.watch() if self.divergences else nullcontext()
+        gradients = self.gradients.watch(self.model) if self.gradients else torch.no_grad()
+        with evaluating(self.model), divergences, self.moments.watch(), gradients:
+            yield
 
     def read(self, ids: Tensor) -> None:
         """Run one batch of token ids, (batch, length)."""

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from core.capture.divergence import attending_plainly, probabilities_of
 from core.errors import DataError, NotPrunableError
+from core.graph.hooks import hooked
 from core.graph.records import Graph
 
 #: More tokens than this cannot be read on the axes of a map.
@@ -47,12 +48,9 @@ def attention_maps(
         if probabilities is not None:
             maps.append(probabilities[0, list(heads)].float().cpu())
 
-    with attending_plainly(model), torch.inference_mode():
-        hook = model.get_submodule(block.module).register_forward_hook(keep)
-        try:
-            model.base_model(input_ids=ids[None].to(model.device), use_cache=False)
-        finally:
-            hook.remove()
+    hook = model.get_submodule(block.module).register_forward_hook(keep)
+    with hooked([hook]), attending_plainly(model), torch.inference_mode():
+        model.base_model(input_ids=ids[None].to(model.device), use_cache=False)
     if not maps:
         raise NotPrunableError(f"{block.module} does not return its attention, so it cannot be shown.")
     return maps[0]

@@ -9,8 +9,7 @@ nothing here depends on the family.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +25,7 @@ from core.evaluate.perplexity import (
     window_losses,
 )
 from core.evaluate.sensitivity_points import points
+from core.graph.hooks import hooked, replaced
 from core.graph.records import Graph
 from core.results.scores import Sensitivity
 from core.surgery.masks import masked
@@ -111,15 +111,8 @@ def scan(
 def _dense(model: Any, modules: list[nn.Module], ids: Tensor) -> _Pass:
     """Run the whole model once and copy what leaves every layer."""
     outputs: list[Any] = []
-    hooks = [
-        module.register_forward_hook(lambda _module, _args, out: outputs.append(_copy(out)))
-        for module in modules
-    ]
-    try:
+    with hooked(m.register_forward_hook(lambda _m, _args, out: outputs.append(_copy(out))) for m in modules):
         logits = next_token_logits(model, ids)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return _Pass(ids, outputs, window_losses(logits, ids))
 
 
@@ -130,23 +123,9 @@ def _copy(out: Any) -> Any:
 
 def _losses_from(model: Any, modules: list[nn.Module], layer: int, dense: _Pass) -> list[float]:
     """Summed negative log-likelihood of every window when only this layer and those above are run."""
-    with _skipped(modules[:layer], dense.outputs):
+    skipped = [lambda *_, out=out, **__: _copy(out) for out in dense.outputs[:layer]]
+    with replaced(modules[:layer], skipped):
         return window_losses(next_token_logits(model, dense.ids), dense.ids)
-
-
-@contextmanager
-def _skipped(modules: list[nn.Module], outputs: list[Any]) -> Iterator[None]:
-    """Let these layers return these outputs without work."""
-    before = [module.__dict__.get("forward") for module in modules]
-    for module, out in zip(modules, outputs, strict=False):
-        module.forward = lambda *_, out=out, **__: _copy(out)
-    try:
-        yield
-    finally:
-        for module, own in zip(modules, before, strict=True):
-            del module.forward
-            if own is not None:
-                module.forward = own
 
 
 def _skipping_is_exact(model: Any, modules: list[nn.Module], dense: _Pass) -> bool:

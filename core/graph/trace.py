@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_map_only
 from transformers import PreTrainedModel
 
 from core.errors import NotPrunableError
+from core.graph.hooks import hooked
 from core.graph.shapes import Shapes
 
 BATCH = 2
@@ -259,12 +260,7 @@ def _named_modules(twin: nn.Module, recorder: _Recorder) -> Iterator[None]:
     def leaving(*_: Any) -> None:
         recorder.modules.pop()
 
-    handles = []
-    for module in twin.modules():
-        handles.append(module.register_forward_pre_hook(entering))
-        handles.append(module.register_forward_hook(leaving))
-    try:
+    entries = [module.register_forward_pre_hook(entering) for module in twin.modules()]
+    exits = [module.register_forward_hook(leaving) for module in twin.modules()]
+    with hooked([*entries, *exits]):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -41,22 +41,22 @@ def coupled_structure(graph: Graph, group_id: str, unit: int) -> nx.DiGraph:
             at=member.at,
             trigger=drawn.number_of_nodes() == 1,
         )
+    _connect(drawn, graph)
+    return drawn
+
+
+def _connect(drawn: nx.DiGraph, graph: Graph) -> None:
+    """Add the edges that touch what is drawn so far, all of it pruned, and the neighbours they lead to."""
     pruned = set(drawn.nodes)
     strength = strengths(graph)
     for edge in graph.edges:
-        if edge.source in pruned or edge.target in pruned:
-            for name in (edge.source, edge.target):
-                if name not in drawn:
-                    _add_node(drawn, graph, name, pruned=False)
-            both = edge.source in pruned and edge.target in pruned
-            drawn.add_edge(
-                edge.source,
-                edge.target,
-                ops=edge.ops,
-                pruned=both,
-                strength=strength[edge.source, edge.target],
-            )
-    return drawn
+        ends = edge.source, edge.target
+        if pruned.isdisjoint(ends):
+            continue
+        for name in ends:
+            if name not in drawn:
+                _add_node(drawn, graph, name, pruned=False)
+        drawn.add_edge(*ends, ops=edge.ops, pruned=pruned.issuperset(ends), strength=strength[ends])
 
 
 def strengths(graph: Graph) -> dict[tuple[str, str], float]:

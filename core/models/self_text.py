@@ -7,6 +7,7 @@ from torch import LongTensor, Tensor
 from transformers import PreTrainedModel
 
 from core.errors import DataError
+from core.graph.hooks import evaluating
 from core.models.tokens import Progress, context_length, last_only, special_ids
 
 #: How many windows are written side by side.
@@ -38,9 +39,8 @@ def write(
     if limit is not None and length > limit:
         raise DataError(f"length must be at most {limit:,}, which is what this model reads, got {length:,}.")
     generator = torch.Generator().manual_seed(seed)
-    training, batches = model.training, list[Tensor]()
-    model.eval()
-    try:
+    batches: list[Tensor] = []
+    with evaluating(model):
         for first in range(0, samples, _BATCH):
             count = min(_BATCH, samples - first)
             ids, past = _begin(model, count, generator), None
@@ -54,8 +54,6 @@ def write(
                 if on_progress is not None:
                     on_progress(first * length + count * ids.shape[1], samples * length)
             batches.append(ids)
-    finally:
-        model.train(training)
     return torch.cat(batches)  # type: ignore[return-value]
 
 

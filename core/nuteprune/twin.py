@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from core.graph.hooks import hooked
 from core.graph.records import Graph
 from core.nuteprune.gates import Gates
 from core.recover.lora import attach, lora_layers, merge
@@ -146,10 +147,6 @@ def forward(model: nn.Module, ids: Tensor, layers: list[nn.Module]) -> Answer:
     def keep(_: nn.Module, args: Any, out: Any) -> None:
         outputs.append(out if isinstance(out, Tensor) else out[0])
 
-    hooks = [layer.register_forward_hook(keep) for layer in layers]
-    try:
+    with hooked(layer.register_forward_hook(keep) for layer in layers):
         logits = model(input_ids=ids, use_cache=False).logits
-    finally:
-        for hook in hooks:
-            hook.remove()
     return Answer(logits, tuple(outputs))

@@ -8,7 +8,7 @@ those of the layer at work are held in memory.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import NotPrunableError
+from core.graph.hooks import hooked, replaced
 from core.graph.records import Graph
 
 _HIDDEN = "hidden_states"
@@ -66,13 +67,8 @@ class Layers:
             inputs.append(args[0])
             raise _Stop
 
-        hook = module.register_forward_pre_hook(keep)
-        try:
+        with hooked([module.register_forward_pre_hook(keep)]), suppress(_Stop):
             self.run(layer, batch, hidden)
-        except _Stop:
-            pass
-        finally:
-            hook.remove()
         return inputs[0]
 
 
@@ -84,12 +80,8 @@ def watching(modules: Iterable[nn.Module]) -> Iterator[list[tuple[nn.Module, Ten
     def keep(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
         seen.append((module, args[0], out))
 
-    hooks = [module.register_forward_hook(keep) for module in modules]
-    try:
+    with hooked(module.register_forward_hook(keep) for module in modules):
         yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def layers_of(model: Any, graph: Graph, batches: Sequence[Tensor]) -> Layers:
@@ -127,13 +119,9 @@ def _refusal(graph: Graph) -> str:
 def _outputs(model: Any, modules: Sequence[nn.Module], ids: Tensor) -> list[Any]:
     """What each layer returns for one batch."""
     outs: list[Any] = []
-    hooks = [module.register_forward_hook(lambda _m, _a, out: outs.append(out)) for module in modules]
-    try:
-        with torch.no_grad():
-            model(input_ids=ids, use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    hooks = (module.register_forward_hook(lambda _m, _a, out: outs.append(out)) for module in modules)
+    with hooked(hooks), torch.no_grad():
+        model(input_ids=ids, use_cache=False)
     if len(outs) != len(modules):
         raise ValueError(f"{len(modules)} layers ran {len(outs)} times")
     return [(out[0].clone(), *out[1:]) if isinstance(out, tuple) else out.clone() for out in outs]
@@ -147,20 +135,16 @@ def _tensor(out: Any) -> Tensor:
 def _recorded(model: Any, modules: list[nn.Module], batches: Iterable[Tensor], outs: Sequence[Any]) -> Layers:
     """Run the model with stand-ins for its layers, and record the arguments of each."""
     layers = Layers(modules)
-    with _standing_in(modules, outs, layers):
+    with replaced(modules, _stand_ins(outs, layers)):
         for ids in batches:
             layers._calls.append([])
-            try:
-                with torch.no_grad():
-                    model(input_ids=ids, use_cache=False)
-            except _Stop:
-                continue
+            with suppress(_Stop), torch.no_grad():
+                model(input_ids=ids, use_cache=False)
     return layers
 
 
-@contextmanager
-def _standing_in(modules: list[nn.Module], outs: Sequence[Any], layers: Layers) -> Iterator[None]:
-    """Let stand-ins pass the layers' input on, shaped as their output; the last one ends the forward."""
+def _stand_ins(outs: Sequence[Any], layers: Layers) -> list[Any]:
+    """Forwards that pass a layer's input on, shaped as its output; the last one ends the model's forward."""
 
     def stand_in(number: int, out: Any) -> Any:
         def forward(*args: Any, **kwargs: Any) -> Any:
@@ -172,19 +156,10 @@ def _standing_in(modules: list[nn.Module], outs: Sequence[Any], layers: Layers) 
             if number == 0:
                 layers.first.append(hidden.detach().clone())
             calls.append(_Call(args[1:], kwargs, by_name))
-            if number == len(modules) - 1:
+            if number == len(outs) - 1:
                 raise _Stop
             return (hidden, *out[1:]) if isinstance(out, tuple) else hidden
 
         return forward
 
-    before = [module.__dict__.get("forward") for module in modules]
-    for number, (module, out) in enumerate(zip(modules, outs, strict=True)):
-        module.__dict__["forward"] = stand_in(number, out)
-    try:
-        yield
-    finally:
-        for module, own in zip(modules, before, strict=True):
-            del module.__dict__["forward"]
-            if own is not None:
-                module.__dict__["forward"] = own
+    return [stand_in(number, out) for number, out in enumerate(outs)]

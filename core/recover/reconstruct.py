@@ -31,7 +31,8 @@ from core.plan.records import PruningPlan, implied
 from core.recover.fitting import Reconstruction, refit_readers
 from core.recover.pre_pruning import pre_prune
 from core.recover.rescoring import Rescoring
-from core.recover.walk import KINDS, Removed, Walk, readers_of
+from core.recover.walk import KINDS, Walk, readers_of
+from core.surgery.masks import Removed
 from core.surgery.operate import add_biases
 
 #: (parameter, dimension) -> mean of what is read along it, (size,).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +18,8 @@ from core.models.tokens import special_positions
 from core.plan.records import cuts, implied
 from core.recover.layers import Layers, layers_of, watching
 from core.recover.least_squares import Fit, Normal, fit
+from core.surgery.masks import Removed
 
-Removed = Mapping[str, tuple[int, ...]]
 #: Kinds of units that belong to a single decoder layer.
 KINDS = ("query_head", "kv_group", "ffn_channel")
 #: One window in this many chooses the ridge.

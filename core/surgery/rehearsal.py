@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from core.errors import NotPrunableError
+from core.graph.hooks import evaluating, hooked
 from core.graph.records import Graph
 
 #: Position or name of an argument, and one of its dimensions.
@@ -61,19 +62,13 @@ def rehearse(
 
         return hook
 
-    hooks = [
-        model.get_submodule(name).register_forward_hook(keep_output(name)) for name in graph.layer_modules
-    ]
+    find = model.get_submodule
+    hooks = [find(name).register_forward_hook(keep_output(name)) for name in graph.layer_modules]
     for name in {attention.module for attention in graph.attentions}:
-        module = model.get_submodule(name)
-        hooks.append(module.register_forward_pre_hook(keep_shapes(name), with_kwargs=True))
+        hooks.append(find(name).register_forward_pre_hook(keep_shapes(name), with_kwargs=True))
     ids = torch.arange(batch * tokens, device=model.device).view(batch, tokens) * 7 % model.config.vocab_size
-    try:
-        with _evaluating(model), _shapes_only(model), _naming_the_module(model, when):
-            logits = model(input_ids=ids, use_cache=False).logits
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), evaluating(model), torch.no_grad(), _shapes_only(model), _naming_module(model, when):
+        logits = model(input_ids=ids, use_cache=False).logits
     return Rehearsal(batch, logits, layers, arguments)
 
 
@@ -127,17 +122,6 @@ def _close(left: Tensor, right: Tensor) -> bool:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    was = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was)
-
-
-@contextmanager
 def _shapes_only(model: PreTrainedModel) -> Iterator[None]:
     """For a model without weights: buffers lose their numbers too, and transformers looks at none."""
     if model.device.type != "meta":
@@ -156,7 +140,7 @@ def _shapes_only(model: PreTrainedModel) -> Iterator[None]:
 
 
 @contextmanager
-def _naming_the_module(model: nn.Module, when: str) -> Iterator[None]:
+def _naming_module(model: nn.Module, when: str) -> Iterator[None]:
     """Turn an error inside a forward into one that names the innermost module."""
     inside: list[str] = []
 
@@ -173,10 +157,8 @@ def _naming_the_module(model: nn.Module, when: str) -> Iterator[None]:
             module.register_forward_hook(leave),
         ]
     try:
-        yield
+        with hooked(hooks):
+            yield
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         where = inside[-1] if inside else "the model"
         raise NotPrunableError(f"{where} fails {when}: {str(error).splitlines()[0]}") from error
-    finally:
-        for hook in hooks:
-            hook.remove()
