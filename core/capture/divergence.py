@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -19,7 +20,9 @@ from core.models.tokens import Progress, special_positions
 from core.results.similarity import Similarity
 
 
-def js_distances(probabilities: Tensor, counted: Tensor) -> Tensor:
+def js_distances(
+    probabilities: Float[Tensor, "batch heads queries keys"], counted: Bool[Tensor, "batch queries"]
+) -> Float[Tensor, "heads heads"]:
     """Sum of the Jensen-Shannon distances of every pair of heads over query positions.
 
     JS(P, Q) = H((P + Q) / 2) - (H(P) + H(Q)) / 2 with natural logarithms; the distance is its square

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from core.capture.slices import Key
@@ -26,7 +27,7 @@ class Moments:
         self.mean: Tensor = torch.zeros(())
         self.squares: Tensor = torch.zeros(())  # sum of squared deviations from the mean
 
-    def add(self, rows: Tensor) -> None:
+    def add(self, rows: Float[Tensor, "tokens features"]) -> None:
         """Include more tokens, (tokens, features)."""
         fresh = len(rows)
         if not fresh:
@@ -66,7 +67,7 @@ class Squares:
         self.count = 0
         self.total: Tensor = torch.zeros(())
 
-    def add(self, rows: Tensor) -> None:
+    def add(self, rows: Float[Tensor, "tokens features"]) -> None:
         """Include more tokens, (tokens, features)."""
         if len(rows):
             squares = rows.float().square().sum(dim=0)

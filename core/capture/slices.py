@@ -8,6 +8,7 @@ from math import prod
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from core.graph.records import Graph, Group, Member
@@ -28,9 +29,9 @@ class Slice:
     """
 
     member: Member
-    rows: Tensor
-    share: Tensor
-    keyed: Tensor
+    rows: Int[Tensor, "units width"]
+    share: Float[Tensor, " units"]
+    keyed: Bool[Tensor, "units width"]
 
     @property
     def key(self) -> Key:
@@ -54,7 +55,7 @@ class Slice:
             positions = positions[self.member.at][None]
         return positions[:, self._flat].view(len(positions), *self.rows.shape).movedim(1, 0).flatten(1)
 
-    def weight(self, model: nn.Module) -> Tensor:
+    def weight(self, model: nn.Module) -> Float[Tensor, "units width elements"]:
         """The unit's weights, (units, width, elements per index), float32."""
         whole, dim = model.get_parameter(self.member.parameter).detach(), self.member.dim
         if self.member.at is not None:

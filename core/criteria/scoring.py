@@ -153,6 +153,7 @@ def check_alone(name: str) -> None:
 def _scored(model: nn.Module, entry: Entry[Criterion], view: GroupView) -> np.ndarray[Any, Any]:
     """What a criterion says, (units,), float32. Raises DataError if it is not finite."""
     scores: np.ndarray[Any, Any] = entry.component(view).float().cpu().numpy()
+    assert scores.shape == (view.units,), f"{entry.name} gave {scores.shape}, not one score per unit"
     if not np.isfinite(scores).all():
         check_weights(model)
         raise DataError(f"{entry.name} gave a score that is not finite; run with --dtype float32.")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from core.errors import DataError
@@ -63,14 +64,18 @@ def vocabulary(model: Any) -> int:
 
 
 @torch.no_grad()
-def next_token_logits(model: Any, ids: Tensor) -> Tensor:
+def next_token_logits(
+    model: Any, ids: Int[Tensor, "batch window"]
+) -> Float[Tensor, "batch window vocabulary"]:
     """Logits of a whole window without cache, (batch, window, vocabulary)."""
     logits: Tensor = model(input_ids=ids, use_cache=False).logits
     return logits
 
 
 @torch.no_grad()
-def window_losses(logits: Tensor, ids: Tensor) -> list[float]:
+def window_losses(
+    logits: Float[Tensor, "batch window vocabulary"], ids: Int[Tensor, "batch window"]
+) -> list[float]:
     """Summed negative log-likelihood of every window, in nats: in float32, a few positions at a time.
 
     Args:
@@ -85,7 +90,7 @@ def window_losses(logits: Tensor, ids: Tensor) -> list[float]:
     return sums
 
 
-def summarise(losses: Sequence[float], windows: Tensor) -> Perplexity:
+def summarise(losses: Sequence[float], windows: Int[Tensor, "windows window"]) -> Perplexity:
     """Perplexity from the summed negative log-likelihood of each of these windows."""
     count, window = windows.shape
     means = tuple(loss / (window - 1) for loss in losses)

@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 #: Logits looked at a time: they stay in the cache, and no second copy of all of them is made.
 _CHUNK_ELEMENTS = 2**20
 
 
-def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def distillation(
+    student: Float[Tensor, "batch length vocabulary"],
+    teacher: Float[Tensor, "batch length vocabulary"],
+    temperature: float,
+) -> Float[Tensor, ""]:
     """Mean over positions of KL(teacher || student) at a temperature, times its square (Eq. 5).
 
     The square keeps gradients of the same size at any temperature (Hinton et al.). The gradient is worked out
@@ -48,7 +53,10 @@ class _Distillation(torch.autograd.Function):
         return gradient.mul_(upstream.to(gradient.dtype)), None, None
 
 
-def layer_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+def layer_loss(
+    student: Sequence[Float[Tensor, "batch length hidden"]],
+    teacher: Sequence[Float[Tensor, "batch length hidden"]],
+) -> Float[Tensor, ""]:
     """Sum over decoder layers of the mean squared difference of what they give (Eq. 6).
 
     Args:

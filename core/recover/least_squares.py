@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 #: Ridges to choose from, relative to the mean squared input; the smallest guards against round-off only.
@@ -27,10 +28,10 @@ class Normal:
         energy: summed squared targets.
     """
 
-    gram: Tensor
-    cross: Tensor
-    inputs: Tensor
-    targets: Tensor
+    gram: Float64[Tensor, "inputs inputs"]
+    cross: Float64[Tensor, "inputs outputs"]
+    inputs: Float64[Tensor, " inputs"]
+    targets: Float64[Tensor, " outputs"]
     energy: float = 0.0
     tokens: int = 0
 
@@ -40,7 +41,7 @@ class Normal:
         gram = torch.zeros(inputs, inputs, dtype=torch.float64, device=device)
         return cls(gram, gram.new_zeros(inputs, outputs), gram.new_zeros(inputs), gram.new_zeros(outputs))
 
-    def add(self, a: Tensor, t: Tensor) -> None:
+    def add(self, a: Float[Tensor, "tokens inputs"], t: Float[Tensor, "tokens outputs"]) -> None:
         """Add a batch, (tokens, inputs) and (tokens, outputs): products in float32, sums in float64."""
         a, t = a.float(), t.float()
         for first in range(0, a.shape[1], _BLOCK):  # symmetric: nothing below the diagonal's blocks
@@ -67,16 +68,18 @@ class Normal:
         gram = self.mirror().gram[stay][:, stay]
         return replace(self, gram=gram, cross=self.cross[stay], inputs=self.inputs[stay])
 
-    def centred(self) -> tuple[Tensor, Tensor]:
+    def centred(self) -> tuple[Float64[Tensor, "inputs inputs"], Float64[Tensor, "inputs outputs"]]:
         """Gram and cross products of inputs and targets less their means."""
         mean = self.inputs / max(self.tokens, 1)
         return self.gram - torch.outer(mean, self.inputs), self.cross - torch.outer(mean, self.targets)
 
-    def bias(self, weight: Tensor) -> Tensor:
+    def bias(self, weight: Float64[Tensor, "inputs outputs"]) -> Float64[Tensor, " outputs"]:
         """The bias that leaves no mean error with these weights, (outputs,)."""
         return (self.targets - self.inputs @ weight) / max(self.tokens, 1)
 
-    def error(self, weight: Tensor, bias: Tensor | None) -> float:
+    def error(
+        self, weight: Float64[Tensor, "inputs outputs"], bias: Float64[Tensor, " outputs"] | None
+    ) -> float:
         """Summed squared error of A weight + bias against the targets."""
         total = self.energy - 2 * (self.cross * weight).sum() + ((self.gram @ weight) * weight).sum()
         if bias is not None:
@@ -96,8 +99,8 @@ class Fit:
         note: what users should know about the fit, or "".
     """
 
-    weight: Tensor
-    bias: Tensor | None
+    weight: Float64[Tensor, "inputs outputs"]
+    bias: Float64[Tensor, " outputs"] | None
     ridge: float
     before: float
     after: float
@@ -105,7 +108,12 @@ class Fit:
 
 
 def fit(
-    seen: Normal, held_out: Normal | None, start: Tensor, *, biased: bool, ridges: tuple[float, ...] = RIDGES
+    seen: Normal,
+    held_out: Normal | None,
+    start: Float[Tensor, "inputs outputs"],
+    *,
+    biased: bool,
+    ridges: tuple[float, ...] = RIDGES,
 ) -> Fit:
     """The best change of `start`, (inputs, outputs).
 
@@ -136,7 +144,9 @@ def fit(
     return Fit(weight, bias, ridge, before, whole.error(weight, bias), note)
 
 
-def _solve(seen: Normal, start: Tensor, ridge: float, biased: bool) -> tuple[Tensor, str]:
+def _solve(
+    seen: Normal, start: Float64[Tensor, "inputs outputs"], ridge: float, biased: bool
+) -> tuple[Float64[Tensor, "inputs outputs"], str]:
     gram, cross = seen.centred() if biased else (seen.gram, seen.cross)
     scale = gram.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
     residual = cross - gram @ start
