@@ -39,15 +39,15 @@ class Repeated:
     stages: tuple[Stage, ...]
 
 
-def titles(spec: RunSpec, parts: Sequence[Stage | Repeated]) -> dict[str, str]:
-    """The stages that a run of this spec has, in order: name -> title."""
+def due(spec: RunSpec, parts: Sequence[Stage | Repeated]) -> list[Stage]:
+    """The stages that a run of this spec has, in order, each once."""
     stages = [stage for part in parts for stage in (part.stages if isinstance(part, Repeated) else [part])]
-    return {stage.name: stage.title for stage in stages if stage.when(spec)}
+    return [stage for stage in stages if stage.when(spec)]
 
 
 def run_stages(state: State, parts: Sequence[Stage | Repeated]) -> None:
     """Say which stages there are, then announce, call and time each. Raises what they raise."""
-    state.work.recorder.begin(titles(state.work.spec, parts))
+    state.work.recorder.begin({stage.name: stage.title for stage in due(state.work.spec, parts)})
     _go_through(state, parts)
 
 

@@ -14,9 +14,10 @@ from core.evaluate.perplexity import perplexity
 from core.files import read_json, write_json
 from core.results.noise import perplexity_difference
 from core.results.perplexity import PERPLEXITY, read_perplexities
+from core.results.scores import SCORES
 from core.results.sweep import SWEEP, Point, pareto, planned, read_sweep, run_of
 from core.runs import launch
-from core.runs.artifacts import METRICS
+from core.runs.artifacts import CHECKPOINT, METRICS, read_spec
 from core.runs.command_line import command_line
 from core.runs.status import Status, read_status, write_status
 from core.spec.checks import listed
@@ -59,6 +60,13 @@ def test_every_combination_is_measured_once(swept: Path, spec: RunSpec) -> None:
     assert len(found.done) == found.planned == spec.sweep.points == 16
     assert all(point.ppl and point.params and not point.error for point in found.points)
     assert len({point.ppl for point in found.points if point.method == "taylor_first"}) > 4
+
+
+def test_a_pass_keeps_its_scores_and_no_run_lies_in_a_run(swept: Path) -> None:
+    kept = {str(path.relative_to(swept / CHECKPOINT)) for path in (swept / CHECKPOINT).rglob("*.*")}
+    assert kept == {f"seed{seed}-samples{n}/{SCORES}" for seed in (0, 1) for n in (2, 4)}
+    texts = {name: text for name, text in read_spec(swept).extra.items() if name.startswith("calibration")}
+    assert len(texts) == 1 + 4 and all(len(text["sha256"]) == 64 for text in texts.values())
 
 
 def test_a_point_is_the_run_it_stands_for(swept: Path, spec: RunSpec, tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ import pytest
 
 from core.criteria import CRITERIA
 from core.errors import DataError, InputError, ModelError, SpecError, UnknownNameError
+from core.files import read_json
+from core.results.heads import algorithm_1, pairs_below
 from core.results.scores import read_scores, read_sensitivity
 from core.results.similarity import read_similarity
-from core.runs.artifacts import EVENTS, MODEL, PLAN
+from core.runs.artifacts import EVENTS, METRICS, MODEL, PLAN
 from core.runs.events import EventReader
 from core.spec.evaluate import EvalSpec
 from core.spec.explore import ExploreSpec
@@ -43,7 +45,19 @@ def test_every_criterion_scores_in_one_run_with_its_options(tmp_path: Path, spec
 def test_exploring_makes_the_analyses_and_no_model(tmp_path: Path, spec: RunSpec) -> None:
     run_dir = done(tmp_path, replace(spec, goal="explore"))
     assert staged(run_dir) == ["load", "graph", "similarity", "capture", "score", "sensitivity"]
-    assert read_similarity(run_dir).divergence.shape == (2, 4, 4)
+    divergence = read_similarity(run_dir).divergence
+    assert divergence.shape == (2, 4, 4)
+    metrics = read_json(run_dir / METRICS)
+    assert metrics["tau"] == spec.explore.tau and metrics["seconds"] > 0
+    assert metrics["similar_heads"] == [
+        {
+            "layer": layer,
+            "heads": 4,
+            "pairs_below_tau": pairs_below(divergence[layer], metrics["tau"]),
+            "candidates": algorithm_1(divergence[layer], metrics["tau"]),
+        }
+        for layer in (0, 1)
+    ]
     assert set(read_scores(run_dir)) == {"taylor_first", "l2", "l1", "random"}
     sensitivity = read_sensitivity(run_dir)
     assert {(point["layer"], point["kind"]) for point in sensitivity.points} == {
