@@ -51,8 +51,8 @@ def try_mask(app: AppContext, model: str, units: Units, prompt: str, tokens: int
         Side("dense", "The dense model", model),
         Side("masked", "The masked model", model, removed=units),
     )
-    for found in ask(app, sides, Question(prompt, max_new_tokens=tokens)):
-        trial = replace(trial, state=found.state, answers=found.answers)
+    for round_ in ask(app, sides, Question(prompt, max_new_tokens=tokens)):
+        trial = replace(trial, state=round_.state, answers=round_.answers)
         yield trial
     failed = next((one.error for one in trial.answers if one.error), "")
     if failed:

@@ -18,7 +18,7 @@ def answer_cards(**options: Any) -> gr.HTML:
     return canvas("answer_cards", **options)
 
 
-def round_payload(found: Round, reference: str = "") -> str:
+def round_payload(answered: Round, reference: str = "") -> str:
     """The round for the browser.
 
     Args:
@@ -26,21 +26,23 @@ def round_payload(found: Round, reference: str = "") -> str:
     """
     cards = [
         {**asdict(answer), "stretches": stretches}
-        for answer, stretches in zip(found.answers, marked(found, reference), strict=True)
+        for answer, stretches in zip(answered.answers, marked(answered, reference), strict=True)
     ]
-    return payload({"blind": found.blind, "done": found.done, "cards": cards})
+    return payload({"blind": answered.blind, "done": answered.done, "cards": cards})
 
 
-def marked(found: Round, reference: str = "") -> list[list[tuple[str, bool]]]:
+def marked(answered: Round, reference: str = "") -> list[list[tuple[str, bool]]]:
     """Each answer in stretches; marked once all are done, and never against one that failed."""
-    first = _reference(found.answers, reference)
-    if not found.done or first is None or not first.text:
-        return [[(answer.text, False)] for answer in found.answers]
+    first = _reference(answered.answers, reference)
+    if not answered.done or first is None or not first.text:
+        return [[(answer.text, False)] for answer in answered.answers]
     return [
         [(answer.text, False)] if answer is first else word_difference(first.text, answer.text)
-        for answer in found.answers
+        for answer in answered.answers
     ]
 
 
 def _reference(answers: Sequence[Answer], key: str) -> Answer | None:
-    return next((one for one in answers if one.key == key), answers[0] if answers and not key else None)
+    return next(
+        (answer for answer in answers if answer.key == key), answers[0] if answers and not key else None
+    )

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def library() -> Path:
-    """plotly.js as the Python package ships it; found without importing the package."""
-    found = importlib.util.find_spec("plotly")
-    folders = found.submodule_search_locations if found else None
+    """plotly.js as the Python package ships it, without importing the package."""
+    spec = importlib.util.find_spec("plotly")
+    folders = spec.submodule_search_locations if spec else None
     if not folders:
         raise ModuleNotFoundError("plotly is not installed; run `pip install -r requirements.txt`.")
     return Path(next(iter(folders))) / "package_data" / "plotly.min.js"

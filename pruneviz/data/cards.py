@@ -1,10 +1,10 @@
-"""What can be said of a model without loading it: its config, and the headers of its weight files."""
+"""Describe a model without loading it: from its config and the headers of its weight files."""
 
 from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,13 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "vocab": ("vocab_size",),
     "context": ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"),
 }
-
-
 #: What weights end in; pickles count too, so that the message about them is the engine's own.
 WEIGHTS = ("safetensors", "bin", "pt", "pth", "ckpt")
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a model is. Numbers nobody wrote down are None.
+    """What a model is. Unknown numbers are None.
 
     Attributes:
         params: numbers in its weight files; tied output weights are counted once, as they are stored.
@@ -68,8 +66,8 @@ def local_folder(source: str) -> Path | None:
     if source == "demo":
         from core.models.demo import DEMO_NAME, cache_folder
 
-        found = sorted(cache_folder().glob(f"{DEMO_NAME}-*/config.json"))
-        return found[-1].parent if found else None
+        configs = sorted(cache_folder().glob(f"{DEMO_NAME}-*/config.json"))
+        return configs[-1].parent if configs else None
     path = Path(source).expanduser()
     path = path.parent if path.name == "config.json" and path.is_file() else path
     if (path / SPEC).is_file():
@@ -78,13 +76,13 @@ def local_folder(source: str) -> Path | None:
 
 
 def weightless(source: str) -> bool:
-    """Whether there is a config here and no weights to go with it: such a model can only be looked at."""
+    """Whether the files hold a config but no weights: such a model can only be looked at."""
     folder = local_folder(source)
     return folder is not None and not any(any(folder.glob(f"*.{end}")) for end in WEIGHTS)
 
 
 def read_card(source: str) -> Card | None:
-    """The card of a model whose files are here; None where only the engine can tell.
+    """The card of a model from its files; None where only the engine can tell.
 
     Raises:
         ModelError: config.json is damaged.
@@ -101,29 +99,22 @@ def read_card(source: str) -> Card | None:
         name = folder.parent.name
     card = card_from_config(source, name, config)
     params, size, dtype = stored_weights(folder)
-    return Card(
-        **{
-            **card.__dict__,
-            "params": params,
-            "stored_bytes": size,
-            "stored_dtype": dtype,
-            "chat_template": _has_chat_template(folder),
-        }
-    )
+    stored: dict[str, Any] = {"params": params, "stored_bytes": size, "stored_dtype": dtype}
+    return replace(card, **stored, chat_template=_has_chat_template(folder))
 
 
 def card_from_config(source: str, name: str, config: dict[str, Any]) -> Card:
     """Read the shape of a decoder out of its config."""
     text = config.get("text_config")
     inner: dict[str, Any] = text if isinstance(text, dict) else config
-    found: dict[str, Any] = {}
+    shape: dict[str, Any] = {}
     for word, names in _NAMES.items():
         values = [inner[key] for key in names if isinstance(inner.get(key), int)]
-        found[word] = values[0] if values else None
-    if found["kv_heads"] is None:
-        found["kv_heads"] = found["heads"]
-    if found["head_dim"] is None and found["hidden"] and found["heads"]:
-        found["head_dim"] = found["hidden"] // found["heads"]
+        shape[word] = values[0] if values else None
+    if shape["kv_heads"] is None:
+        shape["kv_heads"] = shape["heads"]
+    if shape["head_dim"] is None and shape["hidden"] and shape["heads"]:
+        shape["head_dim"] = shape["hidden"] // shape["heads"]
     classes = config.get("architectures") or [""]
     return Card(
         source,
@@ -131,25 +122,25 @@ def card_from_config(source: str, name: str, config: dict[str, Any]) -> Card:
         family=str(config.get("model_type", "")),
         architecture=str(classes[0]),
         tied=bool(inner.get("tie_word_embeddings", config.get("tie_word_embeddings", True))),
-        **found,
+        **shape,
     )
 
 
-def card_from_engine(source: str, found: dict[str, Any]) -> Card:
+def card_from_engine(source: str, answer: dict[str, Any]) -> Card:
     """The engine's card, joined with what the files say."""
-    known = read_card(source) or Card(source, str(found.get("name") or source))
+    on_disk = read_card(source) or Card(source, str(answer.get("name") or source))
     fresh = {
-        "params": found.get("params"),
-        "licence": found.get("licence") or "",
-        "device": str(found.get("device") or ""),
-        "dtype": str(found.get("dtype") or "").removeprefix("torch."),
-        "memory_gib": found.get("memory_gib"),
+        "params": answer.get("params"),
+        "licence": answer.get("licence") or "",
+        "device": str(answer.get("device") or ""),
+        "dtype": str(answer.get("dtype") or "").removeprefix("torch."),
+        "memory_gib": answer.get("memory_gib"),
     }
     shape = card_from_config(
-        source, known.name, {**found, "architectures": [found.get("architecture") or ""]}
+        source, on_disk.name, {**answer, "architectures": [answer.get("architecture") or ""]}
     )
     merged = {key: value for key, value in shape.__dict__.items() if value not in (None, "")}
-    merged |= {key: value for key, value in known.__dict__.items() if value not in (None, "")}
+    merged |= {key: value for key, value in on_disk.__dict__.items() if value not in (None, "")}
     return Card(**{**merged, **{key: value for key, value in fresh.items() if value not in (None, "")}})
 
 

@@ -100,32 +100,32 @@ def line_up(records: Sequence[RunRecord], keys: Sequence[str], model: str) -> Li
     Args:
         model: the dense model where no chosen run says which.
     """
-    there = {record.id: record for record in finished(records)}
-    chosen = [there[key] for key in map(plain_key, keys) if key in there]
-    found = []
+    with_model = {record.id: record for record in finished(records)}
+    chosen = [with_model[key] for key in map(plain_key, keys) if key in with_model]
+    contenders = []
     for key in keys:
         plain = plain_key(key)
-        if plain == DENSE or plain in there:
-            one = _dense(chosen, records, model) if plain == DENSE else _left_by(there[plain])
-            found.append(one if key == plain else in_8_bits(one))
-    base = {one.key: base_of(one.source, records) for one in found}
-    known = {record.id for record in records}
-    missing = dict.fromkeys(key for key in map(plain_key, keys) if key != DENSE and key not in there)
-    notes = [_left_out(key, key in known) for key in missing]
-    if len(found) > MOST:
-        notes.append(f"Only {MOST} models fit side by side; {len(found) - MOST} of them are left out.")
-    found = found[:MOST]
-    differ = _differ({base[one.key] for one in found})
+        if plain == DENSE or plain in with_model:
+            contender = _dense(chosen, records, model) if plain == DENSE else _left_by(with_model[plain])
+            contenders.append(contender if key == plain else in_8_bits(contender))
+    base = {contender.key: base_of(contender.source, records) for contender in contenders}
+    ids = {record.id for record in records}
+    missing = dict.fromkeys(key for key in map(plain_key, keys) if key != DENSE and key not in with_model)
+    notes = [_left_out(key, key in ids) for key in missing]
+    if len(contenders) > MOST:
+        notes.append(f"Only {MOST} models fit side by side; {len(contenders) - MOST} of them are left out.")
+    contenders = contenders[:MOST]
+    differ = _differ({base[contender.key] for contender in contenders})
     if differ:
         notes.append(
             "These models come from different ones with different tokenizers: answers can be compared, "
             "perplexities cannot, since they count other tokens."
         )
-    return Lineup(tuple(found), base, tuple(notes), differ)
+    return Lineup(tuple(contenders), base, tuple(notes), differ)
 
 
-def _left_out(key: str, known: bool) -> str:
-    if known:
+def _left_out(key: str, run_exists: bool) -> str:
+    if run_exists:
         return f"No model has come out of run {key} so far; it is left out."
     return f"There is no run {key} in this folder any more; it is left out."
 
@@ -142,7 +142,7 @@ def before_recovery(contender: Contender) -> Contender | None:
 
 def with_before(contenders: Sequence[Contender]) -> list[Contender]:
     """Each recovered model after what it was before recovery: rankings flip, so both are shown."""
-    return [one for each in contenders for one in (before_recovery(each), each) if one is not None]
+    return [model for each in contenders for model in (before_recovery(each), each) if model is not None]
 
 
 def in_8_bits(contender: Contender) -> Contender:

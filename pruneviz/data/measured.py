@@ -1,4 +1,4 @@
-"""What was measured of the models of a comparison, and what they answered when it was."""
+"""The measurements of the models in a comparison, and their recorded answers."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def columns(contenders: Sequence[Contender]) -> list[Contender]:
 
     One in 8 bits that was chosen itself stands where it was chosen.
     """
-    chosen = {one.key for one in contenders}
-    found = []
-    for one in with_before(contenders):
-        small = None if one.int8 or one.record is None else in_8_bits(one)
-        found.append(one)
-        if small and small.key not in chosen and f"ppl{INT8}" in numbers(one, ()):
-            found.append(small)
-    return found
+    chosen = {contender.key for contender in contenders}
+    shown = []
+    for contender in with_before(contenders):
+        small = None if contender.int8 or contender.record is None else in_8_bits(contender)
+        shown.append(contender)
+        if small and small.key not in chosen and f"ppl{INT8}" in numbers(contender, ()):
+            shown.append(small)
+    return shown
 
 
 def numbers(contender: Contender, records: Sequence[RunRecord]) -> dict[str, Any]:
@@ -44,42 +44,42 @@ def numbers(contender: Contender, records: Sequence[RunRecord]) -> dict[str, Any
     A model that no run left is looked up in the newest measurement of it.
     """
     if contender.record is None:
-        found = next((dict(record.metrics) for record in _measurements(contender.source, records)), {})
+        values = next((dict(record.metrics) for record in _measurements(contender.source, records)), {})
     else:
-        found = _of_run(contender, contender.record.metrics)
-    about = {name: found.get(name) for name in PPL_ON if name in found}
+        values = _of_run(contender, contender.record.metrics)
+    about = {name: values.get(name) for name in PPL_ON if name in values}
     if contender.int8:
-        small = {name.removesuffix(INT8): value for name, value in found.items() if name.endswith(INT8)}
-        found = {**{name: found[name] for name in SAME_IN_8_BITS if name in found}, **small}
-    return {**found, **about}
+        small = {name.removesuffix(INT8): value for name, value in values.items() if name.endswith(INT8)}
+        values = {**{name: values[name] for name in SAME_IN_8_BITS if name in values}, **small}
+    return {**values, **about}
 
 
 def _of_run(contender: Contender, metrics: dict[str, Any]) -> dict[str, Any]:
     ending = ENDINGS[contender.side]
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         name.removesuffix(ending): value
         for name, value in metrics.items()
         if name.endswith(ending) and isinstance(value, (int, float))
     }
     if contender.key.endswith(":pruned"):
-        found = {name: value for name, value in found.items() if INT8 not in name}
-        found |= {name: metrics.get(f"{name}_pruned") for name in ("ppl", "ppl_stderr")}
-    return {**found, **{name: metrics.get(name) for name in PPL_ON}}
+        values = {name: value for name, value in values.items() if INT8 not in name}
+        values |= {name: metrics.get(f"{name}_pruned") for name in ("ppl", "ppl_stderr")}
+    return {**values, **{name: metrics.get(name) for name in PPL_ON}}
 
 
 def perplexity_of(contender: Contender, records: Sequence[RunRecord]) -> Perplexity | None:
     """The perplexity window by window; without its windows where they were not kept, None if not measured."""
-    known = numbers(contender, records)
-    if known.get("ppl") is None:
+    values = numbers(contender, records)
+    if values.get("ppl") is None:
         return None
     if contender.record is None:
         record, side = _measurements(contender.source, records)[0], "model"
     else:
         record, side = contender.record, contender.side
-    kept = runs.read_perplexities(record.path)
-    tokens, window = (known.get(key) or 0 for key in ("ppl_tokens", "ppl_window"))
-    plain = Perplexity(known["ppl"], math.log(known["ppl"]), tokens, window)
-    return kept.get(f"{side} int8" if contender.int8 else side, plain)
+    perplexities = runs.read_perplexities(record.path)
+    tokens, window = (values.get(key) or 0 for key in ("ppl_tokens", "ppl_window"))
+    plain = Perplexity(values["ppl"], math.log(values["ppl"]), tokens, window)
+    return perplexities.get(f"{side} int8" if contender.int8 else side, plain)
 
 
 def times_of(contender: Contender, records: Sequence[RunRecord]) -> Efficiency | None:
@@ -91,10 +91,10 @@ def times_of(contender: Contender, records: Sequence[RunRecord]) -> Efficiency |
         record, side = next(iter(_measurements(contender.source, records)), None), "model"
     else:
         record, side = contender.record, contender.side
-    kept = runs.read_efficiency(record.path) if record else {}
-    if side != "dense" and "recovered" in kept:
+    times = runs.read_efficiency(record.path) if record else {}
+    if side != "dense" and "recovered" in times:
         side = "recovered"
-    return kept.get(f"{side} int8" if contender.int8 else side)
+    return times.get(f"{side} int8" if contender.int8 else side)
 
 
 def scores(contender: Contender, records: Sequence[RunRecord]) -> dict[str, TaskResult]:
@@ -128,8 +128,8 @@ def kept_answer(contender: Contender, prompt: str) -> dict[str, Any]:
     Runs measure models in 8 bits, but do not ask them.
     """
     samples = [] if contender.int8 else kept_samples(contender)
-    found = next((one for one in samples if one.get("prompt") == prompt), {})
-    return dict(found.get(contender.side) or {})
+    sample = next((entry for entry in samples if entry.get("prompt") == prompt), {})
+    return dict(sample.get(contender.side) or {})
 
 
 def kept_samples(contender: Contender) -> list[dict[str, Any]]:

@@ -99,10 +99,10 @@ def _as_it_was(path: Path, stamp: tuple[Any, ...]) -> RunRecord:
 def _stamp(path: Path) -> tuple[int, int, int] | None:
     """What changes with a file's content: these files are moved into place, so it is another file then."""
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _read(path: Path) -> RunRecord:

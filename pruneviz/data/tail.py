@@ -57,12 +57,12 @@ class _Kept(OrderedDict[Any, Any]):
 
     def of(self, key: Any, make: Callable[[], T]) -> T:
         with self.lock:
-            found: T = self[key] if key in self else make()
-            self[key] = found
+            value: T = self[key] if key in self else make()
+            self[key] = value
             self.move_to_end(key)
             if len(self) > MOST:
                 self.popitem(last=False)
-            return found
+            return value
 
 
 _tails, _drawings = _Kept(), _Kept()

@@ -44,13 +44,13 @@ def agreement_info(
         for group in groups_scored(next(iter(scores.values()), {}), graph, kind)
         if all(group.id in by for by in scores.values())
     ]
-    parts = [np.stack([by[one] for by in scores.values()]) for one in ids]  # (criteria, units) each
+    parts = [np.stack([by[id_] for by in scores.values()]) for id_ in ids]  # (criteria, units) each
     if within == "model" and parts:
         parts = [np.concatenate(parts, axis=1)]
-    found = np.stack([spearman(part) for part in parts]) if parts else np.empty((0, len(scores), len(scores)))
-    known = ~np.isnan(found)
-    total = np.where(known, found, 0.0).sum(axis=0)
-    mean = np.divide(total, known.sum(axis=0), out=np.full(total.shape, np.nan), where=known.any(axis=0))
+    ranks = np.stack([spearman(part) for part in parts]) if parts else np.empty((0, len(scores), len(scores)))
+    defined = ~np.isnan(ranks)
+    total = np.where(defined, ranks, 0.0).sum(axis=0)
+    mean = np.divide(total, defined.sum(axis=0), out=np.full(total.shape, np.nan), where=defined.any(axis=0))
     return AgreementInfo(tuple(scores), mean, kind, within)
 
 

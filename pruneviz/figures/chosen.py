@@ -111,12 +111,12 @@ def _chips(graph: Graph, units: Units) -> tuple[Chip, ...]:
             for group, numbers in units.items()
         )
     kinds = dict.fromkeys(graph.group(group).kind for group in units)
-    found = []
+    chips = []
     for kind in kinds:
         mine = {group: numbers for group, numbers in units.items() if graph.group(group).kind == kind}
         total = sum(map(len, mine.values()))
-        found.append(Chip(kind_words(kind)[0], f"{total:,} units in {len(mine)} layers", "", " ".join(mine)))
-    return tuple(found)
+        chips.append(Chip(kind_words(kind)[0], f"{total:,} units in {len(mine)} layers", "", " ".join(mine)))
+    return tuple(chips)
 
 
 def _amount(graph: Graph, group: str, numbers: tuple[int, ...]) -> str:
@@ -127,13 +127,13 @@ def _amount(graph: Graph, group: str, numbers: tuple[int, ...]) -> str:
 
 def _follows(graph: Graph, units: Units) -> tuple[str, ...]:
     """Units that go with the chosen ones, per group in words."""
-    found = []
+    phrases = []
     for group, gone in implied(graph, units).items():
         more = sorted(set(gone) - set(units.get(group, ())))
         if more:
             name = kind_words(graph.group(group).kind)[3].lower() + ("s" if len(more) > 1 else "")
-            found.append(f"{name} {numbers_text(more)} of layer {graph.group(group).layer}")
-    return tuple(found)
+            phrases.append(f"{name} {numbers_text(more)} of layer {graph.group(group).layer}")
+    return tuple(phrases)
 
 
 def chosen_html(info: ChosenInfo) -> Markup:

@@ -100,16 +100,16 @@ def preview_info(spec: RunSpec, graph: Graph | None, scores: Scores | None) -> P
 
 def warnings_for(spec: RunSpec) -> list[str]:
     """What is allowed but should not go unsaid."""
-    found = []
+    warnings = []
     if spec.calibration.name == spec.evaluate.text != "bundled":
-        found.append(SAME_TEXT)
+        warnings.append(SAME_TEXT)
     if spec.prune.units:
-        return found
+        return warnings
     if spec.prune.sparsity > 0.5 and not method_of(spec):
-        found.append("Above 50 % a model usually falls apart unless it is trained again afterwards.")
+        warnings.append("Above 50 % a model usually falls apart unless it is trained again afterwards.")
     if spec.prune.sparsity == 0:
-        found.append("At 0 nothing is removed: the run measures and saves the dense model.")
-    return [*found, *_training_warnings(spec)]
+        warnings.append("At 0 nothing is removed: the run measures and saves the dense model.")
+    return [*warnings, *_training_warnings(spec)]
 
 
 def _training_warnings(spec: RunSpec) -> list[str]:
@@ -117,16 +117,18 @@ def _training_warnings(spec: RunSpec) -> list[str]:
     method = method_of(spec)
     if method is None:
         return []
-    settings, found = method.settings(spec.prune.options), []
+    settings, warnings = method.settings(spec.prune.options), []
     if settings.steps < FEW_STEPS:
-        found.append(
+        warnings.append(
             f"{settings.steps} steps are too few to learn much: the units that go are mostly those that "
             "were worth least at the start. Take a hundred or more."
         )
     windows, batch = spec.calibration.samples, settings.batch
     if windows < batch:
-        found.append(f"A step reads {batch} windows, but there are only {words.count(windows)}: some twice.")
-    return found
+        warnings.append(
+            f"A step reads {batch} windows, but there are only {words.count(windows)}: some twice."
+        )
+    return warnings
 
 
 def _lines(plan: PruningPlan) -> list[Line]:
@@ -141,15 +143,15 @@ def _lines(plan: PruningPlan) -> list[Line]:
 
 
 def _ranges(graph: Graph, plan: PruningPlan) -> dict[str, tuple[int, int, int]]:
-    found = widths(graph, plan)
+    left = widths(graph, plan)
     return {
         key: (
-            found["dense"][key],
-            min(row[key] for row in found["layers"]),
-            max(row[key] for row in found["layers"]),
+            left["dense"][key],
+            min(row[key] for row in left["layers"]),
+            max(row[key] for row in left["layers"]),
         )
         for key in WIDTHS
-        if found["layers"] and found["dense"][key]
+        if left["layers"] and left["dense"][key]
     }
 
 

@@ -63,8 +63,8 @@ def kinds_scored(scores: Scores, graph: Graph) -> list[str]:
 
 def groups_scored(scores: Scores, graph: Graph, kind: str, layer: int | None = None) -> list[Group]:
     """Scored groups of one kind, of one layer or of all, in the order of the layers."""
-    found = [group for group in graph.of_kind(kind) if group.id in scores]
-    return sorted((g for g in found if layer is None or g.layer == layer), key=lambda g: g.layer or 0)
+    groups = [group for group in graph.of_kind(kind) if group.id in scores]
+    return sorted((g for g in groups if layer is None or g.layer == layer), key=lambda g: g.layer or 0)
 
 
 def heat_info(
@@ -109,17 +109,17 @@ def _relative(
 
 
 def _names(cells: list[NDArray[np.int64]], columns: int, word: str, order: str) -> tuple[str, ...]:
-    found, first = [], 1
+    names, first = [], 1
     for cell in cells:
         last = first + len(cell) - 1
         if len(cell) == 1:
-            found.append(f"{word} {cell[0]}")
+            names.append(f"{word} {cell[0]}")
         elif order == "sorted":
-            found.append(f"ranks {first:,}–{last:,}, lowest first")
+            names.append(f"ranks {first:,}–{last:,}, lowest first")
         else:
-            found.append(f"{word}s {cell[0]:,}–{cell[-1]:,}")
+            names.append(f"{word}s {cell[0]:,}–{cell[-1]:,}")
         first = last + 1
-    return (*found, *[""] * (columns - len(cells)))
+    return (*names, *[""] * (columns - len(cells)))
 
 
 def heat_figure(info: HeatInfo) -> go.Figure:

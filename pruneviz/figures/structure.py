@@ -142,14 +142,14 @@ def _shared(graph: Graph, group: Group, unit: int, goes: dict[str, tuple[int, ..
     if group.parent is None or group.parent in goes or group.parent not in graph.by_id:
         return []
     own = {(m.parameter, m.dim, m.at): m.index() for m in group.members}
-    found: Marked = []
+    rest: Marked = []
     for member in graph.group(group.parent).members:
         index = np.unique(member.index()[group.parent_unit[unit]])
         taken = own.get((member.parameter, member.dim, member.at))
         index = index if taken is None else np.setdiff1d(index, taken)
         if index.size:
-            found.append((_slice(graph, member, index, stays=True), {member.parameter}))
-    return found
+            rest.append((_slice(graph, member, index, stays=True), {member.parameter}))
+    return rest
 
 
 def _slice(graph: Graph, member: Member, index: Indices, stays: bool) -> Slice:
@@ -211,18 +211,18 @@ def _mark(slices: Marked, group: Group) -> Marked:
 
 def _links(graph: Graph, slices: Marked) -> tuple[Link, ...]:
     """Edges of the graph between these slices; without any, each producer is linked to each consumer."""
-    found: dict[tuple[int, int], tuple[str, ...]] = {}
+    pairs: dict[tuple[int, int], tuple[str, ...]] = {}
     sources, targets = _by_parameter(slices, ("layer2",)), _by_parameter(slices, ("layer1", "embedding"))
     for edge in graph.edges:
         for a in sources.get(edge.source, ()):
             for b in targets.get(edge.target, ()):
                 if a != b:
-                    found.setdefault((a, b), edge.ops)
-    if not found:
+                    pairs.setdefault((a, b), edge.ops)
+    if not pairs:
         makers = [i for i, (part, _) in enumerate(slices) if part.role in MAKERS]
         takers = [i for i, (part, _) in enumerate(slices) if part.role == "layer2"]
-        found = {(a, b): () for a in makers for b in takers}
-    return tuple(Link(a, b, ops) for (a, b), ops in found.items())
+        pairs = {(a, b): () for a in makers for b in takers}
+    return tuple(Link(a, b, ops) for (a, b), ops in pairs.items())
 
 
 def _by_parameter(slices: Marked, without: tuple[str, ...]) -> dict[str, list[int]]:

@@ -116,9 +116,9 @@ def _mean_cell(cells: Sequence[TaskCell], is_first: bool) -> TaskCell:
     stderr = _pooled([cell.stderr for cell in cells])
     if is_first:
         return TaskCell(value, stderr)
-    found = [cell.against_first for cell in cells]
-    change = sum(one.change or 0.0 for one in found) / count
-    return TaskCell(value, stderr, Difference(change, _pooled([one.noise for one in found])))
+    differences = [cell.against_first for cell in cells]
+    change = sum(each.change or 0.0 for each in differences) / count
+    return TaskCell(value, stderr, Difference(change, _pooled([each.noise for each in differences])))
 
 
 def _pooled(errors: Sequence[float | None]) -> float | None:
