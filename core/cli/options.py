@@ -75,12 +75,13 @@ def takes(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 def _parameter(name: str, option: Option) -> inspect.Parameter:
     kind: Any = list[str] if option.repeated else str if option.parse or option.kind is tuple else option.kind
     number = f"<{option.kind.__name__}>" if option.parse and not option.repeated else None
-    said = typer.Option(option.flag, metavar=option.metavar or number, help=_help(option))
+    metavar = option.metavar or option.unit.upper() or number
+    said = typer.Option(option.flag, metavar=metavar, help=help_of(option))
     typed = Annotated[kind | None, said]
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=typed)
 
 
-def _help(option: Option) -> str:
+def help_of(option: Option) -> str:
     """What an option does, what it takes and its default."""
     accepted = option.accepted()
     commas = ", with commas" if option.kind is tuple else ""

@@ -16,13 +16,13 @@ class EvalSpec:
 
     text: str = option(
         "bundled",
-        "Text for perplexity: bundled, a file, or a hub data set.",
+        "What perplexity is measured on: bundled, a file, or a hub data set.",
         title="Text for perplexity",
         flag="--ppl",
         metavar="TEXT",
     )
-    window: int = option(256, "Tokens in each window of perplexity.", ge=8, flag="--window")
-    tokens: int = option(4096, "Tokens of perplexity in all.", flag="--tokens")
+    window: int = option(256, "Tokens in each window of perplexity.", ge=8, unit="tokens", flag="--window")
+    tokens: int = option(4096, "Tokens of perplexity in all.", unit="tokens", flag="--tokens")
     prompts: tuple[str, ...] = option(
         (
             "The capital of France is",
@@ -34,7 +34,9 @@ class EvalSpec:
         flag="--prompt",
         repeated=True,
     )
-    max_new_tokens: int = option(48, "Tokens to generate for each prompt.", ge=1, flag="--max-new-tokens")
+    max_new_tokens: int = option(
+        48, "Tokens to generate for each prompt.", ge=1, unit="tokens", flag="--max-new-tokens"
+    )
     efficiency: bool = option(True, "Measure latency and memory.", flag="--efficiency/--no-efficiency")
     tasks: tuple[str, ...] = option(
         (),
@@ -44,13 +46,19 @@ class EvalSpec:
         flag="--tasks",
     )
     limit: int | None = option(
-        None, "Questions of each task, the first ones.", default_text="all", ge=1, flag="--limit"
+        None,
+        "Questions of each task, the first ones.",
+        default_text="all",
+        ge=1,
+        unit="questions",
+        flag="--limit",
     )
     num_fewshot: int | None = option(
         None,
         "Examples in the prompt.",
         default_text="MMLU 5, BBH 3, else what the task says",
         ge=0,
+        unit="examples",
         flag="--num-fewshot",
     )
     benchmarks_dir: str | None = option(

@@ -51,7 +51,9 @@ class ExploreSpec:
     sensitivity_criterion: str = option(
         "taylor_first", "What picks those units.", flag="--ratio-by", metavar="CRITERION"
     )
-    sensitivity_tokens: int = option(1024, "Tokens of perplexity per point.", ge=8, flag="--ratio-tokens")
+    sensitivity_tokens: int = option(
+        1024, "Tokens of perplexity per point.", ge=8, unit="tokens", flag="--ratio-tokens"
+    )
     tau: float = option(
         TAU, "Heads closer than this distance say the same, in [0, 1].", check=check_tau, flag="--tau"
     )

@@ -43,5 +43,9 @@ class DataSpec:
         flag="--calibration",
         metavar="NAME_OR_FILE",
     )
-    samples: int = option(16, "Windows of calibration text.", title="Windows", ge=1, flag="--samples")
-    length: int = option(128, "Tokens in each window.", title="Tokens per window", ge=8, flag="--length")
+    samples: int = option(
+        16, "Windows of calibration text.", title="Windows", ge=1, unit="windows", flag="--samples"
+    )
+    length: int = option(
+        128, "Tokens in each window.", title="Tokens per window", ge=8, unit="tokens", flag="--length"
+    )

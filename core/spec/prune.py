@@ -72,7 +72,7 @@ class PruneSpec:
     )
     scope: str = option(
         "local",
-        "How the target is spread: the same share of every layer, or more where it matters less.",
+        "Take the same share of every layer, or more where it matters less.",
         title="How the target is spread",
         choices=SCOPES,
         ranking=True,
@@ -80,7 +80,7 @@ class PruneSpec:
     )
     kinds: tuple[str, ...] = option(
         ("query_head", "ffn_channel"),
-        "Unit kinds that may go.",
+        "Kinds of units that a plan may remove.",
         title="What may go",
         choices=KINDS,
         nonempty=True,

@@ -40,24 +40,36 @@ class RecoverSpec:
         0.05, "Share of an update's inputs dropped, in [0, 1).", ge=0, lt=1, flag="--lora-dropout"
     )
     learning_rate: float = option(1e-4, "Highest learning rate.", gt=0, flag="--learning-rate")
-    warmup: int = option(100, "Steps until it is reached, a tenth of all at most.", ge=0, flag="--warmup")
-    epochs: int = option(2, "Passes over the data.", ge=1, flag="--epochs")
+    warmup: int = option(
+        100, "Steps until it is reached, a tenth of all at most.", ge=0, unit="steps", flag="--warmup"
+    )
+    epochs: int = option(2, "Passes over the data.", ge=1, unit="passes", flag="--epochs")
     steps: int | None = option(
         None,
         "Optimizer steps of the training, instead of epochs.",
         default_text="whole epochs",
         ge=1,
+        unit="steps",
         flag="--steps",
     )
-    batch: int = option(64, "Sequences per step.", ge=1, flag="--batch")
-    micro_batch: int = option(4, "How many of them are in memory at once.", ge=1, flag="--micro-batch")
+    batch: int = option(64, "Sequences per step.", ge=1, unit="sequences", flag="--batch")
+    micro_batch: int = option(
+        4, "How many of them are in memory at once.", ge=1, unit="sequences", flag="--micro-batch"
+    )
     length: int = option(
-        256, "Tokens per sequence, at most.", ge=8, called="recover length", flag="--recover-length"
+        256,
+        "Tokens per sequence, at most.",
+        ge=8,
+        called="recover length",
+        unit="tokens",
+        flag="--recover-length",
     )
     eval_every: int = option(
-        100, "Steps between two looks at the data kept apart.", ge=1, flag="--eval-every"
+        100, "Steps between two looks at the data kept apart.", ge=1, unit="steps", flag="--eval-every"
     )
-    held: int = option(64, "Sequences kept apart, a tenth of all at most.", ge=1, flag="--held")
+    held: int = option(
+        64, "Sequences kept apart, a tenth of all at most.", ge=1, unit="sequences", flag="--held"
+    )
 
     def __post_init__(self) -> None:
         wanted = f"a divisor of batch, which is {self.batch}"

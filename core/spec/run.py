@@ -88,8 +88,8 @@ class RunSpec:
             raw = json.loads(text)
         except ValueError:
             raw = None
-        if not isinstance(raw, dict):
-            return cls.from_json(text)
+        if not isinstance(raw, dict) or not set(raw) & {field.name for field in dataclasses.fields(cls)}:
+            return cls.from_json(text)  # which says what is wrong with it
         unread = _put_aside(raw)
         if unread and not raw:
             raise SpecError(f"This is no spec: a run has no field {' or '.join(unread)}.")
