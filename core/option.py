@@ -28,7 +28,8 @@ class Words:
     Attributes:
         title: its label in a form; without one it has no field there.
         help: sentences on what it does; unit: of its number.
-        flag: its option on the command line, `--on/--off` where switching it off is not `--no-on`.
+        flag: its option on the command line, `--on/--off` for a switch, empty for none; `--` alone is
+            made complete by its name.
         choices: what is accepted, if only a few things are: value -> how a form calls it.
         examples: values that are common among others.
         called: its name in messages, if not the field's.
@@ -45,7 +46,7 @@ class Words:
     title: str = ""
     help: str = ""
     unit: str = ""
-    flag: str = ""
+    flag: str = "--"
     choices: Mapping[Any, str] = dataclasses.field(default_factory=dict)
     examples: Sequence[Any] = ()
     called: str = ""
@@ -224,4 +225,7 @@ def _option(name: str, info: Any, words: Words) -> Option:
     of_names = item if isinstance(item, type) else str  # a Literal is of texts
     whole = origin if origin in (tuple, dict) else of_names
     value = info.get_default(call_default_factory=True)
-    return Option(**words.__dict__, name=name, kind=whole, item=of_names, optional=optional, value=value)
+    plain = name.replace("_", "-")
+    usual = f"--{plain}/--no-{plain}" if whole is bool else f"--{plain}"
+    said = {**words.__dict__, "flag": usual if words.flag == "--" else words.flag}
+    return Option(**said, name=name, kind=whole, item=of_names, optional=optional, value=value)

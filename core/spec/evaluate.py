@@ -21,8 +21,8 @@ class EvalSpec:
         flag="--ppl",
         metavar="TEXT",
     )
-    window: int = option(256, "Tokens in each window of perplexity.", ge=8, unit="tokens", flag="--window")
-    tokens: int = option(4096, "Tokens of perplexity in all.", unit="tokens", flag="--tokens")
+    window: int = option(256, "Tokens in each window of perplexity.", ge=8, unit="tokens")
+    tokens: int = option(4096, "Tokens of perplexity in all.", unit="tokens")
     prompts: tuple[str, ...] = option(
         (
             "The capital of France is",
@@ -34,16 +34,13 @@ class EvalSpec:
         flag="--prompt",
         repeated=True,
     )
-    max_new_tokens: int = option(
-        48, "Tokens to generate for each prompt.", ge=1, unit="tokens", flag="--max-new-tokens"
-    )
-    efficiency: bool = option(True, "Measure latency and memory.", flag="--efficiency/--no-efficiency")
+    max_new_tokens: int = option(48, "Tokens to generate for each prompt.", ge=1, unit="tokens")
+    efficiency: bool = option(True, "Measure latency and memory.")
     tasks: tuple[str, ...] = option(
         (),
         "Benchmarks: commonsense (seven and their average), mmlu, bbh, bundled_capitals, "
         "bundled_next_sentence, or any lm-eval task, with commas.",
         default_text="none",
-        flag="--tasks",
     )
     limit: int | None = option(
         None,
@@ -51,7 +48,6 @@ class EvalSpec:
         default_text="all",
         ge=1,
         unit="questions",
-        flag="--limit",
     )
     num_fewshot: int | None = option(
         None,
@@ -59,16 +55,14 @@ class EvalSpec:
         default_text="MMLU 5, BBH 3, else what the task says",
         ge=0,
         unit="examples",
-        flag="--num-fewshot",
     )
     benchmarks_dir: str | None = option(
         None,
         "Read questions from <task>/<split>.jsonl here.",
         default_text="from the hub",
-        flag="--benchmarks-dir",
         metavar="FOLDER",
     )
-    int8: bool = option(False, "Measure them with weights in 8 bits, too.", flag="--int8/--no-int8")
+    int8: bool = option(False, "Measure them with weights in 8 bits, too.")
 
     def __post_init__(self) -> None:
         measured = self.efficiency or not self.int8

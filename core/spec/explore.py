@@ -24,7 +24,7 @@ class ExploreSpec:
     """Which analyses an exploring run makes, and with what."""
 
     analyses: tuple[Analysis, ...] = option(
-        ANALYSES, "Analyses to make.", choices=ANALYSES, nonempty=True, default_text="all", flag="--analyses"
+        ANALYSES, "Analyses to make.", choices=ANALYSES, nonempty=True, default_text="all"
     )
     criteria: tuple[str, ...] = option(
         ("taylor_first", "l2", "l1", "random"),
@@ -55,12 +55,10 @@ class ExploreSpec:
         1024, "Tokens of perplexity per point.", ge=8, unit="tokens", flag="--ratio-tokens"
     )
     tau: float = option(
-        TAU, "Heads closer than this distance say the same, in [0, 1].", check=check_tau, flag="--tau"
+        TAU, "Heads closer than this distance say the same, in [0, 1].", ge=0, le=1, check=check_tau
     )
     options: dict[str, Any] = own_options("An option of the criteria's own, for each that has it")
-    config_only: bool = option(
-        False, "Find the groups from the config alone; no weights are read.", flag="--config-only"
-    )
+    config_only: bool = option(False, "Find the groups from the config alone; no weights are read.")
 
     def __post_init__(self) -> None:
         alone = not self.config_only or self.analyses == ("groups",)

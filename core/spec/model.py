@@ -17,17 +17,12 @@ class ModelSpec:
         "'demo', a hub id, a folder, a .gguf file, or the folder of a run with a pruned model.",
         nonempty=True,
         called="model",
+        flag="",
         wanted="a hub id, folder, .gguf file or 'demo'",
     )
-    device: str = option(
-        "auto", "cpu, cuda, cuda:1, mps, or auto: the best that the machine has.", flag="--device"
-    )
-    dtype: str = option(
-        "auto", "Precision of the weights; auto: by the device.", choices=DTYPES, flag="--dtype"
-    )
-    trust_remote_code: bool = option(
-        False, "Run code that comes with the model.", flag="--trust-remote-code/--no-trust-remote-code"
-    )
+    device: str = option("auto", "cpu, cuda, cuda:1, mps, or auto: the best that the machine has.")
+    dtype: str = option("auto", "Precision of the weights; auto: by the device.", choices=DTYPES)
+    trust_remote_code: bool = option(False, "Run code that comes with the model.")
 
 
 @checked
@@ -43,9 +38,5 @@ class DataSpec:
         flag="--calibration",
         metavar="NAME_OR_FILE",
     )
-    samples: int = option(
-        16, "Windows of calibration text.", title="Windows", ge=1, unit="windows", flag="--samples"
-    )
-    length: int = option(
-        128, "Tokens in each window.", title="Tokens per window", ge=8, unit="tokens", flag="--length"
-    )
+    samples: int = option(16, "Windows of calibration text.", title="Windows", ge=1, unit="windows")
+    length: int = option(128, "Tokens in each window.", title="Tokens per window", ge=8, unit="tokens")

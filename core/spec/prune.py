@@ -59,15 +59,14 @@ class PruneSpec:
     them.
     """
 
-    method: str = option(
-        "taylor_first", "What ranks units, or trains; see `methods`.", title="Method", flag="--method"
-    )
+    method: str = option("taylor_first", "What ranks units, or trains; see `methods`.", title="Method")
     sparsity: float = option(
         0.2,
         "Fraction of the block parameters that goes, in [0, 1).",
         title="Sparsity",
+        ge=0,
+        lt=1,
         check=check_sparsity,
-        flag="--sparsity",
         parse=parse_sparsity,
     )
     scope: str = option(
@@ -76,7 +75,6 @@ class PruneSpec:
         title="How the target is spread",
         choices=SCOPES,
         ranking=True,
-        flag="--scope",
     )
     kinds: tuple[str, ...] = option(
         ("query_head", "ffn_channel"),
@@ -84,7 +82,6 @@ class PruneSpec:
         title="What may go",
         choices=KINDS,
         nonempty=True,
-        flag="--kinds",
     )
     layers: str | None = option(
         None,
@@ -92,7 +89,7 @@ class PruneSpec:
         title="Layers",
         default_text="all",
         check=check_layers,
-        flag="--layers",
+        wanted="first:last, or all, 4-30, 5-30",
         metavar="FIRST:LAST",
     )
     options: dict[str, Any] = own_options("An option of the method's or criterion's own")
@@ -102,7 +99,6 @@ class PruneSpec:
         title="Units that go",
         default_text="none",
         check=checked_units,
-        flag="--units",
         metavar="GROUP=UNITS",
         repeated=True,
         parse=parse_units,
@@ -113,7 +109,6 @@ class PruneSpec:
         "A target of its own for a kind, in the place of the sparsity: ffn_channel=0.3.",
         title="Sparsity of single kinds",
         default_text="none",
-        flag="--kind-sparsity",
         metavar="KIND=S,...",
         repeated=True,
         parse=parse_kind_sparsity,
@@ -125,7 +120,6 @@ class PruneSpec:
         title="Widths in multiples of",
         ge=1,
         examples=(1, 8, 32, 64, 128),
-        flag="--multiple",
     )
     reconstruct: str = option(
         "none",
@@ -133,7 +127,6 @@ class PruneSpec:
         title="Refit what stays",
         choices=RECONSTRUCTIONS,
         ranking=True,
-        flag="--reconstruct",
     )
     without_dependency: bool = option(
         False,

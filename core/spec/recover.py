@@ -33,29 +33,24 @@ class RecoverSpec:
         flag="--recover-data",
         metavar="NAME_OR_FILE",
     )
-    targets: str = option("all", "Which matrices to train.", choices=TARGETS, flag="--targets")
-    rank: int = option(8, "Rank of each update.", ge=1, flag="--rank")
-    alpha: float = option(16.0, "Updates are scaled by this over the rank.", gt=0, flag="--alpha")
+    targets: str = option("all", "Which matrices to train.", choices=TARGETS)
+    rank: int = option(8, "Rank of each update.", ge=1)
+    alpha: float = option(16.0, "Updates are scaled by this over the rank.", gt=0)
     dropout: float = option(
         0.05, "Share of an update's inputs dropped, in [0, 1).", ge=0, lt=1, flag="--lora-dropout"
     )
-    learning_rate: float = option(1e-4, "Highest learning rate.", gt=0, flag="--learning-rate")
-    warmup: int = option(
-        100, "Steps until it is reached, a tenth of all at most.", ge=0, unit="steps", flag="--warmup"
-    )
-    epochs: int = option(2, "Passes over the data.", ge=1, unit="passes", flag="--epochs")
+    learning_rate: float = option(1e-4, "Highest learning rate.", gt=0)
+    warmup: int = option(100, "Steps until it is reached, a tenth of all at most.", ge=0, unit="steps")
+    epochs: int = option(2, "Passes over the data.", ge=1, unit="passes")
     steps: int | None = option(
         None,
         "Optimizer steps of the training, instead of epochs.",
         default_text="whole epochs",
         ge=1,
         unit="steps",
-        flag="--steps",
     )
-    batch: int = option(64, "Sequences per step.", ge=1, unit="sequences", flag="--batch")
-    micro_batch: int = option(
-        4, "How many of them are in memory at once.", ge=1, unit="sequences", flag="--micro-batch"
-    )
+    batch: int = option(64, "Sequences per step.", ge=1, unit="sequences")
+    micro_batch: int = option(4, "How many of them are in memory at once.", ge=1, unit="sequences")
     length: int = option(
         256,
         "Tokens per sequence, at most.",
@@ -64,12 +59,8 @@ class RecoverSpec:
         unit="tokens",
         flag="--recover-length",
     )
-    eval_every: int = option(
-        100, "Steps between two looks at the data kept apart.", ge=1, unit="steps", flag="--eval-every"
-    )
-    held: int = option(
-        64, "Sequences kept apart, a tenth of all at most.", ge=1, unit="sequences", flag="--held"
-    )
+    eval_every: int = option(100, "Steps between two looks at the data kept apart.", ge=1, unit="steps")
+    held: int = option(64, "Sequences kept apart, a tenth of all at most.", ge=1, unit="sequences")
 
     def __post_init__(self) -> None:
         wanted = f"a divisor of batch, which is {self.batch}"

@@ -29,11 +29,9 @@ class RunSpec:
     Its entry `unread` holds what the run was asked for and no release since then knows: path -> value.
     """
 
-    goal: Goal = option("prune", choices=get_args(Goal))
-    name: str = option(
-        "", "A name for the run, for people.", title="Name, if you like", default_text="none", flag="--name"
-    )
-    seed: int = option(0, "Seed of every random choice.", title="Seed", ge=0, flag="--seed")
+    goal: Goal = option("prune", choices=get_args(Goal), flag="")
+    name: str = option("", "A name for the run, for people.", title="Name, if you like", default_text="none")
+    seed: int = option(0, "Seed of every random choice.", title="Seed", ge=0)
     model: ModelSpec = dataclasses.field(default_factory=ModelSpec)
     calibration: DataSpec = dataclasses.field(default_factory=DataSpec)
     explore: ExploreSpec = dataclasses.field(default_factory=ExploreSpec)
@@ -41,7 +39,7 @@ class RunSpec:
     recover: RecoverSpec = dataclasses.field(default_factory=RecoverSpec)
     evaluate: EvalSpec = dataclasses.field(default_factory=EvalSpec)
     sweep: SweepSpec = dataclasses.field(default_factory=SweepSpec)
-    extra: dict[str, Any] = option(dict)
+    extra: dict[str, Any] = option(dict, flag="")
 
     def __post_init__(self) -> None:
         alone = not self.prune.without_dependency or self.recover.method == "none"

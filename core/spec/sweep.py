@@ -19,19 +19,15 @@ class SweepSpec:
     """The values on every axis of a sweep; every combination is a point."""
 
     methods: tuple[str, ...] = option(
-        ("taylor_first", "l2", "random"), "What ranks units, with commas; see `methods`.", flag="--methods"
+        ("taylor_first", "l2", "random"), "What ranks units, with commas; see `methods`."
     )
-    sparsities: tuple[float, ...] = option(
-        (0.1, 0.2, 0.4), "Fractions that go, in [0, 1), with commas.", flag="--sparsities"
-    )
-    scopes: tuple[str, ...] = option(("local",), "How targets are spread.", choices=SCOPES, flag="--scopes")
+    sparsities: tuple[float, ...] = option((0.1, 0.2, 0.4), "Fractions that go, in [0, 1), with commas.")
+    scopes: tuple[str, ...] = option(("local",), "How targets are spread.", choices=SCOPES)
     reconstruct: tuple[str, ...] = option(
         ("none",), "How what stays is refitted.", choices=RECONSTRUCTIONS, flag="--reconstructs"
     )
-    seeds: tuple[int, ...] = option((0,), "Seeds of every random choice, with commas.", ge=0, flag="--seeds")
-    samples: tuple[int, ...] = option(
-        (16,), "Windows of calibration text, with commas.", ge=1, flag="--samples"
-    )
+    seeds: tuple[int, ...] = option((0,), "Seeds of every random choice, with commas.", ge=0)
+    samples: tuple[int, ...] = option((16,), "Windows of calibration text, with commas.", ge=1)
 
     def __post_init__(self) -> None:
         for axis, values in self.axes.items():
