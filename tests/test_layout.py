@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -102,3 +103,20 @@ def test_no_file_is_longer_than_300_lines(folder):
 def test_no_module_is_called_after_nothing_in_particular():
     banned = {"utils", "util", "helpers", "common", "misc"}
     assert [name for name in modules() if banned & set(name.split("."))] == []
+
+
+@pytest.mark.parametrize("top", ORDER)
+def test_the_readme_draws_the_rooms_from_the_ground_up(top):
+    tree = (ROOT / "README.md").read_text(encoding="utf-8").split(f"\n{top}/ ", 1)[1]
+    drawn = re.findall(r"^  (\w+)/ ", tree.split("\napp.py ")[0].split("\npruneviz/ ")[0], re.MULTILINE)
+    rooms = [room for room in ORDER[top].split() if (ROOT / top / room).is_dir()]
+    assert drawn == rooms or (set(drawn) >= set(rooms) and top == "pruneviz")
+
+
+def test_the_readme_names_files_that_are_there():
+    tree = (ROOT / "README.md").read_text(encoding="utf-8").split("\ncore/ ")[1].split("\n```")[0]
+    there = {
+        path.name for top in ("core", "pruneviz", "docs", "assets") for path in ROOT.glob(f"{top}/**/*.*")
+    }
+    named = {name for name in re.findall(r"\b(\w+\.(?:py|js|md))\b", tree)}
+    assert named - there - {"app.py"} == set()
