@@ -46,7 +46,7 @@ def numbers(run: Run) -> Table | None:
 
 def _quantities() -> list[tuple[str, Quantity, str]]:
     """Title, quantity and how its names end; after all of them the same with weights in 8 bits."""
-    small = [(f"In 8 bits: {quantity.full_title}", quantity, INT8) for quantity in QUANTITIES.values()]
+    small = [(f"{quantity.full_title}, in 8 bits", quantity, INT8) for quantity in QUANTITIES.values()]
     return [(quantity.full_title, quantity, "") for quantity in QUANTITIES.values()] + small
 
 

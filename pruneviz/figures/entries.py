@@ -13,22 +13,22 @@ from pruneviz.figures.compare import Entry
 
 def entries_of(lineup: Lineup, records: Sequence[RunRecord]) -> list[Entry]:
     """One entry a model, in order."""
-    return [_entry(one, lineup, records) for one in columns(lineup.contenders)]
+    return [_entry(contender, lineup, records) for contender in columns(lineup.contenders)]
 
 
-def _entry(one: Contender, lineup: Lineup, records: Sequence[RunRecord]) -> Entry:
-    run, first = one.record.id if one.record else "", lineup.contenders[0]
-    base = lineup.base.get(one.key) or lineup.base.get(one.key.partition(":")[0])
+def _entry(contender: Contender, lineup: Lineup, records: Sequence[RunRecord]) -> Entry:
+    run, first = contender.record.id if contender.record else "", lineup.contenders[0]
+    base = lineup.base.get(contender.key) or lineup.base.get(contender.key.partition(":")[0])
     same = plain_key(first.key) == DENSE and base == lineup.base[first.key]
-    there = replace(one, key=DENSE, side=DENSE, int8=first.int8)
+    reference = replace(contender, key=DENSE, side=DENSE, int8=first.int8)
     return Entry(
-        one.title,
-        one.detail,
+        contender.title,
+        contender.detail,
         run,
-        numbers(one, records),
-        scores(one, records),
-        numbers(there, records) if same else {},
-        perplexity_of(one, records),
-        times_of(one, records),
-        times_of(there, records) if same else None,
+        numbers(contender, records),
+        scores(contender, records),
+        numbers(reference, records) if same else {},
+        perplexity_of(contender, records),
+        times_of(contender, records),
+        times_of(reference, records) if same else None,
     )

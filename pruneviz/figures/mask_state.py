@@ -63,7 +63,7 @@ def mask_info(state: MaskState) -> MaskInfo:
 
 def _kind(kind: str, factors: NDArray[np.float32], stays: NDArray[np.bool_]) -> KindMask:
     units = factors.shape[1]
-    known = ~np.isnan(factors)
+    measured = ~np.isnan(factors)
     if not KINDS[kind][2]:
         factors = -np.sort(-factors, axis=1)  # NaN stays last
     edges = np.linspace(0, units, min(units, BINS) + 1).round().astype(int)
@@ -72,13 +72,13 @@ def _kind(kind: str, factors: NDArray[np.float32], stays: NDArray[np.bool_]) -> 
     shift = 0.5 if KINDS[kind][2] else 0.0  # a head's cell is centred on its number
     return KindMask(
         [float(edge) - shift for edge in edges], means,
-        [int(row.sum()) for row in stays & known], [int(row.sum()) for row in known],
+        [int(row.sum()) for row in stays & measured], [int(row.sum()) for row in measured],
     )  # fmt: skip
 
 
 def _mean(cell: NDArray[np.float32]) -> float | None:
-    known = cell[~np.isnan(cell)]
-    return round(float(known.mean()), 3) if known.size else None
+    values = cell[~np.isnan(cell)]
+    return round(float(values.mean()), 3) if values.size else None
 
 
 def mask_html(info: MaskInfo) -> Markup:

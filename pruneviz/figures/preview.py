@@ -76,12 +76,12 @@ def preview_info(spec: RunSpec, graph: Graph | None, scores: Scores | None) -> P
     command, warnings = command_line(spec), warnings_for(spec)
     if graph is None:
         return PreviewInfo(command, warnings=warnings)
-    asked = spec.prune
+    choice = spec.prune
     try:
         plan = (
-            chosen_plan(graph, asked.units, biased=asked.biased)
-            if asked.units
-            else allocate(graph, scores, **asked.allocation())
+            chosen_plan(graph, choice.units, biased=choice.biased)
+            if choice.units
+            else allocate(graph, scores, **choice.allocation())
         )
     except PruneError as error:
         return PreviewInfo(command, warnings=warnings, problem=str(error))
@@ -91,8 +91,8 @@ def preview_info(spec: RunSpec, graph: Graph | None, scores: Scores | None) -> P
         plan.sparsity_total,
         _lines(plan),
         _ranges(graph, plan),
-        exact=scores is not None or bool(asked.units),
-        even=scores is None and not asked.units and asked.scope != "local",
+        exact=scores is not None or bool(choice.units),
+        even=scores is None and not choice.units and choice.scope != "local",
         learned=method_of(spec) is not None,
         warnings=warnings,
     )

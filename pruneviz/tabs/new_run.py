@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -212,10 +211,9 @@ def _about(name: str) -> str:
     """Two sentences on the method, and where it is from."""
     method = methods.find(name)
     if method is None:
-        return '<p class="pv-quiet">&nbsp;</p>'
+        return states.paragraph_html("\N{NO-BREAK SPACE}")
     source = ", ".join(filter(None, [method.paper, method.equation]))
-    where = f" <span>({escape(source)})</span>" if source else ""
-    return f'<p class="pv-quiet">{escape(method.summary)}{where}</p>'
+    return states.paragraph_html(f"{method.summary} ({source})" if source else method.summary)
 
 
 def _options(method: str, preset: str | None, own: str | None) -> Any:
