@@ -7,9 +7,10 @@ connection open per page, so that the sixth page of one browser hangs.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -44,9 +45,6 @@ class UrlState:
 
     Read one as an input, write one as an output, listen to its `.change`; the address follows by itself.
     All values are strings and may be empty. They are filled once the page has loaded.
-    `go` is not part of the address: write a tab's id to it to open that tab (append a space and anything
-    that changes, e.g. a time, so that the same tab can be asked for twice). Nor is `plan`: write
-    `selection.hand_over(units)` to it to open the New run form with these units.
     """
 
     tab: gr.Textbox
@@ -60,8 +58,6 @@ class UrlState:
     versus: gr.Textbox
     kind: gr.Textbox
     models: gr.Textbox
-    go: gr.Textbox
-    plan: gr.Textbox
 
     def all(self) -> list[gr.Textbox]:
         """The boxes, in the order of the address."""
@@ -79,8 +75,7 @@ def memory(elem_id: str, value: str = "") -> gr.Textbox:
 def build_url_state(model: str) -> UrlState:
     """Create the hidden boxes; call inside the page, outside of any tab."""
     first = {"model": model, "tau": DEFAULT_TAU}
-    names = (*ADDRESS, "go", "plan")
-    return UrlState(**{name: memory(f"url-{name}", first.get(name, "")) for name in names})
+    return UrlState(**{name: memory(f"url-{name}", first.get(name, "")) for name in ADDRESS})
 
 
 @dataclass
@@ -94,6 +89,7 @@ class AppContext:
         url: the state in the address; set by `ui.build` before any tab is built.
         answers_stopped: how often Stop was pressed on the Compare tab.
         cards: source -> what is known of a model, as far as somebody asked.
+        handing_over: events after which the New run form opens with the units in the address.
         tabs: id -> gr.Tab; `tabs[id].select` also fires when the tab opens with the page.
     """
 
@@ -103,6 +99,7 @@ class AppContext:
     dtype: str = "auto"
     url: UrlState = field(init=False)
     cards: dict[str, Card] = field(default_factory=dict, init=False)
+    handing_over: list[Callable[..., Any]] = field(default_factory=list, init=False)
     tabs: dict[str, gr.Tab] = field(default_factory=dict, init=False)
     answers_stopped: int = field(default=0, init=False)
     _engine: Engine | None = field(default=None, init=False, repr=False)

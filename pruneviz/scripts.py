@@ -66,11 +66,16 @@ FORGET_UNITS = """(model, units) => {
   return other ? "" : units;
 }"""
 
-#: A tab opened like this says nothing of it, so the address is told too.
-GO = """(target) => {
-  window.pvWanted = target.split(" ")[0];
-  return [{__type__: "update", selected: window.pvWanted}, window.pvWanted];
-}"""
+
+def open_tab(name: str, unless: str = "") -> str:
+    """Open a tab as a click on its title does; not where the input named `unless` says something."""
+    click = f'document.getElementById("tab-{name}-button").click()'
+    return f"({unless}) => {{ if (!{unless}) {click}; }}" if unless else f"() => {click}"
+
+
+def pause_unless(name: str) -> str:
+    """Stop a clock when this tab is left; coming back starts it again if there is something to wait for."""
+    return f'(tab) => tab === "{name}" ? {{__type__: "update"}} : {{__type__: "update", active: false}}'
 
 
 def restore(model: str) -> str:

@@ -86,4 +86,3 @@ def _wire_url(page: gr.Blocks, app: AppContext, tabs: gr.Tabs) -> None:
     app.url.model.change(
         None, [app.url.model, app.url.units], app.url.units, js=scripts.FORGET_UNITS, api_visibility="private"
     )
-    app.url.go.change(None, app.url.go, [tabs, app.url.tab], js=scripts.GO, api_visibility="private")

@@ -1,13 +1,11 @@
 """Units chosen by hand, as the page keeps them: one line of text in the address, from any tab into a plan.
 
-The text is `L03.query_head=0-3,7 L04.ffn_channel=5` and stands in `app.url.units`. A tab that wants to offer
-units reads that box, writes `added(text, {group: units})` to it, and may send people on by writing
-`hand_over(text)` to `app.url.plan`: the New run form then opens with exactly these units.
+The text is `L03.query_head=0-3,7 L04.ffn_channel=5` and stands in `app.url.units`. A tab that offers units
+writes `added(text, {group: units})` there; `app.handing_over` lists what opens the New run form with them.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 
 from core.errors import SpecError
@@ -35,16 +33,6 @@ def taken_out(text: str | None, units: Mapping[str, Iterable[int]]) -> str:
     """The text without these units. Raises SpecError."""
     before = units_of(text)
     return text_of({group: set(has) - set(units.get(group, ())) for group, has in before.items()})
-
-
-def hand_over(text: str) -> str:
-    """What to write to `app.url.plan`; it differs every time, so the same units can be handed over twice."""
-    return f"{text}\n{time.time()}"
-
-
-def handed_over(value: str | None) -> str:
-    """The text in `app.url.plan`."""
-    return (value or "").partition("\n")[0]
 
 
 def fitting(graph: Graph, text: str | None) -> tuple[Units, list[str]]:

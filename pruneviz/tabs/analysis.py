@@ -13,6 +13,7 @@ from core.errors import PruneError
 from core.runs.watch import log_tail
 from core.spec.explore import Analysis
 from core.spec.run import RunSpec
+from pruneviz import scripts
 from pruneviz.actions import launch as actions
 from pruneviz.context import AppContext, memory
 from pruneviz.data import runs
@@ -146,8 +147,8 @@ class AnalysisFrame:
         self.app.url.model.change(show, read, frame, **QUIET)
         self.launch.click(start, [self.app.url.model, *wanted, *(inputs or [])], frame, **QUIET)
         self.timer.tick(tick, [self.shown, *read], frame, **QUIET)
-        rest = f'(tab) => ({{__type__: "update", ...(tab === "{self.name}" ? {{}} : {{active: false}})}})'
-        self.app.url.tab.change(None, self.app.url.tab, self.timer, js=rest, api_visibility="private")
+        pause = scripts.pause_unless(self.name)
+        self.app.url.tab.change(None, self.app.url.tab, self.timer, js=pause, api_visibility="private")
 
     def _show(self, load: Load, partial: Load | None, model: str, *values: Any) -> dict[Any, Any]:
         stand = standing(self.app.runs_dir, model, self.artifact, self.analysis)

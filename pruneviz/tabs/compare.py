@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 
 from core.spec.evaluate import EvalSpec
+from pruneviz import scripts
 from pruneviz.actions.answers import Answer, Question, Round, Side, ask, library_choices
 from pruneviz.components.answer_cards import answer_cards, round_payload
 from pruneviz.components.base import panel
@@ -124,10 +125,7 @@ def _wire(app: AppContext, page: Page) -> None:
     # Not `input`: Gradio leaves that out when the Backspace key takes a model away.
     page.models.change(chosen, [page.models, *where], [url.models, url.run], **quiet)
     numbers.flips_of.input(flips, [*where, numbers.flips_of], numbers.flips, **quiet)
-    page.to_runs.click(
-        None, None, None, js='() => document.getElementById("tab-runs-button").click()',
-        api_visibility="private",
-    )  # fmt: skip
+    page.to_runs.click(None, None, None, js=scripts.open_tab("runs"), api_visibility="private")
 
 
 def _wire_question(

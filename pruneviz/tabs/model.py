@@ -15,6 +15,7 @@ import gradio as gr
 from core.errors import ArtifactError, PruneError
 from core.runs.artifacts import GROUPS
 from core.spec.explore import ANALYSES
+from pruneviz import scripts
 from pruneviz.actions import launch as actions
 from pruneviz.actions.waiting import Done, ticking
 from pruneviz.components.base import panel
@@ -99,16 +100,12 @@ def _wire(app: AppContext, page: ModelPage, opener: gr.Button, load: gr.Button) 
             yield {page.state: message(said), **({page.card: card} if card else {})}
 
     gr.on([app.tabs["model"].select, url.model.change], show, url.model, everything, **quiet)
-    url.tab.change(None, url.tab, page.timer, js=_ONLY_HERE, api_visibility="private")
+    url.tab.change(None, url.tab, page.timer, js=scripts.pause_unless("model"), api_visibility="private")
     gr.on([opener.click, page.source.submit], open_model, page.source, [page.state, url.model], **quiet)
     page.analyse.click(start, url.model, everything, **quiet)
     page.stop.click(ask_to_stop, url.model, everything, **quiet)
     load.click(load_now, url.model, [page.state, page.card], **quiet)
     page.timer.tick(lambda model: page.filled(_tick(app, model)), url.model, everything, **quiet)
-
-
-#: Leaving the tab stops the clock; coming back starts it again if a run is live.
-_ONLY_HERE = """(tab) => tab === "model" ? undefined : ({__type__: "update", active: false})"""
 
 
 def _describe(app: AppContext, model: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ stand in `new_run_fields.py`.
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from core.results.scores import SCORES, read_scores
 from core.runs.artifacts import GROUPS
 from core.spec.run import RunSpec
 from core.spec.units import MANUAL
+from pruneviz import scripts
 from pruneviz.actions import launch as actions
 from pruneviz.actions.forms import (
     FIELDS,
@@ -33,7 +33,7 @@ from pruneviz.actions.forms import (
 )
 from pruneviz.components.base import panel, payload
 from pruneviz.context import AppContext, memory
-from pruneviz.data import methods, runs, selection
+from pruneviz.data import methods, runs
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
 from pruneviz.figures.preview import preview_html, preview_info
@@ -159,7 +159,13 @@ def _wire_method(app: AppContext, form: NewRun) -> None:
         _options, [method, preset, own], fields.table, trigger_mode="always_last", **quiet,
     )  # fmt: skip
     fields.table.set(_own_options, None, own, **quiet)
-    app.url.plan.change(_handed_over, app.url.plan, [form.box, method, units, app.url.go], **quiet)
+
+    def take(chosen: str | None) -> dict[Any, Any]:
+        return {form.box: gr.Accordion(open=True), method: MANUAL, units: chosen or ""}
+
+    for event in app.handing_over:
+        taken = event(take, app.url.units, [form.box, method, units], **quiet)
+        taken.then(None, None, None, js=scripts.open_tab("runs"), api_visibility="private")
 
 
 #: A number in range moves the slider; anything else leaves it where it is.
@@ -233,8 +239,3 @@ def _options(method: str, preset: str | None, own: str | None) -> Any:
 
 def _own_options(event: gr.EventData) -> str:
     return str(event.options)
-
-
-def _handed_over(plan: str) -> list[Any]:
-    """Open the form with units from another tab."""
-    return [gr.Accordion(open=True), MANUAL, selection.handed_over(plan), f"runs {time.time()}"]

@@ -45,11 +45,10 @@ def intro(text: str) -> None:
 def into_plan(component: gr.HTML, app: AppContext) -> None:
     """On `take`, add its `removed` to the units in the address and open the New run form with them."""
 
-    def taken(units: str, event: gr.EventData) -> list[str]:
-        text = selection.added(units, event.removed)
-        return [text, selection.hand_over(text)]
+    def taken(units: str, event: gr.EventData) -> str:
+        return selection.added(units, event.removed)
 
-    component.take(taken, app.url.units, [app.url.units, app.url.plan], **quietly())
+    app.handing_over.append(component.take(taken, app.url.units, app.url.units, **quietly()).then)
 
 
 def while_open(app: AppContext, tab: str, *boxes: gr.Textbox) -> gr.Textbox:

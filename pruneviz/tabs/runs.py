@@ -16,6 +16,7 @@ from core.errors import PruneError
 from core.results.widths import WIDTHS
 from core.runs.command_line import command_line
 from core.runs.events import Event, warnings
+from pruneviz import scripts
 from pruneviz.actions import launch as actions
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
@@ -151,22 +152,14 @@ def _wire(app: AppContext, view: View, form: NewRun, problem: gr.HTML, refresh: 
     events = [app.tabs["runs"].select, refresh.click, while_open(app, "runs", url.run).change]
     gr.on(events, show, here, view.all(), **quiet)
     view.timer.tick(show, [*here, view.sent], view.all(), **quiet)
-    url.tab.change(None, url.tab, view.timer, js=_ONLY_HERE, api_visibility="private")
+    url.tab.change(None, url.tab, view.timer, js=scripts.pause_unless("runs"), api_visibility="private")
     for button, action in ((view.stop, actions.stop), (view.end, actions.end), (view.resume, actions.resume)):
         button.click(act(action), here, [problem, *view.all()], **quiet)
     view.clone.click(lambda run: _clone(app, form, run), url.run, [url.model, *form.filled()], **quiet)
-    view.compare.click(None, None, None, js=_go("compare"), api_visibility="private")
-    view.widths.click(None, None, None, js=_go("widths"), api_visibility="private")
+    view.compare.click(None, None, None, js=scripts.open_tab("compare"), api_visibility="private")
+    view.widths.click(None, None, None, js=scripts.open_tab("widths"), api_visibility="private")
     view.first.click(lambda: gr.Accordion(open=True), None, form.box, **quiet)
     form.launched.change(lambda run: run, form.launched, url.run, **quiet)
-
-
-_ONLY_HERE = """(tab) => tab === "runs" ? undefined : ({__type__: "update", active: false})"""
-
-
-def _go(tab: str) -> str:
-    """Open another tab; it shows the run in the address."""
-    return f'() => document.getElementById("tab-{tab}-button").click()'
 
 
 def _attempt(app: AppContext, action: Any, run: str) -> str:

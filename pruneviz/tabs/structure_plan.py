@@ -103,7 +103,7 @@ def wire_plan(app: AppContext, card: PlanCard, box: TrialBox, prompt: gr.Textbox
         for trial in _attempt(app, model, units, words):
             yield box.filled(_row(trial))
 
-    card.prune.click(lambda units: selection.hand_over(units or ""), url.units, url.plan, **QUIET)
+    app.handing_over.append(card.prune.click)
     card.none.click(lambda: "", None, url.units, **QUIET)
     card.card.discard(_discard, url.units, url.units, **QUIET)
     card.trial.click(None, None, None, js=_SHOW_TRIAL, api_visibility="private")

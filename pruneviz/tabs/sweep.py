@@ -21,6 +21,7 @@ from core.spec.checks import listed
 from core.spec.prune import RECONSTRUCTIONS, SCOPES
 from core.spec.run import RunSpec
 from core.spec.sweep import SweepSpec
+from pruneviz import scripts
 from pruneviz.actions import launch as actions
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
@@ -98,13 +99,8 @@ def _wire(app: AppContext, page: SweepPage) -> None:
     page.chart.pick(pick, None, [page.point, page.run], **QUIET)
     page.point.input(lambda chosen: gr.Button(interactive=bool(chosen)), page.point, page.run, **QUIET)
     launched = page.run.click(launch, [url.model, page.point], [page.message, url.run], **QUIET)
-    launched.then(None, page.message, None, js=_OPEN_RUNS, api_visibility="private")
-
-
-#: To the launched run, unless something went wrong.
-_OPEN_RUNS = """(problem) => {
-  if (!problem) document.getElementById("tab-runs-button").click();
-}"""
+    to_run = scripts.open_tab("runs", unless="problem")
+    launched.then(None, page.message, None, js=to_run, api_visibility="private")
 
 
 def _build_content() -> SweepPage:

@@ -16,6 +16,7 @@ from core.errors import PruneError
 from core.results import words
 from core.results.scores import SENSITIVITY, read_sensitivity
 from core.results.widths import WIDTHS, read_widths
+from pruneviz import scripts
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.context import AppContext
@@ -80,10 +81,7 @@ def build_widths_tab(app: AppContext) -> None:
     events = [app.tabs["widths"].select, against.change, while_open(app, "widths", app.url.run).change]
     gr.on(events, show, [app.url.run, against], page.all(), **quietly())
     run.input(lambda chosen: chosen, run, app.url.run, **quietly())
-    to_runs.click(
-        None, None, None, js='() => document.getElementById("tab-runs-button").click()',
-        api_visibility="private",
-    )  # fmt: skip
+    to_runs.click(None, None, None, js=scripts.open_tab("runs"), api_visibility="private")
 
 
 def _fixed() -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from core.errors import SpecError
-from pruneviz.data.selection import added, fitting, hand_over, handed_over, taken_out, text_of, units_of
+from pruneviz.data.selection import added, fitting, taken_out, text_of, units_of
 from tests.pruneviz.samples import FFN, graph
 
 
@@ -28,10 +28,3 @@ def test_what_the_model_has_not_is_left_out_and_said():
     assert found == {"L00.ffn_channel": (1,), "L00.query_head": (2,)}
     assert any("L77.query_head" in note for note in notes)
     assert any(f"units 0 to {FFN - 1}" in note for note in notes)
-
-
-def test_the_same_units_can_be_handed_over_twice(monkeypatch):
-    times = iter((1.0, 2.0))
-    monkeypatch.setattr("time.time", lambda: next(times))
-    first, second = hand_over("L00.query_head=1"), hand_over("L00.query_head=1")
-    assert first != second and handed_over(first) == handed_over(second) == "L00.query_head=1"
