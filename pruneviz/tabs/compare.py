@@ -59,7 +59,7 @@ def build_compare_tab(app: AppContext) -> None:
     """Build the tab and wire it."""
     intro(INTRO)
     models = gr.Dropdown(
-        [], label="Models, the first one is the reference", multiselect=True, max_choices=MOST,
+        [], label="Models; the others are compared with the first", multiselect=True, max_choices=MOST,
         elem_id="compare-models",
     )  # fmt: skip
     state = panel("compare-state", NOTHING)
@@ -84,18 +84,18 @@ def _build_question() -> tuple[gr.Dropdown, gr.Textbox, list[Any], gr.Button, gr
         with gr.Column(scale=2, elem_id="compare-options"):
             with gr.Row():
                 seed = gr.Number(
-                    0, label="Seed", info="of the draw", precision=0, elem_id="compare-seed", min_width=90
+                    0, label="Seed", info="for sampling", precision=0, elem_id="compare-seed", min_width=90
                 )
                 tokens = gr.Number(
-                    64, label="Tokens", info="at most", precision=0, elem_id="compare-tokens", min_width=90
+                    64, label="Length", info="in tokens", precision=0, elem_id="compare-tokens", min_width=90
                 )
                 warmth = gr.Number(
-                    0, label="Temperature", info="0: the likeliest", step=0.1, minimum=0, min_width=90,
+                    0, label="Temperature", info="0: no sampling", step=0.1, minimum=0, min_width=90,
                     elem_id="compare-temperature",
                 )  # fmt: skip
             with gr.Row():
                 chat = gr.Checkbox(False, label="As a chat message", elem_id="compare-chat", min_width=140)
-                blind = gr.Checkbox(False, label="Blind, then vote", elem_id="compare-blind", min_width=140)
+                blind = gr.Checkbox(False, label="Blind, with a vote", elem_id="compare-blind", min_width=140)
     with gr.Row(elem_classes="pv-line"):
         go = gr.Button("Answer", variant="primary", elem_id="compare-go", scale=0)
         stop = gr.Button("Stop", elem_id="compare-stop", scale=0)

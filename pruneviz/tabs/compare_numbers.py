@@ -54,8 +54,8 @@ def build_numbers() -> Numbers:
             score_chart = plotly_figure(elem_id="compare-scores")
     with gr.Column(visible=False) as flips_box:
         flips_of = gr.Dropdown(
-            [], label="Questions that flipped, against the first model", elem_id="compare-flips-of",
-            filterable=False,
+            [], label="Benchmark questions answered otherwise than by the first model",
+            elem_id="compare-flips-of", filterable=False,
         )  # fmt: skip
         flips = question_flips(elem_id="compare-flips")
     return Numbers(table, costs_box, costs, scores_box, score_chart, flips_box, flips_of, flips)
@@ -66,7 +66,7 @@ def build_published() -> None:
     tables = published_tables()
     with gr.Accordion("Published results", open=False, elem_id="compare-published"):
         chosen = gr.Dropdown(
-            [(table.title, table.name) for table in tables], value=tables[0].name, label="Table of a paper",
+            [(table.title, table.name) for table in tables], value=tables[0].name, label="Paper and table",
             elem_id="compare-published-of",
         )  # fmt: skip
         shown = panel("compare-published-table", published_html(tables[0]))

@@ -27,7 +27,7 @@ from pruneviz.figures.model import analyses_html, analyses_info, card_html, part
 from pruneviz.tabs.parts import Parts, intro, message, quietly
 
 INTRO = (
-    "The model everything here is about: how it is built, where its parameters sit, and what is known of it."
+    "The model that all tabs work on: how it is built, where its parameters sit, and what has been measured."
 )
 SOURCES = "demo, a hub id such as HuggingFaceTB/SmolLM2-135M, a folder, or a .gguf file"
 POLL_S = 1.5

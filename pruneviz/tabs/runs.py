@@ -33,7 +33,7 @@ from pruneviz.tabs.new_run import NewRun, build_new_run
 from pruneviz.tabs.parts import Parts, intro, message, only_changed, quietly, while_open
 from pruneviz.tabs.training import TrainingView, build_training, training_updates
 
-INTRO = "Every run of this folder. Runs go on without this page; come back any time."
+INTRO = "All runs in this folder. They go on when you close this page; come back any time."
 POLL_S = 1.5
 LOG_LINES = 12
 NO_RUNS = states.empty_html(
@@ -93,7 +93,7 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
     with gr.Column(visible=False) as lines:
         curves = plotly_figure(elem_id="run-curves")
     log = gr.Textbox(
-        label="Log, last lines",
+        label="Last lines of the log",
         lines=LOG_LINES,
         max_lines=LOG_LINES,
         interactive=False,

@@ -107,7 +107,7 @@ def _build_form() -> list[Any]:
             min_width=120, elem_id="scores-samples",
         )  # fmt: skip
         length = gr.Number(
-            standard.calibration.length, label="Tokens in each", precision=0, minimum=8, scale=1,
+            standard.calibration.length, label="Tokens per window", precision=0, minimum=8, scale=1,
             min_width=120, elem_id="scores-length",
         )  # fmt: skip
     return [criteria, samples, length]
@@ -121,7 +121,7 @@ def _build_content() -> ScoresPage:
         within = gr.Radio(
             list(WITHIN),
             value="Whole model",
-            label="Measured against",
+            label="Scores relative to",
             elem_id="scores-within",
             min_width=210,
         )

@@ -37,8 +37,8 @@ from pruneviz.tabs.analysis import QUIET, AnalysisFrame
 from pruneviz.tabs.parts import Parts, intro
 
 INTRO = (
-    "Layers are not equally patient. Each point prunes a part of one layer alone and measures the whole "
-    "model again: the higher it lies, the more that layer is needed."
+    "Some layers can be pruned more than others. Each point prunes a part of one layer alone and measures "
+    "the whole model again: the higher it lies, the more that layer is needed."
 )
 SCALES = ["Automatic", "Linear", "Logarithmic"]
 #: What of a layer is pruned -> its word in the form.
@@ -104,15 +104,15 @@ def _build_form() -> list[Any]:
     with gr.Row(equal_height=True):
         kinds = gr.CheckboxGroup(
             list(OF.values()), value=[OF[kind] for kind in start.sensitivity_kinds],
-            label="What of each layer", elem_id="sensitivity-kinds", scale=4, min_width=420,
+            label="Part of the layer that is pruned", elem_id="sensitivity-kinds", scale=4, min_width=420,
         )  # fmt: skip
         ratios = gr.Textbox(
-            ", ".join(f"{ratio:g}" for ratio in start.sensitivity_ratios), label="Shares removed",
+            ", ".join(f"{ratio:g}" for ratio in start.sensitivity_ratios), label="Share that goes, 0 to 1",
             max_lines=1, elem_id="sensitivity-ratios", scale=2, min_width=130,
         )  # fmt: skip
         criterion = gr.Dropdown(
-            methods.ranking(), value=start.sensitivity_criterion, label="Chosen by", scale=2, min_width=150,
-            elem_id="sensitivity-criterion",
+            methods.ranking(), value=start.sensitivity_criterion, label="Units chosen by", scale=2,
+            min_width=150, elem_id="sensitivity-criterion",
         )  # fmt: skip
         tokens = gr.Number(
             start.sensitivity_tokens, label="Tokens per point", precision=0, minimum=8, scale=1,

@@ -111,10 +111,10 @@ def _build_view() -> tuple[list[Any], gr.HTML, list[Any]]:
 
 def _build_below() -> list[Any]:
     with gr.Column(elem_classes="pv-boxed"):
-        gr.HTML('<h3 class="pv-unit-title">What couples these?</h3>')
+        gr.HTML('<h3 class="pv-unit-title">Why do two parameters go together?</h3>')
         with gr.Row():
-            first = gr.Dropdown([], label="One parameter", elem_id="structure-first")
-            second = gr.Dropdown([], label="Another one", elem_id="structure-second")
+            first = gr.Dropdown([], label="First parameter", elem_id="structure-first")
+            second = gr.Dropdown([], label="Second parameter", elem_id="structure-second")
         path = panel("structure-path", styled=True, min_height=28)
     return [first, second, path, panel("structure-members", styled=True)]
 

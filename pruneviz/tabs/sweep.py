@@ -36,7 +36,7 @@ from pruneviz.tabs.parts import Parts, intro, message
 
 INTRO = (
     "Which method, how much, on how much text? A sweep measures every combination of the values below, with "
-    "the model loaded once, and shows which points no other one beats."
+    "the model loaded once, and shows which points no other beats in both size and perplexity."
 )
 SCALES = ["Automatic", "Linear", "Logarithmic"]
 
@@ -119,7 +119,7 @@ def _build_content() -> SweepPage:
             [], label="Chosen point", info="click one in the chart, or choose here",
             elem_id="sweep-point", scale=5,
         )  # fmt: skip
-        run = gr.Button("Launch it as a run", elem_id="sweep-run", scale=0, interactive=False)
+        run = gr.Button("Launch as a run", elem_id="sweep-run", scale=0, interactive=False)
     problem = panel("sweep-message", styled=True, visible=False)
     return SweepPage(about, scale, chart, table, point, run, problem)
 
@@ -141,8 +141,8 @@ def _build_form() -> list[Any]:
             elem_id="sweep-scopes", min_width=180,
         )  # fmt: skip
         reconstruct = gr.Dropdown(
-            list(RECONSTRUCTIONS), value=list(start.reconstruct), multiselect=True, label="Refit", scale=2,
-            elem_id="sweep-reconstruct", min_width=210,
+            list(RECONSTRUCTIONS), value=list(start.reconstruct), multiselect=True, label="Refit what stays",
+            scale=2, elem_id="sweep-reconstruct", min_width=210,
         )  # fmt: skip
         seeds = gr.Textbox("0", label="Seeds", max_lines=1, elem_id="sweep-seeds", min_width=80, scale=1)
         samples = gr.Textbox(

@@ -36,8 +36,8 @@ from pruneviz.figures.widths import (
 from pruneviz.tabs.parts import Parts, intro, message, quietly, while_open
 
 INTRO = (
-    "Which layers gave how much: what is left of every layer, and below it, how much worse the model gets "
-    "when that layer alone is pruned."
+    "How much a run has left of every layer, and below it, how much worse the model gets when that layer "
+    "alone is pruned."
 )
 NOTHING = states.empty_html(
     "No widths yet", "A pruning run leaves them as soon as its plan is made. Start one on the Runs tab."
@@ -63,9 +63,10 @@ def build_widths_tab(app: AppContext) -> None:
     """Build the tab and wire it."""
     intro(INTRO)
     with gr.Row():
-        run = gr.Dropdown([], label="Left by run", elem_id="widths-run", filterable=False)
+        run = gr.Dropdown([], label="Run", elem_id="widths-run", filterable=False)
         against = gr.Dropdown(
-            _fixed(), value=[UNIFORM], label="Against", multiselect=True, elem_id="widths-against", scale=2,
+            _fixed(), value=[UNIFORM], label="Compare with", multiselect=True,
+            elem_id="widths-against", scale=2,
         )  # fmt: skip
     state = panel("widths-state", styled=True, min_height=110)
     to_runs = gr.Button("Open Runs", elem_id="widths-to-runs", variant="primary", visible=False, scale=0)
@@ -87,7 +88,7 @@ def build_widths_tab(app: AppContext) -> None:
 def _fixed() -> list[tuple[str, str]]:
     """What can always be compared with: (title, value)."""
     paper = [(profile.name, name) for name, profile in published_profiles().items()]
-    return [("Uniform: every layer alike", UNIFORM), *paper]
+    return [("Uniform: the same share of every layer", UNIFORM), *paper]
 
 
 def fill(app: AppContext, chosen: str, picked: list[str]) -> dict[str, Any]:
