@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
@@ -168,6 +169,9 @@ class Option(Words):
             return self.parse(given)
         if self.kind is str and isinstance(given, int | float) and not isinstance(given, bool):
             return str(given)  # a text that looks like a number
+        if self.kind is float and isinstance(given, str):
+            with suppress(ValueError):  # what is not a number is refused with the value itself
+                return float(given.replace(",", "."))
         if self.kind is not tuple:
             return given
         return self._listed(given) if isinstance(given, str) else tuple(part for part in given if part)
