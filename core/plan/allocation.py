@@ -34,6 +34,7 @@ def allocate(
     layers: str | None = None,
     kind_sparsity: Mapping[str, float] | None = None,
     multiple: int = 1,
+    max_share: float = 1.0,
     biased: bool = False,
     method: str = "",
     model: str = "",
@@ -49,6 +50,7 @@ def allocate(
         kind_sparsity: kind -> its own target, of the parameters in its own groups; the kinds it does
             not name share `sparsity`.
         multiple: channels that stay are whole multiples of it, in groups that lose some.
+        max_share: the largest share of its units that one group may lose.
         biased: modules that read what goes get a bias where they have none; the target counts it.
 
     Returns:
@@ -65,6 +67,7 @@ def allocate(
     groups = groups_in_scope(graph, kinds, layers)
     orders = {group.id: removal_order(group, scores) for group in groups}
     parts = _parts(graph, groups, scores, orders, sparsity, kind_sparsity or {}, scope, multiple)
+    parts = [replace(part, tracks=[track.up_to(max_share) for track in part.tracks]) for part in parts]
     removed = _removed(orders, parts)
     biases = missing_biases(graph, removed) if biased else ()
     if biases:
@@ -238,6 +241,6 @@ def _check_reach(part: _Part, order: NDArray[np.int64]) -> None:
     if most < part.goal:
         raise NotPrunableError(
             f"At most {most / part.total:.4f} of the parameters in scope can go, since one unit of every "
-            f"group must stay; {part.goal / part.total:.4f} was asked for. "
+            f"group must stay, and what max_share leaves; {part.goal / part.total:.4f} was asked for. "
             "Lower the sparsity or add kinds or layers."
         )

@@ -60,6 +60,11 @@ class Track:
         """How many units of its groups are gone after N steps."""
         return {group.id: int(self.counts[steps]) for group in self.groups}
 
+    def up_to(self, share: float) -> Track:
+        """The track without the steps after which a group has lost more than this share of its units."""
+        n = int((self.counts <= share * self.groups[0].units).sum())
+        return Track(self.groups, self.counts[:n], self.turns[: n - 1], self.even[: n - 1])
+
 
 def removal_order(group: Group, scores: Scores | None) -> NDArray[np.int64]:
     """Unit numbers in the order in which they go: lowest score first, ties by number, (units,)."""

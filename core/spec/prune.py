@@ -121,6 +121,9 @@ class PruneSpec:
         ge=1,
         examples=(1, 8, 32, 64, 128),
     )
+    max_share: float = option(
+        1.0, "Largest share that one group may lose.", title="Most of a group", gt=0, le=1, ranking=True
+    )
     reconstruct: str = option(
         "none",
         "Refit what stays on the calibration text, without training.",

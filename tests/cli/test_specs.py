@@ -40,6 +40,7 @@ SPECS = [
             scope="standardised",
             layers="4-30",
             multiple=64,
+            max_share=0.5,
             kind_sparsity={"ffn_channel": 0.3, "query_head": 0.1},
         )
     ),

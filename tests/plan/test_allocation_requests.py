@@ -39,6 +39,22 @@ def test_an_impossible_target_says_what_is_reachable() -> None:
     assert {len(units) for units in nearly.removed.values()} == {8}
 
 
+def test_no_group_loses_more_than_its_largest_share() -> None:
+    graph = model_graph()
+    scores = {
+        group: values * (0.1 if group[:3] == "L00" else 1) for group, values in random_scores(graph).items()
+    }
+
+    def shares(largest: float) -> list[float]:
+        plan = allocate(graph, scores, sparsity=0.3, scope="global", max_share=largest)
+        assert abs(plan.sparsity - 0.3) < 0.02
+        return [len(units) / graph.group(group).units for group, units in plan.removed.items()]
+
+    assert max(shares(1.0)) > 0.9 and max(shares(0.5)) <= 0.5
+    with pytest.raises(NotPrunableError, match=r"and what max_share leaves; 0\.3000 was asked for"):
+        shares(0.2)
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
