@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 
 from core.capture.statistics import capture as capture_statistics
+from core.criteria import scoring
 from core.criteria.scoring import check_readable
-from core.criteria.scoring import score as score_units
 from core.files import write_json, write_text
 from core.graph.discover import discover
 from core.graph.records import Graph
@@ -124,7 +124,7 @@ def score(state: State) -> None:
     work, spec = state.work, state.work.spec
     scores = kept_scores(state)
     if scores is None:
-        scores = score_units(
+        scores = scoring.score(
             state.loaded.model,
             state.graph,
             criteria_of(spec),
