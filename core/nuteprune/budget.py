@@ -91,12 +91,12 @@ def _experts(graph: Graph, member: Member) -> int:
 def _shared_widths(graph: Graph, group: Group, column: int) -> list[Width]:
     """What a key-value unit owns besides the slices of its query heads, which it lists too."""
     own = {(member.parameter, member.dim): member.index() for member in group.members}
-    found = []
+    widths = []
     for member in graph.group(str(group.parent)).members:
         again = np.isin(member.index(), own.get((member.parameter, member.dim), ()))
         width = member.width - int(again[0].sum())
-        found.append((member.parameter, member.dim, column, width / _experts(graph, member)))
-    return found
+        widths.append((member.parameter, member.dim, column, width / _experts(graph, member)))
+    return widths
 
 
 def _tables(graph: Graph, widths: Sequence[Width], columns: int) -> tuple[Tensor, Tensor]:

@@ -42,8 +42,8 @@ class Gates(nn.Module):
         for group in groups:
             self.slices[group.id] = slice(total, total + group.units)
             total += group.units
-            known = torch.full((group.units,), start) if isinstance(start, float) else start[group.id]
-            parts.append(known.float())
+            values = torch.full((group.units,), start) if isinstance(start, float) else start[group.id]
+            parts.append(values.float())
         self.log_alpha = nn.Parameter(torch.cat(parts))
 
     def clamp(self, low: float = -BOUND) -> None:

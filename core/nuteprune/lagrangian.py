@@ -25,7 +25,7 @@ class Lagrangian:
 
     Attributes:
         rate: of the ascent, per step and unit of missed sparsity.
-        bound: the push is at most so many times the pull.
+        bound: the push is at most N times the pull.
         linear, quadratic: lambda_1 and lambda_2, in units of the pull.
         pull: running mean of how hard the loss pulls; 0 before the first step.
     """

@@ -45,28 +45,28 @@ class LoraGradient:
         self._layers = dict(_by_weight(model))
         self._slices: dict[str, list[tuple[str, Slice]]] = {name: [] for name in self._layers}
         for group in groups:
-            found = [part for part in slices(graph, group) if part.member.parameter in self._layers]
-            if not found:
+            parts = [part for part in slices(graph, group) if part.member.parameter in self._layers]
+            if not parts:
                 raise NotPrunableError(
                     f"rule=lora_gradient cannot rank {group.id}: none of its matrices has LoRA. Write "
                     f"lora_targets=all, leave {group.kind} out with --kinds, or take another rule."
                 )
-            for part in found:
+            for part in parts:
                 self._slices[part.member.parameter].append((group.id, part))
 
     @torch.no_grad()
     def importance(self) -> Tensor:
         """The sum over each unit's slices of (dL/dW' * W')^2, by the gradients at hand, (units,)."""
-        found = torch.zeros_like(self._gates.log_alpha)
-        into = self._gates.split(found)
+        importance = torch.zeros_like(self._gates.log_alpha)
+        into = self._gates.split(importance)
         for name, parts in self._slices.items():
             if not parts:
                 continue
             squares = _merged_times_gradient(self._layers[name]).square()  # as the weight is stored
             sums = {dim: squares.sum(dim=1 - dim) for dim in {part.member.dim for _, part in parts}}
             for group, part in parts:
-                into[group] += part.share.to(found.device) * part.of(sums[part.member.dim]).sum(dim=1)
-        return found
+                into[group] += part.share.to(importance.device) * part.of(sums[part.member.dim]).sum(dim=1)
+        return importance
 
 
 def _by_weight(model: nn.Module) -> Iterator[tuple[str, Any]]:

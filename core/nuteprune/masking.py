@@ -31,7 +31,7 @@ from core.spec.nuteprune import Settings
 
 #: Weight of the past in the running mean of a unit's importance.
 _PAST = 0.9
-#: So many standard deviations below the others stand units that went before: no other is as low.
+#: How many standard deviations below the others units stand that went before: no other is as low.
 _GONE = 1000.0
 
 
@@ -92,8 +92,8 @@ class Masking:
         if self.settled or not now.any():
             return
         stays, mean = self._stays(self.plan), self.importance
-        known = _PAST * mean + (1 - _PAST) * now if mean.any() else now
-        mean.copy_(torch.where(stays, known, mean))
+        newer = _PAST * mean + (1 - _PAST) * now if mean.any() else now
+        mean.copy_(torch.where(stays, newer, mean))
         # Units that went before anything was known must not stretch the scale.
         above = self.gates.split(mean.clamp_min(float(mean[mean > 0].min())).cpu())
         scores = standardised(self.groups, {group: values.numpy() for group, values in above.items()})
@@ -105,10 +105,10 @@ class Masking:
     def cut(self, share: float = 1.0) -> PruningPlan:
         """The plan at a share of the target by what the gates say now: the least likely go, of all groups."""
         scores = self.gates.split(self.gates.log_alpha.detach().cpu())
-        asked = {**self._allocation, "sparsity": self._allocation["sparsity"] * share}
+        arguments = {**self._allocation, "sparsity": self._allocation["sparsity"] * share}
         kinds = self._allocation.get("kind_sparsity") or {}
-        asked["kind_sparsity"] = {kind: own * share for kind, own in kinds.items()}
-        return allocate(self.graph, {group: values.numpy() for group, values in scores.items()}, **asked)
+        arguments["kind_sparsity"] = {kind: own * share for kind, own in kinds.items()}
+        return allocate(self.graph, {group: values.numpy() for group, values in scores.items()}, **arguments)
 
     def settle(self, removed: Mapping[str, tuple[int, ...]] | None = None) -> None:
         """Fix the units that go: those of `removed`, or what the gates say now."""

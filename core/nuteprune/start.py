@@ -28,11 +28,11 @@ def starting_point(
     """
     if scores is None:
         return settings.start
-    found: dict[str, Tensor] = {}
+    log_alpha: dict[str, Tensor] = {}
     for group, off in standardised(groups, scores).items():
         start = settings.start + settings.start_spread * np.clip(off, -_FAR, _FAR)
-        found[group] = torch.from_numpy(start).clamp(-BOUND, BOUND).float()
-    return found
+        log_alpha[group] = torch.from_numpy(start).clamp(-BOUND, BOUND).float()
+    return log_alpha
 
 
 def standardised(
@@ -46,14 +46,14 @@ def standardised(
     Raises:
         DataError: a group has no finite scores.
     """
-    found: dict[str, NDArray[np.float64]] = {}
+    scaled: dict[str, NDArray[np.float64]] = {}
     for kind in dict.fromkeys(group.kind for group in groups):
         members = [group for group in groups if group.kind == kind]
         logs = [np.log(np.maximum(_scores(group, scores), 1e-30)) for group in members]
         every = np.concatenate(logs)
-        for group, one in zip(members, logs, strict=True):
-            found[group.id] = (one - every.mean()) / (every.std() or 1.0)
-    return found
+        for group, log in zip(members, logs, strict=True):
+            scaled[group.id] = (log - every.mean()) / (every.std() or 1.0)
+    return scaled
 
 
 def _scores(group: Group, scores: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float64]:

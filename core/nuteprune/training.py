@@ -38,10 +38,10 @@ class Report:
     Attributes:
         target, expected: sparsity asked for at this step, and expected of the gates; actual: that of the
             gates that are rather closed than open.
-        linear, quadratic: lambda_1 and lambda_2 of Eq. 11.
+        lambda_1, lambda_2: the multipliers of Eq. 11.
         teacher: sparsity of the teacher, 0 the dense model, None if nobody taught.
         loss: what was learned from: the divergence, or the next-token loss without a teacher.
-        layer: the layer loss; None where it has no weight.
+        layer_loss: None where it has no weight.
         finite: False where the step was skipped, because the loss was not finite.
     """
 
@@ -49,11 +49,11 @@ class Report:
     target: float
     expected: float
     actual: float
-    linear: float
-    quadratic: float
+    lambda_1: float
+    lambda_2: float
     teacher: float | None
     loss: float
-    layer: float | None
+    layer_loss: float | None
     finite: bool
 
 

@@ -25,7 +25,7 @@ from core.spec.recover import RecoverSpec
 IGNORED = -100
 #: At most this share of the data is kept apart.
 _MOST_HELD = 0.1
-#: So many rows, or characters of text, are read of a data set on the hub at most.
+#: The most that is read of a data set on the hub: rows of instructions, or characters of text.
 MOST_ROWS, _MOST_CHARACTERS = 100_000, 50_000_000
 #: More than a token of a text has on average, so that enough is read before a tokenizer sees it.
 _CHARACTERS = 8
@@ -135,34 +135,34 @@ def examples(tokenizer: Any, source: Source, *, length: int, held: int, seed: in
     if source.text is not None:
         every = 4 * len(source.text.text) + 4  # more tokens than a text can have
         windows = consecutive_windows(tokenizer, source.text, window=length, tokens=every)
-        found = [Example(row, row) for row in windows.tolist()]
+        sequences = [Example(row, row) for row in windows.tolist()]
         template, dropped = "none", 0
     else:
         template = "chat" if getattr(tokenizer, "chat_template", None) else "alpaca"
         written = [_answered(tokenizer, row, template, length) for row in source.rows]
-        found = [one for one in written if one is not None]
-        dropped = len(written) - len(found)
-        random.Random(seed).shuffle(found)
-    apart = min(held, int(len(found) * _MOST_HELD))
+        sequences = [example for example in written if example is not None]
+        dropped = len(written) - len(sequences)
+        random.Random(seed).shuffle(sequences)
+    apart = min(held, int(len(sequences) * _MOST_HELD))
     if apart < 1:
         raise DataError(
-            f"{source.name} gives {len(found)} sequences of {length} tokens, but some are kept apart: "
+            f"{source.name} gives {len(sequences)} sequences of {length} tokens, but some are kept apart: "
             f"at least {round(1 / _MOST_HELD)} are needed. Give more data or a shorter length."
         )
-    return TrainingData(found[:-apart], found[-apart:], template, dropped)
+    return TrainingData(sequences[:-apart], sequences[-apart:], template, dropped)
 
 
 def collate(batch: Sequence[Example], padding: int) -> dict[str, Tensor]:
     """Pad on the right: `input_ids`, `attention_mask` and `labels`, each (batch, longest)."""
-    longest = max(len(one.ids) for one in batch)
+    longest = max(len(example.ids) for example in batch)
 
     def padded(rows: list[list[int]], filler: int) -> Tensor:
         return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows])
 
     return {
-        "input_ids": padded([one.ids for one in batch], padding),
-        "attention_mask": padded([[1] * len(one.ids) for one in batch], 0),
-        "labels": padded([one.labels for one in batch], IGNORED),
+        "input_ids": padded([example.ids for example in batch], padding),
+        "attention_mask": padded([[1] * len(example.ids) for example in batch], 0),
+        "labels": padded([example.labels for example in batch], IGNORED),
     }
 
 
@@ -183,19 +183,19 @@ def _instructs(rows: Sequence[Any]) -> bool:
 
 def _answered(tokenizer: Any, row: dict[str, str], template: str, length: int) -> Example | None:
     """Prompt and answer, cut to `length`; None if the prompt leaves no room for an answer."""
-    asked = _prompt(tokenizer, row, template)
+    prompt = _prompt(tokenizer, row, template)
     answer = list(tokenizer(row["output"], add_special_tokens=False, verbose=False)["input_ids"])
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    ids = [*asked, *answer, *end][:length]
-    if len(asked) >= length:
+    ids = [*prompt, *answer, *end][:length]
+    if len(prompt) >= length:
         return None
-    return Example(ids, [IGNORED] * len(asked) + ids[len(asked) :])
+    return Example(ids, [IGNORED] * len(prompt) + ids[len(prompt) :])
 
 
 def _prompt(tokenizer: Any, row: dict[str, str], template: str) -> list[int]:
     if template == "chat":
-        asked = "\n\n".join(part for part in (row["instruction"], row["input"]) if part)
-        messages = [{"role": "user", "content": asked}]
+        question = "\n\n".join(part for part in (row["instruction"], row["input"]) if part)
+        messages = [{"role": "user", "content": question}]
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
     parts = [_ALPACA.format(paired=_ALPACA_PAIRED if row["input"] else "")]

@@ -27,7 +27,7 @@ from core.errors import StopRequested, TrainingError
 from core.recover import checkpoint
 from core.recover.team import Team
 
-#: So many losses in a row that are not finite end the training.
+#: How many losses in a row that are not finite end the training.
 _TOO_MANY = 20
 
 R_co = TypeVar("R_co", covariant=True)
@@ -97,7 +97,7 @@ class Training(Protocol[R_co]):
         """The rest of a checkpoint, as JSON."""
 
     def restore(self, facts: Mapping[str, Any], step: int) -> None:
-        """Go on with these facts after so many steps; the tensors are filled already."""
+        """Go on with these facts after N steps; the tensors are filled already."""
 
 
 @dataclass

@@ -28,7 +28,7 @@ from core.errors import LaunchError, SpecError
 from core.runs.processes import describe_exit
 
 HOST = "127.0.0.1"
-#: The others wait so long for one that measures, saves or computes.
+#: How long the others wait for one that measures, saves or computes.
 PATIENCE = timedelta(minutes=30)
 #: A process whose connection broke is gone after this long at most.
 _GONE_S = 10.0
@@ -54,11 +54,6 @@ class Team:
     accelerator: Accelerator
     followers: Sequence[Follower] = ()
     store: Store | None = None
-
-    @property
-    def leads(self) -> bool:
-        """Whether this is the run's own process, the only one that writes."""
-        return self.accelerator.is_main_process
 
     def share(self, rows: list[int]) -> list[int]:
         """This process's part of a batch."""
@@ -142,7 +137,7 @@ def devices(first: torch.device, count: int) -> list[torch.device]:
     """Where each of `count` processes trains, the run's own first: on GPUs in a row, or all on the CPU.
 
     Raises:
-        SpecError: there are not so many.
+        SpecError: there are fewer devices.
     """
     if count == 1 or first.type == "cpu":
         return [first] * count

@@ -38,11 +38,11 @@ def main(run_dir: Path, leader: int) -> int:
     except LaunchError:
         return 1  # another one is gone: the leader, or one that the leader names
     except Exception as error:
-        known = translate(error, run_dir)
-        if not isinstance(known, PruneError):
+        told = translate(error, run_dir)
+        if not isinstance(told, PruneError):
             traceback.print_exc()
         with suppress(RuntimeError):  # the leader may be gone
-            store.set(last_word(rank), str(known))
+            store.set(last_word(rank), str(told))
         return 2
     return 0
 

@@ -35,7 +35,7 @@ def team(
         check_stop: called while the others load their models; what it raises ends them.
 
     Raises:
-        SpecError: there are not so many devices.
+        SpecError: there are fewer devices than processes.
         LaunchError: a process could not be started, or is gone.
     """
     if processes == 1:

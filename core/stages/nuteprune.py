@@ -44,9 +44,9 @@ _WINDOWS = "windows.safetensors"
 
 def learn(state: State) -> None:
     """Train the masks, from the scores that order the units at the start if the method asks for some."""
-    asked, method = state.work.spec.prune, method_of(state.work.spec)
+    request, method = state.work.spec.prune, method_of(state.work.spec)
     assert method is not None, "a method that trains is what asks for this stage"
-    settings, first = method.settings(asked.options), method.component.start_from(asked.options)
+    settings, first = method.settings(request.options), method.component.start_from(request.options)
     scores = state.scores[first] if first else None
     state.training = _train(state.work, state.loaded, state.graph, settings, scores)
 
@@ -98,8 +98,8 @@ def training_of(
     leads: bool = True,
 ) -> MaskTraining:
     """The training as it starts, with every random choice made by the seed. Raises NotPrunableError."""
-    asked = spec.prune
-    groups = groups_in_scope(graph, asked.kinds, asked.layers)
+    request = spec.prune
+    groups = groups_in_scope(graph, request.kinds, request.layers)
     second = copy.deepcopy(loaded.model) if settings.distillation == "second_model" else None
     gates = Gates(groups, starting_point(groups, settings, scores))
     torch.manual_seed(spec.seed)  # LoRA starts the same, whatever was done or kept before
@@ -109,7 +109,7 @@ def training_of(
     )  # fmt: skip
     return MaskTraining(
         twin, gates, graph, groups, windows, settings,
-        allocation=asked.allocation(), seed=spec.seed, folder=_folder(run_dir), leads=leads, second=second,
+        allocation=request.allocation(), seed=spec.seed, folder=_folder(run_dir), leads=leads, second=second,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from statistics import median
 from typing import Any
 
@@ -20,7 +21,7 @@ from core.results.masks import MASKS, MaskState, write_masks
 from core.runs.recorder import Recorder
 from core.stages import training as stages
 
-#: A curve has at most about so many points, however long the run is.
+#: About how many points a curve has at most, however long the run is.
 _POINTS = 2000
 
 
@@ -49,23 +50,15 @@ def _tell(recorder: Recorder, loop: Loop[Report], training: MaskTraining, report
     """A point of every curve."""
     if report.step % -(-training.settings.steps // _POINTS):
         return
-    learned = "next_token_loss" if training.settings.distillation == "none" else "kl"
-    points = {
-        "target": report.target,
-        "expected": report.expected,
-        "actual": report.actual,
-        learned: report.loss if report.finite else None,
-        "layer_loss": report.layer if report.finite else None,
-        "lambda_1": report.linear,
-        "lambda_2": report.quadratic,
-        "teacher": report.teacher,
-        "skipped": float(loop.state.skipped),
-        "seconds_per_step": loop.seconds[-1],
-        "memory_gib": memory_gib(training.twin.model.device),
-    }
+    points, learned = asdict(report), "next_token_loss" if training.settings.distillation == "none" else "kl"
+    step, finite, points[learned] = points.pop("step"), points.pop("finite"), points.pop("loss")
+    if not finite:
+        del points[learned], points["layer_loss"]
+    points["skipped"], points["seconds_per_step"] = float(loop.state.skipped), loop.seconds[-1]
+    points["memory_gib"] = memory_gib(training.twin.model.device)
     for name, value in points.items():
         if value is not None:
-            recorder.metric(f"train.{name}", report.step + 1, value)
+            recorder.metric(f"train.{name}", step + 1, value)
 
 
 def _measure(recorder: Recorder, loop: Loop[Report], training: MaskTraining, held: Tensor) -> None:
@@ -78,7 +71,7 @@ def _measure(recorder: Recorder, loop: Loop[Report], training: MaskTraining, hel
 
 
 def mask_state(training: MaskTraining, step: int) -> MaskState:
-    """The masks after so many steps, and what would stay of the model if it were cut now."""
+    """The masks after N steps, and what would stay of the model if it were cut now."""
     with torch.no_grad():
         masks, final = training.masks, training.masks.final().cpu()
         factors = training.gates.split(final if masks.settled else masks.certain().cpu())

@@ -99,13 +99,13 @@ def check(spec: RunSpec, config: PretrainedConfig) -> None:
         DataError: the data cannot be read.
         SpecError: sequences longer than the model reads.
     """
-    asked = spec.recover
+    recipe = spec.recover
     if spec.goal == "recover" and resolve(spec.model.source).kind != "pruned":
         raise _not_pruned(spec.model.source)
-    if asked.method == "none":
+    if recipe.method == "none":
         return
-    check_length("recover length", asked.length, config)
-    check_source(asked.data)
+    check_length("recover length", recipe.length, config)
+    check_source(recipe.data)
 
 
 def plan_of_pruned(work: Work, loaded: Loaded) -> tuple[Graph, PruningPlan]:
@@ -125,10 +125,10 @@ def plan_of_pruned(work: Work, loaded: Loaded) -> tuple[Graph, PruningPlan]:
     return graph, plan
 
 
-def check_targets(loaded: Loaded, graph: Graph, asked: RecoverSpec) -> None:
+def check_targets(loaded: Loaded, graph: Graph, recipe: RecoverSpec) -> None:
     """Find out before anything is cut whether there is something to train. Raises InputError."""
-    if asked.method != "none":
-        target_modules(loaded.model, graph, asked.targets)
+    if recipe.method != "none":
+        target_modules(loaded.model, graph, recipe.targets)
 
 
 def _not_pruned(name: str) -> ModelError:

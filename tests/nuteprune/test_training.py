@@ -75,7 +75,7 @@ def test_every_way_of_teaching_trains_masks_and_lora(distillation: str, tmp_path
     now = loop.training.twin.model.state_dict()
     assert all(torch.equal(now[name], value) for name, value in weights.items())
     assert (reports[0].teacher is None) == (distillation == "none")
-    assert (reports[0].layer or 0.0) == 0.0 or distillation != "none"
+    assert (reports[0].layer_loss or 0.0) == 0.0 or distillation != "none"
 
 
 def test_a_second_model_teaches_what_the_same_weights_teach(tmp_path: Path) -> None:
