@@ -14,6 +14,7 @@ from core.runs.recorder import Recorder
 from core.spec.run import RunSpec
 from core.stages import ablate, explore, measure, metrics, nuteprune, reconstruct, recover, steps, sweep
 from core.stages.benchmark import benchmark, scored_earlier
+from core.stages.check import check_device
 from core.stages.stage import Repeated, Stage, run_stages
 from core.stages.work import State, Work, ablates, config_only, criteria_of, needs
 
@@ -173,8 +174,9 @@ def run(spec: RunSpec, run_dir: Path, recorder: Recorder) -> None:
     Raises:
         PruneError: what cannot be done, or StopRequested.
     """
-    asked = ablate.untimed(spec) if ablates(spec) else spec
-    state = State(Work(asked, run_dir, recorder), run_dir)
+    check_device(spec)  # a request from the page was not looked at yet
+    measured = ablate.untimed(spec) if ablates(spec) else spec
+    state = State(Work(measured, run_dir, recorder), run_dir)
     run_stages(state, parts_of(spec))
     metrics.write(state)
     recover.forget(state.work)

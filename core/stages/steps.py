@@ -28,7 +28,7 @@ from core.runs.artifacts import GROUPS, MODEL, PLAN, read_graph, read_plan
 from core.spec.prune import KINDS
 from core.spec.run import RunSpec
 from core.stages import metrics
-from core.stages.check import check_device, check_graph, check_lengths
+from core.stages.check import check_graph, check_lengths
 from core.stages.measure import dense_to_time
 from core.stages.work import (
     State,
@@ -48,13 +48,12 @@ from core.surgery.operate import operate
 def load(state: State) -> None:
     """Load the model and write down what the result depends on."""
     work = state.work
-    check_device(work.spec)  # a request from the page was not looked at yet
     torch.manual_seed(work.spec.seed)
     if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     record_facts(work)
     state.loaded = loaded = models.load(**vars(work.spec.model))
-    check_lengths(work.spec, loaded.config.get_text_config())
+    check_lengths(work.spec, loaded.config.get_text_config())  # a request from the page was not looked at yet
     count = sum(parameter.numel() for parameter in loaded.model.parameters())
     dtype = str(loaded.dtype).removeprefix("torch.")
     work.recorder.message(f"{loaded.name}: {count:,} parameters, {dtype} on {loaded.device}")
