@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from core.errors import SpecError
 from core.registry import unknown
 
-T = TypeVar("T")
 #: Ranges of layers as the papers name them; on a model of fewer layers they are refused.
 LAYER_PRESETS = {"all": ":", "4-30": "4:30", "5-30": "5:30"}
 
@@ -129,15 +128,3 @@ def require(holds: bool, name: str, got: object, wanted: str) -> None:
 def is_number(value: object) -> bool:
     """Whether it is a finite number; True and False are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def listed(axis: str, text: str | None, read: Callable[[str], T]) -> tuple[T, ...] | None:
-    """The values written with commas; None if the option was not given. Raises SpecError."""
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    try:
-        return tuple(read(part) for part in parts)
-    except ValueError as error:
-        what = "whole numbers" if read is int else "numbers"
-        raise SpecError(f"{axis} must be {what} separated by commas, got {text!r}.") from error

@@ -154,6 +154,8 @@ class PruneSpec:
         wanted = "either query_head or kv_group, since both own the same heads"
         require(not both, "kinds", list(self.kinds), wanted)
         check_kind_sparsity(self.kind_sparsity, self.kinds)
+        bound = self.max_share == 1 or self.reconstruct != "pre_pruning"
+        require(bound, "max_share", self.max_share, "1 with pre_pruning, which chooses units again")
         ranked = not (self.without_dependency and self.units)
         require(ranked, "without_dependency", True, "left out where units are chosen by hand")
 

@@ -15,8 +15,8 @@ import gradio as gr
 
 from core.results.scores import SENSITIVITY, read_sensitivity
 from core.runs.events import metric_series
-from core.spec.checks import listed
 from core.spec.explore import ExploreSpec
+from core.spec.fields import OPTIONS
 from core.spec.run import RunSpec
 from pruneviz.actions import launch as actions
 from pruneviz.components.base import panel
@@ -128,7 +128,7 @@ def spec_from(
     named = {word: kind for kind, word in OF.items()}
     settings = {
         "sensitivity_kinds": tuple(named[word] for word in kinds),
-        "sensitivity_ratios": listed("ratios", ratios, float) or (),
+        "sensitivity_ratios": OPTIONS["explore.sensitivity_ratios"].read(ratios or ""),
         "sensitivity_criterion": criterion,
         "sensitivity_tokens": tokens,
     }

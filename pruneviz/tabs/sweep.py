@@ -17,7 +17,7 @@ from markupsafe import Markup
 from core.errors import InputError, PruneError
 from core.results.sweep import SWEEP, planned, read_sweep, run_of
 from core.runs.artifacts import read_spec
-from core.spec.checks import listed
+from core.spec.fields import OPTIONS
 from core.spec.prune import RECONSTRUCTIONS, SCOPES
 from core.spec.run import RunSpec
 from core.spec.sweep import SweepSpec
@@ -164,11 +164,11 @@ def spec_from(
     """What the form asks for. Raises SpecError."""
     asked = SweepSpec(
         tuple(ranking or ()),
-        listed("sparsities", sparsities, float) or (),
+        OPTIONS["sweep.sparsities"].read(sparsities or ""),
         tuple(scopes or ()),
         tuple(reconstruct or ()),
-        listed("seeds", seeds, int) or (),
-        listed("samples", samples, int) or (),
+        OPTIONS["sweep.seeds"].read(seeds or ""),
+        OPTIONS["sweep.samples"].read(samples or ""),
     )
     spec = RunSpec(goal="sweep", model=app.model_spec(model), sweep=asked)
     for point in planned(spec):

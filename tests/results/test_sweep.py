@@ -20,8 +20,8 @@ from core.runs import launch
 from core.runs.artifacts import CHECKPOINT, METRICS, read_spec
 from core.runs.command_line import command_line
 from core.runs.status import Status, read_status, write_status
-from core.spec.checks import listed
 from core.spec.evaluate import EvalSpec
+from core.spec.fields import OPTIONS
 from core.spec.model import DataSpec, ModelSpec
 from core.spec.run import RunSpec
 from core.spec.sweep import SweepSpec
@@ -214,7 +214,10 @@ def test_the_front_holds_what_no_other_beats() -> None:
         (lambda: SweepSpec(samples=(0,)), "samples must be whole numbers from 1"),
         (lambda: SweepSpec(seeds=(1, 1)), "names a value twice"),
         (lambda: SweepSpec(seeds=tuple(range(3000))), "points; give fewer"),
-        (lambda: listed("seeds", "0,x", int), "seeds must be whole numbers separated by commas, got '0,x'"),
+        (
+            lambda: OPTIONS["sweep.seeds"].read("0,x"),
+            "seeds must be whole numbers separated by commas, got '0,x'",
+        ),
     ],
 )
 def test_what_cannot_be_swept_is_refused(make: Any, named: str) -> None:

@@ -90,6 +90,7 @@ def test_a_layer_that_does_not_exist_is_refused_with_the_range_there_is() -> Non
         (lambda: PruneSpec(multiple=0), "multiple must be a whole number from 1 up"),
         (lambda: PruneSpec(kind_sparsity={"ffn_channel": 1.2}), "kind_sparsity of ffn_channel"),
         (lambda: PruneSpec(kind_sparsity={"kv_group": 0.1}), "kind_sparsity names kv_group"),
+        (lambda: PruneSpec(max_share=0.5, reconstruct="pre_pruning"), "max_share must be 1 with pre_pruning"),
         (lambda: EvalSpec(window=4), "window"),
         (lambda: EvalSpec(window=64, tokens=63), "tokens"),
         (lambda: ExploreSpec(analyses=("dreams",)), "analyses"),  # type: ignore[arg-type]

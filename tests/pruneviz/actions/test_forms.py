@@ -53,7 +53,7 @@ def test_a_cloned_run_asks_for_the_same(how):
             "4:30",
             reconstruct=how,
             multiple=64,
-            max_share=0.5,
+            max_share=1.0 if how == "pre_pruning" else 0.5,
             kind_sparsity={"ffn_channel": 0.4},
         ),
         evaluate=EvalSpec(text="/tmp/text.txt"),
