@@ -29,7 +29,19 @@ from core.spec.run import RunSpec
 
 
 def test_status_round_trip(tmp_path: Path) -> None:
-    status = Status("failed", "load", ["load"], 0.5, "x", 3, 1.5, "here", 2.0, error={"type": "T"})
+    status = Status(
+        "failed",
+        "load",
+        ["load"],
+        {"load": "Read the model"},
+        0.5,
+        "x",
+        3,
+        1.5,
+        "here",
+        2.0,
+        error={"type": "T"},
+    )
     write_status(tmp_path, status)
     assert read_status(tmp_path) == status
 
