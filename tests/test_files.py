@@ -16,7 +16,8 @@ from core.files import save_arrays
 from core.results.efficiency import EFFICIENCY, Efficiency, Timing, read_efficiency
 from core.results.masks import MASKS, read_masks
 from core.results.perplexity import PERPLEXITY, Perplexity, read_perplexities
-from core.results.scores import SCORES, SENSITIVITY, Sensitivity, read_scores, read_sensitivity
+from core.results.scores import SCORES, read_scores
+from core.results.sensitivity import SENSITIVITY, Sensitivity, read_sensitivity
 from core.results.similarity import SIMILARITY, read_similarity
 from core.results.sweep import SWEEP, Point, Sweep, read_sweep
 from core.results.tasks import BENCHMARKS, Sample, TaskResult, read_benchmarks

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 from core.files import read_json
 from core.report.page import write_report
 from core.results.masks import read_masks
-from core.results.scores import read_scores, read_sensitivity
+from core.results.scores import read_scores
+from core.results.sensitivity import read_sensitivity
 from core.results.similarity import read_similarity
 from core.results.sweep import read_sweep
 from core.results.widths import read_widths

@@ -8,7 +8,8 @@ from core.cli import options
 from core.cli.ask import GROUPS_ALONE, RUNS, ask, emit_run, foreground, seconds
 from core.cli.terminal import table
 from core.results.noise import Difference, kept_difference
-from core.results.scores import Sensitivity, read_scores, read_sensitivity
+from core.results.scores import read_scores
+from core.results.sensitivity import Sensitivity, read_sensitivity
 from core.results.words import with_error
 from core.runs.artifacts import read_metrics
 

@@ -8,7 +8,7 @@ from core.checked import checked
 from core.criteria.registry import CRITERIA, GroupView, Part, joined, summed
 from core.errors import DataError
 from core.option import option
-from core.results.heads import algorithm_1
+from core.results.similarity import algorithm_1
 from core.spec.explore import TAU
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from core.evaluate.perplexity import (
 from core.evaluate.sensitivity_points import points
 from core.graph.hooks import hooked, replaced
 from core.graph.records import Graph
-from core.results.scores import Sensitivity
+from core.results.sensitivity import Sensitivity
 from core.surgery.masks import masked
 
 _BATCH = 8

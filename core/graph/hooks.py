@@ -1,4 +1,4 @@
-"""What a model is for the length of a `with` block: hooked, in evaluation mode, with layers that stand in."""
+"""Context managers around a model: hooks, evaluation mode, replaced forwards; afterwards it is as it was."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""LoRA post-training of a pruned model. Nothing is imported here: torch and peft load where they are used."""
+"""What repairs a cut: layers refitted without training, LoRA, and the one training loop. Imports nothing."""

@@ -1,6 +1,6 @@
 """Processes that train together, each on a device of its own and on its share of every batch.
 
-The run's own process leads (`leading`); the others follow it, step by step (`follower`). All hold the same
+The run's own process leads (`leader`); the others follow it, step by step (`follower`). All hold the same
 trained tensors, average their gradients, and so take the same step. That is little to exchange, so it
 goes over gloo, on CUDA too: gloo says at once that a process has died, where NCCL would wait.
 """

@@ -11,10 +11,11 @@ from pydantic import TypeAdapter, ValidationError
 from core.checked import checked, explain
 from core.errors import SpecError
 from core.option import option
+from core.spec.calibration import DataSpec
 from core.spec.checks import require
 from core.spec.evaluate import EvalSpec
 from core.spec.explore import ExploreSpec
-from core.spec.model import DataSpec, ModelSpec
+from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec
 from core.spec.sweep import SweepSpec

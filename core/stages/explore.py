@@ -6,7 +6,7 @@ from core.capture.divergence import similarity as measure_similarity
 from core.evaluate.sensitivity import scan
 from core.evaluate.sensitivity_points import curve_of
 from core.models.texts import calibration_title, consecutive_windows, evaluation_text
-from core.results.scores import SENSITIVITY, read_sensitivity, write_sensitivity
+from core.results.sensitivity import SENSITIVITY, read_sensitivity, write_sensitivity
 from core.results.similarity import SIMILARITY, read_similarity, similar_heads, write_similarity
 from core.stages.steps import windows
 from core.stages.work import State, add_facts, kept

@@ -29,7 +29,7 @@ from core.recover.loop import Loop
 from core.runs.artifacts import CHECKPOINT
 from core.spec.nuteprune import Settings
 from core.spec.run import RunSpec
-from core.stages import leading
+from core.stages import leader
 from core.stages import steps as stages
 from core.stages.measure import dense_to_time
 from core.stages.nuteprune_progress import run
@@ -74,7 +74,7 @@ def _train(
     """
     recorder, processes, precision = work.recorder, settings.processes, settings.precision
     windows, held = _windows(work, loaded, settings)
-    with leading.team(work.run_dir, loaded.device, processes, precision, recorder.check_stop) as team:
+    with leader.team(work.run_dir, loaded.device, processes, precision, recorder.check_stop) as team:
         training = training_of(work.spec, work.run_dir, loaded, graph, settings, windows, scores)
         loop = Loop(training, team, checkpoint_of(work.run_dir))
         loop.resume()

@@ -11,8 +11,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from core.graph.records import Graph
-from core.results.heads import algorithm_1, pairs_below
-from core.results.similarity import Similarity
+from core.results.similarity import Similarity, algorithm_1, pairs_below
 from pruneviz.figures.states import paragraph_html
 
 

@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from core.graph.records import Graph
 from core.results import words
-from core.results.scores import SCORES, SENSITIVITY
+from core.results.scores import SCORES
+from core.results.sensitivity import SENSITIVITY
 from core.results.similarity import SIMILARITY
 from core.runs.artifacts import GROUPS
 from pruneviz.data.cards import Card

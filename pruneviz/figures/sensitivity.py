@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from core.results import words
 from core.results.noise import Difference, kept_difference
-from core.results.scores import Sensitivity
+from core.results.sensitivity import Sensitivity
 from pruneviz.figures.axes import add_baseline, perplexity_axis
 from pruneviz.figures.render import render
 from pruneviz.figures.states import paragraph_html

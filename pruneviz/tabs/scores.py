@@ -19,7 +19,7 @@ from core.errors import ArtifactError
 from core.registry import Entry
 from core.results.scores import SCORES, Scores, read_scores
 from core.runs.artifacts import read_spec
-from core.spec.model import DataSpec
+from core.spec.calibration import DataSpec
 from core.spec.run import RunSpec
 from pruneviz.actions import launch as actions
 from pruneviz.components.base import panel, payload

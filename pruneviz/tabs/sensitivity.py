@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from core.results.scores import SENSITIVITY, read_sensitivity
+from core.results.sensitivity import SENSITIVITY, read_sensitivity
 from core.runs.events import metric_series
 from core.spec.explore import ExploreSpec
 from core.spec.fields import OPTIONS

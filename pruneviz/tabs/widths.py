@@ -14,7 +14,7 @@ import gradio as gr
 
 from core.errors import PruneError
 from core.results import words
-from core.results.scores import SENSITIVITY, read_sensitivity
+from core.results.sensitivity import SENSITIVITY, read_sensitivity
 from core.results.widths import WIDTHS, read_widths
 from pruneviz import scripts
 from pruneviz.components.base import panel

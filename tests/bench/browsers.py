@@ -30,8 +30,9 @@ import httpx
 import psutil
 
 from core.runs import launch
+from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
-from core.spec.model import DataSpec, ModelSpec
+from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from core.stages.worker import execute
@@ -285,16 +286,16 @@ def going(folder: Path) -> Iterator[tuple[Dashboard, Path]]:
 
 
 def _tiny(folder: Path) -> Path:
-    random_model(llama_config()).save_pretrained(folder / "model")
-    word_tokenizer().save_pretrained(folder / "model")
+    for part in (random_model(llama_config()), word_tokenizer()):
+        part.save_pretrained(folder / "model")
     return folder / "model"
 
 
 def _scored(run_dir: Path) -> None:
     """Three tasks of 200 questions, as `benchmarks.json` keeps them."""
-    draw = random.Random(1)
+    draw, names = random.Random(1), ("piqa", "boolq", "arc_easy")
     sides = {
-        side: [task(name, "".join(draw.choices("10", k=200))) for name in ("piqa", "boolq", "arc_easy")]
+        side: [task(name, "".join(draw.choices("10", k=200))) for name in names]
         for side in ("dense", "pruned")
     }
     write_benchmarks(run_dir, **sides)

@@ -21,8 +21,8 @@ from core.models import load as models
 from core.models import texts
 from core.plan.allocation import allocate
 from core.recover.reconstruct import reconstructed
+from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
-from core.spec.model import DataSpec
 from core.surgery.masks import masked
 
 MEAN = "input_mean"

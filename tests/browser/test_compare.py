@@ -14,8 +14,9 @@ from playwright.sync_api import expect
 
 from core.runs.artifacts import SPEC
 from core.runs.status import Status, write_status
+from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
-from core.spec.model import DataSpec, ModelSpec
+from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from core.stages.worker import execute

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from core.files import read_json
-from core.results.scores import read_sensitivity
+from core.results.sensitivity import read_sensitivity
 from core.results.similarity import read_similarity
 from core.runs.artifacts import EVENTS, read_graph, read_spec
 from core.runs.events import EventWriter
@@ -119,7 +119,7 @@ def test_tau_redraws_without_asking_the_server(page: Any, dashboard: Dashboard, 
 
 
 def test_algorithm_1_on_the_page_is_the_engines(page: Any, dashboard: Dashboard, explored: Path) -> None:
-    from core.results.heads import algorithm_1
+    from core.results.similarity import algorithm_1
 
     divergence = read_similarity(explored).divergence[0]
     for tau in (0.1, 0.3, 0.9):

@@ -15,9 +15,10 @@ from core import methods
 from core.cli.app import main
 from core.runs import launch
 from core.runs.command_line import command_line
+from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
 from core.spec.explore import ExploreSpec
-from core.spec.model import DataSpec, ModelSpec
+from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 

@@ -10,7 +10,7 @@ from core.capture.statistics import STATISTICS, capture
 from core.criteria.scoring import score
 from core.errors import SpecError
 from core.graph.discover import discover
-from core.results.heads import algorithm_1
+from core.results.similarity import algorithm_1
 from tests.criteria.case import HEADS, KINDS, SHARED, WIDTH, case, found, read_by
 from tests.graph.families import graph_of, model_of
 from tests.handmade import ids, tiny

@@ -23,7 +23,7 @@ from core.runs.events import Event, EventReader
 from core.runs.processes import alive
 from core.runs.status import Status, read_status, write_status
 from core.spec.run import RunSpec
-from core.stages import check, leading
+from core.stages import check, leader
 from core.stages.worker import execute
 from tests.runs.waiting import until
 from tests.stages.test_nuteprune import curves, options, started
@@ -50,7 +50,7 @@ def together(spec: RunSpec, **changes: Any) -> RunSpec:
 
 def misbehave(monkeypatch: pytest.MonkeyPatch, what: str, step: int) -> None:
     code = MISBEHAVING.format(what=what, step=step)
-    monkeypatch.setattr(leading, "_FOLLOWER", (sys.executable, "-c", code))
+    monkeypatch.setattr(leader, "_FOLLOWER", (sys.executable, "-c", code))
 
 
 def step_of(event: Event, name: str) -> int:

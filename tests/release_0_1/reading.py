@@ -15,7 +15,8 @@ from core.models.saved import load
 from core.results.efficiency import read_efficiency
 from core.results.masks import read_masks
 from core.results.perplexity import read_perplexities
-from core.results.scores import read_scores, read_sensitivity
+from core.results.scores import read_scores
+from core.results.sensitivity import read_sensitivity
 from core.results.similarity import read_similarity
 from core.results.sweep import read_sweep
 from core.results.tasks import read_benchmarks

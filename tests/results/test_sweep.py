@@ -20,9 +20,10 @@ from core.runs import launch
 from core.runs.artifacts import CHECKPOINT, METRICS, read_spec
 from core.runs.command_line import command_line
 from core.runs.status import Status, read_status, write_status
+from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
 from core.spec.fields import OPTIONS
-from core.spec.model import DataSpec, ModelSpec
+from core.spec.model import ModelSpec
 from core.spec.run import RunSpec
 from core.spec.sweep import SweepSpec
 from core.stages import steps as stages

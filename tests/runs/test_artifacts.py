@@ -13,15 +13,8 @@ import pytest
 from core.errors import ArtifactError, StorageError
 from core.files import write_json, write_text
 from core.plan.records import Cost, PruningPlan
-from core.results.scores import (
-    SCORES,
-    SENSITIVITY,
-    Sensitivity,
-    read_scores,
-    read_sensitivity,
-    write_scores,
-    write_sensitivity,
-)
+from core.results.scores import SCORES, read_scores, write_scores
+from core.results.sensitivity import SENSITIVITY, Sensitivity, read_sensitivity, write_sensitivity
 from core.results.similarity import SIMILARITY, Similarity, read_similarity, write_similarity
 from core.runs.artifacts import GROUPS, PLAN, SPEC, read_graph, read_plan, read_spec
 from core.runs.status import STATUS, Status, read_status, write_status

@@ -13,8 +13,9 @@ from core.errors import LaunchError, StorageError, UnknownNameError
 from core.runs import launch
 from core.runs.artifacts import read_spec
 from core.runs.status import Status
+from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
-from core.spec.model import DataSpec, ModelSpec
+from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from tests.runs.waiting import environment, named, state

@@ -9,10 +9,11 @@ from collections.abc import Callable
 import pytest
 
 from core.errors import SpecError
+from core.spec.calibration import DataSpec
 from core.spec.checks import check_sparsity, check_tau, parse_layers
 from core.spec.evaluate import EvalSpec
 from core.spec.explore import ExploreSpec
-from core.spec.model import DataSpec, ModelSpec
+from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
 from core.spec.explore import ExploreSpec
-from core.spec.model import DataSpec, ModelSpec
+from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from tests.stages.steps import done, outcome

@@ -21,8 +21,9 @@ from core.runs.artifacts import EVENTS, METRICS, STOP
 from core.runs.command_line import command_line
 from core.runs.events import Event, EventReader
 from core.runs.status import Status, write_status
+from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
-from core.spec.model import DataSpec, ModelSpec
+from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec

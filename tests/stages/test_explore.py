@@ -11,14 +11,15 @@ import pytest
 from core.criteria import CRITERIA
 from core.errors import DataError, InputError, ModelError, SpecError, UnknownNameError
 from core.files import read_json
-from core.results.heads import algorithm_1, pairs_below
-from core.results.scores import read_scores, read_sensitivity
-from core.results.similarity import read_similarity
+from core.results.scores import read_scores
+from core.results.sensitivity import read_sensitivity
+from core.results.similarity import algorithm_1, pairs_below, read_similarity
 from core.runs.artifacts import EVENTS, METRICS, MODEL, PLAN
 from core.runs.events import EventReader
+from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
 from core.spec.explore import ExploreSpec
-from core.spec.model import DataSpec, ModelSpec
+from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from core.stages.check import check

@@ -26,8 +26,9 @@ from core.runs import launch
 from core.runs.artifacts import CHECKPOINT, METRICS, MODEL, STOP, read_plan, read_spec
 from core.runs.events import Event, EventReader
 from core.runs.status import Status, read_status, write_status
+from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
-from core.spec.model import DataSpec, ModelSpec
+from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from core.stages.check import check

@@ -18,7 +18,8 @@ from core.results.widths import WIDTHS
 from core.runs import launch
 from core.runs.artifacts import EVENTS, METRICS, MODEL, SAMPLES, read_plan, read_spec
 from core.runs.events import EventReader
-from core.spec.model import DataSpec, ModelSpec
+from core.spec.calibration import DataSpec
+from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from core.stages import measure as measures

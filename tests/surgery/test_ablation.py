@@ -16,8 +16,9 @@ from core.files import read_json
 from core.graph.records import Group, Member
 from core.runs import launch
 from core.runs.artifacts import METRICS, MODEL
+from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
-from core.spec.model import DataSpec, ModelSpec
+from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from core.stages.check import check

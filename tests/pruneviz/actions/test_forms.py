@@ -8,8 +8,9 @@ import pytest
 from core.errors import PruneError, SpecError, UnknownNameError
 from core.methods import with_preset
 from core.runs.command_line import command_line
+from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
-from core.spec.model import DataSpec, ModelSpec
+from core.spec.model import ModelSpec
 from core.spec.nuteprune import PRESETS
 from core.spec.prune import RECONSTRUCTIONS, PruneSpec
 from core.spec.run import RunSpec

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from core.results.heads import algorithm_1, pairs_below
+from core.results.similarity import algorithm_1, pairs_below
 from pruneviz.components.base import script
 from tests.browser.driver import chromium, find_browser
 

@@ -4,7 +4,7 @@ from math import prod
 
 import pytest
 
-from core.results.scores import SENSITIVITY
+from core.results.sensitivity import SENSITIVITY
 from core.runs.artifacts import GROUPS
 from core.spec.model import ModelSpec
 from core.spec.run import RunSpec

@@ -7,8 +7,8 @@ import pytest
 from core.methods import with_preset
 from core.plan.allocation import allocate
 from core.plan.cost import cost
+from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
-from core.spec.model import DataSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from pruneviz.figures.preview import preview_html, preview_info, warnings_for

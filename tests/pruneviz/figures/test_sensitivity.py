@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from urllib.parse import unquote
 
-from core.results.scores import Sensitivity
+from core.results.sensitivity import Sensitivity
 from pruneviz.figures.sensitivity import (
     SensitivityInfo,
     heads_figure,

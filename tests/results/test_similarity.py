@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.errors import SpecError
-from core.results.heads import algorithm_1, pairs_below
+from core.results.similarity import algorithm_1, pairs_below
 
 
 def listing(d: np.ndarray, tau: float) -> list[int]:

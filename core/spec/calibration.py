@@ -1,0 +1,23 @@
+"""Which text scores the units of a model."""
+
+from __future__ import annotations
+
+from core.checked import checked
+from core.option import option
+
+
+@checked
+class DataSpec:
+    """Calibration text."""
+
+    name: str = option(
+        "bundled",
+        "Text that scores units: bundled, a file, a hub data set (owner/name:config:split), self (the model "
+        "writes it), or none.",
+        title="Calibration text",
+        called="calibration",
+        flag="--calibration",
+        metavar="NAME_OR_FILE",
+    )
+    samples: int = option(16, "Windows of calibration text.", title="Windows", ge=1, unit="windows")
+    length: int = option(128, "Tokens in each window.", title="Tokens per window", ge=8, unit="tokens")
