@@ -294,8 +294,5 @@ def _tiny(folder: Path) -> Path:
 def _scored(run_dir: Path) -> None:
     """Three tasks of 200 questions, as `benchmarks.json` keeps them."""
     draw, names = random.Random(1), ("piqa", "boolq", "arc_easy")
-    sides = {
-        side: [task(name, "".join(draw.choices("10", k=200))) for name in names]
-        for side in ("dense", "pruned")
-    }
-    write_benchmarks(run_dir, **sides)
+    dense, pruned = ([task(name, "".join(draw.choices("10", k=200))) for name in names] for _ in range(2))
+    write_benchmarks(run_dir, dense=dense, pruned=pruned)
