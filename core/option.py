@@ -37,6 +37,7 @@ class Words:
         wanted: what is accepted, where type, choices and bounds do not tell.
         default_text: the default in words.
         ranking: counts only where scores rank units, not where a method learns which go.
+        allocates: is an argument of `core.plan.allocation.allocate`.
         metavar: what the command line's help puts in the place of a value.
         repeated: given once per value on the command line, not with commas.
         parse: reads what is typed: one text, or a list of them where it is repeated.
@@ -56,6 +57,7 @@ class Words:
     metavar: str | None = None
     repeated: bool = False
     ranking: bool = False
+    allocates: bool = False
     parse: Callable[[Any], Any] | None = None
     write: Callable[[Any], list[str]] | None = None
     least: tuple[float, bool] | None = None

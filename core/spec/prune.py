@@ -68,6 +68,7 @@ class PruneSpec:
         lt=1,
         check=check_sparsity,
         parse=parse_sparsity,
+        allocates=True,
     )
     scope: str = option(
         "local",
@@ -75,6 +76,7 @@ class PruneSpec:
         title="How the target is spread",
         choices=SCOPES,
         ranking=True,
+        allocates=True,
     )
     kinds: tuple[str, ...] = option(
         ("query_head", "ffn_channel"),
@@ -82,6 +84,7 @@ class PruneSpec:
         title="What may go",
         choices=KINDS,
         nonempty=True,
+        allocates=True,
     )
     layers: str | None = option(
         None,
@@ -91,6 +94,7 @@ class PruneSpec:
         check=check_layers,
         wanted="first:last, or all, 4-30, 5-30",
         metavar="FIRST:LAST",
+        allocates=True,
     )
     options: dict[str, Any] = own_options("An option of the method's or criterion's own")
     units: Units = option(
@@ -113,6 +117,7 @@ class PruneSpec:
         repeated=True,
         parse=parse_kind_sparsity,
         write=kind_sparsity_entries,
+        allocates=True,
     )
     multiple: int = option(
         1,
@@ -120,9 +125,16 @@ class PruneSpec:
         title="Widths in multiples of",
         ge=1,
         examples=(1, 8, 32, 64, 128),
+        allocates=True,
     )
     max_share: float = option(
-        1.0, "Largest share that one group may lose.", title="Most of a group", gt=0, le=1, ranking=True
+        1.0,
+        "Largest share that one group may lose.",
+        title="Most of a group",
+        gt=0,
+        le=1,
+        ranking=True,
+        allocates=True,
     )
     reconstruct: str = option(
         "none",
@@ -161,8 +173,4 @@ class PruneSpec:
 
 
 #: Fields that say how a target is met, and so how units are ranked against each other.
-ALLOCATION = tuple(
-    name
-    for name in options_of(PruneSpec)
-    if name not in ("method", "options", "units", "reconstruct", "without_dependency")
-)
+ALLOCATION = tuple(name for name, declared in options_of(PruneSpec).items() if declared.allocates)

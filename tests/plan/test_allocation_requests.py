@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 
 from core.errors import NotPrunableError, SpecError
 from core.plan.allocation import allocate
 from core.plan.cost import params_in
+from core.spec.prune import PruneSpec
 from tests.plan.made import model_graph, random_scores
+
+
+def test_a_spec_gives_allocation_what_it_takes_and_nothing_else() -> None:
+    of_the_run = {"graph", "scores", "method", "model"}
+    assert set(PruneSpec().allocation()) == set(inspect.signature(allocate).parameters) - of_the_run
 
 
 def test_layers_restrict_the_scope_and_the_fraction_is_of_that_scope() -> None:
