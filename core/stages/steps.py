@@ -196,5 +196,6 @@ def export(state: State) -> None:
     """Save the pruned model where `from_pretrained` finds it."""
     state.metrics = {**metrics.pruning(state), **state.metrics}
     folder = state.work.run_dir / MODEL
-    save(state.loaded.model, state.loaded.tokenizer, state.graph, state.plan, folder, facts=state.metrics)
+    facts = {**state.metrics, "reconstruct": state.work.spec.prune.reconstruct}
+    save(state.loaded.model, state.loaded.tokenizer, state.graph, state.plan, folder, facts=facts)
     state.work.recorder.artifact(MODEL)

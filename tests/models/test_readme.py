@@ -20,6 +20,16 @@ def test_what_is_not_known_is_left_out() -> None:
     assert "\n\n\n" not in text
 
 
+def test_it_says_what_was_added_and_how_the_rest_was_refitted() -> None:
+    plan = allocate(graph(), None, sparsity=0.3)
+    text = card(graph(), plan, {"reconstruct": "none"}, stock=True)
+    assert "Parts were removed; nothing was added." in text and "refitted" not in text
+    biased = replace(plan, biases=("model.layers.0.mlp.down_proj.bias",))
+    text = card(graph(), biased, {"reconstruct": "bias"}, stock=True)
+    assert "Parts were removed, and biases added." in text and "nothing was added" not in text
+    assert "`--reconstruct bias`" in text and "\n\n\n" not in text
+
+
 def test_it_is_markdown_and_nothing_in_it_is_escaped() -> None:
     plan = replace(allocate(graph(), None, sparsity=0.3), notes=("a & <b>", "second"), model="org/it's")
     text = card(graph(), plan, {**MEASURED, "license": "mit", "ppl_stderr_after": 0.5}, stock=False)
