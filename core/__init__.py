@@ -1,4 +1,5 @@
-"""The pruning engine, for Python: what `docs/python.md` uses, and nothing else is promised to stay.
+"""The pruning engine, for Python: what `docs/python.md` uses. Only this is promised to stay, and
+`core.export`, which the card of every saved model names.
 
 A name is imported when it is first used, so that specs, events and plans can be read without torch.
 """

@@ -90,7 +90,7 @@ function changed() {
   choose();
 }
 
-// The same text as core.selection.numbers_text.
+// The same text as core.spec.units.numbers_text.
 function ranges(units) {
   units.sort((a, b) => a - b);
   const runs = [];

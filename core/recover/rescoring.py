@@ -24,7 +24,7 @@ class Rescoring:
     Attributes:
         criterion: its name. One that reads gradients or attention maps cannot score a single module; then
             the plan's units go.
-        seed, options: as in `core.criteria.score`.
+        seed, options: as in `core.criteria.scoring.score`.
         multiple: channels make up for `short` in steps of this many.
         short: parameters that still have to go, because other heads took fewer keys and values with them.
     """

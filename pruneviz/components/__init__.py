@@ -1,1 +1,1 @@
-"""Interactive parts of the page: `gr.HTML` subclasses whose drawing happens in the browser (`assets/js/`)."""
+"""Interactive parts of the page: functions that make `gr.HTML` elements, drawn by `assets/js/`."""

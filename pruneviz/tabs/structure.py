@@ -6,7 +6,7 @@ structure-choose, structure-all, structure-every, structure-clear, structure-sai
 structure-drawing, structure-first, structure-second, structure-path, structure-members, structure-refused.
 Those of the chosen units are in `structure_plan.py`. Cells of the map are
 `#structure-map .pv-cell[data-group="L04.ffn_channel"]`. The address holds `unit=L04.ffn_channel/7` (what is
-looked at) and `units=…` (what is chosen, see `pruneviz/selection.py`).
+looked at) and `units=…` (what is chosen, see `pruneviz/data/selection.py`).
 """
 
 from __future__ import annotations
