@@ -24,15 +24,7 @@ from core.spec.run import RunSpec
 from core.spec.units import MANUAL, read_plan_file
 
 #: What `prune` prints of `metrics.json`, after the run's directory.
-RESULT = (
-    "params_before",
-    "params_after",
-    "sparsity",
-    "sparsity_total",
-    "ppl_before",
-    "ppl_after",
-    "seconds",
-)
+RESULT = ("params_before", "params_after", "sparsity", "sparsity_total", "ppl_before", "ppl_after", "seconds")
 
 #: The same where the pruned model was trained, and where the couplings were ignored.
 TRAINED = ("ppl_pruned", "ppl_recovered")

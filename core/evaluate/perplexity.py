@@ -21,11 +21,7 @@ _BATCH_ELEMENTS = 2**28
 
 
 def perplexity(
-    model: Any,
-    windows: Tensor,
-    *,
-    batch_size: int = 8,
-    on_progress: Callable[[int, int], None] | None = None,
+    model: Any, windows: Tensor, *, batch_size: int = 8, on_progress: Callable[[int, int], None] | None = None
 ) -> Perplexity:
     """Score every window on its own: each token given those before it in the window.
 

@@ -17,13 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core.evaluate.perplexity import (
-    batches,
-    check_windows,
-    next_token_logits,
-    summarise,
-    window_losses,
-)
+from core.evaluate.perplexity import batches, check_windows, next_token_logits, summarise, window_losses
 from core.evaluate.sensitivity_points import points
 from core.graph.hooks import hooked, replaced
 from core.graph.records import Graph

@@ -36,10 +36,7 @@ def save(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], op
 
 
 def load(
-    path: Path,
-    tensors: Mapping[str, Tensor],
-    optimizer: Optimizer,
-    restore: Callable[[dict[str, Any]], None],
+    path: Path, tensors: Mapping[str, Tensor], optimizer: Optimizer, restore: Callable[[dict[str, Any]], None]
 ) -> bool:
     """Fill `tensors` and `optimizer` with what was saved, and give the facts to `restore`.
 

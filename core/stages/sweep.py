@@ -55,8 +55,7 @@ def passes(state: State) -> Iterator[State]:
     for seed, samples in dict.fromkeys((point.seed, point.samples) for point in _left(state)):
         own = copy.copy(state)
         own.work = replace(
-            state.work,
-            spec=replace(spec, seed=seed, calibration=replace(spec.calibration, samples=samples)),
+            state.work, spec=replace(spec, seed=seed, calibration=replace(spec.calibration, samples=samples))
         )
         own.folder = state.folder / CHECKPOINT / f"seed{seed}-samples{samples}"
         yield own

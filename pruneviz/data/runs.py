@@ -19,16 +19,7 @@ from core.results.efficiency import EFFICIENCY, Efficiency
 from core.results.perplexity import PERPLEXITY, Perplexity
 from core.results.tasks import BENCHMARKS, BenchmarkResult
 from core.runs import watch
-from core.runs.artifacts import (
-    GROUPS,
-    METRICS,
-    PLAN,
-    SAMPLES,
-    SPEC,
-    read_graph,
-    read_metrics,
-    read_spec,
-)
+from core.runs.artifacts import GROUPS, METRICS, PLAN, SAMPLES, SPEC, read_graph, read_metrics, read_spec
 from core.runs.artifacts import read_plan as read_kept_plan
 from core.runs.artifacts import read_samples as read_kept_samples
 from core.runs.events import Event

@@ -30,14 +30,7 @@ from pruneviz.data import methods, runs
 from pruneviz.figures import states
 from pruneviz.figures.agreement import agreement_figure, agreement_info, pair_info
 from pruneviz.figures.render import render
-from pruneviz.figures.scores import (
-    ORDERS,
-    UNIT_WORDS,
-    WITHIN,
-    heat_figure,
-    heat_info,
-    kinds_scored,
-)
+from pruneviz.figures.scores import ORDERS, UNIT_WORDS, WITHIN, heat_figure, heat_info, kinds_scored
 from pruneviz.tabs.analysis import QUIET, AnalysisFrame, standing
 from pruneviz.tabs.parts import Parts, into_plan, intro
 
@@ -196,13 +189,7 @@ def _scores(run_dir: Path, changed: int) -> Scores:
 
 
 def show(
-    run_dir: Path,
-    criterion: str,
-    versus: str,
-    kind: str,
-    layer: str,
-    within: str,
-    order: str,
+    run_dir: Path, criterion: str, versus: str, kind: str, layer: str, within: str, order: str
 ) -> dict[str, Any]:
     """What `ScoresPage` shows; what does not exist in this run falls back to the first that does.
 
