@@ -32,15 +32,26 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write beside, then move into place. Raises StorageError."""
+    with written_beside(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """Where to write what shall stand at `path`; it is moved there in the end. Raises StorageError.
+
+    After an error what was there before stays. SafetensorError is how that library reports a full disk.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text, encoding="utf-8")
+        yield beside
         beside.replace(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         with suppress(OSError):  # the folder itself may be missing
             beside.unlink()
-        raise storage_error(path, error) from error
+        cause = error if isinstance(error, OSError) else OSError(str(error))
+        raise storage_error(path, cause) from error
 
 
 @contextmanager
@@ -92,16 +103,8 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> None:
     """Write arrays beside, then move into place. Raises StorageError; what was there before stays then."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with written_beside(path) as beside:
         save_file(dict(arrays), beside, metadata=metadata)
-        beside.replace(path)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):  # the folder itself may be missing
-            beside.unlink()
-        cause = error if isinstance(error, OSError) else OSError(str(error))
-        raise storage_error(path, cause) from error
 
 
 def load_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:

@@ -32,6 +32,16 @@ STONE = colors.Color(
     "#faf9f6", "#f0eee7", "#dedbd1", "#c7c4b9", "#a3aea8", "#727c76", "#5a645e", "#414a45", "#333c37",
     "#1a201d", "#121614", "stone-green",
 )  # fmt: skip
+#: What Gradio calls a part -> its colour, in both themes.
+PAINTED = {
+    "body_background_fill": "page", "body_text_color": "text", "body_text_color_subdued": "quiet",
+    "background_fill_primary": "panel", "background_fill_secondary": "sunken",
+    "border_color_primary": "line", "block_background_fill": "panel", "block_label_text_color": "quiet",
+    "block_info_text_color": "quiet", "input_background_fill": "panel", "input_border_color": "line",
+    "button_primary_background_fill": "accent", "button_primary_text_color": "on-accent",
+    "button_secondary_background_fill": "panel", "button_secondary_border_color": "line",
+    "slider_color": "accent",
+}  # fmt: skip
 
 
 def build_theme() -> gr.themes.Base:
@@ -47,49 +57,21 @@ def build_theme() -> gr.themes.Base:
         font=[fonts.LocalFont("IBM Plex Sans", weights=(400, 700)), "system-ui", "sans-serif"],
         font_mono=[fonts.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace"],
     )
+    painted = {part: f"var(--pv-{colour})" for part, colour in PAINTED.items()}
+    dark = {f"{part}_dark": colour for part, colour in painted.items()}
+    hover = "color-mix(in srgb, var(--pv-accent) 88%, {})"
     return theme.set(
-        body_background_fill="var(--pv-page)",
-        body_background_fill_dark="var(--pv-page)",
-        body_text_color="var(--pv-text)",
-        body_text_color_dark="var(--pv-text)",
-        body_text_color_subdued="var(--pv-quiet)",
-        body_text_color_subdued_dark="var(--pv-quiet)",
-        background_fill_primary="var(--pv-panel)",
-        background_fill_primary_dark="var(--pv-panel)",
-        background_fill_secondary="var(--pv-sunken)",
-        background_fill_secondary_dark="var(--pv-sunken)",
-        border_color_primary="var(--pv-line)",
-        border_color_primary_dark="var(--pv-line)",
-        block_background_fill="var(--pv-panel)",
-        block_background_fill_dark="var(--pv-panel)",
-        block_label_text_color="var(--pv-quiet)",
-        block_label_text_color_dark="var(--pv-quiet)",
+        **{**painted, **dark, "input_background_fill_dark": "var(--pv-sunken)"},
+        color_accent="var(--pv-accent)",
+        button_primary_background_fill_hover=hover.format("black"),
+        button_primary_background_fill_hover_dark=hover.format("white"),
         block_title_text_weight="600",
-        block_info_text_color="var(--pv-quiet)",
-        block_info_text_color_dark="var(--pv-quiet)",
         block_shadow="none",
         input_border_width="1px",
         button_border_width="1px",
         button_large_text_size="*text_md",
         button_large_text_weight="400",
         button_large_padding="8px 16px",
-        input_background_fill="var(--pv-panel)",
-        input_background_fill_dark="var(--pv-sunken)",
-        input_border_color="var(--pv-line)",
-        input_border_color_dark="var(--pv-line)",
-        button_primary_background_fill="var(--pv-accent)",
-        button_primary_background_fill_dark="var(--pv-accent)",
-        button_primary_background_fill_hover="color-mix(in srgb, var(--pv-accent) 88%, black)",
-        button_primary_background_fill_hover_dark="color-mix(in srgb, var(--pv-accent) 88%, white)",
-        button_primary_text_color="var(--pv-on-accent)",
-        button_primary_text_color_dark="var(--pv-on-accent)",
-        button_secondary_background_fill="var(--pv-panel)",
-        button_secondary_background_fill_dark="var(--pv-panel)",
-        button_secondary_border_color="var(--pv-line)",
-        button_secondary_border_color_dark="var(--pv-line)",
-        color_accent="var(--pv-accent)",
-        slider_color="var(--pv-accent)",
-        slider_color_dark="var(--pv-accent)",
     )
 
 

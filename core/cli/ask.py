@@ -12,7 +12,7 @@ from core.cli.terminal import ProgressBar, emit, stdout_kept_clean
 from core.errors import SpecError, UnknownNameError
 from core.results.noise import error_of
 from core.results.words import with_error
-from core.runs import launch
+from core.runs import launch, watch
 from core.runs.records import record
 from core.spec.fields import changed, field_of
 from core.spec.run import Goal, RunSpec
@@ -54,13 +54,14 @@ def foreground(runs_dir: Path, spec: RunSpec) -> Path:
         return run(spec, runs_dir, on_begin=lambda run_dir: bar.say(f"{run_dir}"), on_event=bar)
 
 
-def detached(runs_dir: Path, spec: RunSpec) -> Path:
-    """Leave a spec to a worker. Returns the run's directory."""
+def detached(runs_dir: Path, spec: RunSpec, as_json: bool) -> None:
+    """Leave a spec to a worker and print the run's id and state."""
     from core.stages.check import check
 
     with stdout_kept_clean():
         check(spec)
-        return launch.start(runs_dir, spec)
+        run_dir = launch.start(runs_dir, spec)
+    emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])
 
 
 def source_of(runs_dir: Path, name: str) -> str:
@@ -68,7 +69,7 @@ def source_of(runs_dir: Path, name: str) -> str:
     if name == "demo" or Path(name).exists():
         return name
     try:
-        return str(launch.find(runs_dir, name))
+        return str(watch.find(runs_dir, name))
     except UnknownNameError:
         return name
 

@@ -16,7 +16,6 @@ from core.errors import SpecError
 from core.methods import METHODS
 from core.runs.artifacts import read_metrics
 from core.runs.command_line import RANKING
-from core.runs.records import record
 from core.spec.checks import check_name
 from core.spec.fields import OPTIONS
 from core.spec.prune import STRATEGIES
@@ -71,8 +70,7 @@ def prune(
         base = with_preset(base, given.get("recover.method"), preset)
     spec = ask("prune", model, {**changes, **_by_hand(changes, plan, base)}, base)
     if detach:
-        run_dir = detached(runs_dir, spec)
-        return emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])
+        return detached(runs_dir, spec, as_json)
     run_dir = foreground(runs_dir, spec)
     metrics = read_metrics(run_dir)
     result = {key: metrics[key] for key in (*RESULT, *TRAINED, *ABLATED, *SCORED) if key in metrics}

@@ -10,7 +10,6 @@ from core.cli.ask import RUNS, ask, detached, emit_run, foreground, source_of, w
 from core.cli.terminal import keys_and_values
 from core.errors import ArtifactError, SpecError
 from core.runs.artifacts import read_metrics, read_spec
-from core.runs.records import record
 from core.spec.recover import recover_preset
 from core.spec.run import RunSpec
 
@@ -42,8 +41,7 @@ def recover(
     base = replace(_spec_of(Path(source)), recover=recover_preset(preset or "paper"), name="", extra={})
     spec = ask("recover", source, given, base)
     if detach:
-        run_dir = detached(runs_dir, spec)
-        return emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])
+        return detached(runs_dir, spec, as_json)
     run_dir = foreground(runs_dir, spec)
     metrics = read_metrics(run_dir)
     result = {key: metrics[key] for key in (*RESULT, *SIZES)}

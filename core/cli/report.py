@@ -10,7 +10,7 @@ import typer
 from core.cli import options
 from core.cli.ask import RUNS
 from core.cli.terminal import emit
-from core.runs import launch
+from core.runs import watch
 
 Runs = Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs: ids, their beginnings, or folders.")]
 
@@ -26,7 +26,7 @@ def report(
     """Write runs into one HTML file that needs nothing else: plan, curves, scores, answers."""
     from core.report.page import write_report
 
-    run_dirs = [Path(run) if Path(run).is_dir() else launch.find(runs_dir, run) for run in runs]
+    run_dirs = [Path(run) if Path(run).is_dir() else watch.find(runs_dir, run) for run in runs]
     file = write_report(run_dirs, out or run_dirs[0] / "report.html")
     result = {"report": str(file), "runs": [run_dir.name for run_dir in run_dirs]}
     emit(result, as_json, [str(file)])

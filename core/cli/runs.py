@@ -11,7 +11,7 @@ import typer
 from core.cli import options
 from core.cli.ask import RUNS
 from core.cli.terminal import emit, keys_and_values, table
-from core.runs import launch
+from core.runs import launch, watch
 from core.runs.records import full_record, record
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The run's id, or its beginning.")]
@@ -21,7 +21,7 @@ app = typer.Typer(help="List, show, stop and resume runs.", no_args_is_help=True
 @app.command("list")
 def list_(runs_dir: options.RunsDir = RUNS, as_json: options.Json = False) -> None:
     """List all runs, newest first."""
-    records = [record(path) for path in launch.list_runs(runs_dir)]
+    records = [record(path) for path in watch.list_runs(runs_dir)]
     rows = [["id", "state", "stage", "model", "progress"]]
     rows += [
         [run["id"], run["state"], run["stage"], str(run["model"] or "-"), f"{run['progress']:.0%}"]
@@ -33,14 +33,14 @@ def list_(runs_dir: options.RunsDir = RUNS, as_json: options.Json = False) -> No
 @app.command()
 def show(run: Id, runs_dir: options.RunsDir = RUNS, as_json: options.Json = False) -> None:
     """Show one run: status, spec, command, metrics and the last lines of its log."""
-    shown = full_record(launch.find(runs_dir, run))
+    shown = full_record(watch.find(runs_dir, run))
     emit(shown, as_json, [*_status(shown), "", str(shown["log"])])
 
 
 @app.command()
 def stop(run: Id, runs_dir: options.RunsDir = RUNS, as_json: options.Json = False) -> None:
     """Ask a run to stop after the step it is in; what is finished is kept."""
-    run_dir = launch.find(runs_dir, run)
+    run_dir = watch.find(runs_dir, run)
     launch.stop(run_dir)
     launch.start_next(runs_dir)
     _emit_status(run_dir, as_json)
@@ -49,7 +49,7 @@ def stop(run: Id, runs_dir: options.RunsDir = RUNS, as_json: options.Json = Fals
 @app.command()
 def resume(run: Id, runs_dir: options.RunsDir = RUNS, as_json: options.Json = False) -> None:
     """Go on with a run that was stopped, failed or crashed; finished stages are not repeated."""
-    run_dir = launch.find(runs_dir, run)
+    run_dir = watch.find(runs_dir, run)
     launch.resume(run_dir)
     _emit_status(run_dir, as_json)
 

@@ -10,7 +10,6 @@ from core.cli.ask import RUNS, ask, detached, emit_run, foreground, seconds
 from core.cli.terminal import table
 from core.results.sweep import Point, Sweep, read_sweep
 from core.results.words import with_error
-from core.runs.records import record
 
 
 @options.takes("sweep")
@@ -24,8 +23,7 @@ def sweep(
     """Measure every combination of methods, sparsities, scopes, seeds and calibration sizes."""
     spec = ask("sweep", model, given)
     if detach:
-        run_dir = detached(runs_dir, spec)
-        return emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])
+        return detached(runs_dir, spec, as_json)
     run_dir = foreground(runs_dir, spec)
     swept = read_sweep(run_dir)
     result = {

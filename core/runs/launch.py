@@ -1,4 +1,4 @@
-"""Create, queue, start, find, stop and resume runs. Nothing here needs torch.
+"""Create, queue, start, stop and resume runs.
 
 One worker at a time per runs folder. Every decision is taken under a lock on that folder, so two
 dashboards never start the same run twice; a worker that ends starts the next queued run itself.
@@ -21,12 +21,7 @@ from core.files import write_text
 from core.runs.artifacts import LOG, SPEC, STOP, read_spec
 from core.runs.processes import host, kill_process, require_alone, started_at
 from core.runs.status import ENDED, Status, read_status, write_status
-from core.runs.watch import ACTIVE, locked, lost, read
-from core.runs.watch import find as find
-from core.runs.watch import list_runs as list_runs
-from core.runs.watch import log_tail as log_tail
-from core.runs.watch import refresh as refresh
-from core.runs.watch import worker_alive as worker_alive
+from core.runs.watch import ACTIVE, list_runs, locked, lost, read, refresh, worker_alive
 from core.spec.run import RunSpec
 
 WORKER: tuple[str, ...] = (sys.executable, "-m", "core.stages.worker")

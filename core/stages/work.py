@@ -163,7 +163,4 @@ def reads_text(spec: RunSpec) -> bool:
 
 def source_metrics(work: Work) -> dict[str, Any]:
     """`metrics.json` of the run whose result this run started from; empty if there is none."""
-    try:
-        return read_metrics(Path(work.spec.model.source))
-    except ArtifactError:
-        return {}
+    return kept(read_metrics, Path(work.spec.model.source)) or {}

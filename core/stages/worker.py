@@ -18,7 +18,7 @@ from types import FrameType
 
 from core.errors import InputError, LaunchError, PruneError, StopRequested, StorageError, storage_error
 from core.files import write_text
-from core.runs import launch
+from core.runs import launch, watch
 from core.runs.artifacts import LOG, STOP, read_spec
 from core.runs.events import Event
 from core.runs.recorder import Recorder, mine
@@ -149,7 +149,7 @@ def main(run_dir: Path, job: Job | None = None) -> int:
         return _child(run_dir, job)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    launch.refresh(run_dir, code, of=(child, os.getpid()))
+    watch.refresh(run_dir, code, of=(child, os.getpid()))
     try:
         launch.start_next(run_dir.parent)
     except PruneError as error:

@@ -1,4 +1,4 @@
-"""What the buttons do: launch, stop, resume. Thin calls into `core.runs.launch`."""
+"""What the buttons launch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,6 @@ from core.spec.explore import ANALYSES, Analysis, ExploreSpec
 from core.spec.run import RunSpec
 from pruneviz.context import AppContext
 from pruneviz.data.cards import weightless
-
-
-def explore(app: AppContext, model: str, analyses: tuple[Analysis, ...]) -> Path:
-    """Launch an exploring run of `model` and return its directory. Raises PruneError."""
-    return launch(app, explore_spec(app, model, analyses))
 
 
 def explore_spec(app: AppContext, model: str, analyses: tuple[Analysis, ...], **settings: Any) -> RunSpec:
@@ -41,18 +36,3 @@ def explore_spec(app: AppContext, model: str, analyses: tuple[Analysis, ...], **
 def launch(app: AppContext, spec: RunSpec) -> Path:
     """Queue `spec` and start it if nothing else runs. Raises PruneError."""
     return launcher.start(app.runs_dir, spec)
-
-
-def stop(run_dir: Path) -> None:
-    """Ask the run to stop; what is done so far is kept. Raises PruneError."""
-    launcher.stop(run_dir)
-
-
-def end(run_dir: Path) -> None:
-    """End a worker that does not stop when asked. Raises PruneError."""
-    launcher.kill(run_dir)
-
-
-def resume(run_dir: Path) -> None:
-    """Go on with a run that was stopped, failed or crashed. Raises PruneError."""
-    launcher.resume(run_dir)

@@ -117,13 +117,9 @@ def card_from_config(source: str, name: str, config: dict[str, Any]) -> Card:
         shape["head_dim"] = shape["hidden"] // shape["heads"]
     classes = config.get("architectures") or [""]
     return Card(
-        source,
-        name,
-        family=str(config.get("model_type", "")),
-        architecture=str(classes[0]),
-        tied=bool(inner.get("tie_word_embeddings", config.get("tie_word_embeddings", True))),
-        **shape,
-    )
+        source, name, family=str(config.get("model_type", "")), architecture=str(classes[0]),
+        tied=bool(inner.get("tie_word_embeddings", config.get("tie_word_embeddings", True))), **shape,
+    )  # fmt: skip
 
 
 def card_from_engine(source: str, answer: dict[str, Any]) -> Card:

@@ -62,9 +62,6 @@ def _read(path: Path) -> PublishedTable:
     if tuple(head[:origin]) != ORIGIN or any(len(row) != len(head) for row in rows):
         raise ValueError(f"{path} is no table: it must begin with {ORIGIN} and have rows of equal length.")
     return PublishedTable(
-        path.stem,
-        rows[0][0],
-        int(rows[0][1]),
-        tuple(head[origin:]),
+        path.stem, rows[0][0], int(rows[0][1]), tuple(head[origin:]),
         tuple(tuple(row[origin:]) for row in rows),
-    )
+    )  # fmt: skip

@@ -29,12 +29,6 @@ def added(text: str | None, units: Mapping[str, Iterable[int]]) -> str:
     return text_of(before | {group: {*before.get(group, ()), *more} for group, more in units.items()})
 
 
-def taken_out(text: str | None, units: Mapping[str, Iterable[int]]) -> str:
-    """The text without these units. Raises SpecError."""
-    before = units_of(text)
-    return text_of({group: set(has) - set(units.get(group, ())) for group, has in before.items()})
-
-
 def fitting(graph: Graph, text: str | None) -> tuple[Units, list[str]]:
     """The units that this model has, and in words what of the text it has not."""
     try:

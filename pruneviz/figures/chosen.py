@@ -72,15 +72,9 @@ def chosen_info(graph: Graph, text: str | None, weightless: bool = False) -> Cho
     if weightless:
         problem = problem or NO_WEIGHTS
     return ChosenInfo(
-        sum(map(len, units.values())),
-        _chips(graph, units),
-        saving(graph, units),
-        cost(graph, {}),
-        sparsity,
-        _follows(graph, units),
-        tuple(notes),
-        problem,
-    )
+        sum(map(len, units.values())), _chips(graph, units), saving(graph, units), cost(graph, {}), sparsity,
+        _follows(graph, units), tuple(notes), problem,
+    )  # fmt: skip
 
 
 def group_words(graph: Graph, group_id: str) -> str:

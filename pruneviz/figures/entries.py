@@ -22,13 +22,7 @@ def _entry(contender: Contender, lineup: Lineup, records: Sequence[RunRecord]) -
     same = plain_key(first.key) == DENSE and base == lineup.base[first.key]
     reference = replace(contender, key=DENSE, side=DENSE, int8=first.int8)
     return Entry(
-        contender.title,
-        contender.detail,
-        run,
-        numbers(contender, records),
-        scores(contender, records),
-        numbers(reference, records) if same else {},
-        perplexity_of(contender, records),
-        times_of(contender, records),
-        times_of(reference, records) if same else None,
-    )
+        contender.title, contender.detail, run, numbers(contender, records), scores(contender, records),
+        numbers(reference, records) if same else {}, perplexity_of(contender, records),
+        times_of(contender, records), times_of(reference, records) if same else None,
+    )  # fmt: skip

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from core.graph.records import Graph
-from core.results.similarity import Similarity, algorithm_1, pairs_below
+from core.results.similarity import Similarity
 from pruneviz.figures.states import paragraph_html
 
 
@@ -38,14 +38,6 @@ class HeadsInfo:
         """Heads of one layer."""
         return int(self.divergence.shape[1])
 
-    def pairs(self, tau: float) -> dict[int, int]:
-        """Layer -> pairs of heads below tau; the browser counts the same."""
-        return {layer: pairs_below(self.divergence[i], tau) for i, layer in enumerate(self.layers)}
-
-    def candidates(self, tau: float) -> dict[int, list[int]]:
-        """Layer -> heads Algorithm 1 would remove, in the order found; the browser finds the same."""
-        return {layer: algorithm_1(self.divergence[i], tau) for i, layer in enumerate(self.layers)}
-
     def to_browser(self, tau: float) -> dict[str, Any]:
         """Raw float32 numbers as base64, little-endian, and labels; `tau` is the first threshold."""
         raw = np.ascontiguousarray(self.divergence, dtype="<f4").tobytes()
@@ -62,13 +54,10 @@ class HeadsInfo:
 def heads_info(similarity: Similarity, graph: Graph | None = None) -> HeadsInfo:
     """Collect what the Heads tab shows; `graph` adds which heads share a key-value head."""
     return HeadsInfo(
-        tuple(similarity.layers),
-        similarity.divergence.astype(np.float32),
-        _shares(graph, similarity.divergence.shape[1]) if graph else None,
-        similarity.text,
-        similarity.tokens,
+        tuple(similarity.layers), similarity.divergence.astype(np.float32),
+        _shares(graph, similarity.divergence.shape[1]) if graph else None, similarity.text, similarity.tokens,
         tuple(_group(graph, layer) for layer in similarity.layers) if graph else (),
-    )
+    )  # fmt: skip
 
 
 def _group(graph: Graph, layer: int) -> str:

@@ -110,13 +110,9 @@ def mask_figure(info: MaskInfo) -> go.Figure:
         _panel(figure, kind, info.kinds[kind], number, place, (foot, 1.0), names=number == 1)
     if below:
         _panel(
-            figure,
-            "residual_channel",
-            info.kinds["residual_channel"],
-            3,
-            (0.0, 1.0),
+            figure, "residual_channel", info.kinds["residual_channel"], 3, (0.0, 1.0),
             (0.0, 0.08 if beside else 1.0),
-        )
+        )  # fmt: skip
     figure.update_layout(
         height=110 + 13 * max(8, layers) + (90 if below else 0), margin={"l": 56, "r": 16, "t": 12, "b": 46},
         meta={"description": "How open the mask of every head is, and how wide every layer still is"},

@@ -136,8 +136,3 @@ def analyses_info(records: Sequence[RunRecord], model: str) -> list[Analysis]:
 def analyses_html(analyses: Sequence[Analysis], now: float | None = None) -> Markup:
     """A table; what is there links to its tab and its run."""
     return render("analyses.html", analyses=analyses, now=now)
-
-
-def run_link(run: str) -> Markup:
-    """A link that opens a run in the Runs tab without loading the page again."""
-    return render("run_link.html", run=run)

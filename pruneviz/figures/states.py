@@ -6,7 +6,7 @@ import time
 
 from markupsafe import Markup
 
-from core.results.words import duration as duration
+from core.results.words import duration
 from pruneviz.data.runs import RunRecord, share_done
 from pruneviz.figures.render import render
 

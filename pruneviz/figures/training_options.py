@@ -64,17 +64,10 @@ def _info(option: Option, preset: Any, beside: dict[str, Any]) -> OptionInfo:
     kind = {bool: "flag", int: "whole", float: "number", str: "text"}[option.kind]
     value = beside.get(option.name, preset)
     return OptionInfo(
-        option.name,
-        option.help,
-        "choice" if option.choices else kind,
-        list(option.choices),
-        option.least[0] if option.least else None,
-        option.most[0] if option.most else None,
-        option.value,
-        preset,
-        value,
-        value != preset,
-    )
+        option.name, option.help, "choice" if option.choices else kind, list(option.choices),
+        option.least[0] if option.least else None, option.most[0] if option.most else None, option.value,
+        preset, value, value != preset,
+    )  # fmt: skip
 
 
 def to_browser(preset: str, options: list[OptionInfo], own: str = "") -> dict[str, Any]:

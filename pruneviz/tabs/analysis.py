@@ -19,11 +19,9 @@ from pruneviz.context import AppContext, memory
 from pruneviz.data import runs
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
-from pruneviz.tabs.parts import message
+from pruneviz.tabs.parts import QUIET, message
 
 POLL_S = 1.5
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-
 
 #: What a tab shows: an analysis of an exploring run, or a sweep.
 Made = Analysis | Literal["sweep"]

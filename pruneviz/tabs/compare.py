@@ -26,7 +26,7 @@ from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
 from pruneviz.figures.render import render
 from pruneviz.tabs.compare_numbers import Numbers, build_numbers, build_published, fill, flips_of
-from pruneviz.tabs.parts import Parts, intro, message, quietly, while_open
+from pruneviz.tabs.parts import QUIET, Parts, intro, message, while_open
 
 INTRO = "What the cut did: up to four models answer the same prompt, beside their numbers."
 NOTHING = states.empty_html(
@@ -104,7 +104,7 @@ def _build_question() -> tuple[gr.Dropdown, gr.Textbox, list[Any], gr.Button, gr
 
 
 def _wire(app: AppContext, page: Page) -> None:
-    quiet, url, numbers = quietly(), app.url, page.numbers
+    url, numbers = app.url, page.numbers
     where = [url.models, url.run, url.model]
 
     def shown(models: str, run: str, model: str, before: str) -> dict[Any, Any]:
@@ -121,17 +121,17 @@ def _wire(app: AppContext, page: Page) -> None:
         return flips_of(lineup, records, chosen)
 
     events = [app.tabs["compare"].select, while_open(app, "compare", url.run, url.models).change]
-    gr.on(events, shown, [*where, page.shown], page.all(), **quiet)
+    gr.on(events, shown, [*where, page.shown], page.all(), **QUIET)
     # Not `input`: Gradio leaves that out when the Backspace key takes a model away.
-    page.models.change(chosen, [page.models, *where], [url.models, url.run], **quiet)
-    numbers.flips_of.input(flips, [*where, numbers.flips_of], numbers.flips, **quiet)
+    page.models.change(chosen, [page.models, *where], [url.models, url.run], **QUIET)
+    numbers.flips_of.input(flips, [*where, numbers.flips_of], numbers.flips, **QUIET)
     page.to_runs.click(None, None, None, js=scripts.open_tab("runs"), api_visibility="private")
 
 
 def _wire_question(
     app: AppContext, page: Page, options: list[Any], waiting: gr.HTML, go: gr.Button, stop: gr.Button
 ) -> None:
-    quiet, url = quietly(), app.url
+    url = app.url
     where = [url.models, url.run, url.model]
 
     def answer(models: str, run: str, model: str, *question: Any) -> Iterator[dict[Any, Any]]:
@@ -141,9 +141,9 @@ def _wire_question(
     def kept(models: str, run: str, model: str, prompt: str) -> dict[Any, Any]:
         return page.filled(_kept(_lineup(app, models, run, model)[0].contenders, prompt))
 
-    gr.on([go.click, page.prompt.submit], answer, [*where, *options], [waiting, page.answers], **quiet)
-    page.library.select(kept, [*where, page.library], [page.prompt, page.answers], **quiet)
-    stop.click(lambda: app.stop_answers(), None, None, **quiet)
+    gr.on([go.click, page.prompt.submit], answer, [*where, *options], [waiting, page.answers], **QUIET)
+    page.library.select(kept, [*where, page.library], [page.prompt, page.answers], **QUIET)
+    stop.click(lambda: app.stop_answers(), None, None, **QUIET)
 
 
 def _address(models: list[str]) -> tuple[str, str]:

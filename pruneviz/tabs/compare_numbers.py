@@ -24,7 +24,7 @@ from pruneviz.figures.compare import compare_html, compare_info
 from pruneviz.figures.entries import entries_of
 from pruneviz.figures.score_chart import ChartInfo, chart, costs_chart_info, scores_chart_info
 from pruneviz.figures.task_scores import flipped, published_html
-from pruneviz.tabs.parts import Parts, quietly
+from pruneviz.tabs.parts import QUIET, Parts
 
 COSTS = "Sizes and speeds relative to the first model; for the speed of writing, longer is better"
 SCORES = "Benchmark scores with one standard error"
@@ -70,7 +70,7 @@ def build_published() -> None:
             elem_id="compare-published-of",
         )  # fmt: skip
         shown = panel("compare-published-table", published_html(tables[0]))
-    chosen.input(lambda name: published_html(published_table(name)), chosen, shown, **quietly())
+    chosen.input(lambda name: published_html(published_table(name)), chosen, shown, **QUIET)
 
 
 def fill(lineup: Lineup, records: Sequence[RunRecord]) -> dict[str, Any]:

@@ -30,8 +30,8 @@ from pruneviz.context import DEFAULT_TAU, AppContext, memory
 from pruneviz.data import runs
 from pruneviz.figures import states
 from pruneviz.figures.heads import heads_info, source_html
-from pruneviz.tabs.analysis import QUIET, AnalysisFrame
-from pruneviz.tabs.parts import into_plan, intro, message
+from pruneviz.tabs.analysis import AnalysisFrame
+from pruneviz.tabs.parts import QUIET, into_plan, intro, message
 
 INTRO = (
     "Two heads that attend to the same words do the same work twice. Move τ to decide how alike is alike "

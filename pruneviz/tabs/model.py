@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from core.errors import ArtifactError, PruneError
+from core.runs import launch
 from core.runs.artifacts import GROUPS
 from core.spec.explore import ANALYSES
 from pruneviz import scripts
@@ -24,7 +25,7 @@ from pruneviz.data import runs
 from pruneviz.data.cards import Card, read_card
 from pruneviz.figures import states
 from pruneviz.figures.model import analyses_html, analyses_info, card_html, parts_html, parts_info
-from pruneviz.tabs.parts import Parts, intro, message, quietly
+from pruneviz.tabs.parts import QUIET, Parts, intro, message
 
 INTRO = (
     "The model that all tabs work on: how it is built, where its parameters sit, and what has been measured."
@@ -73,14 +74,14 @@ def build_model_tab(app: AppContext) -> None:
 
 
 def _wire(app: AppContext, page: ModelPage, opener: gr.Button, load: gr.Button) -> None:
-    url, quiet, everything = app.url, quietly(), page.all()
+    url, everything = app.url, page.all()
 
     def show(model: str) -> dict[Any, Any]:
         return page.filled({**_describe(app, model), **_live(app, model)})
 
     def start(model: str) -> dict[Any, Any]:
         try:
-            actions.explore(app, model, ANALYSES)
+            actions.launch(app, actions.explore_spec(app, model, ANALYSES))
         except PruneError as error:
             return page.filled({"progress": message(states.failure_html(error))})
         return page.filled(_live(app, model))
@@ -88,7 +89,7 @@ def _wire(app: AppContext, page: ModelPage, opener: gr.Button, load: gr.Button) 
     def ask_to_stop(model: str) -> dict[Any, Any]:
         record = runs.live_run(app.runs_dir, model)
         if record:
-            actions.stop(record.path)
+            launch.stop(record.path)
         return page.filled(_live(app, model))
 
     def open_model(typed: str) -> Iterator[dict[Any, Any]]:
@@ -99,13 +100,13 @@ def _wire(app: AppContext, page: ModelPage, opener: gr.Button, load: gr.Button) 
         for said, card in _load(app, model):
             yield {page.state: message(said), **({page.card: card} if card else {})}
 
-    gr.on([app.tabs["model"].select, url.model.change], show, url.model, everything, **quiet)
+    gr.on([app.tabs["model"].select, url.model.change], show, url.model, everything, **QUIET)
     url.tab.change(None, url.tab, page.timer, js=scripts.pause_unless("model"), api_visibility="private")
-    gr.on([opener.click, page.source.submit], open_model, page.source, [page.state, url.model], **quiet)
-    page.analyse.click(start, url.model, everything, **quiet)
-    page.stop.click(ask_to_stop, url.model, everything, **quiet)
-    load.click(load_now, url.model, [page.state, page.card], **quiet)
-    page.timer.tick(lambda model: page.filled(_tick(app, model)), url.model, everything, **quiet)
+    gr.on([opener.click, page.source.submit], open_model, page.source, [page.state, url.model], **QUIET)
+    page.analyse.click(start, url.model, everything, **QUIET)
+    page.stop.click(ask_to_stop, url.model, everything, **QUIET)
+    load.click(load_now, url.model, [page.state, page.card], **QUIET)
+    page.timer.tick(lambda model: page.filled(_tick(app, model)), url.model, everything, **QUIET)
 
 
 def _describe(app: AppContext, model: str) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from pruneviz.context import AppContext, memory
 from pruneviz.data import selection
 from pruneviz.figures import states
 
+#: Options of events: no spinner over what stands there, and no public API endpoint.
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
 
 class Parts:
     """Components of the page by name, for dataclasses whose fields are components, or `Parts` in turn."""
@@ -48,7 +51,7 @@ def into_plan(component: gr.HTML, app: AppContext) -> None:
     def taken(units: str, event: gr.EventData) -> str:
         return selection.added(units, event.removed)
 
-    app.handing_over.append(component.take(taken, app.url.units, app.url.units, **quietly()).then)
+    app.handing_over.append(component.take(taken, app.url.units, app.url.units, **QUIET).then)
 
 
 def while_open(app: AppContext, tab: str, *boxes: gr.Textbox) -> gr.Textbox:

@@ -14,10 +14,10 @@ import gradio as gr
 
 from core.errors import PruneError
 from core.results.widths import WIDTHS
+from core.runs import launch
 from core.runs.command_line import command_line
 from core.runs.events import Event, warnings
 from pruneviz import scripts
-from pruneviz.actions import launch as actions
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.context import AppContext, memory
@@ -30,7 +30,7 @@ from pruneviz.figures.curves import curves_figure, curves_info
 from pruneviz.figures.run_detail import detail_html
 from pruneviz.figures.runs_table import row_info, table_html
 from pruneviz.tabs.new_run import NewRun, build_new_run
-from pruneviz.tabs.parts import Parts, intro, message, only_changed, quietly, while_open
+from pruneviz.tabs.parts import QUIET, Parts, intro, message, only_changed, while_open
 from pruneviz.tabs.training import TrainingView, build_training, training_updates
 
 INTRO = "All runs in this folder. They go on when you close this page; come back any time."
@@ -93,50 +93,27 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
     with gr.Column(visible=False) as lines:
         curves = plotly_figure(elem_id="run-curves")
     log = gr.Textbox(
-        label="Last lines of the log",
-        lines=LOG_LINES,
-        max_lines=LOG_LINES,
-        interactive=False,
-        elem_id="run-log",
-        autoscroll=True,
-    )
+        label="Last lines of the log", lines=LOG_LINES, max_lines=LOG_LINES, interactive=False,
+        elem_id="run-log", autoscroll=True,
+    )  # fmt: skip
     with gr.Accordion("Command line and specification", open=False):
         command = gr.Textbox(
-            label="The same run from a shell",
-            lines=2,
-            interactive=False,
-            elem_id="run-command",
+            label="The same run from a shell", lines=2, interactive=False, elem_id="run-command",
             buttons=["copy"],
-        )
+        )  # fmt: skip
         spec = gr.Code(
             language="json", label="spec.json", elem_id="run-spec", interactive=False, max_lines=24
         )
     timer = gr.Timer(POLL_S, active=False)
     sent = memory("runs-sent")
     return View(
-        table,
-        first,
-        box,
-        detail,
-        lines,
-        curves,
-        log,
-        command,
-        spec,
-        stop,
-        end,
-        resume,
-        clone,
-        compare,
-        widths,
-        timer,
-        training,
-        sent,
-    )
+        table, first, box, detail, lines, curves, log, command, spec, stop, end, resume, clone, compare,
+        widths, timer, training, sent,
+    )  # fmt: skip
 
 
 def _wire(app: AppContext, view: View, form: NewRun, problem: gr.HTML, refresh: gr.Button) -> None:
-    url, quiet = app.url, quietly()
+    url = app.url
     here = [url.run, url.tab]
 
     def show(run: str, tab: str, sent: str = "") -> dict[Any, Any]:
@@ -150,16 +127,16 @@ def _wire(app: AppContext, view: View, form: NewRun, problem: gr.HTML, refresh: 
         return clicked
 
     events = [app.tabs["runs"].select, refresh.click, while_open(app, "runs", url.run).change]
-    gr.on(events, show, here, view.all(), **quiet)
-    view.timer.tick(show, [*here, view.sent], view.all(), **quiet)
+    gr.on(events, show, here, view.all(), **QUIET)
+    view.timer.tick(show, [*here, view.sent], view.all(), **QUIET)
     url.tab.change(None, url.tab, view.timer, js=scripts.pause_unless("runs"), api_visibility="private")
-    for button, action in ((view.stop, actions.stop), (view.end, actions.end), (view.resume, actions.resume)):
-        button.click(act(action), here, [problem, *view.all()], **quiet)
-    view.clone.click(lambda run: _clone(app, form, run), url.run, [url.model, *form.filled()], **quiet)
+    for button, action in ((view.stop, launch.stop), (view.end, launch.kill), (view.resume, launch.resume)):
+        button.click(act(action), here, [problem, *view.all()], **QUIET)
+    view.clone.click(lambda run: _clone(app, form, run), url.run, [url.model, *form.filled()], **QUIET)
     view.compare.click(None, None, None, js=scripts.open_tab("compare"), api_visibility="private")
     view.widths.click(None, None, None, js=scripts.open_tab("widths"), api_visibility="private")
-    view.first.click(lambda: gr.Accordion(open=True), None, form.box, **quiet)
-    form.launched.change(lambda run: run, form.launched, url.run, **quiet)
+    view.first.click(lambda: gr.Accordion(open=True), None, form.box, **QUIET)
+    form.launched.change(lambda run: run, form.launched, url.run, **QUIET)
 
 
 def _attempt(app: AppContext, action: Any, run: str) -> str:

@@ -31,8 +31,8 @@ from pruneviz.figures import states
 from pruneviz.figures.agreement import agreement_figure, agreement_info, pair_info
 from pruneviz.figures.render import render
 from pruneviz.figures.scores import ORDERS, UNIT_WORDS, WITHIN, heat_figure, heat_info, kinds_scored
-from pruneviz.tabs.analysis import QUIET, AnalysisFrame, standing
-from pruneviz.tabs.parts import Parts, into_plan, intro
+from pruneviz.tabs.analysis import AnalysisFrame, standing
+from pruneviz.tabs.parts import QUIET, Parts, into_plan, intro
 
 INTRO = (
     "A criterion says how much a unit would be missed. Compare what several say of the same units, "
@@ -112,12 +112,9 @@ def _build_content() -> ScoresPage:
         criterion = gr.Dropdown([], label="Criterion", elem_id="scores-criterion", min_width=190)
         kind = gr.Radio([], label="Units", elem_id="scores-units", min_width=330)
         within = gr.Radio(
-            list(WITHIN),
-            value="Whole model",
-            label="Scores relative to",
-            elem_id="scores-within",
+            list(WITHIN), value="Whole model", label="Scores relative to", elem_id="scores-within",
             min_width=210,
-        )
+        )  # fmt: skip
         order = gr.Radio(
             list(ORDERS), value="Lowest first", label="Order", elem_id="scores-order", min_width=220
         )
@@ -175,12 +172,9 @@ def explained_html(name: str, run_dir: Path) -> str:
     data, text = spec.calibration, spec.extra.get("calibration", {}).get("name", spec.calibration.name)
     on = f"scored on {data.samples:,} windows of {data.length:,} tokens of “{text}”"
     return render(
-        "criterion.html",
-        name=name,
-        method=method,
-        run=run_dir.name,
+        "criterion.html", name=name, method=method, run=run_dir.name,
         on=on if method.needs else "needs no text",
-    )
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=2)

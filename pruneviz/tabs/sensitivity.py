@@ -7,6 +7,7 @@ sensitivity-chart, sensitivity-heads, sensitivity-table.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,8 @@ from pruneviz.figures.sensitivity import (
     sensitivity_info,
     table_html,
 )
-from pruneviz.tabs.analysis import QUIET, AnalysisFrame
-from pruneviz.tabs.parts import Parts, intro
+from pruneviz.tabs.analysis import AnalysisFrame
+from pruneviz.tabs.parts import QUIET, Parts, intro
 
 INTRO = (
     "Some layers can be pruned more than others. Each point prunes a part of one layer alone and measures "
@@ -78,9 +79,6 @@ def build_sensitivity_tab(app: AppContext) -> None:
             heads = plotly_figure(elem_id="sensitivity-heads", min_height=300)
         table = panel("sensitivity-table", styled=True)
 
-    def ask(model: str, *given: Any) -> RunSpec:
-        return spec_from(app, model, *given)
-
     page = SensitivityPage(method, lines, chart, box, heads, table)
 
     def load(model: str, run_dir: Path, scaled: str) -> dict[Any, Any]:
@@ -94,7 +92,7 @@ def build_sensitivity_tab(app: AppContext) -> None:
         run_dir = runs.latest(app.runs_dir, model, SENSITIVITY)
         return load(model, run_dir, scaled)[chart] if run_dir else gr.skip()
 
-    frame.wire(load, page.all(), [scale], partial, ask=(ask, form))
+    frame.wire(load, page.all(), [scale], partial, ask=(functools.partial(spec_from, app), form))
     scale.change(rescale, [app.url.model, scale], chart, **QUIET)
 
 

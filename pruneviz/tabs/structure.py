@@ -27,8 +27,8 @@ from pruneviz.figures.levels import focus_of
 from pruneviz.figures.structure_map import about_html, refused_html
 from pruneviz.tabs import structure_plan
 from pruneviz.tabs import structure_view as view
-from pruneviz.tabs.analysis import QUIET, AnalysisFrame
-from pruneviz.tabs.parts import Parts, intro
+from pruneviz.tabs.analysis import AnalysisFrame
+from pruneviz.tabs.parts import QUIET, Parts, intro
 from pruneviz.tabs.structure_plan import PlanCard
 from pruneviz.tabs.structure_view import View, groups_spec
 

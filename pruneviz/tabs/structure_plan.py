@@ -24,8 +24,7 @@ from pruneviz.data import selection
 from pruneviz.data.cards import weightless
 from pruneviz.figures import states
 from pruneviz.figures.chosen import chosen_html, chosen_info
-from pruneviz.tabs.analysis import QUIET
-from pruneviz.tabs.parts import Parts
+from pruneviz.tabs.parts import QUIET, Parts
 
 TOKENS = 48
 IDLE = states.paragraph_html("Nothing is being tried.")
@@ -58,13 +57,9 @@ def build_card() -> tuple[gr.HTML, gr.Button, gr.Button, gr.Button]:
     card = buttons(elem_id="structure-chosen", min_height=150)
     with gr.Row(elem_id="structure-actions"):
         prune = gr.Button(
-            "Prune these…",
-            variant="primary",
-            elem_id="structure-prune",
-            scale=0,
-            min_width=110,
+            "Prune these…", variant="primary", elem_id="structure-prune", scale=0, min_width=110,
             interactive=False,
-        )
+        )  # fmt: skip
         trial = gr.Button("Try as a mask", elem_id="structure-try", scale=0, min_width=110, interactive=False)
         none = gr.Button("Clear all", elem_id="structure-none", scale=0, min_width=90, interactive=False)
     return card, prune, trial, none
@@ -108,12 +103,9 @@ def wire_plan(app: AppContext, card: PlanCard, box: TrialBox, prompt: gr.Textbox
     card.card.discard(_discard, url.units, url.units, **QUIET)
     card.trial.click(None, None, None, js=_SHOW_TRIAL, api_visibility="private")
     gr.on(
-        [card.trial.click, card.go.click, prompt.submit],
-        attempt,
-        [url.model, url.units, prompt],
-        box.all(),
+        [card.trial.click, card.go.click, prompt.submit], attempt, [url.model, url.units, prompt], box.all(),
         **QUIET,
-    )
+    )  # fmt: skip
     stop.click(lambda: app.stop_answers(), None, None, **QUIET)
 
 

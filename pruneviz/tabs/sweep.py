@@ -7,6 +7,7 @@ sweep-point, sweep-run, sweep-message.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,8 @@ from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
 from pruneviz.figures.render import render
 from pruneviz.figures.sweep import about_html, label, sweep_figure, sweep_info, table_html
-from pruneviz.tabs.analysis import QUIET, AnalysisFrame, standing
-from pruneviz.tabs.parts import Parts, intro, message
+from pruneviz.tabs.analysis import AnalysisFrame, standing
+from pruneviz.tabs.parts import QUIET, Parts, intro, message
 
 INTRO = (
     "Which method, how much, on how much text? A sweep measures every combination of the values below, with "
@@ -67,13 +68,10 @@ def build_sweep_tab(app: AppContext) -> None:
     with frame.content:
         page = _build_content()
 
-    def ask(model: str, *given: Any) -> RunSpec:
-        return spec_from(app, model, *given)
-
     def load(model: str, run_dir: Path, scaled: str, chosen: str | None) -> dict[Any, Any]:
         return page.filled(shown(run_dir, scaled, chosen))
 
-    frame.wire(load, page.all(), [page.scale, page.point], ask=(ask, axes))
+    frame.wire(load, page.all(), [page.scale, page.point], ask=(functools.partial(spec_from, app), axes))
     _wire(app, page)
     gr.on(
         [app.tabs["sweep"].select, *[axis.change for axis in axes]],
@@ -163,13 +161,10 @@ def spec_from(
 ) -> RunSpec:
     """What the form asks for. Raises SpecError."""
     asked = SweepSpec(
-        tuple(ranking or ()),
-        OPTIONS["sweep.sparsities"].read(sparsities or ""),
-        tuple(scopes or ()),
-        tuple(reconstruct or ()),
-        OPTIONS["sweep.seeds"].read(seeds or ""),
+        tuple(ranking or ()), OPTIONS["sweep.sparsities"].read(sparsities or ""), tuple(scopes or ()),
+        tuple(reconstruct or ()), OPTIONS["sweep.seeds"].read(seeds or ""),
         OPTIONS["sweep.samples"].read(samples or ""),
-    )
+    )  # fmt: skip
     spec = RunSpec(goal="sweep", model=app.model_spec(model), sweep=asked)
     for point in planned(spec):
         run_of(spec, point)  # its parts are checked as they are made

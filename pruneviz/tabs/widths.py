@@ -33,7 +33,7 @@ from pruneviz.figures.widths import (
     widths_figure,
     widths_info,
 )
-from pruneviz.tabs.parts import Parts, intro, message, quietly, while_open
+from pruneviz.tabs.parts import QUIET, Parts, intro, message, while_open
 
 INTRO = (
     "How much a run has left of every layer, and below it, how much worse the model gets when that layer "
@@ -80,8 +80,8 @@ def build_widths_tab(app: AppContext) -> None:
         return page.filled(fill(app, chosen, picked))
 
     events = [app.tabs["widths"].select, against.change, while_open(app, "widths", app.url.run).change]
-    gr.on(events, show, [app.url.run, against], page.all(), **quietly())
-    run.input(lambda chosen: chosen, run, app.url.run, **quietly())
+    gr.on(events, show, [app.url.run, against], page.all(), **QUIET)
+    run.input(lambda chosen: chosen, run, app.url.run, **QUIET)
     to_runs.click(None, None, None, js=scripts.open_tab("runs"), api_visibility="private")
 
 

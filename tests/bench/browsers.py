@@ -29,7 +29,7 @@ from typing import Any
 import httpx
 import psutil
 
-from core.runs import launch
+from core.runs import launch, watch
 from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
 from core.spec.model import ModelSpec
@@ -95,7 +95,7 @@ def run() -> list[Figure]:
         with ThreadPoolExecutor(1) as beside:  # Playwright has a loop of its own in this thread
             seconds = beside.submit(asyncio.run, _sessions(board, training.name, done)).result()
         share = (_cpu(board) - used) / (WARM_UP + SECONDS)
-        assert launch.refresh(training).state == "running", launch.log_tail(training)
+        assert watch.refresh(training).state == "running", watch.log_tail(training)
         for tab, page in pages.items():
             updates = page.evaluate("window.pvUpdates")[1:]  # the first one is part of the warming up
             seconds[f"{tab} in Chromium"] = [update["seconds"] for update in updates]
@@ -277,7 +277,7 @@ def going(folder: Path) -> Iterator[tuple[Dashboard, Path]]:
     board = Dashboard(runs_dir, str(model))
     board.start()
     try:
-        while launch.refresh(training).stage != "train":
+        while watch.refresh(training).stage != "train":
             time.sleep(0.2)
         yield board, training
     finally:

@@ -13,7 +13,7 @@ from core.cli.app import main
 from core.cli.terminal import plain
 from core.results.scores import SCORES
 from core.results.similarity import heads_only
-from core.runs import launch
+from core.runs import launch, watch
 from core.runs.artifacts import EVENTS, PLAN, SPEC, read_graph, read_plan
 from core.runs.status import STATUS
 from core.spec.run import RunSpec
@@ -185,7 +185,7 @@ def test_detach_leaves_the_run_to_a_worker(
     monkeypatch.setattr(launch, "start_next", started.append)
     found = answer(capsys, [*asked["prune"], "--detach"])
     assert set(found) == {"run_dir", "id"} and Path(found["run_dir"]).name == found["id"]
-    assert launch.refresh(Path(found["run_dir"])).state == "queued" and len(started) == 1
+    assert watch.refresh(Path(found["run_dir"])).state == "queued" and len(started) == 1
 
 
 # what is wrong

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from core.graph.discover import discover
-from core.graph.records import OFFERED, Graph, Group, Member
+from core.graph.records import TYPES, Graph, Group, Member
 from tests.graph.families import CONFIGS, PROMISED, graph_of, model_of
 
 IDS = torch.randint(3, 61, (3, 11), generator=torch.Generator().manual_seed(1))
@@ -146,7 +146,7 @@ def test_every_element_is_in_one_unit_of_a_kind(family: str) -> None:
     graph = graph_of(family)
     owners: dict[tuple[str, str, int, int | None], Tensor] = {}
     for group in graph.groups:
-        if group.kind == "expert" or (group.kind in OFFERED and not group.prunable):
+        if group.kind == "expert" or (group.kind in TYPES and not group.prunable):
             continue
         for member in group.members:
             size = graph.parameters[member.parameter].shape[member.dim]

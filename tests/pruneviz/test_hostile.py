@@ -144,7 +144,6 @@ def pieces(records: list[runs.RunRecord]) -> Iterator[tuple[str, Callable[[], st
     yield "loading", lambda: states.loading_html(EVIL, 3.0, EVIL)
     yield "notes", lambda: states.notes_html(EVIL)
     yield "paragraph", lambda: states.paragraph_html(EVIL)
-    yield "link to a run", lambda: model.run_link(EVIL)
     yield "runs", lambda: runs_table.table_html([*rows, replace(rows[0], state=EVIL)], "a")
     for record in records:
         yield f"run {record.id}", lambda record=record: run_detail.detail_html(record, EVIL, [EVIL], 1e9)

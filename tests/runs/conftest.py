@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.runs import launch
+from core.runs import launch, watch
 from tests.runs.waiting import FAKE, until
 
 
@@ -19,8 +19,8 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr("core.runs.launch._children", [])
     folder = tmp_path / "runs"
     yield folder
-    for path in launch.list_runs(folder):
+    for path in watch.list_runs(folder):
         (path / "go").touch()
-    for path in launch.list_runs(folder):
+    for path in watch.list_runs(folder):
         launch.stop(path)
     until(lambda: not any(child.poll() is None for child in launch._children))

@@ -22,10 +22,10 @@ def test_a_killed_worker_shows_as_crashed_and_the_queue_goes_on(runs: Path) -> N
     first, second = launch.create(runs, named("wait")), launch.create(runs, named("quick"))
     launch.start_next(runs)
     until(lambda: state(first) == "running")
-    until(lambda: "stage evaluate" in launch.log_tail(first))
-    os.kill(launch.refresh(first).pid, signal.SIGKILL)  # type: ignore[arg-type]
+    until(lambda: "stage evaluate" in watch.log_tail(first))
+    os.kill(watch.refresh(first).pid, signal.SIGKILL)  # type: ignore[arg-type]
     until(lambda: read_status(first).state == "crashed")  # read only: the waiting parent notices
-    error = launch.refresh(first).error
+    error = watch.refresh(first).error
     assert error and "SIGKILL" in error["message"] and "out of memory" in error["message"]
     assert "stage evaluate" in error["log"]
     until(lambda: read_status(second).state == "finished")
@@ -34,11 +34,11 @@ def test_a_killed_worker_shows_as_crashed_and_the_queue_goes_on(runs: Path) -> N
 def test_a_worker_killed_with_its_parent_is_noticed_by_whoever_looks(runs: Path) -> None:
     run_dir = launch.start(runs, named("wait"))
     until(lambda: state(run_dir) == "running")
-    worker = psutil.Process(launch.refresh(run_dir).pid)
+    worker = psutil.Process(watch.refresh(run_dir).pid)
     worker.parent().kill()  # type: ignore[union-attr]
     worker.kill()
     until(lambda: state(run_dir) == "crashed")
-    error = launch.refresh(run_dir).error
+    error = watch.refresh(run_dir).error
     assert error and "possibly out of memory" in error["message"]
     assert read_status(run_dir).state == "crashed"
 
@@ -54,8 +54,8 @@ def running(folder: Path, **changes: object) -> Path:
 def test_how_a_worker_ended_says_nothing_of_the_one_after_it(tmp_path: Path) -> None:
     run_dir = running(tmp_path / "runs")
     own = os.getpid()
-    assert launch.refresh(run_dir, -signal.SIGKILL, of=(own + 1,)).state == "running"  # resumed meanwhile
-    ended = launch.refresh(run_dir, -signal.SIGKILL, of=(own, own + 1))
+    assert watch.refresh(run_dir, -signal.SIGKILL, of=(own + 1,)).state == "running"  # resumed meanwhile
+    ended = watch.refresh(run_dir, -signal.SIGKILL, of=(own, own + 1))
     assert ended.state == "crashed" and "was killed (SIGKILL)" in ended.message
 
 
@@ -67,7 +67,7 @@ def test_a_process_with_the_same_number_is_not_the_worker(tmp_path: Path) -> Non
 def test_a_silent_worker_is_crashed_but_keeps_its_place(tmp_path: Path) -> None:
     run_dir = running(tmp_path, heartbeat=time.time() - 61, started=time.time() - 100, created=0.0)
     behind = launch.create(tmp_path, RunSpec())
-    status = launch.refresh(run_dir)
+    status = watch.refresh(run_dir)
     assert status.state == "crashed" and "stuck" in status.message
     assert launch.start_next(tmp_path) is None and state(behind) == "queued"
     with pytest.raises(InputError, match="only an ended run"):
@@ -96,7 +96,7 @@ def test_a_worker_that_ends_while_we_look_is_not_crashed(
         return True
 
     monkeypatch.setattr(watch, "lost", ends_now)
-    assert launch.refresh(run_dir).state == "finished"
+    assert watch.refresh(run_dir).state == "finished"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import LaunchError, StorageError, UnknownNameError
-from core.runs import launch
+from core.runs import launch, watch
 from core.runs.artifacts import read_spec
 from core.runs.status import Status
 from core.spec.calibration import DataSpec
@@ -32,7 +32,7 @@ def test_one_of_several_processes_makes_no_run(
         launch.create(runs, named("two"))
     with pytest.raises(LaunchError, match="one of 2 processes"):
         launch.resume(run_dir)
-    assert launch.list_runs(runs) == [run_dir]
+    assert watch.list_runs(runs) == [run_dir]
 
 
 def test_ids_are_readable_and_unique(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_ids_are_readable_and_unique(tmp_path: Path) -> None:
     assert launch.run_id(replace(spec, prune=PruneSpec("a/b c", 0.125)), 0.0).endswith("-a_b_c-12.5")
     paths = [launch.create(tmp_path, spec) for _ in range(5)]
     assert len(set(paths)) == 5
-    assert set(launch.list_runs(tmp_path)) == set(paths)
+    assert set(watch.list_runs(tmp_path)) == set(paths)
     assert all(state(path) == "queued" for path in paths)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".new")]
 
@@ -63,7 +63,7 @@ def test_a_runs_folder_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="choose another folder with --runs-dir"):
         launch.create(tmp_path / "file" / "runs", RunSpec())
-    assert launch.list_runs(tmp_path / "file" / "runs") == []
+    assert watch.list_runs(tmp_path / "file" / "runs") == []
 
 
 def test_a_full_disk_leaves_no_half_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,12 +78,12 @@ def test_a_full_disk_leaves_no_half_run(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_runs_are_found_by_id_or_its_beginning(tmp_path: Path) -> None:
     run_dir = launch.create(tmp_path, RunSpec())
-    assert launch.find(tmp_path, run_dir.name) == launch.find(tmp_path, run_dir.name[:9]) == run_dir
+    assert watch.find(tmp_path, run_dir.name) == watch.find(tmp_path, run_dir.name[:9]) == run_dir
     other = launch.create(tmp_path, RunSpec())
     with pytest.raises(UnknownNameError, match=f"{other.name}"):
-        launch.find(tmp_path, run_dir.name[:9])
+        watch.find(tmp_path, run_dir.name[:9])
     with pytest.raises(UnknownNameError, match="Unknown run 'nothing'"):
-        launch.find(tmp_path, "nothing")
+        watch.find(tmp_path, "nothing")
 
 
 def test_nothing_here_loads_torch() -> None:

@@ -28,7 +28,7 @@ def test_a_worker_runs_to_its_end_and_starts_the_next(runs: Path) -> None:
     until(lambda: read_status(third).state == "finished")  # read only: nobody else moves the queue on
     assert (state(first), state(second)) == ("finished", "failed")
     assert [executed(path) for path in (first, second, third)] == [1, 1, 1]
-    error = launch.refresh(second).error
+    error = watch.refresh(second).error
     assert error and error["message"] == "The text is empty; give another one." and error["fix"]
     assert "DataError" in (second / LOG).read_text()
 
@@ -36,7 +36,7 @@ def test_a_worker_runs_to_its_end_and_starts_the_next(runs: Path) -> None:
 def test_a_bug_is_called_one_and_leaves_its_traceback(runs: Path) -> None:
     run_dir = launch.start(runs, named("bug"))
     until(lambda: state(run_dir) == "failed")
-    error = launch.refresh(run_dir).error
+    error = watch.refresh(run_dir).error
     assert error and "This is a bug" in error["message"] and "nobody expected this" in error["message"]
     until(lambda: "ZeroDivisionError" in (run_dir / LOG).read_text())
 
@@ -44,11 +44,11 @@ def test_a_bug_is_called_one_and_leaves_its_traceback(runs: Path) -> None:
 def test_a_worker_is_detached_and_known_by_pid_and_start(runs: Path) -> None:
     run_dir = launch.start(runs, named("wait"))
     until(lambda: state(run_dir) == "running")
-    status = launch.refresh(run_dir)
+    status = watch.refresh(run_dir)
     assert status.pid is not None and os.getsid(status.pid) != os.getsid(0)
-    assert launch.worker_alive(status)
-    assert not launch.worker_alive(replace(status, pid_started=status.pid_started - 60))  # type: ignore[operator]
-    assert not launch.worker_alive(replace(status, pid=dead_pid()))
+    assert watch.worker_alive(status)
+    assert not watch.worker_alive(replace(status, pid_started=status.pid_started - 60))  # type: ignore[operator]
+    assert not watch.worker_alive(replace(status, pid=dead_pid()))
 
 
 def race(folder: str, barrier: object, queue: object) -> None:
@@ -92,8 +92,8 @@ def test_a_damaged_run_is_listed_left_alone_and_blocks_nobody(
     (damaged / name).unlink() if content is None else (damaged / name).write_bytes(content)
     before = {path.name: path.read_bytes() for path in damaged.iterdir()}
     healthy = launch.create(runs, named("quick"))
-    assert damaged in launch.list_runs(runs)
-    status = launch.refresh(damaged)
+    assert damaged in watch.list_runs(runs)
+    status = watch.refresh(damaged)
     assert status.state == watch.DAMAGED
     assert status.error and name in status.error["message"] and "Nothing was deleted" in status.error["fix"]
     assert launch.start_next(runs) == healthy

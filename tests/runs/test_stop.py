@@ -37,16 +37,16 @@ def test_sigterm_stops_a_worker_as_asked(runs: Path) -> None:
     run_dir = launch.start(runs, named("wait"))
     until(lambda: state(run_dir) == "running")
     until(lambda: executed(run_dir) == 1)
-    os.kill(launch.refresh(run_dir).pid, signal.SIGTERM)  # type: ignore[arg-type]
+    os.kill(watch.refresh(run_dir).pid, signal.SIGTERM)  # type: ignore[arg-type]
     until(lambda: state(run_dir) == "stopped")
 
 
 def test_a_worker_that_does_not_listen_is_ended(runs: Path) -> None:
     run_dir = launch.start(runs, named("wait"))
     until(lambda: executed(run_dir) == 1)
-    os.kill(launch.refresh(run_dir).pid, signal.SIGSTOP)  # type: ignore[arg-type]
+    os.kill(watch.refresh(run_dir).pid, signal.SIGSTOP)  # type: ignore[arg-type]
     launch.stop(run_dir)
-    pid = launch.refresh(run_dir).pid
+    pid = watch.refresh(run_dir).pid
     status = launch.kill(run_dir)
     assert status.state == "stopped" and not psutil.pid_exists(pid)  # type: ignore[arg-type]
     until(lambda: state(run_dir) == "stopped")
@@ -62,7 +62,7 @@ def test_a_stopped_run_is_resumed_in_its_directory(runs: Path) -> None:
     assert launch.resume(run_dir).state in ("queued", "starting", "running", "finished")
     until(lambda: launch.start_next(runs) is not None or state(run_dir) == "finished")
     until(lambda: state(run_dir) == "finished")
-    assert executed(run_dir) == 2 and len(launch.list_runs(runs)) == 1
+    assert executed(run_dir) == 2 and len(watch.list_runs(runs)) == 1
     status = read_status(run_dir)
     assert status.before_s == 60.0 and status.started and status.ended
     assert status.worked_s(0.0) == 60.0 + status.ended - status.started  # the pause took no time

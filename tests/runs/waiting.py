@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from core.runs import launch
+from core.runs import launch, watch
 from core.spec.run import RunSpec
 
 FAKE = Path(__file__).with_name("fake_worker.py")
@@ -28,7 +28,7 @@ def named(name: str) -> RunSpec:
 
 
 def state(run_dir: Path) -> str:
-    return launch.refresh(run_dir).state
+    return watch.refresh(run_dir).state
 
 
 def executed(run_dir: Path) -> int:

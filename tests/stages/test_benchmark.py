@@ -16,7 +16,7 @@ from core.cli.app import main
 from core.errors import StopRequested
 from core.files import read_json
 from core.results.tasks import not_comparable, read_benchmarks
-from core.runs import launch
+from core.runs import launch, watch
 from core.runs.artifacts import EVENTS, METRICS, STOP
 from core.runs.command_line import command_line
 from core.runs.events import Event, EventReader
@@ -91,7 +91,7 @@ def test_a_pruning_run_scores_both_models_alike(tmp_path: Path, spec: RunSpec) -
     assert not_comparable(dense, pruned) == "" and kept["dense"].weights != kept["pruned"].weights
     assert metrics["tasks_before"]["bundled_capitals"]["acc"] == dense.metrics["acc"]
     assert metrics["tasks_after"]["bundled_capitals"]["acc"] == pruned.metrics["acc"]
-    stages = launch.refresh(run_dir).stages
+    stages = watch.refresh(run_dir).stages
     assert stages.index("benchmark dense") < stages.index("surgery") < stages.index("benchmark pruned")
 
 

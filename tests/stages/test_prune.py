@@ -15,7 +15,7 @@ from core.files import read_json
 from core.results.efficiency import EFFICIENCY, read_efficiency
 from core.results.perplexity import read_perplexities
 from core.results.widths import WIDTHS
-from core.runs import launch
+from core.runs import watch
 from core.runs.artifacts import EVENTS, METRICS, MODEL, SAMPLES, read_plan, read_spec
 from core.runs.events import EventReader
 from core.spec.calibration import DataSpec
@@ -38,7 +38,7 @@ METRIC_KEYS = {
 
 def test_a_pruning_run_leaves_everything_the_directory_should_hold(tmp_path: Path, spec: RunSpec) -> None:
     run_dir = done(tmp_path, replace(spec, evaluate=replace(spec.evaluate, efficiency=True)))
-    status = launch.refresh(run_dir)
+    status = watch.refresh(run_dir)
     assert status.state == "finished" and status.stages == VERBS == staged(run_dir)
     metrics = read_json(run_dir / METRICS)
     assert set(metrics) == METRIC_KEYS

@@ -18,7 +18,7 @@ from core.errors import DataError, ModelError, SpecError, StopRequested
 from core.files import read_json
 from core.results.efficiency import read_efficiency
 from core.results.perplexity import read_perplexities
-from core.runs import launch
+from core.runs import launch, watch
 from core.runs.artifacts import EVENTS, METRICS, SAMPLES, STOP, read_plan, read_spec
 from core.runs.command_line import command_line
 from core.runs.events import Event, EventReader
@@ -89,7 +89,7 @@ def test_before_and_after_stand_together(finished: Path) -> None:
     assert found["recover_held_ppl_after"] < found["recover_held_ppl_before"]
     (sample,) = read_json(finished / SAMPLES)
     assert list(sample) == ["prompt", "dense", "pruned", "recovered"]
-    stages = launch.refresh(finished).stages
+    stages = watch.refresh(finished).stages
     assert stages == [event.stage for event in events(finished, "stage")]
     assert stages[-5:] == ["surgery", "measure", "recover", "evaluate", "export"]
     named = {event.data["name"] for event in events(finished, "metric")}
@@ -185,7 +185,7 @@ def test_stopped_while_training_and_resumed_gives_the_same(
 
     with pytest.raises(StopRequested):
         execute(run_dir, stop_there)
-    assert launch.refresh(run_dir).state == "stopped"
+    assert watch.refresh(run_dir).state == "stopped"
     told = [event.data["text"] for event in events(run_dir, "message")]
     assert "Stopped after step 2 of 6, which is saved" in told
     write_status(run_dir, Status(created=1.0))
@@ -216,7 +216,7 @@ def test_a_worker_killed_while_training_is_resumed_to_the_same(tmp_path: Path, s
     long = replace(spec, recover=replace(spec.recover, steps=80, eval_every=10))
     run_dir = launch.start(tmp_path / "runs", long)
     reached(run_dir, 25)
-    pid = launch.refresh(run_dir).pid
+    pid = watch.refresh(run_dir).pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     until(run_dir, "crashed")
@@ -230,11 +230,11 @@ def test_a_worker_killed_while_training_is_resumed_to_the_same(tmp_path: Path, s
 def reached(run_dir: Path, step: int) -> None:
     """Wait until this many steps were trained."""
     while not any(e.data["step"] >= step for e in events(run_dir, "metric") if "recover" in e.data["name"]):
-        assert launch.refresh(run_dir).state not in ("failed", "damaged"), launch.log_tail(run_dir)
+        assert watch.refresh(run_dir).state not in ("failed", "damaged"), watch.log_tail(run_dir)
         time.sleep(0.005)
 
 
 def until(run_dir: Path, *states: str) -> None:
-    while launch.refresh(run_dir).state not in states:
-        assert launch.refresh(run_dir).state not in ("failed", "damaged"), launch.log_tail(run_dir)
+    while watch.refresh(run_dir).state not in states:
+        assert watch.refresh(run_dir).state not in ("failed", "damaged"), watch.log_tail(run_dir)
         time.sleep(0.02)

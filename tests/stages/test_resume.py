@@ -17,7 +17,7 @@ from core.errors import StopRequested, StorageError
 from core.files import read_json
 from core.results.scores import SCORES
 from core.results.widths import WIDTHS
-from core.runs import launch
+from core.runs import launch, watch
 from core.runs.artifacts import CHECKPOINT, GROUPS, METRICS, MODEL, PLAN, RECONSTRUCTED, read_plan
 from core.runs.events import Event
 from core.spec.run import RunSpec
@@ -63,7 +63,7 @@ def test_stopped_at_any_stage_and_resumed_gives_the_same(
 
     with pytest.raises(StopRequested):
         execute(run_dir, stop_there)
-    assert launch.refresh(run_dir).state == "stopped"
+    assert watch.refresh(run_dir).state == "stopped"
     again(run_dir)
     assert outcome(run_dir) == uninterrupted
 
@@ -117,7 +117,7 @@ def test_a_full_disk_while_saving_loses_nothing(
     with monkeypatch.context() as patched, pytest.raises(StorageError, match="free some space"):
         patched.setattr(stages, "save", full)
         execute(run_dir)
-    status = launch.refresh(run_dir)
+    status = watch.refresh(run_dir)
     assert status.state == "failed" and status.stage == "export"
     assert read_plan(run_dir) == uninterrupted[0]
     again(run_dir)
@@ -129,11 +129,11 @@ def test_a_killed_worker_process_is_resumed_to_the_same_result(
 ) -> None:
     run_dir = launch.start(tmp_path / "runs", spec)
     reached(run_dir, "capture")
-    pid = launch.refresh(run_dir).pid
-    if pid is not None and launch.refresh(run_dir).state == "running":
+    pid = watch.refresh(run_dir).pid
+    if pid is not None and watch.refresh(run_dir).state == "running":
         os.kill(pid, signal.SIGKILL)
         reached(run_dir, "crashed")
-        assert launch.refresh(run_dir).error["log"]  # type: ignore[index]
+        assert watch.refresh(run_dir).error["log"]  # type: ignore[index]
         launch.resume(run_dir)
     reached(run_dir, "finished")
     assert outcome(run_dir) == uninterrupted
@@ -143,7 +143,7 @@ def test_a_killed_worker_process_is_resumed_to_the_same_result(
 def reached(run_dir: Path, place: str) -> None:
     end = time.monotonic() + 120
     while True:
-        status = launch.refresh(run_dir)
+        status = watch.refresh(run_dir)
         if place in (status.state, status.stage) or (place in VERBS and status.state == "finished"):
             return
         assert status.state not in ("failed", "damaged") and time.monotonic() < end, json.dumps(vars(status))

@@ -15,7 +15,7 @@ import pytest
 from core.cli.app import main
 from core.errors import DataError, LaunchError, NotPrunableError, StopRequested, StorageError
 from core.files import write_json
-from core.runs import launch, recorder
+from core.runs import launch, recorder, watch
 from core.runs.artifacts import EVENTS, LOG, SPEC, STOP
 from core.runs.events import EventReader
 from core.runs.recorder import Recorder
@@ -74,7 +74,7 @@ def test_status_and_events_tell_how_far_a_stage_is(run_dir: Path) -> None:
         assert status.progress == pytest.approx(0.2)
         assert status.eta_s == pytest.approx(40)
         assert status.message == "1 of 5 windows"
-        assert status.pid == os.getpid() and launch.worker_alive(status)
+        assert status.pid == os.getpid() and watch.worker_alive(status)
         told.metric("ppl_before", 0, 9.5)
         told.end("finished")
     assert events(run_dir, "stage") == [{"index": 1, "stages": ["load", "score"], "title": "Scoring units"}]
@@ -189,7 +189,7 @@ def test_every_failure_says_what_happened_and_what_to_do(
     assert message in status.error["message"] and fix in status.error["fix"]
     assert "Traceback" in (run_dir / LOG).read_text()
     assert events(run_dir, "error") == [status.error]
-    assert launch.refresh(run_dir).state == "failed"
+    assert watch.refresh(run_dir).state == "failed"
 
 
 def test_a_full_disk_fails_the_run_with_room_for_saying_so(

@@ -7,7 +7,7 @@ import base64
 import numpy as np
 import pytest
 
-from core.results.similarity import Similarity
+from core.results.similarity import Similarity, similar_heads
 from pruneviz.figures.heads import heads_info, source_html
 from tests.pruneviz.samples import graph
 
@@ -22,11 +22,13 @@ def similarity(text: str = "bundled") -> Similarity:
 
 
 def test_pairs_and_candidates_follow_tau_layer_by_layer() -> None:
-    info = heads_info(similarity())
-    assert info.pairs(0.2) == {3: 2, 5: 0}
-    assert info.candidates(0.2) == {3: [0, 1], 5: []}
-    assert info.pairs(0.15) == {3: 1, 5: 0}
-    assert info.pairs(0.0) == {3: 0, 5: 0}
+    def said(tau: float) -> list[tuple[int, int, list[int]]]:
+        layers = similar_heads(similarity(), tau)
+        return [(each["layer"], each["pairs_below_tau"], each["candidates"]) for each in layers]
+
+    assert said(0.2) == [(3, 2, [0, 1]), (5, 0, [])]
+    assert [pairs for _, pairs, _ in said(0.15)] == [1, 0]
+    assert [pairs for _, pairs, _ in said(0.0)] == [0, 0]
 
 
 def test_the_browser_gets_the_raw_numbers() -> None:
