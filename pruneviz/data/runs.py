@@ -24,9 +24,7 @@ from core.runs.artifacts import read_plan as read_kept_plan
 from core.runs.artifacts import read_samples as read_kept_samples
 from core.runs.events import Event
 from core.runs.status import ENDED, STATUS, Status
-from core.runs.watch import log_tail as log_tail
 from core.spec.run import RunSpec
-from pruneviz.data.tail import read_events as read_events
 
 T = TypeVar("T")
 #: Stages that train, and end with a checkpoint when they are stopped.

@@ -39,7 +39,7 @@ from pruneviz.figures import states
 from pruneviz.figures.preview import preview_html, preview_info
 from pruneviz.figures.training_options import options_info, to_browser
 from pruneviz.tabs.new_run_fields import Fields, build_fields
-from pruneviz.tabs.parts import quietly
+from pruneviz.tabs.parts import QUIET
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,9 @@ def build_new_run(app: AppContext) -> NewRun:
         with gr.Column(scale=2):
             preview = panel("new-preview", min_height=320)
             command = gr.Textbox(
-                label="The same run from a shell",
-                lines=2,
-                interactive=False,
-                elem_id="new-command",
+                label="The same run from a shell", lines=2, interactive=False, elem_id="new-command",
                 buttons=["copy"],
-            )
+            )  # fmt: skip
             message = panel("new-message", visible=False)
             with gr.Row():
                 launch = gr.Button("Launch", variant="primary", elem_id="new-launch", scale=0)
@@ -97,7 +94,7 @@ def _wire(
     launch: gr.Button,
     discover: gr.Button,
 ) -> None:
-    quiet, fields = quietly(), form.fields
+    fields = form.fields
     asked, sparsity = [app.url.model, *fields.by_path.values()], fields["prune.sparsity"]
     seen = [preview, command, launch]
 
@@ -117,15 +114,15 @@ def _wire(
     triggers = [field.change for field in fields.by_path.values()]
     gr.on(
         [app.tabs["runs"].select, app.url.model.change, form.launched.change, *triggers],
-        show, asked, seen, trigger_mode="always_last", **quiet,
+        show, asked, seen, trigger_mode="always_last", **QUIET,
     )  # fmt: skip
-    launch.click(start, asked, [message, form.launched, form.box], **quiet)
-    discover.click(find_groups, app.url.model, [message, form.launched], **quiet)
+    launch.click(start, asked, [message, form.launched, form.box], **QUIET)
+    discover.click(find_groups, app.url.model, [message, form.launched], **QUIET)
 
 
 def _wire_method(app: AppContext, form: NewRun) -> None:
     """Show what the method asks for; a preset that somebody chooses fills in the rest."""
-    quiet, fields = quietly(), form.fields
+    fields = form.fields
     method, units, preset, own = (fields[path] for path in ("prune.method", "prune.units", "preset", OWN))
     ranking = [fields[path] for path in OF_RANKING]
     filled = [preset, *(fields[path] for path in FILLED)]
@@ -150,21 +147,21 @@ def _wire_method(app: AppContext, form: NewRun) -> None:
         windows = {fields[path]: fresh[path] for path in FILLED} if before else {}
         return {**windows, **emptied}
 
-    gr.on([app.tabs["runs"].select, method.change], _about, method, fields.about, **quiet)
-    method.change(asked_of, method, [units, fields.ranking, fields.training, *ranking], **quiet)
-    method.input(first_preset, [method, preset], filled, **quiet)
-    preset.input(start, [method, preset], filled, **quiet)
+    gr.on([app.tabs["runs"].select, method.change], _about, method, fields.about, **QUIET)
+    method.change(asked_of, method, [units, fields.ranking, fields.training, *ranking], **QUIET)
+    method.input(first_preset, [method, preset], filled, **QUIET)
+    preset.input(start, [method, preset], filled, **QUIET)
     gr.on(
         [method.change, preset.change, own.change],
-        _options, [method, preset, own], fields.table, trigger_mode="always_last", **quiet,
+        _options, [method, preset, own], fields.table, trigger_mode="always_last", **QUIET,
     )  # fmt: skip
-    fields.table.set(_own_options, None, own, **quiet)
+    fields.table.set(_own_options, None, own, **QUIET)
 
     def take(chosen: str | None) -> dict[Any, Any]:
         return {form.box: gr.Accordion(open=True), method: MANUAL, units: chosen or ""}
 
     for event in app.handing_over:
-        taken = event(take, app.url.units, [form.box, method, units], **quiet)
+        taken = event(take, app.url.units, [form.box, method, units], **QUIET)
         taken.then(None, None, None, js=scripts.open_tab("runs"), api_visibility="private")
 
 
@@ -182,11 +179,8 @@ def _preview(app: AppContext, model: str, values: tuple[Any, ...]) -> list[Any]:
         spec = spec_from(app.model_spec(model), form_of(values))
         info = preview_info(spec, _graph(app, model), _scores(app, model, spec.prune.method))
     except PruneError as error:
-        return [
-            states.error_html(str(error), title="This cannot be launched yet"),
-            "",
-            gr.Button(interactive=False),
-        ]
+        problem = states.error_html(str(error), title="This cannot be launched yet")
+        return [problem, "", gr.Button(interactive=False)]
     return [preview_html(info), info.command, gr.Button(interactive=not info.problem)]
 
 

@@ -83,8 +83,3 @@ def only_changed(updates: dict[Any, Any], sent: str) -> tuple[dict[Any, Any], st
 def _plain(value: Any) -> str:
     """A value, or an update of a component, as text."""
     return repr(value.constructor_args if isinstance(value, Block) else value)
-
-
-def quietly() -> dict[str, Any]:
-    """Event options: no spinner over what stands there, and no public API endpoint."""
-    return {"show_progress": "hidden", "api_visibility": "private"}

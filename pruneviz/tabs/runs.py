@@ -17,6 +17,7 @@ from core.results.widths import WIDTHS
 from core.runs import launch
 from core.runs.command_line import command_line
 from core.runs.events import Event, warnings
+from core.runs.watch import log_tail
 from pruneviz import scripts
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
@@ -24,7 +25,7 @@ from pruneviz.context import AppContext, memory
 from pruneviz.data import runs
 from pruneviz.data.contenders import left_a_model
 from pruneviz.data.runs import RunRecord
-from pruneviz.data.tail import drawn
+from pruneviz.data.tail import drawn, read_events
 from pruneviz.figures import states
 from pruneviz.figures.curves import curves_figure, curves_info
 from pruneviz.figures.run_detail import detail_html
@@ -179,11 +180,11 @@ def _view(app: AppContext, run: str, tab: str) -> dict[str, Any]:
 
 def _detail(record: RunRecord) -> dict[str, Any]:
     """The chosen run."""
-    events, log = runs.read_events(record.path), runs.log_tail(record.path, LOG_LINES)
+    events, log = read_events(record.path), log_tail(record.path, LOG_LINES)
     notes = [*warnings(events), *runs.training_notes(record, events)]
     return {
         "box": gr.Column(visible=True),
-        "detail": detail_html(record, runs.log_tail(record.path), notes),
+        "detail": detail_html(record, log_tail(record.path), notes),
         **_curves(record, events),
         "log": gr.Textbox(log, visible=bool(log)),
         "command": command_line(record.spec) if record.spec else "",

@@ -25,6 +25,7 @@ from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.context import AppContext
 from pruneviz.data import methods, runs
 from pruneviz.data.runs import RunRecord
+from pruneviz.data.tail import read_events
 from pruneviz.figures.sensitivity import (
     SensitivityInfo,
     heads_figure,
@@ -85,7 +86,7 @@ def build_sensitivity_tab(app: AppContext) -> None:
         return page.filled(_shown(sensitivity_info(read_sensitivity(run_dir)), scaled))
 
     def partial(model: str, record: RunRecord, scaled: str) -> dict[Any, Any]:
-        info = live_info(metric_series(runs.read_events(record.path)))
+        info = live_info(metric_series(read_events(record.path)))
         return page.filled(_shown(info, scaled)) if info.curves or info.heads else {}
 
     def rescale(model: str, scaled: str) -> Any:

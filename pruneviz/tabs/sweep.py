@@ -18,6 +18,7 @@ from markupsafe import Markup
 from core.errors import InputError, PruneError
 from core.results.sweep import SWEEP, planned, read_sweep, run_of
 from core.runs.artifacts import read_spec
+from core.runs.watch import log_tail
 from core.spec.fields import OPTIONS
 from core.spec.prune import RECONSTRUCTIONS, SCOPES
 from core.spec.run import RunSpec
@@ -194,7 +195,7 @@ def shown(run_dir: Path, scaled: str, chosen: str | None) -> dict[str, Any]:
 
 def standing_html(record: RunRecord) -> Markup:
     """The run of a sweep, and what to do if it ended early: what is measured stays."""
-    ended = states.ended_html(record, runs.log_tail(record.path))
+    ended = states.ended_html(record, log_tail(record.path))
     return render("sweep_run.html", run=record.id, stopped=record.state == "stopped", ended=ended)
 
 
