@@ -35,7 +35,7 @@ TASK = TaskResult(
 LAYER = {"layer": 0, "query_heads": 4, "kv_heads": 2, "ffn": 8}
 #: File -> its reader, and something that it holds.
 WHOLE: dict[str, tuple[Callable[[Path], Any], Any]] = {
-    STATUS: (read_status, asdict(Status("finished", "load", ["load"], 1.0))),
+    STATUS: (read_status, asdict(Status("finished", "load", ["load"], {}, 1.0))),
     METRICS: (read_metrics, {"ppl_before": 9.5, "latency_ms_before": None, "ppl_text": "t", "tasks": {}}),
     SAMPLES: (read_samples, [{"prompt": "a", "dense": {"text": "b", "tokens_per_second": 2.0}}]),
     SENSITIVITY: (read_sensitivity, asdict(Sensitivity(9.5, "t", 8, 64, "l2", [POINT]))),
