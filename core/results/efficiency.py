@@ -1,4 +1,4 @@
-"""What a model costs at run time, round by round, as in `efficiency.json`. Nothing here needs torch."""
+"""What a model costs at run time, round by round, as in `efficiency.json`."""
 
 from __future__ import annotations
 
@@ -114,11 +114,7 @@ class Efficiency:
 
 
 def read_efficiency(run_dir: Path) -> dict[str, Efficiency]:
-    """`efficiency.json`: side -> what it costs; empty if there is none.
-
-    Raises:
-        ArtifactError: it is damaged.
-    """
+    """`efficiency.json`: side -> what it costs; empty without one. Raises ArtifactError if damaged."""
     path = run_dir / EFFICIENCY
     return read_record(path, dict[str, Efficiency], "measure again") if path.exists() else {}
 

@@ -1,4 +1,4 @@
-"""The masks during training, in a file that training rewrites as it goes. Nothing here needs torch."""
+"""The masks during training, in a file that training rewrites as it goes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Perplexities and the windows behind them, as in `perplexity.json`. Nothing here needs torch."""
+"""Perplexities and the windows behind them, as in `perplexity.json`."""
 
 from __future__ import annotations
 
@@ -66,11 +66,7 @@ def mean_error(values: Sequence[float]) -> float | None:
 
 
 def read_perplexities(run_dir: Path) -> dict[str, Perplexity]:
-    """`perplexity.json`: side -> perplexity; empty if there is none.
-
-    Raises:
-        ArtifactError: it is damaged.
-    """
+    """`perplexity.json`: side -> perplexity; empty without one. Raises ArtifactError if damaged."""
     path = run_dir / PERPLEXITY
     return read_record(path, dict[str, Perplexity], "measure again") if path.exists() else {}
 

@@ -1,4 +1,4 @@
-"""A sweep: the points it measures, their results, and the best of them. Nothing here needs torch."""
+"""A sweep: the points it measures, their results, and the best of them."""
 
 from __future__ import annotations
 

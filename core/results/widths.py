@@ -1,4 +1,4 @@
-"""The widths of every layer under a plan, as in `widths.json`. Nothing here needs torch."""
+"""The widths of every layer under a plan, as in `widths.json`."""
 
 from __future__ import annotations
 

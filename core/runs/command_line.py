@@ -1,4 +1,4 @@
-"""A spec as the command that asks for it. Nothing here needs torch."""
+"""A spec as the command that asks for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes by number and start time, which together identify one for good. Nothing here needs torch."""
+"""Processes by number and start time, which together identify one for good."""
 
 from __future__ import annotations
 

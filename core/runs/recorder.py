@@ -1,4 +1,4 @@
-"""What a worker says while it works: status, events and log of one run. Nothing here needs torch."""
+"""What a worker says while it works: status, events and log of one run."""
 
 from __future__ import annotations
 

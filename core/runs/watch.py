@@ -1,4 +1,4 @@
-"""Find runs, read their status, and notice workers that are gone or silent. Nothing here needs torch."""
+"""Find runs, read their status, and notice workers that are gone or silent."""
 
 from __future__ import annotations
 

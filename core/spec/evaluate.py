@@ -43,11 +43,7 @@ class EvalSpec:
         default_text="none",
     )
     limit: int | None = option(
-        None,
-        "Questions of each task, the first ones.",
-        default_text="all",
-        ge=1,
-        unit="questions",
+        None, "Questions of each task, the first ones.", default_text="all", ge=1, unit="questions"
     )
     num_fewshot: int | None = option(
         None,
@@ -57,10 +53,7 @@ class EvalSpec:
         unit="examples",
     )
     benchmarks_dir: str | None = option(
-        None,
-        "Read questions from <task>/<split>.jsonl here.",
-        default_text="from the hub",
-        metavar="FOLDER",
+        None, "Read questions from <task>/<split>.jsonl here.", default_text="from the hub", metavar="FOLDER"
     )
     int8: bool = option(False, "Measure them with weights in 8 bits, too.")
 

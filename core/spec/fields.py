@@ -1,4 +1,4 @@
-"""The fields of a spec by dotted path, such as `prune.sparsity`. Nothing here needs torch."""
+"""The fields of a spec by dotted path, such as `prune.sparsity`."""
 
 from __future__ import annotations
 

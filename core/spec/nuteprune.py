@@ -1,4 +1,4 @@
-"""What NutePrune can be told, with meaning, unit and default, and the presets. Nothing here needs torch."""
+"""What NutePrune can be told, with meaning, unit and default, and the presets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a pruned model is trained back: LLM-Pruner's recipe, and one for two cores. No torch here."""
+"""How a pruned model is trained back: LLM-Pruner's recipe, and one for two cores."""
 
 from __future__ import annotations
 

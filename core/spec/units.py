@@ -1,4 +1,4 @@
-"""Units chosen by hand: as text, as a file, as a plan. Nothing here needs torch.
+"""Units chosen by hand: as text, as a file, as a plan.
 
 Units of one group are written as a person types them: `0-3, 7` (both ends included) or `all`. With their
 group they are `L03.query_head=0-3,7`, which is how the command line and the address of the page say it.

@@ -140,11 +140,7 @@ EXPLORE = (
 )
 
 #: Measure a model as it is.
-EVALUATE_ALONE = (
-    LOAD,
-    Stage("evaluate", "Measuring the model", evaluate_alone),
-    benchmark("model", "tasks"),
-)
+EVALUATE_ALONE = (LOAD, Stage("evaluate", "Measuring the model", evaluate_alone), benchmark("model", "tasks"))
 
 #: Measure many ways to prune a model; whatever is measured stays, stopped or not.
 SWEEP = (

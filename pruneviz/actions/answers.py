@@ -10,7 +10,7 @@ from typing import Any
 
 from core.errors import PruneError
 from core.spec.units import Units
-from pruneviz.actions.waiting import Item, ticking_items
+from pruneviz.actions.waiting import Given, ticking_items
 from pruneviz.context import AppContext
 from pruneviz.figures import states
 
@@ -109,7 +109,7 @@ def _one(app: AppContext, side: Side, question: Question, answer: Answer) -> Ite
             side.source, question.prompt, removed=side.removed, int8=side.int8, **question.settings()
         )
         for step in ticking_items(pieces):
-            if not isinstance(step, Item):
+            if not isinstance(step, Given):
                 yield answer
                 continue
             event: dict[str, Any] = step.value

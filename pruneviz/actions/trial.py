@@ -14,7 +14,7 @@ from core.results.noise import perplexity_difference
 from core.results.perplexity import Perplexity
 from core.spec.units import Units
 from pruneviz.actions.answers import Answer, Question, Side, ask
-from pruneviz.actions.waiting import Done, ticking
+from pruneviz.actions.waiting import Given, ticking
 from pruneviz.context import AppContext
 from pruneviz.figures import states
 from pruneviz.figures.render import render
@@ -64,7 +64,7 @@ def try_mask(app: AppContext, model: str, units: Units, prompt: str, tokens: int
     try:
         for number, (name, removed) in enumerate((("dense", None), ("masked", units)), 1):
             for step in ticking(lambda removed=removed: _perplexity(app, model, removed)):
-                if isinstance(step, Done):
+                if isinstance(step, Given):
                     trial = replace(trial, measured={**trial.measured, name: step.value})
                 else:
                     title = f"Measuring the {name} model, {TOKENS:,} tokens"

@@ -13,42 +13,34 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Done(Generic[T]):
-    """What the call returned."""
+class Given(Generic[T]):
+    """What was waited for: what a call returned, or the next item of an iterator."""
 
     value: T
 
 
-@dataclass(frozen=True)
-class Item(Generic[T]):
-    """One thing an iterator gave."""
-
-    value: T
-
-
-def ticking(call: Callable[..., T], *arguments: Any, every_s: float = 0.5) -> Iterator[float | Done[T]]:
-    """Yield the seconds gone by while `call` runs, then `Done` with its result. Raises what it raises."""
+def ticking(call: Callable[..., T], *arguments: Any, every_s: float = 0.5) -> Iterator[float | Given[T]]:
+    """Yield the seconds gone by while `call` runs, then its result. Raises what it raises."""
 
     def once() -> Iterator[T]:
         yield call(*arguments)
 
-    for step in ticking_items(once(), every_s=every_s):
-        yield Done(step.value) if isinstance(step, Item) else step
+    yield from ticking_items(once(), every_s=every_s)
 
 
-def ticking_items(items: Iterator[T], *, every_s: float = 0.5) -> Iterator[float | Item[T]]:
+def ticking_items(items: Iterator[T], *, every_s: float = 0.5) -> Iterator[float | Given[T]]:
     """Yield what `items` gives as it comes, and the seconds gone by whenever it takes its time.
 
     Whoever stops reading ends `items` too, at its next item. Raises what `items` raises.
     """
-    arrived: queue.Queue[Item[T] | BaseException | None] = queue.Queue()
+    arrived: queue.Queue[Given[T] | BaseException | None] = queue.Queue()
 
     left = threading.Event()
 
     def read() -> None:
         try:
             for item in items:
-                arrived.put(Item(item))
+                arrived.put(Given(item))
                 if left.is_set():
                     break
             if isinstance(items, Generator):

@@ -17,7 +17,7 @@ import gradio as gr
 from core.errors import PruneError
 from core.results.similarity import SIMILARITY, read_similarity
 from core.runs.artifacts import GROUPS
-from pruneviz.actions.waiting import Done, ticking
+from pruneviz.actions.waiting import Given, ticking
 from pruneviz.components.base import panel, payload
 from pruneviz.components.head_explorer import (
     LAYER_TO_ADDRESS,
@@ -91,7 +91,7 @@ def _attention(app: AppContext, model: str, pinned: str, text: str) -> Iterator[
         return
     try:
         for step in ticking(app.engine.attention, model, text, int(layer), wanted):
-            if isinstance(step, Done):
+            if isinstance(step, Given):
                 yield "", payload({**step.value, "layer": int(layer), "heads": wanted})
             else:
                 yield states.loading_html("Asking the model; the first time it has to be read", step), ""

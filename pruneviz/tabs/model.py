@@ -18,7 +18,7 @@ from core.runs.artifacts import GROUPS
 from core.spec.explore import ANALYSES
 from pruneviz import scripts
 from pruneviz.actions import launch as actions
-from pruneviz.actions.waiting import Done, ticking
+from pruneviz.actions.waiting import Given, ticking
 from pruneviz.components.base import panel
 from pruneviz.context import AppContext
 from pruneviz.data import runs
@@ -160,7 +160,7 @@ def _open(app: AppContext, typed: str) -> Iterator[tuple[str, str]]:
     try:
         if read_card(typed) is None:
             for step in ticking(app.card, typed):
-                if isinstance(step, Done):
+                if isinstance(step, Given):
                     break
                 yield states.loading_html(f"Looking for {typed}", step, "reading its description"), ""
     except PruneError as error:
@@ -173,7 +173,7 @@ def _load(app: AppContext, model: str) -> Iterator[tuple[str, str]]:
     """Have the engine read the weights: what to say meanwhile, and the model's card in the end."""
     try:
         for step in ticking(app.load, model):
-            if isinstance(step, Done):
+            if isinstance(step, Given):
                 yield "", card_html(step.value)
             else:
                 yield states.loading_html("Reading the weights", step), ""
