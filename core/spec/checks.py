@@ -66,7 +66,7 @@ def parse_kind_sparsity(entries: Iterable[str]) -> dict[str, float]:
 
 def kind_sparsity_entries(targets: Mapping[str, float]) -> list[str]:
     """What `parse_kind_sparsity` reads."""
-    return [f"{kind}={target:g}" for kind, target in targets.items()]
+    return [f"{kind}={target}" for kind, target in targets.items()]
 
 
 def parse_sparsity(text: str) -> float:

@@ -101,7 +101,7 @@ def held(path: str, value: Any) -> Any:
         return value
     if value is None:
         return ""
-    return f"{value:g}" if option.kind is float else " ".join(option.typed(value))
+    return str(value).removesuffix(".0") if option.kind is float else " ".join(option.typed(value))
 
 
 def form_from(spec: RunSpec) -> Form:

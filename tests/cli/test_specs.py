@@ -42,7 +42,7 @@ SPECS = [
             layers="4-30",
             multiple=64,
             max_share=0.5,
-            kind_sparsity={"ffn_channel": 0.3, "query_head": 0.1},
+            kind_sparsity={"ffn_channel": 0.31234567891, "query_head": 0.1},
         )
     ),
     methods.with_preset(RunSpec(), "nuteprune", "paper-7b", None),

@@ -48,14 +48,14 @@ def test_a_cloned_run_asks_for_the_same(how):
         calibration=DataSpec("bundled", 8, 64),
         prune=PruneSpec(
             "l2",
-            0.35,
+            0.35123456789,
             "standardised",
             ("kv_group", "ffn_channel"),
             "4:30",
             reconstruct=how,
             multiple=64,
             max_share=1.0 if how == "pre_pruning" else 0.5,
-            kind_sparsity={"ffn_channel": 0.4},
+            kind_sparsity={"ffn_channel": 0.41234567891},
         ),
         evaluate=EvalSpec(text="/tmp/text.txt"),
     )
