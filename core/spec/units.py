@@ -19,6 +19,9 @@ MANUAL = "manual"
 
 Units = dict[str, tuple[int, ...]]
 
+#: More than any group has: a range is written out only below this, for a slip of the finger fills the memory.
+MOST_UNITS = 10_000_000
+
 _FORM = "write numbers and ranges, for example 0-3, 7"
 
 
@@ -64,6 +67,8 @@ def _range(part: str, units: int | None) -> range:
         raise SpecError(f"The range {part} runs backwards; write {last}-{first}.")
     if units is not None and last >= units:
         raise SpecError(f"There is no unit {last}; the units are 0 to {units - 1}.")
+    if last >= MOST_UNITS:
+        raise SpecError(f"There is no unit {last}; no group has {MOST_UNITS:,} units.")
     return range(first, last + 1)
 
 

@@ -45,6 +45,7 @@ def test_numbers_and_ranges_are_read(text: str, found: tuple[int, ...]) -> None:
         ("5-2", "The range 5-2 runs backwards; write 2-5."),
         ("9", "There is no unit 9; the units are 0 to 8."),
         ("7-12", "There is no unit 12; the units are 0 to 8."),
+        ("0-999999999", "There is no unit 999999999; the units are 0 to 8."),
         ("-1", "'-1' is no unit number and no range"),
         ("1-2-3", "'1-2-3' is no unit number and no range"),
         ("two", "'two' is no unit number and no range"),
@@ -54,6 +55,11 @@ def test_what_is_no_selection_is_explained(text: str, said: str) -> None:
     with pytest.raises(SpecError) as error:
         parse_numbers(text, 9)
     assert said in str(error.value)
+
+
+def test_a_range_that_would_fill_the_memory_is_refused() -> None:
+    with pytest.raises(SpecError, match="There is no unit 99999999999; no group has 10,000,000 units"):
+        parse_numbers("0-99999999999")
 
 
 def test_entries_of_one_group_are_put_together_and_written_back() -> None:
