@@ -86,7 +86,9 @@ def _explain_value(option: Option, error: Any, who: str) -> SpecError:
     got = wrong.args[0] if isinstance(wrong, RefusedError) else error["input"]
     names = ", ".join(map(str, option.choices))
     if error["type"] == "too_short":
-        return SpecError(f"{who}{option.spoken} is empty; give at least one of {names or 'several values'}.")
+        return SpecError(f"{who}{option.spoken} is empty; give at least one{names and f' of {names}'}.")
+    if error["type"] == "tuple_type":
+        return SpecError(f"{who}{option.spoken} must be a list, {option.accepted()}, got {got!r}.")
     if hint := _hint(got, option.choices):
         return SpecError(f"{who}Unknown {option.spoken} '{got}'.{hint} Available: {names}.")
     why = f"; {option.help.rstrip('.')}" if who and option.help else ""

@@ -183,7 +183,7 @@ class Option(Words):
             return tuple(self.item(part.strip()) for part in text.split(",") if part.strip())
         except ValueError as error:
             raise SpecError(
-                f"{self.spoken} must be {_NUMBERS[self.item]}s separated by commas, got {text!r}."
+                f"{self.flag.strip('-')} must be {_NUMBERS[self.item]}s separated by commas, got {text!r}."
             ) from error
 
     def typed(self, value: Any) -> list[str]:

@@ -69,8 +69,9 @@ def _usage(error: TyperException, given: Sequence[str]) -> str:
     """What is wrong with a command line, what was given, and where the help is."""
     text = getattr(error, "format_message", error.__str__)().rstrip(".")
     for option in getattr(getattr(error, "param", None), "opts", ()):
-        if option in given[:-1]:
-            text = f"{text}, got {given[given.index(option) + 1]!r}"
+        typed = [word.removeprefix(f"{option}=") for word in given if word.startswith(f"{option}=")]
+        typed += given[given.index(option) + 1 :] if option in given else []
+        text += f", got {typed[0]!r}" if typed else ""
     if text.startswith("No such command"):
         there = "list, show, stop, resume" if "runs" in given[:1] else ", ".join([*COMMANDS, "runs"])
         return f"{text}; there is {there}. See: {PROGRAM} --help"

@@ -15,6 +15,8 @@ class DataSpec:
         "Text that scores units: bundled, a file, a hub data set (owner/name:config:split), self (the model "
         "writes it), or none.",
         title="Calibration text",
+        nonempty=True,
+        wanted="bundled, a file, a hub data set, self or none",
         called="calibration",
         flag="--calibration",
         metavar="NAME_OR_FILE",

@@ -17,7 +17,7 @@ def check_sparsity(value: object) -> float:
     """Return `value` if it is a sparsity. Raises SpecError, with the number the user probably meant."""
     if is_number(value) and 0 <= value < 1:  # type: ignore[operator]
         return float(value)  # type: ignore[arg-type]
-    got = f"{value:g}" if isinstance(value, float) else str(value)
+    got = f"{value:g}" if isinstance(value, float) else str(value) or "nothing"
     meant = float(got) if is_number(value) and 1 < float(got) < 100 else 20.0
     raise SpecError(f"sparsity must be in [0, 1), got {got}; write {meant / 100:g} for {meant:g} %.")
 
@@ -37,17 +37,24 @@ def check_name(what: str, given: str, available: Collection[str]) -> str:
 
 
 def check_kind_sparsity(targets: Mapping[str, float], kinds: Sequence[str]) -> None:
-    """Raises SpecError for a kind that does not go, or a target that is no sparsity."""
-    for kind, target in targets.items():
+    """Raises SpecError for a kind that does not go, or a target that is not a sparsity."""
+    for kind in targets:
         if kind not in kinds:
             raise SpecError(
                 f"kind_sparsity names {kind}, which is not among the kinds that may go ({', '.join(kinds)}); "
                 "add it to kinds, or leave it out."
             )
+    check_targets(targets)
+
+
+def check_targets(given: Any) -> Any:
+    """Return `given` if every value of this object is a sparsity. Raises SpecError, naming the kind."""
+    for kind, target in given.items() if isinstance(given, Mapping) else ():
         try:
             check_sparsity(target)
         except SpecError as error:
             raise SpecError(f"kind_sparsity of {kind}: {error}") from error
+    return given
 
 
 def parse_kind_sparsity(entries: Iterable[str]) -> dict[str, float]:

@@ -18,6 +18,9 @@ class EvalSpec:
         "bundled",
         "What perplexity is measured on: bundled, a file, or a hub data set.",
         title="Text for perplexity",
+        nonempty=True,
+        called="text for perplexity",
+        wanted="bundled, a file, or a hub data set",
         flag="--ppl",
         metavar="TEXT",
     )

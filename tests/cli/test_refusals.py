@@ -45,6 +45,9 @@ from tests.cli.calls import refused
         (["--plan", "nowhere.json"], "--plan nowhere.json cannot be read"),
         (["--window", "300", "--tokens", "600"], "window is 300, but this model reads 256 tokens"),
         (["--samples", "many"], "'--samples'"),
+        (["--samples=many"], ", got 'many'. See: python -m core prune --help"),
+        (["--sparsity="], "got nothing; write"),
+        (["--calibration", ""], "calibration must be bundled, a file, a hub data set, self or none, got ''."),
         (["--samples", "0"], "samples must be a whole number from 1 up, got 0."),
         (["--seed", "-3"], "seed must be a whole number from 0 up, got -3."),
         (["--dtype", "int8"], "dtype must be one of auto, float32"),
@@ -75,6 +78,7 @@ def test_a_wrong_request_gets_one_line_and_starts_nothing(
         (["runs", "show", "nothing"], "Unknown run 'nothing'"),
         (["prune"], "prune needs a MODEL"),
         (["groups"], "Missing argument"),
+        (["sensitivity", "demo", "--ratio", "x"], "ratio must be numbers separated by commas, got 'x'."),
         (["generate", "demo"], "Missing option '--prompt'"),
     ],
 )

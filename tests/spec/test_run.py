@@ -165,7 +165,18 @@ def test_a_run_of_a_past_release_is_read_and_says_what_is_left_out() -> None:
         (lambda: RecoverSpec(length=4), "recover length must be a whole number from 8 up, got 4."),
         (lambda: SweepSpec(seeds=(1, -1)), "seeds must be whole numbers from 0 up, got -1."),
         (lambda: SweepSpec(methods=()), "methods is empty; give at least one value"),
-        (lambda: EvalSpec(prompts="one"), "prompts must be texts, got 'one'."),
+        (lambda: EvalSpec(prompts="one"), "prompts must be a list, texts, got 'one'."),
+        (lambda: PruneSpec(kinds="ffn_channel"), "kinds must be a list, some of ffn_channel, query_head"),
+        (
+            lambda: PruneSpec(kind_sparsity={"ffn_channel": "x"}),
+            "kind_sparsity of ffn_channel: sparsity must be in [0, 1), got x; write 0.2 for 20 %.",
+        ),
+        (lambda: ExploreSpec(criteria=()), "criteria is empty; give at least one."),
+        (
+            lambda: DataSpec(" "),
+            "calibration must be bundled, a file, a hub data set, self or none, got ' '.",
+        ),
+        (lambda: EvalSpec(""), "text for perplexity must be bundled, a file, or a hub data set, got ''."),
         (lambda: EvalSpec(efficiency=1), "efficiency must be true or false, got 1."),
     ],
 )
