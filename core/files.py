@@ -20,7 +20,8 @@ from core.errors import ArtifactError, SpecError, storage_error
 T = TypeVar("T")
 #: What a reader may stumble over in a file that somebody damaged.
 DAMAGES = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError, SpecError,
+    OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, SafetensorError,
+    SpecError,
 )  # fmt: skip
 MOST_REASONS = 3
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from core.errors import NotPrunableError
 from core.graph.records import Graph
@@ -87,16 +88,14 @@ class PruningPlan:
 
     @classmethod
     def from_json(cls, text: str) -> PruningPlan:
-        """Read what `to_json` wrote. Raises ValueError, KeyError or TypeError on a damaged document."""
+        """Read what `to_json` wrote. Raises ValueError or AttributeError on a damaged document."""
         raw: dict[str, Any] = json.loads(text)
         raw.pop("sparsity", None)
         raw.pop("sparsity_total", None)
-        raw["removed"] = {group: tuple(units) for group, units in raw["removed"].items()}
-        for key in ("kinds", "notes", "biases"):
-            raw[key] = tuple(raw.get(key, ()))
-        for key in ("before", "after"):
-            raw[key] = Cost(**raw[key]) if raw[key] else None
-        return cls(**raw)
+        return _ADAPTER.validate_json(json.dumps(raw), strict=True, extra="forbid")
+
+
+_ADAPTER = TypeAdapter(PruningPlan)
 
 
 def check_plan(graph: Graph, removed: dict[str, tuple[int, ...]]) -> None:

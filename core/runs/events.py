@@ -108,7 +108,7 @@ class EventReader:
             if raw["type"] == "message":
                 data = _with_level(data)
             return Event(str(raw["type"]), str(raw["stage"]), data, float(raw["time"]))
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             self.damaged += 1
             return None
 

@@ -134,4 +134,5 @@ def require(holds: bool, name: str, got: object, wanted: str) -> None:
 
 def is_number(value: object) -> bool:
     """Whether it is a finite number; True and False are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    whole = isinstance(value, int) and not isinstance(value, bool)  # of any length: no float holds some
+    return whole or (isinstance(value, float) and math.isfinite(value))

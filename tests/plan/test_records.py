@@ -116,6 +116,21 @@ def test_json_round_trip_keeps_everything_and_adds_the_shares(graph: Graph) -> N
     assert 0 < plan.sparsity_total < plan.sparsity
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"before": {"params": None, "macs_per_token": None, "kv_bytes_per_token": None}},
+        {"removed": {"L00.query_head": ["x"]}},
+        {"params_in_scope": "many"},
+        {"target": [1]},
+    ],
+)
+def test_a_damaged_plan_is_not_read(damage: dict) -> None:
+    document = {**json.loads(PruningPlan({}).to_json()), **damage}
+    with pytest.raises(ValueError, match=next(iter(damage))):
+        PruningPlan.from_json(json.dumps(document))
+
+
 def test_an_empty_plan_costs_what_the_model_costs(graph: Graph) -> None:
     plan = with_costs(graph, PruningPlan({}), graph.of_kind("ffn_channel"))
     assert plan.before == plan.after and isinstance(plan.before, Cost)

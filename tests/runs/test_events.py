@@ -11,6 +11,9 @@ import pytest
 from core.errors import StorageError
 from core.runs.events import Event, EventReader, EventWriter, metric_series, warnings
 
+#: A time that no float holds.
+HUGE = b'{"type": "done", "stage": "load", "data": {}, "time": 1' + b"0" * 400 + b"}"
+
 
 def write(path: Path, *names: str) -> None:
     writer = EventWriter(path)
@@ -56,7 +59,9 @@ def test_a_writer_after_a_kill_closes_the_torn_line_off(tmp_path: Path) -> None:
     assert reader.damaged == 1
 
 
-@pytest.mark.parametrize("line", [b"garbage", b"\xff\xfe\x00", b"[]", b"{}", b'{"type": 1}', b"[" * 5000])
+@pytest.mark.parametrize(
+    "line", [b"garbage", b"\xff\xfe\x00", b"[]", b"{}", b'{"type": 1}', b"[" * 5000, HUGE]
+)
 def test_a_damaged_line_is_skipped_and_counted(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "events.jsonl"
     write(path, "a")

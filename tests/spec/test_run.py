@@ -35,7 +35,7 @@ def test_json_round_trip_keeps_everything() -> None:
     assert RunSpec.from_json(spec.to_json()) == spec
 
 
-@pytest.mark.parametrize("bad", [1.0, 20, -1, "abc", None, True, float("nan"), float("inf")])
+@pytest.mark.parametrize("bad", [1.0, 20, -1, 10**400, "abc", None, True, float("nan"), float("inf")])
 def test_sparsity_outside_its_range_is_refused(bad: object) -> None:
     with pytest.raises(SpecError, match=r"sparsity must be in \[0, 1\), got .*; write"):
         check_sparsity(bad)
