@@ -168,7 +168,7 @@ def test_a_run_of_a_past_release_is_read_and_says_what_is_left_out() -> None:
         (lambda: EvalSpec(prompts="one"), "prompts must be a list, texts, got 'one'."),
         (lambda: PruneSpec(kinds="ffn_channel"), "kinds must be a list, some of ffn_channel, query_head"),
         (
-            lambda: PruneSpec(kind_sparsity={"ffn_channel": "x"}),
+            lambda: PruneSpec(kind_sparsity={"ffn_channel": "x"}),  # type: ignore[dict-item]
             "kind_sparsity of ffn_channel: sparsity must be in [0, 1), got x; write 0.2 for 20 %.",
         ),
         (lambda: ExploreSpec(criteria=()), "criteria is empty; give at least one."),
