@@ -30,19 +30,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 COMMANDS: dict[str, Callable[..., None]] = {
-    "groups": groups,
-    "score": score,
-    "similarity": similarity,
-    "sensitivity": sensitivity,
-    "explore": explore,
-    "prune": prune,
-    "recover": recover,
-    "sweep": sweep,
-    "evaluate": evaluate,
-    "generate": generate,
-    "report": report,
-    "methods": methods,
-}
+    command.__name__: command
+    for command in (
+        groups, score, similarity, sensitivity, explore, prune, recover, sweep, evaluate, generate, report,
+        methods,
+    )
+}  # fmt: skip
 for name, command in COMMANDS.items():
     app.command(name)(command)
 app.add_typer(runs.app, name="runs")

@@ -36,14 +36,8 @@ def groups(
         return emit({**listed, "between": coupling}, as_json, _coupling(coupling))
     head = ["kind", "groups", "units", "parameters", "prunable"]
     rows = [
-        [
-            kind,
-            str(total["groups"]),
-            f"{total['units']:,}",
-            f"{total['params']:,}",
-            "yes" if total["prunable"] else "no",
-        ]
-        for kind, total in listed["kinds"].items()
+        [kind, str(of["groups"]), f"{of['units']:,}", f"{of['params']:,}", "yes" if of["prunable"] else "no"]
+        for kind, of in listed["kinds"].items()
     ]
     notes = [f"{kind['kind']} cannot be pruned: {kind['reason']}" for kind in listed["not_prunable"]]
     emit(listed, as_json, [f"{listed['model']} ({listed['family']})", "", *table([head, *rows]), *notes])
