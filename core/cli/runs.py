@@ -27,7 +27,10 @@ def list_(runs_dir: options.RunsDir = RUNS, as_json: options.Json = False) -> No
         [run["id"], run["state"], run["stage"], str(run["model"] or "-"), f"{run['progress']:.0%}"]
         for run in records
     ]
-    emit({"runs": records}, as_json, table(rows) if records else [f"No runs in {runs_dir} yet."])
+    warnings = [f"{run['id']}: {run['warning']}" for run in records if run["warning"]]
+    emit(
+        {"runs": records}, as_json, [*table(rows), *warnings] if records else [f"No runs in {runs_dir} yet."]
+    )
 
 
 @app.command()

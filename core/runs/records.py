@@ -20,7 +20,8 @@ def record(run_dir: Path) -> dict[str, Any]:
     try:
         spec = read_spec(run_dir)
     except ArtifactError:
-        return {**shown, "goal": None, "name": None, "model": None, "method": None, "sparsity": None}
+        nothing = dict.fromkeys(("goal", "name", "model", "method", "sparsity"))
+        return {**shown, **nothing, "warning": ""}
     cut = spec.goal == "prune"
     return {
         **shown,
@@ -29,6 +30,7 @@ def record(run_dir: Path) -> dict[str, Any]:
         "model": spec.model.source,
         "method": spec.prune.method if cut else None,
         "sparsity": spec.prune.sparsity if cut and not spec.prune.units else None,
+        "warning": spec.warning,
     }
 
 
@@ -39,9 +41,9 @@ def full_record(run_dir: Path) -> dict[str, Any]:
     shown = {**record(run_dir), "events": len(events), "damaged_events": reader.damaged}
     try:
         spec = read_spec(run_dir)
-        shown |= {"spec": dataclasses.asdict(spec), "command": command_line(spec), "warning": spec.warning}
+        shown |= {"spec": dataclasses.asdict(spec), "command": command_line(spec)}
     except ArtifactError:
-        shown |= {"spec": None, "command": None, "warning": ""}
+        shown |= {"spec": None, "command": None}
     try:
         shown["metrics"] = read_metrics(run_dir)
     except ArtifactError:

@@ -8,16 +8,17 @@ from core.criteria import CRITERIA
 from core.criteria.scoring import check_alone
 from core.errors import DataError, SpecError
 from core.graph.records import Graph
-from core.methods import method_of
+from core.methods import METHODS, method_of
 from core.models.load import Loaded, graph_of, load_config, pick_device
 from core.models.sources import resolve
 from core.models.texts import BUNDLED, NONE, SELF, calibration_title, evaluation_text
 from core.plan.records import check_plan
 from core.recover.team import devices
-from core.registry import check_options
+from core.registry import check_options, unknown
 from core.results.sweep import planned, run_of
 from core.spec.checks import check_length, parse_layers
 from core.spec.run import RunSpec
+from core.spec.units import MANUAL
 from core.stages import recover
 from core.stages.benchmark import check as check_benchmarks
 from core.stages.work import criteria_of, needs, options
@@ -49,7 +50,9 @@ def check(spec: RunSpec) -> None:
 
 def check_method(spec: RunSpec) -> None:
     """Whether there are such criteria or such a method, with such options. Raises InputError."""
-    method = method_of(spec)
+    method, names = method_of(spec), [*CRITERIA.names(), *METHODS.names(), MANUAL]
+    if spec.goal == "prune" and spec.prune.method not in names:
+        raise unknown("method", spec.prune.method, names)
     ranking = [CRITERIA[name] for name in criteria_of(spec)]
     check_options([*([method] if method else []), *ranking], options(spec))
     if method:

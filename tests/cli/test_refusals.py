@@ -22,6 +22,7 @@ from tests.cli.calls import refused
         (["--sparsity", "abc"], "got abc; write"),
         (["--sparsity", "nan"], "got nan; write"),
         (["--method", "tailor_first"], "Did you mean 'taylor_first'? Available:"),
+        (["--method", "nutprune"], "Did you mean 'nuteprune'? Available:"),
         (["--layers", "1:9"], "layers 1:9 goes past the model, which has layers 0 to 1"),
         (["--layers", "x"], "layers must be first:last, for example 4:30, got 'x'"),
         (["--scope", "globl"], "Unknown scope 'globl'. Did you mean 'global'?"),

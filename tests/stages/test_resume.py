@@ -88,8 +88,8 @@ def test_finished_stages_are_not_repeated(
     def repeated(*_: object, **__: object) -> None:
         raise AssertionError("this stage was finished")
 
-    for name in ("discover", "capture_statistics", "score_units", "allocate"):
-        monkeypatch.setattr(stages, name, repeated)
+    for name in ("discover", "capture_statistics", "scoring.score", "allocate"):
+        monkeypatch.setattr(f"core.stages.steps.{name}", repeated)
     again(run_dir)
     assert {name: (run_dir / name).stat().st_mtime_ns for name in before} == before
 
