@@ -163,6 +163,13 @@ class Option(Words):
             return f"{noun}s{bounds}" if self.kind is tuple else f"a {noun}{bounds}"
         return "texts" if self.kind is tuple else _OTHERS[self.kind]
 
+    def explained(self) -> str:
+        """What is accepted, with what each choice means where a form has words for it."""
+        if self.wanted or all(words == str(choice) for choice, words in self.choices.items()):
+            return self.accepted()
+        meant = [f"{name} ({words[0].lower()}{words[1:]})" for name, words in self.choices.items()]
+        return f"{'some' if self.kind is tuple else 'one'} of {', '.join(meant)}"
+
     def read(self, given: Any) -> Any:
         """A value from what was typed: a text, several, or what a form made of it already."""
         if self.repeated and isinstance(given, str):

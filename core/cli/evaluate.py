@@ -20,7 +20,7 @@ def evaluate(
     runs_dir: options.RunsDir = RUNS,
     as_json: options.Json = False,
 ) -> None:
-    """Measure a model or the result of a run: perplexity, size, speed and memory."""
+    """Measure a model or a run: perplexity, size, speed, memory."""
     run_dir = foreground(runs_dir, ask("evaluate", source_of(runs_dir, model), given))
     metrics = read_metrics(run_dir)
     result = {key: metrics[key] for key in (*MEASURED, *HOW_SURE)}

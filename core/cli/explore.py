@@ -36,7 +36,7 @@ def similarity(
     runs_dir: options.RunsDir = RUNS,
     as_json: options.Json = False,
 ) -> None:
-    """Compare how the heads of each layer attend; heads closer than tau say the same."""
+    """Compare how the heads of each layer attend. Heads closer than tau say the same."""
     spec = ask("explore", model, {**given, "explore.analyses": ("groups", "similarity")})
     run_dir = foreground(runs_dir, spec)
     layers: list[dict[str, Any]] = read_metrics(run_dir)["similar_heads"]
@@ -54,7 +54,7 @@ def sensitivity(
     runs_dir: options.RunsDir = RUNS,
     as_json: options.Json = False,
 ) -> None:
-    """Measure perplexity when only one layer's attention or FFN is pruned."""
+    """Measure perplexity with a single layer pruned. Attention and FFN take turns."""
     spec = ask("explore", model, {**given, "explore.analyses": ("groups", "sensitivity")})
     run_dir = foreground(runs_dir, spec)
     scanned = read_sensitivity(run_dir)

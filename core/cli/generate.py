@@ -14,12 +14,18 @@ from core.cli.terminal import emit, stdout_kept_clean
 @options.takes("generate")
 def generate(
     model: options.ModelOrRun,
-    prompt: Annotated[str, typer.Option("--prompt", help="The text to go on from.")],
+    prompt: Annotated[str, typer.Option("--prompt", metavar="TEXT", help="The text to go on from.")],
     temperature: Annotated[
-        float, typer.Option("--temperature", help="0 takes the likeliest token; higher draws at random.")
+        float,
+        typer.Option(
+            "--temperature", metavar="NUMBER", help="0 takes the likeliest token; higher draws at random."
+        ),
     ] = 0.0,
     top_p: Annotated[
-        float, typer.Option("--top-p", help="Draw among the likeliest tokens of this share.")
+        float,
+        typer.Option(
+            "--top-p", metavar="SHARE", help="Draw among the likeliest tokens that share this probability."
+        ),
     ] = 1.0,
     chat: Annotated[
         bool, typer.Option("--chat", help="Put the prompt into the model's chat template.")

@@ -19,7 +19,9 @@ def groups(
     model: options.ModelArgument,
     between: Annotated[
         tuple[str, str] | None,
-        typer.Option("--between", metavar="PARAMETER PARAMETER", help="Say what couples these two."),
+        typer.Option(
+            "--between", metavar="PARAMETER PARAMETER", help="Say what couples these two parameters."
+        ),
     ] = None,
     given: options.Given = options.FIELDS,
     as_json: options.Json = False,

@@ -16,27 +16,32 @@ from core.runs.command_line import TAKES
 from core.spec.fields import OPTIONS
 
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="'demo', a hub id, a folder, or a .gguf file.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="'demo', a hub id, a model's folder, a .gguf file, or the folder of a run with a pruned model.",
+    ),
 ]
 ModelOrRun = Annotated[
     str,
     typer.Argument(
         metavar="MODEL_OR_RUN",
-        help="'demo', a hub id, a folder, a .gguf file, or a finished run: its id or its folder.",
+        help="'demo', a hub id, a model's folder, a .gguf file, or a finished run: its id or its folder.",
     ),
 ]
 PrunedRun = Annotated[
     str, typer.Argument(metavar="RUN", help="A finished pruning run: its id or its folder.")
 ]
-RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Folder that keeps all runs.")]
-Detach = Annotated[bool, typer.Option("--detach", help="Leave it to a worker and print its id.")]
+RunsDir = Annotated[Path, typer.Option("--runs-dir", metavar="FOLDER", help="Folder that keeps all runs.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Leave the run to a worker, and print the run's id.")]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 Preset = Annotated[
     str | None,
     typer.Option(
         "--preset",
-        help="Recipe of the training: paper (LLM-Pruner), or demo (two cores, 20 minutes). Default: paper. "
-        "A --method that trains has presets of its own; see `methods`.",
+        metavar="NAME",
+        help="Recipe of the LoRA training: paper (LLM-Pruner), or demo (two cores, 20 minutes). "
+        "Default: paper.",
     ),
 ]
 
@@ -74,16 +79,21 @@ def takes(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
 def _parameter(name: str, option: Option) -> inspect.Parameter:
     kind: Any = list[str] if option.repeated else str if option.parse or option.kind is tuple else option.kind
-    number = f"<{option.kind.__name__}>" if option.parse and not option.repeated else None
-    metavar = option.metavar or option.unit.upper() or number
+    metavar = option.metavar or option.unit.upper() or _metavar(option)
     said = typer.Option(option.flag, metavar=metavar, help=help_of(option))
     typed = Annotated[kind | None, said]
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=typed)
 
 
+def _metavar(option: Option) -> str:
+    """What stands for a value in the help."""
+    word = "NAME" if option.choices else {int: "N", float: "NUMBER"}.get(option.item, "TEXT")
+    return f"{word},..." if option.kind is tuple and not option.repeated else word
+
+
 def help_of(option: Option) -> str:
     """What an option does, what it takes and its default."""
-    accepted = option.accepted()
+    accepted = option.explained()
     commas = ", with commas" if option.kind is tuple else ""
     several = f" {accepted[0].upper()}{accepted[1:]}{commas}." if option.choices else ""
     common = f" For example {', '.join(map(str, option.examples))}." if option.examples else ""

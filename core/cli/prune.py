@@ -37,27 +37,42 @@ SCORED = ("tasks_before", "tasks_pruned", "tasks_after")
 @options.takes("prune")
 def prune(
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="'demo', a hub id, a folder, or a .gguf file.")
+        str | None,
+        typer.Argument(metavar="MODEL", help="'demo', a hub id, a model's folder, or a .gguf file."),
     ] = None,
     given: options.Given = options.FIELDS,
     strategy: Annotated[
         str | None,
         typer.Option(
-            "--strategy", help="Short for --kinds: block (heads and FFN channels) or channel (hidden)."
+            "--strategy",
+            metavar="NAME",
+            help="Short for --kinds: block (heads and FFN channels) or channel (hidden channels).",
         ),
     ] = None,
     plan: Annotated[
-        Path | None, typer.Option("--plan", help="Remove exactly the units in this plan.json.")
+        Path | None,
+        typer.Option("--plan", metavar="FILE", help="Remove exactly the units in this plan.json."),
     ] = None,
     spec_file: Annotated[
-        Path | None, typer.Option("--spec", help="A saved spec.json to run again; other options change it.")
+        Path | None,
+        typer.Option(
+            "--spec", metavar="FILE", help="A saved spec.json to run again; other options change its fields."
+        ),
     ] = None,
-    preset: options.Preset = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            metavar="NAME",
+            help="Recipe of the training. For --recover lora: paper (LLM-Pruner), or demo (two cores, 20 "
+            "minutes). A --method that trains has presets of its own; see `methods`.",
+        ),
+    ] = None,
     detach: options.Detach = False,
     runs_dir: options.RunsDir = RUNS,
     as_json: options.Json = False,
 ) -> None:
-    """Prune a model to a target, measure it before and after, and save it."""
+    """Prune a model, measure it before and after, and save it."""
     if model is None and spec_file is None:
         raise SpecError("prune needs a MODEL, got none; give 'demo', a hub id, a folder or a .gguf file.")
     changes, base = dict(given), read_spec_file(spec_file)
@@ -69,6 +84,7 @@ def prune(
     else:
         base = with_preset(base, given.get("recover.method"), preset)
     spec = ask("prune", model, {**changes, **_by_hand(changes, plan, base)}, base)
+    _check_trains(spec, changes)
     if detach:
         return detached(runs_dir, spec, as_json)
     run_dir = foreground(runs_dir, spec)
@@ -77,6 +93,22 @@ def prune(
     shown = with_errors({key: value for key, value in result.items() if key not in SCORED}, metrics)
     scores = {key.removeprefix("tasks_"): metrics[key] for key in SCORED if key in metrics}
     return emit_run(run_dir, result, as_json, [*keys_and_values(shown), *score_lines(scores)])
+
+
+def _check_trains(spec: RunSpec, changes: options.Given) -> None:
+    """Raises SpecError where an option of the training is given, and nothing is trained by it."""
+    stray = [path for path in changes if path.startswith("recover.") and path != "recover.method"]
+    if not stray or spec.recover.method != "none":
+        return
+    flags = ", ".join(OPTIONS[path].flag for path in stray)
+    told = f"{flags} {'belongs' if len(stray) == 1 else 'belong'} to --recover lora; add it"
+    if spec.prune.method not in METHODS.names():
+        raise SpecError(f"{told}, or leave out {flags}.")
+    names = [path.removeprefix("recover.") for path in stray]
+    takes = METHODS[spec.prune.method].options
+    own = [f"--set {option}=…" for name in names for option in (f"lora_{name}", name) if option in takes]
+    instead = f"write {' '.join(own)}" if own else "see `methods`"
+    raise SpecError(f"{told}, or for the training of {spec.prune.method} {instead}.")
 
 
 def _by_hand(changes: options.Given, plan: Path | None, base: RunSpec) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def recover(
     runs_dir: options.RunsDir = RUNS,
     as_json: options.Json = False,
 ) -> None:
-    """Train the result of a pruning run with LoRA, measure it as that run did, and save it."""
+    """Train the result of a pruning run with LoRA. It is measured as that run was, and saved."""
     source = source_of(runs_dir, run)
     base = replace(_spec_of(Path(source)), recover=recover_preset(preset or "paper"), name="", extra={})
     spec = ask("recover", source, given, base)

@@ -18,12 +18,15 @@ Runs = Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs: ids, th
 def report(
     runs: Runs,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The file. Default: report.html in the first run's folder.")
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="File to write. Default: report.html in the first run's folder."
+        ),
     ] = None,
     runs_dir: options.RunsDir = RUNS,
     as_json: options.Json = False,
 ) -> None:
-    """Write runs into one HTML file that needs nothing else: plan, curves, scores, answers."""
+    """Write runs into one HTML file that needs nothing else. It shows plan, curves, scores, answers."""
     from core.report.page import write_report
 
     run_dirs = [Path(run) if Path(run).is_dir() else watch.find(runs_dir, run) for run in runs]

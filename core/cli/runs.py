@@ -35,14 +35,14 @@ def list_(runs_dir: options.RunsDir = RUNS, as_json: options.Json = False) -> No
 
 @app.command()
 def show(run: Id, runs_dir: options.RunsDir = RUNS, as_json: options.Json = False) -> None:
-    """Show one run: status, spec, command, metrics and the last lines of its log."""
+    """Show one run: status, spec, command, metrics, end of its log."""
     shown = full_record(watch.find(runs_dir, run))
     emit(shown, as_json, [*_status(shown), "", str(shown["log"])])
 
 
 @app.command()
 def stop(run: Id, runs_dir: options.RunsDir = RUNS, as_json: options.Json = False) -> None:
-    """Ask a run to stop after the step it is in; what is finished is kept."""
+    """Ask a run to stop after its step. What is finished is kept."""
     run_dir = watch.find(runs_dir, run)
     launch.stop(run_dir)
     launch.start_next(runs_dir)
@@ -51,7 +51,7 @@ def stop(run: Id, runs_dir: options.RunsDir = RUNS, as_json: options.Json = Fals
 
 @app.command()
 def resume(run: Id, runs_dir: options.RunsDir = RUNS, as_json: options.Json = False) -> None:
-    """Go on with a run that was stopped, failed or crashed; finished stages are not repeated."""
+    """Go on with a run that ended early. Finished stages are not repeated."""
     run_dir = watch.find(runs_dir, run)
     launch.resume(run_dir)
     _emit_status(run_dir, as_json)

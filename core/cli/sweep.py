@@ -20,7 +20,10 @@ def sweep(
     runs_dir: options.RunsDir = RUNS,
     as_json: options.Json = False,
 ) -> None:
-    """Measure every combination of methods, sparsities, scopes, seeds and calibration sizes."""
+    """Measure many ways to prune one model.
+
+    Every combination of methods, sparsities, scopes, seeds and calibration sizes is a point.
+    """
     spec = ask("sweep", model, given)
     if detach:
         return detached(runs_dir, spec, as_json)

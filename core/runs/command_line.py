@@ -46,7 +46,7 @@ RANKING = ("prune.method", *(f"prune.{name}" for name in ALLOCATION))
 
 def command_line(spec: RunSpec) -> str:
     """The command that asks for the same run, to be typed into a shell."""
-    words, base = ["python", "-m", "core", spec.goal, spec.model.source], RunSpec()
+    typed, base = ["python", "-m", "core", spec.goal, spec.model.source], RunSpec()
     if preset := preset_of(spec):
         base = with_preset(base, spec.prune.method, preset.name, None)
     for path in TAKES[spec.goal]:
@@ -54,15 +54,16 @@ def command_line(spec: RunSpec) -> str:
         if spec.prune.units and path in RANKING:
             continue
         if path == "prune.method" and preset:
-            words += [*_words(path, value), "--preset", preset.name]
+            typed += [*words(path, value), "--preset", preset.name]
         elif path == "prune.options" and preset:
-            words += _words(path, preset.beside)
+            typed += words(path, preset.beside)
         elif path in ALWAYS or value != field_of(base, path):
-            words += _words(path, value)
-    return shlex.join(words)
+            typed += words(path, value)
+    return shlex.join(typed)
 
 
-def _words(path: str, value: Any) -> list[str]:
+def words(path: str, value: Any) -> list[str]:
+    """The options of the command line that give a field this value."""
     option = OPTIONS[path]
     on, _, off = option.flag.partition("/")
     if option.kind is bool:

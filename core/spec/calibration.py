@@ -13,7 +13,7 @@ class DataSpec:
     name: str = option(
         "bundled",
         "Text that scores units: bundled, a file, a hub data set (owner/name:config:split), self (the model "
-        "writes it), or none.",
+        "writes it), or none where no criterion reads text.",
         title="Calibration text",
         nonempty=True,
         wanted="bundled, a file, a hub data set, self or none",

@@ -99,7 +99,7 @@ def check_layers(value: Any) -> Any:
 
 
 def parse_layers(text: str, layers: int | None = None) -> range:
-    """Read `first:last` as a Python slice does, last not included.
+    """Read `first:last`, last not included.
 
     Args:
         text: e.g. `4:30`, `:12`, `5:`, or a name of `LAYER_PRESETS`.

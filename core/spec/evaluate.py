@@ -50,15 +50,18 @@ class EvalSpec:
     )
     num_fewshot: int | None = option(
         None,
-        "Examples in the prompt.",
+        "Solved examples before each question of a task.",
         default_text="MMLU 5, BBH 3, else what the task says",
         ge=0,
         unit="examples",
     )
     benchmarks_dir: str | None = option(
-        None, "Read questions from <task>/<split>.jsonl here.", default_text="from the hub", metavar="FOLDER"
+        None,
+        "Folder to read the questions of tasks from, as <task>/<split>.jsonl.",
+        default_text="from the hub",
+        metavar="FOLDER",
     )
-    int8: bool = option(False, "Measure them with weights in 8 bits, too.")
+    int8: bool = option(False, "Measure latency and memory with weights in 8 bits, too.")
 
     def __post_init__(self) -> None:
         measured = self.efficiency or not self.int8

@@ -49,7 +49,7 @@ class ExploreSpec:
         flag="--ratio",
     )
     sensitivity_criterion: str = option(
-        "taylor_first", "What picks those units.", flag="--ratio-by", metavar="CRITERION"
+        "taylor_first", "What picks the units that --ratio removes.", flag="--ratio-by", metavar="CRITERION"
     )
     sensitivity_tokens: int = option(
         1024, "Tokens of perplexity per point.", ge=8, unit="tokens", flag="--ratio-tokens"

@@ -89,7 +89,7 @@ class PruneSpec:
     )
     layers: str | None = option(
         None,
-        "Layers to prune as FIRST:LAST, LAST not included, or 4-30, 5-30, all as in the papers.",
+        "FIRST:LAST, LAST not included; 4-30 and 5-30 are the papers' names for 4:30 and 5:30.",
         title="Layers",
         default_text="all",
         check=check_layers,
@@ -100,7 +100,7 @@ class PruneSpec:
     options: dict[str, Any] = own_options("An option of the method's or criterion's own")
     units: Units = option(
         dict,
-        "Remove exactly these instead of ranking: L03.query_head=0-3,7. May be repeated.",
+        "Remove exactly these units instead of ranking: L03.query_head=0-3,7. May be repeated.",
         title="Units that go",
         default_text="none",
         check=checked_units,

@@ -34,14 +34,16 @@ class RecoverSpec:
         metavar="NAME_OR_FILE",
     )
     targets: str = option("all", "Which matrices to train.", choices=TARGETS)
-    rank: int = option(8, "Rank of each update.", ge=1)
-    alpha: float = option(16.0, "Updates are scaled by this over the rank.", gt=0)
+    rank: int = option(8, "Rank of each LoRA update.", ge=1)
+    alpha: float = option(16.0, "LoRA updates are scaled by alpha over the rank.", gt=0)
     dropout: float = option(
-        0.05, "Share of an update's inputs dropped, in [0, 1).", ge=0, lt=1, flag="--lora-dropout"
+        0.05, "Share of a LoRA update's inputs dropped, in [0, 1).", ge=0, lt=1, flag="--lora-dropout"
     )
     learning_rate: float = option(1e-4, "Highest learning rate.", gt=0)
-    warmup: int = option(100, "Steps until it is reached, a tenth of all at most.", ge=0, unit="steps")
-    epochs: int = option(2, "Passes over the data.", ge=1, unit="passes")
+    warmup: int = option(
+        100, "Steps until the highest learning rate is reached, a tenth of all at most.", ge=0, unit="steps"
+    )
+    epochs: int = option(2, "Passes over the training data.", ge=1, unit="passes")
     steps: int | None = option(
         None,
         "Optimizer steps of the training, instead of epochs.",
@@ -50,7 +52,7 @@ class RecoverSpec:
         unit="steps",
     )
     batch: int = option(64, "Sequences per step.", ge=1, unit="sequences")
-    micro_batch: int = option(4, "How many of them are in memory at once.", ge=1, unit="sequences")
+    micro_batch: int = option(4, "Sequences in memory at once, a divisor of --batch.", ge=1, unit="sequences")
     length: int = option(
         256,
         "Tokens per sequence, at most.",

@@ -30,7 +30,7 @@ class RunSpec:
     Its entry `unread` holds what the run was asked for and no release since then knows: path -> value.
     """
 
-    goal: Goal = option("prune", choices=get_args(Goal), flag="")
+    goal: Goal = option("prune", "What the run does.", choices=get_args(Goal), flag="")
     name: str = option("", "A name for the run, for people.", title="Name, if you like", default_text="none")
     seed: int = option(0, "Seed of every random choice.", title="Seed", ge=0)
     model: ModelSpec = dataclasses.field(default_factory=ModelSpec)

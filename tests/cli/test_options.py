@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import typer
 
-from core.cli.app import COMMANDS, main
+from core.cli.app import COMMANDS, app, main
 from core.cli.methods import options_page
 from core.cli.options import help_of
 from core.option import Option
@@ -20,9 +21,37 @@ PAGE = ROOT / "docs" / "options.md"
 def test_the_page_of_options_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods", "--markdown"]) == 0
     written = capsys.readouterr().out
-    assert written.rstrip() == options_page().rstrip() == PAGE.read_text(encoding="utf-8").rstrip()
-    for path in OPTIONS:
+    assert (
+        written.rstrip()
+        == options_page(typer.main.get_command(app)).rstrip()
+        == PAGE.read_text(encoding="utf-8").rstrip()
+    )
+    for path in set(OPTIONS) - {"extra"}:
         assert written.count(f"| `{path}` |") == 1
+    assert written.count("## the run itself") == 1
+    for flag in ("--strategy", "--plan", "--detach", "--runs-dir", "--json", "--between", "--top-p", "--out"):
+        assert written.count(f"| `{flag}` |") == 1
+
+
+def test_no_summary_is_cut_and_no_default_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--help"], ["runs", "--help"]):
+        assert main(words) == 0 and "..." not in capsys.readouterr().out.partition("Commands:")[2]
+    assert main(["methods"]) == 0
+    assert "--set stage_1=true" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ([], "--rank belongs to --recover lora; add it, or leave out --rank."),
+        (["--method", "nuteprune"], "for the training of nuteprune write --set lora_rank=…."),
+    ],
+)
+def test_an_option_of_a_training_that_is_not_made_is_refused(
+    capsys: pytest.CaptureFixture[str], more: list[str], told: str
+) -> None:
+    assert main(["prune", "demo", "--rank", "4", *more]) == 2
+    assert told in capsys.readouterr().err
 
 
 def fields() -> Iterator[tuple[str, str, Option]]:
