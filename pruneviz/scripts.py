@@ -38,14 +38,12 @@ HEAD = """<script>
   }
 })();
 </script>"""
-
 TOGGLE_THEME = """() => {
   window.pvThemeTouched = true;
   const dark = document.body.classList.toggle("dark");
   localStorage.setItem("pv-theme", dark ? "dark" : "light");
   document.dispatchEvent(new CustomEvent("pv-theme", {detail: dark ? "dark" : "light"}));
 }"""
-
 #: What stands at its default is left out, so addresses stay short; units too many for one wait in this tab.
 WRITE_URL = f"""(...values) => {{
   if (!window.pvRestored) return;
@@ -58,7 +56,6 @@ WRITE_URL = f"""(...values) => {{
   for (const [key, value] of Object.entries(named)) if (value) query.set(key, value); else query.delete(key);
   history.replaceState(null, "", "?" + query.toString());
 }}"""
-
 #: Units belong to a model: another one starts without any.
 FORGET_UNITS = """(model, units) => {
   const other = window.pvModel !== undefined && window.pvModel !== model;

@@ -23,7 +23,6 @@ DARK = {
     "attention": "#8db8f2", "ffn": "#e0b04f", "residual": "#d09be0", "embedding": "#a9bcb2",
     "good": "#74c9a6", "busy": "#8db8f2", "bad": "#f59a9a", "warn": "#e0b04f", "idle": "#a3aea8",
 }  # fmt: skip
-
 GREEN = colors.Color(
     "#f1f7f4", "#e2efe8", "#c3dfd2", "#96c9b2", "#5fab8c", "#3b8d6d", "#1d6b50", "#195a44", "#164838",
     "#123a2e", "#0a221b", "leaf",

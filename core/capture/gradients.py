@@ -21,7 +21,6 @@ PER_INDEX = ("gradient_sum", "gradient_first", "gradient_second", "gradient_mix"
 COARSE = "gradient_coarse"
 #: What is not linear in the gradient needs one backward per sample.
 PER_SAMPLE = frozenset({"gradient_first", "gradient_second", "gradient_mix", COARSE})
-
 #: Dimensions of a parameter that are not summed over: the units', and the experts' before it in a stack.
 Axes = tuple[int, ...]
 

@@ -9,7 +9,6 @@ from core.runs.artifacts import read_metrics
 
 #: What `evaluate` prints, and the errors of it, which people read after a ±.
 MEASURED = ("ppl", "tasks", "params", "macs", "latency_ms", "tokens_per_second", "memory_gib")
-
 HOW_SURE = ("ppl_stderr", "latency_spread_ms", "tokens_per_second_spread")
 
 

@@ -44,7 +44,6 @@ Preset = Annotated[
         "Default: paper.",
     ),
 ]
-
 #: Dotted path of a field -> its value, for the fields that were given.
 Given = Mapping[str, Any]
 #: Stands in a command's signature where the options of fields come.

@@ -24,12 +24,9 @@ from core.spec.units import MANUAL, read_plan_file
 
 #: What `prune` prints of `metrics.json`, after the run's directory.
 RESULT = ("params_before", "params_after", "sparsity", "sparsity_total", "ppl_before", "ppl_after", "seconds")
-
 #: The same where the pruned model was trained, and where the couplings were ignored.
 TRAINED = ("ppl_pruned", "ppl_recovered")
-
 ABLATED = ("ppl_coupled", "without_dependency")
-
 #: Benchmarks, if the run has some: of the dense model, the pruned one and the final one.
 SCORED = ("tasks_before", "tasks_pruned", "tasks_after")
 

@@ -15,7 +15,6 @@ from core.models.tokens import context_length, last_only
 
 #: The last tokens of the prompt are decoded with the answer, so that its first space survives.
 _CONTEXT = 4
-
 Stop = Callable[[], bool]
 
 

@@ -29,7 +29,6 @@ _SENTENCE_END = re.compile(
     r"(?<=[.!?])(?<!\bMr\.)(?<!\bMrs\.)(?<!\bDr\.)(?<!\b[A-Z]\.)[\"”’']*\s+(?=[A-Z“\"])"
 )
 _SENTENCE_WORDS = range(6, 41)
-
 Row = dict[str, Any]
 
 

@@ -14,7 +14,6 @@ from core.files import read_record, write_json
 from core.results.tasks import TaskResult
 
 logger = logging.getLogger(__name__)
-
 _INCIDENTAL = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
 _PROBE_TOKENS = 16
 

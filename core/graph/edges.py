@@ -13,7 +13,6 @@ from core.graph.trace import Node, Ref
 _SILENT = ("detach", "alias", "lift_fresh", "_to_copy", "clone", "contiguous", "_unsafe_view", "expand", "t")
 #: Operations that add a parameter to a value rather than pass the value through it.
 _ADDING = ("add", "sub")
-
 Steps = tuple[tuple[str, int], ...]
 #: A source is a parameter, or the number of a value that entered the layer.
 Source = str | int

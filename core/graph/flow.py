@@ -209,7 +209,6 @@ class Flow:
 
 
 PRODUCTS = ("mm", "bmm", "mv", "addmm", "baddbmm", "addbmm", "_grouped_mm", "grouped_mm_fallback")
-
 Rule = Callable[[Flow, Node], "list[Labels | None]"]
 _RULES: dict[str, Rule] = {}
 _FACTORIES = (

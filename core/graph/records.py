@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 
 Kind = Literal["ffn_channel", "query_head", "kv_group", "residual_channel", "head_dim_pair", "expert"]
 Role = Literal["layer1", "layer2", "vector", "embedding", "router"]
-
 #: Kinds a user may prune (the others are shown, not offered) -> their type in LLM-Pruner, Section 3.1:
 #: A is FFN, B attention, C residual channel.
 TYPES: dict[str, str] = {"ffn_channel": "A", "query_head": "B", "kv_group": "B", "residual_channel": "C"}
-
 Runs = tuple[tuple[int, int, int], ...]
 
 

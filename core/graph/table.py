@@ -12,7 +12,6 @@ from core.graph.records import Member, Role
 _ROLES: dict[str, Role] = {"in": "layer2", "out": "layer1", "vector": "vector", "embedding": "embedding"}
 #: Members stand in the order in which a person reads them.
 _ORDER = ("embedding", "layer1", "vector", "layer2", "router")
-
 Key = tuple[str, int]
 
 

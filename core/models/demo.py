@@ -24,7 +24,6 @@ license: {license}
 SmolLM2-135M-Instruct, converted from {file} of the Python package {package} {version}.
 """
 _STEPS = 3
-
 OnProgress = Callable[[int, int], None]
 
 

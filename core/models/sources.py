@@ -12,7 +12,6 @@ from core.models.demo import DEMO_NAME, demo_folder, print_progress
 from core.runs.artifacts import MODEL, PLAN, SPEC
 
 ACCEPTED = "'demo', a hub id such as 'org/name', a folder, a .gguf file, or a run directory"
-
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 

@@ -35,7 +35,6 @@ _DIRECTIONS = re.compile(r"\[[^\]\n]{0,60}\]")
 _SPEAKERS = re.compile(
     r"^(?:The President|Audience members?|(?:Representative|Senator) [^\n]{3,40}?[a-z]{2})\. ", re.MULTILINE
 )
-
 _written: weakref.WeakKeyDictionary[Any, dict[tuple[int, int, int], LongTensor]] = weakref.WeakKeyDictionary()
 _tokens: weakref.WeakKeyDictionary[Any, dict[str, LongTensor]] = weakref.WeakKeyDictionary()
 

@@ -19,10 +19,8 @@ from core.graph.records import Graph
 
 #: parameter -> dimension -> indices that go, sorted and unique; (experts, n) in a stack of experts.
 Cuts = dict[str, dict[int, NDArray[np.int64]]]
-
 #: Indices that go along one dimension, by the expert whose slice is meant (None: the whole parameter).
 Parts = dict[int | None, NDArray[np.int64]]
-
 #: At how many bits per number the key-value cache is counted, whatever the precision the model runs in now:
 #: so plans are comparable, and 16 bits is what most models are served in.
 KV_BITS = 16

@@ -29,7 +29,6 @@ from core.recover.team import Team
 
 #: How many losses in a row that are not finite end the training.
 _TOO_MANY = 20
-
 R_co = TypeVar("R_co", covariant=True)
 
 

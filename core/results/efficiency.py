@@ -13,7 +13,6 @@ from core.errors import ArtifactError
 from core.files import read_record, write_json
 
 EFFICIENCY = "efficiency.json"
-
 #: A time in `metrics.json` -> the name of its spread there.
 SPREADS = {"latency_ms": "latency_spread_ms", "tokens_per_second": "tokens_per_second_spread"}
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from core.files import load_arrays, reading, save_arrays
 
 SCORES = "scores.safetensors"
-
 Scores = dict[str, dict[str, NDArray[np.float32]]]
 
 

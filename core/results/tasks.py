@@ -10,7 +10,6 @@ from typing import Any
 from core.files import read_record, write_json
 
 BENCHMARKS = "benchmarks.json"
-
 #: Where the questions came from. `bundled` tasks are the workbench's own, not standard ones.
 SOURCES = ("hub", "folder", "bundled")
 

@@ -11,31 +11,18 @@ from core.plan.records import PruningPlan
 from core.spec.run import RunSpec
 
 SPEC = "spec.json"
-
 EVENTS = "events.jsonl"
-
 LOG = "log.txt"
-
 GROUPS = "groups.json"
-
 PLAN = "plan.json"
-
 METRICS = "metrics.json"
-
 SAMPLES = "samples.json"
-
 CHECKPOINT = "checkpoint"
-
 RECONSTRUCTED = "reconstructed.safetensors"
-
 RECONSTRUCTION = "reconstruction.json"
-
 MODEL = "model"
-
 #: An empty file with this name asks the worker to stop after the step it is in.
 STOP = "stop"
-
-
 #: How the names in `metrics.json` begin that hold numbers; `TEXTS` are the exceptions.
 NUMBERS = (
     "params",

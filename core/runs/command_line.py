@@ -15,7 +15,6 @@ SHARED = ("name", "seed", *MODEL)
 CALIBRATION = paths("calibration")
 PERPLEXITY = ("evaluate.text", "evaluate.window")
 _SCORING = (*CALIBRATION, *SHARED)
-
 #: Command -> the fields it takes, in the order of its help. Seed and number of windows are axes of a sweep.
 TAKES: dict[str, tuple[str, ...]] = {
     "prune": (*paths("prune"), *paths("recover"), *CALIBRATION, *SHARED, *paths("evaluate")),
@@ -36,10 +35,8 @@ TAKES: dict[str, tuple[str, ...]] = {
     "groups": ("explore.config_only", *MODEL),
     "generate": ("evaluate.max_new_tokens", "seed", *MODEL),
 }
-
 #: Written out even where they are the default: they are what the run is about.
 ALWAYS = ("prune.method", "prune.sparsity", "sweep.methods", "sweep.sparsities")
-
 #: Left out where the units were chosen by hand: it follows from them.
 RANKING = ("prune.method", *(f"prune.{name}" for name in ALLOCATION))
 

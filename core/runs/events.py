@@ -18,7 +18,6 @@ from core.errors import storage_error
 
 Level = Literal["info", "warning"]
 EventType = Literal["stage", "progress", "metric", "message", "artifact", "error", "done"]
-
 _WARNING = "Warning: "
 
 

@@ -10,9 +10,7 @@ from pydantic import FiniteFloat
 from core.files import read_record, reading, write_json
 
 STATUS = "status.json"
-
 STATES = ("queued", "starting", "running", "stopping", "finished", "failed", "stopped", "crashed")
-
 ENDED = ("finished", "failed", "stopped", "crashed")
 
 

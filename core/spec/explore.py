@@ -10,11 +10,8 @@ from core.spec.checks import check_tau, require
 from core.spec.settings import own_options
 
 Analysis = Literal["groups", "similarity", "scores", "sensitivity"]
-
 ANALYSES: tuple[Analysis, ...] = ("groups", "similarity", "scores", "sensitivity")
-
 SENSITIVITY_KINDS = ("attention", "ffn", "both", "head")
-
 #: Divergence below which two heads count as the same, unless somebody says otherwise.
 TAU = 0.2
 

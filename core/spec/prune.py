@@ -27,7 +27,6 @@ KINDS = {
     "kv_group": "Key-value groups",
     "residual_channel": "Hidden channels",
 }
-
 #: How a target is spread: evenly, by value per parameter, or by how a unit stands out in its group.
 SCOPES = {
     "local": "Every layer alike",
@@ -35,7 +34,6 @@ SCOPES = {
     "standardised": "By how units stand out",
     "raw": "By scores as they are",
 }
-
 #: What is done about the error that pruning makes, without training.
 RECONSTRUCTIONS = {
     "none": "Nothing",
@@ -43,10 +41,8 @@ RECONSTRUCTIONS = {
     "least_squares": "Weights, by least squares",
     "pre_pruning": "Weights, before units are chosen again",
 }
-
 #: Those which put part of what they find into a bias, also where the dense model has none.
 BIASED = ("bias", "least_squares", "pre_pruning")
-
 #: LLM-Pruner's two ways (Section 3.1): blocks lose heads and channels of their own, or all lose the same
 #: hidden channels.
 STRATEGIES = {"block": ("query_head", "ffn_channel"), "channel": ("residual_channel",)}

@@ -16,12 +16,9 @@ from core.errors import SpecError
 
 #: The method of a plan whose units were chosen and not ranked.
 MANUAL = "manual"
-
 Units = dict[str, tuple[int, ...]]
-
 #: More than any group has: a range is written out only below this, for a slip of the finger fills the memory.
 MOST_UNITS = 10_000_000
-
 _FORM = "write numbers and ranges, for example 0-3, 7"
 
 

@@ -71,7 +71,6 @@ SCORE = Stage("score", "Scoring units", steps.score, ranks)
 PLAN = Stage("plan", "Planning what to remove", steps.plan, lambda spec: not learns(spec))
 MEASURE = Stage("measure", "Measuring the model before its training", measure.before_training, trains)
 EVALUATE = Stage("evaluate", "Measuring before and after", measure.after)
-
 #: The pruned model is trained, measured and saved.
 LAST = (
     benchmark("pruned", "tasks_pruned", trains),
@@ -81,7 +80,6 @@ LAST = (
     benchmark("pruned", "tasks_after", lambda spec: not trains(spec)),
     Stage("export", "Saving the smaller model", steps.export),
 )
-
 #: Measure the dense model, cut it to the target, train it if that is asked for, measure it again, save it.
 PRUNE = (
     LOAD,
@@ -103,7 +101,6 @@ PRUNE = (
     MEASURE,
     *LAST,
 )
-
 #: Measure one plan with its couplings, then with every matrix cut by its own scores. No model is saved.
 ABLATE = (
     LOAD,
@@ -115,10 +112,8 @@ ABLATE = (
     Stage("measure", "Measuring the plan with its couplings", ablate.measure_coupled),
     replace(EVALUATE, run=ablate.evaluate),
 )
-
 #: Train the result of a pruning run, measure it before and after, and save it with the same plan.
 RECOVER = (replace(LOAD, run=load_pruned), replace(MEASURE, run=measure_pruned), *LAST)
-
 #: Find out about a model without changing it: the analyses that are asked for.
 EXPLORE = (
     LOAD,
@@ -138,10 +133,8 @@ EXPLORE = (
         lambda spec: "sensitivity" in spec.explore.analyses,
     ),
 )
-
 #: Measure a model as it is.
 EVALUATE_ALONE = (LOAD, Stage("evaluate", "Measuring the model", evaluate_alone), benchmark("model", "tasks"))
-
 #: Measure many ways to prune a model; whatever is measured stays, stopped or not.
 SWEEP = (
     LOAD,
@@ -149,7 +142,6 @@ SWEEP = (
     replace(BASELINE, run=sweep.baseline),
     Repeated(sweep.passes, (CAPTURE, SCORE, Stage("sweep", "Measuring point after point", sweep.measure))),
 )
-
 GOALS: dict[str, tuple[Stage | Repeated, ...]] = {
     "explore": EXPLORE,
     "prune": PRUNE,

@@ -28,13 +28,10 @@ from core.plan.records import check_plan, implied
 from core.surgery.norms import is_norm, subtracts_mean
 
 Removed = Mapping[str, tuple[int, ...]]
-
 #: One factor per unit, (units,), or a function that every forward calls; None leaves the units alone.
 Mask = Tensor | Callable[[], Tensor | None]
-
 #: Parameter, dimension, and how the units are read there: "input", "vector" or "embedding".
 Place = tuple[str, int, str]
-
 #: A mask and the member of the group whose units it silences.
 Factor = tuple[Mask, Member]
 

@@ -29,10 +29,8 @@ FIELDS = (*_OF_SPEC, OWN, "preset", "steps")
 #: What is not asked of a method that trains, and what follows from units that are chosen by hand.
 OF_RANKING = tuple(path for path in _OF_SPEC if OPTIONS[path].ranking)
 _FROM_UNITS = tuple(f"prune.{name}" for name in ALLOCATION)
-
 #: What a preset fills in.
 FILLED = ("steps", OWN, "calibration.samples", "calibration.length")
-
 Form = dict[str, Any]
 
 

@@ -43,7 +43,6 @@ def add_baseline(figure: go.Figure, ppl: float | None, log: bool, side: str) -> 
 
 #: A curve is drawn with at most about so many points.
 POINTS = 400
-
 #: Shorter curves show each point as a dot.
 DOTS = 40
 

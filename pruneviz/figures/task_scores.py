@@ -129,7 +129,6 @@ def _pooled(errors: Sequence[float | None]) -> float | None:
 
 #: A stretch of text, and whether it differs from the reference.
 Stretch = tuple[str, bool]
-
 #: Answers longer than this many words are shown unmarked: matching takes the product of both lengths.
 MOST_WORDS = 3000
 

@@ -22,7 +22,6 @@ from pruneviz.figures import states
 from pruneviz.tabs.parts import QUIET, message
 
 POLL_S = 1.5
-
 #: What a tab shows: an analysis of an exploring run, or a sweep.
 Made = Analysis | Literal["sweep"]
 
