@@ -74,12 +74,7 @@ def _resolve_folder(path: Path) -> Source:
 def _resolve_hub(source: str) -> Source:
     """Ask the hub once, with a short time limit; without the hub, a model in the local cache serves."""
     from huggingface_hub import model_info, try_to_load_from_cache
-    from huggingface_hub.errors import (  # type: ignore[attr-defined]
-        GatedRepoError,
-        HFValidationError,
-        HTTPError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, HTTPError, RepositoryNotFoundError  # type: ignore[attr-defined]
 
     hint = " Did you mean 'demo'?" if source.lower().startswith("demo") else ""
     try:
