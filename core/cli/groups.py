@@ -10,7 +10,6 @@ from core.cli import options
 from core.cli.ask import GROUPS_ALONE, ask
 from core.cli.terminal import emit, stdout_kept_clean, table
 from core.graph.records import Graph
-from core.graph.view import path_between, strengths
 from core.plan.cost import params_in
 
 
@@ -85,6 +84,8 @@ def coupled(graph: Graph, parameter_a: str, parameter_b: str) -> dict[str, Any]:
     Raises:
         UnknownNameError: there is no such parameter.
     """
+    from core.graph.view import path_between, strengths  # networkx takes a while, and few ask
+
     a, b = graph.tied.get(parameter_a, parameter_a), graph.tied.get(parameter_b, parameter_b)
     path = path_between(graph, a, b)
     strength = strengths(graph)

@@ -102,7 +102,8 @@ def test_a_saved_spec_is_run_again_and_may_be_changed(
 
 @pytest.mark.parametrize("arguments", [["--help"], ["prune", "--help"], ["runs", "list"]])
 def test_what_needs_no_model_loads_no_torch(tmp_path: Path, arguments: list[str]) -> None:
-    code = "import sys; from core.cli.app import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    slow = "sys.exit(bool({'torch', 'networkx', 'scipy'} & set(sys.modules)))"
+    code = f"import sys; from core.cli.app import main; main(sys.argv[1:]); {slow}"
     environment = {**os.environ, "PYTHONPATH": str(launch.ROOT)}
     found = subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=tmp_path, env=environment, capture_output=True
