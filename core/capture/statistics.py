@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from core.capture.divergence import Divergences
 from core.capture.gradients import COARSE, PER_INDEX, PER_SAMPLE, Gradients
+from core.capture.losses import sample_losses
 from core.capture.moments import ModuleMoments, Moments, Squares
 from core.capture.slices import Key, slices
 from core.errors import DataError, UnknownNameError
@@ -199,29 +199,6 @@ def watched_modules(
             if group.kind == "ffn_channel" and (maker := maker_of(model, part.member)):
                 makers[part.key] = maker
     return readers, makers
-
-
-def sample_losses(model: PreTrainedModel, ids: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of every sample's next tokens that count, and how many those are, (batch,) each."""
-    logits = model(input_ids=ids, use_cache=False).logits  # (batch, length, vocabulary)
-    # The last position predicts nothing; leaving it out of the logits would copy them.
-    targets = F.pad(ids.masked_fill(~counted, -100)[:, 1:], (0, 1), value=-100)  # (batch, length)
-    losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
-    predicted = (targets != -100).sum(dim=1)
-    return losses.view_as(targets).sum(dim=1) / predicted.clamp_min(1), predicted
-
-
-def next_token_loss(model: PreTrainedModel, ids: Tensor) -> tuple[Tensor, int]:
-    """Mean cross-entropy of every next token that is not a special token, and how many those are.
-
-    Raises:
-        DataError: all of them are special.
-    """
-    losses, predicted = sample_losses(model, ids, ~special_positions(model, ids))
-    tokens = int(predicted.sum())
-    if not tokens:
-        raise DataError("The calibration text holds nothing but special tokens; give another text.")
-    return (losses * predicted).sum() / tokens, tokens
 
 
 def check_finite(model: nn.Module, statistics: Statistics) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from core.capture.statistics import next_token_loss
+from core.capture.losses import next_token_loss
 from core.graph.records import Graph, Group
 from core.nuteprune.bank import Bank
 from core.nuteprune.gates import Gates

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from core.capture.divergence import similarity
+from core.capture.losses import next_token_loss
 from core.capture.moments import Moments
-from core.capture.statistics import STATISTICS, capture, next_token_loss
+from core.capture.statistics import STATISTICS, capture
 from core.errors import DataError, StopRequested, UnknownNameError
 from tests.handmade import graph_of, ids, tiny
 from tests.naive import inputs_of, naive_products

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.capture.statistics import next_token_loss
+from core.capture.losses import next_token_loss
 from core.errors import NotPrunableError
 from core.graph.discover import discover
 from core.nuteprune.lora_gradient import LoraGradient

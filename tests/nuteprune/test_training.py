@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from core.capture.statistics import next_token_loss
+from core.capture.losses import next_token_loss
 from core.errors import ArtifactError, NotPrunableError, StorageError, TrainingError
 from core.graph.discover import discover
 from core.nuteprune import losses
