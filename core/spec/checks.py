@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from core.errors import SpecError
 from core.registry import unknown
 
-#: Ranges of layers as the papers name them; on a model of fewer layers they are refused.
-LAYER_PRESETS = {"all": ":", "4-30": "4:30", "5-30": "5:30"}
+#: Ranges of layers by names that specs may hold; on a model of fewer layers they are refused.
+LAYER_PRESETS = {"all": ":", "3-31": "3:31", "4-30": "4:30", "5-30": "5:30"}
 
 
 def check_sparsity(value: object) -> float:
@@ -99,31 +100,42 @@ def check_layers(value: Any) -> Any:
 
 
 def parse_layers(text: str, layers: int | None = None) -> range:
-    """Read `first:last`, last not included.
+    """Read `first:last`, counted from 0, last not included.
 
     Args:
-        text: e.g. `4:30`, `:12`, `5:`, or a name of `LAYER_PRESETS`.
+        text: e.g. `3:31`, `:12`, `5:`, or a name of `LAYER_PRESETS`.
         layers: how many the model has; an open end needs it, and the range is checked against it.
 
     Raises:
         SpecError: not of that form, empty, or a layer that does not exist.
     """
     text = LAYER_PRESETS.get(text.strip(), text)
-    parts = text.split(":")
-    if len(parts) != 2 or not all(part.strip().isdecimal() or not part.strip() for part in parts):
-        names = ", ".join(LAYER_PRESETS)
-        raise SpecError(
-            f"layers must be first:last, for example 4:30, got {text!r}; the papers' ranges are {names}."
-        )
-    first = int(parts[0]) if parts[0].strip() else 0
-    last = int(parts[1]) if parts[1].strip() else (layers if layers is not None else first + 1)
-    if first >= last:
-        raise SpecError(f"layers {text} is empty; first must be below last, which is not included.")
-    if layers is not None and last > layers:
+    ends = [end.strip() for end in text.split(":")]
+    if len(ends) != 2 or not all(end.isdecimal() or not end for end in ends):
+        raise SpecError(_no_range(text, layers))
+    first = int(ends[0] or 0)
+    last = int(ends[1]) if ends[1] else (layers if layers is not None else first + 1)
+    if layers is not None and max(first + 1, last) > layers:
         raise SpecError(
             f"layers {text} goes past the model, which has layers 0 to {layers - 1}; write :{layers} for all."
         )
+    if first >= last:
+        raise SpecError(f"layers {text} is empty; first must be below last, which is not included.")
     return range(first, last)
+
+
+def _no_range(text: str, layers: int | None) -> str:
+    """What is said of a text that is no range of layers, with what was probably meant."""
+    joined = re.fullmatch(r"\s*(\d+)\s*[-–]\s*(\d+)\s*", text)
+    if joined:
+        first, last = joined.groups()
+        meant = f"write {first}:{int(last) + 1} if layer {last} goes too, {first}:{last} if it stays"
+    elif re.search(r"-\s*\d", text):
+        end = f":{layers - 1}" if layers is not None and layers > 1 else ":29 of a model with 30 layers"
+        meant = f"layers are counted from 0 and from the front only; write {end} for all but the last"
+    else:
+        meant = "an end may be left out, as in 3: or :30"
+    return f"layers must be first:last, for example 4:30, got {text!r}; {meant}."
 
 
 def require(holds: bool, name: str, got: object, wanted: str) -> None:

@@ -85,11 +85,12 @@ class PruneSpec:
     )
     layers: str | None = option(
         None,
-        "FIRST:LAST, LAST not included; 4-30 and 5-30 are the papers' names for 4:30 and 5:30.",
+        "FIRST:LAST, counted from 0, LAST not included, an end may be left out. LLM-Pruner's 20 % is 4:30 "
+        "at sparsity 0.25, its 50 % is 3:31 at 0.6.",
         title="Layers",
         default_text="all",
         check=check_layers,
-        wanted="first:last, or all, 4-30, 5-30",
+        wanted="first:last, or all",
         metavar="FIRST:LAST",
         allocates=True,
     )

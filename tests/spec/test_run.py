@@ -65,15 +65,36 @@ def test_layers_read_as_a_slice(text: str, found: range) -> None:
     assert parse_layers(text, 4) == found
 
 
+def test_the_ranges_of_the_papers_read_as_their_code_reads_them() -> None:
+    assert parse_layers("4:30", 32) == parse_layers("4-30", 32) == range(4, 30)
+    assert parse_layers("3:31", 32) == parse_layers("3-31", 32) == range(3, 31)
+    assert parse_layers(" 3 : 31 ") == range(3, 31), "before the model is known"
+
+
 @pytest.mark.parametrize("text", ["", "3", "a:b", "1:2:3", "-1:2", "2:2", "3:1"])
 def test_layers_of_another_form_are_refused(text: str) -> None:
     with pytest.raises(SpecError, match="layers"):
         parse_layers(text, 4)
 
 
-def test_a_layer_that_does_not_exist_is_refused_with_the_range_there_is() -> None:
-    with pytest.raises(SpecError, match=r"layers 2:9 goes past the model, which has layers 0 to 3"):
-        parse_layers("2:9", 4)
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1-3", r"got '1-3'; write 1:4 if layer 3 goes too, 1:3 if it stays"),
+        (":-1", r"got ':-1'; layers are counted from 0 and from the front only"),
+        ("-2:", "write :3 for all but the last"),
+        ("first", r"an end may be left out, as in 3: or :30"),
+    ],
+)
+def test_what_was_probably_meant_is_said(text: str, told: str) -> None:
+    with pytest.raises(SpecError, match=told):
+        parse_layers(text, 4)
+
+
+@pytest.mark.parametrize("text", ["2:9", "4:", "9:2", "7:9"])
+def test_a_layer_that_does_not_exist_is_refused_with_the_range_there_is(text: str) -> None:
+    with pytest.raises(SpecError, match=rf"layers {text} goes past the model, which has layers 0 to 3"):
+        parse_layers(text, 4)
 
 
 @pytest.mark.parametrize(
