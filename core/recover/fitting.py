@@ -10,10 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from core.capture.moments import ModuleMoments
+from core.graph.records import Group
 from core.recover.layers import watching
 from core.recover.least_squares import Fit
-from core.recover.walk import Normals, Reader, Walk, dense_pass, of_layer, readers_of, writers_of
-from core.surgery.masks import masked
+from core.recover.walk import (
+    Normals,
+    Reader,
+    Walk,
+    dense_pass,
+    modules_of,
+    of_layer,
+    readers_of,
+    writers_of,
+)
+from core.surgery.masks import Removed, masked
 
 #: Weights beyond this many times the largest one before are out of range (the guard of Eq. 13).
 _RANGE = 10.0
@@ -26,7 +36,7 @@ class Reconstruction:
     """The record of a refitting.
 
     Attributes:
-        removed: group id -> the units that go; `pre_pruning` may choose others than the plan.
+        removed: group id -> the units that go; pre-pruning may choose others than the plan.
         changed: the parameters that differ from the dense model's.
         fits: {"module", "error_before", "error_after", "ridge"} of each fit, in order.
         notes: what could not be done, and why.
@@ -56,10 +66,13 @@ class Step:
         order: the writers that see every token once, in the order in which they run.
         readings: what `makers` read in the dense layer.
         adds_up: whether the layer adds what its writers return to the residual stream, and nothing else.
+        to_stream: whether a writer should return what the residual stream lacks so far, too.
     """
 
-    def __init__(self, walk: Walk, layer: int, makers: Sequence[nn.Module] = ()) -> None:
-        self.walk, self.layer = walk, layer
+    def __init__(
+        self, walk: Walk, layer: int, makers: Sequence[nn.Module] = (), *, to_stream: bool = True
+    ) -> None:
+        self.walk, self.layer, self.to_stream = walk, layer, to_stream
         self.after, self.outs, self.order, self.readings = dense_pass(
             walk, layer, writers_of(walk, layer), makers
         )
@@ -71,21 +84,22 @@ class Step:
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield a batch's number, what a writer reads in the pruned layer, and what it should return.
 
-        Both tensors are (batch, length, …). It should return what the dense writer did; where the layer
-        adds up, also what the residual stream lacks so far.
+        Both tensors are (batch, length, …). It should return what the dense writer did; with `to_stream`,
+        where the layer adds up, also what the residual stream lacks so far.
         """
         walk, before = self.walk, self.order[: self.order.index(writer)]
         last = writer is self.order[-1] and self.adds_up
         for batch, hidden in enumerate(walk.pruned):
             if moments is not None:
-                moments.counted = walk.counted[batch]
+                moments.counted = walk.scoring(batch)
             with watching(before) as seen:
                 inputs = walk.layers.until(writer, self.layer, batch, hidden)
             target = self.outs[writer][batch].view_as(hidden)
             if self.adds_up:
                 stream = hidden + sum(out.view_as(hidden) for _, _, out in seen)
-                dense = walk.dense[batch] + sum(self.outs[module][batch].view_as(hidden) for module in before)
-                target = target + dense - stream
+                if self.to_stream:
+                    lacking = walk.dense[batch] + sum(self.outs[m][batch].view_as(hidden) for m in before)
+                    target = target + lacking - stream
                 if last:
                     self._reached.append((inputs, stream))
             yield batch, inputs, target
@@ -101,6 +115,22 @@ class Step:
                 walk.layers.run(self.layer, batch, hidden) for batch, hidden in enumerate(walk.pruned)
             ]
         walk.dense = self.after
+
+
+def by_writer(step: Step, planned: Removed) -> tuple[dict[nn.Module, list[Group]], Removed]:
+    """Tell the part of a plan that concerns one layer by depth-2 modules.
+
+    Returns:
+        Writer -> the groups whose units it reads, in the order in which they run, and the groups of no writer
+        that can be refitted with their units.
+    """
+    walk = step.walk
+    groups = {
+        writer: [walk.graph.group(group) for group in planned if writer in modules_of(walk, group, "layer2")]
+        for writer in step.order
+    }
+    told = {group.id for of_writer in groups.values() for group in of_writer}
+    return groups, {group: units for group, units in planned.items() if group not in told}
 
 
 def refit_readers(walk: Walk, layer: int, record: Reconstruction) -> None:

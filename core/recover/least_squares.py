@@ -14,6 +14,9 @@ from torch import Tensor
 
 #: Ridges to choose from, relative to the mean squared input; the smallest guards against round-off only.
 RIDGES = (1e-2, 1e-1, 1.0, 10.0)
+#: A'A whose smallest direction is below this share of the largest is singular.
+_SINGULAR = 1e-12
+_NEAREST = "more inputs than the windows tell apart, so the solution nearest to the present weights is taken"
 #: How many columns are multiplied at once.
 _BLOCK = 384
 
@@ -42,8 +45,12 @@ class Normal:
         return cls(gram, gram.new_zeros(inputs, outputs), gram.new_zeros(inputs), gram.new_zeros(outputs))
 
     def add(self, a: Float[Tensor, "tokens inputs"], t: Float[Tensor, "tokens outputs"]) -> None:
-        """Add a batch, (tokens, inputs) and (tokens, outputs): products in float32, sums in float64."""
-        a, t = a.float(), t.float()
+        """Add a batch, (tokens, inputs) and (tokens, outputs): sums in float64, products in float32.
+
+        Products are in float64 where the batch is.
+        """
+        if a.dtype != torch.float64:
+            a, t = a.float(), t.float()
         for first in range(0, a.shape[1], _BLOCK):  # symmetric: nothing below the diagonal's blocks
             block = slice(first, first + _BLOCK)
             self.gram[block, first:] += a[:, block].T @ a[:, first:]
@@ -142,6 +149,24 @@ def fit(
     weight, note = _solve(whole, start, ridge, biased)
     bias = whole.bias(weight) if biased else None
     return Fit(weight, bias, ridge, before, whole.error(weight, bias), note)
+
+
+def exact(seen: Normal, start: Float[Tensor, "inputs outputs"]) -> Fit:
+    """Least squares as it stands, (A'A)^-1 A'T; where A'A is singular, the solution nearest to `start`.
+
+    Without a ridge the products have to be in float64.
+    """
+    start = start.double()
+    gram = seen.mirror().gram
+    residual = seen.cross - gram @ start
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    diagonal = factor.diagonal()
+    singular = bool(failed) or float(diagonal.min() / diagonal.max()) ** 2 < _SINGULAR
+    if singular:
+        change, note = torch.linalg.pinv(gram, rtol=_SINGULAR, hermitian=True) @ residual, _NEAREST
+    else:
+        change, note = torch.cholesky_solve(residual, factor), ""
+    return Fit(start + change, None, 0.0, seen.error(start, None), seen.error(start + change, None), note)
 
 
 def _solve(

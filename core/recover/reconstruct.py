@@ -12,6 +12,8 @@ the plan; surgery cuts them afterwards, so masked = sliced holds for refitted we
   out of range; unlike the paper's, it does not end the refitting there.
 - `pre_pruning`: each module is reconstructed on the pruned model's inputs, scored again and only then pruned.
   Source: greedy output approximation, arXiv:2407.19126, Algorithms 2 to 4, see `core.recover.pre_pruning`.
+- `pre_pruning_refit`: with a ridge, biases and the stream's error in the target, and what stays is fitted
+  once more. Ours, see `core.recover.pre_pruning_refit`.
 """
 
 from __future__ import annotations
@@ -30,8 +32,10 @@ from core.graph.records import Graph
 from core.plan.records import PruningPlan, implied
 from core.recover.fitting import Reconstruction, refit_readers
 from core.recover.pre_pruning import pre_prune
+from core.recover.pre_pruning_refit import pre_prune_and_refit
 from core.recover.rescoring import Rescoring
 from core.recover.walk import KINDS, Walk, readers_of
+from core.spec.prune import RECHOOSING
 from core.surgery.masks import Removed
 from core.surgery.operate import add_biases
 
@@ -49,6 +53,7 @@ def reconstruct(
     how: str,
     batch_size: int = 4,
     rescoring: Rescoring | None = None,
+    recovery: Tensor | None = None,
     means: Means | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Reconstruction:
@@ -56,8 +61,9 @@ def reconstruct(
 
     Args:
         windows: calibration token ids, (windows, length); special tokens do not count.
-        how: `bias`, `least_squares` or `pre_pruning`.
-        rescoring: how `pre_pruning` chooses units again; None takes the plan's criterion as it is.
+        how: `bias`, `least_squares`, `pre_pruning` or `pre_pruning_refit`.
+        rescoring: how pre-pruning chooses units again; None takes the plan's criterion as it is.
+        recovery: windows that `pre_pruning` reconstructs on, while `windows` score; None takes those.
         means: from `input_means`, where several plans share them; None measures them on `windows`.
         on_progress: called with (windows or layers done, windows or layers in all).
 
@@ -72,13 +78,19 @@ def reconstruct(
         _shift_biases(model, graph, means, record)
         return record
     add_biases(model, plan.biases)
-    walk = Walk.start(model, graph, windows, batch_size)
     rescoring = rescoring or Rescoring(plan.method)
-    if how == "pre_pruning" and not rescoring.possible:
+    if how in RECHOOSING and not rescoring.possible:
         record.notes.append(f"{plan.method} cannot score one module by what it reads: the plan's units go")
+    if how == "pre_pruning":
+        fit = windows if recovery is None else recovery
+        walk = Walk.told_apart(model, graph, fit, windows, batch_size)
+    else:
+        walk = Walk.start(model, graph, windows, batch_size)
     for layer in range(len(graph.layer_modules)):
         if how == "pre_pruning":
             pre_prune(walk, layer, record, rescoring)
+        elif how == "pre_pruning_refit":
+            pre_prune_and_refit(walk, layer, record, rescoring)
         else:
             refit_readers(walk, layer, record)
         if on_progress is not None:
@@ -95,15 +107,18 @@ def reconstructed(
     *,
     how: str,
     rescoring: Rescoring | None = None,
+    recovery: Tensor | None = None,
     means: Means | None = None,
 ) -> Iterator[Reconstruction]:
     """`reconstruct` for the length of a `with` block, which leaves the model as it was."""
     names = {name for name, _ in model.named_parameters()}
-    matrices = _matrices(graph, {"layer1", "layer2"} if how == "pre_pruning" else {"layer2"})
+    matrices = _matrices(graph, {"layer1", "layer2"} if how in RECHOOSING else {"layer2"})
     matrices |= {name.removesuffix("weight") + "bias" for name in matrices}
     before = {name: model.get_parameter(name).detach().clone() for name in matrices & names}
     try:
-        yield reconstruct(model, graph, plan, windows, how=how, rescoring=rescoring, means=means)
+        yield reconstruct(
+            model, graph, plan, windows, how=how, rescoring=rescoring, recovery=recovery, means=means
+        )
     finally:
         with torch.no_grad():
             for name, value in before.items():

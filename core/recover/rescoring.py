@@ -15,6 +15,7 @@ from core.criteria.scoring import score
 from core.graph.records import Graph, Group
 from core.plan.cost import cost, params_in
 from core.plan.ranking import removal_order
+from core.surgery.masks import Removed
 
 
 @dataclass
@@ -52,6 +53,17 @@ class Rescoring:
         readers, makers = watched_modules(model, layer, {group.kind for group in groups})
         inputs, outputs = self._needs & set(INPUTS), self._needs & set(OUTPUTS)
         return ModuleMoments(readers if inputs else {}, makers if outputs else {})
+
+    def choose_all(
+        self,
+        model: nn.Module,
+        graph: Graph,
+        groups: list[Group],
+        planned: Removed,
+        moments: ModuleMoments | None,
+    ) -> dict[str, tuple[int, ...]]:
+        """`choose` for groups of one module: group id -> the units that go."""
+        return {group.id: self.choose(model, graph, group, planned[group.id], moments) for group in groups}
 
     def choose(
         self,

@@ -17,7 +17,7 @@ from core.graph.records import Graph
 from core.models.tokens import special_positions
 from core.plan.records import cuts, implied
 from core.recover.layers import Layers, layers_of, watching
-from core.recover.least_squares import Fit, Normal, fit
+from core.recover.least_squares import Fit, Normal, exact, fit
 from core.surgery.masks import Removed
 
 #: Kinds of units that belong to a single decoder layer.
@@ -70,7 +70,8 @@ class Walk:
 
     Attributes:
         batches: token ids, (batch, length) each; the first `fitting` of them fit, the others choose the
-            ridge.
+            ridge, or the units.
+        all_score: whether all of them choose units, or only those that do not fit.
         pruned: the same list as `dense` as long as nothing has been cut.
     """
 
@@ -79,6 +80,7 @@ class Walk:
     layers: Layers
     batches: list[Tensor]
     fitting: int
+    all_score: bool = True
 
     @classmethod
     def start(cls, model: PreTrainedModel, graph: Graph, windows: Tensor, batch_size: int) -> Walk:
@@ -88,17 +90,40 @@ class Walk:
             NotPrunableError: the layers cannot be run one by one.
         """
         chooses = torch.arange(len(windows)) % _HELD_OUT == _HELD_OUT - 1
+        return cls._over(model, graph, (windows[~chooses], windows[chooses]), batch_size, all_score=True)
+
+    @classmethod
+    def told_apart(
+        cls, model: PreTrainedModel, graph: Graph, fit: Tensor, score: Tensor, batch_size: int
+    ) -> Walk:
+        """As `start`, but some windows only fit weights and the others only score units."""
+        return cls._over(model, graph, (fit, score), batch_size, all_score=False)
+
+    @classmethod
+    def _over(
+        cls,
+        model: PreTrainedModel,
+        graph: Graph,
+        windows: tuple[Tensor, Tensor],
+        batch_size: int,
+        *,
+        all_score: bool,
+    ) -> Walk:
         fitting, choosing = (
-            [batch.to(model.device) for batch in windows[rows].split(batch_size) if len(batch)]
-            for rows in (~chooses, chooses)
+            [batch.to(model.device) for batch in part.split(batch_size) if len(batch)] for part in windows
         )
         batches = fitting + choosing
-        return cls(model, graph, layers_of(model, graph, batches), batches, len(fitting))
+        return cls(model, graph, layers_of(model, graph, batches), batches, len(fitting), all_score)
 
     def __post_init__(self) -> None:
         self.dense: list[Tensor] = self.layers.first
         self.pruned: list[Tensor] = self.layers.first
         self.counted = [~special_positions(self.model, ids) for ids in self.batches]
+
+    def scoring(self, batch: int) -> Tensor:
+        """Which positions of a batch score units, (batch, length), bool."""
+        counted = self.counted[batch]
+        return counted if self.all_score or batch >= self.fitting else torch.zeros_like(counted)
 
     def normal(self, inputs: int, outputs: int) -> Normals:
         """Empty sums for these windows."""
@@ -135,6 +160,10 @@ class Normals:
         bias = whole.bias(start) if biased else None
         error = whole.error(start, bias)
         return Fit(start, bias, 0.0, error, error)
+
+    def exact(self, start: Tensor) -> Fit:
+        """Least squares without a ridge, over the windows that fit, (inputs, outputs)."""
+        return exact(self.seen, start)
 
     def fit(self, start: Tensor, *, biased: bool) -> Fit:
         """The best change of these weights, (inputs, outputs)."""
@@ -186,6 +215,14 @@ def writers_of(walk: Walk, layer: int) -> list[nn.Module]:
 def makers_of(walk: Walk, layer: int) -> list[nn.Module]:
     """The linear layers of one decoder layer that make its units."""
     return _linear(walk, layer, "layer1")
+
+
+def makers_for(walk: Walk, layer: int, writer: nn.Module) -> list[nn.Module]:
+    """The linear layers that make what a writer reads: level 1 of its depth-2 module."""
+    groups = [group.id for group in walk.graph.of_kind(*KINDS) if group.layer == layer]
+    own = [group for group in groups if writer in modules_of(walk, group, "layer2")]
+    modules = dict.fromkeys(module for group in own for module in modules_of(walk, group, "layer1"))
+    return [module for module in modules if isinstance(module, (nn.Linear, Conv1D))]
 
 
 def _linear(walk: Walk, layer: int, role: str) -> list[nn.Module]:

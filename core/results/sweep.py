@@ -12,6 +12,7 @@ from pydantic import PositiveInt
 
 from core.files import read_record, write_json
 from core.results.noise import Difference, kept_difference
+from core.spec.past import FORMAT, today
 from core.spec.run import RunSpec
 
 SWEEP = "sweep.json"
@@ -63,6 +64,7 @@ class Sweep:
         ppl, params, macs: of the dense model; text, window, tokens: how perplexity was measured.
         calibration: the text that scored units; planned: how many points there will be.
         ppl_stderr: the standard error of `ppl`, None where unknown.
+        format: in which words the points are told, see `core.spec.past`; release 0.1 does not say it.
     """
 
     ppl: float
@@ -75,6 +77,7 @@ class Sweep:
     planned: int
     points: tuple[Point, ...] = field(default_factory=tuple)
     ppl_stderr: float | None = None
+    format: int = 1
 
     @property
     def windows(self) -> int:
@@ -136,9 +139,14 @@ def run_of(spec: RunSpec, point: Point) -> RunSpec:
 
 def write_sweep(run_dir: Path, sweep: Sweep) -> None:
     """Write `sweep.json`. Raises StorageError."""
-    write_json(run_dir / SWEEP, asdict(sweep))
+    write_json(run_dir / SWEEP, asdict(replace(sweep, format=FORMAT)))
 
 
 def read_sweep(run_dir: Path) -> Sweep:
-    """Read `sweep.json`. Raises ArtifactError."""
-    return read_record(run_dir / SWEEP, Sweep, "run the sweep again")
+    """Read `sweep.json`, in today's words. Raises ArtifactError."""
+    sweep = read_record(run_dir / SWEEP, Sweep, "run the sweep again")
+    points = [
+        replace(point, reconstruct=today("sweep.reconstruct", point.reconstruct, sweep.format))
+        for point in sweep.points
+    ]
+    return replace(sweep, points=tuple(points), format=FORMAT)

@@ -22,7 +22,7 @@ TAKES: dict[str, tuple[str, ...]] = {
     "explore": (*paths("explore"), *_SCORING, *PERPLEXITY),
     "evaluate": (*paths("evaluate"), *SHARED),
     "sweep": (
-        *(*paths("sweep"), "prune.kinds", "prune.layers"),
+        *(*paths("sweep"), "prune.kinds", "prune.layers", "prune.recovery_samples"),
         *(path for path in _SCORING if path not in ("calibration.samples", "seed")),
         *(*PERPLEXITY, "evaluate.tokens"),
     ),

@@ -40,9 +40,12 @@ RECONSTRUCTIONS = {
     "bias": "Biases",
     "least_squares": "Weights, by least squares",
     "pre_pruning": "Weights, before units are chosen again",
+    "pre_pruning_refit": "Weights, before units are chosen again and after",
 }
 #: Those which put part of what they find into a bias, also where the dense model has none.
-BIASED = ("bias", "least_squares", "pre_pruning")
+BIASED = ("bias", "least_squares", "pre_pruning_refit")
+#: Those which choose the units of every module again.
+RECHOOSING = ("pre_pruning", "pre_pruning_refit")
 #: LLM-Pruner's two ways (Section 3.1): blocks lose heads and channels of their own, or all lose the same
 #: hidden channels.
 STRATEGIES = {"block": ("query_head", "ffn_channel"), "channel": ("residual_channel",)}
@@ -142,6 +145,15 @@ class PruneSpec:
         choices=RECONSTRUCTIONS,
         ranking=True,
     )
+    recovery_samples: int = option(
+        128,
+        "Windows that pre_pruning reconstructs modules on, from the calibration text and as long as those "
+        "that score units. The paper takes 1,024; more of them are better, and take longer.",
+        title="Windows to reconstruct on",
+        ge=1,
+        unit="windows",
+        ranking=True,
+    )
     without_dependency: bool = option(
         False,
         "An ablation: cut every matrix by its own scores, and compare; no model is saved.",
@@ -165,8 +177,8 @@ class PruneSpec:
         wanted = "either query_head or kv_group, since both own the same heads"
         require(not both, "kinds", list(self.kinds), wanted)
         check_kind_sparsity(self.kind_sparsity, self.kinds)
-        bound = self.max_share == 1 or self.reconstruct != "pre_pruning"
-        require(bound, "max_share", self.max_share, "1 with pre_pruning, which chooses units again")
+        bound = self.max_share == 1 or self.reconstruct not in RECHOOSING
+        require(bound, "max_share", self.max_share, f"1 with {self.reconstruct}, which chooses units again")
         ranked = not (self.without_dependency and self.units)
         require(ranked, "without_dependency", True, "left out where units are chosen by hand")
 

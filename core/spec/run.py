@@ -16,6 +16,7 @@ from core.spec.checks import require
 from core.spec.evaluate import EvalSpec
 from core.spec.explore import ExploreSpec
 from core.spec.model import ModelSpec
+from core.spec.past import FORMAT, upgrade
 from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec
 from core.spec.sweep import SweepSpec
@@ -33,6 +34,12 @@ class RunSpec:
     goal: Goal = option("prune", "What the run does.", choices=get_args(Goal), flag="")
     name: str = option("", "A name for the run, for people.", title="Name, if you like", default_text="none")
     seed: int = option(0, "Seed of every random choice.", title="Seed", ge=0)
+    format: int = option(
+        FORMAT,
+        "In which words the spec is written; an earlier one is read in today's.",
+        choices=(FORMAT,),
+        flag="",
+    )
     model: ModelSpec = dataclasses.field(default_factory=ModelSpec)
     calibration: DataSpec = dataclasses.field(default_factory=DataSpec)
     explore: ExploreSpec = dataclasses.field(default_factory=ExploreSpec)
@@ -65,7 +72,15 @@ class RunSpec:
 
     @classmethod
     def from_json(cls, text: str) -> RunSpec:
-        """Read a spec. Raises SpecError on anything that is not a spec, naming the field."""
+        """Read a spec, of an earlier release, too, if a run kept it.
+
+        Raises:
+            SpecError: it is no spec; names the field.
+        """
+        raw = _object(text)
+        if raw is not None:
+            kept = isinstance(raw.get("extra"), dict) and "versions" in raw["extra"]
+            text = json.dumps(_today(raw, 1 if kept else FORMAT))
         try:
             return _ADAPTER.validate_json(text)
         except ValidationError as error:
@@ -83,21 +98,35 @@ class RunSpec:
         Raises:
             SpecError: what else is not a spec.
         """
-        try:
-            raw = json.loads(text)
-        except ValueError:
-            raw = None
-        if not isinstance(raw, dict) or not set(raw) & {field.name for field in dataclasses.fields(cls)}:
+        raw = _object(text)
+        if raw is None or not set(raw) & {field.name for field in dataclasses.fields(cls)}:
             return cls.from_json(text)  # which says what is wrong with it
         unread = _put_aside(raw)
         if unread and not raw:
             raise SpecError(f"This is no spec: a run has no field {' or '.join(unread)}.")
-        spec = cls.from_json(json.dumps(raw))
+        spec = cls.from_json(json.dumps(_today(raw, 1)))
         before = spec.extra.get("unread", {})
         return dataclasses.replace(spec, extra={**spec.extra, "unread": before | unread}) if unread else spec
 
 
 _ADAPTER = TypeAdapter(RunSpec)
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    """A JSON object, or None for whatever else a text is."""
+    try:
+        raw = json.loads(text)
+    except ValueError:
+        return None
+    return raw if isinstance(raw, dict) else None
+
+
+def _today(raw: dict[str, Any], unless_said: int) -> dict[str, Any]:
+    """A spec's JSON in today's words; `unless_said` is the format of one that does not say its own."""
+    written = raw.get("format", unless_said)
+    if type(written) is int and 1 <= written < FORMAT:
+        upgrade(raw, written)
+    return raw
 
 
 def _put_aside(raw: dict[str, Any]) -> dict[str, Any]:

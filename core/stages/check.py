@@ -21,7 +21,7 @@ from core.spec.run import RunSpec
 from core.spec.units import MANUAL
 from core.stages import recover
 from core.stages.benchmark import check as check_benchmarks
-from core.stages.work import criteria_of, needs, options
+from core.stages.work import criteria_of, needs, options, refits
 
 
 def check(spec: RunSpec) -> None:
@@ -82,6 +82,7 @@ def check_calibration(spec: RunSpec) -> None:
     if spec.calibration.name == NONE:
         reads = [name for name in criteria_of(spec) if needs([name])]
         reads += [spec.prune.method] if method_of(spec) else []
+        reads += [f"reconstruct {how}" for how in sorted(refits(spec))]
         reads += ["similarity"] if spec.goal == "explore" and "similarity" in spec.explore.analyses else []
         if reads:
             raise DataError(

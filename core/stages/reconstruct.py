@@ -17,7 +17,7 @@ from core.recover.reconstruct import reconstruct as refit
 from core.recover.rescoring import Rescoring
 from core.runs.artifacts import CHECKPOINT, RECONSTRUCTED, RECONSTRUCTION
 from core.spec.run import RunSpec
-from core.stages.steps import keep_plan, windows
+from core.stages.steps import keep_plan, recovery_windows, windows
 from core.stages.work import State, Work, add_facts, kept
 from core.surgery.operate import add_biases
 
@@ -61,7 +61,11 @@ def _refitted(state: State) -> dict[str, NDArray[Any]]:
     how, count, again = work.spec.prune.reconstruct, work.recorder.counter("layers"), rescoring(work.spec)
     read, text = windows(work, state.loaded)
     add_facts(work, calibration=text)
-    refitted = refit(model, state.graph, state.plan, read, how=how, rescoring=again, on_progress=count)
+    recovery = recovery_windows(work, state.loaded) if how == "pre_pruning" else None
+    refitted = refit(
+        model, state.graph, state.plan, read,
+        how=how, rescoring=again, recovery=recovery, on_progress=count,
+    )  # fmt: skip
     record = {"fits": refitted.fits, "notes": refitted.notes, "removed": refitted.removed}
     write_json(work.run_dir / RECONSTRUCTION, record)
     tensors = {name: model.get_parameter(name).detach() for name in sorted(refitted.changed)}

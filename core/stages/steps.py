@@ -11,6 +11,7 @@ import torch
 from core.capture.statistics import capture as capture_statistics
 from core.criteria import scoring
 from core.criteria.scoring import check_readable
+from core.errors import DataError
 from core.files import write_json, write_text
 from core.graph.discover import discover
 from core.graph.records import Graph
@@ -18,7 +19,7 @@ from core.methods import method_of
 from core.models import load as models
 from core.models.load import Loaded, graph_of
 from core.models.saved import save
-from core.models.texts import calibration_windows
+from core.models.texts import SELF, calibration_windows
 from core.plan.allocation import allocate
 from core.plan.chosen import chosen_plan
 from core.plan.records import PruningPlan
@@ -41,6 +42,7 @@ from core.stages.work import (
     needs,
     options,
     record_facts,
+    refits,
 )
 from core.surgery.operate import operate
 
@@ -74,28 +76,49 @@ def graph(state: State) -> None:
     state.graph = traced
     if work.spec.goal == "prune":
         check_graph(work.spec, state.loaded, traced)
+    if work.spec.calibration.name != SELF and "pre_pruning" in refits(work.spec):
+        recovery_windows(work, state.loaded)  # too few tokens are found before anything is measured
 
 
-def windows(work: Work, loaded: Loaded) -> tuple[torch.Tensor, dict[str, str]]:
+def windows(
+    work: Work, loaded: Loaded, *, samples: int | None = None, seed: int | None = None
+) -> tuple[torch.Tensor, dict[str, str]]:
     """Windows to score units with, (samples, length): few of those that a method trains on.
+
+    Args:
+        samples, seed: others than the run's.
 
     Returns:
         The windows, and the `name` and `sha256` of their text.
     """
     data, method = work.spec.calibration, method_of(work.spec)
-    samples = data.samples
-    if method is not None:
-        samples = min(samples, method.component.start_samples(work.spec.prune.options))
+    if samples is None:
+        samples = data.samples
+        if method is not None:
+            samples = min(samples, method.component.start_samples(work.spec.prune.options))
     read, text = calibration_windows(
         loaded.model,
         loaded.tokenizer,
         data.name,
         samples=samples,
         length=data.length,
-        seed=work.spec.seed,
+        seed=work.spec.seed if seed is None else seed,
         on_progress=work.recorder.counter("tokens of calibration text"),
     )
     return read, {"name": text.name, "sha256": text.sha256}
+
+
+def recovery_windows(work: Work, loaded: Loaded) -> torch.Tensor:
+    """Windows that `pre_pruning` reconstructs on, (samples, length): a draw of their own from the text.
+
+    Raises:
+        DataError: the text has too few tokens; says how many there are.
+    """
+    samples = work.spec.prune.recovery_samples
+    try:
+        return windows(work, loaded, samples=samples, seed=work.spec.seed + 1)[0]
+    except DataError as error:
+        raise DataError(f"pre_pruning takes {samples:,} recovery_samples. {error}") from error
 
 
 def capture(state: State) -> None:

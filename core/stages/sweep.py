@@ -24,6 +24,7 @@ from core.results.sweep import SWEEP, Point, Sweep, planned, read_sweep, run_of,
 from core.runs.artifacts import CHECKPOINT
 from core.spec.run import RunSpec
 from core.stages.reconstruct import recounted, rescoring
+from core.stages.steps import recovery_windows
 from core.stages.steps import windows as calibration_windows
 from core.stages.work import State, Sweeping, Work, kept
 from core.surgery.masks import masked
@@ -133,4 +134,7 @@ def _refitted(
         return nullcontext()
     read, _ = calibration_windows(work, state.loaded)
     again = rescoring(work.spec)
-    return reconstructed(state.loaded.model, state.graph, plan, read, how=how, rescoring=again)
+    recovery = recovery_windows(work, state.loaded) if how == "pre_pruning" else None
+    return reconstructed(
+        state.loaded.model, state.graph, plan, read, how=how, rescoring=again, recovery=recovery
+    )

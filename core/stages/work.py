@@ -155,6 +155,12 @@ def needs(names: Sequence[str]) -> set[str]:
     return {statistic for name in names if name != MANUAL for statistic in CRITERIA[name].needs}
 
 
+def refits(spec: RunSpec) -> set[str]:
+    """How a run refits what stays, once or at some point of a sweep; empty if it does not."""
+    ways = {"prune": {spec.prune.reconstruct}, "sweep": set(spec.sweep.reconstruct)}
+    return ways.get(spec.goal, set()) - {"none"}
+
+
 def reads_text(spec: RunSpec) -> bool:
     """Whether what goes in a pruning run or a sweep depends on the calibration text."""
     ranking = spec.sweep.methods if spec.goal == "sweep" else [spec.prune.method]

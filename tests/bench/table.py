@@ -28,7 +28,7 @@ from core.surgery.masks import masked
 MEAN = "input_mean"
 KINDS = ("query_head", "ffn_channel")
 #: Scope and refit of the second table's columns.
-REFITS = (("local", "least_squares"), ("standardised", "least_squares"), ("local", "pre_pruning"))
+REFITS = (("local", "least_squares"), ("standardised", "least_squares"), ("local", "pre_pruning_refit"))
 
 
 class Perplexities(NamedTuple):

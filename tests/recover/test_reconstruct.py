@@ -20,6 +20,7 @@ from core.plan.records import PruningPlan
 from core.recover.layers import layers_of, watching
 from core.recover.reconstruct import reconstruct, reconstructed
 from core.recover.rescoring import Rescoring
+from core.spec.prune import BIASED
 from core.stages.reconstruct import recounted
 from core.surgery.masks import masked
 from core.surgery.operate import operate
@@ -102,11 +103,11 @@ def test_least_squares_beats_the_plain_cut_layer_by_layer_on_its_inputs(family: 
         dense = logits(model, tokens)
     expected = [out[0] if isinstance(out, tuple) else out for _, _, out in seen]
     errors = {}
-    for how in ("none", "bias", "least_squares", "pre_pruning"):
+    for how in ("none", "bias", "least_squares", "pre_pruning_refit"):
         small = copy.deepcopy(model)
         if how != "none":
             record = reconstruct(small, graph, plan, tokens, how=how)
-            assert how == "pre_pruning" or record.notes == []
+            assert how == "pre_pruning_refit" or record.notes == []
             assert all(fit["error_after"] <= fit["error_before"] for fit in record.fits)
             assert how != "least_squares" or len(record.fits) == 4
         with (
@@ -117,16 +118,16 @@ def test_least_squares_beats_the_plain_cut_layer_by_layer_on_its_inputs(family: 
         outs = [out[0] if isinstance(out, tuple) else out for _, _, out in seen]
         errors[how] = [float((a - b).norm()) for a, b in zip(outs, expected, strict=True)]
         errors[how].append(float((last - dense).norm()))
-    for how in ("least_squares", "pre_pruning"):
+    for how in ("least_squares", "pre_pruning_refit"):
         assert all(a < b for a, b in zip(errors[how], errors["none"], strict=True)), errors
 
 
-@pytest.mark.parametrize("how", ["bias", "least_squares", "pre_pruning"])
+@pytest.mark.parametrize("how", ["bias", "least_squares", "pre_pruning", "pre_pruning_refit"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_masked_equals_sliced_equals_reloaded_after_refitting(family: str, how: str, tmp_path: Path) -> None:
     model, graph = build(family)
     kinds = ("query_head", "ffn_channel", *(("residual_channel",) if family == "llama" else ()))
-    plan, tokens = planned(graph, kinds=kinds, method="l2"), ids(model)
+    plan, tokens = planned(graph, kinds=kinds, method="l2", biased=how in BIASED), ids(model)
     done = reconstruct(model, graph, plan, windows(model, count=5), how=how)
     plan = recounted(graph, plan, done.removed)
     with masked(model, graph, plan.removed):
@@ -146,7 +147,7 @@ def test_level_1_undoes_what_the_layers_before_do_to_its_input(llama: Any) -> No
     plan, tokens = planned(graph, kinds=("ffn_channel",), layers="0:1", method="l2"), windows(model, count=3)
     query, dense = "model.layers.1.self_attn.q_proj", model.model.layers[1].self_attn.q_proj.weight.clone()
     goal = inputs_of(model, query, tokens).double().numpy()
-    record = reconstruct(model, graph, plan, tokens, how="pre_pruning")
+    record = reconstruct(model, graph, plan, tokens, how="pre_pruning_refit")
     fitted = model.get_submodule(query).weight.detach().double().numpy()
     with masked(model, graph, record.removed):
         x = inputs_of(model, query, tokens).double().numpy()
@@ -161,7 +162,7 @@ def test_units_are_chosen_anew_on_the_pruned_models_inputs(llama: Any) -> None:
     """Layer by layer the lowest scores on what the module reads then; as many as planned, the target met."""
     model, graph = copy.deepcopy(llama[0]), llama[1]
     plan, tokens = planned(graph, kinds=("ffn_channel",), method="wanda"), windows(model, count=4)
-    record = reconstruct(model, graph, plan, tokens, how="pre_pruning")
+    record = reconstruct(model, graph, plan, tokens, how="pre_pruning_refit")
     assert {group: len(units) for group, units in record.removed.items()} == {
         group: len(units) for group, units in plan.removed.items()
     }
@@ -185,7 +186,7 @@ def test_channels_make_up_for_keys_and_values_that_went_with_other_heads(llama: 
 def test_gradient_criteria_keep_the_plans_units_and_say_so(llama: Any) -> None:
     model, graph = copy.deepcopy(llama[0]), llama[1]
     plan = planned(graph, method="taylor_first")
-    record = reconstruct(model, graph, plan, windows(model, count=4), how="pre_pruning")
+    record = reconstruct(model, graph, plan, windows(model, count=4), how="pre_pruning_refit")
     assert record.removed == plan.removed and "taylor_first cannot score" in record.notes[0]
 
 

@@ -15,7 +15,7 @@ from core.files import read_json, write_json
 from core.results.noise import perplexity_difference
 from core.results.perplexity import PERPLEXITY, read_perplexities
 from core.results.scores import SCORES
-from core.results.sweep import SWEEP, Point, pareto, planned, read_sweep, run_of
+from core.results.sweep import SWEEP, Point, Sweep, pareto, planned, read_sweep, run_of, write_sweep
 from core.runs import launch
 from core.runs.artifacts import CHECKPOINT, METRICS, read_spec
 from core.runs.command_line import command_line
@@ -112,14 +112,25 @@ def test_a_sweep_from_before_errors_were_kept_is_read_and_goes_on(
     assert all(point.ppl_stderr and point.change_stderr is None for point in rest)
 
 
+def test_points_of_the_past_say_what_pre_pruning_was_then(tmp_path: Path) -> None:
+    point = Point("l2", 0.2, "local", "pre_pruning", 0, 16, ppl=9.0)
+    write_sweep(tmp_path, Sweep(9.5, 10, 5, "t", 8, 64, "c", 1, (point,)))
+    assert read_sweep(tmp_path).points == (point,), "written today"
+    old = read_json(tmp_path / SWEEP)
+    del old["format"]
+    write_json(tmp_path / SWEEP, old)
+    assert read_sweep(tmp_path).points == (replace(point, reconstruct="pre_pruning_refit"),)
+
+
 def test_refitted_points_are_their_runs_and_leave_the_model_as_it_was(tmp_path: Path, spec: RunSpec) -> None:
-    refits = ("none", "bias", "least_squares", "pre_pruning")
+    refits = ("none", "bias", "least_squares", "pre_pruning", "pre_pruning_refit")
+    spec = replace(spec, prune=replace(spec.prune, recovery_samples=8))
     axes = SweepSpec(("l2",), (0.3,), reconstruct=refits, seeds=(1,), samples=(4,))
     points = read_sweep(go(tmp_path / "sweep", replace(spec, sweep=axes))).points
     again = replace(axes, reconstruct=refits[::-1])  # in the other order: no point may depend on those before
     other = read_sweep(go(tmp_path / "again", replace(spec, sweep=again))).points
     assert [point.ppl for point in points] == pytest.approx([point.ppl for point in other[::-1]], rel=1e-6)
-    assert len({point.ppl for point in points}) == 4
+    assert len({point.ppl for point in points}) == 5
     for point in points[1:]:
         metrics = read_json(go(tmp_path / point.reconstruct, run_of(spec, point)) / METRICS)
         assert metrics["ppl_after"] == pytest.approx(point.ppl, rel=1e-4)

@@ -112,7 +112,10 @@ def test_a_layer_that_does_not_exist_is_refused_with_the_range_there_is(text: st
         (lambda: PruneSpec(multiple=0), "multiple must be a whole number from 1 up"),
         (lambda: PruneSpec(kind_sparsity={"ffn_channel": 1.2}), "kind_sparsity of ffn_channel"),
         (lambda: PruneSpec(kind_sparsity={"kv_group": 0.1}), "kind_sparsity names kv_group"),
-        (lambda: PruneSpec(max_share=0.5, reconstruct="pre_pruning"), "max_share must be 1 with pre_pruning"),
+        (
+            lambda: PruneSpec(max_share=0.5, reconstruct="pre_pruning_refit"),
+            "max_share must be 1 with pre_pruning",
+        ),
         (lambda: EvalSpec(window=4), "window"),
         (lambda: EvalSpec(window=64, tokens=63), "tokens"),
         (lambda: ExploreSpec(analyses=("dreams",)), "analyses"),  # type: ignore[arg-type]
@@ -208,3 +211,20 @@ def test_types_are_not_guessed(make: Callable[[], object], said: str) -> None:
 
 def test_a_list_becomes_a_tuple() -> None:
     assert PruneSpec(kinds=["ffn_channel"]).kinds == ("ffn_channel",)  # type: ignore[arg-type]
+
+
+def test_what_pre_pruning_was_goes_on_under_its_new_name() -> None:
+    """Before format 2 the name meant what `pre_pruning_refit` is; a spec that a run kept says so itself."""
+    old = {"prune": {"reconstruct": "pre_pruning"}, "sweep": {"reconstruct": ["none", "pre_pruning"]}}
+    for spec in (
+        RunSpec.from_run(json.dumps(old)),
+        RunSpec.from_json(json.dumps({**old, "extra": {"versions": {"torch": "2"}}})),
+    ):
+        assert spec.prune.reconstruct == "pre_pruning_refit"
+        assert spec.sweep.reconstruct == ("none", "pre_pruning_refit")
+        assert RunSpec.from_run(spec.to_json()) == spec
+    assert RunSpec.from_json(json.dumps(old)).prune.reconstruct == "pre_pruning", "written by hand, today"
+    new = RunSpec(prune=PruneSpec(reconstruct="pre_pruning"))
+    assert RunSpec.from_run(new.to_json()) == new
+    with pytest.raises(SpecError, match=r"format must be one of 2, got 3"):
+        RunSpec.from_run('{"format": 3}')

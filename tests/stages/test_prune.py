@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from core.errors import SpecError
+from core.errors import DataError, SpecError
 from core.files import read_json
 from core.results.efficiency import EFFICIENCY, read_efficiency
 from core.results.perplexity import read_perplexities
 from core.results.widths import WIDTHS
-from core.runs import watch
+from core.runs import launch, watch
 from core.runs.artifacts import EVENTS, METRICS, MODEL, SAMPLES, read_plan, read_spec
 from core.runs.events import EventReader
 from core.spec.calibration import DataSpec
@@ -24,6 +24,7 @@ from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from core.stages import measure as measures
 from core.stages.check import check
+from core.stages.worker import execute
 from tests.stages.steps import VERBS, done, outcome, staged
 
 METRIC_KEYS = {
@@ -166,3 +167,20 @@ def test_the_same_text_for_both_is_said(tmp_path: Path, spec: RunSpec, texts: tu
     assert any("same text" in text for text in told)
     told = [e.data["text"] for e in EventReader(done(tmp_path, spec) / EVENTS).read() if e.type == "message"]
     assert not any("same text" in text for text in told)
+
+
+def test_too_few_tokens_to_reconstruct_on_are_said_before_anything_is_measured(
+    tmp_path: Path, spec: RunSpec
+) -> None:
+    asked = replace(spec.prune, reconstruct="pre_pruning", recovery_samples=1024)
+    run_dir = launch.create(tmp_path, replace(spec, prune=asked), mine=True)
+    said = r"pre_pruning takes 1,024 recovery_samples\. .* has 2,\d{3} tokens, but 1024 windows of 16 need"
+    with pytest.raises(DataError, match=said):
+        execute(run_dir)
+    assert "baseline" not in staged(run_dir)
+
+
+def test_refitting_without_a_text_is_refused_at_once(spec: RunSpec) -> None:
+    asked = replace(spec.prune, method="l2", reconstruct="least_squares")
+    with pytest.raises(DataError, match="reconstruct least_squares needs calibration text, got 'none'"):
+        check(replace(spec, prune=asked, calibration=DataSpec("none")))

@@ -20,6 +20,7 @@ from core.results.widths import WIDTHS
 from core.runs import launch, watch
 from core.runs.artifacts import CHECKPOINT, GROUPS, METRICS, MODEL, PLAN, RECONSTRUCTED, read_plan
 from core.runs.events import Event
+from core.spec.prune import BIASED, RECHOOSING
 from core.spec.run import RunSpec
 from core.stages import reconstruct as refitting
 from core.stages import steps as stages
@@ -28,19 +29,20 @@ from core.surgery.operate import operate
 from tests.stages.steps import VERBS, again, done, outcome, staged
 
 
-@pytest.mark.parametrize("how", ["bias", "least_squares", "pre_pruning"])
+@pytest.mark.parametrize("how", ["bias", "least_squares", "pre_pruning", "pre_pruning_refit"])
 def test_a_run_that_refits_meets_its_target_and_resumes_as_if_never_stopped(
     tmp_path: Path, spec: RunSpec, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method = "second_moment" if how == "pre_pruning" else spec.prune.method  # units can be chosen anew
-    refit = replace(spec.prune, method=method, reconstruct=how, scope="standardised")
+    method = "second_moment" if how in RECHOOSING else spec.prune.method  # units can be chosen anew
+    refit = replace(spec.prune, method=method, reconstruct=how, scope="standardised", recovery_samples=8)
     asked = replace(spec, prune=refit)
     whole = done(tmp_path / "whole", asked)
     assert "reconstruct" in staged(whole)
     assert not (whole / CHECKPOINT / RECONSTRUCTED).exists(), "only a resumed run needs it"
     plan, metrics = read_plan(whole), read_json(whole / METRICS)
     gone = metrics["params_before"] - metrics["params_after"]
-    assert plan.biases and abs(gone - 0.3 * plan.params_in_scope) <= 96
+    assert bool(plan.biases) == (how in BIASED)
+    assert abs(gone - 0.3 * plan.params_in_scope) <= 96
     cut = launch.create(tmp_path / "cut", asked, mine=True)
     monkeypatch.setattr(stages, "operate", lambda *_: (_ for _ in ()).throw(StorageError("full")))
     with pytest.raises(StorageError):

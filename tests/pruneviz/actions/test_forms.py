@@ -12,7 +12,7 @@ from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
 from core.spec.model import ModelSpec
 from core.spec.nuteprune import PRESETS
-from core.spec.prune import RECONSTRUCTIONS, PruneSpec
+from core.spec.prune import RECHOOSING, RECONSTRUCTIONS, PruneSpec
 from core.spec.run import RunSpec
 from pruneviz.actions.forms import FIELDS, OWN, form_from, form_of, spec_from, training_start
 
@@ -54,7 +54,7 @@ def test_a_cloned_run_asks_for_the_same(how):
             "4:30",
             reconstruct=how,
             multiple=64,
-            max_share=1.0 if how == "pre_pruning" else 0.5,
+            max_share=1.0 if how in RECHOOSING else 0.5,
             kind_sparsity={"ffn_channel": 0.41234567891},
         ),
         evaluate=EvalSpec(text="/tmp/text.txt"),
