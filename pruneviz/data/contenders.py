@@ -1,7 +1,8 @@
 """Which models stand side by side on the Compare tab.
 
-The address names them by keys, in order: `dense`, or the id of a run that left a model; `:int8` after it asks
-for the same with its weights in 8 bits.
+The address names them by keys, in order: `dense`, or the id of a run that left a model or measured one that
+none left, such as a model of equal size as a baseline; `:int8` after it asks for the same with its weights in
+8 bits.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Contender:
         title, detail: what a person reads.
         source: what the engine reads; empty for a model that was not kept, as before a recovery.
         side: `dense`, `pruned` or `recovered`, as in the artifacts of `record`.
-        record: the run whose numbers and kept answers these are; None for a dense model without runs.
+        record: the run whose numbers and kept answers these are; None for a model that no run left, whose
+            numbers are those of its newest measurement.
         int8: its weights are put in 8 bits once it is read.
     """
 
@@ -72,14 +74,28 @@ def left_a_model(record: RunRecord) -> bool:
     return spec is not None and spec.goal in LEAVING and not spec.prune.without_dependency
 
 
+def baselines(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The newest measurement of every model that no run here left, nor began with."""
+    own = {str(record.path) for record in records}
+    own |= {base_of(str(record.path), records) for record in finished(records)}
+    newest: dict[str, RunRecord] = {}
+    for record in records:
+        if record.state == "finished" and record.spec and record.spec.goal == "evaluate":
+            newest.setdefault(source_key(record.model), record)
+    return [record for source, record in newest.items() if source not in own]
+
+
 def keys_of(models: str, run: str, records: Sequence[RunRecord]) -> list[str]:
-    """The keys in the address; without any, the dense model and the run shown elsewhere, or the newest."""
+    """The keys in the address; without any, the dense model and the run shown elsewhere, or the newest.
+
+    Where no run has left a model, the two that were measured last.
+    """
     keys = [key for key in dict.fromkeys(models.split(",")) if key]
     if run and run not in map(plain_key, keys):
         keys = [DENSE, run]
     if not keys and (left := finished(records)):
         keys = [DENSE, left[0].id]
-    return keys
+    return keys or [record.id for record in baselines(records)[:2]]
 
 
 def plain_key(key: str) -> str:
@@ -88,9 +104,10 @@ def plain_key(key: str) -> str:
 
 
 def choices(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
-    """(label, key) of all models that can be chosen; empty while no run has left one."""
+    """(label, key) of all models that can be chosen; empty while no run has left or measured one."""
     left = finished(records)
     plain = [("Dense model", DENSE), *((_label(r), r.id) for r in left)] if left else []
+    plain += [(f"Measured: {_name(r.model)} · {r.id}", r.id) for r in baselines(records)]
     return [*plain, *((f"In 8 bits: {label}", f"{key}{INT8_KEY}") for label, key in plain)]
 
 
@@ -101,16 +118,24 @@ def line_up(records: Sequence[RunRecord], keys: Sequence[str], model: str) -> Li
         model: the dense model where no chosen run says which.
     """
     with_model = {record.id: record for record in finished(records)}
+    measured = {record.id: record for record in baselines(records)}
     chosen = [with_model[key] for key in map(plain_key, keys) if key in with_model]
     contenders = []
     for key in keys:
         plain = plain_key(key)
-        if plain == DENSE or plain in with_model:
-            contender = _dense(chosen, records, model) if plain == DENSE else _left_by(with_model[plain])
-            contenders.append(contender if key == plain else in_8_bits(contender))
+        if plain == DENSE:
+            contender = _dense(chosen, records, model)
+        elif plain in with_model:
+            contender = _left_by(with_model[plain])
+        elif plain in measured:
+            contender = _baseline(measured[plain])
+        else:
+            continue
+        contenders.append(contender if key == plain else in_8_bits(contender))
     base = {contender.key: base_of(contender.source, records) for contender in contenders}
     ids = {record.id for record in records}
-    missing = dict.fromkeys(key for key in map(plain_key, keys) if key != DENSE and key not in with_model)
+    there = {DENSE, *with_model, *measured}
+    missing = dict.fromkeys(key for key in map(plain_key, keys) if key not in there)
     notes = [_left_out(key, key in ids) for key in missing]
     if len(contenders) > MOST:
         notes.append(f"Only {MOST} models fit side by side; {len(contenders) - MOST} of them are left out.")
@@ -166,7 +191,16 @@ def _dense(chosen: Sequence[RunRecord], records: Sequence[RunRecord], model: str
     """With the numbers of the first run that measured it."""
     first = next((r for r in chosen if r.metrics.get("ppl_before") is not None), None)
     source = base_of(str(chosen[0].path), records) if chosen else model
-    return Contender(DENSE, "Dense model", Path(source).name or source, source, "dense", first)
+    return Contender(DENSE, "Dense model", _name(source), source, "dense", first)
+
+
+def _baseline(record: RunRecord) -> Contender:
+    """A model as it was measured, whose name is all that is known of where it comes from."""
+    return Contender(record.id, _name(record.model), f"measured by {record.id}", record.model, "dense")
+
+
+def _name(source: str) -> str:
+    return Path(source).name or source
 
 
 def _left_by(record: RunRecord) -> Contender:

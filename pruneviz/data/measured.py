@@ -113,6 +113,12 @@ def scores(contender: Contender, records: Sequence[RunRecord]) -> dict[str, Task
     return results
 
 
+def measured_by(contender: Contender, records: Sequence[RunRecord]) -> str:
+    """The id of the run that its numbers are of; empty without any."""
+    record = contender.record or next(iter(_measurements(contender.source, records)), None)
+    return record.id if record else ""
+
+
 def _measurements(source: str, records: Sequence[RunRecord]) -> list[RunRecord]:
     """Finished measurements of this very model, in the order given."""
     return [

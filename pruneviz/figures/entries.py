@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pruneviz.data.contenders import DENSE, Contender, Lineup, plain_key
-from pruneviz.data.measured import columns, numbers, perplexity_of, scores, times_of
+from pruneviz.data.measured import columns, measured_by, numbers, perplexity_of, scores, times_of
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures.compare import Entry
 
@@ -17,7 +17,7 @@ def entries_of(lineup: Lineup, records: Sequence[RunRecord]) -> list[Entry]:
 
 
 def _entry(contender: Contender, lineup: Lineup, records: Sequence[RunRecord]) -> Entry:
-    run, first = contender.record.id if contender.record else "", lineup.contenders[0]
+    run, first = measured_by(contender, records), lineup.contenders[0]
     base = lineup.base.get(contender.key) or lineup.base.get(contender.key.partition(":")[0])
     same = plain_key(first.key) == DENSE and base == lineup.base[first.key]
     reference = replace(contender, key=DENSE, side=DENSE, int8=first.int8)

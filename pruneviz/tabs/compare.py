@@ -31,7 +31,8 @@ from pruneviz.tabs.parts import QUIET, Parts, intro, message, while_open
 INTRO = "What the cut did: up to four models answer the same prompt, beside their numbers."
 NOTHING = states.empty_html(
     "Nothing to compare yet",
-    "Prune a model on the Runs tab; once that run has finished it can be chosen here.",
+    "Prune a model on the Runs tab; once that run has finished it can be chosen here. So can any other model "
+    "that was measured: python -m core evaluate MODEL",
 )
 TURNS = (
     "The engine holds one dense and one pruned model at a time: these models take turns, and each answer "
@@ -60,6 +61,7 @@ def build_compare_tab(app: AppContext) -> None:
     intro(INTRO)
     models = gr.Dropdown(
         [], label="Models; the others are compared with the first", multiselect=True, max_choices=MOST,
+        info="A model of equal size is a baseline here once it was measured: python -m core evaluate MODEL",
         elem_id="compare-models",
     )  # fmt: skip
     state = panel("compare-state", NOTHING)

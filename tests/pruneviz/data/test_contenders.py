@@ -11,6 +11,7 @@ from core.spec.run import RunSpec
 from pruneviz.data import runs
 from pruneviz.data.contenders import before_recovery, choices, keys_of, line_up
 from pruneviz.data.measured import columns, kept_answer, numbers, perplexity_of, scores, times_of
+from pruneviz.figures.compare import compare_info
 from pruneviz.figures.entries import entries_of
 from tests.pruneviz.samples import MEASURED, efficiency, make_run
 from tests.pruneviz.scored import task, write_benchmarks
@@ -228,3 +229,42 @@ def test_kept_answers_are_found_by_prompt_and_side(tmp_path):
     dense, recovered = line_up(records(tmp_path), ["dense", "a"], "demo").contenders
     assert (kept_answer(dense, "P")["text"], kept_answer(recovered, "P")["text"]) == ("D", "R")
     assert kept_answer(dense, "other") == {}
+
+
+def test_a_model_that_was_only_measured_stands_beside_pruned_ones_as_a_baseline(tmp_path):
+    """LLM-Pruner's Tables 8 and 9 set other models of the same size beside the pruned one."""
+    cut = make_run(tmp_path, "a", metrics=MEASURED, created=1.0)
+    for name, source, created in (
+        ("small", "hub/small-3b", 2.0), ("again", "hub/small-3b", 3.0),
+        ("of-a", str(cut), 4.0), ("base", "demo", 5.0),
+    ):  # fmt: skip
+        spec = RunSpec(goal="evaluate", model=ModelSpec(source=source))
+        path = make_run(
+            tmp_path, name, spec, metrics={"ppl": 40.0, "params": 860, "latency_ms": 9.0}, created=created
+        )
+        write_benchmarks(path, model=[task("piqa", "110")])
+    found = records(tmp_path)
+    offered = [
+        ("Measured: small-3b · again", "again"),
+        ("In 8 bits: Measured: small-3b · again", "again:int8"),
+    ]
+    assert [choice for choice in choices(found) if "small-3b" in choice[0]] == offered
+    lineup = line_up(found, ["dense", "a", "again", "gone"], "demo")
+    baseline = lineup.contenders[2]
+    assert (baseline.title, baseline.source, baseline.side) == ("small-3b", "hub/small-3b", "dense")
+    assert numbers(baseline, found)["params"] == 860 and scores(baseline, found)["piqa"].n == 3
+    assert len(lineup.notes) == 2 and "no run gone" in lineup.notes[0] and "tokenizers" in lineup.notes[1]
+    info = compare_info(entries_of(lineup, found), same_tokens=not lineup.tokenizers_differ)
+    cells = {row.name: row.cells[2] for row in info.rows}
+    assert cells["params"].verdict and cells["ppl"].verdict == "refused"
+    assert cells["latency_ms"].verdict == "refused", "another run's times"
+
+
+def test_models_that_were_only_measured_can_be_compared_with_each_other(tmp_path):
+    for created, source in ((1.0, "hub/x"), (2.0, "hub/y"), (3.0, "hub/z")):
+        spec = RunSpec(goal="evaluate", model=ModelSpec(source=source))
+        make_run(tmp_path, source[-1], spec, metrics={"ppl": 9.0, "latency_ms": 5.0}, created=created)
+    found = records(tmp_path)
+    assert keys_of("", "", found) == ["z", "y"], "the two measured last"
+    info = compare_info(entries_of(line_up(found, ["z", "y"], "demo"), found))
+    assert next(row for row in info.rows if row.name == "latency_ms").cells[1].verdict == "refused"
