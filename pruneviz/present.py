@@ -16,7 +16,7 @@ from pruneviz.context import AppContext
 from pruneviz.data import runs
 from pruneviz.data.contenders import DENSE, finished, line_up, run_title
 from pruneviz.data.runs import RunRecord
-from pruneviz.figures.entries import entries_of
+from pruneviz.figures.compare import entries_of
 from pruneviz.figures.render import render
 from pruneviz.figures.score_chart import COLOURS
 from pruneviz.figures.slides import Slide, slides

@@ -26,9 +26,8 @@ from pruneviz.data.contenders import DENSE, finished, line_up
 from pruneviz.data.runs import list_runs as records_in
 from pruneviz.data.runs import read_run
 from pruneviz.data.tail import read_events
-from pruneviz.figures.compare import compare_info
+from pruneviz.figures.compare import compare_info, entries_of
 from pruneviz.figures.curves import curves_info
-from pruneviz.figures.entries import entries_of
 from pruneviz.figures.heads import heads_info
 from pruneviz.figures.mask_state import mask_info
 from pruneviz.figures.run_detail import detail_html, stages_info

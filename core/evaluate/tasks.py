@@ -7,19 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.errors import InputError
+from core.results.quoted import COMMONSENSE
 from core.results.tasks import TaskResult
 
-#: task -> the metric that LLM-Pruner, NutePrune and the output-approximation paper quote (checked against
-#: LLaMA-7B's published rows: 42.4 on OpenBookQA is length-normalised, 67.45 on ARC-easy is not).
-COMMONSENSE = {
-    "boolq": "acc",
-    "piqa": "acc",
-    "hellaswag": "acc_norm",
-    "winogrande": "acc",
-    "arc_easy": "acc",
-    "arc_challenge": "acc_norm",
-    "openbookqa": "acc_norm",
-}
 SUITES = {"commonsense": tuple(COMMONSENSE)}
 BUNDLED = {"bundled_capitals": "acc", "bundled_next_sentence": "acc_norm"}
 #: What a paper means by a name, as (lm-eval's name, examples in the prompt). NutePrune's BBH is answered

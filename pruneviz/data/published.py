@@ -38,6 +38,11 @@ class PublishedTable:
         """`LLM-Pruner (arXiv 2305.11627), Table 1`."""
         return f"{self.source}, Table {self.number}"
 
+    @property
+    def paper(self) -> str:
+        """How the names of this paper's tables begin: `llm_pruner`."""
+        return self.name.rpartition("_table_")[0]
+
     def column(self, name: str) -> tuple[str, ...]:
         """One column from top to bottom. Raises ValueError if the table has none of this name."""
         index = self.columns.index(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from markupsafe import Markup
@@ -13,6 +13,9 @@ from core.results.efficiency import Efficiency
 from core.results.noise import Difference, error_of, perplexity_difference, time_difference
 from core.results.perplexity import Perplexity
 from core.results.quantities import QUANTITIES
+from pruneviz.data.contenders import DENSE, Contender, Lineup, plain_key
+from pruneviz.data.measured import columns, measured_by, numbers, perplexity_of, scores, times_of
+from pruneviz.data.runs import RunRecord
 from pruneviz.figures.render import render
 from pruneviz.figures.run_detail import measured_on
 from pruneviz.figures.task_scores import Scores, TaskCell, TaskRow, task_rows
@@ -80,6 +83,23 @@ class CompareInfo:
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     tasks: tuple[TaskRow, ...]
+
+
+def entries_of(lineup: Lineup, records: Sequence[RunRecord]) -> list[Entry]:
+    """One entry a model, in order."""
+    return [_entry(contender, lineup, records) for contender in columns(lineup.contenders)]
+
+
+def _entry(contender: Contender, lineup: Lineup, records: Sequence[RunRecord]) -> Entry:
+    run, first = measured_by(contender, records), lineup.contenders[0]
+    base = lineup.base.get(contender.key) or lineup.base.get(contender.key.partition(":")[0])
+    same = plain_key(first.key) == DENSE and base == lineup.base[first.key]
+    reference = replace(contender, key=DENSE, side=DENSE, int8=first.int8)
+    return Entry(
+        contender.title, contender.detail, run, numbers(contender, records), scores(contender, records),
+        numbers(reference, records) if same else {}, perplexity_of(contender, records),
+        times_of(contender, records), times_of(reference, records) if same else None,
+    )  # fmt: skip
 
 
 def compare_info(entries: Sequence[Entry], same_tokens: bool = True) -> CompareInfo:

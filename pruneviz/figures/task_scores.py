@@ -8,12 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
-from markupsafe import Markup
-
 from core.results.noise import Difference, difference
 from core.results.tasks import TaskResult, flips, not_comparable
-from pruneviz.data.published import PublishedTable
-from pruneviz.figures.render import render
 
 Scores = Mapping[str, TaskResult]
 
@@ -151,11 +147,3 @@ def word_difference(reference: str, text: str) -> list[Stretch]:
 def _words(text: str) -> list[str]:
     """Words with the space around them."""
     return re.findall(r"\s*\S+\s*", text)
-
-
-LABEL = "Published, not measured here"
-
-
-def published_html(table: PublishedTable | None) -> Markup:
-    """The table with its source above it; every cell as the paper prints it."""
-    return render("published.html", table=table, label=LABEL) if table else Markup()

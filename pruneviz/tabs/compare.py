@@ -25,7 +25,8 @@ from pruneviz.data.measured import kept_answer, kept_samples
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
 from pruneviz.figures.render import render
-from pruneviz.tabs.compare_numbers import Numbers, build_numbers, build_published, fill, flips_of
+from pruneviz.tabs.compare_numbers import Numbers, build_numbers, fill, flips_of
+from pruneviz.tabs.compare_published import Published, build_published, shown_table
 from pruneviz.tabs.parts import QUIET, Parts, intro, message, while_open
 
 INTRO = "What the cut did: up to four models answer the same prompt, beside their numbers."
@@ -71,10 +72,10 @@ def build_compare_tab(app: AppContext) -> None:
         waiting = panel("compare-waiting", visible=False)
         answers = answer_cards(elem_id="compare-answers", min_height=180)
         numbers = build_numbers()
-    build_published()
+    published = build_published()
     shown = memory("compare-shown")
     page = Page(models, state, to_runs, box, present, library, prompt, answers, shown, numbers)
-    _wire(app, page)
+    _wire(app, page, published)
     _wire_question(app, page, options, waiting, go, stop)
 
 
@@ -105,7 +106,7 @@ def _build_question() -> tuple[gr.Dropdown, gr.Textbox, list[Any], gr.Button, gr
     return library, prompt, [prompt, chat, seed, tokens, warmth, blind], go, stop, present
 
 
-def _wire(app: AppContext, page: Page) -> None:
+def _wire(app: AppContext, page: Page, published: Published) -> None:
     url, numbers = app.url, page.numbers
     where = [url.models, url.run, url.model]
 
@@ -122,8 +123,12 @@ def _wire(app: AppContext, page: Page) -> None:
         lineup, records = _lineup(app, models, run, model)
         return flips_of(lineup, records, chosen)
 
+    def table(models: str, run: str, model: str, name: str) -> str:
+        return shown_table(name, *_lineup(app, models, run, model))
+
     events = [app.tabs["compare"].select, while_open(app, "compare", url.run, url.models).change]
     gr.on(events, shown, [*where, page.shown], page.all(), **QUIET)
+    gr.on([*events, published.of.input], table, [*where, published.of], published.shown, **QUIET)
     # Not `input`: Gradio leaves that out when the Backspace key takes a model away.
     page.models.change(chosen, [page.models, *where], [url.models, url.run], **QUIET)
     numbers.flips_of.input(flips, [*where, numbers.flips_of], numbers.flips, **QUIET)

@@ -1,7 +1,6 @@
-"""The lower half of the Compare tab: scores, charts, questions that flipped, and published tables.
+"""The lower half of the Compare tab: scores, charts and questions that flipped.
 
-Element ids: compare-table, compare-costs, compare-scores, compare-flips-of, compare-flips, compare-published,
-compare-published-table.
+Element ids: compare-table, compare-costs, compare-scores, compare-flips-of, compare-flips.
 """
 
 from __future__ import annotations
@@ -18,13 +17,11 @@ from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.components.question_flips import flips_payload, question_flips
 from pruneviz.data.contenders import Lineup, with_before
 from pruneviz.data.measured import scores
-from pruneviz.data.published import published_table, published_tables
 from pruneviz.data.runs import RunRecord
-from pruneviz.figures.compare import compare_html, compare_info
-from pruneviz.figures.entries import entries_of
+from pruneviz.figures.compare import compare_html, compare_info, entries_of
 from pruneviz.figures.score_chart import ChartInfo, chart, costs_chart_info, scores_chart_info
-from pruneviz.figures.task_scores import flipped, published_html
-from pruneviz.tabs.parts import QUIET, Parts
+from pruneviz.figures.task_scores import flipped
+from pruneviz.tabs.parts import Parts
 
 COSTS = "Sizes and speeds relative to the first model; for the speed of writing, longer is better"
 SCORES = "Benchmark scores with one standard error"
@@ -59,18 +56,6 @@ def build_numbers() -> Numbers:
         )  # fmt: skip
         flips = question_flips(elem_id="compare-flips")
     return Numbers(table, costs_box, costs, scores_box, score_chart, flips_box, flips_of, flips)
-
-
-def build_published() -> None:
-    """A table of a paper, chosen by hand; it asks no run and changes none of our numbers."""
-    tables = published_tables()
-    with gr.Accordion("Published results", open=False, elem_id="compare-published"):
-        chosen = gr.Dropdown(
-            [(table.title, table.name) for table in tables], value=tables[0].name, label="Paper and table",
-            elem_id="compare-published-of",
-        )  # fmt: skip
-        shown = panel("compare-published-table", published_html(tables[0]))
-    chosen.input(lambda name: published_html(published_table(name)), chosen, shown, **QUIET)
 
 
 def fill(lineup: Lineup, records: Sequence[RunRecord]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from core.errors import ArtifactError, DataError, InputError, StopRequested, Unk
 from core.evaluate.benchmarks import run_benchmarks
 from core.evaluate.task_bundled import bundled_spec
 from core.evaluate.task_lm import quiet
-from core.evaluate.tasks import COMMONSENSE
+from core.results.quoted import COMMONSENSE
 from core.results.tasks import BENCHMARKS, keep_benchmarks, read_benchmarks
 from tests.evaluate.scoring import BOTH, NOT_OURS, directly, same_scores, tiny
 

@@ -36,13 +36,13 @@ from pruneviz.figures import (
     levels,
     model,
     preview,
+    published,
     run_detail,
     runs_table,
     sensitivity,
     states,
     structure_map,
     sweep,
-    task_scores,
     training,
     widths,
 )
@@ -155,8 +155,9 @@ def pieces(records: list[runs.RunRecord]) -> Iterator[tuple[str, Callable[[], st
     yield "no preview", lambda: preview.preview_html(preview.PreviewInfo("x", warnings=[EVIL]))
     yield "problem", lambda: preview.preview_html(preview.PreviewInfo("x", problem=EVIL))
     yield "compare", lambda: compare.compare_html(compared())
-    published = PublishedTable("x", EVIL, 1, ("a_b", EVIL), (("1", EVIL),))
-    yield "published", lambda: task_scores.published_html(published)
+    table = PublishedTable("x", EVIL, 1, ("a_b", EVIL), (("1", EVIL),))
+    beside = published.PublishedInfo(table, ((EVIL, EVIL),), (EVIL,))
+    yield "published", lambda: published.published_html(beside)
     yield "sweep", lambda: sweep.about_html(swept())
     yield "sweep's table", lambda: sweep.table_html(swept())
     yield "sensitivity", lambda: sensitivity.method_html(scanned())

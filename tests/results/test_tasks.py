@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from core.evaluate.tasks import COMMONSENSE, requests, suite_averages
+from core.evaluate.tasks import requests, suite_averages
+from core.results.quoted import COMMONSENSE, PRINTED, as_printed
 from core.results.tasks import Sample, TaskResult, flips, not_comparable
 
 
@@ -68,3 +69,21 @@ def test_flips_are_found_by_question_not_by_place():
         ("b", True, False),
         ("c", False, True),
     ]
+
+
+def test_each_paper_prints_its_own_number_of_a_task():
+    """LLaMA-7B by lm-eval of June 2023, as the log in NutePrune's repository has it, and its Table 14."""
+    log = {
+        "piqa": {"acc": 0.7867, "acc_norm": 0.7916}, "arc_easy": {"acc": 0.7529, "acc_norm": 0.7290},
+        "openbookqa": {"acc": 0.342, "acc_norm": 0.444}, "boolq": {"acc": 0.7517},
+    }  # fmt: skip
+    table_14 = {"piqa": 79.16, "arc_easy": 75.29, "openbookqa": 44.4}
+    for task, printed in table_14.items():
+        assert 100 * as_printed("nuteprune", task, log[task]) == pytest.approx(printed, abs=0.005)
+    assert as_printed("llm_pruner", "piqa", log["piqa"]) == 0.7867, "not normalised"
+    assert as_printed("llm_pruner", "openbookqa", log["openbookqa"]) == 0.444
+    assert as_printed("nuteprune", "boolq", log["boolq"]) == 0.7517
+    assert (
+        as_printed("llm_pruner", "mmlu", {"acc": 0.3}) is None and as_printed("nuteprune", "piqa", {}) is None
+    )
+    assert all(set(printed) == set(COMMONSENSE) for printed in PRINTED.values()) and len(PRINTED) == 4

@@ -11,8 +11,7 @@ from core.spec.run import RunSpec
 from pruneviz.data import runs
 from pruneviz.data.contenders import before_recovery, choices, keys_of, line_up
 from pruneviz.data.measured import columns, kept_answer, numbers, perplexity_of, scores, times_of
-from pruneviz.figures.compare import compare_info
-from pruneviz.figures.entries import entries_of
+from pruneviz.figures.compare import compare_info, entries_of
 from tests.pruneviz.samples import MEASURED, efficiency, make_run
 from tests.pruneviz.scored import task, write_benchmarks
 

@@ -13,8 +13,7 @@ from core.results.perplexity import Perplexity, keep_perplexity
 from core.results.quantities import QUANTITIES
 from pruneviz.data import runs
 from pruneviz.data.contenders import line_up
-from pruneviz.figures.compare import Entry, compare_html, compare_info
-from pruneviz.figures.entries import entries_of
+from pruneviz.figures.compare import Entry, compare_html, compare_info, entries_of
 from pruneviz.figures.run_detail import run_facts
 from pruneviz.figures.score_chart import chart, costs_chart_info, scores_chart_info
 from tests.pruneviz.samples import MEASURED, efficiency, make_run

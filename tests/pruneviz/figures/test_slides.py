@@ -4,7 +4,7 @@ import json
 
 from pruneviz.data import runs
 from pruneviz.data.contenders import line_up
-from pruneviz.figures.entries import entries_of
+from pruneviz.figures.compare import entries_of
 from pruneviz.figures.slides import slides
 from tests.pruneviz.samples import MEASURED, make_run
 from tests.pruneviz.scored import task, write_benchmarks

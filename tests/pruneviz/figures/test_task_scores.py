@@ -7,8 +7,7 @@ from core.report.sections import section
 from core.results.noise import difference
 from pruneviz.data import runs
 from pruneviz.data.contenders import line_up
-from pruneviz.figures.compare import compare_info
-from pruneviz.figures.entries import entries_of
+from pruneviz.figures.compare import compare_info, entries_of
 from pruneviz.figures.task_scores import MOST_WORDS, flipped, task_rows, word_difference
 from tests.pruneviz.samples import MEASURED, make_run
 from tests.pruneviz.scored import task, write_benchmarks
