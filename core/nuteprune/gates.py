@@ -19,8 +19,11 @@ LOW, HIGH = -0.1, 1.1
 TEMPERATURE = 2 / 3
 #: log alpha stays within plus and minus this: probabilities 0.01 and 0.99.
 BOUND = 4.605
-#: logit of the point where the stretched sigmoid crosses 0, with the sign that opens the gate.
+#: logit of the point where the stretched sigmoid crosses 0, with the sign that opens the gate: a gate below
+#: -1.6 is rather closed than open.
 _OPENS = -TEMPERATURE * math.log(-LOW / HIGH)
+#: What a snapshot stretches log alpha by, from Wang et al. (arXiv:1910.04732).
+_STRETCH = 0.8
 
 
 class Gates(nn.Module):
@@ -67,6 +70,23 @@ class Gates(nn.Module):
     def stay(self) -> Tensor:
         """Probability that a factor is not 0, (units,), with gradient."""
         return torch.sigmoid(self.log_alpha + _OPENS)
+
+    @torch.no_grad()
+    def cut(self) -> Tensor:
+        """The factors of a pruned model, (units,), on the CPU: what a snapshot of the gates is.
+
+        In every group as many units are at 0 as are expected to go, to the nearest whole number, those with
+        the lowest log alpha. The others are sigmoid(0.8 log alpha / temperature), below 1 where they are not
+        sure. Source: Wang et al. (arXiv:1910.04732), whose rule NutePrune's released code takes its teachers
+        by; its paper says that teachers are snapshots of the pruned student, and no more.
+        """
+        log_alpha, stay = self.log_alpha.detach().cpu(), self.stay().detach().cpu().double()
+        factors = torch.sigmoid(_STRETCH * log_alpha / TEMPERATURE)
+        for part in self.slices.values():
+            units = log_alpha[part]
+            go = round(len(units) - float(stay[part].sum()))
+            factors[part][units.argsort(stable=True)[:go]] = 0.0
+        return factors
 
     def split(self, values: Tensor) -> dict[str, Tensor]:
         """One vector over all units as group id -> (units,), views."""

@@ -134,8 +134,12 @@ class Masking:
         return stays.float() if self.ranked else final_factors(self.groups, self.gates, stays)
 
     def certain(self) -> Tensor:
-        """The factors of a snapshot taken now, (units,): nothing random, soft where gates are."""
+        """What the masks are like now, (units,): nothing random, soft where gates are."""
         return self._stays(self.plan).float() if self.ranked else self.gates.median().detach()
+
+    def snapshot(self) -> Tensor:
+        """The factors of a teacher taken now, (units,): a pruned model, whose gates need not be sure yet."""
+        return self._stays(self.plan).float() if self.ranked else self.gates.cut()
 
     def expected(self) -> Tensor:
         """Expected sparsity (Eq. 3), with gradient; that of the plan where units are ranked or fixed."""

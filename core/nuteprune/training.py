@@ -187,7 +187,7 @@ class MaskTraining:
         level = schedule.level(expected)
         new = level > max(self.bank.levels, default=DENSE)
         if new and level * schedule.interval < schedule.target - 1e-9:
-            self.bank.add(level, self.twin.snapshot(self.masks.certain(), expected))
+            self.bank.add(level, self.twin.snapshot(self.masks.snapshot(), expected))
 
     def tensors(self) -> dict[str, Tensor]:
         """The masks, LoRA, and what was measured of the units."""

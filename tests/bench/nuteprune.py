@@ -115,9 +115,9 @@ def _by_turns(trainers: dict[str, Trainer], times: int = 5) -> dict[str, float]:
 def _teachers(loop: Trainer, step: float) -> list[Figure]:
     """What snapshots and switches cost a step of the demo preset, and what 50 teachers take."""
     training = loop.training
-    factors, began = training.gates.median(), time.perf_counter()
+    began = time.perf_counter()
     for level in range(1, TEACHERS + 1):
-        training.bank.add(level, training.twin.snapshot(factors, level / 100))
+        training.bank.add(level, training.twin.snapshot(training.masks.snapshot(), level / 100))
     per_snapshot = (time.perf_counter() - began) / TEACHERS
     began = time.perf_counter()
     for level in range(1, TEACHERS + 1):

@@ -57,3 +57,36 @@ def test_gradients_reach_log_alpha() -> None:
     found = gates(0.0)
     found.sample(generator(0, 1)).sum().backward()
     assert found.log_alpha.grad is not None and float(found.log_alpha.grad.sum()) > 0
+
+
+def snapshot_by_hand(log_alpha: list[float]) -> list[float]:
+    """The rule of a snapshot in Python's own float64, unit by unit, for the gates of one group."""
+    low, high, temperature = -0.1, 1.1, 2 / 3
+    at_zero = (0 - low) / (high - low)  # where the sigmoid must be for a stretched value of 0
+    logit = math.log(at_zero) - math.log(1 - at_zero)
+    closed = [1 / (1 + math.exp(-(logit * temperature - value))) for value in log_alpha]
+    go = round(sum(closed))
+    ranked = sorted(range(len(log_alpha)), key=lambda unit: log_alpha[unit])
+    factors = [1 / (1 + math.exp(-value / temperature * 0.8)) for value in log_alpha]
+    return [0.0 if unit in ranked[:go] else factor for unit, factor in enumerate(factors)]
+
+
+@pytest.mark.parametrize("start", [4.6, 1.5, -1.0])
+def test_a_snapshot_is_the_hard_cut_of_the_released_code(start: float) -> None:
+    """A grouped-query model with its hidden channels, each group by itself."""
+    groups = graph_of(tiny()).of_kind("query_head", "ffn_channel", "residual_channel")
+    drawn = Gates(groups, start).requires_grad_(False)
+    torch.manual_seed(1)
+    drawn.log_alpha += torch.randn_like(drawn.log_alpha)
+    drawn.clamp()
+    parts = drawn.split(drawn.cut())
+    assert len(parts) == 5
+    for group, values in drawn.split(drawn.log_alpha).items():
+        assert parts[group].tolist() == pytest.approx(snapshot_by_hand(values.double().tolist()), abs=1e-6)
+
+
+def test_a_snapshot_of_unsure_gates_is_a_pruned_model_all_the_same() -> None:
+    """At log alpha 1.5 no gate is rather closed, but one in twenty is expected to be: 1,000 x 0.043."""
+    drawn = gates(1.5, units=1000).requires_grad_(False)
+    assert int((drawn.median() == 0).sum()) == 0
+    assert int((drawn.cut() == 0).sum()) == 43 == round(1000 - float(drawn.stay().sum()))

@@ -103,13 +103,14 @@ def test_snapshots_teach_later_students(tmp_path: Path) -> None:
         assert report.teacher is not None and report.teacher <= max(0.0, report.expected)
 
 
-def test_a_teacher_is_the_student_of_its_time(tmp_path: Path) -> None:
+def test_a_teacher_is_the_pruned_student_of_its_time(tmp_path: Path) -> None:
     loop = trainer(tmp_path, steps=20, interval=0.01, lora_rate=0.05)
     while not loop.training.bank.levels:
         loop.step()
     tokens, level = ids(loop.training.twin.model), loop.training.bank.levels[-1]
     with torch.no_grad():
-        wanted = logits(loop.training.twin.act(loop.training.gates.median()), tokens)
+        wanted = logits(loop.training.twin.act(loop.training.gates.cut()), tokens)
+    assert int((loop.training.bank[level].factors == 0).sum()) > 0
     run(loop, loop.state.step + 3)
     loop.training.twin.seat(loop.training.bank[level])
     assert torch.allclose(
