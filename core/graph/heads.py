@@ -23,6 +23,8 @@ class HeadSet:
         groups: classes that go with each key-value head (all its query heads in it).
         group_of: the key-value head of each query head, (heads,).
         channels: classes of the query channels by head, then of the key channels, (2 * heads, head_dim).
+        queries, values: labels of their channels, which say what they are made by: queries and keys that are
+            contracted over the same channels are of one class.
         value_dim: channels of one value.
     """
 
@@ -31,6 +33,8 @@ class HeadSet:
     groups: list[Ints]
     group_of: Ints
     channels: Ints
+    queries: Ints
+    values: Ints
     value_dim: int
 
 
@@ -87,7 +91,9 @@ def _heads(flow: Flow, table: Table, products: list[Product], module: str) -> He
         parts = [heads[h] for h in inside] + [values[h] for h in inside] + [_nonzero(together[inside])]
         groups.append(table.closure(np.concatenate(parts)))
     both = np.concatenate([left, right])
-    return HeadSet(module, heads, groups, sharing, both, max(len(value) for value in values))
+    read = [mixture.value for mixture in flow.store.mixtures if np.isin(find(mixture.head), scores).any()]
+    width = max(len(value) for value in values)
+    return HeadSet(module, heads, groups, sharing, both, products[0].left, np.concatenate(read), width)
 
 
 def _values(flow: Flow, scores: Ints) -> tuple[list[Ints], list[Ints]]:

@@ -173,6 +173,7 @@ class Attention:
     Attributes:
         module: the name of the module whose forward holds the softmax.
         heads: query heads; kv_heads: key-value heads; head_dim: channels of one key; value_dim: of one value.
+        queries, values: the matrices that make them, a fused one in both; empty in graphs of release 0.1.
     """
 
     layer: int
@@ -181,6 +182,8 @@ class Attention:
     kv_heads: int
     head_dim: int
     value_dim: int
+    queries: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,7 @@ class Graph:
             for name, p in raw["parameters"].items()
         }
         raw["groups"] = tuple(_group_from(g) for g in raw["groups"])
-        raw["attentions"] = tuple(Attention(**a) for a in raw["attentions"])
+        raw["attentions"] = tuple(_attention_from(a) for a in raw["attentions"])
         raw["layer_modules"] = tuple(raw["layer_modules"])
         raw["edges"] = tuple(
             Edge(e["source"], e["target"], tuple(e["ops"]), tuple(e.get("steps", ()))) for e in raw["edges"]
@@ -242,6 +245,11 @@ class Graph:
 def _fields(record: Any) -> dict[str, Any]:
     """A record's own fields, without what it caches."""
     return {own.name: getattr(record, own.name) for own in fields(record)}
+
+
+def _attention_from(raw: dict[str, Any]) -> Attention:
+    made = {name: tuple(raw.get(name, ())) for name in ("queries", "values")}
+    return Attention(**{**raw, **made})
 
 
 def _group_from(raw: dict[str, Any]) -> Group:

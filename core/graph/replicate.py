@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from core.graph.layers import Walk
-from core.graph.records import Group, Member, Norm
+from core.graph.records import Attention, Group, Member, Norm
 from core.graph.units import Parts
 
 
@@ -23,10 +23,7 @@ def replicate(walk: Walk, followed: Parts) -> Parts:
         groups.append(group)
         groups += [_moved_group(walk, group, to) for to in copies.get(group.layer, [])]
     for attention in followed.attentions:
-        attentions += [
-            replace(attention, layer=to, module=walk.moved(attention.module, to))
-            for to in copies.get(attention.layer, [])
-        ]
+        attentions += [_moved_attention(walk, attention, to) for to in copies.get(attention.layer, [])]
     for refusal in followed.not_prunable:
         refusals += [
             {**refusal, "layer": to, "reason": _reworded(walk, refusal, to)}
@@ -41,6 +38,16 @@ def replicate(walk: Walk, followed: Parts) -> Parts:
 
 def _moved_id(group_id: str, layer: int, to: int) -> str:
     return f"L{to:02d}" + group_id.removeprefix(f"L{layer:02d}")
+
+
+def _moved_attention(walk: Walk, attention: Attention, to: int) -> Attention:
+    return replace(
+        attention,
+        layer=to,
+        module=walk.moved(attention.module, to),
+        queries=tuple(walk.moved(name, to) for name in attention.queries),
+        values=tuple(walk.moved(name, to) for name in attention.values),
+    )
 
 
 def _moved_group(walk: Walk, group: Group, to: int) -> Group:

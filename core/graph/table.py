@@ -49,11 +49,17 @@ class Table:
         starts = [store.first[key] for key in self.keys]
         self.key = np.repeat(np.arange(len(self.keys)), sizes)
         self.index = np.concatenate([np.arange(size) for size in [0, *sizes]]).astype(np.int64)
-        self.classes = store.find(self.index + np.repeat(np.array(starts, dtype=np.int64), sizes))
+        self.labels = self.index + np.repeat(np.array(starts, dtype=np.int64), sizes)
+        self.classes = store.find(self.labels)
 
     def of_key(self, key: Key) -> Ints:
         """The class of every index of one parameter dimension, (size,)."""
         return self.store.find(self.store.of_parameter(*key, self.store.sizes[key]))
+
+    def makers(self, labels: Ints) -> tuple[str, ...]:
+        """The matrices whose outputs have these labels, whatever class they are of by now."""
+        keys = np.unique(self.key[np.isin(self.labels, labels)])
+        return tuple(self.keys[key][0] for key in keys if self.roles[key] == "layer1")
 
     def closure(self, classes: Ints) -> Ints:
         """`classes` and every class that only they share."""

@@ -107,7 +107,8 @@ class GroupBuilder:
             )
         if layer is not None:
             count = len(heads.heads), len(heads.groups), heads.channels.shape[1], heads.value_dim
-            self.parts.attentions.append(Attention(layer, heads.module, *count))
+            queries, values = (self.table.makers(labels) for labels in (heads.queries, heads.values))
+            self.parts.attentions.append(Attention(layer, heads.module, *count, queries, values))
 
     def _add_ffn(self, taken: Ints) -> None:
         """Channels between a layer that reads the residual stream and one that writes it."""

@@ -158,7 +158,7 @@ class MaskTraining:
 
     def update(self, step: int) -> None:
         """One step of the masks and LoRA downwards, one of the multipliers upwards."""
-        self.optimizer.param_groups[1]["lr"] = self.settings.lora_rate * (1.0 - step / self.settings.steps)
+        self.optimizer.param_groups[1]["lr"] = self.settings.lora_step(step)
         if self._watch is not None:
             self.masks.note(self._watch.importance())
         self.masks.push()

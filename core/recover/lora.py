@@ -30,7 +30,7 @@ def target_modules(model: nn.Module, graph: Graph, targets: str) -> list[str]:
 
     Args:
         targets: `all` those in the decoder layers, or only those whose slices belong to `attention` units or
-            lie within an attention block, or to `ffn` units.
+            lie within an attention block, to `ffn` units, or that make queries and values (`query_value`).
 
     Raises:
         InputError: the model has none of that kind as a module of its own.
@@ -38,9 +38,10 @@ def target_modules(model: nn.Module, graph: Graph, targets: str) -> list[str]:
     within = [f"{attention.module}." for attention in graph.attentions]
     layers = tuple(f"{layer}." for layer in graph.layer_modules)
     kinds = {"attention": _ATTENTION, "ffn": _FFN}.get(targets, ())
-    coupled = {
-        member.parameter.rpartition(".")[0] for group in graph.of_kind(*kinds) for member in group.members
-    }
+    chosen = {member.parameter for group in graph.of_kind(*kinds) for member in group.members}
+    if targets == "query_value":
+        chosen = {name for attention in graph.attentions for name in (*attention.queries, *attention.values)}
+    coupled = {name.rpartition(".")[0] for name in chosen}
 
     def wanted(name: str) -> bool:
         if targets == "all" or name in coupled:

@@ -9,6 +9,7 @@ from core.checked import checked
 from core.errors import SpecError
 from core.option import option, options_of
 from core.spec.prune import PruneSpec
+from core.spec.recover import TARGETS
 
 #: Half of log alpha's range, and the fastest a mask may go however short a run is.
 _HALF_RANGE, _FASTEST = 4.605, 1.0
@@ -66,25 +67,42 @@ class Settings:
     layer_weight: float = option(0.0, "alpha_1: weight of the layer loss; 0 saves its memory", ge=0.0, le=1e6)
     sparsity_weight: float = option(1.0, "alpha_2: weight of the Lagrangian", ge=0.0, le=1e6)
     mask_rate: float = option(
-        0.1, "learning rate of the masks, log alpha per step; higher in a short run", ge=1e-6, le=10.0
+        0.1,
+        "learning rate of the masks, log alpha a step; in short runs what makes 4.6 until the plan is fixed",
+        ge=1e-6,
+        le=10.0,
     )
     lambda_rate: float = option(
         200.0, "rise of lambda_1 in the run per missed sparsity, in pulls of the loss", ge=0.0, le=1e6
     )
-    lambda_bound: float = option(3.0, "hardest push of the target, in pulls of the loss", ge=0.0, le=1e3)
+    lambda_bound: float = option(
+        3.0, "hardest push of the target, in pulls of the loss, times sparsity_weight", ge=0.0, le=1e3
+    )
     lambda_start: float = option(0.5, "share of its bound at which lambda_2 starts", ge=0, le=1)
-    start: float = option(2.0, "log alpha of a unit at the start; 0 is the boundary", ge=-4.6, le=4.6)
+    start: float = option(
+        2.0, "log alpha of a unit at the start; a gate below -1.6 is rather closed than open", ge=-4.6, le=4.6
+    )
     start_from: str = option(
         "", "a criterion whose scores order the units at the start; empty: all start alike"
     )
     start_samples: int = option(16, "training windows that criterion reads", ge=1, le=10**6)
     start_spread: float = option(
-        1.0, "log alpha of a unit whose score is one standard deviation above the mean", ge=0.0, le=4.0
+        1.0,
+        "log alpha added per standard deviation of a unit's score above its kind's mean, for two at most",
+        ge=0.0,
+        le=4.0,
     )
     lora_rank: int = option(8, "rank of the co-trained LoRA; 0 trains masks only", ge=0, le=1024)
     lora_alpha: float = option(16.0, "LoRA's scale: alpha / rank", ge=0.01, le=1e4)
-    lora_targets: str = option("all", "matrices that get LoRA", choices=("all", "attention", "ffn"))
-    lora_rate: float = option(1e-3, "learning rate of LoRA, falling linearly to 0", ge=0.0, le=1.0)
+    lora_targets: str = option(
+        "all", "matrices that get LoRA; query_value: those that make queries and values", choices=TARGETS
+    )
+    lora_rate: float = option(1e-3, "highest learning rate of LoRA", ge=0.0, le=1.0)
+    lora_schedule: str = option(
+        "falling",
+        "falling: that rate goes down to 0 from the first step; held: only once the plan is fixed",
+        choices=("falling", "held"),
+    )
     precision: str = option(
         "auto", "of matrix products; auto: bfloat16 where fast", choices=("auto", "no", "bf16")
     )
@@ -101,6 +119,11 @@ class Settings:
     def mask_step(self) -> float:
         """How far a mask may go in a step: far enough to cross half its range before the plan is fixed."""
         return max(self.mask_rate, min(_HALF_RANGE / max(self.settle_step, 1), _FASTEST))
+
+    def lora_step(self, step: int) -> float:
+        """LoRA's learning rate at a step: linear down to 0, from its first step or from `settle_step` on."""
+        held = self.settle_step if self.lora_schedule == "held" else 0
+        return self.lora_rate * min(1.0, (self.steps - step) / max(self.steps - held, 1))
 
     @property
     def settle_step(self) -> int:

@@ -9,7 +9,7 @@ from core.spec.checks import require
 
 RECOVERIES = ("none", "lora")
 #: Which matrices are trained: all those in the layers, or only those of one kind.
-TARGETS = ("all", "attention", "ffn")
+TARGETS = ("all", "attention", "query_value", "ffn")
 
 
 @checked

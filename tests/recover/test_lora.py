@@ -9,6 +9,7 @@ import torch
 
 from core.errors import InputError
 from core.graph.discover import discover
+from core.graph.records import Graph
 from core.recover.lora import attach, merge, target_modules, updates
 from core.surgery.operate import operate
 from tests.graph.families import build
@@ -97,3 +98,22 @@ def test_a_stack_of_experts_is_refused_with_the_reason() -> None:
     with pytest.raises(InputError, match="stack of experts"):
         target_modules(model, graph, "ffn")
     assert kinds_of(target_modules(model, graph, "all")) >= {"q_proj", "o_proj"}
+
+
+@pytest.mark.parametrize(
+    ("family", "names"),
+    [
+        ("llama", {"q_proj", "v_proj"}),
+        ("llama_mha", {"q_proj", "v_proj"}),  # whose queries and keys are contracted channel by channel
+        ("opt", {"q_proj", "v_proj"}),  # which has its keys before its queries
+        ("gpt2", {"c_attn"}),
+        ("phi3", {"qkv_proj"}),
+    ],
+)
+def test_queries_and_values_are_those_of_every_layer(family: str, names: set[str]) -> None:
+    model = build(family)
+    graph = discover(model, name=family)
+    chosen = target_modules(model, graph, "query_value")
+    assert {name.rpartition(".")[2] for name in chosen} == names
+    assert len(chosen) == len(names) * len(graph.layer_modules)
+    assert target_modules(model, Graph.from_json(graph.to_json()), "query_value") == chosen
