@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from core.graph.discover import discover
     from core.models.load import load
     from core.models.saved import from_pretrained, save
-    from core.models.texts import calibration_windows
+    from core.models.windows import calibration_windows
     from core.plan.allocation import allocate
     from core.spec.run import RunSpec
     from core.stages.worker import run
@@ -38,7 +38,7 @@ __all__ = [  # noqa: RUF022
 _HOMES = {
     "load": "core.models.load",
     "discover": "core.graph.discover",
-    "calibration_windows": "core.models.texts",
+    "calibration_windows": "core.models.windows",
     "score_units": "core.criteria.scoring",
     "allocate": "core.plan.allocation",
     "masked": "core.surgery.masks",

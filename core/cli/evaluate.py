@@ -5,6 +5,7 @@ from __future__ import annotations
 from core.cli import options
 from core.cli.ask import RUNS, ask, foreground, source_of, with_errors
 from core.cli.terminal import emit, keys_and_values, score_lines
+from core.results.words import measured_on
 from core.runs.artifacts import read_metrics
 
 #: What `evaluate` prints, and the errors of it, which people read after a ±.
@@ -23,8 +24,7 @@ def evaluate(
     run_dir = foreground(runs_dir, ask("evaluate", source_of(runs_dir, model), given))
     metrics = read_metrics(run_dir)
     result = {key: metrics[key] for key in (*MEASURED, *HOW_SURE)}
-    text, tokens, window = (metrics[key] for key in ("ppl_text", "ppl_tokens", "ppl_window"))
-    caption = f"perplexity on {text}, {tokens:,} tokens in windows of {window}"
+    caption = f"perplexity on {measured_on(metrics)}"
     shown = with_errors({key: result[key] for key in MEASURED if key != "tasks"}, metrics)
     scores = score_lines({"score": metrics["tasks"]})
     emit(result, as_json, [*keys_and_values(shown), caption, *scores, f"run  {run_dir}"])

@@ -125,7 +125,7 @@ class Engine:
         tokens: int = 2048,
         removed: Removed | None = None,
     ) -> dict[str, Any]:
-        """Measure perplexity: the fields of `core.results.perplexity.Perplexity`, and {"stderr", "text"}.
+        """Measure perplexity: the fields of `core.results.perplexity.Perplexity`, and {"stderr"}.
 
         Args:
             removed: group id -> units that a mask silences during this call.

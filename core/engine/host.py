@@ -25,9 +25,10 @@ from core.errors import LaunchError, PruneError, StopRequested
 from core.evaluate.generation import stream
 from core.evaluate.perplexity import perplexity
 from core.graph.records import Graph
-from core.models import texts
 from core.models.load import Loaded, load
 from core.models.sources import resolve
+from core.models.texts import evaluation_text
+from core.models.windows import consecutive_windows
 from core.surgery.int8 import quantize
 from core.surgery.masks import masked
 
@@ -104,16 +105,16 @@ class Host:
         self, call: int, source: str, text: str, window: int, tokens: int, removed: Removed | None
     ) -> dict[str, Any]:
         """See `core.engine.client.Engine.perplexity`."""
-        held, scored = self._model(source), texts.evaluation_text(text)
-        windows = texts.consecutive_windows(held.loaded.tokenizer, scored, window=window, tokens=tokens)
+        held, scored = self._model(source), evaluation_text(text)
+        windows = consecutive_windows(held.loaded.tokenizer, scored, window=window, tokens=tokens)
 
         def check(done: int, total: int) -> None:
             if call in self._stopped:
                 raise StopRequested(f"Stopped after {done} of {total} windows.")
 
         with _masked(held, removed):
-            measured = perplexity(held.loaded.model, windows, on_progress=check)
-        return {**asdict(measured), "stderr": measured.stderr, "text": scored.name}
+            measured = perplexity(held.loaded.model, windows, text=scored.name, on_progress=check)
+        return {**asdict(measured), "stderr": measured.stderr}
 
     def attention(
         self, call: int, source: str, text: str, layer: int, heads: Sequence[int]

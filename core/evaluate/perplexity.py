@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from core.errors import DataError
 from core.results.perplexity import Perplexity
+from core.spec.evaluate import WORKBENCH
 
 #: Logits scored at a time: 4 MiB in float32 stay in the cache, 5 times faster than 128 MiB on two cores.
 _CHUNK_ELEMENTS = 2**20
@@ -21,12 +23,19 @@ _BATCH_ELEMENTS = 2**28
 
 
 def perplexity(
-    model: Any, windows: Tensor, *, batch_size: int = 8, on_progress: Callable[[int, int], None] | None = None
+    model: Any,
+    windows: Tensor,
+    *,
+    protocol: str = WORKBENCH,
+    text: str = "",
+    batch_size: int = 8,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Perplexity:
     """Score every window on its own: each token given those before it in the window.
 
     Args:
         windows: token ids, (windows, window), without padding.
+        protocol, text: how and of what the windows were cut, for the record.
         batch_size: windows at a time; fewer where the vocabulary is large.
         on_progress: called with the windows that are done and in all.
 
@@ -39,7 +48,7 @@ def perplexity(
         losses += window_losses(next_token_logits(model, batch), batch)
         if on_progress:
             on_progress(len(losses), len(windows))
-    return summarise(losses, windows)
+    return replace(summarise(losses, windows), protocol=protocol, text=text)
 
 
 def check_windows(windows: Tensor) -> None:

@@ -22,6 +22,7 @@ from core.evaluate.sensitivity_points import points
 from core.graph.hooks import hooked, replaced
 from core.graph.records import Graph
 from core.results.sensitivity import Sensitivity
+from core.spec.evaluate import WORKBENCH
 from core.surgery.masks import masked
 
 _BATCH = 8
@@ -53,6 +54,7 @@ def scan(
     layers: Sequence[int] | None = None,
     criterion: str,
     text: str,
+    protocol: str = WORKBENCH,
     on_progress: Callable[[int, int], None] | None = None,
     on_point: Callable[[dict[str, Any]], None] | None = None,
 ) -> Sensitivity:
@@ -65,7 +67,7 @@ def scan(
             and one stays.
         kinds: `attention`, `ffn`, `both` at once, or `head`: every head alone, whatever the ratios.
         layers: their numbers, or None for all.
-        criterion: where the scores come from; text: where the windows come from.
+        criterion: where the scores come from; text, protocol: where the windows come from.
         on_progress: called with the points that are done and in all.
         on_point: called with each point once it is measured; first the dense model, as kind `baseline` of
             no layer.
@@ -99,7 +101,9 @@ def scan(
         if on_progress:
             on_progress(done, len(todo))
     seconds = time.perf_counter() - began
-    return Sensitivity(dense.ppl, text, dense.window, dense.tokens, criterion, records, seconds, dense.stderr)
+    return Sensitivity(
+        dense.ppl, text, dense.window, dense.tokens, criterion, records, seconds, dense.stderr, protocol
+    )
 
 
 def _dense(model: Any, modules: list[nn.Module], ids: Tensor) -> _Pass:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from core.errors import DataError
 from core.models.rows import SUFFIXES, hub_rows, rows_of
-from core.models.texts import BUNDLED, Text, calibration_text, consecutive_windows
+from core.models.texts import BUNDLED, Text, calibration_text
+from core.models.windows import consecutive_windows
 from core.spec.recover import RecoverSpec
 
 #: Not predicted: prompts and padding.
@@ -133,8 +134,7 @@ def examples(tokenizer: Any, source: Source, *, length: int, held: int, seed: in
         DataError: too little to train on.
     """
     if source.text is not None:
-        every = 4 * len(source.text.text) + 4  # more tokens than a text can have
-        windows = consecutive_windows(tokenizer, source.text, window=length, tokens=every)
+        windows = consecutive_windows(tokenizer, source.text, window=length)
         sequences = [Example(row, row) for row in windows.tolist()]
         template, dropped = "none", 0
     else:

@@ -7,7 +7,7 @@ from core.report.run import Run
 from core.results.efficiency import Efficiency
 from core.results.noise import error_of, perplexity_difference, time_difference
 from core.results.quantities import QUANTITIES, Quantity
-from core.results.words import with_error
+from core.results.words import measured_on, with_error
 
 #: How names in `metrics.json` end of what was measured with weights in 8 bits.
 INT8 = "_int8"
@@ -84,10 +84,7 @@ def _noise(run: Run, quantity: Quantity, ending: str) -> str:
 
 def _measured_on(run: Run) -> str:
     metrics = run.metrics
-    said = (
-        f"Perplexity on {metrics.get('ppl_text')}, {metrics.get('ppl_tokens')} tokens in windows of "
-        f"{metrics.get('ppl_window')}."
-    )
+    said = f"Perplexity on {measured_on(metrics) or 'no text'}."
     if metrics.get("ppl_windows"):
         said += f" ± one standard error over {metrics['ppl_windows']} windows."
     if run.efficiency:

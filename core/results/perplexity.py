@@ -13,8 +13,11 @@ from pydantic import PositiveInt
 
 from core.errors import ArtifactError
 from core.files import read_record, write_json
+from core.spec.evaluate import WORKBENCH
 
 PERPLEXITY = "perplexity.json"
+#: What every perplexity of a run was measured on, as `metrics.json` names it.
+PPL_ON = ("ppl_text", "ppl_protocol", "ppl_window", "ppl_tokens")
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Perplexity:
         ids: a hash of all token ids; perplexities with equal hashes read the same windows.
         losses: mean negative log-likelihood of a predicted token in every window, in nats; empty in
             older files.
+        protocol: how the text was cut, a name of `core.spec.evaluate.PROTOCOLS`; text: its name, empty in
+            older files.
     """
 
     ppl: float
@@ -37,11 +42,18 @@ class Perplexity:
     window: PositiveInt
     ids: str = ""
     losses: tuple[float, ...] = ()
+    protocol: str = WORKBENCH
+    text: str = ""
 
     @property
     def windows(self) -> int:
         """How many windows were read."""
         return self.tokens // self.window
+
+    @property
+    def scored(self) -> int:
+        """How many tokens were predicted: all but the first of every window."""
+        return self.tokens - self.windows
 
     @property
     def stderr(self) -> float | None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, PositiveInt
 
 from core.files import read_record, write_json
+from core.spec.evaluate import WORKBENCH
 
 SENSITIVITY = "sensitivity.json"
 
@@ -29,7 +30,8 @@ def _checked(point: dict[str, Any]) -> dict[str, Any]:
 class Sensitivity:
     """`sensitivity.json`: perplexity when only one layer's units of one kind are pruned.
 
-    `points` are {"layer", "kind", "ratio", "ppl"}; `window` and `tokens` say how it was measured.
+    `points` are {"layer", "kind", "ratio", "ppl"}; `window`, `tokens` and `protocol` say how it was
+    measured.
     `ppl_stderr` of a point and `baseline_stderr` are standard errors of perplexities, `change_stderr` of the
     change from the baseline in nats, taken window by window; older scans have none.
     """
@@ -42,6 +44,7 @@ class Sensitivity:
     points: list[Annotated[dict[str, Any], AfterValidator(_checked)]]
     seconds: float = 0.0
     baseline_stderr: float | None = None
+    protocol: str = WORKBENCH
 
     @property
     def windows(self) -> int:

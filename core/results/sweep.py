@@ -12,6 +12,7 @@ from pydantic import PositiveInt
 
 from core.files import read_record, write_json
 from core.results.noise import Difference, kept_difference
+from core.spec.evaluate import WORKBENCH
 from core.spec.past import FORMAT, today
 from core.spec.run import RunSpec
 
@@ -61,7 +62,8 @@ class Sweep:
     """`sweep.json`: rewritten after every point.
 
     Attributes:
-        ppl, params, macs: of the dense model; text, window, tokens: how perplexity was measured.
+        ppl, params, macs: of the dense model; text, window, tokens, protocol: how perplexity was
+            measured.
         calibration: the text that scored units; planned: how many points there will be.
         ppl_stderr: the standard error of `ppl`, None where unknown.
         format: in which words the points are told, see `core.spec.past`; release 0.1 does not say it.
@@ -78,6 +80,7 @@ class Sweep:
     points: tuple[Point, ...] = field(default_factory=tuple)
     ppl_stderr: float | None = None
     format: int = 1
+    protocol: str = WORKBENCH
 
     @property
     def windows(self) -> int:

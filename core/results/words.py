@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from core.results.noise import Difference
+from core.spec.evaluate import PROTOCOLS, WORKBENCH
 
 Writer = Callable[..., str]
 DASH = "–"
@@ -47,6 +48,31 @@ def perplexity(value: float | None, error: float | None = None) -> str:
     digits = 0 if error is not None and error / scale >= 10 else digits
     text = f"{value / scale:,.{digits}f}"
     return text + unit if error is None else f"{text} ± {_error(error / scale, digits)}{unit}"
+
+
+def read_on(text: str, *, window: int | None, tokens: int | None, protocol: str | None = None) -> str:
+    """What a perplexity is of: `wiki.txt, 16 windows of 256 tokens, 4,080 scored, Workbench's protocol`.
+
+    Args:
+        tokens: read in all, the first of every window among them; None where an old record does not say.
+        protocol: a name of `PROTOCOLS`; an old record has none, and then it was the workbench's.
+    """
+    whose = PROTOCOLS[protocol or WORKBENCH].title if (protocol or WORKBENCH) in PROTOCOLS else protocol
+    cut = f"windows of {window:,} tokens" if window else ""
+    if window and tokens:
+        windows = tokens // window
+        cut = f"{windows:,} window{'s' * (windows != 1)} of {window:,} tokens, {tokens - windows:,} scored"
+    return ", ".join(part for part in (text, cut, f"{whose}'s protocol") if part)
+
+
+def measured_on(metrics: Mapping[str, Any]) -> str:
+    """`read_on` of what `metrics.json` says of its perplexities; empty without any."""
+    text = metrics.get("ppl_text")
+    if not text:
+        return ""
+    name = "bundled evaluation text" if text == "bundled" else text
+    window, tokens, protocol = (metrics.get(f"ppl_{key}") for key in ("window", "tokens", "protocol"))
+    return read_on(name, window=window, tokens=tokens, protocol=protocol)
 
 
 def time_ms(value: float | None, error: float | None = None) -> str:

@@ -35,7 +35,7 @@ NUMBERS = (
     "sparsity",
     "seconds",
 )
-TEXTS = ("ppl_text", "calibration_text")
+TEXTS = ("ppl_text", "ppl_protocol", "calibration_text")
 
 
 def read_spec(run_dir: Path) -> RunSpec:

@@ -13,7 +13,7 @@ from core.spec.run import RunSpec
 MODEL = ("model.device", "model.dtype", "model.trust_remote_code")
 SHARED = ("name", "seed", *MODEL)
 CALIBRATION = paths("calibration")
-PERPLEXITY = ("evaluate.text", "evaluate.window")
+PERPLEXITY = ("evaluate.text", "evaluate.protocol", "evaluate.window")
 _SCORING = (*CALIBRATION, *SHARED)
 #: Command -> the fields it takes, in the order of its help. Seed and number of windows are axes of a sweep.
 TAKES: dict[str, tuple[str, ...]] = {

@@ -2,9 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from core.checked import checked
 from core.option import option
 from core.spec.checks import require
+
+WORKBENCH = "workbench"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a text is cut into the windows of perplexity.
+
+    Attributes:
+        title: whose it is; about: what it does, for people.
+        window: tokens in each window; tokens: in all, None for the whole text.
+        stream: whether windows are cut from one stream of tokens, whose first alone is a begin-of-text token,
+            if the tokenizer has one; otherwise every window begins with it.
+    """
+
+    title: str
+    about: str
+    window: int
+    tokens: int | None
+    stream: bool
+
+
+#: The papers' are as released: `LLMPruner/evaluator/ppl.py` and `datasets/ppl_dataset.py` of LLM-Pruner, and
+#: `eval_ppl.py` of NutePrune, which differ in the length of a window only. Every token but the first of a
+#: window counts alike, and what is left over at the end of the text is not scored.
+PROTOCOLS = {
+    WORKBENCH: Protocol(
+        "Workbench",
+        "A begin token before each window of 256; the first 4,096 tokens",
+        256,
+        4096,
+        stream=False,
+    ),
+    "llm-pruner": Protocol(
+        "LLM-Pruner", "As LLM-Pruner: one stream cut every 128 tokens; the whole text", 128, None, stream=True
+    ),
+    "nuteprune": Protocol(
+        "NutePrune",
+        "As NutePrune: one stream cut every 2,048 tokens; the whole text",
+        2048,
+        None,
+        stream=True,
+    ),
+}
 
 
 @checked
@@ -24,8 +71,20 @@ class EvalSpec:
         flag="--ppl",
         metavar="TEXT",
     )
-    window: int = option(256, "Tokens in each window of perplexity.", ge=8, unit="tokens")
-    tokens: int = option(4096, "Tokens of perplexity in all.", unit="tokens")
+    window: int | None = option(
+        None,
+        "Tokens in each window of perplexity.",
+        default_text="the protocol's, 256 of the workbench's",
+        ge=8,
+        unit="tokens",
+    )
+    tokens: int | None = option(
+        None,
+        "Tokens of perplexity in all; a text with fewer is refused.",
+        default_text="the protocol's, at most 4,096 of the workbench's",
+        ge=8,
+        unit="tokens",
+    )
     prompts: tuple[str, ...] = option(
         (
             "The capital of France is",
@@ -62,9 +121,27 @@ class EvalSpec:
         metavar="FOLDER",
     )
     int8: bool = option(False, "Measure latency and memory with weights in 8 bits, too.")
+    protocol: str = option(
+        WORKBENCH,
+        "How the text is cut into windows.",
+        title="Protocol of perplexity",
+        choices={name: usual.about for name, usual in PROTOCOLS.items()},
+        called="ppl-protocol",
+        flag="--ppl-protocol",
+    )
 
     def __post_init__(self) -> None:
         measured = self.efficiency or not self.int8
         require(measured, "int8", self.int8, "measured together with efficiency; leave out --no-efficiency")
-        wanted = f"a whole number from {self.window} up, which is the window"
-        require(self.tokens >= self.window, "tokens", self.tokens, wanted)
+        length = self.window_length
+        wanted = f"a whole number from {length} up, which is the window"
+        require(self.tokens is None or self.tokens >= length, "tokens", self.tokens, wanted)
+
+    @property
+    def window_length(self) -> int:
+        """Tokens in each window: as asked for, or the protocol's."""
+        return self.window or PROTOCOLS[self.protocol].window
+
+    def cutting(self) -> dict[str, Any]:
+        """The arguments of `core.models.windows.evaluation_windows`."""
+        return {"protocol": self.protocol, "window": self.window, "tokens": self.tokens}

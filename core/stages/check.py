@@ -96,7 +96,9 @@ def check_lengths(spec: RunSpec, config: Any) -> None:
     """Raises SpecError where the run would give a model of this config more tokens at once than it reads."""
     if spec.goal in ("explore", "prune", "sweep"):
         check_length("length", spec.calibration.length, config)
-    check_length("window", spec.evaluate.window, config)
+    asked = spec.evaluate
+    whose = "window" if asked.window else f"the window of protocol {asked.protocol}"
+    check_length(whose, asked.window_length, config)
 
 
 def check_graph(spec: RunSpec, loaded: Loaded, graph: Graph) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from core.capture.divergence import similarity as measure_similarity
 from core.evaluate.sensitivity import scan
 from core.evaluate.sensitivity_points import curve_of
-from core.models.texts import calibration_title, consecutive_windows, evaluation_text
+from core.models.texts import calibration_title, evaluation_text
+from core.models.windows import consecutive_windows
 from core.results.sensitivity import SENSITIVITY, read_sensitivity, write_sensitivity
 from core.results.similarity import SIMILARITY, read_similarity, similar_heads, write_similarity
+from core.spec.evaluate import PROTOCOLS
 from core.stages.steps import windows
 from core.stages.work import State, add_facts, kept
 
@@ -36,18 +38,20 @@ def sensitivity(state: State) -> None:
     """Perplexity when only one layer's attention or FFN is pruned."""
     work, asked = state.work, state.work.spec.explore
     if kept(read_sensitivity, work.run_dir) is None:
-        text = evaluation_text(work.spec.evaluate.text)
-        window = min(work.spec.evaluate.window, asked.sensitivity_tokens)
+        read = work.spec.evaluate
+        text, stream = evaluation_text(read.text), PROTOCOLS[read.protocol].stream
+        window, tokens = min(read.window_length, asked.sensitivity_tokens), asked.sensitivity_tokens
         measured = scan(
             state.loaded.model,
             state.graph,
             state.scores[asked.sensitivity_criterion],
-            consecutive_windows(state.loaded.tokenizer, text, window=window, tokens=asked.sensitivity_tokens),
+            consecutive_windows(state.loaded.tokenizer, text, window=window, tokens=tokens, stream=stream),
             ratios=asked.sensitivity_ratios,
             kinds=asked.sensitivity_kinds,
             layers=None,
             criterion=asked.sensitivity_criterion,
             text=text.name,
+            protocol=read.protocol,
             on_progress=work.recorder.counter("points"),
             on_point=lambda point: work.recorder.metric(curve_of(point), point["layer"] or 0, point["ppl"]),
         )

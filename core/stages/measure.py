@@ -20,11 +20,13 @@ from core.evaluate.perplexity import perplexity
 from core.files import write_json
 from core.methods import method_of
 from core.models.load import Loaded, load
-from core.models.texts import consecutive_windows, evaluation_text
+from core.models.texts import evaluation_text
+from core.models.windows import evaluation_windows
 from core.results.efficiency import EFFICIENCY, SPREADS, Efficiency, keep_efficiency, read_efficiency
 from core.results.measured import TIMINGS, Measured, read_measured, write_measured
 from core.results.perplexity import Perplexity, keep_perplexity, read_perplexities
 from core.runs.artifacts import CHECKPOINT, SAMPLES, read_samples, read_spec
+from core.spec.evaluate import WORKBENCH
 from core.stages.work import State, Work, kept, source_metrics
 from core.surgery.int8 import quantized
 
@@ -87,8 +89,9 @@ def quality(work: Work, loaded: Loaded, side: str) -> Measured:
 def _perplexity(work: Work, loaded: Loaded, side: str) -> Perplexity:
     asked = work.spec.evaluate
     text = evaluation_text(asked.text)
-    ids = consecutive_windows(loaded.tokenizer, text, window=asked.window, tokens=asked.tokens)
-    measured = perplexity(loaded.model, ids, on_progress=work.recorder.counter("windows"))
+    ids = evaluation_windows(loaded.tokenizer, text, **asked.cutting())
+    counter = work.recorder.counter("windows")
+    measured = perplexity(loaded.model, ids, protocol=asked.protocol, text=text.name, on_progress=counter)
     if math.isnan(measured.nll):
         check_weights(loaded.model)
     keep_perplexity(work.run_dir, side, measured)
@@ -130,9 +133,10 @@ def earlier(state: State) -> None:
         samples = {sample["prompt"]: sample["dense"] for sample in read_samples(source)}
     except ArtifactError:
         return
-    then = (extra.get("evaluation", {}).get("sha256"), metrics.get("ppl_window"), metrics.get("ppl_tokens"))
-    now = (evaluation_text(work.spec.evaluate.text).sha256, cut.perplexity.window, cut.perplexity.tokens)
-    if then != now or metrics.get("ppl_before") is None:
+    text, read = evaluation_text(work.spec.evaluate.text), cut.perplexity
+    protocol, evaluated = metrics.get("ppl_protocol", WORKBENCH), extra.get("evaluation", {}).get("sha256")
+    then = (evaluated, protocol, metrics.get("ppl_window"), metrics.get("ppl_tokens"))
+    if then != (text.sha256, read.protocol, read.window, read.tokens) or metrics.get("ppl_before") is None:
         return
     answers = [samples.get(prompt, {}) for prompt in work.spec.evaluate.prompts]
     dense, pruned = (
@@ -156,7 +160,7 @@ def _dense_earlier(work: Work, ppl: float, cut: Perplexity) -> Perplexity:
     """The dense model's perplexity from the run before, kept by this one too; without windows if need be."""
     perplexities = kept(read_perplexities, Path(work.spec.model.source)) or {}
     if "dense" not in perplexities:
-        return Perplexity(ppl, math.log(ppl), cut.tokens, cut.window)
+        return replace(cut, ppl=ppl, nll=math.log(ppl), ids="", losses=())
     keep_perplexity(work.run_dir, "dense", perplexities["dense"])
     return perplexities["dense"]
 

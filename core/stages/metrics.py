@@ -65,6 +65,8 @@ def _read(work: Work, measured: Measured) -> dict[str, Any]:
         "ppl_window": measured.perplexity.window,
         "ppl_tokens": measured.perplexity.tokens,
         "ppl_windows": measured.perplexity.windows,
+        "ppl_scored": measured.perplexity.scored,
+        "ppl_protocol": measured.perplexity.protocol,
     }
 
 

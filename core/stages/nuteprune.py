@@ -17,7 +17,7 @@ from core.files import load_arrays, save_arrays
 from core.graph.records import Graph
 from core.methods import method_of
 from core.models.load import Loaded
-from core.models.texts import calibration_windows
+from core.models.windows import calibration_windows
 from core.nuteprune.finish import fold
 from core.nuteprune.gates import Gates
 from core.nuteprune.start import starting_point

@@ -19,7 +19,8 @@ from core.methods import method_of
 from core.models import load as models
 from core.models.load import Loaded, graph_of
 from core.models.saved import save
-from core.models.texts import SELF, calibration_windows
+from core.models.texts import SELF
+from core.models.windows import calibration_windows
 from core.plan.allocation import allocate
 from core.plan.chosen import chosen_plan
 from core.plan.records import PruningPlan

@@ -11,7 +11,8 @@ from dataclasses import replace
 from core.errors import PruneError, StopRequested, StorageError
 from core.evaluate.perplexity import perplexity
 from core.graph.records import Graph
-from core.models.texts import calibration_title, consecutive_windows, evaluation_text
+from core.models.texts import calibration_title, evaluation_text
+from core.models.windows import evaluation_windows
 from core.plan.allocation import allocate
 from core.plan.cost import cost
 from core.plan.records import PruningPlan
@@ -34,15 +35,22 @@ def baseline(state: State) -> None:
     """The sweep as far as it is done already, or the dense model measured and no point yet."""
     work, spec, asked = state.work, state.work.spec, state.work.spec.evaluate
     text = evaluation_text(asked.text)
-    windows = consecutive_windows(state.loaded.tokenizer, text, window=asked.window, tokens=asked.tokens)
+    windows = evaluation_windows(state.loaded.tokenizer, text, **asked.cutting())
     record = kept(read_sweep, work.run_dir)
     if record is None:
-        dense = perplexity(state.loaded.model, windows, on_progress=work.recorder.counter("windows"))
+        dense = perplexity(
+            state.loaded.model,
+            windows,
+            protocol=asked.protocol,
+            text=text.name,
+            on_progress=work.recorder.counter("windows"),
+        )
         keep_perplexity(work.run_dir, "dense", dense)
         whole = cost(state.graph, {})
         record = Sweep(
             dense.ppl, whole.params, whole.macs_per_token, text.name, dense.window, dense.tokens,
             calibration_title(spec.calibration.name), len(planned(spec)), ppl_stderr=dense.stderr,
+            protocol=dense.protocol,
         )  # fmt: skip
         write_sweep(work.run_dir, record)
     work.recorder.metric("ppl_before", 0, record.ppl)
@@ -120,7 +128,11 @@ def _perplexity(work: Work, state: State, plan: PruningPlan, point: Point) -> tu
             plan = recounted(state.graph, plan, refitted.removed) if refitted else plan
             with masked(model, state.graph, plan.removed):
                 measured = perplexity(
-                    model, state.sweep.windows, on_progress=lambda *_: work.recorder.check_stop()
+                    model,
+                    state.sweep.windows,
+                    protocol=work.spec.evaluate.protocol,
+                    text=state.sweep.record.text,
+                    on_progress=lambda *_: work.recorder.check_stop(),
                 )
         state.sweep.measured[key] = plan, measured
     return state.sweep.measured[key]

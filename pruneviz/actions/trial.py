@@ -90,7 +90,7 @@ def measured_html(measured: dict[str, dict[str, Any]]) -> Markup:
         for name, side, below in sides
     ]
     on = (
-        f"{dense['tokens']:,} tokens of {dense['text']}, in windows of {dense['window']}"
+        words.read_on(dense["text"], window=dense["window"], tokens=dense["tokens"])
         if dense
         else f"{TOKENS:,} tokens of the bundled text, in windows of {WINDOW}"
     )
@@ -102,5 +102,5 @@ def _change(dense: dict[str, Any], masked: dict[str, Any]) -> str:
     if not dense or not masked:
         return NOTHING
     fields = Perplexity.__dataclass_fields__
-    sides = [Perplexity(**{name: side[name] for name in fields}) for side in (dense, masked)]
+    sides = [Perplexity(**{name: side[name] for name in fields if name in side}) for side in (dense, masked)]
     return words.change(dense["ppl"], masked["ppl"], perplexity_difference(*sides))

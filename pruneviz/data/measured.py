@@ -8,8 +8,9 @@ from typing import Any
 
 from core.errors import ArtifactError
 from core.results.efficiency import Efficiency
-from core.results.perplexity import Perplexity
+from core.results.perplexity import PPL_ON, Perplexity
 from core.results.tasks import TaskResult
+from core.spec.evaluate import WORKBENCH
 from pruneviz.data import runs
 from pruneviz.data.contenders import Contender, in_8_bits, with_before
 from pruneviz.data.runs import RunRecord, source_key
@@ -19,8 +20,6 @@ INT8 = "_int8"
 SAME_IN_8_BITS = ("params", "macs", "kv_bytes_per_token")
 #: Whose numbers in `metrics.json` have which ending.
 ENDINGS = {"dense": "_before", "pruned": "_after", "recovered": "_after"}
-#: What every perplexity of a run was measured on.
-PPL_ON = ("ppl_text", "ppl_window", "ppl_tokens")
 
 
 def columns(contenders: Sequence[Contender]) -> list[Contender]:
@@ -48,6 +47,8 @@ def numbers(contender: Contender, records: Sequence[RunRecord]) -> dict[str, Any
     else:
         values = _of_run(contender, contender.record.metrics)
     about = {name: values.get(name) for name in PPL_ON if name in values}
+    if about:
+        about["ppl_protocol"] = about.get("ppl_protocol") or WORKBENCH  # an older run names none
     if contender.int8:
         small = {name.removesuffix(INT8): value for name, value in values.items() if name.endswith(INT8)}
         values = {**{name: values[name] for name in SAME_IN_8_BITS if name in values}, **small}

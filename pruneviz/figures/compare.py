@@ -11,16 +11,13 @@ from markupsafe import Markup
 from core.results import words
 from core.results.efficiency import Efficiency
 from core.results.noise import Difference, error_of, perplexity_difference, time_difference
-from core.results.perplexity import Perplexity
+from core.results.perplexity import PPL_ON, Perplexity
 from core.results.quantities import QUANTITIES
 from pruneviz.data.contenders import DENSE, Contender, Lineup, plain_key
 from pruneviz.data.measured import columns, measured_by, numbers, perplexity_of, scores, times_of
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures.render import render
-from pruneviz.figures.run_detail import measured_on
 from pruneviz.figures.task_scores import Scores, TaskCell, TaskRow, task_rows
-
-PPL_ON = ("ppl_text", "ppl_window", "ppl_tokens")
 
 
 @dataclass(frozen=True)
@@ -113,8 +110,8 @@ def compare_info(entries: Sequence[Entry], same_tokens: bool = True) -> CompareI
     tasks = task_rows([entry.scores for entry in entries])
     rows += [_task(row, notes) for row in tasks]
     if entries and entries[0].numbers.get("ppl") is not None:
-        on = measured_on(dict(entries[0].numbers))
-        notes = {f"Perplexity on the {on}.": None, **notes} if on else notes
+        on = words.measured_on(dict(entries[0].numbers))
+        notes = {f"Perplexity on {on}.": None, **notes} if on else notes
     if any(row.own for row in tasks):
         notes["Tasks marked “own” are the workbench's, not standard ones; they are never in the mean."] = None
     columns = tuple((entry.title, entry.detail) for entry in entries)
@@ -185,8 +182,8 @@ def _refusal(name: str, first: Entry, entry: Entry, same_tokens: bool) -> str:
         return "Perplexity: not comparable, for the tokenizers differ."
     texts = [[each.numbers.get(key) for key in PPL_ON] for each in (first, entry)]
     return "" if texts[0] == texts[1] else (
-        f"{entry.title}: perplexity not comparable, measured on the {measured_on(dict(entry.numbers))}; "
-        f"{first.title} on the {measured_on(dict(first.numbers))}."
+        f"{entry.title}: perplexity not comparable, measured on {words.measured_on(dict(entry.numbers))}; "
+        f"{first.title} on {words.measured_on(dict(first.numbers))}."
     )  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def run_facts(record: RunRecord, now: float) -> list[tuple[str, str]]:
             ("Removed", words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total"))),
             ("Parameters", before_after(metrics, "params", words.count)),
             ("Perplexity", _perplexities(record)),
-            ("Measured on", measured_on(metrics)),
+            ("Measured on", words.measured_on(metrics)),
         ]
     took = words.duration(status.worked_s(now))
     return [(label, text) for label, text in [*facts, ("Took", took)] if text and text != words.DASH]
@@ -110,13 +110,3 @@ def before_after(metrics: dict[str, float | None], name: str, write: words.Write
     if before is None or after is None:
         return words.DASH
     return f"{write(before)} → {write(after)} ({words.difference(before, after)})"
-
-
-def measured_on(metrics: dict[str, object]) -> str:
-    """Which text, which window: it stands beside every perplexity."""
-    if not metrics.get("ppl_text"):
-        return ""
-    tokens = metrics.get("ppl_tokens")
-    total = f", {tokens:,} tokens" if isinstance(tokens, int) else ""
-    name = "bundled evaluation text" if metrics["ppl_text"] == "bundled" else metrics["ppl_text"]
-    return f"{name} in windows of {metrics.get('ppl_window')} tokens{total}"

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from core.results import words
 from core.results.noise import Difference, kept_difference
 from core.results.sensitivity import Sensitivity
+from core.spec.evaluate import WORKBENCH
 from pruneviz.figures.axes import add_baseline, perplexity_axis
 from pruneviz.figures.render import render
 from pruneviz.figures.states import paragraph_html
@@ -38,7 +39,7 @@ class SensitivityInfo:
         curves: (kind, share asked for) -> layer -> perplexity; infinite where the model broke.
         heads: (layer, head) -> perplexity without this head alone.
         baseline: perplexity with nothing pruned; None while it is not known.
-        text, window, tokens, criterion: how it was measured; empty or 0 while not known.
+        text, window, tokens, protocol, criterion: how it was measured; empty or 0 while not known.
         stderrs: of perplexities, and `baseline_stderr` of the baseline; changes: from the baseline, with
             their noise. Neither is known while a scan is going, nor of older ones.
     """
@@ -53,6 +54,7 @@ class SensitivityInfo:
     baseline_stderr: float | None = None
     stderrs: dict[Place, float] = field(default_factory=dict)
     changes: dict[Place, Difference] = field(default_factory=dict)
+    protocol: str = WORKBENCH
 
     @property
     def layers(self) -> list[int]:
@@ -109,7 +111,7 @@ def sensitivity_info(record: Sensitivity) -> SensitivityInfo:
         )
     return SensitivityInfo(
         curves, record.baseline_ppl, record.text, record.window, record.tokens, record.criterion, heads,
-        record.baseline_stderr, stderrs, changes,
+        record.baseline_stderr, stderrs, changes, record.protocol,
     )  # fmt: skip
 
 
@@ -142,8 +144,8 @@ def method_html(info: SensitivityInfo) -> Markup:
     shares = " or ".join(words.percent(ratio, 0) for ratio in info.ratios) or "one head"
     parts = [
         f"Each point removes {shares} of one layer’s units, chosen by {info.criterion}, and leaves "
-        f"the rest of the model whole. Perplexity on the text “{info.text}” in windows of "
-        f"{info.window} tokens, {info.tokens:,} tokens in all; "
+        f"the rest of the model whole. Perplexity on "
+        f"{words.read_on(info.text, window=info.window, tokens=info.tokens, protocol=info.protocol)}; "
         f"{words.perplexity(info.baseline, info.baseline_stderr)} with nothing removed."
     ]
     if info.baseline_stderr is not None:

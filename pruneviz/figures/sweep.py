@@ -161,12 +161,15 @@ def _hover(info: SweepInfo, point: Point) -> str:
     return "<br>".join([*lines, "on the Pareto front"] if point.key in info.front else lines)
 
 
+def _read_on(sweep: Sweep) -> str:
+    return words.read_on(sweep.text, window=sweep.window, tokens=sweep.tokens, protocol=sweep.protocol)
+
+
 def about_html(info: SweepInfo) -> Markup:
     """How it was measured, and the best point in one sentence."""
     sweep = info.sweep
     parts = [
-        f"{len(sweep.points)} of {sweep.planned} points. Perplexity on the text “{sweep.text}” in "
-        f"windows of {sweep.window} tokens, {sweep.tokens:,} tokens in all; "
+        f"{len(sweep.points)} of {sweep.planned} points. Perplexity on {_read_on(sweep)}; "
         f"{words.perplexity(sweep.ppl, sweep.ppl_stderr)} with nothing removed. Units scored on "
         f"“{sweep.calibration}”."
     ]

@@ -23,11 +23,12 @@ def _loaded():  # type: ignore[no-untyped-def]
     from core.graph.discover import discover
     from core.models import load as models
     from core.models import texts
+    from core.models.windows import sample_windows
 
     loaded = models.load("demo", device="cpu")
     graph = discover(loaded.model, name="demo")
     text = texts.calibration_text("bundled")
-    windows = texts.sample_windows(loaded.tokenizer, text, samples=WINDOWS, length=LENGTH, seed=0)
+    windows = sample_windows(loaded.tokenizer, text, samples=WINDOWS, length=LENGTH, seed=0)
     return loaded.model, graph, windows
 
 

@@ -67,6 +67,7 @@ def trainer(folder: Path, way: str) -> Trainer:
     from core.graph.discover import discover
     from core.models import load as models
     from core.models import texts
+    from core.models.windows import sample_windows
     from core.nuteprune.gates import Gates
     from core.nuteprune.training import MaskTraining
     from core.nuteprune.twin import Twin
@@ -81,7 +82,7 @@ def trainer(folder: Path, way: str) -> Trainer:
     settings = Settings(**{**near, "batch": 1, "precision": "no", "distillation": way})
     loaded = models.load("demo", device="cpu")
     graph = discover(loaded.model, name="demo")
-    windows = texts.sample_windows(
+    windows = sample_windows(
         loaded.tokenizer, texts.calibration_text("bundled"), samples=8, length=128, seed=0
     )
     second = copy.deepcopy(loaded.model) if way == "second_model" else None

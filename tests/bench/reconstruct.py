@@ -19,13 +19,14 @@ def run() -> list[Figure]:
     from core.graph.discover import discover
     from core.models import load as models
     from core.models import texts
+    from core.models.windows import sample_windows
     from core.plan.allocation import allocate
     from core.recover.least_squares import fit
     from core.recover.reconstruct import reconstruct
 
     loaded = models.load("demo", device="cpu")
     graph, text = discover(loaded.model, name="demo"), texts.calibration_text("bundled")
-    windows = texts.sample_windows(loaded.tokenizer, text, samples=SAMPLES, length=LENGTH, seed=0)
+    windows = sample_windows(loaded.tokenizer, text, samples=SAMPLES, length=LENGTH, seed=0)
     rng = np.random.default_rng(0)
     scores = {group.id: rng.random(group.units) for group in graph.groups}
     plan = allocate(graph, scores, sparsity=0.2, biased=True)

@@ -18,10 +18,11 @@ def run() -> list[Figure]:
     from core.graph.discover import discover
     from core.models import load as models
     from core.models import texts
+    from core.models.windows import consecutive_windows
 
     loaded = models.load("demo", device="cpu")
     graph = discover(loaded.model, name="demo")
-    windows = texts.consecutive_windows(
+    windows = consecutive_windows(
         loaded.tokenizer, texts.evaluation_text("bundled"), window=WINDOW, tokens=TOKENS
     )
     scores = {group.id: np.arange(group.units, dtype=np.float32) for group in graph.groups}

@@ -19,6 +19,7 @@ from core.evaluate.perplexity import perplexity
 from core.graph.discover import discover
 from core.models import load as models
 from core.models import texts
+from core.models.windows import consecutive_windows, sample_windows
 from core.plan.allocation import allocate
 from core.recover.reconstruct import reconstructed
 from core.spec.calibration import DataSpec
@@ -52,11 +53,9 @@ class Bench:
         self.loaded = models.load("demo", device="cpu")
         self.model: Any = self.loaded.model
         self.graph = discover(self.model, name="demo")
-        text, window = texts.calibration_text("bundled"), EvalSpec().window
-        self.windows = texts.sample_windows(
-            self.loaded.tokenizer, text, samples=samples, length=length, seed=0
-        )
-        evaluation = texts.consecutive_windows(
+        text, window = texts.calibration_text("bundled"), EvalSpec().window_length
+        self.windows = sample_windows(self.loaded.tokenizer, text, samples=samples, length=length, seed=0)
+        evaluation = consecutive_windows(
             self.loaded.tokenizer, texts.evaluation_text("bundled"), window=window, tokens=2 * tokens
         )
         self.scored, self.choosing = evaluation.chunk(2)

@@ -49,7 +49,8 @@ def test_a_mask_is_tried_for_one_call(
     engine: Engine, tiny_llama: Any, tiny_tokenizer: Any, tiny_llama_folder: Path, text: str
 ) -> None:
     from core.evaluate.perplexity import perplexity
-    from core.models.texts import consecutive_windows, evaluation_text
+    from core.models.texts import evaluation_text
+    from core.models.windows import consecutive_windows
     from core.surgery.masks import masked
     from tests.handmade import graph_of
 

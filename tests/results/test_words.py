@@ -61,3 +61,15 @@ def test_both_fractions_stand_side_by_side():
 
 def test_signs_are_written_but_not_of_nothing():
     assert [words.signed(x) for x in (0.754, -0.2, -0.001)] == ["+0.75", "−0.20", "0.00"]
+
+
+def test_what_a_perplexity_is_of_is_said_with_its_protocol() -> None:
+    assert words.read_on("a.txt", window=128, tokens=2560, protocol="llm-pruner") == (
+        "a.txt, 20 windows of 128 tokens, 2,540 scored, LLM-Pruner's protocol"
+    )
+    assert words.read_on("a.txt", window=2048, tokens=2048, protocol="nuteprune") == (
+        "a.txt, 1 window of 2,048 tokens, 2,047 scored, NutePrune's protocol"
+    )
+    old = {"ppl_text": "bundled", "ppl_window": 256, "ppl_tokens": None}
+    assert words.measured_on(old) == ("bundled evaluation text, windows of 256 tokens, Workbench's protocol")
+    assert words.measured_on({}) == ""

@@ -32,8 +32,8 @@ METRIC_KEYS = {
         "params", "macs", "kv_bytes_per_token", "ppl", "ppl_stderr", "latency_ms", "tokens_per_second",
         "latency_spread_ms", "tokens_per_second_spread", "memory_gib",
     )),
-    "sparsity", "sparsity_total", "ppl_text", "ppl_window", "ppl_tokens", "ppl_windows", "calibration_text",
-    "seconds", "kv_bits",
+    "sparsity", "sparsity_total", "ppl_text", "ppl_window", "ppl_tokens", "ppl_windows", "ppl_scored",
+    "ppl_protocol", "calibration_text", "seconds", "kv_bits",
 }  # fmt: skip
 
 
@@ -159,6 +159,24 @@ def test_without_text_only_criteria_that_need_none_run(tmp_path: Path, spec: Run
 def test_only_the_layers_asked_for_are_cut(tmp_path: Path, spec: RunSpec) -> None:
     run_dir = done(tmp_path, replace(spec, prune=PruneSpec("l2", 0.3, layers="1:2")))
     assert {group[:3] for group in read_plan(run_dir).removed} == {"L01"}
+
+
+def test_a_papers_protocol_stands_in_the_record(tmp_path: Path, spec: RunSpec) -> None:
+    """Every whole window of 128 tokens is scored, and a window that this model cannot read is refused."""
+    asked = replace(spec.evaluate, protocol="llm-pruner", window=None, tokens=None)
+    run_dir = done(tmp_path, replace(spec, goal="evaluate", evaluate=asked))
+    metrics = read_json(run_dir / METRICS)
+    about = {
+        key: metrics[f"ppl_{key}"] for key in ("protocol", "text", "window", "windows", "tokens", "scored")
+    }
+    assert about == {
+        "protocol": "llm-pruner", "text": "evaluation.txt", "window": 128, "windows": 15, "tokens": 1920,
+        "scored": 15 * 127,
+    }  # fmt: skip
+    (kept,) = read_perplexities(run_dir).values()
+    assert (kept.protocol, kept.text, kept.ppl) == ("llm-pruner", "evaluation.txt", metrics["ppl"])
+    with pytest.raises(SpecError, match="the window of protocol nuteprune is 2048, but this model reads 256"):
+        check(replace(spec, goal="evaluate", evaluate=replace(asked, protocol="nuteprune")))
 
 
 def test_the_same_text_for_both_is_said(tmp_path: Path, spec: RunSpec, texts: tuple[Path, Path]) -> None:

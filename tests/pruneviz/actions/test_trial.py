@@ -54,7 +54,7 @@ def test_dense_and_masked_answer_and_are_measured(app):
     assert "noise" not in measured_html(near), "every window moved alike, which is no chance"
     near["masked"]["losses"] = [math.log(20.01) + way for way in (0.1, -0.1, 0.1, -0.1)]
     assert "within noise" in measured_html(near)
-    assert "1,024 tokens of a text, in windows of 256" in page
+    assert "a text, 4 windows of 256 tokens, 1,020 scored, Workbench&#39;s protocol" in page
 
 
 def test_a_stop_keeps_what_is_there(app):

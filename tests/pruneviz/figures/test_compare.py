@@ -189,7 +189,10 @@ def test_perplexity_on_another_text_or_window_is_refused_with_both():
     info = compare_info([entry(), entry("Pruned", side="after", ppl_window=1024)])
     assert cells(info, "ppl")[1].verdict == "refused" and "+126" not in cells(info, "ppl")[1].change
     reason = next(note for note in info.notes if "not comparable" in note)
-    assert "windows of 1024" in reason and "windows of 256" in reason
+    assert "windows of 1,024" in reason and "windows of 256" in reason
+    info = compare_info([entry(), entry("Pruned", side="after", ppl_protocol="llm-pruner")])
+    assert cells(info, "ppl")[1].verdict == "refused"
+    assert "LLM-Pruner's protocol" in next(note for note in info.notes if "not comparable" in note)
 
 
 def test_perplexity_of_other_tokens_is_refused():

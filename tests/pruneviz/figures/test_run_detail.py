@@ -29,7 +29,9 @@ def test_a_queued_run_waits(tmp_path):
 def test_facts_say_text_and_window_beside_the_perplexity(tmp_path):
     facts = dict(run_facts(_record(tmp_path, metrics=MEASURED), now=0.0))
     assert facts["Perplexity"] == "26.2 → 59.2 (+126 %)"
-    assert facts["Measured on"] == "bundled evaluation text in windows of 256 tokens, 8,192 tokens"
+    assert facts["Measured on"] == (
+        "bundled evaluation text, 32 windows of 256 tokens, 8,160 scored, Workbench's protocol"
+    )
     assert facts["Parameters"] == "1,000 → 842 (−15.8 %)"
 
 

@@ -53,7 +53,7 @@ def test_events_of_a_live_scan_make_the_curve_so_far() -> None:
 
 def test_how_it_was_measured_is_said() -> None:
     words = method_html(info(POINTS[:3]))
-    measured = ("50 %", "taylor_first", "bundled", "256 tokens", "1,024 tokens")
+    measured = ("50 %", "taylor_first", "bundled", "4 windows of 256 tokens", "Workbench&#39;s protocol")
     for part in (*measured, "FFN of layer 0", "500", "×25"):
         assert part in words, part
 
