@@ -1,8 +1,11 @@
-"""Gradient products, folded into one number per index as backward goes; each gradient is freed at once."""
+"""Gradient products, folded into one number per index as backward goes; each gradient is freed at once.
+
+Only where the gradient over all samples does not come from one backward, something is kept for every weight.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from math import prod
@@ -15,31 +18,43 @@ from core.capture.slices import Key, Slice, slices
 from core.graph.hooks import hooked
 from core.graph.records import Graph
 
-#: Statistics per index of a parameter, by name, in the order of `kernels.products`.
-PER_INDEX = ("gradient_sum", "gradient_first", "gradient_second", "gradient_mix")
+#: Of the gradient of one backward, by name, in the order of `kernels.products`.
+PER_BACKWARD = ("gradient_sum", "gradient_first_per_sample", "gradient_second", "gradient_mix_per_sample")
+#: Of the gradient over all samples: absolute values, taken last.
+OVER_DATA = ("gradient_first", "gradient_mix")
+#: Statistics per index of a parameter.
+PER_INDEX = (*PER_BACKWARD, *OVER_DATA)
 #: Per unit and structure, since it is no sum over the unit's indices.
 COARSE = "gradient_coarse"
-#: What is not linear in the gradient needs one backward per sample.
-PER_SAMPLE = frozenset({"gradient_first", "gradient_second", "gradient_mix", COARSE})
+#: What needs the gradient of every sample by itself, and so one backward per sample.
+PER_SAMPLE = frozenset({*PER_BACKWARD[1:], "gradient_mix", COARSE})
 #: Dimensions of a parameter that are not summed over: the units', and the experts' before it in a stack.
 Axes = tuple[int, ...]
 
 
 class Gradients:
-    """Collects over samples: give each sample's loss to `backward` inside `watch`, then call `end_sample`.
+    """Collects over samples: give each sample's loss to `backward` inside `watch`, then call `end_backward`.
 
-    With w a weight and g_s its gradient of sample s's mean next-token loss, per index of a parameter and
-    summed over its other dimensions, as a mean over samples:
+    With w a weight, g_s its gradient of sample s's mean next-token loss, and means over the samples, per
+    index of a parameter and summed over its other dimensions:
 
-        gradient_sum     w g_s
-        gradient_first   |w g_s|
-        gradient_second  (w g_s)^2
-        gradient_mix     |w g_s - (w g_s)^2 / 2|
-        gradient_coarse  |a - a^2 / 2| with a = sum of w g_s over all of a unit's slice of the parameter
+        gradient_sum               mean of w g_s
+        gradient_first             |mean of w g_s|
+        gradient_mix               |mean of w g_s - (w g_s)^2 / 2|
+        gradient_second            mean of (w g_s)^2
+        gradient_first_per_sample  mean of |w g_s|
+        gradient_mix_per_sample    mean of |w g_s - (w g_s)^2 / 2|
+        gradient_coarse            mean of |a - a^2 / 2| with a = sum of w g_s over all of a unit's slice
+
+    The second and third are known only when every sample was seen. If one backward sees all of them, its
+    gradient is folded and freed like any other; over several, the term inside is kept for every weight of
+    the parameters that are watched, in float32, until `end_sweep`.
     """
 
     def __init__(self, graph: Graph, kinds: Sequence[str], needs: set[str], device: torch.device) -> None:
         self.needs = needs
+        #: Whether one backward sees all samples.
+        self.at_once = False
         #: Parameter -> its dimensions along which units lie.
         self.dims: dict[str, dict[int, Axes]] = {}
         parts = {group.id: slices(graph, group) for group in graph.of_kind(*kinds)}
@@ -50,6 +65,8 @@ class Gradients:
                 dims[member.dim] = (0, member.dim)
             else:
                 dims.setdefault(member.dim, (member.dim,))
+        #: How many numbers each of these parameters has, in the model's order.
+        self.sizes = {name: prod(each.shape) for name, each in graph.parameters.items() if name in self.dims}
         self._shapes: dict[Key, tuple[int, ...]] = {}
         self._at: dict[Key, slice] = {}
         width = 0
@@ -58,21 +75,25 @@ class Gradients:
                 shape = tuple(graph.parameters[name].shape[axis] for axis in axes)
                 self._shapes[name, dim] = shape
                 self._at[name, dim] = slice(width, width := width + prod(shape))
-        # One sample's terms of all parameters side by side, and their sum over samples.
-        self._sample, self._total = (torch.zeros(len(PER_INDEX), width, device=device) for _ in range(2))
+        # Terms of all parameters side by side: of one backward, their sum, and those over the data.
+        self._backward, self._total, self._over_data = (
+            torch.zeros(rows, width, device=device)
+            for rows in (len(PER_BACKWARD), len(PER_BACKWARD), len(OVER_DATA))
+        )
+        self._kept: dict[str, tuple[Tensor | None, ...]] = {}
         self._coarse = _Coarse(parts, self._at, self._shapes, device) if COARSE in needs else None
 
     @contextmanager
-    def watch(self, model: nn.Module) -> Iterator[None]:
-        """Give gradients only to the parameters in scope, fold each once it is complete, and free it."""
+    def watch(self, model: nn.Module, names: Collection[str]) -> Iterator[None]:
+        """Give gradients only to these parameters, fold each once it is complete, and free it."""
         wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
         try:
             for name, parameter in model.named_parameters():
-                parameter.requires_grad_(name in self.dims)
+                parameter.requires_grad_(name in names)
             hooks = (
                 parameter.register_post_accumulate_grad_hook(self._folding(name))
                 for name, parameter in model.named_parameters()
-                if name in self.dims
+                if name in names
             )
             with hooked(hooks), torch.enable_grad():
                 yield
@@ -91,20 +112,43 @@ class Gradients:
         return fold
 
     def _fold(self, name: str, weight: Tensor, gradient: Tensor) -> None:
-        """Take in one sample's gradient of a parameter."""
+        """Take in a parameter's gradient of one backward."""
+        keeps = self._keeps(name, weight)
         for dim, axes in self.dims[name].items():
-            self._sample[:, self._at[name, dim]] = _sums(weight, gradient, axes)
+            self._backward[:, self._at[name, dim]] = _sums(weight, gradient, axes, keeps)
+            keeps = (None,) * len(OVER_DATA)  # once is enough
 
-    def end_sample(self) -> None:
+    def _keeps(self, name: str, weight: Tensor) -> tuple[Tensor | None, ...]:
+        """What is kept of a parameter over several backwards, for each of `OVER_DATA`."""
+        if self.at_once:
+            return (None,) * len(OVER_DATA)
+        if name not in self._kept:
+            self._kept[name] = tuple(
+                torch.zeros(weight.shape, device=weight.device) if statistic in self.needs else None
+                for statistic in OVER_DATA
+            )
+        return self._kept[name]
+
+    def end_backward(self) -> None:
         """Add the sample (or batch) whose backward is over, in one step: the pieces are many and small."""
-        self._total += self._sample
+        self._total += self._backward
         if self._coarse is not None:
-            self._coarse.add(self._sample[0])
-        self._sample.zero_()
+            self._coarse.add(self._backward[0])
+        self._backward.zero_()
+
+    def end_sweep(self) -> None:
+        """All samples were seen: take the absolute values of what was kept, and free it."""
+        if self.at_once:
+            self._over_data = self._total[[PER_BACKWARD.index(f"{name}_per_sample") for name in OVER_DATA]]
+        for name in list(self._kept):
+            kept = {row: terms for row, terms in enumerate(self._kept.pop(name)) if terms is not None}
+            for dim, axes in self.dims[name].items():
+                for row, terms in kept.items():
+                    self._over_data[row, self._at[name, dim]] = _sizes(terms, axes)
 
     def means(self, samples: int) -> dict[str, dict[Key, Tensor]]:
         """Means over samples: statistic -> (parameter, dim) -> (size,), or (experts, size) for a stack."""
-        statistics = dict(zip(PER_INDEX, self._total / samples, strict=True))
+        statistics = dict(zip(PER_INDEX, torch.cat([self._total, self._over_data]) / samples, strict=True))
         return {
             need: {key: statistics[need][at].view(self._shapes[key]) for key, at in self._at.items()}
             for need in PER_INDEX
@@ -150,14 +194,24 @@ class _Coarse:
         return terms
 
 
-def _sums(weight: Tensor, gradient: Tensor, axes: Axes) -> Tensor:
-    """Terms of w g summed over all dimensions but `axes`, (4, size) or (4, experts * size)."""
+def _sums(weight: Tensor, gradient: Tensor, axes: Axes, keeps: Sequence[Tensor | None]) -> Tensor:
+    """Terms of w g summed over all dimensions but `axes`, (4, size) or (4, experts * size).
+
+    Args:
+        keeps: to these the terms of `OVER_DATA` are added, unsummed.
+    """
     # A vector is a matrix of one column, a stack of experts several matrices.
-    if weight.dim() == 1:
-        weight, gradient = weight[:, None], gradient[:, None]
-    if weight.dim() == 2:
-        return products(weight, gradient, axes[-1])
-    w, g = (tensor.reshape(-1, *weight.shape[-2:]) for tensor in (weight, gradient))
-    axis = axes[-1] - (weight.dim() - 2)
-    sums = [products(*pair, axis) for pair in zip(w, g, strict=True)]
+    shape = (-1, *(weight.shape[-2:] if weight.dim() > 1 else (len(weight), 1)))
+    w, g = (tensor.reshape(shape) for tensor in (weight, gradient))
+    signed, mixed = ([None] * len(w) if keep is None else keep.view(shape) for keep in keeps)
+    axis = axes[-1] - max(weight.dim() - 2, 0)
+    matrices = zip(w, g, signed, mixed, strict=True)
+    sums = [products(w, g, axis, signed, mixed) for w, g, signed, mixed in matrices]
     return torch.stack(sums).sum(dim=0) if len(axes) == 1 else torch.cat(sums, dim=1)
+
+
+def _sizes(values: Tensor, axes: Axes) -> Tensor:
+    """Absolute values summed over all dimensions but `axes`, (size,) or (experts * size,)."""
+    others = [dim for dim in range(values.dim()) if dim not in axes]
+    sizes: Tensor = torch.linalg.vector_norm(values, 1, dim=others) if others else values.abs()
+    return sizes.flatten()

@@ -7,6 +7,7 @@ These loops are compiled by numba when they are first called, and cached beside 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -35,6 +36,9 @@ _C = tuple(
 _LARGE = 1 << 24
 #: Pairs of numbers per thread: with fewer, another thread costs more than it saves.
 _WORTH_A_THREAD = 1 << 21
+_PRODUCTS_WORTH_A_THREAD = 1 << 18
+#: In the place of an array that nothing is added to.
+_EMPTY = np.empty((0, 0), F32)
 
 
 def distances(probabilities: Tensor, counted: Tensor) -> Tensor:
@@ -57,9 +61,7 @@ def distances(probabilities: Tensor, counted: Tensor) -> Tensor:
         _distances(p, seen, first, last, total)
         return total
 
-    threads = max(1, min(torch.get_num_threads(), positions * heads**2 * keys // _WORTH_A_THREAD))
-    bounds = [positions * number // threads for number in range(threads + 1)]
-    total = part(0, positions) if threads == 1 else sum(_pool().map(part, bounds[:-1], bounds[1:]))
+    total = _shared(part, positions, positions * heads**2 * keys, _WORTH_A_THREAD)
     return torch.from_numpy(total).float()
 
 
@@ -85,32 +87,56 @@ def distances_by_torch(probabilities: Tensor, counted: Tensor) -> Tensor:
     return total
 
 
-def products(w: Tensor, g: Tensor, axis: int) -> Tensor:
+def products(
+    w: Tensor, g: Tensor, axis: int, signed: Tensor | None = None, mixed: Tensor | None = None
+) -> Tensor:
     """Sums of a = w g, |a|, a^2 and |a - a^2 / 2| over the other axis of a matrix.
 
     Args:
         w, g: (rows, columns). axis: the one that stays, 0 or 1.
+        signed, mixed: (rows, columns), float32 and contiguous; a, and a - a^2 / 2, are added to them.
 
     Returns:
         (4, size of that axis), float32.
     """
     if w.device.type != "cpu":
-        return products_by_torch(w, g, axis)
-    sums = torch.zeros(4, w.shape[axis])
-    (_by_row if axis == 0 else _by_column)(*(array.float().contiguous().numpy() for array in (w, g, sums)))
-    return sums
+        return products_by_torch(w, g, axis, signed, mixed)
+    loop: Any = (_by_row, _by_column)[axis]
+    rows, size = len(w), w.shape[axis]
+    arrays = [array.float().contiguous().numpy() for array in (w, g)]
+    arrays += [_EMPTY if kept is None else kept.numpy() for kept in (signed, mixed)]
+
+    def part(first: int, last: int) -> Any:
+        out = np.zeros((4, size), F32)
+        loop(*arrays, first, last, out)
+        return out
+
+    return torch.from_numpy(_shared(part, rows, w.numel(), _PRODUCTS_WORTH_A_THREAD))
 
 
-def products_by_torch(w: Tensor, g: Tensor, axis: int) -> Tensor:
+def products_by_torch(
+    w: Tensor, g: Tensor, axis: int, signed: Tensor | None = None, mixed: Tensor | None = None
+) -> Tensor:
     """As `products`, on any device."""
     step = max(1, _LARGE // w.shape[1])
     parts = []
-    for rows, gradients in zip(w.split(step), g.split(step), strict=True):
-        a = rows.float() * gradients.float()
+    for first in range(0, len(w), step):
+        rows = slice(first, first + step)
+        a = w[rows].float() * g[rows].float()
         squares = a.square()
-        terms = a, a.abs(), squares, (a - squares / 2).abs()
-        parts.append(torch.stack([term.sum(dim=1 - axis) for term in terms]))
+        mix = a - squares / 2
+        for keep, term in ((signed, a), (mixed, mix)):
+            if keep is not None:
+                keep[rows] += term
+        parts.append(torch.stack([term.sum(dim=1 - axis) for term in (a, a.abs(), squares, mix.abs())]))
     return torch.cat(parts, dim=1) if axis == 0 else torch.stack(parts).sum(dim=0)
+
+
+def _shared(part: Callable[[int, int], Any], size: int, work: int, worth: int) -> Any:
+    """The sum of `part`(first, last) over pieces of range(size), a thread each where the work is worth it."""
+    threads = max(1, min(torch.get_num_threads(), work // worth))
+    bounds = [size * number // threads for number in range(threads + 1)]
+    return part(0, size) if threads == 1 else sum(_pool().map(part, bounds[:-1], bounds[1:]))
 
 
 @numba.njit(inline="always")
@@ -162,9 +188,9 @@ def _distances(attention: Any, counted: Any, first: Any, last: Any, total: Any) 
 
 
 @numba.njit(fastmath=_FAST, nogil=True, error_model="numpy", cache=True)
-def _by_row(w: Any, g: Any, out: Any) -> None:
-    """`products` along the rows, into `out`, (4, rows)."""
-    for r in range(w.shape[0]):
+def _by_row(w: Any, g: Any, kept_a: Any, kept_mix: Any, begin: int, end: int, out: Any) -> None:
+    """`products` along the rows from `begin` to `end`, into `out`, (4, rows)."""
+    for r in range(begin, end):
         signed = first = second = mix = F32(0)
         for c in range(w.shape[1]):
             a = w[r, c] * g[r, c]
@@ -173,18 +199,32 @@ def _by_row(w: Any, g: Any, out: Any) -> None:
             second += a * a
             mix += abs(a - a * a * _HALF)
         out[0, r], out[1, r], out[2, r], out[3, r] = signed, first, second, mix
+        _keep(w[r], g[r], kept_a[r : r + 1], kept_mix[r : r + 1])
 
 
 @numba.njit(fastmath=_FAST, nogil=True, error_model="numpy", cache=True)
-def _by_column(w: Any, g: Any, out: Any) -> None:
-    """`products` along the columns, added to `out`, (4, columns)."""
-    for r in range(w.shape[0]):
+def _by_column(w: Any, g: Any, kept_a: Any, kept_mix: Any, begin: int, end: int, out: Any) -> None:
+    """`products` along the columns, of the rows from `begin` to `end`, added to `out`, (4, columns)."""
+    for r in range(begin, end):
         for c in range(w.shape[1]):
             a = w[r, c] * g[r, c]
             out[0, c] += a
             out[1, c] += abs(a)
             out[2, c] += a * a
             out[3, c] += abs(a - a * a * _HALF)
+        _keep(w[r], g[r], kept_a[r : r + 1], kept_mix[r : r + 1])
+
+
+@numba.njit(fastmath=_FAST, nogil=True, error_model="numpy", cache=True, inline="always")
+def _keep(w: Any, g: Any, kept_a: Any, kept_mix: Any) -> None:
+    """Add the terms of one row, which is in the processor's cache by now, to what is kept of it, if it is."""
+    for row in range(len(kept_a)):
+        for c in range(len(w)):
+            kept_a[row, c] += w[c] * g[c]
+    for row in range(len(kept_mix)):
+        for c in range(len(w)):
+            a = w[c] * g[c]
+            kept_mix[row, c] += a - a * a * _HALF
 
 
 @cache

@@ -1,12 +1,13 @@
 """One pass over calibration text: the statistics that criteria need, folded as they come.
 
-Nothing as large as the model is kept: a gradient is folded and freed the moment it is complete, an
-attention map before the next layer's exists, and of activations only running moments stay.
+A gradient is folded and freed the moment it is complete, an attention map before the next layer's exists,
+and of activations only running moments stay. So nothing as large as the model is kept, but where the gradient
+over all samples is needed and they do not go through at once; `memory.py` says then how much.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -14,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from core.capture.divergence import Divergences
-from core.capture.gradients import COARSE, PER_INDEX, PER_SAMPLE, Gradients
+from core.capture.divergence import Divergences, attending_plainly
+from core.capture.gradients import COARSE, OVER_DATA, PER_INDEX, PER_SAMPLE, Gradients
 from core.capture.losses import sample_losses
+from core.capture.memory import FEW, Needed, Reading, free_memory, reading, window_bytes
 from core.capture.moments import ModuleMoments, Moments, Squares
 from core.capture.slices import Key, slices
 from core.errors import DataError, UnknownNameError
@@ -69,24 +71,30 @@ def capture(
     windows: Tensor,
     *,
     needs: set[str],
-    batch_size: int = 4,
+    batch_size: int | None = None,
     kinds: Sequence[str] = CAPTURED_KINDS,
     on_progress: Progress | None = None,
+    on_reading: Callable[[str], None] | None = None,
 ) -> Statistics:
-    """Run calibration windows through the model once and keep what `needs` names.
+    """Run calibration windows through the model and keep what `needs` names.
 
-    Where a statistic is not linear in the gradient, one backward is made per window. Positions of
-    padding and special tokens do not count, neither as inputs nor as predictions.
+    Where each sample's own gradient is needed, a backward is made per window; where only the gradient over
+    all of them is, all go through at once if memory holds them. Once is enough but where the terms of all
+    parameters do not fit beside it. Positions of padding and special tokens do not count, neither as inputs
+    nor as predictions.
 
     Args:
         windows: token ids, (windows, length).
-        batch_size: windows per batch where one window at a time is not asked for.
+        batch_size: windows per batch where one window at a time is not needed; None for as many as are useful
+            and fit.
         kinds: only modules and parameters of these kinds' groups are looked at.
         on_progress: told (windows done, windows in all) after each batch.
+        on_reading: told beforehand in words what memory the gradients over all windows need.
 
     Raises:
         UnknownNameError: a statistic that does not exist.
-        DataError: no window holds a token that counts, or a weight or activation is not finite.
+        DataError: no window holds a token that counts, a weight or activation is not finite, or the memory
+            does not suffice.
     """
     if stray := needs - set(STATISTICS):
         raise UnknownNameError(
@@ -95,14 +103,18 @@ def capture(
     if not needs:
         return Statistics(kinds=tuple(kinds))
     run = _Pass(model, graph, needs, kinds)
-    done = 0
-    with run.watch():
-        for batch in windows.split(1 if needs & PER_SAMPLE else batch_size):
-            run.read(batch.to(model.device))
-            done += len(batch)
-            if on_progress is not None:
-                on_progress(done, len(windows))
-    return run.finish(done, kinds)
+    plan = run.reading(windows, batch_size)
+    if plan.words and on_reading is not None:
+        on_reading(plan.words)
+    done, total = 0, len(windows) * len(plan.sweeps)
+    for names in plan.sweeps:
+        with run.watch(names):
+            for batch in windows.split(plan.size):
+                run.read(batch.to(model.device))
+                done += len(batch)
+                if on_progress is not None:
+                    on_progress(done, total)
+    return run.finish(len(windows), kinds)
 
 
 class _Pass:
@@ -120,23 +132,54 @@ class _Pass:
         watched = [*self.moments.readers.values(), *self.moments.makers.values()]
         # Without a loss the output layer only has work to do if somebody looks at it.
         self.whole = not inside.issuperset(watched)
+        self.first = True
         self.tokens = self.predicted = self.samples = 0
         self.loss = 0.0
 
+    def reading(self, windows: Tensor, size: int | None) -> Reading:
+        """How the windows are read, and whether one backward sees them all. Raises DataError."""
+        each, lasting = bool(self.needs & PER_SAMPLE), self.needs & set(OVER_DATA)
+        if not lasting or self.gradients is None:
+            size = 1 if each else size or FEW
+            return Reading(size, (frozenset(self.gradients.dims if self.gradients else ()),))
+        kept = {name: 4 * len(lasting) * number for name, number in self.gradients.sizes.items()}
+        weighed = 0 if each or len(windows) == 1 else self._weighed(windows[:1].to(self.model.device))
+        needed = Needed(weighed, kept, free_memory(self.model.device))
+        plan = reading(len(windows), needed, each=each, size=size)
+        self.gradients.at_once = plan.size == len(windows)
+        return plan
+
+    def _weighed(self, window: Tensor) -> int:
+        """Bytes that one window's backward needs, of its forward."""
+        assert self.gradients is not None, "only a backward is weighed"
+        plainly = attending_plainly(self.model) if self.divergences else nullcontext()
+        with evaluating(self.model), plainly, self.gradients.watch(self.model, self.gradients.dims):
+            logits = window.numel() * int(self.model.config.get_text_config().vocab_size)
+            counted = torch.ones_like(window, dtype=torch.bool)
+            return window_bytes(self.model, lambda: sample_losses(self.model, window, counted)[0], logits)
+
     @contextmanager
-    def watch(self) -> Iterator[None]:
-        """Set the hooks and evaluation mode; afterwards all is as it was."""
-        divergences = self.divergences.watch() if self.divergences else nullcontext()
-        gradients = self.gradients.watch(self.model) if self.gradients else torch.no_grad()
-        with evaluating(self.model), divergences, self.moments.watch(), gradients:
+    def watch(self, names: Collection[str]) -> Iterator[None]:
+        """Set the hooks and evaluation mode; afterwards all is as it was.
+
+        Args:
+            names: the parameters whose gradients are taken; all else is collected in the first sweep only.
+        """
+        divergences = self.divergences.watch() if self.divergences and self.first else nullcontext()
+        moments = self.moments.watch() if self.first else nullcontext()
+        gradients = self.gradients.watch(self.model, names) if self.gradients else torch.no_grad()
+        with evaluating(self.model), divergences, moments, gradients:
             yield
+        if self.gradients:
+            self.gradients.end_sweep()
+        self.first = False
 
     def read(self, ids: Tensor) -> None:
         """Run one batch of token ids, (batch, length)."""
         counted = ~special_positions(self.model, ids)
         self.moments.counted = counted
-        self.tokens += int(counted.sum())
-        with self.divergences.batch(counted) if self.divergences else nullcontext():
+        self.tokens += int(counted.sum()) if self.first else 0
+        with self.divergences.batch(counted) if self.divergences and self.first else nullcontext():
             if self.gradients:
                 self._backward(ids, counted, self.gradients)
             elif self.whole:
@@ -147,11 +190,12 @@ class _Pass:
     def _backward(self, ids: Tensor, counted: Tensor, gradients: Gradients) -> None:
         losses, predicted = sample_losses(self.model, ids, counted)
         counting = predicted > 0
-        self.samples += int(counting.sum())
-        self.predicted += int(predicted.sum())
         if bool(counting.any()):
             losses[counting].sum().backward()
-            gradients.end_sample()
+            gradients.end_backward()
+        if self.first:
+            self.samples += int(counting.sum())
+            self.predicted += int(predicted.sum())
             self.loss += float((losses.detach() * predicted)[counting].sum())
 
     def finish(self, windows: int, kinds: Sequence[str]) -> Statistics:

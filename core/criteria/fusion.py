@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     "fusion",
     paper="Adaptive estimation fusion, arXiv:2403.10799",
     equation="Eq. 7 and 12, Algorithm 1: sum over samples of |a - a^2/2| + sum |f - f^2/2|",
-    needs=("gradient_coarse", "gradient_mix"),
+    needs=("gradient_coarse", "gradient_mix_per_sample"),
     options=Aggregation,
     summary="Adds the estimate for a structure as a whole to the estimates of its single weights, sample by "
     "sample. Structures whose weights pull the same way count more than those whose effects cancel.",
@@ -41,5 +41,5 @@ def fusion(group: GroupView) -> Tensor:
 
     Source: adaptive estimation fusion, Eq. 5 to 12 and Algorithm 1.
     """
-    coarse, fine = structures(group, "gradient_coarse"), structures(group, "gradient_mix")
+    coarse, fine = structures(group, "gradient_coarse"), structures(group, "gradient_mix_per_sample")
     return aggregated(group, [(part, a + b) for (part, a), (_, b) in zip(coarse, fine, strict=True)])

@@ -1,4 +1,11 @@
-"""LLM-Pruner: the importance of a coupled structure, aggregated over all that goes with a unit."""
+"""LLM-Pruner: the importance of a coupled structure, aggregated over all that goes with a unit.
+
+The loss L(D) of Eq. 3 to 5 is the mean over the samples of each one's mean next-token loss, as released.
+Its gradient g is the mean of theirs, and the Hessian's diagonal, put as Fisher information, is F, the mean
+of their squares. Eq. 5 prints a sum over samples in the second term: with the loss as a sum over samples
+both terms are N times ours, which ranks alike. Two variants take the absolute value sample by sample
+instead, and say so in their names.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +30,18 @@ class Aggregation:
         "sum",
         "how the structures of a unit are combined: their sum, product, largest, or the last one executed",
         choices=("sum", "prod", "max", "last"),
+    )
+
+
+@checked
+class VectorAggregation(Aggregation):
+    """And what a vector is, in Eq. 3."""
+
+    vector: str = option(
+        "neuron",
+        "what is summed with its sign: the weights of a neuron in a matrix, as released, where a head adds "
+        "up the sizes of its neurons; or of the structure, a head's whole slice of a matrix",
+        choices=("neuron", "structure"),
     )
 
 
@@ -63,19 +82,36 @@ def l2(group: GroupView) -> Tensor:
     equation="Eq. 4 and 5, first order: sum |w g|",
     needs=("gradient_first",),
     options=Aggregation,
-    summary="Estimates how much the loss changes without a unit, weight by weight, from one backward pass "
-    "per sample. The usual first choice.",
+    summary="Estimates how much the loss on the calibration data changes without a unit, weight by weight, "
+    "from one backward over all of it. The usual first choice.",
 )
 def taylor_first(group: GroupView) -> Tensor:
-    """Sum of |w g| over each structure, aggregated, (units,).
+    """Sum of |w g| over each structure, aggregated, (units,), g the gradient over all samples.
 
-    g is the gradient of one sample's mean next-token loss, and the mean over samples is taken of |w g|,
-    so that every gradient can be freed as soon as it is known; with one sample this is Eq. 5 to the
-    letter, with more the equation is taken sample by sample.
+    The samples are added up before the absolute value is taken, so the scores do not depend on how many go
+    through the model at once.
 
     Source: LLM-Pruner, Eq. 5 without its second-order term.
     """
     return aggregated(group, structures(group, "gradient_first"))
+
+
+@CRITERIA.register(
+    "taylor_first_per_sample",
+    paper=f"variant of {_PAPER}",
+    equation="Eq. 5, first order, sample by sample: mean of sum |w g_s|",
+    needs=("gradient_first_per_sample",),
+    options=Aggregation,
+    summary="As taylor_first, with the absolute value taken for every sample: weights that pull in opposite "
+    "ways on different texts count. Each gradient is freed at once, however many samples there are.",
+)
+def taylor_first_per_sample(group: GroupView) -> Tensor:
+    """Sum of |w g_s| over each structure, aggregated, (units,): mean over samples s.
+
+    Source: LLM-Pruner, Eq. 5 without its second-order term, taken for one sample at a time, which the paper
+    does not do.
+    """
+    return aggregated(group, structures(group, "gradient_first_per_sample"))
 
 
 @CRITERIA.register(
@@ -104,13 +140,14 @@ def taylor_second(group: GroupView) -> Tensor:
     equation="Eq. 5: sum |w g - w^2 F / 2|",
     needs=("gradient_mix",),
     options=Aggregation,
-    summary="First and second order together, weight by weight. Close to taylor_first where gradients are "
-    "small.",
+    summary="First and second order together, weight by weight, over all of the calibration data. Needs a "
+    "backward per sample, and keeps a number for every weight until the last.",
 )
 def taylor_mix(group: GroupView) -> Tensor:
-    """Sum of |w g - (w g)^2 / 2| over each structure, aggregated, (units,): mean over samples.
+    """Sum of |w g - w^2 F / 2| over each structure, aggregated, (units,).
 
-    With F of one sample, w^2 F is (w g)^2: this is Eq. 5 sample by sample, see `taylor_first`.
+    g is the mean of the per-sample gradients and F that of their squares, so what is inside is the mean over
+    samples of w g_s - (w g_s)^2 / 2, added up with its sign before the absolute value is taken.
 
     Source: LLM-Pruner, Eq. 5.
     """
@@ -118,21 +155,46 @@ def taylor_mix(group: GroupView) -> Tensor:
 
 
 @CRITERIA.register(
+    "taylor_mix_per_sample",
+    paper=f"variant of {_PAPER}",
+    equation="Eq. 5, sample by sample: mean of sum |w g_s - (w g_s)^2 / 2|",
+    needs=("gradient_mix_per_sample",),
+    options=Aggregation,
+    summary="As taylor_mix, with the absolute value taken for every sample: the fine part of fusion. Close "
+    "to taylor_first_per_sample where gradients are small.",
+)
+def taylor_mix_per_sample(group: GroupView) -> Tensor:
+    """Sum of |w g_s - (w g_s)^2 / 2| over each structure, aggregated, (units,): mean over samples s.
+
+    With F of one sample, w^2 F is (w g_s)^2.
+
+    Source: LLM-Pruner, Eq. 5, taken for one sample at a time, which the paper does not do.
+    """
+    return aggregated(group, structures(group, "gradient_mix_per_sample"))
+
+
+@CRITERIA.register(
     "taylor_vector",
     paper=_PAPER,
     equation="Eq. 3, first order: |sum w g|",
     needs=("gradient_sum",),
-    options=Aggregation,
-    summary="Estimates the change of the loss for a structure as a whole, so that effects of opposite sign "
-    "cancel. Coarser than taylor_first.",
+    options=VectorAggregation,
+    summary="Estimates the change of the loss for all weights of a neuron together, so that effects of "
+    "opposite sign cancel. Coarser than taylor_first.",
 )
 def taylor_vector(group: GroupView) -> Tensor:
     """|Sum of w g| of each structure, aggregated, (units,), g the gradient over all samples.
 
+    The option `vector` says of what the sum is taken with its sign. As released, of a neuron's weights in one
+    matrix, and a head is worth the sum over its neurons; or of the structure W_i as a whole, for a head its
+    slice of one matrix, which is Eq. 3 to the letter. Of an FFN channel both are the same.
+
     Source: LLM-Pruner, Eq. 3; its Hessian term is left out there too, being impractical.
     """
-    signed = structures(group, "gradient_sum")
-    return aggregated(group, [(part, total.abs()) for part, total in signed])
+    whole = group.options.vector == "structure"
+    signed = group.having("gradient_sum")
+    sizes = [(part, (v.sum(dim=1).abs() if whole else v.abs().sum(dim=1))) for part, v in signed]
+    return aggregated(group, sizes)
 
 
 def structures(group: GroupView, statistic: str) -> list[tuple[Part, Tensor]]:

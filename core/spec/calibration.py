@@ -23,3 +23,12 @@ class DataSpec:
     )
     samples: int = option(16, "Windows of calibration text.", title="Windows", ge=1, unit="windows")
     length: int = option(128, "Tokens in each window.", title="Tokens per window", ge=8, unit="tokens")
+    batch: int | None = option(
+        None,
+        "Windows at once, where a criterion reads the gradient over all of them; changes memory, not scores.",
+        title="Windows at once",
+        default_text="all that memory holds",
+        ge=1,
+        unit="windows",
+        flag="--calibration-batch",
+    )

@@ -9,9 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-import torch
-
+from core.capture.memory import free_memory
 from core.capture.statistics import check_weights
 from core.errors import ArtifactError
 from core.evaluate.efficiency import measure as measure_efficiency
@@ -101,11 +99,7 @@ def _perplexity(work: Work, loaded: Loaded, side: str) -> Perplexity:
 def roomy(loaded: Loaded) -> bool:
     """Whether memory holds the model twice with as much again to work in."""
     size = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
-    if loaded.device.type == "cuda":
-        free = torch.cuda.mem_get_info(loaded.device)[0]
-    else:
-        free = psutil.virtual_memory().available
-    return free > 3 * size
+    return free_memory(loaded.device) > 3 * size
 
 
 def dense_to_time(state: State) -> Loaded | None:

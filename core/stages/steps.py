@@ -137,8 +137,10 @@ def capture(state: State) -> None:
         state.graph,
         read,
         needs=needs(names),
+        batch_size=work.spec.calibration.batch,
         kinds=scope,
         on_progress=work.recorder.counter("windows"),
+        on_reading=work.recorder.message,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -59,3 +61,32 @@ def test_products_are_the_formulas(axis: int, dtype: torch.dtype) -> None:
     expected = torch.stack([term.sum(dim=1 - axis) for term in terms]).float()
     for found in (products(w, g, axis), products_by_torch(w, g, axis), products(w.T.contiguous().T, g, axis)):
         assert found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("way", [products, products_by_torch])
+def test_products_are_added_to_what_is_kept(
+    way: Callable[..., Tensor], axis: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "_PRODUCTS_WORTH_A_THREAD", 500)
+    monkeypatch.setattr(kernels, "_LARGE", 500)  # in pieces of ten rows
+    torch.manual_seed(0)
+    w, g = torch.randn(37, 50), torch.randn(37, 50)
+    signed, mixed = torch.ones(37, 50), torch.ones(37, 50)
+    expected = way(w, g, axis)
+    assert torch.allclose(way(w, g, axis, signed, mixed), expected)
+    assert torch.allclose(signed, 1 + w * g, atol=1e-6)
+    assert torch.allclose(mixed, 1 + w * g - (w * g) ** 2 / 2, atol=1e-5)
+    assert torch.allclose(way(w, g, axis, None, mixed), expected)
+    assert torch.allclose(mixed, 1 + 2 * (w * g - (w * g) ** 2 / 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_several_threads_add_up_to_one(axis: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    w, g = torch.randn(37, 50), torch.randn(37, 50)
+    alone = products(w, g, axis)
+    monkeypatch.setattr(kernels, "_PRODUCTS_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    kept = torch.zeros(37, 50)
+    assert torch.allclose(products(w, g, axis, kept), alone, rtol=1e-5, atol=1e-5)
+    assert torch.allclose(kept, w * g)

@@ -14,16 +14,19 @@ from core.errors import DataError, StopRequested, UnknownNameError
 from tests.handmade import graph_of, ids, tiny
 from tests.naive import inputs_of, naive_products
 
-NEEDS = {"gradient_first"}
+NEEDS = {"gradient_first_per_sample"}
 INPUTS = {"input_mean", "input_variance", "input_norm", "input_second_moment"}
 KINDS = ("query_head", "ffn_channel", "residual_channel")
 
 
+#: What is taken of every sample's w g, and what of the mean over samples.
 PER_INDEX = {
-    "gradient_sum": lambda f: f,
-    "gradient_first": torch.abs,
-    "gradient_second": torch.square,
-    "gradient_mix": lambda f: (f - f**2 / 2).abs(),
+    "gradient_sum": (lambda f: f, lambda mean: mean),
+    "gradient_first": (lambda f: f, torch.abs),
+    "gradient_mix": (lambda f: f - f**2 / 2, torch.abs),
+    "gradient_second": (torch.square, lambda mean: mean),
+    "gradient_first_per_sample": (torch.abs, lambda mean: mean),
+    "gradient_mix_per_sample": (lambda f: (f - f**2 / 2).abs(), lambda mean: mean),
 }
 
 
@@ -32,10 +35,10 @@ def test_gradient_statistics_equal_plain_autograd_sample_by_sample() -> None:
     graph, tokens = graph_of(model), ids(model, batch=5)
     found = capture(model, graph, tokens, needs=set(PER_INDEX), kinds=KINDS)
     products = naive_products(model, tokens)
-    assert set(products[0]) == {name for name, _ in found.values["gradient_first"]}
-    for statistic, of in PER_INDEX.items():
+    assert set(products[0]) == {name for name, _ in found.values["gradient_first_per_sample"]}
+    for statistic, (of, last) in PER_INDEX.items():
         for (name, dim), vector in found.values[statistic].items():
-            mean = torch.stack([of(product[name]) for product in products]).mean(dim=0)
+            mean = last(torch.stack([of(product[name]) for product in products]).mean(dim=0))
             others = [d for d in range(mean.dim()) if d != dim]
             reference = mean.sum(dim=others) if others else mean
             assert torch.allclose(vector, reference, atol=1e-5, rtol=1e-4), (statistic, name, dim)
@@ -51,7 +54,7 @@ def test_a_batch_is_as_good_as_single_samples_where_the_statistic_is_linear() ->
     )
     one = capture(model, graph, tokens, needs={"gradient_sum"}, batch_size=3)
     assert calls == [3, 1]
-    two = capture(model, graph, tokens, needs={"gradient_sum", "gradient_first"}, batch_size=3)
+    two = capture(model, graph, tokens, needs={"gradient_sum", *NEEDS}, batch_size=3)
     assert calls == [3, 1, 1, 1, 1, 1]
     for key, vector in one.values["gradient_sum"].items():
         assert torch.allclose(vector, two.values["gradient_sum"][key], atol=1e-6, rtol=1e-4)
@@ -123,7 +126,7 @@ def test_tied_embeddings_get_the_sum_of_both_uses() -> None:
     found = capture(model, graph, tokens, needs=NEEDS, kinds=("residual_channel",))
     products = [product["model.embed_tokens.weight"].abs() for product in naive_products(model, tokens)]
     expected = torch.stack(products).mean(dim=0).sum(dim=0)
-    got = found.values["gradient_first"]["model.embed_tokens.weight", 1]
+    got = found.values["gradient_first_per_sample"]["model.embed_tokens.weight", 1]
     assert torch.allclose(got, expected, atol=1e-5, rtol=1e-4)
 
 
@@ -150,7 +153,7 @@ def test_only_parameters_in_scope_are_looked_at_and_gradients_do_not_pile_up() -
 
     model.model.register_forward_hook(count)
     found = capture(model, graph, tokens, needs=NEEDS, batch_size=1, kinds=("ffn_channel",))
-    assert {name.split(".")[3] for name, _ in found.values["gradient_first"]} == {"mlp"}
+    assert {name.split(".")[3] for name, _ in found.values["gradient_first_per_sample"]} == {"mlp"}
     assert alive == [0, 0]
 
 
@@ -161,8 +164,8 @@ def test_special_tokens_are_not_predicted() -> None:
     plain, longer = (capture(model, graph, one, needs=NEEDS) for one in (tokens, padded))
     assert plain.predicted == longer.predicted == 18 and plain.tokens == longer.tokens == 20
     assert plain.loss == pytest.approx(longer.loss, rel=1e-5)
-    for key, vector in plain.values["gradient_first"].items():
-        assert torch.allclose(vector, longer.values["gradient_first"][key], atol=1e-5, rtol=1e-3)
+    for key, vector in plain.values["gradient_first_per_sample"].items():
+        assert torch.allclose(vector, longer.values["gradient_first_per_sample"][key], atol=1e-5, rtol=1e-3)
 
 
 def test_progress_is_told_and_may_stop_the_pass() -> None:

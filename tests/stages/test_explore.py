@@ -40,7 +40,7 @@ def test_every_criterion_scores_in_one_run_with_its_options(tmp_path: Path, spec
     assert list(scores) and set(scores) == set(CRITERIA.names())
     for group in scores["l1"]:
         assert np.array_equal(scores["similar_heads"][group], scores["second_moment"][group])
-        assert (scores["fusion"][group] >= scores["taylor_mix"][group]).all()
+        assert (scores["fusion"][group] >= scores["taylor_mix_per_sample"][group]).all()
 
 
 def test_exploring_makes_the_analyses_and_no_model(tmp_path: Path, spec: RunSpec) -> None:

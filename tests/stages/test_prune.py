@@ -202,3 +202,17 @@ def test_refitting_without_a_text_is_refused_at_once(spec: RunSpec) -> None:
     asked = replace(spec.prune, method="l2", reconstruct="least_squares")
     with pytest.raises(DataError, match="reconstruct least_squares needs calibration text, got 'none'"):
         check(replace(spec, prune=asked, calibration=DataSpec("none")))
+
+
+def test_what_memory_the_gradients_need_is_said_before_the_pass(tmp_path: Path, spec: RunSpec) -> None:
+    run_dirs = [done(tmp_path, spec)]
+    for way in (DataSpec(spec.calibration.name, 4, 16, batch=2), spec.calibration):
+        method = "taylor_first" if way.batch else "taylor_mix"
+        run_dirs.append(done(tmp_path, replace(spec, calibration=way, prune=PruneSpec(method, 0.3))))
+    for run_dir, words in zip(run_dirs, ("4 windows go through at once", "2 at a time", "1 at"), strict=True):
+        told = list(EventReader(run_dir / EVENTS).read())
+        said = next(n for n, e in enumerate(told) if e.type == "message" and words in e.data["text"])
+        assert "GiB" in told[said].data["text"]
+        read = [n for n, e in enumerate(told) if e.stage == "capture" and e.data.get("unit") == "windows"]
+        assert said < min(read)
+    assert read_plan(run_dirs[0]).removed == read_plan(run_dirs[1]).removed
