@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from core.cli import options
 from core.cli.ask import RUNS, ask, foreground, source_of, with_errors
-from core.cli.terminal import emit, keys_and_values, score_lines
-from core.results.words import measured_on
+from core.cli.terminal import emit, keys_and_values, perplexity_lines, score_lines
 from core.runs.artifacts import read_metrics
 
 #: What `evaluate` prints, and the errors of it, which people read after a ±.
@@ -23,8 +22,7 @@ def evaluate(
     """Measure a model or a run: perplexity, size, speed, memory."""
     run_dir = foreground(runs_dir, ask("evaluate", source_of(runs_dir, model), given))
     metrics = read_metrics(run_dir)
-    result = {key: metrics[key] for key in (*MEASURED, *HOW_SURE)}
-    caption = f"perplexity on {measured_on(metrics)}"
+    result = {key: metrics[key] for key in (*MEASURED, *HOW_SURE, "perplexities")}
     shown = with_errors({key: result[key] for key in MEASURED if key != "tasks"}, metrics)
     scores = score_lines({"score": metrics["tasks"]})
-    emit(result, as_json, [*keys_and_values(shown), caption, *scores, f"run  {run_dir}"])
+    emit(result, as_json, [*keys_and_values(shown), *perplexity_lines(metrics), *scores, f"run  {run_dir}"])

@@ -11,7 +11,7 @@ from core import methods
 from core.cli import options
 from core.cli.ask import RUNS, ask, detached, emit_run, foreground, read_spec_file, with_errors
 from core.cli.recover import with_preset
-from core.cli.terminal import keys_and_values, score_lines
+from core.cli.terminal import keys_and_values, perplexity_lines, score_lines
 from core.errors import SpecError
 from core.methods import METHODS
 from core.runs.artifacts import read_metrics
@@ -27,6 +27,8 @@ RESULT = ("params_before", "params_after", "sparsity", "sparsity_total", "ppl_be
 #: The same where the pruned model was trained, and where the couplings were ignored.
 TRAINED = ("ppl_pruned", "ppl_recovered")
 ABLATED = ("ppl_coupled", "without_dependency")
+#: A row per text for perplexity, with all that its numbers depend on.
+TEXTS = "perplexities"
 #: Benchmarks, if the run has some: of the dense model, the pruned one and the final one.
 SCORED = ("tasks_before", "tasks_pruned", "tasks_after")
 
@@ -86,10 +88,11 @@ def prune(
         return detached(runs_dir, spec, as_json)
     run_dir = foreground(runs_dir, spec)
     metrics = read_metrics(run_dir)
-    result = {key: metrics[key] for key in (*RESULT, *TRAINED, *ABLATED, *SCORED) if key in metrics}
-    shown = with_errors({key: value for key, value in result.items() if key not in SCORED}, metrics)
+    result = {key: metrics[key] for key in (*RESULT, *TRAINED, *ABLATED, *SCORED, TEXTS) if key in metrics}
+    plain = {key: value for key, value in result.items() if key not in (*SCORED, TEXTS)}
+    shown = [*keys_and_values(with_errors(plain, metrics)), *perplexity_lines(metrics)]
     scores = {key.removeprefix("tasks_"): metrics[key] for key in SCORED if key in metrics}
-    return emit_run(run_dir, result, as_json, [*keys_and_values(shown), *score_lines(scores)])
+    return emit_run(run_dir, result, as_json, [*shown, *score_lines(scores)])
 
 
 def _check_trains(spec: RunSpec, changes: options.Given) -> None:

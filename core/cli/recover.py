@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core.cli import options
 from core.cli.ask import RUNS, ask, detached, emit_run, foreground, source_of, with_errors
-from core.cli.terminal import keys_and_values
+from core.cli.terminal import keys_and_values, perplexity_lines
 from core.errors import ArtifactError, SpecError
 from core.runs.artifacts import read_metrics, read_spec
 from core.spec.recover import recover_preset
@@ -45,7 +45,8 @@ def recover(
     run_dir = foreground(runs_dir, spec)
     metrics = read_metrics(run_dir)
     result = {key: metrics[key] for key in (*RESULT, *SIZES)}
-    return emit_run(run_dir, result, as_json, keys_and_values(with_errors(result, metrics)))
+    lines = [*keys_and_values(with_errors(result, metrics)), *perplexity_lines(metrics)]
+    return emit_run(run_dir, {**result, "perplexities": metrics["perplexities"]}, as_json, lines)
 
 
 def _spec_of(source: Path) -> RunSpec:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from core.cli import options
 from core.cli.ask import RUNS, ask, detached, emit_run, foreground, seconds
 from core.cli.terminal import table
-from core.results.sweep import Point, Sweep, read_sweep
-from core.results.words import with_error
+from core.results.quantities import perplexity_titles
+from core.results.sweep import Sweep, read_sweep
+from core.results.words import measured_on, with_error
 
 
 @options.takes("sweep")
@@ -34,6 +36,8 @@ def sweep(
         "baseline_ppl": swept.ppl,
         "baseline_stderr": swept.ppl_stderr,
         "params_before": swept.params,
+        "calibration": swept.calibration,
+        "texts": [asdict(text) for text in swept.texts],
         "points": _points(swept),
     }
     return emit_run(run_dir, result, as_json, _lines(swept))
@@ -49,21 +53,29 @@ def _points(swept: Sweep) -> list[dict[str, Any]]:
 
 def _lines(swept: Sweep) -> list[str]:
     front = {point.key for point in swept.front()}
-    head = ["method", "asked", "scope", "refit", "seed", "windows", "of all", "perplexity", ""]
-    rows = [_row(swept, point, point.key in front) for point in swept.points]
-    caption = f"perplexity on {swept.text}, {swept.tokens:,} tokens in windows of {swept.window}"
-    caption += f", ± one standard error over {swept.windows} windows" if swept.ppl_stderr is not None else ""
+    on = [swept.on(number) for number in range(len(swept.texts))]
+    titles = perplexity_titles([{"ppl_text": each.text} for each in on])
+    head = ["method", "asked", "scope", "refit", "seed", "windows", "of all", *map(str.lower, titles), ""]
+    rows = [_row(on, number, point.key in front) for number, point in enumerate(swept.points)]
+    error = f", ± one standard error over {swept.windows} windows" if swept.ppl_stderr is not None else ""
     return [
-        f"unpruned: {with_error(swept.ppl, swept.ppl_stderr, ',.4g')}",
+        *(f"unpruned on {each.text}: {with_error(each.ppl, each.ppl_stderr, ',.4g')}" for each in on),
         *table([head, *rows]),
-        "* on the Pareto front",
-        caption,
+        "* on the Pareto front of the first text" if len(on) > 1 else "* on the Pareto front",
+        *(f"perplexity on {measured_on(each.measured_on())}{error}" for each in on),
+        f"calibrated on {swept.calibration}",
     ]
 
 
-def _row(swept: Sweep, point: Point, best: bool) -> list[str]:
+def _row(on: Sequence[Sweep], number: int, best: bool) -> list[str]:
+    """A point's line: a cell per text."""
+    point = on[0].points[number]
     place = [point.method, f"{point.target:.1%}", point.scope, point.reconstruct, str(point.seed)]
     of_all = "-" if point.sparsity_total is None else f"{point.sparsity_total:.1%}"
-    measured = point.error if point.ppl is None else with_error(point.ppl, point.ppl_stderr, ",.4g")
-    measured += ", within the noise" if swept.change(point).verdict == "noise" else ""
-    return [*place, str(point.samples), of_all, measured, "*" if best else ""]
+    return [*place, str(point.samples), of_all, *(_cell(each, number) for each in on), "*" if best else ""]
+
+
+def _cell(swept: Sweep, number: int) -> str:
+    point = swept.points[number]
+    measured = point.error or "-" if point.ppl is None else with_error(point.ppl, point.ppl_stderr, ",.4g")
+    return measured + (", within the noise" if swept.change(point).verdict == "noise" else "")

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
-from core.results.words import number, with_error
+from core.results.perplexity import by_text
+from core.results.words import calibrated_on, measured_on, number, short_texts, with_error
 from core.runs.events import Event, in_words
 
 BAR = 30
@@ -74,6 +75,25 @@ def score_lines(scores: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
     return ["", *table(rows)]
 
 
+#: What a model of a run is called in a table, by how the names of its numbers end.
+SIDES = {"": "ppl", "_before": "dense", "_coupled": "coupled", "_pruned": "pruned", "_after": "final"}
+
+
+def perplexity_lines(metrics: dict[str, Any]) -> list[str]:
+    """Perplexities as a table, a line per text with all that they depend on.
+
+    Args:
+        metrics: as `metrics.json` has it.
+    """
+    texts = by_text(metrics)
+    sides = [ending for ending in SIDES if any(row.get(f"ppl{ending}") is not None for row in texts)]
+    rows = [["perplexity", *(SIDES[ending] for ending in sides), "measured on", "calibrated on"]]
+    for name, row in zip(short_texts([str(row.get("ppl_text")) for row in texts]), texts, strict=True):
+        values = [with_error(row.get(f"ppl{end}"), row.get(f"ppl_stderr{end}"), ",.2f") for end in sides]
+        rows.append([name, *values, measured_on(row), calibrated_on(row) or "-"])
+    return ["", *table(rows)] if texts else []
+
+
 class ProgressBar:
     """Draws events on stderr: a moving bar on a terminal, one line per stage elsewhere."""
 
@@ -91,7 +111,8 @@ class ProgressBar:
         elif event.type == "message":
             self.say(f"      {in_words(event.data['text'], event.data['level'])}")
         elif event.type == "metric" and event.data["name"].startswith("ppl"):
-            self.say(f"      perplexity {event.data['value']:.2f}")
+            text = event.data["name"].partition(".")[2]
+            self.say(f"      perplexity {event.data['value']:.2f}{f' on {text}' if text else ''}")
         elif event.type == "done":
             self.say(event.data["state"])
 

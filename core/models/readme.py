@@ -10,7 +10,8 @@ from typing import Any
 from core.graph.records import Graph
 from core.plan.records import PruningPlan
 from core.results.noise import error_of
-from core.results.quantities import QUANTITIES
+from core.results.perplexity import by_text
+from core.results.quantities import QUANTITIES, Quantity, perplexity_titles
 from core.results.render import renderer
 from core.results.words import with_error
 
@@ -29,7 +30,7 @@ def card(graph: Graph, plan: PruningPlan, facts: Mapping[str, Any], *, stock: bo
     errors = {name: error_of(values, name) for name in ("ppl_after", "latency_ms_after")}
     text = _render(
         "readme.md", name=plan.model or graph.model, family=graph.family, plan=plan, facts=values,
-        license=values["license"], rows=_rows(values), errors=errors, stock=stock,
+        license=values["license"], rows=_rows(values), errors=errors, stock=stock, texts=by_text(values),
     )  # fmt: skip
     return f"{text}\n"
 
@@ -48,15 +49,18 @@ def _counted(plan: PruningPlan) -> dict[str, Any]:
 
 
 def _rows(values: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Title, before and after of every quantity that was measured on both sides."""
-    names = {
-        quantity: [f"{name}_{side}" for side in ("before", "after")] for name, quantity in QUANTITIES.items()
-    }
-    return [
-        (
-            quantity.full_title,
-            *(with_error(values[key], error_of(values, key), quantity.form) for key in keys),
-        )
-        for quantity, keys in names.items()
-        if all(values[key] is not None for key in keys)
+    """Title, before and after of every quantity that was measured on both sides; a perplexity per text."""
+    texts = by_text(values)
+    rows = [
+        _row(QUANTITIES["ppl"], title, of) for title, of in zip(perplexity_titles(texts), texts, strict=True)
     ]
+    others = [quantity for quantity in QUANTITIES.values() if quantity.name != "ppl"]
+    rows += [_row(quantity, quantity.full_title, values) for quantity in others]
+    return [row for row in rows if row]
+
+
+def _row(quantity: Quantity, title: str, values: Mapping[str, Any]) -> tuple[str, ...]:
+    keys = [f"{quantity.name}_{side}" for side in ("before", "after")]
+    if any(values.get(key) is None for key in keys):
+        return ()
+    return (title, *(with_error(values[key], error_of(values, key), quantity.form) for key in keys))

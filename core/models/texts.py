@@ -1,7 +1,7 @@
-"""Calibration and evaluation texts: bundled speeches, a file, a hub data set, or what a model writes.
+"""Calibration and evaluation texts: bundled ones, a file, a hub data set, or what a model writes.
 
-The bundled text is the State of the Union messages since 1946, split by speech, so that no speech both
-calibrates a plan and evaluates it.
+`bundled` is the State of the Union messages since 1946, split by speech, so that no speech both calibrates a
+plan and evaluates it. `factbook` is of another domain, and split by country in the same way.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from importlib import metadata
 from pathlib import Path
 
 from core.errors import DataError
+from core.models.factbook import backgrounds
 from core.models.rows import SUFFIXES, file_text, hub_text
 
-BUNDLED = "bundled"
+BUNDLED, FACTBOOK = "bundled", "factbook"
 #: For calibration only: text that the model writes itself, and no text at all.
 SELF, NONE = "self", "none"
 #: owner/name of a data set, with a config and a split.
@@ -40,13 +41,13 @@ class Text:
 
 
 def calibration_text(name: str = BUNDLED) -> Text:
-    """The text that scores units: `bundled`, a file or a hub data set. Raises DataError."""
-    return _bundled("calibration") if name == BUNDLED else _named(name)
+    """The text that scores units: a bundled one, a file or a hub data set. Raises DataError."""
+    return _text_of(name, "calibration")
 
 
 def evaluation_text(name: str = BUNDLED) -> Text:
-    """The text that measures perplexity: `bundled`, a file or a hub data set. Raises DataError."""
-    return _bundled("evaluation") if name == BUNDLED else _named(name)
+    """The text that measures perplexity: a bundled one, a file or a hub data set. Raises DataError."""
+    return _text_of(name, "evaluation")
 
 
 def calibration_title(name: str) -> str:
@@ -60,12 +61,23 @@ def same_text(a: Text, b: Text) -> bool:
     return a.sha256 == b.sha256 or a.text in b.text or b.text in a.text
 
 
-@lru_cache(maxsize=2)
-def _bundled(part: str) -> Text:
-    """A part of the bundled speeches: every third by name evaluates, the others calibrate."""
-    speeches = [speech for path in _speech_files() if len((speech := _clean(path)).split()) > _LEAST_WORDS]
-    chosen = [speech for i, speech in enumerate(speeches) if (i % 3 == 0) == (part == "evaluation")]
-    return hashed(f"State of the Union since {_FIRST_YEAR}, {part} part", "\n\n".join(chosen))
+def _text_of(name: str, part: str) -> Text:
+    return _bundled(name, part) if name in (BUNDLED, FACTBOOK) else _named(name)
+
+
+@lru_cache(maxsize=4)
+def _bundled(name: str, part: str) -> Text:
+    """A part of a bundled text: every third speech or country by name evaluates, the others calibrate."""
+    if name == FACTBOOK:
+        title, pieces = "World Factbook", backgrounds()
+    else:
+        title, pieces = f"State of the Union since {_FIRST_YEAR}", _speeches()
+    chosen = [piece for i, piece in enumerate(pieces) if (i % 3 == 0) == (part == "evaluation")]
+    return hashed(f"{title}, {part} part", "\n\n".join(chosen))
+
+
+def _speeches() -> list[str]:
+    return [speech for path in _speech_files() if len((speech := _clean(path)).split()) > _LEAST_WORDS]
 
 
 def _speech_files() -> list[Path]:

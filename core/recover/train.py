@@ -1,7 +1,8 @@
 """What a step of recovery is: low-rank updates learn the data, and the best of them are merged at the end.
 
 Some sequences are kept apart and measured every few steps: the perplexity on them falls, then rises where
-the model learns its data by heart (LLM-Pruner, Figure 5 and Table 15), and the updates that did best stay.
+the model learns its data by heart, and the updates that did best stay. Texts that nobody trains on are
+followed beside them (LLM-Pruner, Figure 5 and Table 15), and choose nothing: a text that chose is no measure.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from core.evaluate.perplexity import window_losses
+from core.evaluate.perplexity import perplexity, window_losses
 from core.graph.records import Graph
 from core.models.load import Loaded
 from core.recover.examples import IGNORED, Example, TrainingData, collate
@@ -60,6 +61,7 @@ class LoraTraining:
     Args:
         loaded: the model, which is trained in place and of no use before `finish`.
         graph: of the dense model; names of modules do not change by pruning.
+        watched: texts to follow: name -> windows, (windows, window).
 
     Raises:
         InputError: no matrix of the kind asked for.
@@ -76,7 +78,9 @@ class LoraTraining:
         *,
         seed: int,
         on_curve: Curve,
+        watched: Mapping[str, Tensor] | None = None,
     ) -> None:
+        self.watched = watched or {}
         torch.manual_seed(seed)
         self.model = attach(
             loaded.model, graph,
@@ -132,9 +136,11 @@ class LoraTraining:
             self._look(step)
 
     def _look(self, step: int) -> None:
-        """Measure the sequences kept apart; the updates are remembered if none did better."""
+        """Measure what is kept apart and what is watched; the updates are remembered if none did better."""
         ppl = self.held_perplexity()
         self.on_curve("recover.held_ppl", step, ppl)
+        for name, windows in self.watched.items():
+            self.on_curve(f"recover.ppl.{name}", step, perplexity(self.model, windows).ppl)
         if step == 0 or ppl < self.best.ppl:
             self.best = Best(ppl, step, self.best.first if step else ppl)
             _copy(self.updates, self._best_updates)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 from core.report.charts import Table
 from core.report.run import Run
 from core.results.efficiency import Efficiency
 from core.results.noise import error_of, perplexity_difference, time_difference
-from core.results.quantities import QUANTITIES, Quantity
-from core.results.words import measured_on, with_error
+from core.results.perplexity import by_text, on_text
+from core.results.quantities import QUANTITIES, Quantity, perplexity_titles
+from core.results.words import calibrated_on, measured_on, with_error
 
 #: How names in `metrics.json` end of what was measured with weights in 8 bits.
 INT8 = "_int8"
@@ -15,46 +20,72 @@ INT8 = "_int8"
 VERDICTS = {"noise": ", within the noise", "unknown": ", noise unknown"}
 
 
+@dataclass(frozen=True)
+class Line:
+    """A quantity on a row of its own; a perplexity on a row per text.
+
+    Attributes:
+        ending: of its names in `values`, empty or `INT8`; text: which text it is of, 0 the first.
+    """
+
+    title: str
+    quantity: Quantity
+    ending: str
+    values: Mapping[str, Any]
+    text: int = 0
+
+    @property
+    def key(self) -> str:
+        """Its name in `values`, without its side."""
+        return self.quantity.name + self.ending
+
+
 def numbers(run: Run) -> Table | None:
     """Before and after side by side; where a model was trained, the pruned one stands between."""
     metrics = run.metrics
     if "ppl" in metrics:
-        alone = [
-            (title, _shown(run, quantity, ending, ""))
-            for title, quantity, ending in _quantities()
-            if quantity.name + ending in metrics
-        ]
+        alone = [(line.title, _shown(run, line, "")) for line in _lines(run) if line.key in line.values]
         return Table(["", "model"], alone, _measured_on(run))
     if "ppl_after" not in metrics:
         return None
     trained = "ppl_pruned" in metrics
     head = ["", "dense", *(["pruned", "recovered"] if trained else ["pruned"]), "change"]
     rows = []
-    for title, quantity, ending in _quantities():
-        key = quantity.name + ending
-        before, after = metrics.get(f"{key}_before"), metrics.get(f"{key}_after")
+    for line in _lines(run):
+        before, after = (line.values.get(f"{line.key}_{side}") for side in ("before", "after"))
         if before is None and after is None:
             continue
-        middle = "_pruned" if key == "ppl" else "_after"  # training changes no size and no speed
+        middle = "_pruned" if line.key == "ppl" else "_after"  # training changes no size and no speed
         sides = ("_before", *((middle,) if trained else ()), "_after")
         change = "-"
         if before and after is not None:
-            change = f"{after / before - 1:+.1%}{_noise(run, quantity, ending)}"
-        rows.append((title, *(_shown(run, quantity, ending, side) for side in sides), change))
+            change = f"{after / before - 1:+.1%}{_noise(run, line)}"
+        rows.append((line.title, *(_shown(run, line, side) for side in sides), change))
     return Table(head, rows, _measured_on(run))
 
 
-def _quantities() -> list[tuple[str, Quantity, str]]:
-    """Title, quantity and how its names end; after all of them the same with weights in 8 bits."""
-    small = [(f"{quantity.full_title}, in 8 bits", quantity, INT8) for quantity in QUANTITIES.values()]
-    return [(quantity.full_title, quantity, "") for quantity in QUANTITIES.values()] + small
+def _lines(run: Run) -> list[Line]:
+    """Every quantity in order; after all of them the same with weights in 8 bits."""
+    texts, lines = by_text(run.metrics), list[Line]()
+    for ending, also in (("", ""), (INT8, ", in 8 bits")):
+        for quantity in QUANTITIES.values():
+            if quantity.name != "ppl":
+                lines.append(Line(f"{quantity.full_title}{also}", quantity, ending, run.metrics))
+                continue
+            titles = [f"{title}{also}" for title in perplexity_titles(texts)]
+            lines += [
+                Line(title, quantity, ending, row, number)
+                for number, (title, row) in enumerate(zip(titles, texts, strict=True))
+            ]
+    return lines
 
 
-def _shown(run: Run, quantity: Quantity, ending: str, side: str) -> str:
+def _shown(run: Run, line: Line, side: str) -> str:
     """A quantity as written; of a perplexity with its standard error, of a time with half its spread."""
-    timed, key = _timed(run, ending, side), f"{quantity.name}{ending}{side}"
-    error = timed.error(quantity.name) if timed and quantity.timed else error_of(run.metrics, key)
-    return with_error(run.metrics.get(key), error, quantity.form)
+    timed, key = _timed(run, line.ending, side), f"{line.key}{side}"
+    quantity, values = line.quantity, line.values
+    error = timed.error(quantity.name) if timed and quantity.timed else error_of(values, key)
+    return with_error(values.get(key), error, quantity.form)
 
 
 def _timed(run: Run, ending: str, side: str) -> Efficiency | None:
@@ -64,17 +95,20 @@ def _timed(run: Run, ending: str, side: str) -> Efficiency | None:
     return run.efficiency.get(f"{model} int8" if ending else model)
 
 
-def _noise(run: Run, quantity: Quantity, ending: str) -> str:
+def _noise(run: Run, line: Line) -> str:
     """What may be chance in the change of a perplexity or a time; nothing of what is counted."""
-    verdict = "unknown"
-    if quantity.timed:
-        then, now = (_timed(run, ending, side) for side in ("_before", "_after"))
+    verdict, name = "unknown", line.quantity.name
+    if line.quantity.timed:
+        then, now = (_timed(run, line.ending, side) for side in ("_before", "_after"))
         if then and now:
-            verdict = time_difference(then.timed(quantity.name), now.timed(quantity.name)).verdict
-    elif quantity.name == "ppl":
+            verdict = time_difference(then.timed(name), now.timed(name)).verdict
+    elif name == "ppl":
         final = "recovered" if "ppl_recovered" in run.metrics else "pruned"
-        bits = " int8" if ending else ""
-        before, after = (run.perplexities.get(f"{side}{bits}") for side in ("dense", final))
+        bits = " int8" if line.ending else ""
+        before, after = (
+            on_text(run.perplexities.get(f"{side}{bits}", ()), line.text, line.values.get("ppl_sha256"))
+            for side in ("dense", final)
+        )
         if before and after:
             verdict = perplexity_difference(before, after).verdict
     else:
@@ -83,14 +117,14 @@ def _noise(run: Run, quantity: Quantity, ending: str) -> str:
 
 
 def _measured_on(run: Run) -> str:
-    metrics = run.metrics
-    said = f"Perplexity on {measured_on(metrics) or 'no text'}."
-    if metrics.get("ppl_windows"):
-        said += f" ± one standard error over {metrics['ppl_windows']} windows."
+    metrics, texts = run.metrics, by_text(run.metrics)
+    said = f"Perplexity on {'; on '.join(map(measured_on, texts)) or 'no text'}."
+    if counts := [f"{row['ppl_windows']}" for row in texts if row.get("ppl_windows")]:
+        said += f" ± one standard error over {' and '.join(counts)} windows."
     if run.efficiency:
         said += " Times: median, ± half of slowest minus fastest."
-    if metrics.get("calibration_text"):
-        said += f" Calibrated on {metrics['calibration_text']}."
+    if calibrated := calibrated_on(texts[0] if texts else {}):
+        said += f" Calibrated on {calibrated}."
     if metrics.get("recover_data"):
         steps, best = metrics["recover_steps"], metrics["recover_best_step"]
         said += f" Recovered on {metrics['recover_data']}, best after {best} of {steps} steps."

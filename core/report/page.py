@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from core.errors import ArtifactError, InputError
 from core.files import write_text
 from core.report.charts import Table, render
 from core.report.run import Run
 from core.report.sections import section
-from core.results.words import number, with_error
+from core.results.perplexity import by_text
+from core.results.words import calibrated_on, measured_on, number, with_error
 
 
 def write_report(run_dirs: Sequence[Path], file: Path) -> Path:
@@ -41,18 +43,23 @@ def document(runs: Sequence[Run]) -> str:
 
 
 def overview(runs: Sequence[Run]) -> Table:
-    """All runs in one table, each row led by its run."""
+    """All runs in one table, a row per evaluation text, each led by its run and with all it depends on."""
     rows = []
     for run in runs:
         metrics = run.metrics
-        ppl = [
-            with_error(metrics.get(f"ppl_{when}"), metrics.get(f"ppl_stderr_{when}"), ",.2f")
-            for when in ("before", "pruned", "after")
-        ]
-        if "ppl_pruned" not in metrics:
-            ppl[1] = ppl[2]
         params = number(metrics.get("params_after", metrics.get("params")), ",d")
-        rows.append([run, run.spec.model.source, number(metrics.get("sparsity_total"), ".1%"), params, *ppl])
-    return Table(
-        ["run", "model", "removed of all", "parameters", "ppl dense", "ppl pruned", "ppl final"], rows
-    )
+        size = [run.spec.model.source, number(metrics.get("sparsity_total"), ".1%"), params]
+        rows += [[run, *size, *_perplexity(row)] for row in by_text(metrics) or [{}]]
+    head = ["run", "model", "removed of all", "parameters", "ppl dense", "ppl pruned", "ppl final"]
+    return Table([*head, "measured on", "calibrated on"], rows)
+
+
+def _perplexity(row: Mapping[str, Any]) -> list[str]:
+    """Dense, pruned and final; then what they were measured on, and what chose the units that went."""
+    ppl = [
+        with_error(row.get(f"ppl_{when}"), row.get(f"ppl_stderr_{when}"), ",.2f")
+        for when in ("before", "pruned", "after")
+    ]
+    if "ppl_pruned" not in row:
+        ppl[1] = ppl[2]
+    return [*ppl, measured_on(row) or "-", calibrated_on(row) or "-"]

@@ -20,6 +20,7 @@ from core.runs.events import metric_series, warnings
 
 CURVES = {
     "recover.held_ppl": "Recovery: perplexity on the sequences kept apart",
+    "recover.ppl": "Recovery: perplexity of a text that nobody trains on",
     "recover.loss": "Recovery: loss of each step",
     "recover.learning_rate": "Recovery: learning rate",
 }
@@ -69,9 +70,13 @@ def widths(run: Run) -> Markup:
 def curves(run: Run) -> list[Markup]:
     """Every curve with two points or more."""
     series = metric_series(run.events)
-    return [
-        lines(CURVES.get(name, name), {name: points}) for name, points in series.items() if len(points) > 1
-    ]
+    return [lines(_curve(name), {name: points}) for name, points in series.items() if len(points) > 1]
+
+
+def _curve(name: str) -> str:
+    """The title of a curve; of a text that is followed with its name."""
+    text = name.removeprefix("recover.ppl.")
+    return CURVES.get(name, name) if text == name else f"{CURVES['recover.ppl']}, {text}"
 
 
 def scores(run: Run) -> Table | None:
@@ -168,6 +173,10 @@ def made(run: Run) -> Markup:
         (f"{part} text", f"{extra[part]['name']} (sha256 {extra[part]['sha256'][:16]}…)")
         for part in ("calibration", "evaluation")
         if part in extra
+    ]
+    rows += [
+        ("evaluation text, too", f"{text['name']} (sha256 {text['sha256'][:16]}…)")
+        for text in extra.get("evaluation_also", ())
     ]
     spec = json.dumps(asdict(run.spec), indent=2)
     return render("made.html", command=command_line(run.spec), facts=Table(["", ""], rows), spec=spec)

@@ -1,13 +1,14 @@
-"""Perplexities and the windows behind them, as in `perplexity.json`."""
+"""Perplexities and the windows behind them, as in `perplexity.json`: of every model one per text."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from pydantic import PositiveInt
 
@@ -32,8 +33,8 @@ class Perplexity:
         ids: a hash of all token ids; perplexities with equal hashes read the same windows.
         losses: mean negative log-likelihood of a predicted token in every window, in nats; empty in
             older files.
-        protocol: how the text was cut, a name of `core.spec.evaluate.PROTOCOLS`; text: its name, empty in
-            older files.
+        protocol: how the text was cut, a name of `core.spec.evaluate.PROTOCOLS`; text, sha256: its name and
+            hash, empty in older files.
     """
 
     ppl: float
@@ -44,6 +45,7 @@ class Perplexity:
     losses: tuple[float, ...] = ()
     protocol: str = WORKBENCH
     text: str = ""
+    sha256: str = ""
 
     @property
     def windows(self) -> int:
@@ -68,6 +70,25 @@ class Perplexity:
         return stderr if stderr is not None and math.isfinite(stderr) else None
 
 
+def by_text(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What `metrics.json` says of every text: a row each, the first text first, under the same names.
+
+    A row has what its numbers depend on, too: `calibration_text`, `seed`, and of the text its name, hash,
+    protocol, window and tokens. Older runs measured one text.
+    """
+    if "perplexities" in metrics:
+        return list(metrics["perplexities"])
+    of_one = {name: value for name, value in metrics.items() if name.startswith("ppl")}
+    return [{**of_one, "calibration_text": metrics.get("calibration_text")}] if of_one else []
+
+
+def on_text(measured: Sequence[Perplexity], number: int, sha256: str | None) -> Perplexity | None:
+    """A model's perplexity on a text: the first one is the first, others are found by their text's hash."""
+    if number == 0:
+        return measured[0] if measured else None
+    return next((other for other in measured[1:] if other.sha256 == sha256), None)
+
+
 def mean_error(values: Sequence[float]) -> float | None:
     """The standard error of a mean of independent values; None for fewer than two, or where one overflows."""
     count = len(values)
@@ -77,15 +98,23 @@ def mean_error(values: Sequence[float]) -> float | None:
     return math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1) / count)
 
 
-def read_perplexities(run_dir: Path) -> dict[str, Perplexity]:
-    """`perplexity.json`: side -> perplexity; empty without one. Raises ArtifactError if damaged."""
+def read_perplexities(run_dir: Path) -> dict[str, tuple[Perplexity, ...]]:
+    """`perplexity.json`: side -> a perplexity per text, in the order asked for; empty without a file.
+
+    Raises:
+        ArtifactError: the file is damaged.
+    """
     path = run_dir / PERPLEXITY
-    return read_record(path, dict[str, Perplexity], "measure again") if path.exists() else {}
+    if not path.exists():
+        return {}
+    # Older files have the perplexity of one text in the place of a list.
+    sides = read_record(path, dict[str, Perplexity | tuple[Perplexity, ...]], "measure again")
+    return {side: (each,) if isinstance(each, Perplexity) else each for side, each in sides.items()}
 
 
-def keep_perplexity(run_dir: Path, side: str, measured: Perplexity) -> None:
-    """Add one model's perplexity to `perplexity.json`; a damaged file is replaced."""
-    perplexities = {side: measured}
+def keep_perplexities(run_dir: Path, side: str, measured: Sequence[Perplexity]) -> None:
+    """Add one model's perplexities to `perplexity.json`; a damaged file is replaced."""
+    perplexities = {side: tuple(measured)}
     with suppress(ArtifactError):
         perplexities = read_perplexities(run_dir) | perplexities
-    write_json(run_dir / PERPLEXITY, {name: asdict(record) for name, record in perplexities.items()})
+    write_json(run_dir / PERPLEXITY, {name: list(map(asdict, each)) for name, each in perplexities.items()})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from core.plan.records import KV_BITS
 from core.results import words
@@ -51,3 +53,15 @@ QUANTITIES = {
         Quantity("tokens_per_second", "Speed of writing", words.speed, ",.1f", "tokens/s", lower=False),
     )
 }
+
+
+def perplexity_titles(texts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the perplexity on each text is called: by its text, where several were measured.
+
+    Args:
+        texts: rows of `core.results.perplexity.by_text`.
+    """
+    title = QUANTITIES["ppl"].title
+    if len(texts) < 2:
+        return [title] * len(texts)
+    return [f"{title}, {name}" for name in words.short_texts([str(row.get("ppl_text")) for row in texts])]

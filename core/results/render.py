@@ -13,7 +13,8 @@ from core.results import words
 
 #: How templates write numbers; `size`, `count` and the like are those of `core.results.words`.
 FILTERS = (
-    words.age, words.count, words.duration, words.memory, words.number, words.percent, words.perplexity,
+    words.age, words.calibrated_on, words.count, words.duration, words.measured_on,
+    words.memory, words.number, words.percent, words.perplexity,
     words.signed, words.size, words.sparsity, words.with_error,
 )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pydantic import PositiveInt
 
 from core.files import read_record, write_json
 from core.results.noise import Difference, kept_difference
+from core.results.perplexity import PPL_ON
 from core.spec.evaluate import WORKBENCH
 from core.spec.past import FORMAT, today
 from core.spec.run import RunSpec
@@ -19,6 +20,28 @@ from core.spec.run import RunSpec
 SWEEP = "sweep.json"
 #: What tells two points of a sweep apart.
 AXES = ("method", "target", "scope", "reconstruct", "seed", "samples")
+
+
+@dataclass(frozen=True)
+class Other:
+    """A perplexity on a text after the first: `ppl`, `ppl_stderr` and `change_stderr` as in `Point`."""
+
+    ppl: float
+    ppl_stderr: float | None = None
+    change_stderr: float | None = None
+
+
+@dataclass(frozen=True)
+class OtherText:
+    """A text after the first, and the dense model's perplexity on it; see `Sweep`."""
+
+    text: str
+    sha256: str
+    window: PositiveInt
+    tokens: int
+    protocol: str
+    ppl: float
+    ppl_stderr: float | None = None
 
 
 @dataclass(frozen=True)
@@ -33,6 +56,7 @@ class Point:
             computed window by window. None where unknown.
         error: why there is no plan or number, e.g. a target out of reach; else empty.
         seconds: for planning and measuring; scoring is shared between points.
+        others: the perplexities on `Sweep.others`, in that order; empty where `ppl` is None.
     """
 
     method: str
@@ -50,6 +74,7 @@ class Point:
     error: str = ""
     ppl_stderr: float | None = None
     change_stderr: float | None = None
+    others: tuple[Other, ...] = ()
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -67,6 +92,7 @@ class Sweep:
         calibration: the text that scored units; planned: how many points there will be.
         ppl_stderr: the standard error of `ppl`, None where unknown.
         format: in which words the points are told, see `core.spec.past`; release 0.1 does not say it.
+        sha256: of the text; others: the texts after the first.
     """
 
     ppl: float
@@ -81,6 +107,30 @@ class Sweep:
     ppl_stderr: float | None = None
     format: int = 1
     protocol: str = WORKBENCH
+    sha256: str = ""
+    others: tuple[OtherText, ...] = ()
+
+    @property
+    def texts(self) -> tuple[OtherText, ...]:
+        """Every text, the first one first."""
+        return (
+            OtherText(**{part.name: getattr(self, part.name) for part in fields(OtherText)}),
+            *self.others,
+        )
+
+    def measured_on(self) -> dict[str, Any]:
+        """What the perplexities are of, as `core.results.perplexity.by_text` names it."""
+        return {name: getattr(self, name.removeprefix("ppl_")) for name in PPL_ON}
+
+    def on(self, number: int) -> Sweep:
+        """The sweep with the perplexities of one of its `texts` in the place of the first."""
+        if number == 0:
+            return self
+        points = tuple(
+            replace(point, **asdict(point.others[number - 1])) if point.others else replace(point, ppl=None)
+            for point in self.points
+        )
+        return replace(self, points=points, **asdict(self.others[number - 1]))
 
     @property
     def windows(self) -> int:

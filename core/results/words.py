@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from core.results.noise import Difference
@@ -73,6 +73,28 @@ def measured_on(metrics: Mapping[str, Any]) -> str:
     name = "bundled evaluation text" if text == "bundled" else text
     window, tokens, protocol = (metrics.get(f"ppl_{key}") for key in ("window", "tokens", "protocol"))
     return read_on(name, window=window, tokens=tokens, protocol=protocol)
+
+
+def calibrated_on(row: Mapping[str, Any]) -> str:
+    """What chose the units: `speeches, 16 windows of 128 tokens, seed 0`, of a row of `by_text`.
+
+    Older runs recorded the text alone.
+    """
+    count, length = row.get("calibration_windows"), row.get("calibration_length")
+    windows = f"{count:,} window{'s' * (count != 1)} of {length:,} tokens" if count and length else ""
+    seed = "" if row.get("seed") is None else f"seed {row['seed']}"
+    return ", ".join(part for part in (row.get("calibration_text"), windows, seed) if part)
+
+
+def short_text(name: str) -> str:
+    """A text's name without what stands after a comma: `World Factbook`."""
+    return name.partition(",")[0]
+
+
+def short_texts(names: Sequence[str]) -> list[str]:
+    """Names of texts as short as they can be told apart."""
+    short = [short_text(name) for name in names]
+    return short if len(set(short)) == len(short) else list(names)
 
 
 def time_ms(value: float | None, error: float | None = None) -> str:

@@ -35,7 +35,7 @@ NUMBERS = (
     "sparsity",
     "seconds",
 )
-TEXTS = ("ppl_text", "ppl_protocol", "calibration_text")
+TEXTS = ("ppl_text", "ppl_sha256", "ppl_protocol", "calibration_text")
 
 
 def read_spec(run_dir: Path) -> RunSpec:
@@ -70,6 +70,14 @@ def read_metrics(run_dir: Path) -> dict[str, Any]:
 def _check_metric(name: str, value: Any) -> None:
     if name in TEXTS:
         right, wanted = isinstance(value, str), "a text"
+    elif name == "perplexities":
+        right, wanted = (
+            isinstance(value, list) and all(isinstance(row, dict) for row in value),
+            "a list of objects",
+        )
+        for field, part in (item for row in value if right for item in row.items()):
+            if part is not None:
+                _check_metric(field, part)
     elif name.startswith("tasks"):
         right = isinstance(value, dict) and all(isinstance(task, dict) for task in value.values())
         wanted = "an object of objects"

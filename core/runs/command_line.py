@@ -24,7 +24,7 @@ TAKES: dict[str, tuple[str, ...]] = {
     "sweep": (
         *(*paths("sweep"), "prune.kinds", "prune.layers", "prune.recovery_samples"),
         *(path for path in _SCORING if path not in ("calibration.samples", "seed")),
-        *(*PERPLEXITY, "evaluate.tokens"),
+        *(*PERPLEXITY, "evaluate.tokens", "evaluate.also"),
     ),
     "score": ("explore.criteria", "explore.options", *_SCORING),
     "similarity": ("explore.tau", *_SCORING),

@@ -63,11 +63,11 @@ class EvalSpec:
 
     text: str = option(
         "bundled",
-        "What perplexity is measured on: bundled, a file, or a hub data set.",
+        "What perplexity is measured on: bundled, factbook, a file, or a hub data set.",
         title="Text for perplexity",
         nonempty=True,
         called="text for perplexity",
-        wanted="bundled, a file, or a hub data set",
+        wanted="bundled, factbook, a file, or a hub data set",
         flag="--ppl",
         metavar="TEXT",
     )
@@ -129,6 +129,21 @@ class EvalSpec:
         called="ppl-protocol",
         flag="--ppl-protocol",
     )
+    also: tuple[str, ...] = option(
+        ("factbook",),
+        "More texts for perplexity, best of other domains, with commas; '' for none. Of each as many tokens "
+        "are read as of the first, if it has them.",
+        title="More texts for perplexity",
+        flag="--ppl-also",
+    )
+    watch: int = option(
+        512,
+        "Tokens of each text for perplexity that are followed while a model is trained, at least a window; 0 "
+        "for none.",
+        ge=0,
+        unit="tokens",
+        flag="--watch",
+    )
 
     def __post_init__(self) -> None:
         measured = self.efficiency or not self.int8
@@ -145,3 +160,8 @@ class EvalSpec:
     def cutting(self) -> dict[str, Any]:
         """The arguments of `core.models.windows.evaluation_windows`."""
         return {"protocol": self.protocol, "window": self.window, "tokens": self.tokens}
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What perplexity is measured on, each text once, the first one first."""
+        return tuple(dict.fromkeys((self.text, *self.also)))

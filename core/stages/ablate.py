@@ -24,9 +24,9 @@ def measure_coupled(state: State) -> None:
     work = state.work
     silent = replace(work, spec=replace(work.spec, evaluate=replace(work.spec.evaluate, prompts=())))
     with masked(state.loaded.model, state.graph, state.plan.removed):
-        ppl = measure.quality(silent, state.loaded, "coupled").ppl
-    work.recorder.metric("ppl_coupled", 0, ppl)
-    state.metrics |= {"ppl_coupled": ppl, "without_dependency": True}
+        state.coupled = measure.quality(silent, state.loaded, "coupled")
+    measure.tell(work, "ppl_coupled", state.coupled)
+    state.metrics |= {"without_dependency": True}
 
 
 def evaluate(state: State) -> None:

@@ -40,7 +40,8 @@ def check(spec: RunSpec) -> None:
     if spec.goal in ("explore", "prune", "sweep"):
         check_calibration(spec)
     check_lengths(spec, config)
-    evaluation_text(spec.evaluate.text)
+    for name in spec.evaluate.texts:
+        evaluation_text(name)
     if spec.goal == "sweep":
         for point in planned(spec):
             run_of(spec, point)  # its parts are checked as they are made

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from core.capture.memory import free_memory
 from core.capture.statistics import check_weights
 from core.errors import ArtifactError
@@ -19,12 +21,12 @@ from core.files import write_json
 from core.methods import method_of
 from core.models.load import Loaded, load
 from core.models.texts import evaluation_text
-from core.models.windows import evaluation_windows
+from core.models.windows import consecutive_windows, evaluation_windows
 from core.results.efficiency import EFFICIENCY, SPREADS, Efficiency, keep_efficiency, read_efficiency
 from core.results.measured import TIMINGS, Measured, read_measured, write_measured
-from core.results.perplexity import Perplexity, keep_perplexity, read_perplexities
+from core.results.perplexity import Perplexity, keep_perplexities, read_perplexities
 from core.runs.artifacts import CHECKPOINT, SAMPLES, read_samples, read_spec
-from core.spec.evaluate import WORKBENCH
+from core.spec.evaluate import PROTOCOLS, WORKBENCH, EvalSpec
 from core.stages.work import State, Work, kept, source_metrics
 from core.surgery.int8 import quantized
 
@@ -36,22 +38,29 @@ CUT = "pruned.json"
 def baseline(state: State) -> None:
     """The dense model before anything is cut; kept in `checkpoint/` for a resumed run."""
     state.before = _kept_or(state.work, BASELINE, lambda: _dense(state.work, state.loaded))
-    state.work.recorder.metric("ppl_before", 0, state.before.ppl)
+    tell(state.work, "ppl_before", state.before)
+
+
+def tell(work: Work, name: str, measured: Measured) -> None:
+    """Say the perplexity of every text: of the first under its plain name, of others with their text's."""
+    work.recorder.metric(name, 0, measured.ppl)
+    for other in measured.others:
+        work.recorder.metric(f"{name}.{other.text}", 0, other.ppl)
 
 
 def alone(state: State) -> None:
     """One model by itself."""
     work, loaded = state.work, state.loaded
     measured = quality(work, loaded, "model")
-    work.recorder.metric("ppl", 0, measured.ppl)
+    tell(work, "ppl", measured)
     timed = _efficiency(work, {"model": loaded})["model"] if work.spec.evaluate.efficiency else {}
-    state.after = replace(measured, efficiency=timed)
+    state.after = replace(measured, **timed)
 
 
 def _dense(work: Work, loaded: Loaded) -> Measured:
     measured = quality(work, loaded, "dense")
     if work.spec.evaluate.efficiency and not roomy(loaded):
-        measured = replace(measured, efficiency=_efficiency(work, {"dense": loaded})["dense"])
+        measured = replace(measured, **_efficiency(work, {"dense": loaded})["dense"])
     return measured
 
 
@@ -59,7 +68,7 @@ def before_training(state: State) -> None:
     """The pruned model before it is trained; kept in `checkpoint/` for a resumed run."""
     work = state.work
     state.cut = _kept_or(work, CUT, lambda: quality(work, state.loaded, "pruned"))
-    work.recorder.metric("ppl_pruned", 0, state.cut.ppl)
+    tell(work, "ppl_pruned", state.cut)
 
 
 def _kept_or(work: Work, name: str, measure: Callable[[], Measured]) -> Measured:
@@ -73,27 +82,56 @@ def _kept_or(work: Work, name: str, measure: Callable[[], Measured]) -> Measured
 
 
 def quality(work: Work, loaded: Loaded, side: str) -> Measured:
-    """Perplexity, kept window by window under the name of its side, and the answers to the prompts."""
+    """Perplexities, kept window by window under the name of their side, and the answers to the prompts."""
     asked, recorder = work.spec.evaluate, work.recorder
-    measured = _perplexity(work, loaded, side)
+    first, *others = measure_texts(work, loaded, side)
     samples = []
     for number, prompt in enumerate(asked.prompts):
         answer = generate(loaded.model, loaded.tokenizer, prompt, max_new_tokens=asked.max_new_tokens)
         samples.append({"text": answer.text, "tokens_per_second": answer.tokens_per_second})
         recorder.progress(number + 1, len(asked.prompts), "answers")
-    return Measured(measured, samples)
+    return Measured(first, samples, others=tuple(others))
 
 
-def _perplexity(work: Work, loaded: Loaded, side: str) -> Perplexity:
-    asked = work.spec.evaluate
-    text = evaluation_text(asked.text)
-    ids = evaluation_windows(loaded.tokenizer, text, **asked.cutting())
-    counter = work.recorder.counter("windows")
-    measured = perplexity(loaded.model, ids, protocol=asked.protocol, text=text.name, on_progress=counter)
-    if math.isnan(measured.nll):
-        check_weights(loaded.model)
-    keep_perplexity(work.run_dir, side, measured)
-    return measured
+def text_windows(tokenizer: Any, asked: EvalSpec, name: str, tokens: int | None = None) -> Tensor:
+    """What perplexity on a text is measured on, (windows, window).
+
+    Args:
+        tokens: how many to read instead of those asked for; at least a window.
+
+    Raises:
+        DataError: the first text has fewer tokens than asked for. Of others, what they have is read.
+    """
+    text, most = evaluation_text(name), asked.tokens or PROTOCOLS[asked.protocol].tokens
+    if name == asked.text and tokens is None:
+        return evaluation_windows(tokenizer, text, **asked.cutting())
+    if tokens is not None:
+        most = min(most or tokens, max(tokens, asked.window_length))
+    stream = PROTOCOLS[asked.protocol].stream
+    return consecutive_windows(tokenizer, text, window=asked.window_length, tokens=most, stream=stream)
+
+
+def watched(asked: EvalSpec, tokenizer: Any) -> dict[str, Tensor]:
+    """The texts to follow while a model is trained: name -> their first windows, each (windows, window)."""
+    if not asked.watch:
+        return {}
+    return {
+        evaluation_text(name).name: text_windows(tokenizer, asked, name, asked.watch) for name in asked.texts
+    }
+
+
+def measure_texts(work: Work, loaded: Loaded, side: str) -> tuple[Perplexity, ...]:
+    """The perplexity on every text, in the order asked for, kept under the name of its side."""
+    asked, measured = work.spec.evaluate, list[Perplexity]()
+    for name in asked.texts:
+        ids, text = text_windows(loaded.tokenizer, asked, name), evaluation_text(name)
+        counter = work.recorder.counter(f"windows of {text.name}")
+        of_text = perplexity(loaded.model, ids, protocol=asked.protocol, text=text.name, on_progress=counter)
+        if math.isnan(of_text.nll):
+            check_weights(loaded.model)
+        measured.append(replace(of_text, sha256=text.sha256))
+    keep_perplexities(work.run_dir, side, measured)
+    return tuple(measured)
 
 
 def roomy(loaded: Loaded) -> bool:
@@ -137,7 +175,8 @@ def earlier(state: State) -> None:
         {key: metrics.get(f"{key}_{side}") for key in (*TIMINGS, *SPREADS.values())}
         for side in ("before", "after")
     )
-    state.before = Measured(_dense_earlier(work, metrics["ppl_before"], cut.perplexity), answers, dense)
+    first, *others = _dense_earlier(work, metrics["ppl_before"], cut)
+    state.before = Measured(first, answers, dense, tuple(others))
     if all(pruned[key] is not None for key in TIMINGS):
         _keep_timings(work)
         state.cut = replace(cut, efficiency=pruned)
@@ -150,13 +189,18 @@ def _keep_timings(work: Work) -> None:
     keep_efficiency(work.run_dir, {now: times[then] for now, then in sides.items() if then in times})
 
 
-def _dense_earlier(work: Work, ppl: float, cut: Perplexity) -> Perplexity:
-    """The dense model's perplexity from the run before, kept by this one too; without windows if need be."""
-    perplexities = kept(read_perplexities, Path(work.spec.model.source)) or {}
-    if "dense" not in perplexities:
-        return replace(cut, ppl=ppl, nll=math.log(ppl), ids="", losses=())
-    keep_perplexity(work.run_dir, "dense", perplexities["dense"])
-    return perplexities["dense"]
+def _dense_earlier(work: Work, ppl: float, cut: Measured) -> tuple[Perplexity, ...]:
+    """The dense model's perplexities from the run before, kept by this one too; without windows if need be.
+
+    Of the texts after the first, those that the run before measured in the same windows.
+    """
+    perplexities = (kept(read_perplexities, Path(work.spec.model.source)) or {}).get("dense", ())
+    if not perplexities:
+        return (replace(cut.perplexity, ppl=ppl, nll=math.log(ppl), ids="", losses=()),)
+    again = {other.ids for other in cut.others}
+    dense = (perplexities[0], *(other for other in perplexities[1:] if other.ids in again))
+    keep_perplexities(work.run_dir, "dense", dense)
+    return dense
 
 
 def after(state: State) -> None:
@@ -164,13 +208,13 @@ def after(state: State) -> None:
     work, before, cut = state.work, state.before, state.cut
     final = "recovered" if cut else "pruned"
     measured = quality(work, state.loaded, final)
-    work.recorder.metric("ppl_after", 0, measured.ppl)
+    tell(work, "ppl_after", measured)
     if cut and cut.efficiency and not work.spec.evaluate.int8:
         measured = replace(measured, efficiency=cut.efficiency)
     elif work.spec.evaluate.efficiency:
         timed = _efficiency(work, {**({"dense": state.dense} if state.dense else {}), final: state.loaded})
-        measured = replace(measured, efficiency=timed[final])
-        before = replace(before, efficiency=timed.get("dense", before.efficiency)) if before else None
+        measured = replace(measured, **timed[final])
+        before = replace(before, **timed.get("dense", {})) if before else None
     state.before, state.after, state.dense = before, measured, None
     answers = {"dense": before, **({"pruned": cut} if cut else {}), final: measured}
     samples = [
@@ -185,8 +229,8 @@ def _efficiency(work: Work, models: dict[str, Loaded]) -> dict[str, dict[str, An
     """Time models in turns; all of it is kept in `efficiency.json`.
 
     Returns:
-        Model -> the `TIMINGS` and their spreads. With `int8`, each model's copy in 8 bits takes part, and
-        stands under "int8" with its perplexity.
+        Model -> {"efficiency": the `TIMINGS` and their spreads}. With `int8`, each model's copy in 8 bits
+        takes part, and stands in there under "int8"; its perplexities are added, under that name, too.
     """
     small = {name: _in_8_bits(loaded) for name, loaded in models.items()} if work.spec.evaluate.int8 else {}
     every = {**models, **{f"{name} int8": loaded for name, loaded in small.items()}}
@@ -196,11 +240,14 @@ def _efficiency(work: Work, models: dict[str, Loaded]) -> dict[str, dict[str, An
     keep_efficiency(work.run_dir, times)
     work.recorder.artifact(EFFICIENCY)
     keys = (*TIMINGS, *SPREADS.values())
-    timed = {name: {key: getattr(time, key) for key in keys} for name, time in times.items()}
+    timed: dict[str, dict[str, Any]] = {
+        name: {key: getattr(t, key) for key in keys} for name, t in times.items()
+    }
+    result: dict[str, dict[str, Any]] = {name: {"efficiency": timed[name]} for name in models}
     for name, loaded in small.items():
-        ppl = _perplexity(work, loaded, f"{name} int8")
-        timed[name]["int8"] = {**timed[f"{name} int8"], "ppl": ppl.ppl, "ppl_stderr": ppl.stderr}
-    return timed
+        timed[name]["int8"] = timed[f"{name} int8"]
+        result[name]["int8"] = measure_texts(work, loaded, f"{name} int8")
+    return result
 
 
 def _in_8_bits(loaded: Loaded) -> Loaded:

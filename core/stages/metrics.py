@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from core.files import write_json
 from core.graph.discover import discover
 from core.models.load import Loaded
-from core.models.texts import calibration_title, evaluation_text
+from core.models.texts import calibration_title
 from core.plan.cost import cost
 from core.plan.records import KV_BITS, Cost
 from core.results.efficiency import SPREADS
 from core.results.measured import TIMINGS, Measured
+from core.results.perplexity import Perplexity, by_text, on_text
 from core.runs.artifacts import METRICS
 from core.stages.work import State, Work, reads_text, source_metrics
 
@@ -30,51 +32,71 @@ def pruning(state: State) -> dict[str, Any]:
             f"params_{side}": costs.params,
             f"macs_{side}": costs.macs_per_token,
             f"kv_bytes_per_token_{side}": costs.kv_bytes_per_token,
-            f"ppl_{side}": measured.ppl if measured else None,
-            f"ppl_stderr_{side}": measured.perplexity.stderr if measured else None,
         }
         for key in (*TIMINGS, *SPREADS.values()):
             metrics[f"{key}_{side}"] = measured.efficiency.get(key) if measured else None
         metrics |= _int8(measured.efficiency, f"_{side}") if measured else {}
+    calibrated = _calibrated(work)
+    models = {"_before": state.before, "_after": state.after}
+    models |= {"_pruned": state.cut, "_recovered": state.after} if state.cut else {}
+    models |= {"_coupled": state.coupled} if state.coupled else {}
     return {
         **metrics,
-        **(_trained(state.cut, state.after) if state.cut else {}),
         "kv_bits": KV_BITS,
         "sparsity": plan.sparsity,
         "sparsity_total": plan.sparsity_total,
-        **_read(work, state.after),
-        "calibration_text": _calibrated_on(work),
+        **_perplexities(models, state.after, {**calibrated, "seed": work.spec.seed}),
+        "calibration_text": calibrated["calibration_text"],
         "seconds": work.recorder.seconds,
     }
 
 
-def _trained(cut: Measured, after: Measured) -> dict[str, Any]:
-    """The perplexity before and after the training."""
-    return {
-        "ppl_pruned": cut.ppl,
-        "ppl_stderr_pruned": cut.perplexity.stderr,
-        "ppl_recovered": after.ppl,
-        "ppl_stderr_recovered": after.perplexity.stderr,
-    }
+def _perplexities(
+    models: Mapping[str, Measured | None], final: Measured, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`perplexities`: a row per text with all that its numbers depend on; and the first row's by themselves.
+
+    Args:
+        models: how the names of a model's numbers end -> the model; `final` was measured on every text.
+        about: what else stands in every row.
+    """
+    rows = []
+    for number, on in enumerate(final.perplexities):
+        row: dict[str, Any] = {
+            "ppl_text": on.text,
+            "ppl_sha256": on.sha256,
+            "ppl_window": on.window,
+            "ppl_tokens": on.tokens,
+            "ppl_windows": on.windows,
+            "ppl_scored": on.scored,
+            "ppl_protocol": on.protocol,
+            **about,
+        }
+        for ending, model in models.items():
+            of_text = on_text(model.perplexities, number, on.sha256) if model else None
+            row |= _with_error(f"ppl{{}}{ending}", of_text)
+            if model and model.int8 and ending in ("", "_before", "_after"):
+                row |= _with_error(f"ppl{{}}_int8{ending}", model.int8[number])
+        rows.append(row)
+    return {**{name: rows[0][name] for name in rows[0] if name.startswith("ppl")}, "perplexities": rows}
 
 
-def _read(work: Work, measured: Measured) -> dict[str, Any]:
-    """What every perplexity of the run was measured on; the standard errors are over these windows."""
-    return {
-        "ppl_text": evaluation_text(work.spec.evaluate.text).name,
-        "ppl_window": measured.perplexity.window,
-        "ppl_tokens": measured.perplexity.tokens,
-        "ppl_windows": measured.perplexity.windows,
-        "ppl_scored": measured.perplexity.scored,
-        "ppl_protocol": measured.perplexity.protocol,
-    }
+def _with_error(name: str, measured: Perplexity | None) -> dict[str, float | None]:
+    value, error = (measured.ppl, measured.stderr) if measured else (None, None)
+    return {name.format(""): value, name.format("_stderr"): error}
 
 
-def _calibrated_on(work: Work) -> str | None:
-    """The text that chose what went; of a model that was pruned elsewhere, what that run says."""
+def _calibrated(work: Work) -> dict[str, Any]:
+    """The text that chose what went, its windows and their length; of another run's plan as that says."""
+    names = ("calibration_text", "calibration_windows", "calibration_length")
+    data = work.spec.calibration
+    values: tuple[Any, ...] = (None, None, None)
     if work.spec.goal == "recover":
-        return source_metrics(work).get("calibration_text")
-    return calibration_title(work.spec.calibration.name) if reads_text(work.spec) else None
+        row = next(iter(by_text(source_metrics(work))), {})
+        values = tuple(row.get(name) for name in names)
+    elif reads_text(work.spec):
+        values = (calibration_title(data.name), data.samples, data.length)
+    return dict(zip(names, values, strict=True))
 
 
 def evaluating(state: State) -> dict[str, Any]:
@@ -82,9 +104,7 @@ def evaluating(state: State) -> dict[str, Any]:
     costs, measured = _costs(state.loaded), state.after
     return {
         "tasks": {},
-        "ppl": measured.ppl,
-        "ppl_stderr": measured.perplexity.stderr,
-        **_read(state.work, measured),
+        **_perplexities({"": measured}, measured, {"seed": state.work.spec.seed}),
         "params": sum(parameter.numel() for parameter in state.loaded.model.parameters()),
         "macs": costs.macs_per_token,
         "kv_bytes_per_token": costs.kv_bytes_per_token,

@@ -31,7 +31,7 @@ from core.spec.nuteprune import Settings
 from core.spec.run import RunSpec
 from core.stages import leader
 from core.stages import steps as stages
-from core.stages.measure import dense_to_time
+from core.stages.measure import dense_to_time, watched
 from core.stages.nuteprune_progress import run
 from core.stages.work import State, Work
 
@@ -83,7 +83,7 @@ def _train(
             loop.save()
             save_arrays(_folder(work.run_dir) / _WINDOWS, {"windows": windows.numpy()}, {})
             team.wait()
-        run(recorder, loop, training, held)
+        run(recorder, loop, training, held, watched(work.spec.evaluate, loaded.tokenizer))
     return training
 
 

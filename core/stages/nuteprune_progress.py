@@ -25,18 +25,26 @@ from core.stages import training as stages
 _POINTS = 2000
 
 
-def run(recorder: Recorder, loop: Loop[Report], training: MaskTraining, held: Tensor) -> None:
+def run(
+    recorder: Recorder,
+    loop: Loop[Report],
+    training: MaskTraining,
+    held: Tensor,
+    watched: Mapping[str, Tensor],
+) -> None:
     """Train to the last step, see `core.stages.training.run`.
 
     Args:
         held: windows kept apart for the perplexity of the model as it would be cut now, (windows, length).
+        watched: texts that nobody trains on: name -> windows to follow the same on, (windows, window).
     """
+    curves = {"train.ppl_cut": held, **{f"train.ppl_cut.{name}": read for name, read in watched.items()}}
     steps = training.settings.steps
 
     def on_step(report: Report) -> None:
         _tell(recorder, loop, training, report)
         if loop.state.step == steps or loop.state.step % training.settings.measure_every == 0:
-            _measure(recorder, loop, training, held)
+            _measure(recorder, loop, training, curves)
 
     stages.run(recorder, loop, on_step)
     if loop.seconds:
@@ -61,11 +69,20 @@ def _tell(recorder: Recorder, loop: Loop[Report], training: MaskTraining, report
             recorder.metric(f"train.{name}", step + 1, value)
 
 
-def _measure(recorder: Recorder, loop: Loop[Report], training: MaskTraining, held: Tensor) -> None:
+def _measure(
+    recorder: Recorder, loop: Loop[Report], training: MaskTraining, curves: Mapping[str, Tensor]
+) -> None:
+    """A point of every curve of perplexity, and the masks.
+
+    Args:
+        curves: name -> windows, (windows, length).
+    """
     step, masks = loop.state.step, training.masks
     with torch.no_grad(), loop.team.accelerator.autocast():
-        ppl = perplexity(training.twin.act(masks.final()), held).ppl
-    recorder.metric("train.ppl_cut", step, ppl)
+        model = training.twin.act(masks.final())
+        values = {name: perplexity(model, windows).ppl for name, windows in curves.items()}
+    for name, ppl in values.items():
+        recorder.metric(name, step, ppl)
     write_masks(recorder.run_dir, mask_state(training, step))
     recorder.artifact(MASKS)
 

@@ -13,7 +13,6 @@ from core.files import write_json, write_text
 from core.graph.records import Graph
 from core.models.load import Loaded
 from core.models.sources import resolve
-from core.models.texts import evaluation_text, same_text
 from core.plan.records import PruningPlan
 from core.recover.examples import MOST_ROWS, Source, TrainingData, check_source, examples, needed, read_source
 from core.recover.loop import Loop
@@ -26,8 +25,9 @@ from core.runs.recorder import Recorder
 from core.spec.checks import check_length
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
+from core.stages.measure import watched
 from core.stages.training import run
-from core.stages.work import Work
+from core.stages.work import Work, warn_of_same
 
 FOLDER = "recover"
 
@@ -36,7 +36,10 @@ def recover(work: Work, loaded: Loaded, graph: Graph) -> dict[str, Any]:
     """Train the pruned model in place. Returns what `metrics.json` says of it, under `recover_…`."""
     recorder, recipe, folder = work.recorder, work.spec.recover, work.run_dir / CHECKPOINT / FOLDER
     source, data = _data(work, loaded)
-    training = LoraTraining(loaded, graph, data, recipe, seed=work.spec.seed, on_curve=recorder.metric)
+    training = LoraTraining(
+        loaded, graph, data, recipe,
+        seed=work.spec.seed, on_curve=recorder.metric, watched=watched(work.spec.evaluate, loaded.tokenizer),
+    )  # fmt: skip
     loop = Loop(training, Team(accelerator(loaded.device, "no")), folder / "recover.safetensors")
     if (folder / "facts.json").is_file():
         recorder.warn("the checkpoint is of release 0.1, whose steps read other data; training starts again.")
@@ -63,8 +66,8 @@ def _data(work: Work, loaded: Loaded) -> tuple[Source, TrainingData]:
             f"Read the first {source.first:,} rows of {source.name}: as much as the training needs, "
             f"and {MOST_ROWS:,} at most"
         )
-    if source.text is not None and same_text(source.text, evaluation_text(work.spec.evaluate.text)):
-        recorder.warn("training and evaluation read the same text, so the perplexity is no result.")
+    if source.text is not None:
+        warn_of_same(work, "training", source.text)
     data = examples(loaded.tokenizer, source, length=recipe.length, held=recipe.held, seed=seed)
     recorder.message(
         f"{len(data.train):,} sequences of {source.name} to train on, {len(data.held)} kept apart"

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from core.errors import PruneError, StopRequested, StorageError
 from core.evaluate.perplexity import perplexity
 from core.graph.records import Graph
-from core.models.texts import calibration_title, evaluation_text
-from core.models.windows import evaluation_windows
+from core.models.texts import calibration_title
 from core.plan.allocation import allocate
 from core.plan.cost import cost
 from core.plan.records import PruningPlan
 from core.recover.fitting import Reconstruction
 from core.recover.reconstruct import reconstructed
 from core.results.noise import perplexity_difference
-from core.results.perplexity import Perplexity, keep_perplexity, read_perplexities
+from core.results.perplexity import Perplexity, read_perplexities
 from core.results.scores import Scores
-from core.results.sweep import SWEEP, Point, Sweep, planned, read_sweep, run_of, write_sweep
+from core.results.sweep import SWEEP, Other, OtherText, Point, Sweep, planned, read_sweep, run_of, write_sweep
 from core.runs.artifacts import CHECKPOINT
 from core.spec.run import RunSpec
+from core.stages.measure import measure_texts, text_windows
 from core.stages.reconstruct import recounted, rescoring
 from core.stages.steps import recovery_windows
 from core.stages.steps import windows as calibration_windows
@@ -34,28 +34,23 @@ from core.surgery.masks import masked
 def baseline(state: State) -> None:
     """The sweep as far as it is done already, or the dense model measured and no point yet."""
     work, spec, asked = state.work, state.work.spec, state.work.spec.evaluate
-    text = evaluation_text(asked.text)
-    windows = evaluation_windows(state.loaded.tokenizer, text, **asked.cutting())
     record = kept(read_sweep, work.run_dir)
     if record is None:
-        dense = perplexity(
-            state.loaded.model,
-            windows,
-            protocol=asked.protocol,
-            text=text.name,
-            on_progress=work.recorder.counter("windows"),
+        dense = measure_texts(work, state.loaded, "dense")
+        first, *others = (
+            OtherText(of.text, of.sha256, of.window, of.tokens, of.protocol, of.ppl, of.stderr)
+            for of in dense
         )
-        keep_perplexity(work.run_dir, "dense", dense)
         whole = cost(state.graph, {})
         record = Sweep(
-            dense.ppl, whole.params, whole.macs_per_token, text.name, dense.window, dense.tokens,
-            calibration_title(spec.calibration.name), len(planned(spec)), ppl_stderr=dense.stderr,
-            protocol=dense.protocol,
+            params=whole.params, macs=whole.macs_per_token, planned=len(planned(spec)),
+            calibration=calibration_title(spec.calibration.name), **asdict(first), others=tuple(others),
         )  # fmt: skip
         write_sweep(work.run_dir, record)
     work.recorder.metric("ppl_before", 0, record.ppl)
     work.recorder.artifact(SWEEP)
-    state.sweep = Sweeping(windows, record)
+    names = asked.texts[: len(record.texts)]  # a sweep of release 0.1 goes on as it began, on one text
+    state.sweep = Sweeping(tuple(text_windows(state.loaded.tokenizer, asked, name) for name in names), record)
 
 
 def passes(state: State) -> Iterator[State]:
@@ -79,7 +74,7 @@ def _left(state: State) -> list[Point]:
 def measure(state: State) -> None:
     """Measure the points of a pass and write down each at once. Raises StopRequested and StorageError."""
     work, sweep = state.work, state.sweep
-    dense = (kept(read_perplexities, work.run_dir) or {}).get("dense")
+    dense = (kept(read_perplexities, work.run_dir) or {}).get("dense", ())
     of_pass = (work.spec.seed, work.spec.calibration.samples)
     for point in _left(state):
         if (point.seed, point.samples) == of_pass:
@@ -90,26 +85,30 @@ def measure(state: State) -> None:
     work.recorder.progress(len(sweep.record.points), sweep.record.planned, "points")
 
 
-def _measured(work: Work, state: State, point: Point, dense: Perplexity | None) -> Point:
+def _measured(work: Work, state: State, point: Point, dense: Sequence[Perplexity]) -> Point:
     """One point, whose run `work.spec` is; what cannot be pruned so says why, and the sweep goes on."""
     began = time.monotonic()
     try:
-        plan, measured = _perplexity(work, state, _plan(work.spec, state.graph, state.scores), point)
+        plan, measured = _perplexities(work, state, _plan(work.spec, state.graph, state.scores), point)
     except (StopRequested, StorageError):
         raise
     except PruneError as error:
         return replace(point, error=str(error), seconds=time.monotonic() - began)
     assert plan.after, "a plan is allocated with its costs"
+    befores = dense if len(dense) == len(measured) else [None] * len(measured)
+    of_texts = [
+        Other(now.ppl, now.stderr, perplexity_difference(then, now).noise if then else None)
+        for then, now in zip(befores, measured, strict=True)
+    ]
     return replace(
         point,
         sparsity=plan.sparsity,
         sparsity_total=plan.sparsity_total,
         params=plan.after.params,
         macs=plan.after.macs_per_token,
-        ppl=measured.ppl,
         seconds=time.monotonic() - began,
-        ppl_stderr=measured.stderr,
-        change_stderr=perplexity_difference(dense, measured).noise if dense else None,
+        **asdict(of_texts[0]),
+        others=tuple(of_texts[1:]),
     )
 
 
@@ -118,8 +117,10 @@ def _plan(spec: RunSpec, graph: Graph, scores: Scores) -> PruningPlan:
     return allocate(graph, scores[asked.method], **asked.allocation(), method=asked.method, model=graph.model)
 
 
-def _perplexity(work: Work, state: State, plan: PruningPlan, point: Point) -> tuple[PruningPlan, Perplexity]:
-    """The plan as it is after refitting and its perplexity, under masks: they give what surgery gives."""
+def _perplexities(
+    work: Work, state: State, plan: PruningPlan, point: Point
+) -> tuple[PruningPlan, tuple[Perplexity, ...]]:
+    """The plan as it is after refitting and its perplexities, under masks: they give what surgery gives."""
     how, model = point.reconstruct, state.loaded.model
     text = () if how == "none" else (how, point.seed, point.samples, point.method)
     key = (tuple(sorted(plan.removed.items())), *text)
@@ -127,12 +128,14 @@ def _perplexity(work: Work, state: State, plan: PruningPlan, point: Point) -> tu
         with _refitted(work, state, plan, how) as refitted:
             plan = recounted(state.graph, plan, refitted.removed) if refitted else plan
             with masked(model, state.graph, plan.removed):
-                measured = perplexity(
-                    model,
-                    state.sweep.windows,
-                    protocol=work.spec.evaluate.protocol,
-                    text=state.sweep.record.text,
-                    on_progress=lambda *_: work.recorder.check_stop(),
+                measured = tuple(
+                    perplexity(
+                        model,
+                        windows,
+                        protocol=work.spec.evaluate.protocol,
+                        on_progress=lambda *_: work.recorder.check_stop(),
+                    )
+                    for windows in state.sweep.windows
                 )
         state.sweep.measured[key] = plan, measured
     return state.sweep.measured[key]

@@ -18,7 +18,7 @@ from core.files import write_text
 from core.graph.records import Graph
 from core.methods import method_of
 from core.models.load import Loaded
-from core.models.texts import NONE, SELF, calibration_text, evaluation_text, same_text
+from core.models.texts import NONE, SELF, Text, calibration_text, evaluation_text, same_text
 from core.nuteprune.training import MaskTraining
 from core.plan.records import PruningPlan
 from core.results.measured import Measured
@@ -48,15 +48,15 @@ class Sweeping:
     """A sweep at work.
 
     Attributes:
-        windows: what every perplexity is measured on, (windows, window).
+        windows: what the perplexity of every text is measured on, each (windows, window).
         record: the points so far.
         measured: plans that were measured, as refitted, and their perplexities: criteria without data find
             the same plan for every text.
     """
 
-    windows: Tensor
+    windows: tuple[Tensor, ...]
     record: Sweep
-    measured: dict[Any, tuple[PruningPlan, Perplexity]] = field(default_factory=dict)
+    measured: dict[Any, tuple[PruningPlan, tuple[Perplexity, ...]]] = field(default_factory=dict)
 
 
 @dataclass
@@ -69,7 +69,8 @@ class State:
         statistics: what capture found, until the scores are made of it.
         training: masks that were learned, until there is a plan.
         before: the dense model, measured; dense: a copy of it that is timed beside the final one.
-        cut: the pruned model before it is trained, measured; after: the final one, measured.
+        cut: the pruned model before it is trained, measured; coupled: the model under the plan with its
+            couplings, where they are then ignored; after: the final one, measured.
         metrics: what `metrics.json` will say.
     """
 
@@ -84,6 +85,7 @@ class State:
     before: Measured | None = None
     dense: Loaded | None = None
     cut: Measured | None = None
+    coupled: Measured | None = None
     after: Measured = field(init=False)
     sweep: Sweeping = field(init=False)
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -100,18 +102,26 @@ def kept(read: Callable[[Path], T], run_dir: Path) -> T | None:
 def record_facts(work: Work) -> None:
     """Add library versions and the hashes of the texts to `spec.json`."""
     spec = work.spec
-    evaluation = evaluation_text(spec.evaluate.text)
+    evaluation, *others = map(evaluation_text, spec.evaluate.texts)
     facts: dict[str, Any] = {name: metadata.version(name) for name in LIBRARIES}
     extra: dict[str, Any] = {"versions": {"python": platform.python_version(), **facts}}
     extra["evaluation"] = {"name": evaluation.name, "sha256": evaluation.sha256}
+    extra["evaluation_also"] = [{"name": text.name, "sha256": text.sha256} for text in others]
     if spec.goal in ("explore", "prune", "sweep") and spec.calibration.name not in (SELF, NONE):
         calibration = calibration_text(spec.calibration.name)
         extra["calibration"] = {"name": calibration.name, "sha256": calibration.sha256}
-        if spec.prunes and reads_text(spec) and same_text(calibration, evaluation):
-            work.recorder.warn(
-                "calibration and evaluation read the same text, so the perplexity is no result."
-            )
+        if spec.prunes and reads_text(spec):
+            warn_of_same(work, "calibration", calibration)
     add_facts(work, **extra)
+
+
+def warn_of_same(work: Work, reader: str, read: Text) -> None:
+    """Warn of every text that perplexity is measured on and `reader`, calibration or training, reads."""
+    for text in map(evaluation_text, work.spec.evaluate.texts):
+        if same_text(read, text):
+            work.recorder.warn(
+                f"{reader} and evaluation read the same text, {text.name}, so its perplexity is no result."
+            )
 
 
 def add_facts(work: Work, **facts: Any) -> None:

@@ -93,7 +93,7 @@ def _typed(option: Option, text: str) -> Any:
 def held(path: str, value: Any) -> Any:
     """What the component of a field holds for a value."""
     option = OPTIONS[path]
-    if option.kind is tuple:
+    if option.kind is tuple and option.choices:
         return list(value)
     if option.kind in (int, bool) and not option.examples:
         return value

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from core.errors import ArtifactError
+from core.results import words
 from core.results.efficiency import Efficiency
-from core.results.perplexity import PPL_ON, Perplexity
+from core.results.perplexity import PPL_ON, Perplexity, by_text, on_text
 from core.results.tasks import TaskResult
 from core.spec.evaluate import WORKBENCH
 from pruneviz.data import runs
@@ -37,15 +39,36 @@ def columns(contenders: Sequence[Contender]) -> list[Contender]:
     return shown
 
 
+@dataclass(frozen=True)
+class OnText:
+    """A model's perplexity on a text after the first.
+
+    Attributes:
+        numbers: `ppl` and its error, and what it was measured on (`PPL_ON`).
+        perplexity: window by window; without its windows where they were not kept.
+    """
+
+    numbers: Mapping[str, Any]
+    perplexity: Perplexity
+
+
 def numbers(contender: Contender, records: Sequence[RunRecord]) -> dict[str, Any]:
     """Quantity -> value without ending, as the run measured it; plus what the perplexity was measured on.
 
     A model that no run left is looked up in the newest measurement of it.
     """
-    if contender.record is None:
-        values = next((dict(record.metrics) for record in _measurements(contender.source, records)), {})
-    else:
-        values = _of_run(contender, contender.record.metrics)
+    return _numbers(contender, _metrics(contender, records))
+
+
+def _metrics(contender: Contender, records: Sequence[RunRecord]) -> Mapping[str, Any]:
+    if contender.record is not None:
+        return contender.record.metrics
+    return next((record.metrics for record in _measurements(contender.source, records)), {})
+
+
+def _numbers(contender: Contender, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """As `numbers`, of names as in `metrics.json`."""
+    values = dict(metrics) if contender.record is None else _of_run(contender, metrics)
     about = {name: values.get(name) for name in PPL_ON if name in values}
     if about:
         about["ppl_protocol"] = about.get("ppl_protocol") or WORKBENCH  # an older run names none
@@ -55,7 +78,7 @@ def numbers(contender: Contender, records: Sequence[RunRecord]) -> dict[str, Any
     return {**values, **about}
 
 
-def _of_run(contender: Contender, metrics: dict[str, Any]) -> dict[str, Any]:
+def _of_run(contender: Contender, metrics: Mapping[str, Any]) -> dict[str, Any]:
     ending = ENDINGS[contender.side]
     values: dict[str, Any] = {
         name.removesuffix(ending): value
@@ -70,7 +93,28 @@ def _of_run(contender: Contender, metrics: dict[str, Any]) -> dict[str, Any]:
 
 def perplexity_of(contender: Contender, records: Sequence[RunRecord]) -> Perplexity | None:
     """The perplexity window by window; without its windows where they were not kept, None if not measured."""
-    values = numbers(contender, records)
+    return _perplexity(contender, records, 0, numbers(contender, records), None)
+
+
+def on_more_texts(contender: Contender, records: Sequence[RunRecord]) -> tuple[OnText, ...]:
+    """Its perplexities on the texts after the first, as far as they were measured."""
+    rows = enumerate(by_text(_metrics(contender, records)))
+    measured = []
+    for number, row in list(rows)[1:]:
+        values, sha256 = _numbers(contender, row), row.get("ppl_sha256")
+        perplexity = _perplexity(contender, records, number, values, sha256)
+        if perplexity is not None:
+            measured.append(OnText(values, perplexity))
+    return tuple(measured)
+
+
+def _perplexity(
+    contender: Contender,
+    records: Sequence[RunRecord],
+    number: int,
+    values: Mapping[str, Any],
+    sha256: str | None,
+) -> Perplexity | None:
     if values.get("ppl") is None:
         return None
     if contender.record is None:
@@ -80,7 +124,16 @@ def perplexity_of(contender: Contender, records: Sequence[RunRecord]) -> Perplex
     perplexities = runs.read_perplexities(record.path)
     tokens, window = (values.get(key) or 0 for key in ("ppl_tokens", "ppl_window"))
     plain = Perplexity(values["ppl"], math.log(values["ppl"]), tokens, window)
-    return perplexities.get(f"{side} int8" if contender.int8 else side, plain)
+    of_texts = perplexities.get(f"{side} int8" if contender.int8 else side, ())
+    return on_text(of_texts, number, sha256) or plain
+
+
+def made_on(contender: Contender) -> str:
+    """What chose the units that went: calibration text, its windows, the seed; empty of a dense model."""
+    if contender.record is None or contender.side == "dense":
+        return ""
+    rows = by_text(contender.record.metrics)
+    return words.calibrated_on(rows[0]) if rows else ""
 
 
 def times_of(contender: Contender, records: Sequence[RunRecord]) -> Efficiency | None:

@@ -198,8 +198,8 @@ def read_benchmarks(run_dir: Path) -> dict[str, BenchmarkResult]:
     return _read_once(task_results.read_benchmarks, run_dir, _changed(run_dir / BENCHMARKS))
 
 
-def read_perplexities(run_dir: Path) -> dict[str, Perplexity]:
-    """`perplexity.json`: side -> perplexity, window by window; empty if there is none, or it is damaged."""
+def read_perplexities(run_dir: Path) -> dict[str, tuple[Perplexity, ...]]:
+    """`perplexity.json`: side -> one per text, window by window; empty if there is none, or it is damaged."""
     try:
         return _read_once(perplexity_results.read_perplexities, run_dir, _changed(run_dir / PERPLEXITY))
     except ArtifactError:  # the value itself is in metrics.json; its noise is then unknown, which is said

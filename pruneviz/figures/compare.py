@@ -14,7 +14,17 @@ from core.results.noise import Difference, error_of, perplexity_difference, time
 from core.results.perplexity import PPL_ON, Perplexity
 from core.results.quantities import QUANTITIES
 from pruneviz.data.contenders import DENSE, Contender, Lineup, plain_key
-from pruneviz.data.measured import columns, measured_by, numbers, perplexity_of, scores, times_of
+from pruneviz.data.measured import (
+    OnText,
+    columns,
+    made_on,
+    measured_by,
+    numbers,
+    on_more_texts,
+    perplexity_of,
+    scores,
+    times_of,
+)
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures.render import render
 from pruneviz.figures.task_scores import Scores, TaskCell, TaskRow, task_rows
@@ -30,6 +40,8 @@ class Entry:
         numbers: quantity -> value, and what the perplexity was measured on (`PPL_ON`).
         perplexity: window by window, None if it was not measured.
         times, reference_times: behind the times in `numbers` and `reference`, None where they were not kept.
+        others: its perplexities on the texts after the first.
+        made_on: what chose the units that went, in words; empty where nothing went or it is not known.
     """
 
     title: str
@@ -41,6 +53,8 @@ class Entry:
     perplexity: Perplexity | None = None
     times: Efficiency | None = None
     reference_times: Efficiency | None = None
+    others: tuple[OnText, ...] = ()
+    made_on: str = ""
 
     def error(self, name: str) -> float | None:
         """What stands after ±: a perplexity's standard error, half of slowest minus fastest of a time."""
@@ -96,6 +110,7 @@ def _entry(contender: Contender, lineup: Lineup, records: Sequence[RunRecord]) -
         contender.title, contender.detail, run, numbers(contender, records), scores(contender, records),
         numbers(reference, records) if same else {}, perplexity_of(contender, records),
         times_of(contender, records), times_of(reference, records) if same else None,
+        on_more_texts(contender, records), made_on(contender),
     )  # fmt: skip
 
 
@@ -106,7 +121,12 @@ def compare_info(entries: Sequence[Entry], same_tokens: bool = True) -> CompareI
         same_tokens: whether all models read text as the same tokens; perplexities are refused otherwise.
     """
     notes: dict[str, None] = {}
-    rows = [_quantity(name, entries, same_tokens, notes) for name in QUANTITIES]
+    quantities = [_quantity(name, entries, same_tokens, notes) for name in QUANTITIES]
+    first, *counted = quantities  # perplexity, and what is counted and timed
+    more = _more_texts(entries, same_tokens, notes)
+    if more:
+        first = replace(first, title=f"{first.title}, {words.short_text(_text_of(entries[0].numbers))}")
+    rows = [first, *more, *_made(entries), *counted]
     tasks = task_rows([entry.scores for entry in entries])
     rows += [_task(row, notes) for row in tasks]
     if entries and entries[0].numbers.get("ppl") is not None:
@@ -116,6 +136,37 @@ def compare_info(entries: Sequence[Entry], same_tokens: bool = True) -> CompareI
         notes["Tasks marked “own” are the workbench's, not standard ones; they are never in the mean."] = None
     columns = tuple((entry.title, entry.detail) for entry in entries)
     return CompareInfo(columns, tuple(rows), tuple(notes), tuple(tasks))
+
+
+def _text_of(numbers: Mapping[str, Any]) -> str:
+    return str(numbers.get("ppl_text") or "text")
+
+
+def _more_texts(entries: Sequence[Entry], same_tokens: bool, notes: dict[str, None]) -> list[Row]:
+    """Perplexity on every text after the first that a model was measured on, a row each."""
+    rows = []
+    for name in dict.fromkeys(_text_of(other.numbers) for entry in entries for other in entry.others):
+        of_text = [_on_text(entry, name) for entry in entries]
+        row = _quantity("ppl", of_text, same_tokens, notes)
+        rows.append(replace(row, name=f"ppl {name}", title=f"{row.title}, {words.short_text(name)}"))
+    return rows
+
+
+def _on_text(entry: Entry, name: str) -> Entry:
+    """The entry with its perplexity on another text in the place of the first; without, if it has none."""
+    other = next((other for other in entry.others if _text_of(other.numbers) == name), None)
+    return replace(
+        entry, numbers=other.numbers if other else {}, perplexity=other.perplexity if other else None
+    )
+
+
+def _made(entries: Sequence[Entry]) -> list[Row]:
+    """On what the units that went were chosen: it stands beside every perplexity."""
+    if not any(entry.made_on for entry in entries):
+        return []
+    return [
+        Row("made_on", "Calibrated on", "", tuple(Cell(entry.made_on or words.DASH) for entry in entries))
+    ]
 
 
 def _quantity(name: str, entries: Sequence[Entry], same_tokens: bool, notes: dict[str, None]) -> Row:
@@ -168,8 +219,10 @@ def _about(name: str, entries: Sequence[Entry]) -> str:
         return f"median of {' / '.join(map(str, counts))}, ± half of slowest minus fastest"
     if name != "ppl":
         return ""
+    texts = dict.fromkeys(words.measured_on(dict(entry.numbers)) for entry in entries)
     counts = sorted({len(entry.perplexity.losses) for entry in entries if entry.perplexity} - {0})
-    return f"n = {' / '.join(f'{count:,}' for count in counts)} windows" if counts else ""
+    errors = f"n = {' / '.join(f'{count:,}' for count in counts)} windows" if counts else ""
+    return "; ".join(part for part in (*texts, errors) if part)
 
 
 def _refusal(name: str, first: Entry, entry: Entry, same_tokens: bool) -> str:

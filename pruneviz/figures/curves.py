@@ -18,6 +18,7 @@ NAMES = {
     "sensitivity.ffn": ("Perplexity, feed-forward pruned", "var(--pv-ffn)"),
     "sensitivity.both": ("Perplexity, both pruned", "var(--pv-residual)"),
     "recover.held_ppl": ("Perplexity of the text kept apart", "var(--pv-accent)"),
+    "recover.ppl": ("Perplexity of", "var(--pv-removed)"),
     "recover.loss": ("Loss on the text that is learned", "var(--pv-ffn)"),
     "recover.learning_rate": ("Learning rate", "var(--pv-quiet)"),
 }
@@ -55,6 +56,9 @@ def _named(name: str) -> tuple[str, str]:
     kind, _, which = rest.partition(".")
     if kind == "head":
         return f"Perplexity without head {which}", "var(--pv-quiet)"
+    if scan == "recover" and kind == "ppl":
+        title, colour = NAMES["recover.ppl"]
+        return f"{title} {which}, which nobody trains on", colour
     title, colour = NAMES.get(f"{scan}.{kind}" if kind else scan, (name, "var(--pv-accent)"))
     return (f"{title} by {float(which):.0%}" if which and title != name else title), colour
 

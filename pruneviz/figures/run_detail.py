@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
 from core.results import words
 from core.results.noise import Difference, perplexity_difference
+from core.results.perplexity import by_text, on_text
+from core.results.quantities import perplexity_titles
 from pruneviz.data import runs
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
@@ -78,27 +81,35 @@ def run_facts(record: RunRecord, now: float) -> list[tuple[str, str]]:
         facts += [
             ("Removed", words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total"))),
             ("Parameters", before_after(metrics, "params", words.count)),
-            ("Perplexity", _perplexities(record)),
-            ("Measured on", words.measured_on(metrics)),
+            *_perplexities(record),
         ]
     took = words.duration(status.worked_s(now))
     return [(label, text) for label, text in [*facts, ("Took", took)] if text and text != words.DASH]
 
 
-def _perplexities(record: RunRecord) -> str:
+def _perplexities(record: RunRecord) -> list[tuple[str, str]]:
+    """The perplexity on every text, and what it was measured on; then what chose the units that went."""
+    texts = by_text(record.metrics)
+    facts = []
+    for number, (title, row) in enumerate(zip(perplexity_titles(texts), texts, strict=True)):
+        facts += [(title, _perplexity(record, number, row)), ("Measured on", words.measured_on(row))]
+    return [*facts, *(("Calibrated on", words.calibrated_on(row)) for row in texts[:1])]
+
+
+def _perplexity(record: RunRecord, number: int, row: Mapping[str, Any]) -> str:
     """`30.1 ± 0.6 → 41.5 ± 0.9 (+38.3 %)`, whether that may be chance, and what was there before training."""
-    metrics, perplexities = record.metrics, runs.read_perplexities(record.path)
-    before, after = metrics.get("ppl_before"), metrics.get("ppl_after")
+    before, after = row.get("ppl_before"), row.get("ppl_after")
     if before is None or after is None:
         return words.DASH
     sides = [
-        words.perplexity(metrics[f"ppl_{side}"], metrics.get(f"ppl_stderr_{side}"))
+        words.perplexity(row[f"ppl_{side}"], row.get(f"ppl_stderr_{side}"))
         for side in ("before", "pruned", "after")
-        if metrics.get(f"ppl_{side}") is not None
+        if row.get(f"ppl_{side}") is not None
     ]
+    perplexities = runs.read_perplexities(record.path)
     first, last = (
-        perplexities.get("dense"),
-        perplexities.get("recovered" if "ppl_recovered" in metrics else "pruned"),
+        on_text(perplexities.get(side, ()), number, row.get("ppl_sha256"))
+        for side in ("dense", "recovered" if "ppl_recovered" in row else "pruned")
     )
     against = perplexity_difference(first, last) if first and last else Difference()
     return f"{' → '.join(sides)} ({words.change(before, after, against)})"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
 from core.results import words
+from core.results.perplexity import by_text
 from core.spec.run import RunSpec
 from pruneviz.data.runs import RunRecord, share_done
 from pruneviz.figures.render import render
@@ -38,6 +40,15 @@ def state_words(state: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True)
+class OnText:
+    """A perplexity as it changed; `text` names what it is of, `about` says all that it depends on."""
+
+    change: str
+    text: str
+    about: str
+
+
+@dataclass(frozen=True)
 class Row:
     """One run as the table shows it; all texts are for people."""
 
@@ -48,7 +59,7 @@ class Row:
     sparsity: str
     state: str
     share: float | None
-    perplexity: str
+    perplexities: tuple[OnText, ...]
     age: str
     took: str
 
@@ -78,7 +89,7 @@ def row_info(record: RunRecord, now: float | None = None) -> Row:
         sparsity=removed,
         state=record.state,
         share=share_done(status) if record.live else None,
-        perplexity=_change(metrics),
+        perplexities=_perplexities(metrics),
         age=words.age(status.created or None, now),
         took=words.duration(status.worked_s(now)) or words.DASH,
     )
@@ -104,11 +115,26 @@ def _target(spec: RunSpec) -> str:
     return f"{words.percent(spec.prune.sparsity)} of block parameters asked for"
 
 
-def _change(metrics: dict[str, float | None]) -> str:
-    """Dense, as cut where it was trained after that, and in the end."""
-    sides = [metrics.get(f"ppl_{side}") for side in ("before", "pruned", "after")]
+def _perplexities(metrics: Mapping[str, Any]) -> tuple[OnText, ...]:
+    """One per text that was measured."""
+    texts = by_text(metrics)
+    names = words.short_texts([str(row.get("ppl_text") or "") for row in texts])
+    changes = zip(map(_change, texts), names, map(_about, texts), strict=True)
+    return tuple(OnText(*each) for each in changes if each[0] != words.DASH)
+
+
+def _about(row: Mapping[str, Any]) -> str:
+    calibrated = words.calibrated_on(row)
+    return ". ".join(
+        part for part in (words.measured_on(row), calibrated and f"Calibrated on {calibrated}") if part
+    )
+
+
+def _change(row: Mapping[str, Any]) -> str:
+    """Dense, as cut where it was trained after that, and in the end; of a model by itself what it has."""
+    sides = [row.get(f"ppl_{side}") for side in ("before", "pruned", "after")]
     if sides[0] is None and sides[2] is None:
-        return words.DASH
+        return words.perplexity(row.get("ppl"))
     return " → ".join(words.perplexity(ppl) for ppl in (sides if sides[1] is not None else sides[::2]))
 
 

@@ -16,6 +16,8 @@ from core.errors import ArtifactError
 from core.report import sections
 from core.report.run import Run
 from core.results import words
+from core.results.perplexity import by_text
+from core.results.quantities import perplexity_titles
 from pruneviz.data.contenders import Contender, Lineup, with_before
 from pruneviz.data.measured import kept_answer, kept_samples
 from pruneviz.figures.compare import Entry, compare_html, compare_info
@@ -67,7 +69,7 @@ def _facts(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("Removed", words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total"))),
         ("Parameters", _change(metrics, "params", words.count)),
-        ("Perplexity", _perplexities(metrics)),
+        *_perplexities(metrics),
     ]
 
 
@@ -119,11 +121,16 @@ def _change(metrics: dict[str, Any], name: str, write: words.Writer) -> str:
     return " → ".join(write(value) for value in values if value is not None) or words.DASH
 
 
-def _perplexities(metrics: dict[str, Any]) -> str:
-    """With their standard errors; the pruned model stands between where it was trained."""
-    sides = [
-        words.perplexity(value, metrics.get(f"ppl_stderr_{side}"))
-        for side in ("before", "pruned", "after")
-        if (value := metrics.get(f"ppl_{side}")) is not None
-    ]
-    return " → ".join(sides) or words.DASH
+def _perplexities(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    """On every text with their standard errors, and what they depend on; what is trained stands between."""
+    texts = by_text(metrics)
+    facts = []
+    for title, row in zip(perplexity_titles(texts), texts, strict=True):
+        sides = [
+            words.perplexity(value, row.get(f"ppl_stderr_{side}"))
+            for side in ("before", "pruned", "after")
+            if (value := row.get(f"ppl_{side}")) is not None
+        ]
+        facts += [(title, " → ".join(sides) or words.DASH), ("Measured on", words.measured_on(row))]
+    facts += [("Calibrated on", words.calibrated_on(row)) for row in texts[:1]]
+    return [(name, text) for name, text in facts if text]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup, escape
 
 from core.results import words
+from core.results.quantities import perplexity_titles
 from core.results.sweep import Point, Sweep
 from pruneviz.figures.axes import add_baseline, perplexity_axis
 from pruneviz.figures.render import render
@@ -27,6 +28,8 @@ NAMES: dict[str, str] = {
 }  # fmt: skip
 COLUMNS = ("method", "scope", "reconstruct", "seed", "samples", "target", "sparsity", "sparsity_total",
            "params", "macs", "ppl", "ppl_stderr", "change_stderr", "seconds", "error")  # fmt: skip
+#: The columns that say what the perplexity of a row is of.
+MEASURED_ON = ("text", "protocol", "window", "tokens", "calibration")
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class SweepInfo:
     """A sweep, sorted for people.
 
     Attributes:
-        sweep: as it lies on disk.
+        sweep: with the perplexities of the text that is drawn; texts: the same for every text, in order.
         series: points that differ in size alone, by what they share, each largest first.
         front: keys of the points that no other one beats.
         varied: which axes have more than one value; the others need no word per point.
@@ -44,6 +47,7 @@ class SweepInfo:
     series: dict[tuple[Any, ...], list[Point]]
     front: tuple[tuple[Any, ...], ...]
     varied: tuple[str, ...]
+    texts: tuple[Sweep, ...]
 
     @property
     def ways(self) -> list[tuple[str, str]]:
@@ -67,8 +71,14 @@ class SweepInfo:
         return any((point.ppl or 0.0) > 8 * self.sweep.ppl for point in self.measured)
 
 
-def sweep_info(sweep: Sweep) -> SweepInfo:
-    """Collect what the Sweep tab shows."""
+def sweep_info(sweep: Sweep, text: str | None = None) -> SweepInfo:
+    """Collect what the Sweep tab shows.
+
+    Args:
+        text: the name of the text whose perplexities are drawn, if not the first.
+    """
+    texts = tuple(sweep.on(number) for number in range(len(sweep.texts)))
+    sweep = next((each for each in texts if each.text == text), texts[0])
     series: dict[tuple[Any, ...], list[Point]] = {}
     for point in sweep.points:
         if point.ppl is not None:
@@ -77,7 +87,7 @@ def sweep_info(sweep: Sweep) -> SweepInfo:
         points.sort(key=lambda point: -(point.params or 0))
     varied = [a for a in NAMES if len({getattr(point, a) for point in sweep.points}) > 1]
     front = tuple(point.key for point in sweep.front())
-    return SweepInfo(sweep, series, front, tuple(varied))
+    return SweepInfo(sweep, series, front, tuple(varied), texts)
 
 
 def _way(scope: str, reconstruct: str) -> str:
@@ -187,10 +197,16 @@ def about_html(info: SweepInfo) -> Markup:
 
 
 def table_html(info: SweepInfo) -> Markup:
-    """All points as a table, largest first, and the same as a CSV file."""
-    axes = [axis for axis in NAMES if axis in info.varied] or ["method"]
+    """All points as a table, largest first, with what their numbers depend on; and the same as a CSV file."""
+    always = ("method", "seed", "samples")
+    axes = [axis for axis in NAMES if axis in info.varied or axis in always]
     rows = [_row(info, point, axes) for point in [*info.measured, *info.refused]]
-    return render("sweep.html", axes=[NAMES[axis] for axis in axes], rows=rows, csv=table_csv(info))
+    titles = perplexity_titles([each.measured_on() for each in info.texts])
+    notes = [f"{title}: on {_read_on(each)}." for title, each in zip(titles, info.texts, strict=True)]
+    return render(
+        "sweep.html", axes=[NAMES[axis] for axis in axes], titles=titles, rows=rows, csv=table_csv(info),
+        notes=[*notes, f"Calibrated on {info.sweep.calibration}; windows and seed stand in each row."],
+    )  # fmt: skip
 
 
 def _row(info: SweepInfo, point: Point, axes: list[str]) -> dict[str, object]:
@@ -199,18 +215,25 @@ def _row(info: SweepInfo, point: Point, axes: list[str]) -> dict[str, object]:
     return {
         "shared": [getattr(point, axis) for axis in axes],
         "removed": words.percent(point.sparsity_total) if measured else words.percent(point.target, 0),
-        "perplexity": words.perplexity(point.ppl, point.ppl_stderr),
-        "change": _change(info.sweep, point),
+        "measured": [_cells(each, point) for each in info.texts],
         "best": point.key in info.front,
         "error": "" if measured else point.error or words.DASH,
     }
 
 
+def _cells(sweep: Sweep, point: Point) -> tuple[str, str]:
+    """A point's perplexity on one text, and its change from the dense model."""
+    of_text = sweep.done[point.key]
+    return words.perplexity(of_text.ppl, of_text.ppl_stderr), _change(sweep, of_text)
+
+
 def table_csv(info: SweepInfo) -> str:
-    """Every column of every point, and whether it is on the Pareto front."""
+    """Every column of every point, a row per text, and whether it is on that text's Pareto front."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*COLUMNS, "pareto"])
-    for point in info.sweep.points:
-        writer.writerow([*(getattr(point, name) for name in COLUMNS), point.key in info.front])
+    writer.writerow([*COLUMNS, *MEASURED_ON, "pareto"])
+    for sweep in info.texts:
+        front, on = {point.key for point in sweep.front()}, [getattr(sweep, name) for name in MEASURED_ON]
+        for point in sweep.points:
+            writer.writerow([*(getattr(point, name) for name in COLUMNS), *on, point.key in front])
     return out.getvalue()

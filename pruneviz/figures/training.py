@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 PREFIX = "train."
+#: The perplexity of the model as it would be cut now; with a text's name after a point, on that text.
+CUT = "ppl_cut"
+#: Colour and dash of the texts that are followed, in turns.
+WATCHED = (("accent", "dash"), ("embedding", "dot"), ("ffn", "dashdot"))
 #: Metric -> (title, panel, colour, dash).
 CURVES = {
     "target": ("Target", "sparsity", "quiet", "dot"),
@@ -26,7 +32,7 @@ CURVES = {
     "kl": ("Divergence from the teacher", "loss", "ffn", "solid"),
     "next_token_loss": ("Next-token loss", "loss", "ffn", "solid"),
     "layer_loss": ("Layer loss", "loss", "residual", "dash"),
-    "ppl_cut": ("Perplexity of the model as it would be cut now", "ppl", "removed", "solid"),
+    CUT: ("As it would be cut now, on windows kept apart", "ppl", "removed", "solid"),
     "lambda_1": ("λ₁, of what is missing", "multipliers", "attention", "solid"),
     "lambda_2": ("λ₂, of its square", "multipliers", "embedding", "dash"),
 }
@@ -101,7 +107,7 @@ def training_info(events: list[Event], steps: int = 0, processes: int = 1) -> Tr
     held = [value for _, value in series.get("memory_gib", [])]
     skipped = series.get("skipped", [])
     return TrainingInfo(
-        {name: _curve(series[name]) for name in CURVES if series.get(name)},
+        {name: _curve(series[name]) for name in (*CURVES, *_followed(series)) if series.get(name)},
         _spans(series.get("teacher", [])),
         steps,
         int(max((step for step, _ in series.get("expected", [])), default=0)),
@@ -110,6 +116,11 @@ def training_info(events: list[Event], steps: int = 0, processes: int = 1) -> Tr
         max(held, default=None),
         processes,
     )
+
+
+def _followed(series: Iterable[str]) -> list[str]:
+    """The curves of texts that nobody trains on, in the order told."""
+    return [name for name in series if name.startswith(f"{CUT}.")]
 
 
 def _curve(points: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
@@ -134,12 +145,17 @@ def training_html(info: TrainingInfo) -> Markup:
         ("Expected sparsity", words.percent(info.now("expected"))),
         ("Wanted now", words.percent(info.now("target"))),
         ("Teacher now", info.teachers[-1].name if info.teachers else NO_TEACHER),
-        ("Perplexity if cut now", words.perplexity(info.now("ppl_cut"))),
+        ("Perplexity if cut now", words.perplexity(info.now(CUT))),
+        *((f"… on {_text(name)}", words.perplexity(info.now(name))) for name in _followed(info.curves)),
         ("Time per step", seconds(info.seconds_per_step)),
         (f"Memory{of_one(info)}, at most", memory(info.memory_gib)),
         ("Steps skipped", f"{info.skipped:,}"),
     ]
     return render("training.html", pairs=facts, skipped=info.skipped)
+
+
+def _text(name: str) -> str:
+    return words.short_text(name.removeprefix(f"{CUT}."))
 
 
 def of_one(info: TrainingInfo) -> str:
@@ -174,8 +190,10 @@ def training_figure(info: TrainingInfo) -> go.Figure:
     import plotly.graph_objects as go
 
     figure, axes = go.Figure(), {name: f"y{i or ''}" for i, name in zip((0, 2, 3, 4, 5), PANELS, strict=True)}
+    followed = zip(_followed(info.curves), itertools.cycle(WATCHED), strict=False)
+    looks = CURVES | {name: (_text(name), "ppl", *look) for name, look in followed}
     for name, (steps, values) in info.curves.items():
-        title, panel, colour, dash = CURVES[name]
+        title, panel, colour, dash = looks[name]
         figure.add_scatter(
             x=steps, y=values, name=title, yaxis=axes[panel], legend=_legend(panel),
             mode=mode(steps), marker={"size": 5},
@@ -216,7 +234,8 @@ def _axis(panel: str, info: TrainingInfo) -> dict[str, object]:
     if panel == "teacher":
         return {"showticklabels": False, "showgrid": False, "fixedrange": True}
     if panel == "ppl":
-        values = info.curves.get("ppl_cut", ([], []))[1]
+        names = [name for name in info.curves if name.startswith(CUT)]
+        values = [value for name in names for value in info.curves[name][1]]
         log = bool(values) and max(values) > 5 * min(values)
         return {**perplexity_axis(values, log), "title": None}
     return {"nticks": 4} if panel == "multipliers" else {"rangemode": "tozero", "nticks": 4}

@@ -104,7 +104,7 @@ def build_fields(start: Form) -> Fields:
     with gr.Column(elem_id="new-ranking") as ranking:
         slider = _build_ranking(form)
         training, table = _build_training(form)
-    form.row("evaluate.text", "evaluate.protocol")
+    form.row("evaluate.text", "evaluate.also", "evaluate.protocol")
     # Not in the column above: what is hidden there shows once the column does.
     form.built[OWN] = memory("new-options-own")
     with gr.Accordion("Advanced", open=False, elem_id="new-advanced"):

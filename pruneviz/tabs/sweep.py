@@ -1,8 +1,8 @@
 """The Sweep tab: many ways to prune the model, measured side by side while one runs.
 
 Element ids: sweep-methods, sweep-sparsities, sweep-scopes, sweep-reconstruct, sweep-seeds, sweep-samples,
-sweep-count, sweep-state, sweep-launch, sweep-content, sweep-about, sweep-scale, sweep-chart, sweep-table,
-sweep-point, sweep-run, sweep-message.
+sweep-count, sweep-state, sweep-launch, sweep-content, sweep-about, sweep-text, sweep-scale, sweep-chart,
+sweep-table, sweep-point, sweep-run, sweep-message.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from core.errors import InputError, PruneError
+from core.results import words
 from core.results.sweep import SWEEP, planned, read_sweep, run_of
 from core.runs.artifacts import read_spec
 from core.runs.watch import log_tail
@@ -45,9 +46,10 @@ SCALES = ["Automatic", "Linear", "Logarithmic"]
 
 @dataclass(frozen=True)
 class SweepPage(Parts):
-    """Sentence, axis, chart, table, chosen point, its button, and what went wrong."""
+    """Sentence, text and axis, chart, table, chosen point, its button, and what went wrong."""
 
     about: gr.HTML
+    text: gr.Radio
     scale: gr.Radio
     chart: gr.HTML
     table: gr.HTML
@@ -63,16 +65,18 @@ def build_sweep_tab(app: AppContext) -> None:
     count = panel("sweep-count", styled=True)
     frame = AnalysisFrame(
         app, "sweep", "sweep", SWEEP, (), "No sweep of this model yet",
-        "Every point takes about as long as measuring perplexity once; scoring is shared between points.",
+        "Every point takes about as long as measuring every text once; scoring is shared between points.",
         "Launch sweep", again=True, growing=True,
     )  # fmt: skip
     with frame.content:
         page = _build_content()
 
-    def load(model: str, run_dir: Path, scaled: str, chosen: str | None) -> dict[Any, Any]:
-        return page.filled(shown(run_dir, scaled, chosen))
+    def load(model: str, run_dir: Path, scaled: str, text: str | None, chosen: str | None) -> dict[Any, Any]:
+        return page.filled(shown(run_dir, scaled, chosen, text))
 
-    frame.wire(load, page.all(), [page.scale, page.point], ask=(functools.partial(spec_from, app), axes))
+    frame.wire(
+        load, page.all(), [page.scale, page.text, page.point], ask=(functools.partial(spec_from, app), axes)
+    )
     _wire(app, page)
     gr.on(
         [app.tabs["sweep"].select, *[axis.change for axis in axes]],
@@ -83,9 +87,12 @@ def build_sweep_tab(app: AppContext) -> None:
 def _wire(app: AppContext, page: SweepPage) -> None:
     url = app.url
 
-    def rescale(model: str, scaled: str) -> Any:
+    def redraw(model: str, scaled: str, text: str | None) -> list[Any]:
         run_dir = standing(app.runs_dir, model, SWEEP, "sweep").run_dir
-        return shown(run_dir, scaled, None)["chart"] if run_dir else gr.skip()
+        if run_dir is None:
+            return [gr.skip()] * 3
+        seen = shown(run_dir, scaled, None, text)
+        return [seen["about"], seen["chart"], seen["table"]]
 
     def pick(event: gr.EventData) -> dict[Any, Any]:
         return {page.point: str(event.customdata[0]), page.run: gr.Button(interactive=True)}
@@ -94,7 +101,9 @@ def _wire(app: AppContext, page: SweepPage) -> None:
         said, run = _launch(app, model, chosen)
         return {page.message: message(said), **({url.run: run} if run else {})}
 
-    page.scale.input(rescale, [url.model, page.scale], page.chart, **QUIET)
+    drawn = [page.about, page.chart, page.table]
+    for switch in (page.scale, page.text):
+        switch.input(redraw, [url.model, page.scale, page.text], drawn, **QUIET)
     page.chart.pick(pick, None, [page.point, page.run], **QUIET)
     page.point.input(lambda chosen: gr.Button(interactive=bool(chosen)), page.point, page.run, **QUIET)
     launched = page.run.click(launch, [url.model, page.point], [page.message, url.run], **QUIET)
@@ -107,6 +116,9 @@ def _build_content() -> SweepPage:
     about = panel("sweep-about", styled=True)
     with gr.Row(equal_height=False):
         with gr.Column(scale=7, min_width=480):
+            text = gr.Radio(
+                [], label="Text that is drawn", elem_id="sweep-text", container=False, visible=False
+            )
             scale = gr.Radio(
                 SCALES, value=SCALES[0], label="Perplexity axis", elem_id="sweep-scale", container=False
             )
@@ -120,7 +132,7 @@ def _build_content() -> SweepPage:
         )  # fmt: skip
         run = gr.Button("Launch as a run", elem_id="sweep-run", scale=0, interactive=False)
     problem = panel("sweep-message", styled=True, visible=False)
-    return SweepPage(about, scale, chart, table, point, run, problem)
+    return SweepPage(about, text, scale, chart, table, point, run, problem)
 
 
 def _build_form() -> list[Any]:
@@ -182,15 +194,22 @@ def _count(app: AppContext, model: str, *given: Any) -> str:
     return states.paragraph_html(f"{asked.points:,} point{'s' if asked.points > 1 else ''}, {times}.")
 
 
-def shown(run_dir: Path, scaled: str, chosen: str | None) -> dict[str, Any]:
-    """What `SweepPage` shows of a sweep. Raises ArtifactError."""
-    info = sweep_info(read_sweep(run_dir))
+def shown(run_dir: Path, scaled: str, chosen: str | None, text: str | None = None) -> dict[str, Any]:
+    """What `SweepPage` shows of a sweep. Raises ArtifactError.
+
+    Args:
+        text: the text whose perplexities are drawn, and whose Pareto front; the first if None.
+    """
+    info = sweep_info(read_sweep(run_dir), text)
     log = info.wide if scaled not in SCALES[1:] else scaled == SCALES[2]
     names = [label(point) for point in info.measured]
     point = gr.Dropdown(names, value=chosen if chosen in names else None)
     about = about_html(info) + standing_html(runs.read_run(run_dir))
     chart = figure_payload(sweep_figure(info, log))
-    return {"about": about, "chart": chart, "table": table_html(info), "point": point}
+    texts = [each.text for each in info.texts]
+    choices = list(zip(words.short_texts(texts), texts, strict=True))
+    switch = gr.Radio(choices, value=info.sweep.text, visible=len(texts) > 1)
+    return {"about": about, "text": switch, "chart": chart, "table": table_html(info), "point": point}
 
 
 def standing_html(record: RunRecord) -> Markup:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,14 @@ import torch
 from core.errors import ArtifactError, DataError, StopRequested
 from core.evaluate import perplexity as module
 from core.evaluate.perplexity import perplexity
-from core.results.perplexity import PERPLEXITY, Perplexity, keep_perplexity, read_perplexities
+from core.results.perplexity import (
+    PERPLEXITY,
+    Perplexity,
+    by_text,
+    keep_perplexities,
+    on_text,
+    read_perplexities,
+)
 
 
 def naive(model: Any, windows: torch.Tensor) -> float:
@@ -67,15 +76,27 @@ def test_only_the_same_tokens_have_the_same_hash(tiny_llama: Any, windows: torch
 
 def test_it_is_kept_side_by_side_and_a_damaged_file_is_said(tmp_path: Path) -> None:
     one = Perplexity(3.0, math.log(3.0), 24, 12, "a", (1.0, 1.2))
+    two = replace(one, text="facts", sha256="b")
     for side in ("dense", "pruned"):
-        keep_perplexity(tmp_path, side, one)
-    assert read_perplexities(tmp_path) == {"dense": one, "pruned": one}
+        keep_perplexities(tmp_path, side, [one, two])
+    assert read_perplexities(tmp_path) == {"dense": (one, two), "pruned": (one, two)}
+    assert on_text((one, two), 0, "b") == one and on_text((one, two), 1, "b") == two
+    assert on_text((one, two), 1, "c") is None and on_text((), 0, "b") is None
     assert read_perplexities(tmp_path / "none") == {}
     (tmp_path / PERPLEXITY).write_text('{"dense": {"ppl": 3}}')
     with pytest.raises(ArtifactError, match="measure again"):
         read_perplexities(tmp_path)
-    keep_perplexity(tmp_path, "dense", one)
-    assert read_perplexities(tmp_path) == {"dense": one}
+    keep_perplexities(tmp_path, "dense", [one])
+    assert read_perplexities(tmp_path) == {"dense": (one,)}
+
+
+def test_a_run_that_measured_one_text_reads_as_one_of_several(tmp_path: Path) -> None:
+    one = Perplexity(3.0, math.log(3.0), 24, 12, "a", (1.0, 1.2))
+    (tmp_path / PERPLEXITY).write_text(json.dumps({"dense": asdict(one)}))
+    assert read_perplexities(tmp_path) == {"dense": (one,)}
+    old = {"ppl_before": 9.0, "ppl_text": "t", "calibration_text": "c", "params_before": 3}
+    assert by_text(old) == [{"ppl_before": 9.0, "ppl_text": "t", "calibration_text": "c"}]
+    assert by_text({"params_before": 3}) == [] and by_text({"perplexities": [{"ppl": 9.0}]}) == [{"ppl": 9.0}]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])

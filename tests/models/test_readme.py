@@ -35,5 +35,6 @@ def test_it_is_markdown_and_nothing_in_it_is_escaped() -> None:
     text = card(graph(), plan, {**MEASURED, "license": "mit", "ppl_stderr_after": 0.5}, stock=False)
     assert "\n- a & <b>\n- second\n\n## Numbers\n" in text and "# org/it's, pruned" in text
     assert "---\nlibrary_name: transformers\ntags: [pruned]\nlicense: mit\n---\n" in text
-    assert "Perplexity on bundled, windows of 256 tokens, ± one standard error.\n\n## Loading\n" in text
+    on = "bundled evaluation text, 32 windows of 256 tokens, 8,160 scored, Workbench's protocol"
+    assert f"Perplexity on {on}, ± one standard error.\n\n## Loading\n" in text
     assert "from core.export import from_pretrained" in text and "\n\n\n" not in text

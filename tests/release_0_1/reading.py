@@ -144,7 +144,7 @@ def _benchmarks(run_dir: Path) -> dict[str, Any]:
 
 
 def _perplexities(run_dir: Path) -> dict[str, Any]:
-    return {side: [one.ppl, one.stderr, one.windows] for side, one in read_perplexities(run_dir).items()}
+    return {side: [one.ppl, one.stderr, one.windows] for side, (one,) in read_perplexities(run_dir).items()}
 
 
 def _efficiency(run_dir: Path) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def test_a_point_is_as_sure_as_the_run_it_stands_for(swept: Path, spec: RunSpec,
     point = next(p for p in found.points if p.key[0] == "taylor_first" and p.seed == 1)
     run_dir = go(tmp_path, run_of(spec, point))
     metrics, kept = read_json(run_dir / METRICS), read_perplexities(run_dir)
-    against = perplexity_difference(kept["dense"], kept["pruned"])
+    against = perplexity_difference(kept["dense"][0], kept["pruned"][0])
     assert found.ppl_stderr == pytest.approx(metrics["ppl_stderr_before"], rel=1e-4)
     assert point.ppl_stderr == pytest.approx(metrics["ppl_stderr_after"], rel=1e-4)
     assert point.change_stderr == pytest.approx(against.noise, rel=1e-3)
@@ -163,7 +163,9 @@ def test_the_same_plan_is_not_measured_again(
         lambda *a, **k: measured.append(0.0) or real(*a, **k),
     )
     found = read_sweep(go(tmp_path, replace(spec, sweep=replace(spec.sweep, methods=("l2",)))))
-    assert len(found.points) == 8 and len(measured) == 1 + 2  # dense, and two sparsities of one ranking
+    assert (
+        len(found.points) == 8 and len(measured) == 2 * 2
+    )  # on two texts, and two sparsities of one ranking
 
 
 def test_a_stopped_sweep_keeps_its_points_and_does_not_repeat_them(

@@ -200,7 +200,10 @@ def test_a_run_of_a_past_release_is_read_and_says_what_is_left_out() -> None:
             lambda: DataSpec(" "),
             "calibration must be bundled, a file, a hub data set, self or none, got ' '.",
         ),
-        (lambda: EvalSpec(""), "text for perplexity must be bundled, a file, or a hub data set, got ''."),
+        (
+            lambda: EvalSpec(""),
+            "text for perplexity must be bundled, factbook, a file, or a hub data set, got ''.",
+        ),
         (lambda: EvalSpec(efficiency=1), "efficiency must be true or false, got 1."),
     ],
 )

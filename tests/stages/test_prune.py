@@ -32,8 +32,8 @@ METRIC_KEYS = {
         "params", "macs", "kv_bytes_per_token", "ppl", "ppl_stderr", "latency_ms", "tokens_per_second",
         "latency_spread_ms", "tokens_per_second_spread", "memory_gib",
     )),
-    "sparsity", "sparsity_total", "ppl_text", "ppl_window", "ppl_tokens", "ppl_windows", "ppl_scored",
-    "ppl_protocol", "calibration_text", "seconds", "kv_bits",
+    "sparsity", "sparsity_total", "ppl_text", "ppl_sha256", "ppl_window", "ppl_tokens", "ppl_windows",
+    "ppl_scored", "ppl_protocol", "calibration_text", "perplexities", "seconds", "kv_bits",
 }  # fmt: skip
 
 
@@ -45,10 +45,18 @@ def test_a_pruning_run_leaves_everything_the_directory_should_hold(tmp_path: Pat
     assert set(metrics) == METRIC_KEYS
     assert all(value is not None for value in metrics.values())
     kept = read_perplexities(run_dir)
-    assert list(kept) == ["dense", "pruned"] and kept["dense"].ids == kept["pruned"].ids
-    assert len(kept["dense"].losses) == metrics["ppl_windows"] == 128 // 16
-    errors = [metrics["ppl_stderr_before"], metrics["ppl_stderr_after"]]
-    assert [one.stderr for one in kept.values()] == errors
+    assert list(kept) == ["dense", "pruned"]
+    assert [one.ids for one in kept["dense"]] == [one.ids for one in kept["pruned"]]
+    rows = metrics["perplexities"]
+    assert [row["ppl_text"] for row in rows] == ["evaluation.txt", "World Factbook, evaluation part"]
+    for number, row in enumerate(rows):  # what a row's numbers depend on stands in it
+        assert len(kept["dense"][number].losses) == row["ppl_windows"] == 128 // row["ppl_window"] == 8
+        errors = [row["ppl_stderr_before"], row["ppl_stderr_after"]]
+        assert [of_texts[number].stderr for of_texts in kept.values()] == errors
+        assert row["ppl_before"] == kept["dense"][number].ppl and len(row["ppl_sha256"]) == 64
+        assert (row["calibration_text"], row["calibration_windows"]) == ("calibration.txt", 4)
+        assert (row["calibration_length"], row["seed"]) == (16, 0)
+    assert all(metrics[name] == rows[0][name] for name in METRIC_KEYS if name.startswith("ppl"))
     plan = read_plan(run_dir)
     assert metrics["params_after"] < metrics["params_before"]
     # The target is met within one unit: an FFN channel owns 3 x 32 parameters here.
@@ -69,7 +77,9 @@ def test_a_pruning_run_leaves_everything_the_directory_should_hold(tmp_path: Pat
     assert len(extra["calibration"]["sha256"]) == 64 and extra["versions"]["torch"]
     points = [e.data for e in EventReader(run_dir / EVENTS).read() if e.type == "metric"]
     assert [(point["name"], point["value"]) for point in points] == [
-        ("ppl_before", metrics["ppl_before"]), ("ppl_after", metrics["ppl_after"])
+        (f"{name}{text}", row[name])
+        for name in ("ppl_before", "ppl_after")
+        for row, text in zip(rows, ("", ".World Factbook, evaluation part"), strict=True)
     ]  # fmt: skip
 
 
@@ -173,7 +183,8 @@ def test_a_papers_protocol_stands_in_the_record(tmp_path: Path, spec: RunSpec) -
         "protocol": "llm-pruner", "text": "evaluation.txt", "window": 128, "windows": 15, "tokens": 1920,
         "scored": 15 * 127,
     }  # fmt: skip
-    (kept,) = read_perplexities(run_dir).values()
+    (kept, facts), *_ = read_perplexities(run_dir).values()
+    assert facts.protocol == "llm-pruner" and facts.window == 128
     assert (kept.protocol, kept.text, kept.ppl) == ("llm-pruner", "evaluation.txt", metrics["ppl"])
     with pytest.raises(SpecError, match="the window of protocol nuteprune is 2048, but this model reads 256"):
         check(replace(spec, goal="evaluate", evaluate=replace(asked, protocol="nuteprune")))

@@ -21,7 +21,7 @@ from core.results.perplexity import read_perplexities
 from core.runs import launch, watch
 from core.runs.artifacts import EVENTS, METRICS, SAMPLES, STOP, read_plan, read_spec
 from core.runs.command_line import command_line
-from core.runs.events import Event, EventReader
+from core.runs.events import Event, EventReader, metric_series
 from core.runs.status import Status, write_status
 from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
@@ -33,6 +33,7 @@ from core.stages.check import check
 from core.stages.worker import execute
 from tests.conftest import WORDS
 
+TEXTS = ("evaluation.txt", "World Factbook, evaluation part")
 TRAIN = RecoverSpec(
     "lora", learning_rate=5e-2, warmup=1, steps=6, batch=4, micro_batch=4, length=16, eval_every=2, held=4
 )
@@ -96,7 +97,18 @@ def test_before_and_after_stand_together(finished: Path) -> None:
     assert named == {
         "ppl_before", "ppl_pruned", "ppl_after",
         "recover.loss", "recover.learning_rate", "recover.held_ppl",
+        *(f"{name}.{TEXTS[1]}" for name in ("ppl_before", "ppl_pruned", "ppl_after")),
+        *(f"recover.ppl.{name}" for name in TEXTS),
     }  # fmt: skip
+
+
+def test_texts_that_nobody_trains_on_are_followed(finished: Path) -> None:
+    """From the untrained model to the last step, of fewer tokens than the result is measured on."""
+    followed = metric_series(EventReader(finished / EVENTS).read())
+    for name, row in zip(TEXTS, metrics(finished)["perplexities"], strict=True):
+        points = dict(followed[f"recover.ppl.{name}"])
+        assert list(points) == [0, 2, 4, 6] == list(dict(followed["recover.held_ppl"]))
+        assert points[0] == pytest.approx(row["ppl_pruned"], rel=1e-3), "here all tokens are followed"
 
 
 def test_the_saved_model_is_the_recovered_one(tmp_path: Path, spec: RunSpec, finished: Path) -> None:
@@ -116,7 +128,9 @@ def test_an_existing_run_is_recovered_to_the_same_model(
     assert main(["recover", cut.name, *options, "--runs-dir", str(tmp_path), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     found, expected = metrics(Path(shown["run_dir"])), metrics(finished)
-    assert found == pytest.approx(expected)
+    rows = zip(found.pop("perplexities"), expected.pop("perplexities"), strict=True)
+    assert found == pytest.approx(expected) and len(shown["perplexities"]) == 2
+    assert all(row == pytest.approx(other) for row, other in rows)
     assert shown["ppl_pruned"] > shown["ppl_recovered"] == shown["ppl_after"]
     assert read_plan(Path(shown["run_dir"])) == read_plan(cut)
     kept = read_perplexities(Path(shown["run_dir"]))

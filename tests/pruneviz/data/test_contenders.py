@@ -4,7 +4,7 @@ import json
 import math
 
 from core.results.efficiency import keep_efficiency
-from core.results.perplexity import Perplexity, keep_perplexity
+from core.results.perplexity import Perplexity, keep_perplexities
 from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
@@ -148,14 +148,14 @@ def test_perplexities_are_found_window_by_window_where_they_were_kept(tmp_path):
         for side, ppl in (("dense", 26.2), ("dense int8", 26.5), ("pruned", 80.0))
     }
     for side, one in kept.items():
-        keep_perplexity(path, side, one)
+        keep_perplexities(path, side, [one])
     found = records(tmp_path)
     dense, small, before, after = columns(line_up(found, ["dense", "a"], "demo").contenders)
     assert [perplexity_of(one, found) for one in (dense, small, before)] == list(kept.values())
     assert numbers(before, found)["ppl_stderr"] == 4.0
     assert perplexity_of(after, found) == Perplexity(59.2, math.log(59.2), 8192, 256), "its windows are gone"
     measured = RunSpec(goal="evaluate", model=ModelSpec(source="/models/x"))
-    keep_perplexity(make_run(tmp_path, "b", measured, metrics={"ppl": 9.0}), "model", kept["dense"])
+    keep_perplexities(make_run(tmp_path, "b", measured, metrics={"ppl": 9.0}), "model", [kept["dense"]])
     found = records(tmp_path)
     (alone,) = line_up(found, ["dense"], "/models/x").contenders
     assert perplexity_of(alone, found) == kept["dense"]

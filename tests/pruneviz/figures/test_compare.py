@@ -9,7 +9,7 @@ import pytest
 from core.report.run import Run
 from core.report.sections import section
 from core.results.efficiency import keep_efficiency
-from core.results.perplexity import Perplexity, keep_perplexity
+from core.results.perplexity import Perplexity, keep_perplexities
 from core.results.quantities import QUANTITIES
 from pruneviz.data import runs
 from pruneviz.data.contenders import line_up
@@ -78,7 +78,7 @@ def test_report_detail_and_this_page_say_the_same_of_a_perplexity(tmp_path, loss
     errors = {"ppl_after": 27.0, "ppl_stderr_before": before.stderr, "ppl_stderr_after": after.stderr}
     run_dir = make_run(tmp_path, "a", metrics={**MEASURED, **errors, "ppl_windows": 4})
     for side, one in (("dense", before), ("pruned", after)):
-        keep_perplexity(run_dir, side, one)
+        keep_perplexities(run_dir, side, [one])
     records = runs.list_runs(tmp_path)
     info = compare_info(entries_of(line_up(records, ["dense", "a"], "demo"), records))
     said, plain = ("27.0 ± 2.5", "27.00 ± 2.46") if losses else ("27.0", "27.00")

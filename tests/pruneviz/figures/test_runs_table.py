@@ -17,14 +17,14 @@ def _row(tmp_path, **options):
 def test_a_measured_run_shows_what_was_measured(tmp_path):
     row = _row(tmp_path, metrics=MEASURED)
     assert row.sparsity == "20.0 % of block parameters, 15.8 % of all"
-    assert row.perplexity == "26.2 → 59.2"
+    assert [of.change for of in row.perplexities] == ["26.2 → 59.2"]
     assert row.took == "1 min 00 s" and row.share is None
 
 
 def test_an_unmeasured_run_shows_what_was_asked_for(tmp_path):
     row = _row(tmp_path, spec=RunSpec(prune=PruneSpec(sparsity=0.3)), state="failed")
     assert row.sparsity == "30.0 % of block parameters asked for"
-    assert row.perplexity == "–"
+    assert row.perplexities == () and "<td>–</td>" in table_html([row])
 
 
 def test_an_exploring_run_has_no_method(tmp_path):
@@ -37,7 +37,7 @@ def test_a_recovery_says_what_was_cut_before_and_what_trained_it(tmp_path):
     run = make_run(tmp_path, "a", spec, metrics={**MEASURED, "ppl_pruned": 174.2})
     row = row_info(runs.read_run(run))
     assert (row.method, row.sparsity) == ("LoRA", "20.0 % of block parameters, 15.8 % of all")
-    assert row.perplexity == "26.2 → 174.2 → 59.2"
+    assert [of.change for of in row.perplexities] == ["26.2 → 174.2 → 59.2"]
     assert 'title="/runs/20260101-l2">20260101-l2<' in table_html([row])
     facts = dict(run_facts(runs.read_run(run), now=0.0))
     assert "174" in facts["Perplexity"] and facts["Parameters"] and "Method" not in facts
