@@ -13,6 +13,7 @@ import pytest
 
 from core.errors import ArtifactError
 from core.files import save_arrays
+from core.results.activations import ACTIVATIONS, Activation, Activations, read_activations
 from core.results.efficiency import EFFICIENCY, Efficiency, Timing, read_efficiency
 from core.results.masks import MASKS, read_masks
 from core.results.perplexity import PERPLEXITY, Perplexity, read_perplexities
@@ -43,6 +44,7 @@ WHOLE: dict[str, tuple[Callable[[Path], Any], Any]] = {
         read_sweep,
         asdict(Sweep(9.5, 10, 5, "t", 8, 64, "c", 2, (Point("l2", 0.2, "global", "none", 0, 16),))),
     ),
+    ACTIVATIONS: (read_activations, asdict(Activations((Activation(0, "ffn", 0.5, 0.7, 9.0),), 64, "t"))),
     WIDTHS: (read_widths, {"layers": [LAYER], "dense": {**LAYER, "hidden": 16}, "hidden": 12}),
     PERPLEXITY: (read_perplexities, {"dense": asdict(Perplexity(9.5, 2.25, 64, 8, "a", (2.0, 2.5)))}),
     EFFICIENCY: (

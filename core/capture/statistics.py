@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from core.capture.activations import FeatureSizes
 from core.capture.divergence import Divergences, attending_plainly
 from core.capture.gradients import COARSE, OVER_DATA, PER_INDEX, PER_SAMPLE, Gradients
 from core.capture.losses import sample_losses
@@ -73,6 +74,7 @@ def capture(
     needs: set[str],
     batch_size: int | None = None,
     kinds: Sequence[str] = CAPTURED_KINDS,
+    sizes: FeatureSizes | None = None,
     on_progress: Progress | None = None,
     on_reading: Callable[[str], None] | None = None,
 ) -> Statistics:
@@ -88,6 +90,7 @@ def capture(
         batch_size: windows per batch where one window at a time is not needed; None for as many as are useful
             and fit.
         kinds: only modules and parameters of these kinds' groups are looked at.
+        sizes: collects in the same pass.
         on_progress: told (windows done, windows in all) after each batch.
         on_reading: told beforehand in words what memory the gradients over all windows need.
 
@@ -108,8 +111,11 @@ def capture(
         on_reading(plan.words)
     done, total = 0, len(windows) * len(plan.sweeps)
     for names in plan.sweeps:
-        with run.watch(names):
+        looking = None if done else sizes
+        with run.watch(names), looking.watch() if looking else nullcontext():
             for batch in windows.split(plan.size):
+                if looking:
+                    looking.begin(~special_positions(model, batch))
                 run.read(batch.to(model.device))
                 done += len(batch)
                 if on_progress is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from core.cli import options
 from core.cli.ask import GROUPS_ALONE, RUNS, ask, emit_run, foreground, seconds
 from core.cli.terminal import table
+from core.results.activations import ACTIVATIONS
 from core.results.noise import Difference, kept_difference
 from core.results.scores import read_scores
 from core.results.sensitivity import Sensitivity, read_sensitivity
@@ -25,7 +27,7 @@ def score(
     spec = ask("explore", model, {**given, "explore.analyses": ("groups", "scores")})
     run_dir = foreground(runs_dir, spec)
     scored = list(read_scores(run_dir))
-    result = {"seconds": seconds(run_dir), "criteria": scored}
+    result = {"seconds": seconds(run_dir), "criteria": scored, "activations": _activations(run_dir)}
     emit_run(run_dir, result, as_json, [f"scored by {', '.join(scored)}"])
 
 
@@ -74,6 +76,11 @@ def sensitivity(
     emit_run(run_dir, result, as_json, [dense, *table(rows)])
 
 
+def _activations(run_dir: Path) -> str | None:
+    """Where the sizes of features stand, or None where no criterion read a text."""
+    return str(run_dir / ACTIVATIONS) if (run_dir / ACTIVATIONS).is_file() else None
+
+
 def _change(scanned: Sensitivity, point: dict[str, Any]) -> Difference:
     return kept_difference(scanned.baseline_ppl, point["ppl"], point["change_stderr"], scanned.windows)
 
@@ -98,5 +105,9 @@ def explore(
     """Make several analyses of a model in one run."""
     spec = ask("explore", model, {**(GROUPS_ALONE if given.get("explore.config_only") else {}), **given})
     run_dir = foreground(runs_dir, spec)
-    result = {"seconds": seconds(run_dir), "analyses": list(spec.explore.analyses)}
+    result = {
+        "seconds": seconds(run_dir),
+        "analyses": list(spec.explore.analyses),
+        "activations": _activations(run_dir),
+    }
     emit_run(run_dir, result, as_json, [", ".join(spec.explore.analyses)])

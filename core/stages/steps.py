@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from core.capture.activations import FeatureSizes
 from core.capture.statistics import capture as capture_statistics
 from core.criteria import scoring
 from core.criteria.scoring import check_readable
@@ -24,6 +25,7 @@ from core.models.windows import calibration_windows
 from core.plan.allocation import allocate
 from core.plan.chosen import chosen_plan
 from core.plan.records import PruningPlan
+from core.results.activations import ACTIVATIONS, Activations, read_activations, write_activations
 from core.results.scores import SCORES, Scores, read_scores, write_scores
 from core.results.widths import WIDTHS, widths
 from core.runs.artifacts import GROUPS, MODEL, PLAN, read_graph, read_plan
@@ -123,10 +125,13 @@ def recovery_windows(work: Work, loaded: Loaded) -> torch.Tensor:
 
 
 def capture(state: State) -> None:
-    """One pass over the calibration text, unless the scores that need it are kept."""
-    if kept_scores(state) is not None:
+    """One pass over the calibration text, unless the scores that need it are kept.
+
+    An exploring run also keeps how large the features are that it sees.
+    """
+    work, names, sizes = state.work, criteria_of(state.work.spec), _sizes(state)
+    if kept_scores(state) is not None and sizes is None:
         return
-    work, names = state.work, criteria_of(state.work.spec)
     scope = kinds(work.spec, state.graph)
     check_readable(state.loaded.model, state.graph, names, scope)
     read, text = windows(work, state.loaded)
@@ -139,9 +144,24 @@ def capture(state: State) -> None:
         needs=needs(names),
         batch_size=work.spec.calibration.batch,
         kinds=scope,
+        sizes=sizes,
         on_progress=work.recorder.counter("windows"),
         on_reading=work.recorder.message,
     )
+    if sizes:
+        write_activations(work.run_dir, Activations(sizes.points(), sizes.tokens, text["name"]))
+        work.recorder.artifact(ACTIVATIONS)
+
+
+def _sizes(state: State) -> FeatureSizes | None:
+    """A collector where an exploring run has not kept what it would find."""
+    work = state.work
+    if work.spec.goal != "explore":
+        return None
+    if kept(read_activations, work.run_dir) is None:
+        return FeatureSizes(state.loaded.model, state.graph)
+    work.recorder.artifact(ACTIVATIONS)
+    return None
 
 
 def score(state: State) -> None:

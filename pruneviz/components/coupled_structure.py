@@ -13,9 +13,8 @@ from markupsafe import Markup
 
 from core.plan.records import KV_BITS
 from core.results import words
-from pruneviz.figures.coupling import spreading
 from pruneviz.figures.render import render
-from pruneviz.figures.structure import Link, Slice, StructureInfo
+from pruneviz.figures.structure import Link, Slice, StructureInfo, spreading
 
 WIDTH, BOX, HEIGHT, GAP, TOP = 800, 240, 74, 14, 30
 #: More links than this are drawn as one line that all boxes of a column hang on.

@@ -18,10 +18,15 @@ def perplexity_axis(values: Sequence[float | None], log: bool) -> dict[str, Any]
     known = [value for value in values if value is not None and math.isfinite(value) and value > 0]
     if not log or not known:
         return axis | {"type": "log" if log else "linear"}
-    first, last = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
-    steps = (1, 2, 5) if last - first <= 3 else (1,)
-    marks = [step * 10.0**power for power in range(first, last + 1) for step in steps]
+    marks = round_marks(known)
     return axis | {"type": "log", "tickvals": marks, "ticktext": [words.count(mark) for mark in marks]}
+
+
+def round_marks(values: Sequence[float]) -> list[float]:
+    """Round numbers to mark a logarithmic axis at; the values are above 0, and not empty."""
+    first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    steps = (1, 2, 5) if last - first <= 3 else (1,)
+    return [step * 10.0**power for power in range(first, last + 1) for step in steps]
 
 
 def add_baseline(figure: go.Figure, ppl: float | None, log: bool, side: str) -> None:

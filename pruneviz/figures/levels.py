@@ -1,4 +1,4 @@
-"""From the whole model to one unit: where one stands, and what each level has to say."""
+"""Structure in words: where one stands from the model to one unit, what a level says, what couples two."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from core.graph.records import Graph, Group
 from core.plan.cost import saving
 from core.plan.records import KV_BITS, Cost
 from pruneviz.figures.render import render
+from pruneviz.figures.states import paragraph_html
 from pruneviz.figures.structure_map import kind_words, kinds_in_order, touched
 
 
@@ -116,3 +117,37 @@ def _row(graph: Graph, kind: str, groups: list[Group]) -> KindRow:
 def kinds_html(rows: list[KindRow], dense: Cost) -> Markup:
     """The whole model by kind: how many, how large, what one unit saves, and what cannot go."""
     return render("kinds.html", rows=rows, dense=dense, bits=KV_BITS)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One parameter (`kind` is `parameter`) or operation (`operation`) on the path; `times` in a row."""
+
+    kind: str
+    name: str
+    times: int = 1
+
+
+def path_info(graph: Graph, first: str, second: str) -> list[Step]:
+    """The path between two parameters, repeated operations told once. Raises UnknownNameError."""
+    from core.graph.view import path_between  # networkx is slow to import
+
+    steps: list[Step] = []
+    for name in path_between(graph, first, second):
+        kind = "parameter" if name in graph.parameters else "operation"
+        shown = name if kind == "parameter" else name.removeprefix("aten.").strip("_")
+        if steps and (steps[-1].kind, steps[-1].name) == (kind, shown):
+            steps[-1] = Step(kind, shown, steps[-1].times + 1)
+        else:
+            steps.append(Step(kind, shown))
+    return steps
+
+
+def path_html(steps: list[Step], first: str, second: str) -> Markup:
+    """The path as a list that wraps."""
+    if not (first and second):
+        return paragraph_html("Choose two parameters, here or in the drawing.")
+    if not steps:
+        return paragraph_html(f"No data flows between {first} and {second} inside this model.", "note")
+    count = sum(step.times for step in steps if step.kind == "operation")
+    return render("path.html", steps=steps, count=count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -244,3 +245,25 @@ def spans_text(spans: tuple[tuple[int, int], ...]) -> str:
     """`64–127`, `3`, `0, 64, 128 and 5 more`."""
     words = [str(first) if first == last else f"{first}–{last}" for first, last in spans]
     return ", ".join(words) if len(words) <= 4 else f"{', '.join(words[:3])} and {len(words) - 3} more"
+
+
+def spreading(slices: Sequence[Slice], links: Sequence[Link]) -> list[int | None]:
+    """For each slice when it is reached: 1 for the trigger, 2 for the first after it, …; None if it stays.
+
+    Pruning spreads along links both ways, the nearest first; what no link reaches comes last.
+    """
+    near: dict[int, list[int]] = {i: [] for i, part in enumerate(slices) if not part.stays}
+    for link in links:
+        if link.source in near and link.target in near:
+            near[link.source].append(link.target)
+            near[link.target].append(link.source)
+    starts = sorted(near, key=lambda i: not slices[i].trigger)
+    reached: list[int] = []
+    for start in starts:  # the trigger first, then whatever it does not reach
+        queue = [start] if start not in reached else []
+        while queue:
+            here = queue.pop(0)
+            if here not in reached:
+                reached.append(here)
+                queue += near[here]
+    return [reached.index(i) + 1 if i in near else None for i in range(len(slices))]

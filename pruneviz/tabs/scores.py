@@ -3,7 +3,7 @@
 Element ids: scores-criteria, scores-samples, scores-length, scores-state, scores-launch, scores-content,
 scores-criterion, scores-units, scores-within, scores-order, scores-about, scores-heat, scores-agreement,
 scores-versus, scores-layer, scores-scatter. Inside the scatter: scores-point, scores-chosen, scores-share,
-scores-lowest, scores-clear, scores-take.
+scores-lowest, scores-clear, scores-take. How large features are: `pruneviz.tabs.scores_activations`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from pruneviz.figures.render import render
 from pruneviz.figures.scores import ORDERS, UNIT_WORDS, WITHIN, heat_figure, heat_info, kinds_scored
 from pruneviz.tabs.analysis import AnalysisFrame, standing
 from pruneviz.tabs.parts import QUIET, Parts, into_plan, intro
+from pruneviz.tabs.scores_activations import ActivationsPart, build_activations, show_activations
 
 INTRO = (
     "A criterion says how much a unit would be missed. Compare what several say of the same units, "
@@ -55,6 +56,7 @@ class ScoresPage(Parts):
     versus: gr.Dropdown
     layer: gr.Dropdown
     scatter: gr.HTML
+    activations: ActivationsPart
 
 
 def build_scores_tab(app: AppContext) -> None:
@@ -70,21 +72,30 @@ def build_scores_tab(app: AppContext) -> None:
     with frame.content:
         page = _build_content()
     url = app.url
-    inputs = [url.criterion, url.versus, url.kind, url.layer, page.within, page.order]
+    chosen = [url.criterion, url.versus, url.kind, url.layer, page.within, page.order]
+    beside = page.activations.beside
 
     def ask(model: str, chosen: list[str], windows: int, tokens: int) -> RunSpec:
         spec = actions.explore_spec(app, model, ("groups", "scores"), criteria=tuple(chosen))
         return replace(spec, calibration=DataSpec(samples=windows, length=tokens))
 
-    def load(model: str, run_dir: Path, *choices: str) -> dict[Any, Any]:
-        return page.filled(show(run_dir, *choices))
+    def load(model: str, run_dir: Path, other: str, *choices: str) -> dict[Any, Any]:
+        features = show_activations(app.runs_dir, run_dir, other)
+        return page.filled({**show(run_dir, *choices), "activations": features})
 
     def redraw(tab: str, model: str, *choices: str) -> Any:
         run_dir = standing(app.runs_dir, model, SCORES, "scores").run_dir if tab == "scores" else None
         return page.filled(show(run_dir, *choices)) if run_dir else gr.skip()
 
-    frame.wire(load, page.all(), inputs, ask=(ask, form))
-    _wire(app, page, redraw, inputs)
+    def compare(model: str, other: str) -> Any:
+        run_dir = standing(app.runs_dir, model, SCORES, "scores").run_dir
+        return (
+            page.activations.filled(show_activations(app.runs_dir, run_dir, other)) if run_dir else gr.skip()
+        )
+
+    frame.wire(load, page.all(), [beside, *chosen], ask=(ask, form))
+    _wire(app, page, redraw, chosen)
+    beside.input(compare, [url.model, beside], page.activations.all(), **QUIET)
 
 
 def _build_form() -> list[Any]:
@@ -129,7 +140,9 @@ def _build_content() -> ScoresPage:
                 versus = gr.Dropdown([], label="Compare with", elem_id="scores-versus", min_width=160)
                 layer = gr.Dropdown([ALL], value=ALL, label="Layer", elem_id="scores-layer", min_width=120)
             scatter = score_scatter(elem_id="scores-scatter", min_height=470)
-    return ScoresPage(criterion, kind, within, order, about, heat, agreement, versus, layer, scatter)
+    return ScoresPage(
+        criterion, kind, within, order, about, heat, agreement, versus, layer, scatter, build_activations()
+    )
 
 
 _AGREEMENT = (

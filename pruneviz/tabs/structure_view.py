@@ -22,8 +22,15 @@ from pruneviz.context import AppContext
 from pruneviz.data import runs, selection
 from pruneviz.data.cards import local_folder
 from pruneviz.figures import states
-from pruneviz.figures.coupling import path_html, path_info
-from pruneviz.figures.levels import Focus, crumbs_html, focus_of, kind_rows, kinds_html
+from pruneviz.figures.levels import (
+    Focus,
+    crumbs_html,
+    focus_of,
+    kind_rows,
+    kinds_html,
+    path_html,
+    path_info,
+)
 from pruneviz.figures.structure import structure_info
 from pruneviz.figures.structure_map import MapInfo, kind_words, map_info
 from pruneviz.tabs.parts import Parts, message

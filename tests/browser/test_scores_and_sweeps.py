@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from core.results.activations import PLACES, Activation, Activations, write_activations
 from core.results.scores import read_scores, write_scores
 from core.results.similarity import Similarity, write_similarity
 from core.results.sweep import Point, Sweep, write_sweep
@@ -39,6 +40,8 @@ def board(tmp_path_factory: pytest.TempPathFactory, tiny_llama_folder: Path) -> 
         run,
         {name: {g.id: rng.random(g.units, np.float32) for g in graph().groups} for name in ("l2", "l1")},
     )
+    points = [Activation(layer, place, 0.1 + layer, 0.2, 3.0) for layer in (0, 1) for place in PLACES]
+    write_activations(run, Activations(tuple(points), 64, "a text"))
     near = np.full((2, 4, 4), 0.5, np.float32)
     near[:, [0, 1], [1, 0]] = 0.1
     near[:, range(4), range(4)] = 0.0
@@ -63,6 +66,14 @@ def test_a_criterion_is_explained_and_drawn(page: Any, board: Dashboard) -> None
     expect(page.locator("#scores-heat .main-svg").first).to_be_visible()
     expect(page.locator("#scores-agreement .main-svg").first).to_be_visible()
     expect(page.locator("#scores-about")).to_contain_text("sum |w|", timeout=LONG)
+
+
+def test_sizes_of_features_are_drawn_below(page: Any, board: Dashboard) -> None:
+    page.goto(board.url + "?tab=scores")
+    expect(page.locator("#scores-activations .main-svg").first).to_be_visible()
+    expect(page.locator("#scores-activations .scatterlayer .trace")).to_have_count(4)
+    expect(page.locator("#scores-activations-about")).to_contain_text("64 tokens of “a text”")
+    expect(page.locator("#scores-activations-beside")).to_be_hidden()
 
 
 def test_the_button_asks_for_the_chosen_criteria(page: Any, board: Dashboard) -> None:

@@ -21,7 +21,7 @@ from tests.cli.calls import answer, refused
 
 KEYS = {
     "groups": {"model", "family", "seconds", "kinds", "not_prunable"},
-    "score": {"run_dir", "seconds", "criteria"},
+    "score": {"run_dir", "seconds", "criteria", "activations"},
     "similarity": {"run_dir", "layers"},
     "sensitivity": {"run_dir", "baseline_ppl", "baseline_stderr", "layers"},
     "prune": {
@@ -209,7 +209,10 @@ def test_what_libraries_print_stays_off_stdout(
     monkeypatch.setattr(stages, "discover", noisy)
     assert main([*asked["explore"], "--json"]) == 0
     shown = capsys.readouterr()
-    assert set(json.loads(shown.out)) == {"run_dir", "seconds", "analyses"} and "tracing" in shown.err
+    assert (
+        set(json.loads(shown.out)) == {"run_dir", "seconds", "analyses", "activations"}
+        and "tracing" in shown.err
+    )
 
 
 def test_json_has_no_infinity() -> None:

@@ -16,6 +16,7 @@ from core.plan.records import Cost
 from core.report.charts import TEMPLATES
 from core.report.page import document
 from core.report.run import Run
+from core.results.activations import Activation, Activations
 from core.results.render import environment
 from core.results.sweep import Point, Sweep
 from core.spec.prune import PruneSpec
@@ -29,9 +30,9 @@ from pruneviz.data.cards import Card
 from pruneviz.data.contenders import Contender
 from pruneviz.data.published import PublishedTable
 from pruneviz.figures import (
+    activations,
     chosen,
     compare,
-    coupling,
     heads,
     levels,
     model,
@@ -184,9 +185,11 @@ def pieces(records: list[runs.RunRecord]) -> Iterator[tuple[str, Callable[[], st
     yield "map", lambda: structure_map.about_html(found)
     refused = replace(found, refused=((EVIL, "0, 1", EVIL),))
     yield "refused", lambda: structure_map.refused_html(refused)
-    steps = [coupling.Step("parameter", EVIL), coupling.Step("operation", EVIL, 3)]
-    yield "path", lambda: coupling.path_html(steps, EVIL, EVIL)
-    yield "no path", lambda: coupling.path_html([], EVIL, EVIL)
+    steps = [levels.Step("parameter", EVIL), levels.Step("operation", EVIL, 3)]
+    sizes = Activations((Activation(0, "ffn", 1.0, 2.0, 3.0),), 64, EVIL)
+    yield "sizes", lambda: activations.about_html(activations.activations_info({EVIL: sizes}))
+    yield "path", lambda: levels.path_html(steps, EVIL, EVIL)
+    yield "no path", lambda: levels.path_html([], EVIL, EVIL)
     alike = heads.HeadsInfo((0,), np.zeros((1, 2, 2), np.float32), None, EVIL, 1024)
     yield "heads", lambda: heads.source_html(alike)
     yield "drawing", lambda: coupled_structure.structure_svg(info, [EVIL])

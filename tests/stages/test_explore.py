@@ -11,6 +11,7 @@ import pytest
 from core.criteria import CRITERIA
 from core.errors import DataError, InputError, ModelError, SpecError, UnknownNameError
 from core.files import read_json
+from core.results.activations import ACTIVATIONS, read_activations
 from core.results.scores import read_scores
 from core.results.sensitivity import read_sensitivity
 from core.results.similarity import algorithm_1, pairs_below, read_similarity
@@ -23,7 +24,7 @@ from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from core.stages.check import check
-from tests.stages.steps import done, staged
+from tests.stages.steps import again, done, staged
 
 
 def test_every_criterion_scores_in_one_run_with_its_options(tmp_path: Path, spec: RunSpec) -> None:
@@ -69,6 +70,8 @@ def test_exploring_makes_the_analyses_and_no_model(tmp_path: Path, spec: RunSpec
         ("sensitivity.baseline", 0, sensitivity.baseline_ppl),
         *((f"sensitivity.{p['kind']}.0.5", p["layer"], p["ppl"]) for p in sensitivity.points),
     }
+    sizes = read_activations(run_dir)
+    assert len(sizes.points) == 2 * 4 and sizes.tokens == 4 * 16 and sizes.text == "calibration.txt"
     assert not (run_dir / PLAN).exists() and not (run_dir / MODEL).exists()
 
 
@@ -79,6 +82,20 @@ def test_exploring_makes_only_what_is_asked_for(tmp_path: Path, spec: RunSpec) -
     run_dir = done(tmp_path, replace(spec, goal="explore", explore=asked))
     assert staged(run_dir) == ["load", "graph", "score", "sensitivity"]
     assert read_sensitivity(run_dir).criterion == "l2"
+
+
+def test_features_are_measured_where_a_text_is_read_and_not_again(
+    tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = replace(spec, goal="explore", explore=ExploreSpec(("scores",), ("l2",)))
+    assert not (done(tmp_path / "weights", asked) / ACTIVATIONS).exists()
+    run_dir = done(tmp_path / "text", replace(asked, explore=ExploreSpec(("scores",), ("wanda",))))
+    first = read_activations(run_dir)
+    (run_dir / ACTIVATIONS).write_text("{")
+    again(run_dir)
+    assert read_activations(run_dir) == first, "a damaged file is made again"
+    monkeypatch.setattr("core.stages.steps.capture_statistics", lambda *_, **__: pytest.fail("it is there"))
+    again(run_dir)
 
 
 def test_a_wrong_request_is_found_before_anything_starts(spec: RunSpec, tmp_path: Path) -> None:

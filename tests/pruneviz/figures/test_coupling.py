@@ -3,8 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from core.graph.records import Edge
-from pruneviz.figures.coupling import Step, path_html, path_info, spreading
-from pruneviz.figures.structure import Link, structure_info
+from pruneviz.figures.levels import Step, path_html, path_info
+from pruneviz.figures.structure import Link, spreading, structure_info
 from tests.pruneviz.samples import graph
 
 

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from core.errors import ArtifactError
+from core.results.activations import Activation, Activations, write_activations
 from core.results.scores import write_scores
 from core.spec.explore import ExploreSpec
+from core.spec.model import ModelSpec
 from core.spec.run import RunSpec
 from pruneviz.tabs import scores
+from pruneviz.tabs.scores_activations import NOTHING, show_activations
 from tests.pruneviz.samples import graph, make_run
 
 
@@ -62,3 +65,20 @@ def test_a_criterion_is_explained_with_its_equation_and_paper(run: Path) -> None
     parts = ("The length of all weights", "sqrt(sum w^2)", "LLM-Pruner", "needs no text")
     assert all(part in words for part in parts)
     assert "16 windows of 128 tokens" in scores.explained_html("taylor", run)
+
+
+def test_features_are_shown_beside_those_of_another_run(run: Path, tmp_path: Path) -> None:
+    nothing = show_activations(tmp_path, run, "")
+    assert NOTHING in str(nothing["about"]) and nothing["chart"].constructor_args["visible"] is False
+    points = (Activation(0, "ffn", 1.0, 2.0, 3.0), Activation(1, "ffn", 2.0, 3.0, 4.0))
+    write_activations(run, Activations(points, 64, "a <b> text"))
+    alone = show_activations(tmp_path, run, "nowhere")
+    assert "a &lt;b&gt; text" in alone["about"] and alone["beside"].constructor_args["visible"] is False
+    other = make_run(tmp_path, "b", RunSpec(goal="explore", model=ModelSpec("other")), with_graph=True)
+    write_activations(other, Activations(points, 32, "t"))
+    page = show_activations(tmp_path, run, "b")
+    assert page["beside"].constructor_args["choices"] == [("No other model", ""), ("other · b", "b")]
+    drawn = json.loads(page["chart"].constructor_args["value"])
+    assert [trace["name"] for trace in drawn["data"]] == [
+        "demo: what the feed-forward reads", "other: what the feed-forward reads",
+    ]  # fmt: skip
