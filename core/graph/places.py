@@ -22,6 +22,15 @@ def reads_last_dim(owner: nn.Module, attribute: str, dim: int) -> bool:
     return (isinstance(owner, nn.Linear) and dim == 1) or (isinstance(owner, Conv1D) and dim == 0)
 
 
+def writes_last_dim(owner: nn.Module, attribute: str, dim: int) -> bool:
+    """Whether `dim` of this weight is the last dimension of the module's output."""
+    owner = getattr(owner, "base_layer", owner)
+    if attribute != "weight":
+        return False
+    sideways = isinstance(owner, (nn.Embedding, Conv1D))
+    return (isinstance(owner, nn.Linear) and dim == 0) or (sideways and dim == 1)
+
+
 def reader_of(model: nn.Module, graph: Graph, member: Member) -> nn.Module | None:
     """The module whose input runs along the member's units, or None where no module's input does."""
     name = member.parameter

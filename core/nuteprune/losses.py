@@ -59,8 +59,16 @@ def layer_loss(
 ) -> Float[Tensor, ""]:
     """Sum over decoder layers of the mean squared difference of what they give (Eq. 6).
 
+    The mean runs over what is left of the student: where it gives exactly 0, its hidden channel is closed in
+    this step, and there is nothing to learn (as released).
+
     Args:
         student, teacher: the output of every layer, each (batch, length, hidden).
     """
     pairs = zip(student, teacher, strict=True)
-    return torch.stack([(ours.float() - theirs.float()).square().mean() for ours, theirs in pairs]).sum()
+    return torch.stack([_left_apart(ours.float(), theirs.float()) for ours, theirs in pairs]).sum()
+
+
+def _left_apart(ours: Tensor, theirs: Tensor) -> Tensor:
+    left = ours.detach() != 0
+    return ((ours - theirs) * left).square().sum() / left.sum().clamp_min(1)

@@ -4,6 +4,9 @@ A unit is silenced where it is *read*: the inputs of the modules that consume it
 its mask. That equals slicing, since nothing else reads the unit. Masks are tensors, one factor per unit,
 so a learned mask keeps its gradient.
 
+A factor between 0 and 1 counts once. Those of residual channels count where channels are *written*, see
+`stream`. What reads residual channels, and every norm, is only told which channels are at 0.
+
 Norms that average over the masked channels need care, because slicing changes how many channels
 there are. A root-mean-square norm keeps dividing by the old number (surgery scales its weight to
 match); a norm that subtracts the mean takes mean and variance over the channels that stay.
@@ -11,7 +14,7 @@ match); a norm that subtracts the mean takes mean and variance over the channels
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,15 +28,13 @@ from core.errors import NotPrunableError
 from core.graph.places import owner_of, reads_last_dim
 from core.graph.records import Graph, Member
 from core.plan.records import check_plan, implied
+from core.surgery.factors import Factor, Features, Mask, is_binary, mask_input, mask_weight, opened, read
 from core.surgery.norms import is_norm, subtracts_mean
+from core.surgery.stream import mask_stream
 
 Removed = Mapping[str, tuple[int, ...]]
-#: One factor per unit, (units,), or a function that every forward calls; None leaves the units alone.
-Mask = Tensor | Callable[[], Tensor | None]
 #: Parameter, dimension, and how the units are read there: "input", "vector" or "embedding".
 Place = tuple[str, int, str]
-#: A mask and the member of the group whose units it silences.
-Factor = tuple[Mask, Member]
 
 
 @dataclass
@@ -102,11 +103,20 @@ def apply_soft_masks(model: nn.Module, graph: Graph, masks: Mapping[str, Mask]) 
     """
     handle = MaskHandle()
     try:
-        for place, factors in _by_place(graph, masks).items():
-            handle.add(*_mask_place(model, graph, place, factors))
+        silenced = dict(masks)
         for group_id, mask in masks.items():
+            if graph.group(group_id).kind == "residual_channel" and not is_binary(mask):
+                hooks, silent = mask_stream(model, graph.group(group_id), mask)
+                handle.add(*hooks)
+                if silent:
+                    del silenced[group_id]
+                else:
+                    silenced[group_id] = opened(mask)
+        for place, factors in _by_place(graph, silenced).items():
+            handle.add(*_mask_place(model, graph, place, factors))
+        for group_id, mask in silenced.items():
             for name in graph.group(group_id).plain_norms:
-                handle.add(*_mask_plain_norm(model, name, graph.group(group_id).units, mask))
+                handle.add(*_mask_plain_norm(model, name, graph.group(group_id).units, opened(mask)))
     except BaseException:
         handle.remove()
         raise
@@ -120,7 +130,8 @@ def _by_place(graph: Graph, masks: Mapping[str, Mask]) -> dict[Place, list[Facto
         for member in groups[group_id].members:
             reads = "input" if member.role in ("layer2", "router") else member.role
             if reads in ("input", "vector", "embedding"):
-                places.setdefault((member.parameter, member.dim, reads), []).append((mask, member))
+                counts = opened(mask) if reads == "vector" else mask
+                places.setdefault((member.parameter, member.dim, reads), []).append((counts, member))
     return places
 
 
@@ -141,15 +152,11 @@ def _shared(mask: Mask, parents: list[int], own: Mask | None) -> Mask:
         return mask[parents] if own is None else mask[parents] * own
 
     def combined() -> Tensor | None:
-        shared, ours = _read(mask), _read(own)
+        shared, ours = read(mask), read(own)
         spread = None if shared is None else shared[parents]
         return ours if spread is None else spread if ours is None else spread * ours
 
     return combined
-
-
-def _read(mask: Mask | None) -> Tensor | None:
-    return mask() if callable(mask) else mask
 
 
 def _mask_place(model: nn.Module, graph: Graph, place: Place, factors: list[Factor]) -> list[RemovableHandle]:
@@ -158,63 +165,27 @@ def _mask_place(model: nn.Module, graph: Graph, place: Place, factors: list[Fact
         owners = [owner_of(model, alias) for alias, first in graph.tied.items() if first == name]
         width = model.get_parameter(name).shape[dim]
         readers = [owner for owner, attribute in owners if reads_last_dim(owner, attribute, dim)]
-        return [_mask_input(owner, _Features(width, factors)) for owner in readers]
+        return [mask_input(owner, Features(width, factors)) for owner in readers]
     owner, attribute = owner_of(model, name)
     size = model.get_parameter(name).shape[dim]
     if reads == "vector":
         # A norm is masked once, for its weight; its bias and other biases add to channels nobody reads.
         norm = attribute == "weight" and is_norm(owner)
-        return _mask_norm(owner, _Features(size, factors)) if norm else []
+        return _mask_norm(owner, Features(size, factors)) if norm else []
     if reads_last_dim(owner, attribute, dim):
-        return [_mask_input(owner, _Features(size, factors))]
+        return [mask_input(owner, Features(size, factors))]
     if isinstance(owner, (nn.Linear, Conv1D)):
         raise NotPrunableError(f"{name} does not read its units along dimension {dim}; it cannot be masked.")
-    return _mask_weight(owner, attribute, dim, size, factors)
-
-
-class _Features:
-    """Unit factors spread over the features they own, (size,)."""
-
-    def __init__(self, size: int, factors: list[Factor]) -> None:
-        self.size = size
-        self.factors = [(mask, torch.from_numpy(member.index())) for mask, member in factors]
-        self._constant: Tensor | None = None
-
-    def like(self, x: Tensor) -> Tensor | None:
-        """One factor per feature, (size,), on the device and in the dtype of `x`; None to leave all alone."""
-        constant = self._constant
-        if constant is not None and constant.device == x.device and constant.dtype == x.dtype:
-            return constant
-        total = torch.ones(self.size, dtype=torch.float32, device=x.device)
-        given = [(values, index) for mask, index in self.factors if (values := _read(mask)) is not None]
-        if not given and self.factors:
-            return None
-        for values, index in given:
-            spread = values.to(x.device, torch.float32).unsqueeze(1).expand(index.shape)  # (units, width)
-            part = torch.ones_like(total)
-            total = total * part.scatter(0, index.reshape(-1).to(x.device), spread.reshape(-1))
-        total = total.to(x.dtype)
-        if not any(callable(mask) or mask.requires_grad for mask, _ in self.factors):
-            self._constant = total
-        return total
-
-
-def _mask_input(owner: nn.Module, features: _Features) -> RemovableHandle:
-    def hook(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        x = args[0]  # (..., features)
-        m = features.like(x)
-        return args if m is None else (x * m, *args[1:])
-
-    return owner.register_forward_pre_hook(hook)
+    return mask_weight(owner, attribute, dim, size, factors)
 
 
 def _mask_plain_norm(model: nn.Module, name: str, units: int, mask: Mask) -> list[RemovableHandle]:
     """A norm without a weight stands in no member; its channels are the units in order."""
     channels = Member(name, 0, "vector", 1, ((0, units, 1),))
-    return _mask_norm(model.get_submodule(name), _Features(units, [(mask, channels)]))
+    return _mask_norm(model.get_submodule(name), Features(units, [(mask, channels)]))
 
 
-def _mask_norm(owner: nn.Module, features: _Features) -> list[RemovableHandle]:
+def _mask_norm(owner: nn.Module, features: Features) -> list[RemovableHandle]:
     """Silence channels before and after a norm; a norm that subtracts the mean counts only what stays."""
     centred = subtracts_mean(owner, features.size)
 
@@ -230,7 +201,7 @@ def _mask_norm(owner: nn.Module, features: _Features) -> list[RemovableHandle]:
         # Filling with the mean leaves it in place; the stretch makes the variance over all channels
         # what it is over those that stay. `after` takes the stretch out of the result.
         stretch = (m.numel() / staying).sqrt()
-        return (mean + (x - mean) * m.sqrt() * stretch, *args[1:])
+        return (mean + (x - mean) * m * stretch, *args[1:])
 
     def after(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:
         m = features.like(out)
@@ -243,30 +214,3 @@ def _mask_norm(owner: nn.Module, features: _Features) -> list[RemovableHandle]:
         return ((out - shift) / stretch + shift) * m
 
     return [owner.register_forward_pre_hook(before), owner.register_forward_hook(after)]
-
-
-def _mask_weight(
-    owner: nn.Module, attribute: str, dim: int, size: int, factors: list[Factor]
-) -> list[RemovableHandle]:
-    """For modules that multiply inside their own forward (expert stacks): lend it a masked copy."""
-    experts = sorted({member.at for _, member in factors if member.at is not None})
-    of_expert = {at: _Features(size, [f for f in factors if f[1].at == at]) for at in experts}
-    of_all = _Features(size, [f for f in factors if f[1].at is None])
-
-    def before(module: nn.Module, args: tuple[Any, ...]) -> None:
-        weight: Tensor = getattr(module, attribute)  # another dimension may be masked already
-        rows = of_all.like(weight)  # (size,)
-        if rows is None:
-            return
-        shape = [-1 if d == dim else 1 for d in range(weight.dim())]
-        if of_expert:
-            own = [of_expert[at].like(weight) if at in of_expert else None for at in range(len(weight))]
-            rows = torch.stack([rows if row is None else rows * row for row in own])  # (experts, size)
-            shape[0] = len(weight)
-        # An instance attribute hides the parameter of the same name, which stays as it is.
-        module.__dict__[attribute] = weight * rows.view(shape)
-
-    def after(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-        module.__dict__.pop(attribute, None)
-
-    return [owner.register_forward_pre_hook(before), owner.register_forward_hook(after, always_call=True)]
