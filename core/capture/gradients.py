@@ -55,6 +55,8 @@ class Gradients:
         self.needs = needs
         #: Whether one backward sees all samples.
         self.at_once = False
+        #: Told as a backward goes which share of the parameters it is done with; may raise to end it.
+        self.on_share: Callable[[float], None] = lambda share: None
         #: Parameter -> its dimensions along which units lie.
         self.dims: dict[str, dict[int, Axes]] = {}
         parts = {group.id: slices(graph, group) for group in graph.of_kind(*kinds)}
@@ -81,6 +83,7 @@ class Gradients:
             for rows in (len(PER_BACKWARD), len(PER_BACKWARD), len(OVER_DATA))
         )
         self._kept: dict[str, tuple[Tensor | None, ...]] = {}
+        self._folded = self._watched = 0
         self._coarse = _Coarse(parts, self._at, self._shapes, device) if COARSE in needs else None
 
     @contextmanager
@@ -90,6 +93,7 @@ class Gradients:
         try:
             for name, parameter in model.named_parameters():
                 parameter.requires_grad_(name in names)
+            self._folded, self._watched = 0, len(names)
             hooks = (
                 parameter.register_post_accumulate_grad_hook(self._folding(name))
                 for name, parameter in model.named_parameters()
@@ -108,6 +112,8 @@ class Gradients:
             gradient, parameter.grad = parameter.grad, None
             with torch.no_grad():
                 self._fold(name, parameter.detach(), gradient)
+            self._folded += 1
+            self.on_share(self._folded / self._watched)
 
         return fold
 
@@ -135,6 +141,7 @@ class Gradients:
         if self._coarse is not None:
             self._coarse.add(self._backward[0])
         self._backward.zero_()
+        self._folded = 0
 
     def end_sweep(self) -> None:
         """All samples were seen: take the absolute values of what was kept, and free it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +92,7 @@ def capture(
             and fit.
         kinds: only modules and parameters of these kinds' groups are looked at.
         sizes: collects in the same pass.
-        on_progress: told (windows done, windows in all) after each batch.
+        on_progress: told (windows done, windows in all) after each batch, and within a large one.
         on_reading: told beforehand in words what memory the gradients over all windows need.
 
     Raises:
@@ -109,18 +110,38 @@ def capture(
     plan = run.reading(windows, batch_size)
     if plan.words and on_reading is not None:
         on_reading(plan.words)
-    done, total = 0, len(windows) * len(plan.sweeps)
+    told = _Told(len(windows) * len(plan.sweeps), on_progress or (lambda done, total: None))
     for names in plan.sweeps:
-        looking = None if done else sizes
+        looking = None if told.done else sizes
         with run.watch(names), looking.watch() if looking else nullcontext():
             for batch in windows.split(plan.size):
                 if looking:
                     looking.begin(~special_positions(model, batch))
+                if run.gradients is not None:
+                    run.gradients.on_share = partial(told.within, len(batch))
                 run.read(batch.to(model.device))
-                done += len(batch)
-                if on_progress is not None:
-                    on_progress(done, total)
+                told.after(len(batch))
     return run.finish(len(windows), kinds)
+
+
+class _Told:
+    """How far a pass is, in windows: also within a batch, which may be all of them, as its backward goes."""
+
+    def __init__(self, total: int, on_progress: Progress) -> None:
+        self.total, self.on_progress = total, on_progress
+        self.done = self.told = 0
+
+    def within(self, size: int, share: float) -> None:
+        """This share of a batch of `size` windows is done."""
+        windows = self.done + int(size * share)
+        if self.told < windows < self.done + size:
+            self.told = windows
+            self.on_progress(windows, self.total)
+
+    def after(self, size: int) -> None:
+        """A batch is done."""
+        self.done = self.told = self.done + size
+        self.on_progress(self.done, self.total)
 
 
 class _Pass:

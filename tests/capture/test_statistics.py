@@ -178,11 +178,16 @@ def test_progress_is_told_and_may_stop_the_pass() -> None:
     capture(model, graph, tokens, needs={"input_norm"}, batch_size=2, on_progress=lambda *at: told.append(at))
     assert told == [(2, 5), (4, 5), (5, 5)]
 
+    told.clear()
+    capture(model, graph, tokens, needs={"gradient_first"}, on_progress=lambda *at: told.append(at))
+    assert told == [(n, 5) for n in range(1, 6)]  # as the one backward goes
+
     def stop(done: int, total: int) -> None:
         raise StopRequested("stop")
 
-    with pytest.raises(StopRequested):
-        capture(model, graph, tokens, needs=NEEDS, on_progress=stop)
+    for needs in (NEEDS, {"gradient_first"}):
+        with pytest.raises(StopRequested):
+            capture(model, graph, tokens, needs=needs, on_progress=stop)
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
 
 
