@@ -34,6 +34,7 @@ class Entry(Generic[T]):
         paper: where it comes from; equation: where in the paper.
         needs: the statistics it reads, by name (empty: no data needed).
         summary: two sentences for people.
+        channels: whether it scores every channel of a unit, (units, channels); the unit is worth their sum.
         settings_class: a class that `core.option.checked` made, whose fields are its own options.
     """
 
@@ -44,6 +45,7 @@ class Entry(Generic[T]):
     needs: tuple[str, ...]
     summary: str
     settings_class: Any = NoOptions
+    channels: bool = False
 
     @property
     def options(self) -> dict[str, Option]:
@@ -101,13 +103,14 @@ class Registry(Generic[T]):
         equation: str = "",
         needs: tuple[str, ...] = (),
         options: Any = NoOptions,
+        channels: bool = False,
     ) -> Callable[[T], T]:
         """Decorator that files a component under `name`. Raises ValueError if the name is taken."""
 
         def decorate(component: T) -> T:
             if name in self._entries:
                 raise ValueError(f"{self.what} '{name}' is registered twice")
-            self._entries[name] = Entry(name, component, paper, equation, needs, summary, options)
+            self._entries[name] = Entry(name, component, paper, equation, needs, summary, options, channels)
             return component
 
         return decorate

@@ -25,12 +25,13 @@ from core.capture.statistics import (
     capture,
     check_weights,
 )
+from core.criteria.flap import al_am
 from core.criteria.registry import CRITERIA, Criterion, GroupView, Part
 from core.errors import DataError, SpecError
 from core.graph.places import maker_of, reader_of
 from core.graph.records import Graph, Group, Member
 from core.registry import Entry
-from core.results.scores import Scores
+from core.results.scores import AL_AM, Scores, ranked_by
 
 
 def score(
@@ -42,6 +43,7 @@ def score(
     seed: int,
     kinds: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
+    scopes: Sequence[str] = (),
 ) -> Scores:
     """Score every unit of the prunable groups.
 
@@ -53,9 +55,10 @@ def score(
         seed: with the group's id it seeds the random numbers of that group.
         kinds: which kinds to score; None for those that were captured.
         options: the criteria's own options, where they differ from the defaults.
+        scopes: with `al_am` among them, what that ranks by is added for the criteria that score channels.
 
     Returns:
-        criterion -> group id -> scores, higher = keep, (units,), float32.
+        criterion, or `core.results.scores.ranked_by` -> group id -> scores, higher = keep, (units,), float32.
 
     Raises:
         UnknownNameError: no such criterion.
@@ -66,6 +69,8 @@ def score(
     check_readable(model, graph, names, wanted)
     _require(statistics, {need for entry in entries for need in entry.needs}, wanted, names)
     scores: Scores = {name: {} for name in names}
+    standing = [entry for entry in entries if entry.channels and AL_AM in scopes]
+    scores |= {ranked_by(entry.name, AL_AM): {} for entry in standing}
     with torch.no_grad():
         for group in graph.of_kind(*wanted):
             if not group.prunable:
@@ -76,7 +81,10 @@ def score(
                 heads = _heads(graph, group, statistics) if DIVERGENCE in entry.needs else None
                 settings = entry.settings(options or {})
                 view = GroupView(group.units, group.kind, parts, rng, settings, heads)
-                scores[entry.name][group.id] = _scored(model, entry, view)
+                said = _scored(model, entry, view)
+                scores[entry.name][group.id] = _per_unit(said)
+                if entry in standing:
+                    scores[ranked_by(entry.name, AL_AM)][group.id] = _array(al_am(said, group.kind))
     return scores
 
 
@@ -89,6 +97,7 @@ def score_units(
     kinds: Sequence[str] = CAPTURED_KINDS,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
+    scope: str = "local",
 ) -> dict[str, NDArray[np.float32]]:
     """Capture what a criterion reads in one pass over calibration windows, and score every unit with it.
 
@@ -96,18 +105,24 @@ def score_units(
         criterion: a name of `python -m core methods`, such as taylor_first or wanda.
         windows: token ids, (windows, length); None if the criterion reads weights alone.
         kinds, seed, options: as in `score`.
+        scope: the scope that shall rank by the scores: `al_am` has scores of its own.
 
     Returns:
         Group id -> scores, higher = keep, (units,), float32; the unit is the criterion's own.
 
     Raises:
         UnknownNameError: no such criterion.
+        SpecError: `al_am`, and the criterion does not score channels.
         DataError: the criterion needs windows, or a weight or activation is not finite.
     """
+    check_scope(criterion, scope)
     statistics = None
     if windows is not None:
         statistics = capture(model, graph, windows, needs=set(CRITERIA[criterion].needs), kinds=kinds)
-    return score(model, graph, [criterion], statistics, seed=seed, kinds=kinds, options=options)[criterion]
+    scores = score(
+        model, graph, [criterion], statistics, seed=seed, kinds=kinds, options=options, scopes=(scope,)
+    )
+    return scores[ranked_by(criterion, scope)]
 
 
 def score_structures(
@@ -136,7 +151,7 @@ def score_structures(
         for part, alone in parts:
             rng = np.random.default_rng([seed, zlib.crc32(repr((group.id, part.key)).encode())])
             view = GroupView(group.units, group.kind, [alone], rng, entry.settings(options or {}))
-            scores.append((part.member, _scored(model, entry, view)))
+            scores.append((part.member, _per_unit(_scored(model, entry, view))))
     return scores
 
 
@@ -150,14 +165,41 @@ def check_alone(name: str) -> None:
     )
 
 
-def _scored(model: nn.Module, entry: Entry[Criterion], view: GroupView) -> np.ndarray[Any, Any]:
-    """What a criterion says, (units,), float32. Raises DataError if it is not finite."""
-    scores: np.ndarray[Any, Any] = entry.component(view).float().cpu().numpy()
-    assert scores.shape == (view.units,), f"{entry.name} gave {scores.shape}, not one score per unit"
-    if not np.isfinite(scores).all():
+def ranks(name: str, scope: str) -> bool:
+    """Whether a scope can rank by a criterion."""
+    return scope != AL_AM or CRITERIA[name].channels
+
+
+def check_scope(name: str, scope: str) -> None:
+    """Raises SpecError if a scope cannot rank by a criterion."""
+    if ranks(name, scope):
+        return
+    able = ", ".join(entry.name for entry in CRITERIA if entry.channels)
+    raise SpecError(
+        f"scope {AL_AM} compares the channels of units, and {name} scores units as a whole; take a method "
+        f"that scores channels ({able}), or scope standardised, which takes any."
+    )
+
+
+def _scored(model: nn.Module, entry: Entry[Criterion], view: GroupView) -> Tensor:
+    """What a criterion says, (units,) or (units, channels). Raises DataError if it is not finite."""
+    said = entry.component(view)
+    fits = len(said) == view.units and said.dim() == (2 if entry.channels else 1)
+    assert fits, f"{entry.name} gave {tuple(said.shape)} for {view.units} units"
+    if not bool(torch.isfinite(said.float()).all()):
         check_weights(model)
         raise DataError(f"{entry.name} gave a score that is not finite; run with --dtype float32.")
-    return scores
+    return said
+
+
+def _per_unit(said: Tensor) -> np.ndarray[Any, Any]:
+    """Scores of units, or of their channels added up, (units,), float32."""
+    return _array(said.sum(dim=1) if said.dim() == 2 else said)
+
+
+def _array(values: Tensor) -> np.ndarray[Any, Any]:
+    array: np.ndarray[Any, Any] = values.float().cpu().numpy()
+    return array
 
 
 def _require(

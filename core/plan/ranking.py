@@ -8,8 +8,12 @@ multiple, or one channel of every expert of a stack. A scope says when a step's 
   model and no end of it is favoured.
 - `global`: its score per parameter, in units of its kind's mean. LLM-Pruner ranks the raw sums of heads
   and of single channels in one list, where a head, a hundred times as large, never goes.
-- `standardised`: by how many standard deviations its score is off the mean of its group. Source: FLAP,
-  arXiv:2312.11983, Section 3.2 (adaptive structure search, "AL-AM").
+- `al_am`: by how far its channels stand out in its layer, for scores that were made so by
+  `core.criteria.flap.al_am`. All kinds are in one list. Source: FLAP, arXiv:2312.11983, Section 3.2 (adaptive
+  structure search, "AL-AM"), as released.
+- `standardised`: by how many standard deviations its score is off the mean of its group: our variant, for
+  scores of any criterion. Heads, whose sums over many channels vary little, mostly lie below the long tail of
+  single channels, so it wants a target per kind.
 - `raw`: its score as it is, for scores that are comparable over all groups, as learned masks are.
 
 What a unit costs counts a second time when the target is met: in parameters.
@@ -97,7 +101,7 @@ def tracks(
     turns = {group.id: _even(group, place) for group, place in zip(groups, _places(groups), strict=True)}
     even = dict(turns)
     if scores is not None and scope != "local":
-        spread = {"global": _by_value, "standardised": _standardised, "raw": _raw}[scope]
+        spread = {"global": _by_value, "al_am": _al_am, "standardised": _standardised, "raw": _raw}[scope]
         turns = spread(graph, groups, scores)
     together: dict[str, list[Group]] = {}
     for group in groups:
@@ -162,6 +166,18 @@ def _by_value(graph: Graph, groups: Sequence[Group], scores: Scores) -> dict[str
 def _raw(graph: Graph, groups: Sequence[Group], scores: Scores) -> dict[str, Values]:
     """Scores as they are, lowest first, (units,)."""
     return {group.id: np.sort(np.asarray(scores[group.id], dtype=np.float64)) for group in groups}
+
+
+def _al_am(graph: Graph, groups: Sequence[Group], scores: Scores) -> dict[str, Values]:
+    """Scores as they are, lowest first, (units,). Raises SpecError if they are not those of AL-AM."""
+    for group in groups:
+        values = np.asarray(scores[group.id], dtype=np.float64)
+        if abs(values.mean()) > 1e-3 * max(1.0, np.abs(values).max()):
+            raise SpecError(
+                f"scope al_am takes scores of mean zero in every group, got {values.mean():.3g} for "
+                f'{group.id}; make them with core.score_units(..., scope="al_am").'
+            )
+    return _raw(graph, groups, scores)
 
 
 def _standardised(graph: Graph, groups: Sequence[Group], scores: Scores) -> dict[str, Values]:

@@ -78,7 +78,7 @@ def reconstruct(
         _shift_biases(model, graph, means, record)
         return record
     add_biases(model, plan.biases)
-    rescoring = rescoring or Rescoring(plan.method)
+    rescoring = rescoring or Rescoring(plan.method, scope=plan.scope)
     if how in RECHOOSING and not rescoring.possible:
         record.notes.append(f"{plan.method} cannot score one module by what it reads: the plan's units go")
     if how == "pre_pruning":

@@ -15,6 +15,7 @@ from core.criteria.scoring import score
 from core.graph.records import Graph, Group
 from core.plan.cost import cost, params_in
 from core.plan.ranking import removal_order
+from core.results.scores import ranked_by
 from core.surgery.masks import Removed
 
 
@@ -26,6 +27,7 @@ class Rescoring:
         criterion: its name. One that reads gradients or attention maps cannot score a single module; then
             the plan's units go.
         seed, options: as in `core.criteria.scoring.score`.
+        scope: the plan's; units of a group keep the order it gave them.
         multiple: channels make up for `short` in steps of this many.
         short: parameters that still have to go, because other heads took fewer keys and values with them.
     """
@@ -35,6 +37,7 @@ class Rescoring:
     options: Mapping[str, Any] = field(default_factory=dict)
     multiple: int = 1
     short: float = 0.0
+    scope: str = "local"
 
     @property
     def possible(self) -> bool:
@@ -81,9 +84,9 @@ class Rescoring:
         statistics = Statistics(values, captured=frozenset(needs), kinds=kinds)
         scores = score(
             model, _layer_of(graph, group), [self.criterion], statistics,
-            seed=self.seed, kinds=kinds, options=self.options,
+            seed=self.seed, kinds=kinds, options=self.options, scopes=(self.scope,),
         )  # fmt: skip
-        order = removal_order(group, scores[self.criterion])
+        order = removal_order(group, scores[ranked_by(self.criterion, self.scope)])
         units = tuple(sorted(order[: self._count(graph, group, len(planned))].tolist()))
         self.short += cost(graph, {group.id: units}).params - cost(graph, {group.id: planned}).params
         return units

@@ -12,16 +12,33 @@ from core.files import load_arrays, reading, save_arrays
 
 SCORES = "scores.safetensors"
 Scores = dict[str, dict[str, NDArray[np.float32]]]
+#: The scope that ranks by scores of its own, made of those of channels, see `core.criteria.flap`.
+AL_AM = "al_am"
+
+
+def ranked_by(criterion: str, scope: str) -> str:
+    """The name of the scores that a scope ranks by: the criterion's, or those that AL-AM makes of them."""
+    return f"{criterion}.{AL_AM}" if scope == AL_AM else criterion
+
+
+def unit_scores(scores: Scores) -> Scores:
+    """The scores of criteria alone, without what AL-AM makes of them."""
+    return {name: by for name, by in scores.items() if not name.endswith(f".{AL_AM}")}
 
 
 def write_scores(run_dir: Path, scores: Scores) -> None:
     """Write `scores.safetensors`: criterion -> group id -> (units,). Raises StorageError."""
     flat = {f"{criterion}/{group}": array for criterion, by in scores.items() for group, array in by.items()}
-    save_arrays(run_dir / SCORES, flat, {"criteria": json.dumps(list(scores))})
+    save_arrays(run_dir / SCORES, flat, {"criteria": json.dumps(list(unit_scores(scores)))})
 
 
 def read_scores(run_dir: Path) -> Scores:
     """Read `scores.safetensors`: criterion -> group id -> (units,). Raises ArtifactError."""
+    return unit_scores(read_all_scores(run_dir))
+
+
+def read_all_scores(run_dir: Path) -> Scores:
+    """As `read_scores`, with what AL-AM makes of them, by the names of `ranked_by`. Raises ArtifactError."""
     arrays, metadata = load_arrays(run_dir / SCORES)
     with reading(run_dir / SCORES):
         scores: Scores = {name: {} for name in json.loads(metadata["criteria"])}

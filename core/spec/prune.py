@@ -27,10 +27,11 @@ KINDS = {
     "kv_group": "Key-value groups",
     "residual_channel": "Hidden channels",
 }
-#: How a target is spread: evenly, by value per parameter, or by how a unit stands out in its group.
+#: How a target is spread: evenly, by value per parameter, or by how a unit stands out in its layer.
 SCOPES = {
     "local": "Every layer alike",
     "global": "By worth per parameter",
+    "al_am": "FLAP: by how channels stand out",
     "standardised": "By how units stand out",
     "raw": "By scores as they are",
 }
@@ -72,7 +73,8 @@ class PruneSpec:
     )
     scope: str = option(
         "local",
-        "Take the same share of every layer, or more where it matters less.",
+        "Take the same share of every layer, or more where it matters less: al_am is FLAP's way (with ifv, "
+        "wifv, wifn or wanda), standardised one like it for every criterion, best with a target per kind.",
         title="How the target is spread",
         choices=SCOPES,
         ranking=True,

@@ -25,7 +25,7 @@ from core.surgery.operate import add_biases
 def rescoring(spec: RunSpec) -> Rescoring:
     """How a run chooses units again while it refits."""
     asked = spec.prune
-    return Rescoring(asked.method, spec.seed, asked.options, asked.multiple)
+    return Rescoring(asked.method, spec.seed, asked.options, asked.multiple, scope=asked.scope)
 
 
 def recounted(graph: Graph, plan: PruningPlan, removed: dict[str, tuple[int, ...]]) -> PruningPlan:

@@ -10,7 +10,7 @@ import torch
 
 from core.capture.activations import FeatureSizes
 from core.capture.statistics import capture as capture_statistics
-from core.criteria import scoring
+from core.criteria import CRITERIA, scoring
 from core.criteria.scoring import check_readable
 from core.errors import DataError
 from core.files import write_json, write_text
@@ -26,7 +26,7 @@ from core.plan.allocation import allocate
 from core.plan.chosen import chosen_plan
 from core.plan.records import PruningPlan
 from core.results.activations import ACTIVATIONS, Activations, read_activations, write_activations
-from core.results.scores import SCORES, Scores, read_scores, write_scores
+from core.results.scores import AL_AM, SCORES, Scores, ranked_by, read_all_scores, write_scores
 from core.results.widths import WIDTHS, widths
 from core.runs.artifacts import GROUPS, MODEL, PLAN, read_graph, read_plan
 from core.spec.prune import KINDS
@@ -177,6 +177,7 @@ def score(state: State) -> None:
             seed=spec.seed,
             kinds=kinds(spec, state.graph),
             options=options(spec),
+            scopes=(AL_AM,),
         )
         write_scores(state.folder, scores)
     else:
@@ -189,8 +190,10 @@ def score(state: State) -> None:
 
 def kept_scores(state: State) -> Scores | None:
     """Undamaged scores of all criteria, or None."""
-    spec, scores = state.work.spec, kept(read_scores, state.folder)
-    if scores is None or ablates(spec) or any(not scores.get(name) for name in criteria_of(spec)):
+    spec, scores = state.work.spec, kept(read_all_scores, state.folder)
+    names = criteria_of(spec)
+    names += [ranked_by(name, AL_AM) for name in names if CRITERIA[name].channels]
+    if scores is None or ablates(spec) or any(not scores.get(name) for name in names):
         return None
     sizes = {group.id: group.units for group in state.graph.groups}
     fits = all(sizes.get(group) == len(array) for by in scores.values() for group, array in by.items())
@@ -212,7 +215,7 @@ def plan(state: State) -> None:
     if chosen is None and asked.units:
         chosen = chosen_plan(graph, asked.units, biased=asked.biased)
     if chosen is None:
-        scores = state.scores[asked.method]
+        scores = state.scores[ranked_by(asked.method, asked.scope)]
         chosen = allocate(graph, scores, **asked.allocation(), method=asked.method, model=graph.model)
     state.plan = keep_plan(work, graph, chosen)
     state.dense = dense_to_time(state)

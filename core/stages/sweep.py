@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 
+from core.criteria.scoring import check_scope
 from core.errors import PruneError, StopRequested, StorageError
 from core.evaluate.perplexity import perplexity
 from core.graph.records import Graph
@@ -19,7 +20,7 @@ from core.recover.fitting import Reconstruction
 from core.recover.reconstruct import reconstructed
 from core.results.noise import perplexity_difference
 from core.results.perplexity import Perplexity, read_perplexities
-from core.results.scores import Scores
+from core.results.scores import Scores, ranked_by
 from core.results.sweep import SWEEP, Other, OtherText, Point, Sweep, planned, read_sweep, run_of, write_sweep
 from core.runs.artifacts import CHECKPOINT
 from core.spec.run import RunSpec
@@ -114,7 +115,9 @@ def _measured(work: Work, state: State, point: Point, dense: Sequence[Perplexity
 
 def _plan(spec: RunSpec, graph: Graph, scores: Scores) -> PruningPlan:
     asked = spec.prune
-    return allocate(graph, scores[asked.method], **asked.allocation(), method=asked.method, model=graph.model)
+    check_scope(asked.method, asked.scope)
+    ranked = scores[ranked_by(asked.method, asked.scope)]
+    return allocate(graph, ranked, **asked.allocation(), method=asked.method, model=graph.model)
 
 
 def _perplexities(
@@ -122,7 +125,7 @@ def _perplexities(
 ) -> tuple[PruningPlan, tuple[Perplexity, ...]]:
     """The plan as it is after refitting and its perplexities, under masks: they give what surgery gives."""
     how, model = point.reconstruct, state.loaded.model
-    text = () if how == "none" else (how, point.seed, point.samples, point.method)
+    text = () if how == "none" else (how, point.seed, point.samples, point.method, point.scope)
     key = (tuple(sorted(plan.removed.items())), *text)
     if key not in state.sweep.measured:
         with _refitted(work, state, plan, how) as refitted:

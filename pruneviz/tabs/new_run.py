@@ -15,7 +15,7 @@ import gradio as gr
 from core.errors import ArtifactError, PruneError
 from core.graph.records import Graph
 from core.methods import METHODS
-from core.results.scores import SCORES, read_scores
+from core.results.scores import SCORES, ranked_by, read_all_scores
 from core.runs.artifacts import GROUPS
 from core.spec.run import RunSpec
 from core.spec.units import MANUAL
@@ -177,7 +177,7 @@ def _preview(app: AppContext, model: str, values: tuple[Any, ...]) -> list[Any]:
     """Preview, command and whether Launch makes sense."""
     try:
         spec = spec_from(app.model_spec(model), form_of(values))
-        info = preview_info(spec, _graph(app, model), _scores(app, model, spec.prune.method))
+        info = preview_info(spec, _graph(app, model), _scores(app, model, spec))
     except PruneError as error:
         problem = states.error_html(str(error), title="This cannot be launched yet")
         return [problem, "", gr.Button(interactive=False)]
@@ -189,11 +189,11 @@ def _graph(app: AppContext, model: str) -> Graph | None:
     return runs.graph_of(run) if run else None
 
 
-def _scores(app: AppContext, model: str, method: str) -> Any:
-    """Kept scores of this method, or None: damaged ones count as none, a run makes its own anyway."""
+def _scores(app: AppContext, model: str, spec: RunSpec) -> Any:
+    """Kept scores to rank this run by, or None: damaged ones count as none, a run makes its own anyway."""
     run = runs.latest(app.runs_dir, model, SCORES)
     try:
-        return read_scores(run).get(method) if run else None
+        return read_all_scores(run).get(ranked_by(spec.prune.method, spec.prune.scope)) if run else None
     except ArtifactError:
         return None
 
