@@ -15,7 +15,7 @@ from core.graph.places import tied_names
 from core.graph.records import Graph
 from core.models.empty import empty_model, fill
 from core.plan.records import PruningPlan, implied
-from core.surgery.rehearsal import compare, rehearse
+from core.surgery.agreement import check, refer
 from core.surgery.rewrite import heads_left
 
 
@@ -33,7 +33,7 @@ def uniform_config(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> P
         fill(twin, {name: value for name, value in model.state_dict().items() if name not in aliases})
         twin.to(model.device)  # type: ignore[arg-type]
         when = "in a stock model"
-        compare(graph, rehearse(model, graph, when=when), rehearse(twin, graph, when=when))
+        check(twin, graph, refer(model, graph, when=when), when=when)
     except (PruneError, ValueError, TypeError, RuntimeError, AttributeError):
         return None  # this family derives one size from another; the plan is replayed instead
     return config

@@ -12,7 +12,18 @@ from pathlib import Path
 from core.methods import method_of
 from core.runs.recorder import Recorder
 from core.spec.run import RunSpec
-from core.stages import ablate, explore, measure, metrics, nuteprune, reconstruct, recover, steps, sweep
+from core.stages import (
+    ablate,
+    explore,
+    measure,
+    metrics,
+    nuteprune,
+    reconstruct,
+    recover,
+    result,
+    steps,
+    sweep,
+)
 from core.stages.benchmark import benchmark, scored_earlier
 from core.stages.check import check_device
 from core.stages.stage import Repeated, Stage, run_stages
@@ -78,7 +89,7 @@ LAST = (
     EVALUATE,
     benchmark("recovered", "tasks_after", trains),
     benchmark("pruned", "tasks_after", lambda spec: not trains(spec)),
-    Stage("export", "Saving the smaller model", steps.export),
+    Stage("export", "Saving the smaller model", result.export),
 )
 #: Measure the dense model, cut it to the target, train it if that is asked for, measure it again, save it.
 PRUNE = (
@@ -97,7 +108,7 @@ PRUNE = (
         reconstruct.reconstruct,
         lambda spec: spec.prune.reconstruct != "none",
     ),
-    Stage("surgery", "Cutting the model", steps.surgery),
+    Stage("surgery", "Cutting the model", result.surgery),
     MEASURE,
     *LAST,
 )

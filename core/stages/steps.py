@@ -1,10 +1,9 @@
-"""What most runs do: load, graph, capture, score, plan, surgery, export; each calls a part of the engine."""
+"""What most runs do: load, graph, capture, score, plan; each calls a part of the engine."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
@@ -19,7 +18,6 @@ from core.graph.records import Graph
 from core.methods import method_of
 from core.models import load as models
 from core.models.load import Loaded, graph_of
-from core.models.saved import save
 from core.models.texts import SELF
 from core.models.windows import calibration_windows
 from core.plan.allocation import allocate
@@ -28,10 +26,9 @@ from core.plan.records import PruningPlan
 from core.results.activations import ACTIVATIONS, Activations, read_activations, write_activations
 from core.results.scores import AL_AM, SCORES, Scores, ranked_by, read_all_scores, write_scores
 from core.results.widths import WIDTHS, widths
-from core.runs.artifacts import GROUPS, MODEL, PLAN, read_graph, read_plan
+from core.runs.artifacts import GROUPS, PLAN, read_graph, read_plan
 from core.spec.prune import KINDS
 from core.spec.run import RunSpec
-from core.stages import metrics
 from core.stages.check import check_graph, check_lengths
 from core.stages.measure import dense_to_time
 from core.stages.work import (
@@ -47,7 +44,6 @@ from core.stages.work import (
     record_facts,
     refits,
 )
-from core.surgery.operate import operate
 
 
 def load(state: State) -> None:
@@ -233,18 +229,3 @@ def keep_plan(work: Work, graph: Graph, plan: PruningPlan) -> PruningPlan:
     for name in (PLAN, WIDTHS):
         work.recorder.artifact(name)
     return plan
-
-
-def surgery(state: State) -> None:
-    """Cut the model in place."""
-    model = operate(state.loaded.model, state.graph, state.plan.removed, state.plan.biases)
-    state.loaded = replace(state.loaded, model=model, plan=state.plan)
-
-
-def export(state: State) -> None:
-    """Save the pruned model where `from_pretrained` finds it."""
-    state.metrics = {**metrics.pruning(state), **state.metrics}
-    folder = state.work.run_dir / MODEL
-    facts = {**state.metrics, "reconstruct": state.work.spec.prune.reconstruct}
-    save(state.loaded.model, state.loaded.tokenizer, state.graph, state.plan, folder, facts=facts)
-    state.work.recorder.artifact(MODEL)

@@ -164,5 +164,5 @@ def test_a_model_that_computes_something_else_is_refused() -> None:
     layer = model.model.layers[1].mlp
     plain = layer.forward
     layer.forward = lambda x: plain(x) * layer.down_proj.weight.shape[1]
-    with pytest.raises(NotPrunableError, match=r"model\.layers\.1 does not do with its units cut"):
+    with pytest.raises(NotPrunableError, match=r"model\.layers\.1 does not do with these units cut"):
         operate(model, graph_of(model), {"L01.ffn_channel": (0, 1)})

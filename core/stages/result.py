@@ -1,0 +1,52 @@
+"""From a plan to a folder that loads: the model is cut, and, measured and trained, it is saved."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from core.errors import NotPrunableError
+from core.files import write_json
+from core.models.saved import save
+from core.results.agreement import CHECK, Agreement, Check
+from core.runs.artifacts import CHECKPOINT, MODEL, PLAN
+from core.stages import metrics
+from core.stages.work import State
+from core.surgery.operate import operate
+
+
+def surgery(state: State) -> None:
+    """Cut the model in place, and keep how close every layer came to what it gave under masks.
+
+    Raises:
+        NotPrunableError: what was cut does something else; says what is kept, and where.
+    """
+    work, plan = state.work, state.plan
+
+    def keep(agreements: list[Agreement]) -> None:
+        write_json(work.run_dir / CHECK, asdict(Check(cut=agreements)))
+        work.recorder.artifact(CHECK)
+
+    try:
+        model = operate(state.loaded.model, state.graph, plan.removed, plan.biases, on_checked=keep)
+    except NotPrunableError as error:
+        raise NotPrunableError(f"{error} {_what_is_kept(work.run_dir)}") from error
+    state.loaded = replace(state.loaded, model=model, plan=plan)
+
+
+def _what_is_kept(run_dir: Path) -> str:
+    """What a run that cannot go on leaves, and where: nothing that was learned is lost with it."""
+    learned = any((run_dir / CHECKPOINT).glob("*/*.safetensors"))
+    parts = [f"the plan in {PLAN}", "what was measured in checkpoint/"]
+    parts += ["all that was trained in checkpoint/, too"] if learned else []
+    parts += [f"the numbers of the check in {CHECK}"] if (run_dir / CHECK).is_file() else []
+    return f"Nothing is lost: {run_dir} keeps {', '.join(parts)}; resuming the run goes on from there."
+
+
+def export(state: State) -> None:
+    """Save the pruned model where `from_pretrained` finds it."""
+    state.metrics = {**metrics.pruning(state), **state.metrics}
+    folder = state.work.run_dir / MODEL
+    facts = {**state.metrics, "reconstruct": state.work.spec.prune.reconstruct}
+    save(state.loaded.model, state.loaded.tokenizer, state.graph, state.plan, folder, facts=facts)
+    state.work.recorder.artifact(MODEL)
