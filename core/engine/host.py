@@ -29,7 +29,8 @@ from core.models.load import Loaded, load
 from core.models.sources import resolve
 from core.models.texts import evaluation_text
 from core.models.windows import consecutive_windows
-from core.surgery.int8 import quantize
+from core.results.quantities import LLM_INT8
+from core.surgery.int8 import int8_kind, quantize
 from core.surgery.masks import masked
 
 Removed = Mapping[str, Sequence[int]]
@@ -141,7 +142,7 @@ class Host:
         loaded = load(source, device=self.device, dtype=self.dtype)
         if int8:
             loaded = replace(loaded, model=quantize(loaded.model))
-        card = model_card.describe(loaded, source) | ({"dtype": "int8"} if int8 else {})
+        card = model_card.describe(loaded, source) | ({"dtype": _int8_name(loaded)} if int8 else {})
         self._held[slot] = Held(source, int8, loaded, card)
         return self._held[slot]
 
@@ -150,6 +151,11 @@ class Host:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _int8_name(loaded: Loaded) -> str:
+    kind, _ = int8_kind(loaded.device.type)
+    return "LLM.int8()" if kind == LLM_INT8 else "int8, weights only"
 
 
 def _masked(held: Held, removed: Removed | None) -> AbstractContextManager[None]:

@@ -11,7 +11,7 @@ from core.report.run import Run
 from core.results.efficiency import Efficiency
 from core.results.noise import error_of, perplexity_difference, time_difference
 from core.results.perplexity import by_text, on_text
-from core.results.quantities import QUANTITIES, Quantity, perplexity_titles
+from core.results.quantities import QUANTITIES, Quantity, int8_words, perplexity_titles
 from core.results.words import calibrated_on, measured_on, with_error
 
 #: How names in `metrics.json` end of what was measured with weights in 8 bits.
@@ -123,6 +123,8 @@ def _measured_on(run: Run) -> str:
         said += f" ± one standard error over {' and '.join(counts)} windows."
     if run.efficiency:
         said += " Times: median, ± half of slowest minus fastest."
+    if kinds := [name for name in metrics if name.startswith(f"ppl{INT8}")]:
+        said += " " + int8_words(metrics.get(f"kind{kinds[0].removeprefix('ppl')}"))
     if calibrated := calibrated_on(texts[0] if texts else {}):
         said += f" Calibrated on {calibrated}."
     if metrics.get("recover_data"):

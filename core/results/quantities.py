@@ -10,6 +10,13 @@ from core.plan.records import KV_BITS
 from core.results import words
 from core.results.efficiency import SPREADS
 
+#: Which 8 bits a model was measured in, as `metrics.json` has it under `kind_int8` -> for people.
+LLM_INT8, WEIGHTS_ONLY = "llm_int8", "weights_only"
+INT8_KINDS = {
+    LLM_INT8: "LLM.int8() of bitsandbytes, outliers kept apart",
+    WEIGHTS_ONLY: "weights only, outliers of the activations not kept apart",
+}
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -65,3 +72,8 @@ def perplexity_titles(texts: Sequence[Mapping[str, Any]]) -> list[str]:
     if len(texts) < 2:
         return [title] * len(texts)
     return [f"{title}, {name}" for name in words.short_texts([str(row.get("ppl_text")) for row in texts])]
+
+
+def int8_words(kind: object) -> str:
+    """Which 8 bits that was; runs that do not say were measured with weights only."""
+    return f"In 8 bits: {INT8_KINDS.get(str(kind), INT8_KINDS[WEIGHTS_ONLY])}."

@@ -120,7 +120,10 @@ class EvalSpec:
         default_text="from the hub",
         metavar="FOLDER",
     )
-    int8: bool = option(False, "Measure latency and memory with weights in 8 bits, too.")
+    int8: bool = option(
+        False,
+        "Measure latency and memory in 8 bits, too: LLM.int8() where bitsandbytes runs, else weights only.",
+    )
     protocol: str = option(
         WORKBENCH,
         "How the text is cut into windows.",

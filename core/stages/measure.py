@@ -28,7 +28,7 @@ from core.results.perplexity import Perplexity, keep_perplexities, read_perplexi
 from core.runs.artifacts import CHECKPOINT, SAMPLES, read_samples, read_spec
 from core.spec.evaluate import PROTOCOLS, WORKBENCH, EvalSpec
 from core.stages.work import State, Work, kept, source_metrics
-from core.surgery.int8 import quantized
+from core.surgery.int8 import int8_kind, quantized
 
 BASELINE = "baseline.json"
 #: The pruned model before it is trained, and what its numbers are called.
@@ -230,9 +230,10 @@ def _efficiency(work: Work, models: dict[str, Loaded]) -> dict[str, dict[str, An
 
     Returns:
         Model -> {"efficiency": the `TIMINGS` and their spreads}. With `int8`, each model's copy in 8 bits
-        takes part, and stands in there under "int8"; its perplexities are added, under that name, too.
+        takes part, and stands in there under "int8", with which 8 bits those are; its perplexities are added,
+        under that name, too.
     """
-    small = {name: _in_8_bits(loaded) for name, loaded in models.items()} if work.spec.evaluate.int8 else {}
+    small = _in_8_bits(work, models) if work.spec.evaluate.int8 else {}
     every = {**models, **{f"{name} int8": loaded for name, loaded in small.items()}}
     times: dict[str, Efficiency] = measure_efficiency(
         {name: loaded.model for name, loaded in every.items()}, on_progress=work.recorder.counter("timings")
@@ -245,10 +246,14 @@ def _efficiency(work: Work, models: dict[str, Loaded]) -> dict[str, dict[str, An
     }
     result: dict[str, dict[str, Any]] = {name: {"efficiency": timed[name]} for name in models}
     for name, loaded in small.items():
-        timed[name]["int8"] = timed[f"{name} int8"]
+        timed[name]["int8"] = {**timed[f"{name} int8"], "kind": int8_kind(loaded.device.type)[0]}
         result[name]["int8"] = measure_texts(work, loaded, f"{name} int8")
     return result
 
 
-def _in_8_bits(loaded: Loaded) -> Loaded:
-    return replace(loaded, model=quantized(loaded.model))
+def _in_8_bits(work: Work, models: dict[str, Loaded]) -> dict[str, Loaded]:
+    """A copy of each in 8 bits; says so where those keep no outliers apart."""
+    reasons = {reason for loaded in models.values() if (reason := int8_kind(loaded.device.type)[1])}
+    for reason in reasons:
+        work.recorder.message(f"8 bits are of the weights only, outliers are not kept apart: {reason}.")
+    return {name: replace(loaded, model=quantized(loaded.model)) for name, loaded in models.items()}

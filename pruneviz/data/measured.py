@@ -22,6 +22,8 @@ INT8 = "_int8"
 SAME_IN_8_BITS = ("params", "macs", "kv_bytes_per_token")
 #: Whose numbers in `metrics.json` have which ending.
 ENDINGS = {"dense": "_before", "pruned": "_after", "recovered": "_after"}
+#: Which 8 bits they were, in `metrics.json` with an ending where there are several models.
+KIND = "kind"
 
 
 def columns(contenders: Sequence[Contender]) -> list[Contender]:
@@ -75,6 +77,8 @@ def _numbers(contender: Contender, metrics: Mapping[str, Any]) -> dict[str, Any]
     if contender.int8:
         small = {name.removesuffix(INT8): value for name, value in values.items() if name.endswith(INT8)}
         values = {**{name: values[name] for name in SAME_IN_8_BITS if name in values}, **small}
+        if contender.record is not None and "ppl" in small:
+            values[KIND] = contender.record.metrics.get(f"{KIND}{INT8}{ENDINGS[contender.side]}")
     return {**values, **about}
 
 

@@ -12,7 +12,7 @@ from core.results import words
 from core.results.efficiency import Efficiency
 from core.results.noise import Difference, error_of, perplexity_difference, time_difference
 from core.results.perplexity import PPL_ON, Perplexity
-from core.results.quantities import QUANTITIES
+from core.results.quantities import QUANTITIES, int8_words
 from pruneviz.data.contenders import DENSE, Contender, Lineup, plain_key
 from pruneviz.data.measured import (
     OnText,
@@ -134,6 +134,8 @@ def compare_info(entries: Sequence[Entry], same_tokens: bool = True) -> CompareI
         notes = {f"Perplexity on {on}.": None, **notes} if on else notes
     if any(row.own for row in tasks):
         notes["Tasks marked “own” are the workbench's, not standard ones; they are never in the mean."] = None
+    kinds = dict.fromkeys(entry.numbers["kind"] for entry in entries if "kind" in entry.numbers)
+    notes |= dict.fromkeys(map(int8_words, kinds))
     columns = tuple((entry.title, entry.detail) for entry in entries)
     return CompareInfo(columns, tuple(rows), tuple(notes), tuple(tasks))
 

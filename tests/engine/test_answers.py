@@ -41,7 +41,7 @@ def test_a_model_in_8_bits_answers_as_one_put_in_8_bits_does(
     wanted = generate(quantized(tiny_llama), tiny_tokenizer, PROMPT, max_new_tokens=12)
     assert "".join(piece["piece"] for piece in pieces) == wanted.text and not done["stopped"]
     (card,) = engine.state()["models"].values()
-    assert card["dtype"] == "int8" and card["memory_gib"] < plain["memory_gib"]
+    assert card["dtype"] in ("int8, weights only", "LLM.int8()") and card["memory_gib"] < plain["memory_gib"]
     assert engine.load(str(tiny_llama_folder)) == plain, "which is another model, and read anew"
 
 

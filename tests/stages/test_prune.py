@@ -25,6 +25,7 @@ from core.spec.run import RunSpec
 from core.stages import measure as measures
 from core.stages.check import check
 from core.stages.worker import execute
+from core.surgery.int8 import int8_kind
 from tests.stages.steps import VERBS, done, outcome, staged
 
 METRIC_KEYS = {
@@ -132,6 +133,7 @@ def test_models_in_8_bits_are_measured_beside_the_others(tmp_path: Path, spec: R
         assert found[f"memory_gib_int8_{side}"] < found[f"memory_gib_{side}"]
         assert found[f"ppl_int8_{side}"] == pytest.approx(found[f"ppl_{side}"], rel=0.1)
         assert found[f"ppl_int8_{side}"] != found[f"ppl_{side}"]
+        assert found[f"kind_int8_{side}"] == int8_kind("cpu")[0]
     names = ["dense", "pruned", "dense int8", "pruned int8"]
     assert list(read_json(run_dir / EFFICIENCY)) == names
     alone = done(tmp_path, replace(asked, goal="evaluate", model=ModelSpec(str(run_dir), "cpu")))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -10,7 +12,9 @@ from torch import nn
 
 from core.evaluate.efficiency import weights_bytes
 from core.graph.discover import discover
-from core.surgery.int8 import Int8Linear, quantized
+from core.results.quantities import LLM_INT8, WEIGHTS_ONLY
+from core.surgery import int8
+from core.surgery.int8 import Int8Linear, int8_kind, quantized
 from core.surgery.operate import operate
 from tests.graph.families import build
 from tests.handmade import ids, random_plan
@@ -46,3 +50,39 @@ def test_pruned_models_answer_nearly_the_same(family: str, monkeypatch: pytest.M
     assert small.get_output_embeddings().weight.dtype == torch.float32
     saved = sum(3 * m.weight.numel() - 4 * m.scale.numel() for m in matrices)
     assert weights_bytes(model) - weights_bytes(small) == saved
+
+
+@pytest.fixture(autouse=True)
+def weights_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this machine has installed decides nothing here, but in the tests that are about it."""
+    monkeypatch.setattr(int8, "int8_kind", lambda device: (WEIGHTS_ONLY, "as the test wants"))
+
+
+def test_without_bitsandbytes_it_is_the_weights_only_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    assert int8_kind.__wrapped__("cpu") == (WEIGHTS_ONLY, "bitsandbytes is not installed")
+
+
+def test_a_bitsandbytes_that_does_not_run_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", ModuleType("bitsandbytes"))
+    kind, why = int8_kind.__wrapped__("cpu")
+    assert kind == WEIGHTS_ONLY and why.startswith("bitsandbytes does not run on cpu: ")
+    monkeypatch.setattr(int8, "_keeps_outliers", lambda device: False)
+    assert int8_kind.__wrapped__("cpu")[1] == "bitsandbytes computes something else on cpu"
+
+
+def test_outliers_are_kept_apart_where_bitsandbytes_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LLM.int8(): with an activation of 60 all else still counts; at one scale for the row it is lost."""
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install '.[int8]'")
+    assert int8_kind.__wrapped__("cpu") == (LLM_INT8, "")
+    monkeypatch.setattr(int8, "_THRESHOLD", 0.0)
+    assert int8_kind.__wrapped__("cpu")[0] == WEIGHTS_ONLY, "the check can fail"
+    monkeypatch.undo()
+    monkeypatch.setattr(int8, "int8_kind", lambda device: (LLM_INT8, ""))
+    model = build("llama")
+    tokens, small = ids(model), quantized(model)
+    with torch.no_grad():
+        before, after = (one(tokens, use_cache=False).logits for one in (model, small))
+    assert 0 < (after - before).abs().mean() < 0.05 * before.abs().mean()
+    assert type(small.model.layers[0].mlp.up_proj).__name__ == "Linear8bitLt"
+    assert weights_bytes(small) < weights_bytes(model)

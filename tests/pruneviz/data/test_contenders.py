@@ -267,3 +267,13 @@ def test_models_that_were_only_measured_can_be_compared_with_each_other(tmp_path
     assert keys_of("", "", found) == ["z", "y"], "the two measured last"
     info = compare_info(entries_of(line_up(found, ["z", "y"], "demo"), found))
     assert next(row for row in info.rows if row.name == "latency_ms").cells[1].verdict == "refused"
+
+
+def test_which_8_bits_they_are_is_said(tmp_path):
+    small = {"ppl_int8_before": 26.5, "ppl_int8_after": 60.0}
+    kinds = {"kind_int8_before": "llm_int8", "kind_int8_after": "llm_int8"}
+    for name, metrics, told in (("a", {**small, **kinds}, "LLM.int8()"), ("b", small, "weights only")):
+        make_run(tmp_path, name, metrics={**RECOVERED, **metrics})
+        found = records(tmp_path)
+        notes = compare_info(entries_of(line_up(found, ["dense", name], "demo"), found)).notes
+        assert [note for note in notes if note.startswith(f"In 8 bits: {told}")], notes
