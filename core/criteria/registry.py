@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from core.errors import SpecError
 from core.graph.records import Kind, Role
 from core.registry import Registry
+from core.results.scores import AL_AM
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +71,18 @@ class GroupView:
 
 Criterion = Callable[[GroupView], "Tensor"]
 CRITERIA: Registry[Criterion] = Registry("criterion")
+
+
+def check_scopes(names: Iterable[str], scopes: Iterable[str]) -> None:
+    """Raises SpecError if none of these scopes can rank by any of these criteria."""
+    names = tuple(names)
+    if set(scopes) != {AL_AM} or not names or any(CRITERIA[name].channels for name in names):
+        return
+    able = ", ".join(entry.name for entry in CRITERIA if entry.channels)
+    raise SpecError(
+        f"scope {AL_AM} compares the channels of units, which are not scored by {', '.join(names)}; take a "
+        f"method that scores them ({able}), or scope standardised, which takes any."
+    )
 
 
 def summed(parts: Iterable[Tensor]) -> Tensor:

@@ -26,7 +26,7 @@ from core.capture.statistics import (
     check_weights,
 )
 from core.criteria.flap import al_am
-from core.criteria.registry import CRITERIA, Criterion, GroupView, Part
+from core.criteria.registry import CRITERIA, Criterion, GroupView, Part, check_scopes
 from core.errors import DataError, SpecError
 from core.graph.places import maker_of, reader_of
 from core.graph.records import Graph, Group, Member
@@ -115,7 +115,7 @@ def score_units(
         SpecError: `al_am`, and the criterion does not score channels.
         DataError: the criterion needs windows, or a weight or activation is not finite.
     """
-    check_scope(criterion, scope)
+    check_scopes((criterion,), (scope,))
     statistics = None
     if windows is not None:
         statistics = capture(model, graph, windows, needs=set(CRITERIA[criterion].needs), kinds=kinds)
@@ -162,22 +162,6 @@ def check_alone(name: str) -> None:
     raise SpecError(
         f"without_dependency scores every matrix by itself, and {name} looks at what flows between matrices; "
         "take one that reads weights or gradients: taylor_first, l2, l1 or random."
-    )
-
-
-def ranks(name: str, scope: str) -> bool:
-    """Whether a scope can rank by a criterion."""
-    return scope != AL_AM or CRITERIA[name].channels
-
-
-def check_scope(name: str, scope: str) -> None:
-    """Raises SpecError if a scope cannot rank by a criterion."""
-    if ranks(name, scope):
-        return
-    able = ", ".join(entry.name for entry in CRITERIA if entry.channels)
-    raise SpecError(
-        f"scope {AL_AM} compares the channels of units, and {name} scores units as a whole; take a method "
-        f"that scores channels ({able}), or scope standardised, which takes any."
     )
 
 

@@ -31,7 +31,7 @@ KINDS = {
 SCOPES = {
     "local": "Every layer alike",
     "global": "By worth per parameter",
-    "al_am": "FLAP: by how channels stand out",
+    "al_am": "By how channels stand out, FLAP's AL-AM",
     "standardised": "By how units stand out",
     "raw": "By scores as they are",
 }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Any
 
 from core.criteria import CRITERIA
-from core.criteria.scoring import check_alone, check_scope, ranks
+from core.criteria.registry import check_scopes
+from core.criteria.scoring import check_alone
 from core.errors import DataError, SpecError
 from core.graph.records import Graph
 from core.methods import METHODS, method_of
@@ -60,15 +60,7 @@ def check_method(spec: RunSpec) -> None:
     if method:
         method.component.check(spec.prune, method.settings(spec.prune.options))
     elif spec.prunes:
-        check_scopes(spec)
-
-
-def check_scopes(spec: RunSpec) -> None:
-    """Raises SpecError if no criterion can be ranked as asked; in a sweep, single points may say so."""
-    scopes = spec.sweep.scopes if spec.goal == "sweep" else (spec.prune.scope,)
-    ways = list(product(criteria_of(spec), scopes))
-    if ways and not any(ranks(*way) for way in ways):
-        check_scope(*ways[0])
+        check_scopes(criteria_of(spec), spec.sweep.scopes if spec.goal == "sweep" else (spec.prune.scope,))
 
 
 def check_device(spec: RunSpec) -> None:

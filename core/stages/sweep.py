@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 
-from core.criteria.scoring import check_scope
+from core.criteria.registry import check_scopes
 from core.errors import PruneError, StopRequested, StorageError
 from core.evaluate.perplexity import perplexity
 from core.graph.records import Graph
@@ -115,7 +115,7 @@ def _measured(work: Work, state: State, point: Point, dense: Sequence[Perplexity
 
 def _plan(spec: RunSpec, graph: Graph, scores: Scores) -> PruningPlan:
     asked = spec.prune
-    check_scope(asked.method, asked.scope)
+    check_scopes((asked.method,), (asked.scope,))
     ranked = scores[ranked_by(asked.method, asked.scope)]
     return allocate(graph, ranked, **asked.allocation(), method=asked.method, model=graph.model)
 

@@ -52,6 +52,7 @@ def spec_from(model: ModelSpec, form: Mapping[str, Any]) -> RunSpec:
     if methods.trains(method):
         entry = METHODS[method]
         entry.component.check(spec.prune, entry.settings(spec.prune.options))
+    methods.check_scope(method, spec.prune.scope)
     return spec
 
 

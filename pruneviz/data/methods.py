@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.criteria import CRITERIA
+from core.criteria.registry import check_scopes
 from core.methods import METHODS
 from core.registry import Entry, check_options
 from core.spec.explore import ExploreSpec
@@ -44,6 +45,12 @@ def check(name: str, options: Mapping[str, Any]) -> None:
     """Raises SpecError, UnknownNameError where an option is nobody's, or its value is not accepted."""
     entries = [find(name), origin(name, options) if trains(name) else None]
     check_options([entry for entry in entries if entry], options)
+
+
+def check_scope(name: str, scope: str) -> None:
+    """Raises SpecError where a scope cannot rank by a method."""
+    if name in CRITERIA.names():
+        check_scopes((name,), (scope,))
 
 
 def presets() -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from core.criteria.registry import check_scopes
 from core.errors import InputError, PruneError
 from core.results import words
 from core.results.sweep import SWEEP, planned, read_sweep, run_of
@@ -178,6 +179,7 @@ def spec_from(
         tuple(reconstruct or ()), OPTIONS["sweep.seeds"].read(seeds or ""),
         OPTIONS["sweep.samples"].read(samples or ""),
     )  # fmt: skip
+    check_scopes(asked.methods, asked.scopes)
     spec = RunSpec(goal="sweep", model=app.model_spec(model), sweep=asked)
     for point in planned(spec):
         run_of(spec, point)  # its parts are checked as they are made

@@ -83,7 +83,7 @@ def test_equal_channels_do_not_stand_out() -> None:
 
 def test_criteria_that_score_units_as_a_whole_are_refused() -> None:
     model, graph, tokens = case()
-    with pytest.raises(SpecError, match=r"l2 scores units as a whole; take a method that .*wifv"):
+    with pytest.raises(SpecError, match=r"not scored by l2; take a method that scores them .*wifv"):
         score_units(model, graph, "l2", scope="al_am")
     whole = score_units(model, graph, "wifv", tokens)
     with pytest.raises(SpecError, match=r"scope al_am takes scores of mean zero .*score_units"):

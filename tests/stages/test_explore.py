@@ -112,7 +112,7 @@ def test_a_wrong_request_is_found_before_anything_starts(spec: RunSpec, tmp_path
             r"tau must be a number from 0 to 1, got 1\.2",
         ),
         (replace(spec, prune=PruneSpec("wanda", options={"tau": 0.2})), UnknownNameError, "option of wanda"),
-        (replace(spec, prune=PruneSpec("l2", scope="al_am")), SpecError, "l2 scores units as a whole; take"),
+        (replace(spec, prune=PruneSpec("l2", scope="al_am")), SpecError, "which are not scored by l2; take"),
         (replace(spec, model=ModelSpec(str(tmp_path))), ModelError, "config"),
     ]
     for request, error, said in wrong:

@@ -58,8 +58,8 @@ def test_a_sweep_says_which_of_its_methods_al_am_cannot_rank(tmp_path: Path, spe
     )
     points = {(p.method, p.scope): p for p in read_sweep(done(tmp_path, asked)).points}
     refused = points.pop(("l2", "al_am"))
-    assert refused.ppl is None and "l2 scores units as a whole" in (refused.error or "")
+    assert refused.ppl is None and "not scored by l2" in (refused.error or "")
     assert all(point.ppl for point in points.values()) and len(points) == 3
     assert points["wifv", "local"].ppl != points["wifv", "al_am"].ppl
-    with pytest.raises(SpecError, match="take a method that scores channels"):
+    with pytest.raises(SpecError, match="not scored by l2, l1; take a method that scores them"):
         check(replace(asked, sweep=replace(asked.sweep, methods=("l2", "l1"), scopes=("al_am",))))

@@ -87,6 +87,10 @@ def test_a_comma_is_a_decimal_point():
         ({"prune.max_share": "most"}, r"max_share must be a number in \(0, 1\], got 'most'"),
         ({"prune.kind_sparsity": "ffn_channel=1.2"}, "got 1.2; write"),
         ({"prune.kind_sparsity": "ffn=0.2"}, "kind_sparsity names ffn"),
+        (
+            {"prune.scope": "al_am"},
+            "al_am compares .* are not scored by taylor_first",
+        ),
         ({"prune.layers": "9:4"}, "layers 9:4 is empty"),
         ({"prune.layers": "some"}, "layers must be first:last"),
     ],
