@@ -26,7 +26,7 @@ from core.spec.units import MANUAL, read_plan_file
 RESULT = ("params_before", "params_after", "sparsity", "sparsity_total", "ppl_before", "ppl_after", "seconds")
 #: The same where the pruned model was trained, and where the couplings were ignored.
 TRAINED = ("ppl_pruned", "ppl_recovered")
-ABLATED = ("ppl_coupled", "without_dependency")
+ABLATED = ("ppl_coupled", "ppl_coupled_recovered", "without_dependency")
 #: A row per text for perplexity, with all that its numbers depend on.
 TEXTS = "perplexities"
 #: Benchmarks, if the run has some: of the dense model, the pruned one and the final one.

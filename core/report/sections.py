@@ -74,7 +74,9 @@ def curves(run: Run) -> list[Markup]:
 
 
 def _curve(name: str) -> str:
-    """The title of a curve; of a text that is followed with its name."""
+    """The title of a curve; of a text that is followed with its name; of an ablation's coupled cut, too."""
+    if name.startswith("coupled."):
+        return f"{_curve(name.replace('coupled', 'recover', 1))}, of the cut with its couplings"
     text = name.removeprefix("recover.ppl.")
     return CURVES.get(name, name) if text == name else f"{CURVES['recover.ppl']}, {text}"
 

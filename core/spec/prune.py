@@ -158,7 +158,9 @@ class PruneSpec:
     )
     without_dependency: bool = option(
         False,
-        "An ablation: cut every matrix by its own scores, and compare; no model is saved.",
+        "An ablation: cut every matrix by its own scores, and compare; with --recover, after training, too. "
+        "No model is saved.",
+        title="Without couplings, to see what they are worth",
         flag="--without-dependency/--with-dependency",
     )
 

@@ -50,8 +50,6 @@ class RunSpec:
     extra: dict[str, Any] = option(dict, flag="")
 
     def __post_init__(self) -> None:
-        alone = not self.prune.without_dependency or self.recover.method == "none"
-        require(alone, "without_dependency", True, "left out where the model is trained: it saves none")
         trains = self.goal != "recover" or self.recover.method != "none"
         require(trains, "recover", self.recover.method, "a way to train, e.g. lora")
 

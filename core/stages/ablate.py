@@ -1,17 +1,26 @@
-"""The run behind `--without-dependency`: one plan measured with and without its couplings."""
+"""The run behind `--without-dependency`: one plan with and without its couplings, trained too if asked for.
+
+Source: LLM-Pruner, arXiv:2305.11627, Table 6. Nothing of it is saved.
+"""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
 from core.criteria.scoring import score_structures
+from core.results.measured import Measured
 from core.spec.run import RunSpec
-from core.stages import measure
+from core.stages import measure, recover
 from core.stages.metrics import pruning
-from core.stages.work import State
-from core.surgery.ablation import OwnScores, without_dependency
+from core.stages.work import State, Work
+from core.surgery.ablation import OwnScores, decouple, without_dependency
 from core.surgery.masks import masked
+from core.surgery.operate import operate
+
+#: The coupled cut after its training, as a resumed run finds it.
+_TRAINED = "coupled.json"
 
 
 def untimed(spec: RunSpec) -> RunSpec:
@@ -22,17 +31,50 @@ def untimed(spec: RunSpec) -> RunSpec:
 def measure_coupled(state: State) -> None:
     """Measure the plan as it is, under masks: perplexity alone."""
     work = state.work
-    silent = replace(work, spec=replace(work.spec, evaluate=replace(work.spec.evaluate, prompts=())))
     with masked(state.loaded.model, state.graph, state.plan.removed):
-        state.coupled = measure.quality(silent, state.loaded, "coupled")
+        state.coupled = measure.quality(_silent(work), state.loaded, "coupled")
     measure.tell(work, "ppl_coupled", state.coupled)
     state.metrics |= {"without_dependency": True}
 
 
+def recover_coupled(state: State) -> None:
+    """Cut a copy of the model by the plan, train it and measure it: perplexity alone."""
+    work = state.work
+    state.coupled_recovered = measure.kept_or(work, _TRAINED, lambda: _trained_coupled(state))
+    measure.tell(work, "ppl_coupled_recovered", state.coupled_recovered)
+
+
+def _trained_coupled(state: State) -> Measured:
+    small = operate(copy.deepcopy(state.loaded.model), state.graph, state.plan.removed, state.plan.biases)
+    loaded = replace(state.loaded, model=small, plan=state.plan)
+    facts = recover.recover(state.work, loaded, state.graph, recover.COUPLED)
+    state.work.recorder.message(
+        f"With couplings the best updates are those of step {facts['recover_best_step']}"
+    )
+    return measure.quality(_silent(state.work), loaded, "coupled_recovered")
+
+
+def _silent(work: Work) -> Work:
+    """The same work without answers to prompts."""
+    return replace(work, spec=replace(work.spec, evaluate=replace(work.spec.evaluate, prompts=())))
+
+
+def cut_alone(state: State) -> None:
+    """Cut every matrix by its own scores, for good, and measure what is left before it is trained."""
+    model, removed = state.loaded.model, state.plan.removed
+    decouple(model, state.graph, removed, own_scores(state))
+    model = operate(model, state.graph, removed, state.plan.biases)
+    state.loaded = replace(state.loaded, model=model, plan=state.plan)
+    measure.before_training(state)
+
+
 def evaluate(state: State) -> None:
-    """Measure the model with every matrix cut by its own scores."""
-    with without_dependency(state.loaded.model, state.graph, state.plan.removed, own_scores(state)):
+    """Measure the model with every matrix cut by its own scores, or what training made of it."""
+    if state.cut:
         measure.after(state)
+    else:
+        with without_dependency(state.loaded.model, state.graph, state.plan.removed, own_scores(state)):
+            measure.after(state)
     state.metrics = {**pruning(state), **state.metrics}
 
 

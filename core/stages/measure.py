@@ -37,7 +37,7 @@ CUT = "pruned.json"
 
 def baseline(state: State) -> None:
     """The dense model before anything is cut; kept in `checkpoint/` for a resumed run."""
-    state.before = _kept_or(state.work, BASELINE, lambda: _dense(state.work, state.loaded))
+    state.before = kept_or(state.work, BASELINE, lambda: _dense(state.work, state.loaded))
     tell(state.work, "ppl_before", state.before)
 
 
@@ -67,11 +67,11 @@ def _dense(work: Work, loaded: Loaded) -> Measured:
 def before_training(state: State) -> None:
     """The pruned model before it is trained; kept in `checkpoint/` for a resumed run."""
     work = state.work
-    state.cut = _kept_or(work, CUT, lambda: quality(work, state.loaded, "pruned"))
+    state.cut = kept_or(work, CUT, lambda: quality(work, state.loaded, "pruned"))
     tell(work, "ppl_pruned", state.cut)
 
 
-def _kept_or(work: Work, name: str, measure: Callable[[], Measured]) -> Measured:
+def kept_or(work: Work, name: str, measure: Callable[[], Measured]) -> Measured:
     """What was measured before the run was interrupted, or what `measure` finds now."""
     path = work.run_dir / CHECKPOINT / name
     measured = kept(lambda _: read_measured(path), work.run_dir)

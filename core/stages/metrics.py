@@ -39,7 +39,8 @@ def pruning(state: State) -> dict[str, Any]:
     calibrated = _calibrated(work)
     models = {"_before": state.before, "_after": state.after}
     models |= {"_pruned": state.cut, "_recovered": state.after} if state.cut else {}
-    models |= {"_coupled": state.coupled} if state.coupled else {}
+    coupled = {"_coupled": state.coupled, "_coupled_recovered": state.coupled_recovered}
+    models |= {ending: model for ending, model in coupled.items() if model}
     return {
         **metrics,
         "kv_bits": KV_BITS,

@@ -112,7 +112,8 @@ PRUNE = (
     MEASURE,
     *LAST,
 )
-#: Measure one plan with its couplings, then with every matrix cut by its own scores. No model is saved.
+#: Measure one plan with its couplings, then with every matrix cut by its own scores; if asked for, train both
+#: and measure them again. No model is saved.
 ABLATE = (
     LOAD,
     GRAPH,
@@ -121,6 +122,9 @@ ABLATE = (
     SCORE,
     PLAN,
     Stage("measure", "Measuring the plan with its couplings", ablate.measure_coupled),
+    Stage("recover_coupled", "Recovering the cut with its couplings", ablate.recover_coupled, trains),
+    Stage("cut_alone", "Cutting every matrix by itself", ablate.cut_alone, trains),
+    Stage("recover", "Recovering the cut without couplings", train_pruned, trains),
     replace(EVALUATE, run=ablate.evaluate),
 )
 #: Train the result of a pruning run, measure it before and after, and save it with the same plan.

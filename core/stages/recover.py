@@ -29,16 +29,21 @@ from core.stages.measure import watched
 from core.stages.training import run
 from core.stages.work import Work, warn_of_same
 
-FOLDER = "recover"
+#: Names of a training: of its curves and of its folder of checkpoints. An ablation trains a coupled cut, too.
+FOLDER, COUPLED = "recover", "coupled"
 
 
-def recover(work: Work, loaded: Loaded, graph: Graph) -> dict[str, Any]:
+def recover(work: Work, loaded: Loaded, graph: Graph, name: str = FOLDER) -> dict[str, Any]:
     """Train the pruned model in place. Returns what `metrics.json` says of it, under `recover_…`."""
-    recorder, recipe, folder = work.recorder, work.spec.recover, work.run_dir / CHECKPOINT / FOLDER
+    recorder, recipe, folder = work.recorder, work.spec.recover, work.run_dir / CHECKPOINT / name
+
+    def on_curve(curve: str, step: int, value: float) -> None:
+        recorder.metric(f"{name}{curve.removeprefix(FOLDER)}", step, value)
+
     source, data = _data(work, loaded)
     training = LoraTraining(
         loaded, graph, data, recipe,
-        seed=work.spec.seed, on_curve=recorder.metric, watched=watched(work.spec.evaluate, loaded.tokenizer),
+        seed=work.spec.seed, on_curve=on_curve, watched=watched(work.spec.evaluate, loaded.tokenizer),
     )  # fmt: skip
     loop = Loop(training, Team(accelerator(loaded.device, "no")), folder / "recover.safetensors")
     if (folder / "facts.json").is_file():
@@ -91,7 +96,8 @@ def _tell(recorder: Recorder, facts: dict[str, Any]) -> None:
 
 def forget(work: Work) -> None:
     """Remove the checkpoint of a training whose result is saved."""
-    shutil.rmtree(work.run_dir / CHECKPOINT / FOLDER, ignore_errors=True)
+    for name in (FOLDER, COUPLED):
+        shutil.rmtree(work.run_dir / CHECKPOINT / name, ignore_errors=True)
 
 
 def check(spec: RunSpec, config: PretrainedConfig) -> None:

@@ -70,7 +70,8 @@ class State:
         training: masks that were learned, until there is a plan.
         before: the dense model, measured; dense: a copy of it that is timed beside the final one.
         cut: the pruned model before it is trained, measured; coupled: the model under the plan with its
-            couplings, where they are then ignored; after: the final one, measured.
+            couplings, where they are then ignored; coupled_recovered: that one trained; after: the final one,
+            measured.
         metrics: what `metrics.json` will say.
     """
 
@@ -86,6 +87,7 @@ class State:
     dense: Loaded | None = None
     cut: Measured | None = None
     coupled: Measured | None = None
+    coupled_recovered: Measured | None = None
     after: Measured = field(init=False)
     sweep: Sweeping = field(init=False)
     metrics: dict[str, Any] = field(default_factory=dict)

@@ -60,6 +60,12 @@ def without_dependency(model: nn.Module, graph: Graph, removed: Removed, own: Ow
             _apply(model, move.member, move.target, move.source)
 
 
+def decouple(model: nn.Module, graph: Graph, removed: Removed, own: OwnScores) -> None:
+    """Move slices as `without_dependency` does, for good: a cut by the plan then leaves its model."""
+    for move in list(_moves(graph, implied(graph, dict(removed)), own)):
+        _apply(model, move.member, move.source, move.target)
+
+
 def _moves(graph: Graph, full: Mapping[str, tuple[int, ...]], own: OwnScores) -> Iterator[Move]:
     # Key-value groups come last: they list the slices of their query heads too, which have moved by then.
     groups = sorted((graph.group(name) for name in full), key=lambda group: group.parent is None)

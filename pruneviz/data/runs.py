@@ -28,7 +28,7 @@ from core.spec.run import RunSpec
 
 T = TypeVar("T")
 #: Stages that train, and end with a checkpoint when they are stopped.
-TRAINING = ("train", "recover")
+TRAINING = ("train", "recover_coupled", "recover")
 LIVE = ("queued", "starting", "running", "stopping")
 
 

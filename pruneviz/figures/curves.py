@@ -51,7 +51,13 @@ def curves_info(events: list[Event]) -> CurvesInfo:
 
 
 def _named(name: str) -> tuple[str, str]:
-    """What a person reads and the colour; `sensitivity.ffn.0.5` says how much of the layer went."""
+    """What a person reads and the colour; `sensitivity.ffn.0.5` says how much of the layer went.
+
+    An ablation trains two cuts: curves of the one with its couplings begin with `coupled.`.
+    """
+    if name.startswith("coupled."):
+        title, colour = _named(name.replace("coupled", "recover", 1))
+        return f"{title}: the cut with its couplings", colour
     scan, _, rest = name.partition(".")
     kind, _, which = rest.partition(".")
     if kind == "head":

@@ -76,7 +76,8 @@ def run_facts(record: RunRecord, now: float) -> list[tuple[str, str]]:
     facts = [("Model", record.model)]
     if spec and spec.goal == "prune":
         layers = f", layers {spec.prune.layers}" if spec.prune.layers else ""
-        facts.append(("Method", f"{spec.prune.method}{layers}"))
+        alone = ", every matrix by itself" if spec.prune.without_dependency else ""
+        facts.append(("Method", f"{spec.prune.method}{layers}{alone}"))
     if spec and spec.goal in ("prune", "recover"):
         facts += [
             ("Removed", words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total"))),
@@ -92,7 +93,9 @@ def _perplexities(record: RunRecord) -> list[tuple[str, str]]:
     texts = by_text(record.metrics)
     facts = []
     for number, (title, row) in enumerate(zip(perplexity_titles(texts), texts, strict=True)):
-        facts += [(title, _perplexity(record, number, row)), ("Measured on", words.measured_on(row))]
+        facts.append((title, _perplexity(record, number, row)))
+        facts += [("With its couplings", _coupled(row))] if row.get("ppl_coupled") is not None else []
+        facts.append(("Measured on", words.measured_on(row)))
     return [*facts, *(("Calibrated on", words.calibrated_on(row)) for row in texts[:1])]
 
 
@@ -113,6 +116,15 @@ def _perplexity(record: RunRecord, number: int, row: Mapping[str, Any]) -> str:
     )
     against = perplexity_difference(first, last) if first and last else Difference()
     return f"{' → '.join(sides)} ({words.change(before, after, against)})"
+
+
+def _coupled(row: Mapping[str, Any]) -> str:
+    """The same of the plan with its couplings, which an ablation measures beside the cut without them."""
+    sides = ("before", "coupled", "coupled_recovered")
+    present = [side for side in sides if row.get(f"ppl_{side}") is not None]
+    texts = [words.perplexity(row[f"ppl_{side}"], row.get(f"ppl_stderr_{side}")) for side in present]
+    change = words.change(row["ppl_before"], row[f"ppl_{present[-1]}"], Difference())
+    return f"{' → '.join(texts)} ({change})"
 
 
 def before_after(metrics: dict[str, float | None], name: str, write: words.Writer) -> str:

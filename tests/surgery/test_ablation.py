@@ -11,15 +11,19 @@ import torch
 from torch import nn
 
 from core.criteria.scoring import score_structures
-from core.errors import SpecError
+from core.errors import SpecError, StopRequested
 from core.files import read_json
 from core.graph.records import Group, Member
+from core.results.perplexity import read_perplexities
 from core.runs import launch
-from core.runs.artifacts import METRICS, MODEL
+from core.runs.artifacts import CHECKPOINT, EVENTS, METRICS, MODEL
+from core.runs.events import Event, EventReader, metric_series
+from core.runs.status import Status, write_status
 from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
 from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
+from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
 from core.stages.check import check
 from core.stages.worker import execute
@@ -96,6 +100,57 @@ def test_an_ablation_compares_and_saves_no_model(tiny_llama_folder: Path, tmp_pa
     assert metrics["ppl_coupled"] > 0 and metrics["ppl_after"] != metrics["ppl_coupled"]
     assert 0.25 < metrics["sparsity"] < 0.35
     assert not (run_dir / MODEL).exists()
+
+
+def test_both_cuts_are_trained_and_measured_before_and_after(tiny_llama_folder: Path, tmp_path: Path) -> None:
+    """LLM-Pruner, Table 6: with and without dependency, without and with tuning; stopped in between, too."""
+    text = tmp_path / "text.txt"
+    text.write_text("the a of to and in is it that for on with as was at by be this " * 40)
+    recipe = RecoverSpec(
+        "lora", str(text), learning_rate=1e-2, warmup=1, steps=4, batch=4, length=32, eval_every=2, held=4
+    )
+    asked = replace(ablation(str(tiny_llama_folder), str(text)), recover=recipe)
+    check(asked)
+    run_dir = launch.create(tmp_path / "runs", asked, mine=True)
+    execute(run_dir)
+    metrics, kept = read_json(run_dir / METRICS), read_perplexities(run_dir)
+    sides = ("ppl_coupled", "ppl_coupled_recovered", "ppl_pruned", "ppl_recovered")
+    assert len({metrics[side] for side in sides}) == 4 and metrics["ppl_after"] == metrics["ppl_recovered"]
+    assert metrics["ppl_coupled_recovered"] < metrics["ppl_coupled"]
+    assert {"coupled", "coupled_recovered", "pruned", "recovered"} <= set(kept)
+    plain = launch.create(tmp_path / "runs", ablation(str(tiny_llama_folder), str(text)), mine=True)
+    execute(plain)
+    masked_alone = read_json(plain / METRICS)
+    assert metrics["ppl_pruned"] == pytest.approx(masked_alone["ppl_after"], rel=1e-4), "sliced, not masked"
+    assert metrics["ppl_coupled"] == masked_alone["ppl_coupled"]
+    assert not (run_dir / MODEL).exists() and not (run_dir / CHECKPOINT / "coupled").exists()
+    series = metric_series(EventReader(run_dir / EVENTS).read())
+    assert (
+        [step for step, _ in series["coupled.held_ppl"]]
+        == [0, 2, 4]
+        == [step for step, _ in series["recover.held_ppl"]]
+    )
+
+
+def test_a_resumed_ablation_does_not_train_the_coupled_cut_again(
+    tiny_llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("the a of to and in is it that for on with as was at by be this " * 40)
+    recipe = RecoverSpec("lora", str(text), warmup=1, steps=2, batch=4, length=32, eval_every=2, held=4)
+    asked = replace(ablation(str(tiny_llama_folder), str(text)), recover=recipe)
+    run_dir = launch.create(tmp_path / "runs", asked, mine=True)
+
+    def stop_there(event: Event) -> None:
+        if event.type == "stage" and event.stage == "cut_alone":
+            raise StopRequested("here")
+
+    with pytest.raises(StopRequested):
+        execute(run_dir, stop_there)
+    monkeypatch.setattr("core.stages.ablate._trained_coupled", lambda _: pytest.fail("it is kept"))
+    write_status(run_dir, Status(created=1.0))
+    execute(run_dir)
+    assert read_json(run_dir / METRICS)["ppl_coupled_recovered"] > 0
 
 
 def test_criteria_that_need_their_neighbours_are_refused(tiny_llama_folder: Path) -> None:

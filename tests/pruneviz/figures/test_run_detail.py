@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from core.spec.prune import PruneSpec
+from core.spec.run import RunSpec
 from pruneviz.data import runs
 from pruneviz.figures.run_detail import detail_html, run_facts, stages_info
 from tests.pruneviz.samples import MEASURED, STAGES, make_run
@@ -33,6 +35,20 @@ def test_facts_say_text_and_window_beside_the_perplexity(tmp_path):
         "bundled evaluation text, 32 windows of 256 tokens, 8,160 scored, Workbench's protocol"
     )
     assert facts["Parameters"] == "1,000 → 842 (−15.8 %)"
+
+
+def test_an_ablation_stands_beside_the_cut_with_its_couplings(tmp_path):
+    spec = RunSpec(prune=PruneSpec("taylor_first", without_dependency=True))
+    coupled = {
+        "ppl_coupled": 39.1,
+        "ppl_pruned": 5000.0,
+        "ppl_recovered": 59.2,
+        "ppl_coupled_recovered": 30.0,
+    }
+    facts = dict(run_facts(_record(tmp_path, spec=spec, metrics=MEASURED | coupled), now=0.0))
+    assert facts["Method"] == "taylor_first, every matrix by itself"
+    assert facts["Perplexity"] == "26.2 → 5,000 → 59.2 (+126 %)"
+    assert facts["With its couplings"] == "26.2 → 39.1 → 30.0 (+14.5 %)"
 
 
 def test_notes_and_names_are_escaped(tmp_path):
