@@ -36,6 +36,7 @@ class Entry(Generic[T]):
         summary: two sentences for people.
         channels: whether it scores every channel of a unit, (units, channels); the unit is worth their sum.
         settings_class: a class that `core.option.checked` made, whose fields are its own options.
+        scopes: the scopes it says something in; empty for all.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Entry(Generic[T]):
     summary: str
     settings_class: Any = NoOptions
     channels: bool = False
+    scopes: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, Option]:
@@ -104,13 +106,16 @@ class Registry(Generic[T]):
         needs: tuple[str, ...] = (),
         options: Any = NoOptions,
         channels: bool = False,
+        scopes: tuple[str, ...] = (),
     ) -> Callable[[T], T]:
         """Decorator that files a component under `name`. Raises ValueError if the name is taken."""
 
         def decorate(component: T) -> T:
             if name in self._entries:
                 raise ValueError(f"{self.what} '{name}' is registered twice")
-            self._entries[name] = Entry(name, component, paper, equation, needs, summary, options, channels)
+            self._entries[name] = Entry(
+                name, component, paper, equation, needs, summary, options, channels, scopes
+            )
             return component
 
         return decorate

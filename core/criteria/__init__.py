@@ -7,7 +7,7 @@ imported where a function computes, so that a page can list criteria without it.
 
 from __future__ import annotations
 
-from core.criteria import flap, fusion, llm_pruner, output_approximation, random, wanda  # registers
+from core.criteria import depth, flap, fusion, llm_pruner, output_approximation, random, wanda  # registers
 from core.criteria.registry import CRITERIA
 
-__all__ = ["CRITERIA", "flap", "fusion", "llm_pruner", "output_approximation", "random", "wanda"]
+__all__ = ["CRITERIA", "depth", "flap", "fusion", "llm_pruner", "output_approximation", "random", "wanda"]

@@ -51,6 +51,7 @@ class GroupView:
         options: the criterion's own options, an object of its settings class.
         divergence: of the query heads of each unit with all heads of the layer: mean distance,
             (heads, heads), and which heads each unit has, (units, heads of a unit).
+        layer: the group's layer; None where it spans all.
     """
 
     units: int
@@ -59,6 +60,7 @@ class GroupView:
     rng: np.random.Generator
     options: Any = None
     divergence: tuple[Tensor, Tensor] | None = None
+    layer: int | None = None
 
     def having(self, statistic: str) -> list[tuple[Part, Tensor]]:
         """The parts of which a statistic was captured, each with what was captured."""

@@ -80,7 +80,7 @@ def score(
                 rng = np.random.default_rng([seed, zlib.crc32(group.id.encode())])
                 heads = _heads(graph, group, statistics) if DIVERGENCE in entry.needs else None
                 settings = entry.settings(options or {})
-                view = GroupView(group.units, group.kind, parts, rng, settings, heads)
+                view = GroupView(group.units, group.kind, parts, rng, settings, heads, group.layer)
                 said = _scored(model, entry, view)
                 scores[entry.name][group.id] = _per_unit(said)
                 if entry in standing:
