@@ -96,10 +96,10 @@ def held(path: str, value: Any) -> Any:
     option = OPTIONS[path]
     if option.kind is tuple and option.choices:
         return list(value)
-    if option.kind in (int, bool) and not option.examples:
-        return value
     if value is None:
         return ""
+    if option.kind in (int, bool) and not option.examples:
+        return str(value) if option.optional else value
     return str(value).removesuffix(".0") if option.kind is float else " ".join(option.typed(value))
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import gradio as gr
 import pytest
 
 from core.errors import PruneError, SpecError, UnknownNameError
@@ -10,11 +11,13 @@ from core.methods import with_preset
 from core.runs.command_line import command_line
 from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
+from core.spec.fields import OPTIONS
 from core.spec.model import ModelSpec
 from core.spec.nuteprune import PRESETS
 from core.spec.prune import RECHOOSING, RECONSTRUCTIONS, PruneSpec
 from core.spec.run import RunSpec
 from pruneviz.actions.forms import FIELDS, OWN, form_from, form_of, spec_from, training_start
+from pruneviz.tabs.new_run_fields import _kind
 
 MODEL = ModelSpec("demo")
 START = form_from(RunSpec())
@@ -98,6 +101,16 @@ def test_a_comma_is_a_decimal_point():
 def test_a_wrong_field_is_named(change, message):
     with pytest.raises(SpecError, match=message):
         spec_from(MODEL, {**START, **change})
+
+
+def test_a_number_that_may_be_left_out_is_a_text_box():
+    """An empty number box sends a zero once it is drawn, and nothing could be launched."""
+    (box,) = [
+        path for path in START if path in OPTIONS and OPTIONS[path].optional and OPTIONS[path].kind is int
+    ]
+    assert _kind(OPTIONS[box])[0] is gr.Textbox and START[box] == ""
+    assert spec_from(MODEL, {**START, box: "4"}).calibration.batch == 4
+    assert form_from(spec_from(MODEL, {**START, box: "4"}))[box] == "4"
 
 
 def test_text_boxes_nobody_touched_are_empty_texts():
