@@ -62,13 +62,16 @@ class Schedule:
         return max((level for level in levels if level <= highest), default=DENSE)
 
     def after_target(self, step: int, began: int, levels: Sequence[int]) -> int:
-        """Stage 2: all snapshots one after the other, weakest first, then the dense model to the end.
+        """Stage 2: all teachers one after the other, weakest first, then the dense model to the end.
+
+        A snapshot nearer to the target than the gap is no teacher, as in stage 1 and in the released code.
 
         Args:
             began: the step at which stage 2 began.
         """
         walk = int((self.steps - began) * (1.0 - self.last))
-        if not self.stage_2 or not levels or step - began >= walk:
+        weakest = int((self.target - self.gap) / self.interval + _SLACK)
+        weakest_first = sorted((level for level in levels if level <= weakest), reverse=True)
+        if not self.stage_2 or not weakest_first or step - began >= walk:
             return DENSE
-        weakest_first = sorted(levels, reverse=True)
         return weakest_first[(step - began) * len(weakest_first) // walk]

@@ -13,8 +13,49 @@ from core.spec.recover import TARGETS
 
 #: Half of log alpha's range, and the fastest a mask may go however short a run is.
 _HALF_RANGE, _FASTEST = 4.605, 1.0
-#: The paper's run for 20 % of LLaMA-7B: 20,000 sentences, 7 epochs of which 4 warm up.
-_PAPER_STEPS = 20_000 * 7 // 16
+#: The paper's pruning stage (Section 4.1): 20,000 windows of 512 tokens of C4, 16 a step, 7 epochs.
+_WINDOWS, _LENGTH, _BATCH, _EPOCHS = 20_000, 512, 16, 7
+
+
+def _paper(sparsity: float, warmup: int) -> dict[str, Any]:
+    """The paper's run of a 7B model, pruned and then fine-tuned.
+
+    Values without a word are from Section 4.1. "Released" is `scripts/cotrain.sh`, or for fine-tuning
+    `scripts/finetune_alpaca.sh`, of github.com/Lucius-lsr/NutePrune. The multipliers are ours: see
+    `core.nuteprune.lagrangian`.
+
+    Args:
+        warmup: epochs in which the target rises.
+    """
+    return {
+        "calibration.name": "c4",
+        "calibration.samples": _WINDOWS,
+        "calibration.length": _LENGTH,
+        "prune.sparsity": sparsity,
+        "prune.kinds": ("query_head", "ffn_channel", "residual_channel"),
+        "prune.options": {
+            "steps": _EPOCHS * _WINDOWS // _BATCH, "batch": _BATCH,
+            "accumulate": 4,  # ours, for memory: the released code forgets activations and makes them again
+            "warmup": warmup / _EPOCHS, "settle": 0.0, "gap": 0.1, "interval": 0.01,
+            "last": round(0.1 / sparsity, 9),  # released: as many parts of stage 2 as there are in a gap
+            # Released: 0.9 of the layer loss beside 0.1 of the divergence, summed over a window's tokens.
+            "layer_weight": 0.9 / (0.1 * _LENGTH),
+            "start": 4.595,  # released: gates are open with a probability of 0.99
+            "mask_rate": 0.1, "lora_rate": 1e-3,
+            "lora_rank": 8, "lora_alpha": 8.0, "lora_targets": "query_value",  # released
+            "lora_schedule": "falling",  # released
+            "measure_every": 100, "held": 32, "checkpoint_every": 250,
+        },
+        "recover.method": "lora",
+        "recover.data": "alpaca",
+        "recover.epochs": 3,
+        # All that follows is released.
+        "recover.targets": "all", "recover.rank": 8, "recover.alpha": 8.0, "recover.dropout": 0.0,
+        "recover.learning_rate": 1e-4, "recover.warmup": 0,
+        "recover.batch": _BATCH, "recover.length": _LENGTH,
+    }  # fmt: skip
+
+
 #: Preset -> what it changes of a spec, by dotted path; `prune.options` are the method's own.
 PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
@@ -22,16 +63,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "calibration.length": 128,
         "prune.options": {"start": 1.5, "start_from": "taylor_first"},
     },
-    "paper-7b": {
-        "calibration.samples": 20_000,
-        "calibration.length": 512,
-        "prune.options": {
-            "steps": _PAPER_STEPS, "batch": 16, "warmup": 4 / 7, "settle": 0.0, "gap": 0.1, "interval": 0.01,
-            "mask_rate": 0.1, "lora_rate": 1e-3, "measure_every": 100, "held": 32,
-            "checkpoint_every": 250,
-        },
-    },
-}  # fmt: skip
+    "paper-7b-20": _paper(0.2, warmup=4),
+    "paper-7b-25": _paper(0.25, warmup=1),  # released, in `scripts/train_mask.sh`; the paper does not say
+    "paper-7b-50": _paper(0.5, warmup=1),
+}
 
 
 @checked

@@ -29,8 +29,11 @@ FIELDS = (*_OF_SPEC, OWN, "preset", "steps")
 #: What is not asked of a method that trains, and what follows from units that are chosen by hand.
 OF_RANKING = tuple(path for path in _OF_SPEC if OPTIONS[path].ranking)
 _FROM_UNITS = tuple(f"prune.{name}" for name in ALLOCATION)
-#: What a preset fills in.
-FILLED = ("steps", OWN, "calibration.samples", "calibration.length")
+#: What a preset fills in; the rest of what it asks for has no field.
+FILLED = (
+    "steps", OWN, "prune.sparsity", "prune.kinds",
+    "calibration.name", "calibration.samples", "calibration.length",
+)  # fmt: skip
 Form = dict[str, Any]
 
 
@@ -48,6 +51,9 @@ def spec_from(model: ModelSpec, form: Mapping[str, Any]) -> RunSpec:
     if method == MANUAL and not asked["prune.units"]:
         raise SpecError("No unit is chosen; choose some on the Structure tab, or write L03.query_head=0-3,7.")
     asked[OWN] = _options(form) if method != MANUAL else {}
+    if methods.trains(method):
+        said = METHODS[method].component.presets[form["preset"] or METHODS[method].component.preset]
+        asked |= {path: value for path, value in said.items() if path not in FIELDS}
     spec = changed(RunSpec(model=model), asked)
     if methods.trains(method):
         entry = METHODS[method]
@@ -116,12 +122,13 @@ def form_from(spec: RunSpec) -> Form:
 
 
 def training_start(method: str, preset: str) -> Form:
-    """What a preset puts into the form: `steps`, no options beside it, windows and their length."""
+    """What a preset puts into the form: `steps`, no options beside it, windows, and what else it says."""
     entry = METHODS[method]
     changes = entry.component.presets[preset]
     steps = entry.settings(changes.get(OWN, {})).steps
-    windows = {path: changes.get(path, OPTIONS[path].value) for path in FILLED if path in OPTIONS}
-    return {**windows, "steps": steps, OWN: ""}
+    said = {path: changes[path] for path in FILLED if path in changes and path != OWN}
+    windows = {path: OPTIONS[path].value for path in ("calibration.samples", "calibration.length")}
+    return {**{path: held(path, value) for path, value in (windows | said).items()}, "steps": steps, OWN: ""}
 
 
 def whole(option: Option, value: float) -> int:

@@ -136,6 +136,12 @@ def _wire_method(app: AppContext, form: NewRun) -> None:
     def start(name: str, preset_name: str) -> dict[Any, Any]:
         return {fields[path]: value for path, value in training_start(name, preset_name).items()}
 
+    def other_preset(name: str, preset_name: str) -> dict[Any, Any]:
+        """What it says; text and kinds of the preset before do not stay, a target that was typed does."""
+        fresh = form_from(RunSpec())
+        usual = {fields[path]: fresh[path] for path in ("prune.kinds", "calibration.name")}
+        return {**usual, **start(name, preset_name)}
+
     def first_preset(name: str, before: str | None) -> dict[Any, Any]:
         """What the method's own preset says; after a training, a method that ranks needs few windows."""
         if methods.trains(name):
@@ -144,13 +150,13 @@ def _wire_method(app: AppContext, form: NewRun) -> None:
             return {preset: chosen, **start(name, component.preset)}
         fresh = form_from(RunSpec())
         emptied = {fields[path]: fresh[path] for path in ("preset", "steps", OWN)}
-        windows = {fields[path]: fresh[path] for path in FILLED} if before else {}
+        windows = {fields[path]: fresh[path] for path in FILLED if path != "prune.sparsity"} if before else {}
         return {**windows, **emptied}
 
     gr.on([app.tabs["runs"].select, method.change], _about, method, fields.about, **QUIET)
     method.change(asked_of, method, [units, fields.ranking, fields.training, *ranking], **QUIET)
     method.input(first_preset, [method, preset], filled, **QUIET)
-    preset.input(start, [method, preset], filled, **QUIET)
+    preset.input(other_preset, [method, preset], filled, **QUIET)
     gr.on(
         [method.change, preset.change, own.change],
         _options, [method, preset, own], fields.table, trigger_mode="always_last", **QUIET,

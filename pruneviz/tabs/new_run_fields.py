@@ -130,7 +130,7 @@ def _build_training(form: Builder) -> tuple[gr.Column, gr.HTML]:
         with gr.Row():
             form.built["preset"] = gr.Dropdown(
                 methods.presets(), value=None, label="Preset", elem_id="new-preset", filterable=False,
-                info="fills in windows, their length, steps and options",
+                info="fills in windows, steps and options; a paper's also text, kinds, target, fine-tuning",
             )  # fmt: skip
             form.built["steps"] = gr.Number(
                 None, label="Steps", info=options_of(Settings)["steps"].help, elem_id="new-steps", precision=0

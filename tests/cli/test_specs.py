@@ -45,7 +45,7 @@ SPECS = [
             kind_sparsity={"ffn_channel": 0.31234567891, "query_head": 0.1},
         )
     ),
-    methods.with_preset(RunSpec(), "nuteprune", "paper-7b", None),
+    methods.with_preset(RunSpec(), "nuteprune", "paper-7b-20", None),
     methods.with_preset(RunSpec(calibration=DataSpec(samples=3)), "nuteprune", "demo", 20),
     RunSpec(
         calibration=DataSpec(samples=8),

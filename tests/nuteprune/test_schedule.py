@@ -39,6 +39,19 @@ def test_stage_2_walks_from_the_weakest_to_the_dense_model() -> None:
     assert taught[200:] == [DENSE] * 200  # the last half of the stage
 
 
+@pytest.mark.parametrize("target", [0.2, 0.25, 0.5])
+def test_stage_2_is_that_of_the_released_code(target: float) -> None:
+    """One of n + 1 equal parts for every level from a gap below the target down, and the rest dense."""
+    ahead, levels = 10, list(range(1, round(target * 100)))
+    part = 7
+    steps = part * (len(levels) + 1)
+    plan = Schedule(target, 0.1, 0.01, warmup=0, steps=steps, last=0.1 / target)
+    for step in range(steps):
+        left = steps - step - 1
+        phase = left // part - ahead  # the snapshot's place, counted from 0
+        assert plan.after_target(step, 0, levels) == (levels[phase] if phase >= 0 else DENSE)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
 def test_the_shortest_runs_have_a_teacher_at_every_step(steps: int) -> None:
     short = replace(PAPER, warmup=1, steps=steps)
