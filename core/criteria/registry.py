@@ -77,7 +77,11 @@ CRITERIA: Registry[Criterion] = Registry("criterion")
 
 def check_scopes(names: Iterable[str], scopes: Iterable[str]) -> None:
     """Raises SpecError if none of these scopes can rank by any of these criteria."""
-    names = tuple(names)
+    names, scopes = tuple(names), tuple(scopes)
+    for name in names:
+        own = CRITERIA[name].scopes
+        if own and not set(own) & set(scopes):
+            raise SpecError(f"{name} needs scope {own[0]}, got {', '.join(scopes)}; write --scope {own[0]}.")
     if set(scopes) != {AL_AM} or not names or any(CRITERIA[name].channels for name in names):
         return
     able = ", ".join(entry.name for entry in CRITERIA if entry.channels)
