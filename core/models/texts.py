@@ -16,8 +16,9 @@ from pathlib import Path
 from core.errors import DataError
 from core.models.factbook import backgrounds
 from core.models.rows import SUFFIXES, file_text, hub_text
+from core.spec.calibration import IN_PARTS
 
-BUNDLED, FACTBOOK = "bundled", "factbook"
+BUNDLED, FACTBOOK = IN_PARTS
 #: For calibration only: text that the model writes itself, and no text at all.
 SELF, NONE = "self", "none"
 #: owner/name of a data set, with a config and a split.
@@ -62,7 +63,7 @@ def same_text(a: Text, b: Text) -> bool:
 
 
 def _text_of(name: str, part: str) -> Text:
-    return _bundled(name, part) if name in (BUNDLED, FACTBOOK) else _named(name)
+    return _bundled(name, part) if name in IN_PARTS else _named(name)
 
 
 @lru_cache(maxsize=4)

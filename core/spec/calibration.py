@@ -5,6 +5,9 @@ from __future__ import annotations
 from core.checked import checked
 from core.option import option
 
+#: Bundled texts: the part of each that calibrates shares nothing with the part that is measured.
+IN_PARTS = ("bundled", "factbook")
+
 
 @checked
 class DataSpec:
@@ -12,8 +15,8 @@ class DataSpec:
 
     name: str = option(
         "bundled",
-        "Text that scores units: bundled, a file, a hub data set (owner/name:config:split), self (the model "
-        "writes it), or none where no criterion reads text.",
+        "Text that scores units: bundled, factbook, a file, a hub data set (owner/name:config:split), self "
+        "(the model writes it), or none where no criterion reads text.",
         title="Calibration text",
         nonempty=True,
         wanted="bundled, a file, a hub data set, self or none",

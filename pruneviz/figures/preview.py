@@ -16,10 +16,10 @@ from core.plan.records import KV_BITS, PruningPlan
 from core.results import words
 from core.results.widths import widths
 from core.runs.command_line import command_line
+from core.spec.calibration import IN_PARTS
 from core.spec.run import RunSpec
 from pruneviz.figures import states
 from pruneviz.figures.render import render
-from pruneviz.figures.run_detail import SAME_TEXT
 
 #: Below so many steps of training a target is not followed in earnest.
 FEW_STEPS = 20
@@ -101,8 +101,10 @@ def preview_info(spec: RunSpec, graph: Graph | None, scores: Scores | None) -> P
 def warnings_for(spec: RunSpec) -> list[str]:
     """What is allowed but should not go unsaid."""
     warnings = []
-    if spec.calibration.name == spec.evaluate.text != "bundled":
-        warnings.append(SAME_TEXT)
+    if (name := spec.calibration.name) in spec.evaluate.texts and name not in IN_PARTS:
+        warnings.append(
+            f"Calibration and perplexity read the same text, {name}: that is no measurement on it."
+        )
     if spec.prune.units:
         return warnings
     if spec.prune.sparsity > 0.5 and not method_of(spec):

@@ -19,7 +19,6 @@ from pruneviz.figures import states
 from pruneviz.figures.render import render
 from pruneviz.figures.runs_table import run_name, state_words
 
-SAME_TEXT = "Calibration and perplexity read the same text: such a perplexity is no measurement."
 #: Status of a stage -> the sign before it.
 SIGNS = {"done": "✓", "now": "●", "next": "○", "held": "■", "broken": "✕"}
 
@@ -82,8 +81,8 @@ def run_facts(record: RunRecord, now: float) -> list[tuple[str, str]]:
         facts += [
             ("Removed", words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total"))),
             ("Parameters", before_after(metrics, "params", words.count)),
-            *_perplexities(record),
         ]
+    facts += _perplexities(record)
     took = words.duration(status.worked_s(now))
     return [(label, text) for label, text in [*facts, ("Took", took)] if text and text != words.DASH]
 
@@ -103,7 +102,7 @@ def _perplexity(record: RunRecord, number: int, row: Mapping[str, Any]) -> str:
     """`30.1 ± 0.6 → 41.5 ± 0.9 (+38.3 %)`, whether that may be chance, and what was there before training."""
     before, after = row.get("ppl_before"), row.get("ppl_after")
     if before is None or after is None:
-        return words.DASH
+        return words.perplexity(row.get("ppl"), row.get("ppl_stderr"))
     sides = [
         words.perplexity(row[f"ppl_{side}"], row.get(f"ppl_stderr_{side}"))
         for side in ("before", "pruned", "after")

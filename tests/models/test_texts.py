@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,17 @@ def test_bundled_parts_are_large_and_disjoint_by_speech() -> None:
     assert len(paragraphs) > 1000
     assert not paragraphs & set(evaluation.text.split("\n\n"))
     assert not same_text(calibration, evaluation)
+
+
+def test_the_factbooks_parts_are_prose_and_disjoint_by_country_and_of_another_domain() -> None:
+    """Enough for the default 4,096 tokens several times over, and nothing that calibrates by default."""
+    calibration, evaluation = calibration_text("factbook"), evaluation_text("factbook")
+    assert abs(len(evaluation.text.split()) - 23_800) < 1500
+    paragraphs = set(evaluation.text.split("\n\n"))
+    assert not paragraphs & set(calibration.text.split("\n\n")) and not same_text(calibration, evaluation)
+    assert not paragraphs & set(calibration_text().text.split("\n\n"))
+    assert all(len(p.split()) >= 5 for p in paragraphs), "no headings, no numbers alone"
+    assert not re.search(r"<\w|&\w+;|\s{3}", evaluation.text) and evaluation.name.startswith("World Factbook")
 
 
 def test_bundled_text_has_no_stage_directions_or_speaker_tags() -> None:
