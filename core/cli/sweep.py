@@ -52,30 +52,30 @@ def _points(swept: Sweep) -> list[dict[str, Any]]:
 
 
 def _lines(swept: Sweep) -> list[str]:
-    front = {point.key for point in swept.front()}
     on = [swept.on(number) for number in range(len(swept.texts))]
     titles = perplexity_titles([{"ppl_text": each.text} for each in on])
-    head = ["method", "asked", "scope", "refit", "seed", "windows", "of all", *map(str.lower, titles), ""]
-    rows = [_row(on, number, point.key in front) for number, point in enumerate(swept.points)]
+    head = ["method", "asked", "scope", "refit", "seed", "windows", "of all", *titles]
+    rows = [_row(on, number) for number in range(len(swept.points))]
     error = f", ± one standard error over {swept.windows} windows" if swept.ppl_stderr is not None else ""
     return [
         *(f"unpruned on {each.text}: {with_error(each.ppl, each.ppl_stderr, ',.4g')}" for each in on),
         *table([head, *rows]),
-        "* on the Pareto front of the first text" if len(on) > 1 else "* on the Pareto front",
+        f"* on the Pareto front{' of the text' if len(on) > 1 else ''}",
         *(f"perplexity on {measured_on(each.measured_on())}{error}" for each in on),
         f"calibrated on {swept.calibration}",
     ]
 
 
-def _row(on: Sequence[Sweep], number: int, best: bool) -> list[str]:
+def _row(on: Sequence[Sweep], number: int) -> list[str]:
     """A point's line: a cell per text."""
     point = on[0].points[number]
     place = [point.method, f"{point.target:.1%}", point.scope, point.reconstruct, str(point.seed)]
     of_all = "-" if point.sparsity_total is None else f"{point.sparsity_total:.1%}"
-    return [*place, str(point.samples), of_all, *(_cell(each, number) for each in on), "*" if best else ""]
+    return [*place, str(point.samples), of_all, *(_cell(each, number) for each in on)]
 
 
 def _cell(swept: Sweep, number: int) -> str:
     point = swept.points[number]
     measured = point.error or "-" if point.ppl is None else with_error(point.ppl, point.ppl_stderr, ",.4g")
-    return measured + (", within the noise" if swept.change(point).verdict == "noise" else "")
+    noise = ", within the noise" if swept.change(point).verdict == "noise" else ""
+    return measured + noise + (" *" if point in swept.front() else "")

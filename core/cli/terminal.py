@@ -87,7 +87,7 @@ def perplexity_lines(metrics: dict[str, Any]) -> list[str]:
     """
     texts = by_text(metrics)
     sides = [ending for ending in SIDES if any(row.get(f"ppl{ending}") is not None for row in texts)]
-    rows = [["perplexity", *(SIDES[ending] for ending in sides), "measured on", "calibrated on"]]
+    rows = [["perplexity", *(SIDES[ending] for ending in sides), "measured on", "calibrated on, seed"]]
     for name, row in zip(short_texts([str(row.get("ppl_text")) for row in texts]), texts, strict=True):
         values = [with_error(row.get(f"ppl{end}"), row.get(f"ppl_stderr{end}"), ",.2f") for end in sides]
         rows.append([name, *values, measured_on(row), calibrated_on(row) or "-"])

@@ -78,12 +78,13 @@ def measured_on(metrics: Mapping[str, Any]) -> str:
 def calibrated_on(row: Mapping[str, Any]) -> str:
     """What chose the units: `speeches, 16 windows of 128 tokens, seed 0`, of a row of `by_text`.
 
-    Older runs recorded the text alone.
+    Older runs recorded the text alone. Where no text chose, or nothing went: `no text, seed 0`.
     """
     count, length = row.get("calibration_windows"), row.get("calibration_length")
     windows = f"{count:,} window{'s' * (count != 1)} of {length:,} tokens" if count and length else ""
     seed = "" if row.get("seed") is None else f"seed {row['seed']}"
-    return ", ".join(part for part in (row.get("calibration_text"), windows, seed) if part)
+    text = row.get("calibration_text") or ("no text" if seed else "")
+    return ", ".join(part for part in (text, windows, seed) if part)
 
 
 def short_text(name: str) -> str:

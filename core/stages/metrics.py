@@ -92,7 +92,7 @@ def _calibrated(work: Work) -> dict[str, Any]:
     names = ("calibration_text", "calibration_windows", "calibration_length")
     data = work.spec.calibration
     values: tuple[Any, ...] = (None, None, None)
-    if work.spec.goal == "recover":
+    if work.spec.goal != "prune":
         row = next(iter(by_text(source_metrics(work))), {})
         values = tuple(row.get(name) for name in names)
     elif reads_text(work.spec):
@@ -105,7 +105,7 @@ def evaluating(state: State) -> dict[str, Any]:
     costs, measured = _costs(state.loaded), state.after
     return {
         "tasks": {},
-        **_perplexities({"": measured}, measured, {"seed": state.work.spec.seed}),
+        **_perplexities({"": measured}, measured, {**_calibrated(state.work), "seed": state.work.spec.seed}),
         "params": sum(parameter.numel() for parameter in state.loaded.model.parameters()),
         "macs": costs.macs_per_token,
         "kv_bytes_per_token": costs.kv_bytes_per_token,

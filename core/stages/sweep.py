@@ -49,6 +49,8 @@ def baseline(state: State) -> None:
         )  # fmt: skip
         write_sweep(work.run_dir, record)
     work.recorder.metric("ppl_before", 0, record.ppl)
+    for other in record.others:
+        work.recorder.metric(f"ppl_before.{other.text}", 0, other.ppl)
     work.recorder.artifact(SWEEP)
     names = asked.texts[: len(record.texts)]  # a sweep of release 0.1 goes on as it began, on one text
     state.sweep = Sweeping(tuple(text_windows(state.loaded.tokenizer, asked, name) for name in names), record)

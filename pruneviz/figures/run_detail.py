@@ -12,7 +12,7 @@ from markupsafe import Markup
 from core.results import words
 from core.results.noise import Difference, perplexity_difference
 from core.results.perplexity import by_text, on_text
-from core.results.quantities import perplexity_titles
+from core.results.quantities import QUANTITIES, perplexity_titles
 from pruneviz.data import runs
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
@@ -89,12 +89,12 @@ def run_facts(record: RunRecord, now: float) -> list[tuple[str, str]]:
 
 def _perplexities(record: RunRecord) -> list[tuple[str, str]]:
     """The perplexity on every text, and what it was measured on; then what chose the units that went."""
-    texts = by_text(record.metrics)
-    facts = []
+    texts, facts = by_text(record.metrics), list[tuple[str, str]]()
     for number, (title, row) in enumerate(zip(perplexity_titles(texts), texts, strict=True)):
         facts.append((title, _perplexity(record, number, row)))
         facts += [("With its couplings", _coupled(row))] if row.get("ppl_coupled") is not None else []
-        facts.append(("Measured on", words.measured_on(row)))
+        label = title.replace(QUANTITIES["ppl"].title, "Measured on", 1)
+        facts.append((label, words.measured_on(row)))
     return [*facts, *(("Calibrated on", words.calibrated_on(row)) for row in texts[:1])]
 
 

@@ -65,10 +65,11 @@ def cover(lineup: Lineup, entries: Sequence[Entry]) -> Slide:
     return Slide("Pruned and dense, side by side", body)
 
 
-def _facts(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Name, value, and what the value depends on."""
     return [
-        ("Removed", words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total"))),
-        ("Parameters", _change(metrics, "params", words.count)),
+        ("Removed", words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total")), ""),
+        ("Parameters", _change(metrics, "params", words.count), ""),
         *_perplexities(metrics),
     ]
 
@@ -121,16 +122,16 @@ def _change(metrics: dict[str, Any], name: str, write: words.Writer) -> str:
     return " → ".join(write(value) for value in values if value is not None) or words.DASH
 
 
-def _perplexities(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+def _perplexities(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     """On every text with their standard errors, and what they depend on; what is trained stands between."""
-    texts = by_text(metrics)
-    facts = []
+    texts, facts = by_text(metrics), []
     for title, row in zip(perplexity_titles(texts), texts, strict=True):
         sides = [
             words.perplexity(value, row.get(f"ppl_stderr_{side}"))
             for side in ("before", "pruned", "after")
             if (value := row.get(f"ppl_{side}")) is not None
         ]
-        facts += [(title, " → ".join(sides) or words.DASH), ("Measured on", words.measured_on(row))]
-    facts += [("Calibrated on", words.calibrated_on(row)) for row in texts[:1]]
-    return [(name, text) for name, text in facts if text]
+        calibrated = words.calibrated_on(row)
+        about = [words.measured_on(row), f"calibrated on {calibrated}" if calibrated else ""]
+        facts.append((title, " → ".join(sides) or words.DASH, "; ".join(filter(None, about))))
+    return facts

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup, escape
 
 from core.results import words
-from core.results.quantities import perplexity_titles
+from core.results.quantities import QUANTITIES
 from core.results.sweep import Point, Sweep
 from pruneviz.figures.axes import add_baseline, perplexity_axis
 from pruneviz.figures.render import render
@@ -201,8 +201,9 @@ def table_html(info: SweepInfo) -> Markup:
     always = ("method", "seed", "samples")
     axes = [axis for axis in NAMES if axis in info.varied or axis in always]
     rows = [_row(info, point, axes) for point in [*info.measured, *info.refused]]
-    titles = perplexity_titles([each.measured_on() for each in info.texts])
-    notes = [f"{title}: on {_read_on(each)}." for title, each in zip(titles, info.texts, strict=True)]
+    title, texts = QUANTITIES["ppl"].title, words.short_texts([each.text for each in info.texts])
+    titles = [(title, text if len(texts) > 1 else "") for text in texts]
+    notes = [f"{title} on {_read_on(each)}." for each in info.texts]
     return render(
         "sweep.html", axes=[NAMES[axis] for axis in axes], titles=titles, rows=rows, csv=table_csv(info),
         notes=[*notes, f"Calibrated on {info.sweep.calibration}; windows and seed stand in each row."],
@@ -216,15 +217,15 @@ def _row(info: SweepInfo, point: Point, axes: list[str]) -> dict[str, object]:
         "shared": [getattr(point, axis) for axis in axes],
         "removed": words.percent(point.sparsity_total) if measured else words.percent(point.target, 0),
         "measured": [_cells(each, point) for each in info.texts],
-        "best": point.key in info.front,
         "error": "" if measured else point.error or words.DASH,
     }
 
 
-def _cells(sweep: Sweep, point: Point) -> tuple[str, str]:
-    """A point's perplexity on one text, and its change from the dense model."""
+def _cells(sweep: Sweep, point: Point) -> tuple[str, str, bool]:
+    """A point's perplexity on one text, its change from the dense model, and whether no other beats it."""
     of_text = sweep.done[point.key]
-    return words.perplexity(of_text.ppl, of_text.ppl_stderr), _change(sweep, of_text)
+    perplexity = words.perplexity(of_text.ppl, of_text.ppl_stderr)
+    return perplexity, _change(sweep, of_text), of_text in sweep.front()
 
 
 def table_csv(info: SweepInfo) -> str:

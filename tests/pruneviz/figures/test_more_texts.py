@@ -80,9 +80,9 @@ def test_the_table_of_runs_and_the_run_itself(run_dir):
     assert "<small>World Factbook</small>" in table_html([row_info(record)])
     assert run_facts(record, 0.0)[-6:-1] == [
         ("Perplexity, Speeches", "26.2 ± 1.0 → 59.2 ± 2.0 (+126 %)"),
-        ("Measured on", f"{SPEECHES}, {ON}"),
+        ("Measured on, Speeches", f"{SPEECHES}, {ON}"),
         ("Perplexity, World Factbook", "18.0 ± 1.0 → 18.5 ± 2.0 (+2.8 %, within noise)"),
-        ("Measured on", f"{FACTS}, {ON}"),
+        ("Measured on, World Factbook", f"{FACTS}, {ON}"),
         ("Calibrated on", CALIBRATED),
     ]
 
