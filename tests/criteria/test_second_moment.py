@@ -30,9 +30,9 @@ def test_second_moment_of_a_gated_feed_forward_is_the_product_of_its_two_modules
     for unit in range(24):
         read = (down[:, unit] ** 2).sum()
         expected = 0.5 * (read * up[unit] @ sigma @ up[unit]) * (read * gate[unit] @ sigma @ gate[unit])
-        assert found("second_moment")["L00.ffn_channel"][unit] == pytest.approx(expected, rel=1e-3)
+        assert found("second_moment")["L00.ffn_channel"][unit] == pytest.approx(expected, rel=1e-5)
         identity = 0.5 * (read * (up[unit] ** 2).sum()) * (read * (gate[unit] ** 2).sum())
-        assert found("second_moment_data_free")["L00.ffn_channel"][unit] == pytest.approx(identity, rel=1e-4)
+        assert found("second_moment_data_free")["L00.ffn_channel"][unit] == pytest.approx(identity, rel=1e-5)
 
 
 def test_second_moment_of_a_fused_gate_and_of_a_plain_feed_forward() -> None:
@@ -54,7 +54,7 @@ def test_second_moment_of_a_fused_gate_and_of_a_plain_feed_forward() -> None:
         half = len(read)
         for name, size in (("second_moment", energy), ("second_moment_data_free", squares)):
             product = read * size[:half] * (read * size[half:] if gated else 1)
-            assert np.allclose(scores[name]["L00.ffn_channel"], 0.5 * product, rtol=1e-3), (family, name)
+            assert np.allclose(scores[name]["L00.ffn_channel"], 0.5 * product, rtol=1e-5), (family, name)
 
 
 def test_second_moment_of_a_head_is_taken_on_its_attention_mixed_input() -> None:
@@ -76,11 +76,11 @@ def test_second_moment_of_a_head_is_taken_on_its_attention_mixed_input() -> None
         columns = o[:, head * WIDTH :][:, :WIDTH]
         expected = sum((columns[:, c] ** 2).sum() * rows[c] @ sigma @ rows[c] for c in range(WIDTH))
         free = sum((columns[:, c] ** 2).sum() * (rows[c] ** 2).sum() for c in range(WIDTH))
-        assert scores["second_moment"]["L01.query_head"][head] == pytest.approx(expected, rel=1e-3)
-        assert scores["second_moment_data_free"]["L01.query_head"][head] == pytest.approx(free, rel=1e-4)
+        assert scores["second_moment"]["L01.query_head"][head] == pytest.approx(expected, rel=1e-5)
+        assert scores["second_moment_data_free"]["L01.query_head"][head] == pytest.approx(free, rel=1e-5)
     for name in ("second_moment", "second_moment_data_free"):  # a key-value unit is its query heads
         pairs = scores[name]["L01.query_head"].reshape(-1, SHARED).sum(axis=1)
-        assert np.allclose(scores[name]["L01.kv_group"], pairs, rtol=1e-3)
+        assert np.allclose(scores[name]["L01.kv_group"], pairs, rtol=1e-5)
 
 
 def test_data_free_second_moment_finds_the_values_in_a_fused_matrix() -> None:
@@ -96,7 +96,7 @@ def test_data_free_second_moment_finds_the_values_in_a_fused_matrix() -> None:
             values = fused.view(6, 3, 8, 48)[:, 2]
         values = values.repeat_interleave(6 // len(values), dim=0)  # (heads, channels, hidden)
         expected = (values.square().sum(dim=2) * out.square().sum(dim=0).view(6, 8)).sum(dim=1)
-        assert np.allclose(scores["second_moment_data_free"]["L00.query_head"], expected, rtol=1e-4), family
+        assert np.allclose(scores["second_moment_data_free"]["L00.query_head"], expected, rtol=1e-5), family
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.3, 1.0])
