@@ -40,8 +40,8 @@ RECONSTRUCTIONS = {
     "none": "Nothing",
     "bias": "Biases",
     "least_squares": "Weights, by least squares",
-    "pre_pruning": "Weights, before units are chosen again",
-    "pre_pruning_refit": "Weights, before units are chosen again and after",
+    "pre_pruning": "Modules, before their units are chosen again: pre-pruning recovery",
+    "pre_pruning_refit": "The same with biases, and what stays is fitted once more",
 }
 #: Those which put part of what they find into a bias, also where the dense model has none.
 BIASED = ("bias", "least_squares", "pre_pruning_refit")
@@ -149,8 +149,8 @@ class PruneSpec:
     )
     recovery_samples: int = option(
         128,
-        "Windows that pre_pruning reconstructs modules on, from the calibration text and as long as those "
-        "that score units. The paper takes 1,024; more of them are better, and take longer.",
+        "Windows that pre-pruning recovery reconstructs modules on: from the calibration text, as long as "
+        "those that score units. The paper takes 1,024; more of them are better, and take longer.",
         title="Windows to reconstruct on",
         ge=1,
         unit="windows",
