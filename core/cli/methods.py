@@ -16,6 +16,7 @@ from core.option import Option
 from core.runs.command_line import TAKES, words
 from core.spec.fields import OPTIONS
 from core.spec.settings import settings_entries
+from core.spec.texts import NAMED
 
 INTRO = """# Every option
 
@@ -23,6 +24,16 @@ Written by `python -m core methods --markdown`: the fields of a run's `spec.json
 and the options of commands that are no field. Two fields have no option: `goal` is the command itself, and
 `model.source` is its MODEL. What a run adds to its spec (`extra`) is not to be set.
 """
+_DATA = (
+    "name",
+    "data set",
+    "on the hub",
+    "to score or train on",
+    "to measure on",
+    "columns",
+    "licence",
+    "used",
+)
 
 
 def methods(
@@ -73,8 +84,18 @@ def options_page(program: Any) -> str:
     for entry in (*CRITERIA, *METHODS):
         own = [(name, *_told(option)) for name, option in entry.options.items()]
         tables += [_table(f"--method {entry.name}", ("--set", *columns), own)] if own else []
+    tables.append(_table("data sets with a name", _DATA, _data_sets()))
     head = ("option", "default", "what it does", "commands")
     return "\n".join([*tables, _table("options that are no field", head, _no_fields(program))])
+
+
+def _data_sets() -> list[tuple[str, ...]]:
+    """What every named data set is, where it is on the hub, and what for."""
+    return [
+        (name, data.title, ":".join(filter(None, (data.hub, data.config))), data.calibrates, data.evaluates,
+         ", ".join(data.columns), data.licence, data.used)
+        for name, data in NAMED.items()
+    ]  # fmt: skip
 
 
 def _settable() -> list[str]:

@@ -106,7 +106,7 @@ class Host:
         self, call: int, source: str, text: str, window: int, tokens: int, removed: Removed | None
     ) -> dict[str, Any]:
         """See `core.engine.client.Engine.perplexity`."""
-        held, scored = self._model(source), evaluation_text(text)
+        held, scored = self._model(source), evaluation_text(text, tokens=tokens)
         windows = consecutive_windows(held.loaded.tokenizer, scored, window=window, tokens=tokens)
 
         def check(done: int, total: int) -> None:

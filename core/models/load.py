@@ -127,6 +127,11 @@ def check_decoder(config: PretrainedConfig, given: str) -> None:
     )
 
 
+def load_tokenizer(source: str, trust_remote_code: bool = False) -> Any:
+    """A model's tokenizer alone, without its weights. Raises ModelError."""
+    return _tokenizer(resolve(source), source, trust_remote_code)
+
+
 def _tokenizer(source: Source, given: str, trust_remote_code: bool) -> Any:
     try:
         return AutoTokenizer.from_pretrained(

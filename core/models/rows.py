@@ -1,112 +1,196 @@
-"""Read files and hub data sets as text or as rows, which share one layout."""
+"""Read files row by row: plain text, JSON, Parquet, CSV, also compressed by gzip."""
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import json
+import re
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from core.errors import DataError
+from core.spec.texts import SPLITS
 
-#: At most this many characters of a hub data set are read: more than calibration needs, less than C4 has.
-_MOST_CHARACTERS = 2_000_000
-SUFFIXES = (".txt", ".raw", ".md", ".jsonl", ".json")
-_ROWS = (".jsonl", ".json")
-_ACCEPTED = ", ".join(SUFFIXES)
-
-
-def file_text(name: str) -> str:
-    """The text of a file; of a `.jsonl` or `.json` file the text of all rows. Raises DataError."""
-    path, raw = _read(name)
-    if path.suffix.lower() not in _ROWS:
-        return raw
-    return "\n\n".join(row_to_text(str(path), number, row) for number, row in enumerate(_rows(path, raw), 1))
+PLAIN = (".txt", ".raw", ".md", ".tokens")
+_LINES, _WHOLE, _TABLES, _PARQUET = (".jsonl", ".ndjson"), (".json",), (".csv", ".tsv"), (".parquet",)
+SUFFIXES = (*PLAIN, *_LINES, *_WHOLE, *_TABLES, *_PARQUET)
+ACCEPTED = ", ".join(SUFFIXES)
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def rows_of(name: str) -> list[Any]:
-    """The rows of a `.jsonl` or `.json` file; a file of plain text has none. Raises DataError."""
-    path, raw = _read(name)
-    return _rows(path, raw) if path.suffix.lower() in _ROWS else []
+def suffix_of(path: Path) -> str:
+    """The ending that says what a file holds: of `a.txt.gz` that is `.txt`."""
+    endings = [ending.lower() for ending in path.suffixes]
+    return next(iter(endings[-2:-1] if endings[-1:] == [".gz"] else endings[-1:]), "")
 
 
-def _read(name: str) -> tuple[Path, str]:
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise DataError(
-            f"Unknown text '{name}'. Give 'bundled', a file that exists ({_ACCEPTED}), or a hub data "
-            "set as owner/name:config:split; units can also be scored by 'self', text the model writes."
-        )
-    if path.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{path.name} cannot be read as text; give one of {_ACCEPTED}.")
-    try:
-        return path, path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as UTF-8 text: {error}.") from error
+def is_plain(path: Path) -> bool:
+    """Whether it is text as it stands, without rows."""
+    return suffix_of(path) in PLAIN
 
 
-def _rows(path: Path, raw: str) -> list[Any]:
-    whole = path.suffix.lower() == ".json"
-    documents = [raw] if whole else [line for line in raw.split("\n") if line.strip()]
-    try:
-        rows = [json.loads(document) for document in documents]
-    except ValueError as error:
-        raise DataError(f"{path} is not valid JSON: {error}.") from error
-    if whole:
-        (rows,) = rows
-    if not isinstance(rows, list):
-        raise DataError(f"{path} must hold a list of rows, got {type(rows).__name__}.")
-    return rows
+def check_readable(path: Path) -> None:
+    """Raises DataError unless this is a file of a kind that can be read."""
+    if suffix_of(path) not in SUFFIXES:
+        raise DataError(f"{path.name} cannot be read as text; give one of {ACCEPTED}, also as .gz.")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty (0 bytes); give a text with words in it.")
 
 
-def row_to_text(where: str, number: int, row: Any) -> str:
-    """A row's `text`, or Alpaca's instruction, input and output one after the other.
-
-    Raises:
-        DataError: it has neither; the message names `where` and the row's number.
-    """
-    if isinstance(row, str):
-        return row
-    if isinstance(row, dict) and isinstance(row.get("text"), str):
-        return str(row["text"])
-    if isinstance(row, dict) and "instruction" in row and "output" in row:
-        return "\n".join(str(row[key]) for key in ("instruction", "input", "output") if row.get(key))
-    raise DataError(f"{where}, row {number}: no field 'text', and no 'instruction' and 'output' either.")
+def plain_text(path: Path) -> str:
+    """The text of a file, whatever its byte order mark. Raises DataError."""
+    with _reading(path), _opened(path) as file:
+        return file.read()
 
 
-def hub_rows(name: str) -> Iterator[Any]:
-    """Stream the rows of a hub data set, so that only what is read is downloaded.
+def file_rows(path: Path, lines: str = "") -> Iterator[Any]:
+    """The rows of a file, one after the other.
 
     Args:
-        name: `owner/name`, `owner/name:config` or `owner/name:config:split`; a local folder in the hub's
-            layout is named alike. Without a split, `train` is read, or the first split if it has none.
+        lines: of plain text, see `NamedText.lines`.
 
     Raises:
-        DataError: there is no such data set, config or split.
+        DataError: the file cannot be read; of JSON the message names the line.
     """
-    # Imported here because they take a second or two.
-    from datasets import get_dataset_split_names, load_dataset
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+    check_readable(path)
+    if is_plain(path):
+        yield from _plain_rows(path, lines)
+    elif suffix_of(path) in _TABLES:
+        with _reading(path):
+            yield from _table_rows(path)
+    elif suffix_of(path) in _PARQUET:
+        yield from _parquet_rows(path)
+    elif suffix_of(path) in _WHOLE:
+        yield from _list_rows(path)
+    else:
+        with _reading(path), _opened(path) as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield _json(path, line, number)
 
-    source, config, split = (*name.split(":"), "", "")[:3]
+
+def _plain_rows(path: Path, lines: str) -> Iterator[str]:
+    if not lines:
+        yield plain_text(path)
+        return
+    with _reading(path), _opened(path) as file:
+        for line in file:
+            yield line.strip() if lines == "stripped" or not line.strip() else line
+
+
+def _list_rows(path: Path) -> Iterator[Any]:
+    text = plain_text(path)
     try:
-        splits = get_dataset_split_names(source, config or None)
-        split = split or ("train" if "train" in splits else splits[0])
-        yield from load_dataset(source, config or None, split=split, streaming=True)
-    except (OSError, ValueError, RuntimeError, HTTPError) as error:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        if (
+            text.lstrip().startswith("{") and "Extra data" in error.msg
+        ):  # one object a line, whatever its name
+            yield from (_json(path, line, i) for i, line in enumerate(text.splitlines(), 1) if line.strip())
+            return
+        raise DataError(f"{path} is not valid JSON: line {error.lineno}: {error.msg}.") from error
+    if isinstance(rows, dict):  # {"data": [...]} and the like
+        inside = [value for value in rows.values() if isinstance(value, list)]
+        rows = inside[0] if len(inside) == len(rows) == 1 else rows
+    if not isinstance(rows, list):
+        raise DataError(f"{path} must hold a list of rows, got {type(rows).__name__}.")
+    yield from rows
+
+
+def _json(path: Path, line: str, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON: line {number}: {error}.") from error
+
+
+def _table_rows(path: Path) -> Iterator[Any]:
+    import pandas
+
+    tab = "\t" if suffix_of(path) == ".tsv" else ","
+    try:
+        # Read as texts: a table of numbers may have a column of words that looks like one.
+        reader = pandas.read_csv(
+            path, sep=tab, dtype=str, keep_default_na=False, chunksize=1000, encoding="utf-8-sig"
+        )
+        with reader:
+            for part in reader:
+                yield from part.to_dict("records")
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read as {suffix_of(path)}: {str(error).strip()}.") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[Any]:
+    from datasets import load_dataset  # takes a second or two
+    from datasets.exceptions import DatasetsError
+
+    try:
+        yield from load_dataset("parquet", data_files=str(path), split="train", streaming=True)
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise DataError(f"{path} cannot be read as .parquet: {reason}.") from error
+
+
+def _opened(path: Path) -> TextIO:
+    """A file of text, unpacked if it is compressed, read as its byte order mark says, else as UTF-8."""
+    unpacked: Any = gzip.open if path.suffix.lower() == ".gz" else open
+    with unpacked(path, "rb") as raw:
+        mark = raw.read(2)
+    file: TextIO = unpacked(path, "rt", encoding="utf-16" if mark in _UTF_16 else "utf-8-sig")
+    return file
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raises DataError for a file that cannot be read as text."""
+    try:
+        yield
+    except UnicodeError as error:
+        raise DataError(f"{path} cannot be read as UTF-8 text: {error}.") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}.") from error
+
+
+def files_of(folder: Path, config: str, split: str) -> list[Path]:
+    """The files of a split in a folder, in the order of their names; all where none names a split.
+
+    A split is a file or a folder of that name, or part of it: `validation.jsonl`, `wiki.valid.raw`,
+    `en/c4-train.00000-of-01024.json.gz`. A folder named like the config is read alone.
+
+    Raises:
+        DataError: there are no files, or only those of other splits.
+    """
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and _holds_rows(path)]
+    inside = [path for path in files if config and config in path.relative_to(folder).parts[:-1]]
+    files = inside or files
+    splits = {path: _split_of(path.relative_to(folder)) for path in files}
+    chosen = [path for path in files if splits[path] == split]
+    if not chosen and not any(splits.values()):
+        chosen = files
+    if not chosen:
+        there = ", ".join(sorted({name for name in splits.values() if name})) or "no file that can be read"
+        other = next(filter(None, splits.values()), "train")
         raise DataError(
-            f"'{name}' is neither a file nor a data set that can be read from the hub ({reason}). "
-            f"Give 'bundled', a file ({_ACCEPTED}), or a data set as owner/name:config:split."
-        ) from error
+            f"{folder} has no split '{split}', it has {there}; put {split}.jsonl there (or one of "
+            f"{ACCEPTED}), or name the split: {folder.name}::{other}."
+        )
+    return chosen
 
 
-def hub_text(name: str) -> str:
-    """The text of the first rows of a hub data set, see `hub_rows`. Raises DataError."""
-    texts, length = [], 0
-    for number, row in enumerate(hub_rows(name), 1):
-        texts.append(row_to_text(name, number, row))
-        length += len(texts[-1])
-        if length > _MOST_CHARACTERS:
-            break
-    return "\n\n".join(texts)
+def _holds_rows(path: Path) -> bool:
+    about = path.name.lower().startswith(("readme", "license", "dataset_info", "state.", "."))
+    return suffix_of(path) in SUFFIXES and not about
+
+
+def _split_of(path: Path) -> str:
+    """Which split a path names, from its file to its outermost folder; empty if none."""
+    for part in reversed(path.parts):
+        said = set(re.split(r"[^a-z]+", part.lower()))
+        for split, names in SPLITS.items():
+            if said & set(names):
+                return split
+    return ""

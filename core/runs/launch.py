@@ -23,6 +23,7 @@ from core.runs.processes import host, kill_process, require_alone, started_at
 from core.runs.status import ENDED, Status, read_status, write_status
 from core.runs.watch import ACTIVE, list_runs, locked, lost, read, refresh, worker_alive
 from core.spec.run import RunSpec
+from core.spec.texts import NAMED
 
 WORKER: tuple[str, ...] = (sys.executable, "-m", "core.stages.worker")
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,12 +82,16 @@ def _absolute(spec: RunSpec) -> RunSpec:
 
     def full(name: str) -> str:
         path, colon, part = name.partition(":")  # a data set's config and split
+        if path in NAMED:
+            return name
         return f"{Path(path).absolute()}{colon}{part}" if Path(path).exists() else name
 
     source = spec.model.source if spec.model.source == "demo" else full(spec.model.source)
     folder = spec.evaluate.benchmarks_dir and str(Path(spec.evaluate.benchmarks_dir).absolute())
+    data_dir = spec.data_dir and str(Path(spec.data_dir).absolute())
     return replace(
         spec,
+        data_dir=data_dir,
         model=replace(spec.model, source=source),
         calibration=replace(spec.calibration, name=full(spec.calibration.name)),
         recover=replace(spec.recover, data=full(spec.recover.data)),

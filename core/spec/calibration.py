@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from core.checked import checked
 from core.option import option
-
-#: Bundled texts: the part of each that calibrates shares nothing with the part that is measured.
-IN_PARTS = ("bundled", "factbook")
+from core.spec.texts import CALIBRATE_ON
 
 
 @checked
@@ -15,11 +13,13 @@ class DataSpec:
 
     name: str = option(
         "bundled",
-        "Text that scores units: bundled, factbook, a file, a hub data set (owner/name:config:split), self "
-        "(the model writes it), or none where no criterion reads text.",
+        "Text that scores units: bundled, factbook, a named data set (its train split), a file, a hub data "
+        "set (owner/name:config:split:column), self (the model writes it), or none where no criterion reads "
+        "text.",
         title="Calibration text",
         nonempty=True,
-        wanted="bundled, a file, a hub data set, self or none",
+        wanted="bundled, a named data set, a file, a hub data set, self or none",
+        examples=CALIBRATE_ON,
         called="calibration",
         flag="--calibration",
         metavar="NAME_OR_FILE",

@@ -8,6 +8,7 @@ from typing import Any
 from core.checked import checked
 from core.option import option
 from core.spec.checks import require
+from core.spec.texts import MEASURE_ON
 
 WORKBENCH = "workbench"
 
@@ -63,11 +64,13 @@ class EvalSpec:
 
     text: str = option(
         "bundled",
-        "What perplexity is measured on: bundled, factbook, a file, or a hub data set.",
+        "What perplexity is measured on: bundled, factbook, a named data set (its test split), a file, or a "
+        "hub data set (owner/name:config:split:column).",
         title="Text for perplexity",
         nonempty=True,
         called="text for perplexity",
-        wanted="bundled, factbook, a file, or a hub data set",
+        wanted="bundled, factbook, a named data set, a file, or a hub data set",
+        examples=MEASURE_ON,
         flag="--ppl",
         metavar="TEXT",
     )

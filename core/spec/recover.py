@@ -6,6 +6,7 @@ from core.checked import checked
 from core.option import option
 from core.registry import unknown
 from core.spec.checks import require
+from core.spec.texts import TRAIN_ON
 
 RECOVERIES = ("none", "lora")
 #: Which matrices are trained: all those in the layers, or only those of one kind.
@@ -25,11 +26,12 @@ class RecoverSpec:
     )
     data: str = option(
         "bundled",
-        "What to train on: bundled (the calibration part), a text, rows with instruction and output, or a "
-        "hub data set.",
+        "What to train on: bundled (the calibration part), a named data set, a text, rows with instruction "
+        "and output or with messages, or a hub data set; with commas the first that can be reached.",
         nonempty=True,
         called="recover data",
         wanted="bundled, a file, or a data set's name",
+        examples=TRAIN_ON,
         flag="--recover-data",
         metavar="NAME_OR_FILE",
     )
@@ -69,12 +71,13 @@ class RecoverSpec:
         require(self.batch % self.micro_batch == 0, "micro_batch", self.micro_batch, wanted)
 
 
-#: `demo` fits the demo model into 20 minutes on two cores; `paper` is what LLM-Pruner trains with on one GPU.
+#: `demo` fits the demo model into 20 minutes on two cores; `paper` is what LLM-Pruner trains with on one GPU:
+#: Alpaca. Where the hub cannot be reached it is the bundled text, and the run says so.
 PRESETS = {
     "demo": RecoverSpec(
         "lora", learning_rate=1e-3, warmup=10, steps=150, batch=8, length=128, eval_every=25, held=32
     ),
-    "paper": RecoverSpec("lora"),
+    "paper": RecoverSpec("lora", "alpaca,bundled"),
 }
 
 

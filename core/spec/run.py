@@ -40,6 +40,13 @@ class RunSpec:
         choices=(FORMAT,),
         flag="",
     )
+    data_dir: str | None = option(
+        None,
+        "Folder with copies of data sets that have a name, as <name>/<split>.jsonl, .parquet, .txt, …",
+        title="Folder with data sets",
+        default_text="PRUNEVIZ_DATA_DIR, else the hub",
+        metavar="FOLDER",
+    )
     model: ModelSpec = dataclasses.field(default_factory=ModelSpec)
     calibration: DataSpec = dataclasses.field(default_factory=DataSpec)
     explore: ExploreSpec = dataclasses.field(default_factory=ExploreSpec)

@@ -10,19 +10,31 @@ from core.criteria.scoring import check_alone
 from core.errors import DataError, SpecError
 from core.graph.records import Graph
 from core.methods import METHODS, method_of
-from core.models.load import Loaded, graph_of, load_config, pick_device
+from core.models.load import Loaded, graph_of, load_config, load_tokenizer, pick_device
 from core.models.sources import resolve
-from core.models.texts import BUNDLED, NONE, SELF, calibration_title, evaluation_text
+from core.models.texts import Text
+from core.models.windows import sample_windows
 from core.plan.records import check_plan
 from core.recover.team import devices
 from core.registry import check_options, unknown
 from core.results.sweep import planned, run_of
 from core.spec.checks import check_length, parse_layers
 from core.spec.run import RunSpec
+from core.spec.texts import BUNDLED, NONE, SELF
 from core.spec.units import MANUAL
 from core.stages import recover
 from core.stages.benchmark import check as check_benchmarks
-from core.stages.work import criteria_of, needs, options, refits
+from core.stages.measure import text_windows
+from core.stages.work import (
+    calibration_of,
+    config_only,
+    criteria_of,
+    evaluation_of,
+    needs,
+    options,
+    reads_text,
+    refits,
+)
 
 
 def check(spec: RunSpec) -> None:
@@ -42,7 +54,8 @@ def check(spec: RunSpec) -> None:
         check_calibration(spec)
     check_lengths(spec, config)
     for name in spec.evaluate.texts:
-        evaluation_text(name)
+        evaluation_of(spec, name)
+    check_tokens(spec)
     if spec.goal == "sweep":
         for point in planned(spec):
             run_of(spec, point)  # its parts are checked as they are made
@@ -93,7 +106,8 @@ def check_calibration(spec: RunSpec) -> None:
                 f"{', '.join(reads)} needs calibration text, got '{NONE}'; give '{BUNDLED}', a file or "
                 f"'{SELF}' (the model writes it), or take a criterion without data: second_moment_data_free."
             )
-    calibration_title(spec.calibration.name)
+    if spec.calibration.name not in (SELF, NONE):
+        calibration_of(spec)
 
 
 def check_lengths(spec: RunSpec, config: Any) -> None:
@@ -103,6 +117,36 @@ def check_lengths(spec: RunSpec, config: Any) -> None:
     asked = spec.evaluate
     whose = "window" if asked.window else f"the window of protocol {asked.protocol}"
     check_length(whose, asked.window_length, config)
+
+
+def check_tokens(spec: RunSpec, tokenizer: Any = None) -> None:
+    """Raises DataError where a text has fewer tokens than the run reads, and says how many it has.
+
+    Args:
+        tokenizer: the model's; None to load it, which is done only where a text is short for what is asked.
+    """
+    if config_only(spec):
+        return
+    asked = spec.evaluate
+    for name in asked.texts:
+        needed = asked.tokens if asked.tokens and name == asked.text else asked.window_length
+        if _short(evaluation_of(spec, name), needed):
+            tokenizer = tokenizer or load_tokenizer(spec.model.source, spec.model.trust_remote_code)
+            text_windows(tokenizer, spec, name)
+    if spec.calibration.name in (SELF, NONE) or not (
+        spec.goal == "explore" or (spec.prunes and reads_text(spec))
+    ):
+        return
+    data, text = spec.calibration, calibration_of(spec)
+    samples = max(spec.sweep.samples) if spec.goal == "sweep" else data.samples
+    if _short(text, samples * data.length):
+        tokenizer = tokenizer or load_tokenizer(spec.model.source, spec.model.trust_remote_code)
+        sample_windows(tokenizer, text, samples=samples, length=data.length, seed=spec.seed)
+
+
+def _short(text: Text, tokens: int) -> bool:
+    """Whether a text may have fewer tokens: none stands for as many characters as this in the mean."""
+    return len(text.text) < 16 * tokens
 
 
 def check_graph(spec: RunSpec, loaded: Loaded, graph: Graph) -> None:

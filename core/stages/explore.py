@@ -5,13 +5,13 @@ from __future__ import annotations
 from core.capture.divergence import similarity as measure_similarity
 from core.evaluate.sensitivity import scan
 from core.evaluate.sensitivity_points import curve_of
-from core.models.texts import calibration_title, evaluation_text
+from core.models.texts import title_of
 from core.models.windows import consecutive_windows
 from core.results.sensitivity import SENSITIVITY, read_sensitivity, write_sensitivity
 from core.results.similarity import SIMILARITY, read_similarity, similar_heads, write_similarity
 from core.spec.evaluate import PROTOCOLS
 from core.stages.steps import windows
-from core.stages.work import State, add_facts, kept
+from core.stages.work import State, add_facts, evaluation_of, kept
 
 
 def similarity(state: State) -> None:
@@ -25,7 +25,7 @@ def similarity(state: State) -> None:
             state.loaded.model,
             state.graph,
             read,
-            text=calibration_title(work.spec.calibration.name),
+            text=title_of(work.spec.calibration.name),
             on_progress=work.recorder.counter("windows"),
         )
         write_similarity(work.run_dir, measured)
@@ -39,7 +39,7 @@ def sensitivity(state: State) -> None:
     work, asked = state.work, state.work.spec.explore
     if kept(read_sensitivity, work.run_dir) is None:
         read = work.spec.evaluate
-        text, stream = evaluation_text(read.text), PROTOCOLS[read.protocol].stream
+        text, stream = evaluation_of(work.spec, read.text), PROTOCOLS[read.protocol].stream
         window, tokens = min(read.window_length, asked.sensitivity_tokens), asked.sensitivity_tokens
         measured = scan(
             state.loaded.model,

@@ -20,14 +20,14 @@ from core.evaluate.perplexity import perplexity
 from core.files import write_json
 from core.methods import method_of
 from core.models.load import Loaded, load
-from core.models.texts import evaluation_text
 from core.models.windows import consecutive_windows, evaluation_windows
 from core.results.efficiency import EFFICIENCY, SPREADS, Efficiency, keep_efficiency, read_efficiency
 from core.results.measured import TIMINGS, Measured, read_measured, write_measured
 from core.results.perplexity import Perplexity, keep_perplexities, read_perplexities
 from core.runs.artifacts import CHECKPOINT, SAMPLES, read_samples, read_spec
-from core.spec.evaluate import PROTOCOLS, WORKBENCH, EvalSpec
-from core.stages.work import State, Work, kept, source_metrics
+from core.spec.evaluate import PROTOCOLS, WORKBENCH
+from core.spec.run import RunSpec
+from core.stages.work import State, Work, evaluation_of, kept, source_metrics
 from core.surgery.int8 import int8_kind, quantized
 
 BASELINE = "baseline.json"
@@ -93,7 +93,7 @@ def quality(work: Work, loaded: Loaded, side: str) -> Measured:
     return Measured(first, samples, others=tuple(others))
 
 
-def text_windows(tokenizer: Any, asked: EvalSpec, name: str, tokens: int | None = None) -> Tensor:
+def text_windows(tokenizer: Any, spec: RunSpec, name: str, tokens: int | None = None) -> Tensor:
     """What perplexity on a text is measured on, (windows, window).
 
     Args:
@@ -102,7 +102,8 @@ def text_windows(tokenizer: Any, asked: EvalSpec, name: str, tokens: int | None 
     Raises:
         DataError: the first text has fewer tokens than asked for. Of others, what they have is read.
     """
-    text, most = evaluation_text(name), asked.tokens or PROTOCOLS[asked.protocol].tokens
+    asked, text = spec.evaluate, evaluation_of(spec, name)
+    most = asked.tokens or PROTOCOLS[asked.protocol].tokens
     if name == asked.text and tokens is None:
         return evaluation_windows(tokenizer, text, **asked.cutting())
     if tokens is not None:
@@ -111,12 +112,14 @@ def text_windows(tokenizer: Any, asked: EvalSpec, name: str, tokens: int | None 
     return consecutive_windows(tokenizer, text, window=asked.window_length, tokens=most, stream=stream)
 
 
-def watched(asked: EvalSpec, tokenizer: Any) -> dict[str, Tensor]:
+def watched(spec: RunSpec, tokenizer: Any) -> dict[str, Tensor]:
     """The texts to follow while a model is trained: name -> their first windows, each (windows, window)."""
+    asked = spec.evaluate
     if not asked.watch:
         return {}
     return {
-        evaluation_text(name).name: text_windows(tokenizer, asked, name, asked.watch) for name in asked.texts
+        evaluation_of(spec, name).name: text_windows(tokenizer, spec, name, asked.watch)
+        for name in asked.texts
     }
 
 
@@ -124,7 +127,7 @@ def measure_texts(work: Work, loaded: Loaded, side: str) -> tuple[Perplexity, ..
     """The perplexity on every text, in the order asked for, kept under the name of its side."""
     asked, measured = work.spec.evaluate, list[Perplexity]()
     for name in asked.texts:
-        ids, text = text_windows(loaded.tokenizer, asked, name), evaluation_text(name)
+        ids, text = text_windows(loaded.tokenizer, work.spec, name), evaluation_of(work.spec, name)
         counter = work.recorder.counter(f"windows of {text.name}")
         of_text = perplexity(loaded.model, ids, protocol=asked.protocol, text=text.name, on_progress=counter)
         if math.isnan(of_text.nll):
@@ -165,7 +168,7 @@ def earlier(state: State) -> None:
         samples = {sample["prompt"]: sample["dense"] for sample in read_samples(source)}
     except ArtifactError:
         return
-    text, read = evaluation_text(work.spec.evaluate.text), cut.perplexity
+    text, read = evaluation_of(work.spec, work.spec.evaluate.text), cut.perplexity
     protocol, evaluated = metrics.get("ppl_protocol", WORKBENCH), extra.get("evaluation", {}).get("sha256")
     then = (evaluated, protocol, metrics.get("ppl_window"), metrics.get("ppl_tokens"))
     if then != (text.sha256, read.protocol, read.window, read.tokens) or metrics.get("ppl_before") is None:

@@ -8,7 +8,7 @@ from typing import Any
 from core.files import write_json
 from core.graph.discover import discover
 from core.models.load import Loaded
-from core.models.texts import calibration_title
+from core.models.texts import title_of
 from core.plan.cost import cost
 from core.plan.records import KV_BITS, Cost
 from core.results.efficiency import SPREADS
@@ -96,7 +96,7 @@ def _calibrated(work: Work) -> dict[str, Any]:
         row = next(iter(by_text(source_metrics(work))), {})
         values = tuple(row.get(name) for name in names)
     elif reads_text(work.spec):
-        values = (calibration_title(data.name), data.samples, data.length)
+        values = (title_of(data.name), data.samples, data.length)
     return dict(zip(names, values, strict=True))
 
 

@@ -33,7 +33,7 @@ from core.stages import leader
 from core.stages import steps as stages
 from core.stages.measure import dense_to_time, watched
 from core.stages.nuteprune_progress import run
-from core.stages.work import State, Work
+from core.stages.work import State, Work, reading
 
 #: Group id -> scores of its units, (units,).
 Scores = Mapping[str, NDArray[np.floating]]
@@ -83,7 +83,7 @@ def _train(
             loop.save()
             save_arrays(_folder(work.run_dir) / _WINDOWS, {"windows": windows.numpy()}, {})
             team.wait()
-        run(recorder, loop, training, held, watched(work.spec.evaluate, loaded.tokenizer))
+        run(recorder, loop, training, held, watched(work.spec, loaded.tokenizer))
     return training
 
 
@@ -148,5 +148,6 @@ def _windows(work: Work, loaded: Loaded, settings: Settings) -> tuple[Tensor, Te
         samples=data.samples + settings.held,
         length=data.length,
         seed=work.spec.seed,
+        **reading(work.spec),
     )
     return windows[: data.samples], windows[data.samples :]

@@ -14,7 +14,7 @@ from core.graph.records import Graph
 from core.models.load import Loaded
 from core.models.sources import resolve
 from core.plan.records import PruningPlan
-from core.recover.examples import MOST_ROWS, Source, TrainingData, check_source, examples, needed, read_source
+from core.recover.examples import Source, TrainingData, check_source, examples, needed, read_source
 from core.recover.loop import Loop
 from core.recover.lora import target_modules
 from core.recover.team import Team, accelerator
@@ -43,7 +43,7 @@ def recover(work: Work, loaded: Loaded, graph: Graph, name: str = FOLDER) -> dic
     source, data = _data(work, loaded)
     training = LoraTraining(
         loaded, graph, data, recipe,
-        seed=work.spec.seed, on_curve=on_curve, watched=watched(work.spec.evaluate, loaded.tokenizer),
+        seed=work.spec.seed, on_curve=on_curve, watched=watched(work.spec, loaded.tokenizer),
     )  # fmt: skip
     loop = Loop(training, Team(accelerator(loaded.device, "no")), folder / "recover.safetensors")
     if (folder / "facts.json").is_file():
@@ -58,6 +58,7 @@ def recover(work: Work, loaded: Loaded, graph: Graph, name: str = FOLDER) -> dic
         "recover_method": recipe.method,
         "recover_data": source.name,
         "recover_data_sha256": source.sha256,
+        **({"recover_data_instead": source.instead} if source.instead else {}),
         "recover_template": data.template,
     }
 
@@ -65,11 +66,12 @@ def recover(work: Work, loaded: Loaded, graph: Graph, name: str = FOLDER) -> dic
 def _data(work: Work, loaded: Loaded) -> tuple[Source, TrainingData]:
     """What to train on, read and told."""
     recorder, recipe, seed = work.recorder, work.spec.recover, work.spec.seed
-    source = read_source(recipe.data, needed(recipe), recipe.length)
+    source = read_source(recipe.data, needed(recipe), recipe.length, work.spec.data_dir)
+    if source.instead:
+        recorder.warn(source.instead)
     if source.first:
         recorder.message(
-            f"Read the first {source.first:,} rows of {source.name}: as much as the training needs, "
-            f"and {MOST_ROWS:,} at most"
+            f"Read the first {source.first:,} rows of {source.name}: as much as the training needs"
         )
     if source.text is not None:
         warn_of_same(work, "training", source.text)
@@ -114,7 +116,7 @@ def check(spec: RunSpec, config: PretrainedConfig) -> None:
     if recipe.method == "none":
         return
     check_length("recover length", recipe.length, config)
-    check_source(recipe.data)
+    check_source(recipe.data, spec.data_dir)
 
 
 def plan_of_pruned(work: Work, loaded: Loaded) -> tuple[Graph, PruningPlan]:

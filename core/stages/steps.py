@@ -18,7 +18,6 @@ from core.graph.records import Graph
 from core.methods import method_of
 from core.models import load as models
 from core.models.load import Loaded, graph_of
-from core.models.texts import SELF
 from core.models.windows import calibration_windows
 from core.plan.allocation import allocate
 from core.plan.chosen import chosen_plan
@@ -29,7 +28,8 @@ from core.results.widths import WIDTHS, widths
 from core.runs.artifacts import GROUPS, PLAN, read_graph, read_plan
 from core.spec.prune import KINDS
 from core.spec.run import RunSpec
-from core.stages.check import check_graph, check_lengths
+from core.spec.texts import SELF
+from core.stages.check import check_graph, check_lengths, check_tokens
 from core.stages.measure import dense_to_time
 from core.stages.work import (
     State,
@@ -41,6 +41,7 @@ from core.stages.work import (
     kept,
     needs,
     options,
+    reading,
     record_facts,
     refits,
 )
@@ -55,6 +56,7 @@ def load(state: State) -> None:
     record_facts(work)
     state.loaded = loaded = models.load(**vars(work.spec.model))
     check_lengths(work.spec, loaded.config.get_text_config())  # a request from the page was not looked at yet
+    check_tokens(work.spec, loaded.tokenizer)
     count = sum(parameter.numel() for parameter in loaded.model.parameters())
     dtype = str(loaded.dtype).removeprefix("torch.")
     work.recorder.message(f"{loaded.name}: {count:,} parameters, {dtype} on {loaded.device}")
@@ -103,6 +105,7 @@ def windows(
         length=data.length,
         seed=work.spec.seed if seed is None else seed,
         on_progress=work.recorder.counter("tokens of calibration text"),
+        **reading(work.spec),
     )
     return read, {"name": text.name, "sha256": text.sha256}
 

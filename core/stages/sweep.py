@@ -12,7 +12,7 @@ from core.criteria.registry import check_scopes
 from core.errors import PruneError, StopRequested, StorageError
 from core.evaluate.perplexity import perplexity
 from core.graph.records import Graph
-from core.models.texts import calibration_title
+from core.models.texts import title_of
 from core.plan.allocation import allocate
 from core.plan.cost import cost
 from core.plan.records import PruningPlan
@@ -45,7 +45,7 @@ def baseline(state: State) -> None:
         whole = cost(state.graph, {})
         record = Sweep(
             params=whole.params, macs=whole.macs_per_token, planned=len(planned(spec)),
-            calibration=calibration_title(spec.calibration.name), **asdict(first), others=tuple(others),
+            calibration=title_of(spec.calibration.name), **asdict(first), others=tuple(others),
         )  # fmt: skip
         write_sweep(work.run_dir, record)
     work.recorder.metric("ppl_before", 0, record.ppl)
@@ -53,7 +53,7 @@ def baseline(state: State) -> None:
         work.recorder.metric(f"ppl_before.{other.text}", 0, other.ppl)
     work.recorder.artifact(SWEEP)
     names = asked.texts[: len(record.texts)]  # a sweep of release 0.1 goes on as it began, on one text
-    state.sweep = Sweeping(tuple(text_windows(state.loaded.tokenizer, asked, name) for name in names), record)
+    state.sweep = Sweeping(tuple(text_windows(state.loaded.tokenizer, spec, name) for name in names), record)
 
 
 def passes(state: State) -> Iterator[State]:

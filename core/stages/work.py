@@ -18,7 +18,7 @@ from core.files import write_text
 from core.graph.records import Graph
 from core.methods import method_of
 from core.models.load import Loaded
-from core.models.texts import NONE, SELF, Text, calibration_text, evaluation_text, same_text
+from core.models.texts import Text, calibration_text, evaluation_text, same_text
 from core.nuteprune.training import MaskTraining
 from core.plan.records import PruningPlan
 from core.results.measured import Measured
@@ -27,7 +27,9 @@ from core.results.scores import Scores
 from core.results.sweep import Sweep
 from core.runs.artifacts import SPEC, read_metrics, read_spec
 from core.runs.recorder import Recorder
+from core.spec.evaluate import PROTOCOLS
 from core.spec.run import RunSpec
+from core.spec.texts import NAMED, NONE, SELF
 from core.spec.units import MANUAL
 
 T = TypeVar("T")
@@ -104,13 +106,13 @@ def kept(read: Callable[[Path], T], run_dir: Path) -> T | None:
 def record_facts(work: Work) -> None:
     """Add library versions and the hashes of the texts to `spec.json`."""
     spec = work.spec
-    evaluation, *others = map(evaluation_text, spec.evaluate.texts)
+    evaluation, *others = (evaluation_of(spec, name) for name in spec.evaluate.texts)
     facts: dict[str, Any] = {name: metadata.version(name) for name in LIBRARIES}
     extra: dict[str, Any] = {"versions": {"python": platform.python_version(), **facts}}
     extra["evaluation"] = {"name": evaluation.name, "sha256": evaluation.sha256}
     extra["evaluation_also"] = [{"name": text.name, "sha256": text.sha256} for text in others]
     if spec.goal in ("explore", "prune", "sweep") and spec.calibration.name not in (SELF, NONE):
-        calibration = calibration_text(spec.calibration.name)
+        calibration = calibration_of(spec)
         extra["calibration"] = {"name": calibration.name, "sha256": calibration.sha256}
         if spec.prunes and reads_text(spec):
             warn_of_same(work, "calibration", calibration)
@@ -119,11 +121,36 @@ def record_facts(work: Work) -> None:
 
 def warn_of_same(work: Work, reader: str, read: Text) -> None:
     """Warn of every text that perplexity is measured on and `reader`, calibration or training, reads."""
-    for text in map(evaluation_text, work.spec.evaluate.texts):
+    for name in work.spec.evaluate.texts:
+        text = evaluation_of(work.spec, name)
         if same_text(read, text):
             work.recorder.warn(
                 f"{reader} and evaluation read the same text, {text.name}, so its perplexity is no result."
             )
+        elif name.partition(":")[0] in NAMED and read.name.split(" (")[0] == text.name.split(" (")[0]:
+            work.recorder.warn(
+                f"{reader} and evaluation read two splits of one data set, {read.name} and {text.name}, so "
+                "its perplexity does not say how it is on other text."
+            )
+
+
+def calibration_of(spec: RunSpec) -> Text:
+    """The text that scores units, as far as this run needs it. Raises DataError."""
+    return calibration_text(spec.calibration.name, **reading(spec))
+
+
+def reading(spec: RunSpec) -> dict[str, Any]:
+    """How much of the calibration text is read, and from where: alike wherever the run reads it."""
+    data = spec.calibration
+    samples = max(data.samples, *spec.sweep.samples, spec.prune.recovery_samples)
+    return {"tokens": samples * data.length, "folder": spec.data_dir}
+
+
+def evaluation_of(spec: RunSpec, name: str) -> Text:
+    """A text that measures perplexity, as far as this run needs it. Raises DataError."""
+    asked = spec.evaluate
+    tokens = asked.tokens or PROTOCOLS[asked.protocol].tokens
+    return evaluation_text(name, tokens=tokens, folder=spec.data_dir)
 
 
 def add_facts(work: Work, **facts: Any) -> None:

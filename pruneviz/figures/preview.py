@@ -16,8 +16,8 @@ from core.plan.records import KV_BITS, PruningPlan
 from core.results import words
 from core.results.widths import widths
 from core.runs.command_line import command_line
-from core.spec.calibration import IN_PARTS
 from core.spec.run import RunSpec
+from core.spec.texts import reads_the_same
 from pruneviz.figures import states
 from pruneviz.figures.render import render
 
@@ -101,7 +101,7 @@ def preview_info(spec: RunSpec, graph: Graph | None, scores: Scores | None) -> P
 def warnings_for(spec: RunSpec) -> list[str]:
     """What is allowed but should not go unsaid."""
     warnings = []
-    if (name := spec.calibration.name) in spec.evaluate.texts and name not in IN_PARTS:
+    if (name := spec.calibration.name) in spec.evaluate.texts and reads_the_same(name):
         warnings.append(
             f"Calibration and perplexity read the same text, {name}: that is no measurement on it."
         )

@@ -48,7 +48,10 @@ from tests.cli.calls import refused
         (["--samples", "many"], "'--samples'"),
         (["--samples=many"], ", got 'many'. See: python -m core prune --help"),
         (["--sparsity="], "got nothing; write"),
-        (["--calibration", ""], "calibration must be bundled, a file, a hub data set, self or none, got ''."),
+        (
+            ["--calibration", ""],
+            "calibration must be bundled, a named data set, a file, a hub data set, self or none, got ''.",
+        ),
         (["--samples", "0"], "samples must be a whole number from 1 up, got 0."),
         (["--seed", "-3"], "seed must be a whole number from 0 up, got -3."),
         (["--dtype", "int8"], "dtype must be one of auto, float32"),

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import copy
+import gzip
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,7 @@ from core.models.texts import (
     evaluation_text,
     same_text,
 )
+from core.models.windows import consecutive_windows
 
 
 def test_bundled_parts_are_large_and_disjoint_by_speech() -> None:
@@ -73,8 +77,15 @@ def test_files_are_read(tmp_path: Path, name: str, content: str, wanted: str) ->
         ("a.txt", b"  \n", "is empty"),
         ("a.jsonl", b"{broken", "not valid JSON"),
         ("a.json", b'{"text": "no list"}', "a list of rows"),
+        ("a.jsonl", b'{"text": "one"}\n\n{"text": ', "not valid JSON: line 3"),
+        ("a.json", b'[{"text": "one"},\n{"text"]', "not valid JSON: line 2"),
+        ("a.txt", b"", r"is empty \(0 bytes\)"),
+        ("a.jsonl", b'{"title": "x", "body": "y"}', "row 1 has no column with its text; it has title, body"),
+        ("a.csv", b"title,body\nx,y", "row 1 has no column with its text; it has title, body"),
+        ("a.parquet", b"no parquet", "cannot be read as .parquet"),
+        ("a.txt.gz", b"no gzip", "cannot be read: Not a gzipped file"),
         ("a.jsonl", b'{"text": "ok"}\n{"words": "no"}', "row 2"),
-        ("a.txt", b"\xff\xfe\x00", "UTF-8"),
+        ("a.txt", b"\xff\x00", "UTF-8"),
         ("a.pdf", b"text", "cannot be read as text"),
     ],
 )
@@ -84,9 +95,69 @@ def test_bad_files_are_refused_with_a_reason(tmp_path: Path, name: str, content:
         evaluation_text(str(tmp_path / name))
 
 
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "one\n\ntwo"),
+        ("a.csv", 'number,text\n1,one\n2,"two"'),
+        ("a.tsv", "number\ttext\n1\tone\n2\ttwo"),
+        ("a.jsonl", '{"text": "one"}\n{"text": "two"}'),
+        ("a.json", '{"text": "one"}\n{"text": "two"}'),
+        ("a.json", '{"data": [{"content": "one"}, {"content": "two"}]}'),
+    ],
+)
+def test_files_are_read_packed_and_with_a_mark(tmp_path: Path, name: str, content: str, ending: str) -> None:
+    """Compressed, and as Windows writes them, with a byte order mark."""
+    opened: Any = gzip.open if ending else open
+    with opened(tmp_path / (name + ending), "wb") as file:
+        file.write(content.encode("utf-8-sig"))
+    assert calibration_text(str(tmp_path / (name + ending))).text == "one\n\ntwo"
+
+
+def test_a_lone_parquet_file_and_a_column_by_name_are_read(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    Dataset.from_dict({"body": ["one", "two"], "n": [1, 2]}).to_parquet(str(tmp_path / "a.parquet"))
+    assert calibration_text(f"{tmp_path}/a.parquet:::body").text == "one\n\ntwo"
+    with pytest.raises(DataError, match="has no column 'text'; it has body, n"):
+        calibration_text(f"{tmp_path}/a.parquet:::text")
+    (tmp_path / "utf16.txt").write_bytes("wörter".encode("utf-16"))
+    assert calibration_text(str(tmp_path / "utf16.txt")).text == "wörter"
+
+
+MESSAGES = [{"role": "user", "content": "the a"}, {"role": "assistant", "content": "of in"}]
+SHARED = [{"from": "human", "value": "the a"}, {"from": "gpt", "value": "of in"}]
+
+
+@pytest.mark.parametrize("row", [{"messages": MESSAGES}, {"conversations": SHARED}])
+def test_conversations_are_read_plainly_or_by_the_template(
+    tmp_path: Path, tiny_tokenizer: Any, row: dict[str, Any]
+) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_text("\n".join([json.dumps(row)] * 3))
+    text = calibration_text(str(path))
+    assert text.text == "\n\n".join(["the a\nof in"] * 3) and text.chats == (tuple(MESSAGES),) * 3
+    plain = consecutive_windows(tiny_tokenizer, text, window=4)
+    assert tiny_tokenizer.decode(plain[0]) == "the a of in"
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ 'to' if m.role == 'user' else 'for' }} {{ m.content }} {% endfor %}"
+    )
+    windows = consecutive_windows(tokenizer, text, window=6)
+    assert windows.shape == (3, 6) and tokenizer.decode(windows[0]) == "to the a for of in"
+    tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(DataError, match=r"conversation 1: the tokenizer's chat template refuses it \(roles"):
+        consecutive_windows(copy.deepcopy(tokenizer), text, window=6)
+
+
 def test_an_unknown_name_says_what_there_is() -> None:
-    with pytest.raises(DataError, match=r"Unknown text 'wikitext9'\. Give 'bundled', a file that exists"):
+    with pytest.raises(DataError, match=r"Unknown text 'wikitext9'\..* Give 'bundled', 'factbook', a named"):
         evaluation_text("wikitext9")
+    with pytest.raises(DataError, match="Did you mean 'wikitext2'"):
+        evaluation_text("WikiText2")
+    with pytest.raises(DataError, match="source:config:split:column"):
+        evaluation_text("a:b:c:d:e")
 
 
 def test_real_samples_are_read(shared_data: Path) -> None:
@@ -122,8 +193,17 @@ def test_a_data_set_in_the_hubs_layout_is_read(hub_folder: Path) -> None:
             calibration_text(f"{hub_folder}{wrong}")
 
 
-def test_only_the_beginning_of_a_large_data_set_is_read(
+def test_of_a_data_set_as_much_is_read_as_is_asked_for(
     hub_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.models.rows._MOST_CHARACTERS", 2)
-    assert calibration_text(f"{hub_folder}:default:train").text == "one"
+    monkeypatch.setattr("core.models.texts._LEAST_CHARACTERS", 2)
+    monkeypatch.setattr("core.models.texts.CHARACTERS", 1)
+    name = f"{hub_folder}:default:train"
+    text = calibration_text(name, tokens=3)
+    assert (text.text, text.first) == ("one", 1)
+    text = calibration_text(name, tokens=5)
+    assert (text.text, text.first) == ("one\n\ntwo", 0)
+    assert calibration_text(name).text == "one\n\ntwo", "the whole of it"
+    monkeypatch.setattr("core.models.texts._MOST_CHARACTERS", 3)
+    with pytest.raises(DataError, match="has more than 3 characters, too many to read whole; say how many"):
+        evaluation_text(name)

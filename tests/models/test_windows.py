@@ -11,7 +11,7 @@ import torch
 from core.errors import DataError, SpecError
 from core.evaluate.perplexity import perplexity
 from core.models.self_text import write
-from core.models.texts import Text, calibration_title, evaluation_text
+from core.models.texts import Text, evaluation_text, title_of
 from core.models.windows import calibration_windows, consecutive_windows, evaluation_windows, sample_windows
 from core.spec.evaluate import PROTOCOLS, EvalSpec
 
@@ -104,7 +104,7 @@ def test_no_text_is_refused_where_one_is_needed(tiny_llama: Any, tiny_tokenizer:
         calibration_windows(tiny_llama, tiny_tokenizer, "none", samples=2, length=8, seed=0)
     with pytest.raises(DataError, match=r"Unknown text 'self'.*bundled"):
         evaluation_text("self")
-    assert calibration_title("none") == "no text"
+    assert title_of("none") == "no text"
 
 
 @torch.no_grad()

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from core.errors import DataError
-from core.models.rows import hub_rows
+from core.models.hub import hub_rows
 from core.recover.examples import (
     IGNORED,
-    MOST_ROWS,
     Example,
     check_source,
     collate,
@@ -90,11 +89,11 @@ def test_what_cannot_be_read_is_said(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    with pytest.raises(DataError, match="neither a file nor a data set"):
+    with pytest.raises(DataError, match="is no file or folder here, and the hub cannot be reached"):
         read_source("nobody/nothing")
     with pytest.raises(DataError, match="file that exists"):
         read_source(str(tmp_path / "no.jsonl"))
-    with pytest.raises(DataError, match="no field 'text'"):
+    with pytest.raises(DataError, match="row 1 has no column with its text; it has question"):
         read_source(written(tmp_path / "odd.jsonl", [{"question": "a"}]))
     few = read_source(written(tmp_path / "few.jsonl", ROWS[:5]))
     with pytest.raises(DataError, match="at least 10"):
@@ -117,12 +116,12 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The rows that were taken from data sets of the hub."""
     rows: list[Any] = []
 
-    def watched(name: str) -> Any:
-        for row in hub_rows(name):
+    def watched(*name: str) -> Any:
+        for row in hub_rows(*name):
             rows.append(row)
             yield row
 
-    monkeypatch.setattr("core.recover.examples.hub_rows", watched)
+    monkeypatch.setattr("core.models.data_sets.hub_rows", watched)
     return rows
 
 
@@ -135,7 +134,7 @@ def test_of_a_data_set_no_more_is_read_than_a_training_needs(tmp_path: Path, rea
     source = read_source(name, needed(few), few.length)
     assert (needed(few), len(source.rows), source.first, len(read)) == (20, 20, 20, 21)
     assert source.rows == read_source(written(tmp_path / "same.jsonl", ROWS)).rows
-    assert needed(replace(few, steps=100)) == 202 and needed(replace(few, steps=None)) == MOST_ROWS
+    assert needed(replace(few, steps=100)) == 202 and needed(replace(few, steps=None)) is None
     whole = read_source(name)
     assert (len(whole.rows), whole.first, whole.name) == (60, 0, name)
 
@@ -146,5 +145,5 @@ def test_of_a_long_text_the_beginning_is_read(tmp_path: Path, tiny_tokenizer: An
     assert len(read) < 20 and source.first == len(read) - 1
     assert len(data.train) + len(data.held) >= 20
     assert read_source(f"{name}:default:train", 10**5, 8).first == 0
-    with pytest.raises(DataError, match="neither 'instruction' and 'output' nor 'text'"):
+    with pytest.raises(DataError, match="row 1 has no column with its text; it has question"):
         check_source(in_the_hubs_layout(tmp_path / "odd", [{"question": "a"}] * 3))

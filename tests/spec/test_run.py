@@ -198,11 +198,12 @@ def test_a_run_of_a_past_release_is_read_and_says_what_is_left_out() -> None:
         (lambda: ExploreSpec(criteria=()), "criteria is empty; give at least one."),
         (
             lambda: DataSpec(" "),
-            "calibration must be bundled, a file, a hub data set, self or none, got ' '.",
+            "calibration must be bundled, a named data set, a file, a hub data set, self or none, got ' '.",
         ),
         (
             lambda: EvalSpec(""),
-            "text for perplexity must be bundled, factbook, a file, or a hub data set, got ''.",
+            "text for perplexity must be bundled, factbook, a named data set, a file, or a hub data set, "
+            "got ''.",
         ),
         (lambda: EvalSpec(efficiency=1), "efficiency must be true or false, got 1."),
     ],

@@ -107,6 +107,16 @@ def test_a_wrong_request_is_found_before_anything_starts(spec: RunSpec, tmp_path
         (replace(spec, evaluate=EvalSpec(str(tmp_path / "no.txt"))), DataError, "no.txt"),
         (replace(spec, calibration=DataSpec("none")), DataError, "taylor_first needs calibration text"),
         (
+            replace(spec, calibration=replace(spec.calibration, samples=1000)),
+            DataError,
+            r"calibration\.txt' has 2,000 tokens, but 1000 windows of 16 need 16,000",
+        ),
+        (
+            replace(spec, evaluate=replace(spec.evaluate, tokens=5000)),
+            DataError,
+            r"evaluation\.txt' has 2,000 tokens, enough for 125 windows of 16, but 5,000 tokens were asked",
+        ),
+        (
             replace(spec, prune=PruneSpec("similar_heads", options={"tau": 1.2})),
             SpecError,
             r"tau must be a number from 0 to 1, got 1\.2",

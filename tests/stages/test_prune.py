@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from core.errors import DataError, SpecError
 from core.files import read_json
+from core.models.texts import calibration_text, evaluation_text, same_text
 from core.results.efficiency import EFFICIENCY, read_efficiency
 from core.results.perplexity import read_perplexities
 from core.results.widths import WIDTHS
@@ -196,6 +198,18 @@ def test_the_same_text_for_both_is_said(tmp_path: Path, spec: RunSpec, texts: tu
     same = replace(spec, evaluate=replace(spec.evaluate, text=str(texts[0])))
     told = [e.data["text"] for e in EventReader(done(tmp_path, same) / EVENTS).read() if e.type == "message"]
     assert any("same text" in text for text in told)
+    other = tmp_path / "copy.jsonl"  # elsewhere, in another form
+    other.write_text(json.dumps({"text": texts[0].read_text().replace(" ", "\n")}))
+    assert same_text(calibration_text(str(texts[0])), evaluation_text(str(other)))
+    for split, text in zip(("train", "validation"), texts, strict=True):
+        (tmp_path / "data" / "c4" / f"{split}.jsonl").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / "c4" / f"{split}.jsonl").write_text(json.dumps({"text": text.read_text()}))
+    named = replace(spec.evaluate, text="c4")
+    splits = replace(spec, data_dir=str(tmp_path / "data"), calibration=replace(spec.calibration, name="c4"))
+    run_dir = done(tmp_path, replace(splits, evaluate=named))
+    told = [e.data["text"] for e in EventReader(run_dir / EVENTS).read() if e.type == "message"]
+    assert any("two splits of one data set, C4 (train) and C4 (validation)" in text for text in told)
+    assert read_json(run_dir / METRICS)["ppl_text"] == "C4 (validation)"
     told = [e.data["text"] for e in EventReader(done(tmp_path, spec) / EVENTS).read() if e.type == "message"]
     assert not any("same text" in text for text in told)
 
