@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from core.results import words
 from core.runs.events import Event, metric_series
 from pruneviz.figures.axes import mode, thinned
 from pruneviz.figures.training import PREFIX
@@ -64,7 +65,7 @@ def _named(name: str) -> tuple[str, str]:
         return f"Perplexity without head {which}", "var(--pv-quiet)"
     if scan == "recover" and kind == "ppl":
         title, colour = NAMES["recover.ppl"]
-        return f"{title} {which}, which nobody trains on", colour
+        return f"{title} {words.short_text(which)}, not trained on", colour
     title, colour = NAMES.get(f"{scan}.{kind}" if kind else scan, (name, "var(--pv-accent)"))
     return (f"{title} by {float(which):.0%}" if which and title != name else title), colour
 

@@ -76,6 +76,11 @@ def test_a_point_is_the_run_it_stands_for(swept: Path, spec: RunSpec, tmp_path: 
     assert metrics["params_after"] == point.params and metrics["sparsity"] == point.sparsity
     assert metrics["ppl_after"] == pytest.approx(point.ppl, rel=1e-5)
     assert metrics["ppl_before"] == pytest.approx(read_sweep(swept).ppl, rel=1e-6)
+    _, facts = metrics["perplexities"]
+    on_facts = read_sweep(swept).on(1)
+    assert on_facts.text == facts["ppl_text"] and on_facts.ppl == pytest.approx(facts["ppl_before"], rel=1e-6)
+    assert on_facts.done[point.key].ppl == pytest.approx(facts["ppl_after"], rel=1e-5)
+    assert on_facts.done[point.key].change_stderr and on_facts.front() != read_sweep(swept).front()
 
 
 def test_a_point_is_as_sure_as_the_run_it_stands_for(swept: Path, spec: RunSpec, tmp_path: Path) -> None:
@@ -98,8 +103,8 @@ def test_a_sweep_from_before_errors_were_kept_is_read_and_goes_on(
     monkeypatch.setattr(launch, "start_next", lambda folder: None)
     run_dir = go(tmp_path, replace(spec, sweep=replace(spec.sweep, methods=("l2",), seeds=(0,))))
     raw = read_json(run_dir / SWEEP)
-    del raw["ppl_stderr"], raw["points"][1:]
-    for name in ("ppl_stderr", "change_stderr"):
+    del raw["ppl_stderr"], raw["others"], raw["points"][1:]
+    for name in ("ppl_stderr", "change_stderr", "others"):
         del raw["points"][0][name]
     write_json(run_dir / SWEEP, raw)
     (run_dir / PERPLEXITY).unlink()
@@ -110,6 +115,7 @@ def test_a_sweep_from_before_errors_were_kept_is_read_and_goes_on(
     first, *rest = read_sweep(run_dir).points
     assert first == old.points[0] and len(rest) == 3
     assert all(point.ppl_stderr and point.change_stderr is None for point in rest)
+    assert not any(point.others for point in rest) and len(read_sweep(run_dir).texts) == 1
 
 
 def test_points_of_the_past_say_what_pre_pruning_was_then(tmp_path: Path) -> None:

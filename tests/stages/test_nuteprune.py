@@ -92,7 +92,9 @@ def test_every_curve_has_its_points(done: Path) -> None:
         assert sorted(found[f"train.{name}"]) == list(range(1, 13)), name
     for name in ("seconds_per_step", "memory_gib"):
         assert all(value > 0 for value in found[f"train.{name}"].values())
-    assert sorted(found["train.ppl_cut"]) == [4, 8, 12]
+    texts = ["evaluation.txt", "World Factbook, evaluation part"]  # which nobody trains on
+    for name in ("train.ppl_cut", *(f"train.ppl_cut.{text}" for text in texts)):
+        assert sorted(found[name]) == [4, 8, 12]
     assert "train.layer_loss" not in found
 
 
@@ -128,6 +130,8 @@ def test_stopping_waits_for_the_step_and_going_on_ends_the_same(
     assert sorted(curves(run_dir)["train.kl"]) == list(range(1, 13))
     assert read_plan(run_dir) == read_plan(done)
     assert read_json(run_dir / METRICS)["ppl_after"] == read_json(done / METRICS)["ppl_after"]
+    for name in (name for name in curves(done) if name.startswith("train.ppl_cut")):
+        assert curves(run_dir)[name] == pytest.approx(curves(done)[name])
 
 
 @pytest.mark.parametrize(

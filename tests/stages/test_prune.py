@@ -212,6 +212,29 @@ def test_the_same_text_for_both_is_said(tmp_path: Path, spec: RunSpec, texts: tu
     assert read_json(run_dir / METRICS)["ppl_text"] == "C4 (validation)"
     told = [e.data["text"] for e in EventReader(done(tmp_path, spec) / EVENTS).read() if e.type == "message"]
     assert not any("same text" in text for text in told)
+    later = replace(spec, evaluate=replace(spec.evaluate, also=("factbook", str(texts[0]))))
+    told = [e.data["text"] for e in EventReader(done(tmp_path, later) / EVENTS).read() if e.type == "message"]
+    (said,) = [text for text in told if "same text" in text]
+    assert texts[0].name in said, "the text is named, for the others are fine"
+
+
+def test_more_texts_are_read_as_far_as_they_go_and_none_is_measured_twice(
+    tmp_path: Path, spec: RunSpec, texts: tuple[Path, Path]
+) -> None:
+    short = tmp_path / "short.txt"
+    short.write_text("the a of " * 20)
+    asked = replace(spec.evaluate, also=(str(short), str(texts[1]), str(short)))
+    run_dir = done(tmp_path / "runs", replace(spec, goal="evaluate", evaluate=asked))
+    rows = read_json(run_dir / METRICS)["perplexities"]
+    assert [(row["ppl_text"], row["ppl_windows"]) for row in rows] == [
+        ("evaluation.txt", 8),
+        ("short.txt", 3),
+    ]
+    alone = done(tmp_path / "runs", replace(spec, goal="evaluate", evaluate=replace(asked, also=())))
+    assert read_json(alone / METRICS)["perplexities"] == rows[:1]
+    missing = replace(spec, evaluate=replace(asked, also=(str(tmp_path / "nowhere.txt"),)))
+    with pytest.raises(DataError, match="nowhere"):
+        check(missing)
 
 
 def test_too_few_tokens_to_reconstruct_on_are_said_before_anything_is_measured(

@@ -76,6 +76,10 @@ def events(run_dir: Path, kind: str) -> list[Event]:
     return [event for event in EventReader(run_dir / EVENTS).read() if event.type == kind]
 
 
+def followed(run_dir: Path) -> dict[str, list[tuple[float, float]]]:
+    return metric_series(EventReader(run_dir / EVENTS).read())
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, spec: RunSpec) -> Path:
     """A run that cut and trained, never interrupted."""
@@ -104,10 +108,10 @@ def test_before_and_after_stand_together(finished: Path) -> None:
 
 def test_texts_that_nobody_trains_on_are_followed(finished: Path) -> None:
     """From the untrained model to the last step, of fewer tokens than the result is measured on."""
-    followed = metric_series(EventReader(finished / EVENTS).read())
+    curves = followed(finished)
     for name, row in zip(TEXTS, metrics(finished)["perplexities"], strict=True):
-        points = dict(followed[f"recover.ppl.{name}"])
-        assert list(points) == [0, 2, 4, 6] == list(dict(followed["recover.held_ppl"]))
+        points = dict(curves[f"recover.ppl.{name}"])
+        assert list(points) == [0, 2, 4, 6] == list(dict(curves["recover.held_ppl"]))
         assert points[0] == pytest.approx(row["ppl_pruned"], rel=1e-3), "here all tokens are followed"
 
 
@@ -209,6 +213,9 @@ def test_stopped_while_training_and_resumed_gives_the_same(
     assert metrics(run_dir) == metrics(finished)
     steps = [e.data["step"] for e in events(run_dir, "metric") if e.data["name"] == "recover.loss"]
     assert steps == [1, 2, 3, 4, 5, 6]
+    for name in TEXTS:
+        own, whole = (followed(each)[f"recover.ppl.{name}"] for each in (run_dir, finished))
+        assert own == whole and len(own) == 4
 
 
 def test_a_checkpoint_of_an_old_release_is_said_and_the_training_starts_again(
@@ -236,7 +243,9 @@ def test_a_worker_killed_while_training_is_resumed_to_the_same(tmp_path: Path, s
     until(run_dir, "crashed")
     launch.resume(run_dir)
     until(run_dir, "finished")
-    assert metrics(run_dir) == pytest.approx(metrics(done(tmp_path, long)))
+    found, expected = metrics(run_dir), metrics(done(tmp_path, long))
+    rows = zip(found.pop("perplexities"), expected.pop("perplexities"), strict=True)
+    assert found == pytest.approx(expected) and all(row == pytest.approx(other) for row, other in rows)
     while any(child.poll() is None for child in launch._children):
         time.sleep(0.02)
 

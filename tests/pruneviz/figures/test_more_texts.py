@@ -190,7 +190,7 @@ def test_what_is_followed_in_training_has_a_line_a_text():
     names = ("recover.held_ppl", f"recover.ppl.{SPEECHES}", f"recover.ppl.{FACTS}")
     figure = curves_figure(curves_info([event for name in names for event in told(name, 60.0, 40.0)]))
     titles = [title.text for title in figure.layout.annotations]
-    assert titles[2] == f"Perplexity of {FACTS}, which nobody trains on" and len(figure.data) == 3
+    assert titles[2] == "Perplexity of World Factbook, not trained on" and len(figure.data) == 3
     events = [*told("train.ppl_cut", 90.0, 50.0), *told(f"train.ppl_cut.{FACTS}", 80.0, 45.0)]
     info = training_info(events)
     lines = {line.name: line for line in training_figure(info).data}
