@@ -201,9 +201,9 @@ def refits(spec: RunSpec) -> set[str]:
 
 
 def reads_text(spec: RunSpec) -> bool:
-    """Whether what goes in a pruning run or a sweep depends on the calibration text."""
+    """Whether the model that a pruning run or a sweep makes depends on the calibration text."""
     ranking = spec.sweep.methods if spec.goal == "sweep" else [spec.prune.method]
-    return method_of(spec) is not None or bool(needs(ranking))
+    return method_of(spec) is not None or bool(needs(ranking) or refits(spec))
 
 
 def source_metrics(work: Work) -> dict[str, Any]:

@@ -151,6 +151,17 @@ def test_a_method_without_data_reads_none(tmp_path: Path, spec: RunSpec) -> None
     assert read_json(run_dir / METRICS)["calibration_text"] is None
 
 
+def test_a_refit_reads_the_text_where_the_method_reads_none(
+    tmp_path: Path, spec: RunSpec, texts: tuple[Path, Path]
+) -> None:
+    refit = replace(spec, prune=PruneSpec("l2", 0.3, reconstruct="bias"))
+    same = replace(refit, evaluate=replace(spec.evaluate, text=str(texts[0])))
+    run_dir = done(tmp_path, same)
+    assert read_json(run_dir / METRICS)["calibration_text"] == "calibration.txt"
+    told = [e.data["text"] for e in EventReader(run_dir / EVENTS).read() if e.type == "message"]
+    assert any("same text" in text for text in told)
+
+
 def test_a_model_can_calibrate_itself(tmp_path: Path, spec: RunSpec) -> None:
     own = replace(spec, calibration=DataSpec("self", 3, 16), prune=PruneSpec("second_moment", 0.3))
     check(own)
