@@ -35,6 +35,9 @@ class Method(Protocol):
     def start_samples(self, options: Mapping[str, Any]) -> int:
         """How many of the calibration windows that criterion reads."""
 
+    def apart(self, options: Mapping[str, Any]) -> int:
+        """How many windows of the calibration text it keeps apart, beside those it trains on."""
+
 
 METHODS: Registry[Method] = Registry("method")
 METHODS.register(

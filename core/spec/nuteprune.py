@@ -225,3 +225,7 @@ class NutePrune:
     def start_samples(self, options: Mapping[str, Any]) -> int:
         """How many of the calibration windows that criterion reads."""
         return int(options.get("start_samples", Settings().start_samples))
+
+    def apart(self, options: Mapping[str, Any]) -> int:
+        """How many windows of the calibration text are kept apart to measure on."""
+        return int(options.get("held", Settings().held))

@@ -34,6 +34,7 @@ from core.stages.work import (
     options,
     reads_text,
     refits,
+    windows_of,
 )
 
 
@@ -138,7 +139,7 @@ def check_tokens(spec: RunSpec, tokenizer: Any = None) -> None:
     ):
         return
     data, text = spec.calibration, calibration_of(spec)
-    samples = max(spec.sweep.samples) if spec.goal == "sweep" else data.samples
+    samples = windows_of(spec)
     if _short(text, samples * data.length):
         tokenizer = tokenizer or load_tokenizer(spec.model.source, spec.model.trust_remote_code)
         sample_windows(tokenizer, text, samples=samples, length=data.length, seed=spec.seed)

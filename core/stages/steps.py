@@ -31,6 +31,7 @@ from core.spec.run import RunSpec
 from core.spec.texts import SELF
 from core.stages.check import check_graph, check_lengths, check_tokens
 from core.stages.measure import dense_to_time
+from core.stages.needs import check_needs
 from core.stages.work import (
     State,
     Work,
@@ -77,6 +78,7 @@ def graph(state: State) -> None:
     state.graph = traced
     if work.spec.goal == "prune":
         check_graph(work.spec, state.loaded, traced)
+        check_needs(work, state.loaded, traced)
     if work.spec.calibration.name != SELF and "pre_pruning" in refits(work.spec):
         recovery_windows(work, state.loaded)  # too few tokens are found before anything is measured
 

@@ -139,11 +139,18 @@ def calibration_of(spec: RunSpec) -> Text:
     return calibration_text(spec.calibration.name, **reading(spec))
 
 
+def windows_of(spec: RunSpec) -> int:
+    """How many windows of the calibration text are read at most, those kept apart included."""
+    if spec.goal == "sweep":
+        return max(spec.sweep.samples)
+    method = method_of(spec)
+    return spec.calibration.samples + (method.component.apart(spec.prune.options) if method else 0)
+
+
 def reading(spec: RunSpec) -> dict[str, Any]:
     """How much of the calibration text is read, and from where: alike wherever the run reads it."""
-    data = spec.calibration
-    samples = max(data.samples, *spec.sweep.samples, spec.prune.recovery_samples)
-    return {"tokens": samples * data.length, "folder": spec.data_dir}
+    samples = max(windows_of(spec), *spec.sweep.samples, spec.prune.recovery_samples)
+    return {"tokens": samples * spec.calibration.length, "folder": spec.data_dir}
 
 
 def evaluation_of(spec: RunSpec, name: str) -> Text:
