@@ -10,6 +10,8 @@ from markupsafe import Markup
 from core.results.quantities import QUANTITIES
 from core.results.quoted import COMMONSENSE, LARGER, PRINTED, as_printed
 from core.results.tasks import TaskResult
+from pruneviz.data.command_pieces import Command
+from pruneviz.data.commands import commands
 from pruneviz.data.published import PublishedTable
 from pruneviz.figures.compare import Entry
 from pruneviz.figures.render import render
@@ -26,11 +28,13 @@ class PublishedInfo:
     """What is shown of one table.
 
     Attributes:
+        commands: one for each of its rows.
         ours: a row for every model of the comparison that has something for this table, one cell per column.
         notes: what ours are measured by.
     """
 
     table: PublishedTable
+    commands: tuple[Command, ...] = ()
     ours: tuple[tuple[str, ...], ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -43,7 +47,7 @@ def published_info(table: PublishedTable, entries: Sequence[Entry] = ()) -> Publ
     rows = [(_cells(table, entry), entry) for entry in entries]
     shown = [(cells, entry) for cells, entry in rows if any(cells.values())]
     ours = tuple(_row(table, cells, entry.title) for cells, entry in shown)
-    return PublishedInfo(table, ours, _notes(table, [entry for _, entry in shown]))
+    return PublishedInfo(table, commands(table), ours, _notes(table, [entry for _, entry in shown]))
 
 
 def published_html(info: PublishedInfo | None) -> Markup:

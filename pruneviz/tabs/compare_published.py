@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from pruneviz.components.base import panel
+from pruneviz.components.copying import copying
 from pruneviz.data.contenders import Lineup
 from pruneviz.data.published import published_table, published_tables
 from pruneviz.data.runs import RunRecord
@@ -35,7 +35,7 @@ def build_published() -> Published:
             [(table.title, table.name) for table in tables], value=tables[0].name, label="Paper and table",
             elem_id="compare-published-of",
         )  # fmt: skip
-        shown = panel("compare-published-table", published_html(published_info(tables[0])))
+        shown = copying("compare-published-table", published_html(published_info(tables[0])))
     return Published(chosen, shown)
 
 

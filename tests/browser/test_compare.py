@@ -210,6 +210,17 @@ def test_published_tables_stand_apart_and_are_labelled(page: Any, board: Dashboa
     page.get_by_role("button", name="Published results").click()
     shown = page.locator("#compare-published-table")
     expect(shown).to_contain_text("Published, not measured here")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator("#compare-published-of input").click()
+    page.get_by_role("option", name="LLM-Pruner (arXiv 2305.11627), Table 1", exact=True).click()
+    expect(shown).to_contain_text("LLaMA-7B*")
+    expect(shown).to_contain_text("not here")
+    button = shown.locator("tr", has_text="Element ¹").first.get_by_role("button")
+    button.click()
+    expect(button).to_have_text("Copied")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert "prune huggyllama/llama-7b --method taylor_first --layers 4:30 --sparsity 0.25 " in copied
+    expect(button).to_have_text("Copy command")
     expect(page.locator("#compare-table")).not_to_contain_text("LLM-Pruner")
 
 

@@ -27,6 +27,7 @@ from pruneviz.components import coupled_structure
 from pruneviz.context import AppContext
 from pruneviz.data import runs
 from pruneviz.data.cards import Card
+from pruneviz.data.command_pieces import Command
 from pruneviz.data.contenders import Contender
 from pruneviz.data.published import PublishedTable
 from pruneviz.figures import (
@@ -157,7 +158,7 @@ def pieces(records: list[runs.RunRecord]) -> Iterator[tuple[str, Callable[[], st
     yield "problem", lambda: preview.preview_html(preview.PreviewInfo("x", problem=EVIL))
     yield "compare", lambda: compare.compare_html(compared())
     table = PublishedTable("x", EVIL, 1, ("a_b", EVIL), (("1", EVIL),))
-    beside = published.PublishedInfo(table, ((EVIL, EVIL),), (EVIL,))
+    beside = published.PublishedInfo(table, (Command(EVIL, EVIL),), ((EVIL, EVIL),), (EVIL,))
     yield "published", lambda: published.published_html(beside)
     yield "sweep", lambda: sweep.about_html(swept())
     yield "sweep's table", lambda: sweep.table_html(swept())
