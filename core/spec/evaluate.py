@@ -137,8 +137,8 @@ class EvalSpec:
     )
     also: tuple[str, ...] = option(
         ("factbook",),
-        "More texts for perplexity, best of other domains, with commas; '' for none. Of each as many tokens "
-        "are read as of the first, if it has them.",
+        "More texts for perplexity, best of other domains, with commas; empty for none. Of each as many "
+        "tokens are read as of the first, if it has them.",
         title="More texts for perplexity",
         flag="--ppl-also",
     )

@@ -129,9 +129,6 @@ def compare_info(entries: Sequence[Entry], same_tokens: bool = True) -> CompareI
     rows = [first, *more, *_made(entries), *counted]
     tasks = task_rows([entry.scores for entry in entries])
     rows += [_task(row, notes) for row in tasks]
-    if entries and entries[0].numbers.get("ppl") is not None:
-        on = words.measured_on(dict(entries[0].numbers))
-        notes = {f"Perplexity on {on}.": None, **notes} if on else notes
     if any(row.own for row in tasks):
         notes["Tasks marked “own” are the workbench's, not standard ones; they are never in the mean."] = None
     kinds = dict.fromkeys(entry.numbers["kind"] for entry in entries if "kind" in entry.numbers)
