@@ -111,6 +111,28 @@ def test_a_training_is_asked_for_in_the_form(page: Any, board: Dashboard) -> Non
     expect(page.locator("#new-command textarea")).to_have_value(asked)
 
 
+def test_a_preset_of_the_paper_fills_in_what_it_says(page: Any, board: Dashboard) -> None:
+    open_form(page, board)
+    fill(page, {"#new-sparsity": "0.3"})
+
+    def choose(preset: str) -> None:
+        page.locator("#new-preset input").click()
+        page.get_by_role("option", name=preset, exact=True).click()
+
+    choose("paper-7b-50")
+    expect(page.locator("#new-samples input")).to_have_value("20000")
+    expect(page.locator("#new-sparsity textarea, #new-sparsity input").first).to_have_value("0.5")
+    expect(page.locator("#new-kinds input:checked")).to_have_count(3)
+    expect(page.locator("#new-command textarea")).to_have_value(
+        re.compile("--method nuteprune --preset paper-7b-50 --sparsity 0.5$")
+    )
+    choose("demo")
+    expect(page.locator("#new-kinds input:checked")).to_have_count(2)
+    expect(page.locator("#new-command textarea")).to_have_value(
+        re.compile("--method nuteprune --preset demo --sparsity 0.5$")
+    )
+
+
 def test_a_clone_asks_for_the_same_of_the_criterion_it_starts_from(page: Any, board: Dashboard) -> None:
     page.goto(board.url + "?tab=runs&run=trained")
     expect(page.locator("#run-detail")).to_contain_text("trained")

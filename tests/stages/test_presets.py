@@ -21,21 +21,24 @@ SMALL = {"steps": 8, "batch": 2, "accumulate": 1, "held": 2, "precision": "no", 
 
 
 @pytest.fixture(scope="module")
-def instructions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rows as Alpaca has them, in words that the tiny tokenizer has."""
-    path = tmp_path_factory.mktemp("data") / "alpaca.jsonl"
+def copies(tmp_path_factory: pytest.TempPathFactory, texts: tuple[Path, Path]) -> Path:
+    """A folder with C4 and Alpaca as they are laid out, in words that the tiny tokenizer has."""
+    folder = tmp_path_factory.mktemp("data")
     row = {"instruction": "the word", "input": "", "output": "a word and the word"}
-    path.write_text("".join(json.dumps(row | {"input": f"{n} words"}) + "\n" for n in range(24)))
-    return path
+    rows = [json.dumps(row | {"input": f"{n} words"}) for n in range(24)]
+    (folder / "alpaca.jsonl").write_text("\n".join(rows))
+    (folder / "c4.jsonl").write_text(json.dumps({"text": texts[0].read_text(), "url": "", "timestamp": ""}))
+    return folder
 
 
-def prune(preset: str, model: Path, text: Path, data: Path, runs_dir: Path, *more: str) -> int:
+def prune(preset: str, model: Path, text: Path, copies: Path, runs_dir: Path, *more: str) -> int:
     given = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
-    tuned = ["--recover-data", str(data), "--recover-length", "256", "--batch", "4"]
+    tuned = ["--recover-length", "256", "--batch", "4"] if preset != "demo" and not more else []
     return main(
-        ["prune", str(model), "--method", "nuteprune", "--preset", preset, *given,
-         "--calibration", str(text), "--samples", "8", "--length", "16", *(tuned if preset != "demo" else []),
-         "--no-efficiency", "--prompt", "", "--device", "cpu", "--runs-dir", str(runs_dir), "--json", *more]
+        ["prune", str(model), "--method", "nuteprune", "--preset", preset, *given, *tuned, *more,
+         "--samples", "8", "--length", "16", "--data-dir", str(copies), "--ppl", str(text), "--window", "16",
+         "--tokens", "64", "--ppl-also", "", "--no-efficiency", "--prompt", "", "--device", "cpu",
+         "--runs-dir", str(runs_dir), "--json"]
     )  # fmt: skip
 
 
@@ -44,12 +47,11 @@ def test_a_preset_runs_from_the_first_stage_to_the_last(
     preset: str,
     tiny_llama_folder: Path,
     texts: tuple[Path, Path],
-    instructions: Path,
+    copies: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    measured = ["--ppl", str(texts[1]), "--window", "16", "--tokens", "64"]
-    assert prune(preset, tiny_llama_folder, texts[0], instructions, tmp_path, *measured) == 0
+    assert prune(preset, tiny_llama_folder, texts[1], copies, tmp_path) == 0
     run_dir = Path(json.loads(capsys.readouterr().out)["run_dir"])
     spec, metrics, plan = read_spec(run_dir), read_json(run_dir / METRICS), read_plan(run_dir)
     paper = preset != "demo"
@@ -71,7 +73,8 @@ def test_a_preset_runs_from_the_first_stage_to_the_last(
     assert ("train.layer_loss" in names) == paper and ("recover.loss" in names) == paper
     assert ("residual_channel" in spec.prune.kinds) == paper
     if paper:
-        assert metrics["recover_data"] == "alpaca.jsonl" and metrics["recover_steps"] == math.ceil(3 * 22 / 4)
+        assert "Alpaca" in metrics["recover_data"] and "C4" in metrics["calibration_text"]
+        assert metrics["recover_steps"] == math.ceil(3 * 22 / 4)
         assert metrics["ppl_recovered"] == metrics["ppl_after"] and metrics["ppl_pruned"] > 0
     model = from_pretrained(run_dir / MODEL)
     assert sum(parameter.numel() for parameter in model.parameters()) == metrics["params_after"]
@@ -80,13 +83,11 @@ def test_a_preset_runs_from_the_first_stage_to_the_last(
 def test_fine_tuning_can_be_left_out(
     tiny_llama_folder: Path,
     texts: tuple[Path, Path],
-    instructions: Path,
+    copies: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The rows of the paper's tables without it."""
-    given = ("demo", tiny_llama_folder, texts[0], instructions, tmp_path, "--preset", "paper-7b-50")
-    measured = ["--ppl", str(texts[1]), "--window", "16", "--tokens", "64", "--recover", "none"]
-    assert prune(*given, *measured) == 0
+    assert prune("paper-7b-50", tiny_llama_folder, texts[1], copies, tmp_path, "--recover", "none") == 0
     run_dir = Path(json.loads(capsys.readouterr().out)["run_dir"])
     assert read_spec(run_dir).recover.method == "none" and "recover" not in read_status(run_dir).stages
