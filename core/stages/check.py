@@ -128,21 +128,22 @@ def check_tokens(spec: RunSpec, tokenizer: Any = None) -> None:
     """
     if config_only(spec):
         return
-    asked = spec.evaluate
+    asked, data = spec.evaluate, spec.calibration
+
+    def own() -> Any:
+        return tokenizer or load_tokenizer(spec.model.source, spec.model.trust_remote_code)
+
     for name in asked.texts:
-        needed = asked.tokens if asked.tokens and name == asked.text else asked.window_length
-        if _short(evaluation_of(spec, name), needed):
-            tokenizer = tokenizer or load_tokenizer(spec.model.source, spec.model.trust_remote_code)
-            text_windows(tokenizer, spec, name)
-    if spec.calibration.name in (SELF, NONE) or not (
-        spec.goal == "explore" or (spec.prunes and reads_text(spec))
-    ):
-        return
-    data, text = spec.calibration, calibration_of(spec)
-    samples = windows_of(spec)
-    if _short(text, samples * data.length):
-        tokenizer = tokenizer or load_tokenizer(spec.model.source, spec.model.trust_remote_code)
-        sample_windows(tokenizer, text, samples=samples, length=data.length, seed=spec.seed)
+        wanted = asked.tokens if asked.tokens and name == asked.text else asked.window_length
+        if _short(evaluation_of(spec, name), wanted):
+            text_windows(own(), spec, name)
+    reads = spec.goal == "explore" or (spec.prunes and reads_text(spec))
+    if reads and data.name not in (SELF, NONE):
+        text, samples = calibration_of(spec), windows_of(spec)
+        if _short(text, samples * data.length):
+            sample_windows(own(), text, samples=samples, length=data.length, seed=spec.seed)
+    if spec.goal in ("prune", "recover") and spec.recover.method != "none":
+        recover.check_enough(spec, own)
 
 
 def _short(text: Text, tokens: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -31,6 +32,8 @@ from core.stages.work import Work, warn_of_same
 
 #: Names of a training: of its curves and of its folder of checkpoints. An ablation trains a coupled cut, too.
 FOLDER, COUPLED = "recover", "coupled"
+#: So many sequences are surely enough, and need no counting before a run.
+_PLENTY = 100
 
 
 def recover(work: Work, loaded: Loaded, graph: Graph, name: str = FOLDER) -> dict[str, Any]:
@@ -117,6 +120,17 @@ def check(spec: RunSpec, config: PretrainedConfig) -> None:
         return
     check_length("recover length", recipe.length, config)
     check_source(recipe.data, spec.data_dir)
+
+
+def check_enough(spec: RunSpec, tokenizer: Callable[[], Any]) -> None:
+    """Raises DataError where there is too little to train on, and says how much there is."""
+    recipe = spec.recover
+    source = read_source(recipe.data, _PLENTY, recipe.length, spec.data_dir)
+    plenty = len(source.rows) >= _PLENTY
+    if source.text is not None:
+        plenty = len(source.text.text) >= 16 * _PLENTY * recipe.length
+    if not plenty:
+        examples(tokenizer(), source, length=recipe.length, held=recipe.held, seed=spec.seed)
 
 
 def plan_of_pruned(work: Work, loaded: Loaded) -> tuple[Graph, PruningPlan]:

@@ -16,6 +16,7 @@ import pytest
 from core.cli.app import main
 from core.errors import DataError, ModelError, SpecError, StopRequested
 from core.files import read_json
+from core.models.hub import UnreachableError
 from core.results.efficiency import read_efficiency
 from core.results.perplexity import read_perplexities
 from core.runs import launch, watch
@@ -184,6 +185,30 @@ def test_what_is_wrong_is_found_before_anything_starts(tmp_path: Path, spec: Run
     for field, value in (("targets", "heads"), ("rank", 0), ("dropout", 1.0), ("micro_batch", 3)):
         with pytest.raises(SpecError, match=field):
             replace(TRAIN, **{field: value})
+
+
+def test_too_little_to_train_on_is_said_before_anything_is_measured(tmp_path: Path, spec: RunSpec) -> None:
+    (tmp_path / "few.txt").write_text("the a of in it is that " * 20)
+    few = replace(spec, recover=replace(spec.recover, data=str(tmp_path / "few.txt")))
+    with pytest.raises(DataError, match=r"few\.txt gives 8 sequences of 16 tokens.*at least 10 are needed"):
+        check(few)
+
+
+def test_the_bundled_text_stands_in_where_the_hub_cannot_be_reached(
+    tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said in the run and in its record."""
+
+    def unreachable(*_: Any, **__: Any) -> Any:
+        raise UnreachableError("the hub cannot be reached")
+        yield
+
+    monkeypatch.setattr("core.models.data_sets.hub_rows", unreachable)
+    run_dir = done(tmp_path, replace(spec, recover=replace(spec.recover, data="alpaca,bundled", steps=1)))
+    said = "is read instead of alpaca: Alpaca (cleaned) cannot be read: the hub cannot be reached"
+    assert any(said in event.data["text"] for event in events(run_dir, "message"))
+    assert metrics(run_dir)["recover_data"].startswith("State of the Union")
+    assert said in metrics(run_dir)["recover_data_instead"]
 
 
 def test_training_on_the_evaluation_text_is_said(tmp_path: Path, spec: RunSpec) -> None:
