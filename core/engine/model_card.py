@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 from core.evaluate.efficiency import weights_bytes
 from core.models.load import Loaded, load_config
 from core.models.sources import resolve
+from core.models.stored import licence
 
 #: Names in the config; the value is None where a family has no such number.
 _SHAPE = (
@@ -83,15 +83,6 @@ def _files(folder: Path | None) -> dict[str, Any]:
     if folder is None:
         return {"licence": None, "weights_sha256": None}
     return {"licence": licence(folder), "weights_sha256": fingerprint(folder)}
-
-
-def licence(folder: Path) -> str | None:
-    """The licence in the head of a model's README, if it has one."""
-    card = folder / "README.md"
-    text = card.read_text(encoding="utf-8", errors="replace")[:10_000] if card.is_file() else ""
-    head = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
-    line = re.search(r"^license:\s*(\S.*?)\s*$", head[1], re.MULTILINE) if head else None
-    return line[1] if line else None
 
 
 def fingerprint(folder: Path) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from accelerate import init_empty_weights
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
@@ -11,16 +13,60 @@ from core.errors import ArtifactError
 from core.graph.places import tied_names
 
 
-def empty_model(config: PretrainedConfig) -> PreTrainedModel:
-    """The model a config describes, its parameters on the meta device.
+def empty_model(
+    config: PretrainedConfig,
+    kind: type[PreTrainedModel] | None = None,
+    *,
+    trust_remote_code: bool = False,
+) -> PreTrainedModel:
+    """The model a config describes, its parameters on the meta device and nothing else.
 
     Buffers that are not saved, such as rotary frequencies, are computed while the model is built, so
-    nothing here depends on their names.
+    nothing here depends on their names. Tensors that a module keeps as plain attributes and computes beside
+    its parameters come out without numbers; they are taken from a model that is really built.
+
+    Args:
+        kind: the model's class, where it is at hand; else the config says it.
+        trust_remote_code: run code that came with the model, which is never asked for.
     """
     with init_empty_weights(include_buffers=False), no_init_weights():
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+        model = _build(config, kind, trust_remote_code)
     model.tie_weights()  # outside: inside, every assigned parameter becomes a new one
+    if any(_empty_attributes(module) for module in model.modules()):
+        with no_init_weights():
+            _take_attributes(model, _build(config, kind, trust_remote_code))
     return model.eval()
+
+
+def _build(
+    config: PretrainedConfig, kind: type[PreTrainedModel] | None, trust_remote_code: bool
+) -> PreTrainedModel:
+    model: PreTrainedModel
+    if kind is not None:
+        model = kind._from_config(config)
+    else:
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    return model
+
+
+def _empty_attributes(module: nn.Module) -> list[str]:
+    """Plain attributes that hold tensors on the meta device, be it in a list, a tuple or a dict."""
+
+    def empty(value: Any) -> bool:
+        if isinstance(value, Tensor):
+            return value.is_meta
+        items = value.values() if isinstance(value, dict) else value
+        return isinstance(value, (list, tuple, dict)) and any(empty(item) for item in items)
+
+    kept = ("_parameters", "_modules")
+    return [name for name, value in vars(module).items() if name not in kept and empty(value)]
+
+
+def _take_attributes(model: nn.Module, built: nn.Module) -> None:
+    for name, module in model.named_modules():
+        source = built.get_submodule(name)
+        for attribute in _empty_attributes(module):
+            setattr(module, attribute, getattr(source, attribute))
 
 
 def fill(model: PreTrainedModel, tensors: dict[str, Tensor]) -> None:

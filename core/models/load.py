@@ -5,6 +5,7 @@ Only safetensors and GGUF are read, never a pickle.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from core.graph.discover import discover, discover_config
 from core.graph.records import Graph
 from core.models.demo import read_gguf
 from core.models.sources import Source, resolve
+from core.models.stored import stored_dtype
 from core.plan.records import PruningPlan
 from core.spec.model import ModelSpec
 
@@ -36,7 +38,8 @@ class Loaded:
     Attributes:
         plan: the plan of a pruned model, else None.
         revision: the commit of a model from the hub, else None.
-        folder: the folder with its files; None for a model that was just read from the hub.
+        folder: the folder with its files; None where the hub's cache is not on this machine's disk.
+        stored: the type of the weights there, whatever computes; None where it is not said.
     """
 
     model: Any
@@ -48,6 +51,7 @@ class Loaded:
     plan: PruningPlan | None = None
     revision: str | None = None
     folder: Path | None = None
+    stored: torch.dtype | None = None
 
 
 def load(
@@ -77,20 +81,35 @@ def load(
     if resolved.kind == "pruned":
         from core.models import saved
 
-        model, tokenizer, plan = saved.load(Path(resolved.where), device=where, dtype=precision)
+        model, tokenizer, plan = saved.load(
+            Path(resolved.where), device=where, dtype=precision, trust_remote_code=trust_remote_code
+        )
         if tokenizer is None:
             raise ModelError(
                 f"{source} was saved without a tokenizer; copy the dense model's files beside it."
             )
     else:
-        _config(resolved, source, trust_remote_code)
+        config = _config(resolved, source, trust_remote_code)
         tokenizer = _tokenizer(resolved, source, trust_remote_code)
         model = _weights(resolved, source, precision, trust_remote_code).to(where)
     if attn_implementation != "sdpa":
         model.set_attn_implementation(attn_implementation)
-    folder = None if resolved.kind == "hub" else Path(resolved.where)
-    facts = (model.config, precision, where, plan, resolved.revision, folder)
+    folder = _folder(resolved)
+    stored = stored_dtype(folder, model.config if plan else config)
+    facts = (model.config, precision, where, plan, resolved.revision, folder, stored)
     return Loaded(model.eval(), tokenizer, resolved.name, *facts)
+
+
+def _folder(source: Source) -> Path | None:
+    """Where the files of a source lie; of a model from the hub, its cache, with the card if there is one."""
+    if source.kind != "hub":
+        return Path(source.where)
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    with suppress(OSError, ValueError):
+        hf_hub_download(source.where, "README.md", revision=source.revision)
+    cached = try_to_load_from_cache(source.where, "config.json", revision=source.revision)
+    return Path(cached).parent if isinstance(cached, str) else None
 
 
 def load_config(source: str, trust_remote_code: bool = False) -> PretrainedConfig:

@@ -22,8 +22,8 @@ def card(graph: Graph, plan: PruningPlan, facts: Mapping[str, Any], *, stock: bo
     """The card as Markdown, which is not escaped: whoever shows it does that.
 
     Args:
-        facts: values under the names of `metrics.json`, `license` and `reconstruct`; None and absent
-            ones are left out.
+        facts: values under the names of `metrics.json`, `license`, `brings_code` and `reconstruct`; None and
+            absent ones are left out.
         stock: whether plain `from_pretrained` reads the folder.
     """
     values = defaultdict(lambda: None, _counted(plan) | {k: v for k, v in facts.items() if v is not None})

@@ -26,9 +26,12 @@ from core.files import write_text
 from core.graph.places import tied_names
 from core.graph.records import Graph
 from core.models.empty import empty_model, fill
+from core.models.readback import probe, read_back
 from core.models.readme import card
+from core.models.stored import brings_code, carry_code, round_to, stays_wide
 from core.models.uniform import uniform_config
 from core.plan.records import PruningPlan
+from core.results.agreement import Agreement
 from core.runs.artifacts import GROUPS, PLAN, read_graph
 from core.surgery.operate import cut
 
@@ -44,42 +47,60 @@ def save(
     folder: str | Path,
     *,
     facts: Mapping[str, Any] | None = None,
-) -> None:
+    dtype: torch.dtype | None = None,
+) -> list[Agreement]:
     """Write a pruned model; `folder` appears whole or not at all, and replaces an older one.
+
+    Before it appears, it is read in a process of its own, and has to compute what the model computes.
 
     Args:
         model: as `cut` left it; its config still describes the dense model.
         tokenizer: is saved along, or None.
         facts: what the README says, under the names of `metrics.json`, and `license`.
+        dtype: of the weights on disk, to which those of the model are rounded; None for what they are in.
+
+    Returns:
+        How close each way to read the folder came; see `core.models.readback`.
 
     Raises:
+        ArtifactError: the folder does not read back; it is kept beside, with `-unread` after its name.
         StorageError: the folder cannot be written, or the disk is full.
         NotPrunableError: plan and model do not belong together, so that nobody could load the folder.
     """
-    weights = _weights(model)
     _check_replay(model, graph, plan)
+    round_to(model, dtype)
+    weights = _weights(model, dtype)
     with all_or_nothing(Path(folder), sum(t.numel() * t.element_size() for t in weights.values())) as beside:
         reduced = uniform_config(model, graph, plan)
         if reduced is not None:
-            write_text(beside / BASE_CONFIG, _config_text(model.config, model))
-        write_text(beside / "config.json", _config_text(reduced or model.config, model))
+            write_text(beside / BASE_CONFIG, _config_text(model.config, model, weights, beside))
+        write_text(beside / "config.json", _config_text(reduced or model.config, model, weights, beside))
         write_text(beside / PLAN, plan.to_json())
         write_text(beside / GROUPS, graph.to_json())
-        write_text(beside / "README.md", card(graph, plan, facts or {}, stock=reduced is not None))
+        described = {**(facts or {}), "brings_code": brings_code(model)}
+        write_text(beside / "README.md", card(graph, plan, described, stock=reduced is not None))
         if tokenizer is not None:
             tokenizer.save_pretrained(beside)
         if model.generation_config is not None:
             model.generation_config.save_pretrained(beside)
         save_file(weights, beside / WEIGHTS, metadata={"format": "pt"})
+        _let_others_read(beside)
+        with _keeping_what_failed(beside, Path(folder)):
+            return read_back(beside, probe(model, stock=reduced is not None))
 
 
 def load(
-    folder: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    folder: Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, Any, PruningPlan]:
     """Read what `save` wrote, without the base model.
 
     Args:
         dtype: the weights' type; None keeps the saved one.
+        trust_remote_code: let a model that brings code of its own run it.
 
     Returns:
         The model in evaluation mode, its tokenizer (None if there is none), and the plan.
@@ -89,7 +110,7 @@ def load(
     """
     folder = Path(folder)
     plan, graph = _read_plan(folder), read_graph(folder)
-    model = empty_model(_read_config(folder))
+    model = empty_model(_read_config(folder, trust_remote_code), trust_remote_code=trust_remote_code)
     try:
         cut(model, graph, plan)
     except NotPrunableError as error:
@@ -100,26 +121,46 @@ def load(
     model.config.dtype = next(iter(tensors.values())).dtype
     _read_generation_config(model, folder)
     has_tokenizer = (folder / "tokenizer_config.json").is_file()
-    tokenizer = AutoTokenizer.from_pretrained(folder) if has_tokenizer else None
+    tokenizer = (
+        AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code) if has_tokenizer else None
+    )
     return model.eval(), tokenizer, plan
 
 
 def from_pretrained(
-    folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    folder: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    trust_remote_code: bool = False,
 ) -> PreTrainedModel:
     """The pruned model in a folder; `load` without tokenizer and plan. Raises ArtifactError."""
-    return load(Path(folder), device=device, dtype=dtype)[0]
+    return load(Path(folder), device=device, dtype=dtype, trust_remote_code=trust_remote_code)[0]
 
 
-def _weights(model: PreTrainedModel) -> dict[str, Tensor]:
+def _weights(model: PreTrainedModel, dtype: torch.dtype | None) -> dict[str, Tensor]:
     """Every tensor to save, contiguous, under its first name."""
-    aliases = tied_names(model)
-    return {name: value.contiguous() for name, value in model.state_dict().items() if name not in aliases}
+    aliases, rounded = tied_names(model), {name for name, _ in model.named_parameters()}
+    return {
+        name: (
+            value.to(dtype) if dtype and name in rounded and not stays_wide(model, name) else value
+        ).contiguous()
+        for name, value in model.state_dict().items()
+        if name not in aliases
+    }
+
+
+def _let_others_read(folder: Path) -> None:
+    """Give every file the rights that a new file gets: safetensors keeps its own from everybody else."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.iterdir():
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def _check_replay(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> None:
     """Carry out the plan on an empty model, so that nothing is saved that cannot be loaded."""
-    replayed = cut(empty_model(model.config), graph, plan)
+    replayed = cut(empty_model(model.config, type(model)), graph, plan)
     shapes = {name: parameter.shape for name, parameter in replayed.named_parameters()}
     if shapes != {name: parameter.shape for name, parameter in model.named_parameters()}:
         raise NotPrunableError(
@@ -128,10 +169,28 @@ def _check_replay(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> No
         )
 
 
-def _config_text(config: PretrainedConfig, model: PreTrainedModel) -> str:
+def _config_text(
+    config: PretrainedConfig, model: PreTrainedModel, weights: Mapping[str, Tensor], folder: Path
+) -> str:
+    """A config as it is saved: with the type of the weights beside it, and the code that it needs."""
     values = type(config).from_dict(config.to_dict())
     values.architectures = [type(model).__name__]
+    values.dtype = next(value.dtype for value in weights.values() if value.is_floating_point())
+    carry_code(model, values, folder)
     return values.to_json_string(use_diff=True)
+
+
+@contextmanager
+def _keeping_what_failed(beside: Path, folder: Path) -> Iterator[None]:
+    """Keep a folder that does not read back, out of the way, and say where."""
+    try:
+        yield
+    except ArtifactError as error:
+        unread = folder.with_name(f"{folder.name}-unread")
+        shutil.rmtree(unread, ignore_errors=True)
+        beside.rename(unread)
+        words = str(error).replace(str(beside), "What was saved")
+        raise ArtifactError(f"{words} It is kept in {unread}, and nothing else is lost.") from error
 
 
 @contextmanager
@@ -183,11 +242,20 @@ def _read_plan(folder: Path) -> PruningPlan:
         raise ArtifactError(f"{folder / PLAN} is damaged ({error}); run the pruning again.") from error
 
 
-def _read_config(folder: Path) -> PretrainedConfig:
-    path = folder / BASE_CONFIG if (folder / BASE_CONFIG).is_file() else folder / "config.json"
+def _read_config(folder: Path, trust_remote_code: bool) -> PretrainedConfig:
+    name = BASE_CONFIG if (folder / BASE_CONFIG).is_file() else "config.json"
+    path = folder / name
     try:
-        return AutoConfig.from_pretrained(path)
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            folder, _configuration_file=name, trust_remote_code=trust_remote_code
+        )
+        return config
     except (OSError, ValueError, KeyError) as error:
+        if "trust_remote_code" in str(error):
+            raise ArtifactError(
+                f"{folder} brings code of its own: read that code, then allow it with --trust-remote-code "
+                "(trust_remote_code=True) if you trust it."
+            ) from error
         raise ArtifactError(f"{path} is missing or damaged ({error}); run the pruning again.") from error
 
 

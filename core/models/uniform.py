@@ -28,7 +28,7 @@ def uniform_config(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> P
     try:
         for name, value in changes.items():
             setattr(config, name, value)
-        twin = empty_model(config)
+        twin = empty_model(config, type(model))
         aliases = tied_names(model)
         fill(twin, {name: value for name, value in model.state_dict().items() if name not in aliases})
         twin.to(model.device)  # type: ignore[arg-type]

@@ -61,6 +61,7 @@ def measure_pruned(state: State) -> None:
 def train_pruned(state: State) -> None:
     """Train the pruned model in place."""
     state.metrics |= recover.recover(state.work, state.loaded, state.graph)
+    result.settle(state)
 
 
 def evaluate_alone(state: State) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from core.errors import NotPrunableError
+from core.errors import ArtifactError, NotPrunableError
 from core.files import write_json
 from core.models.saved import save
-from core.results.agreement import CHECK, Agreement, Check
+from core.models.stored import licence, round_to
+from core.results.agreement import CHECK, Agreement, Check, read_check
 from core.runs.artifacts import CHECKPOINT, MODEL, PLAN
 from core.stages import metrics
-from core.stages.work import State
+from core.stages.work import State, kept
 from core.surgery.operate import operate
 
 
@@ -32,6 +33,12 @@ def surgery(state: State) -> None:
     except NotPrunableError as error:
         raise NotPrunableError(f"{error} {_what_is_kept(work.run_dir)}") from error
     state.loaded = replace(state.loaded, model=model, plan=plan)
+    settle(state)
+
+
+def settle(state: State) -> None:
+    """Round what was cut or trained to what will be saved of it: that is what is then measured."""
+    round_to(state.loaded.model, state.loaded.stored)
 
 
 def _what_is_kept(run_dir: Path) -> str:
@@ -48,5 +55,14 @@ def export(state: State) -> None:
     state.metrics = {**metrics.pruning(state), **state.metrics}
     folder = state.work.run_dir / MODEL
     facts = {**state.metrics, "reconstruct": state.work.spec.prune.reconstruct}
-    save(state.loaded.model, state.loaded.tokenizer, state.graph, state.plan, folder, facts=facts)
+    loaded, facts["license"] = state.loaded, licence(state.loaded.folder)
+    parts = (loaded.model, loaded.tokenizer, state.graph, state.plan, folder)
+    try:
+        saved = save(*parts, facts=facts, dtype=loaded.stored)
+    except ArtifactError as error:
+        raise ArtifactError(f"{error} {_what_is_kept(state.work.run_dir)}") from error
+    earlier = kept(read_check, state.work.run_dir) or Check()
+    write_json(state.work.run_dir / CHECK, asdict(replace(earlier, saved=saved)))
+    state.work.recorder.artifact(CHECK)
+    state.work.recorder.message("Read back in a process of its own: it computes what was saved")
     state.work.recorder.artifact(MODEL)

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,11 +24,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from core.errors import NotPrunableError
-from core.graph.hooks import hooked
 from core.graph.records import Graph
 from core.results.agreement import Agreement
 from core.surgery.precision import in_float64
 from core.surgery.rehearsal import Instead, Rehearsal, rehearse
+from core.surgery.rounding import let_loose
 
 #: How many times what one rounding of everything does two right answers may be apart.
 _MARGIN = 64.0
@@ -115,31 +114,14 @@ def _shaken(
     """The same run again, with all that enters a layer or leaves a module off by half a unit to a whole."""
     stored = torch.finfo(model.dtype).eps / 2
     usual = torch.finfo(torch.float32).eps / 2 if float64 else stored
-    generator = torch.Generator().manual_seed(0)
+    when = "with rounding let loose"
+    with let_loose(model, lambda name: stored if name in rescaled else usual) as rounding:
 
-    def shake(values: Any, unit: float) -> Any:
-        if isinstance(values, tuple):
-            return tuple(shake(value, unit) for value in values)
-        if not isinstance(values, Tensor) or not values.is_floating_point():
-            return values
-        drawn = torch.rand(values.shape, generator=generator, dtype=torch.float64) - 0.5
-        off = unit * (drawn + 0.5 * drawn.sign())
-        return values + values * off.to(values.device, values.dtype)
+        def instead(number: int, _: Tensor) -> Tensor:
+            output: Tensor = rounding.of(_repeated(first.layers[number][1]), usual)
+            return output
 
-    hooks = []
-    for name, module in model.named_modules():
-        if next(module.children(), None) is None and next(module.parameters(), None) is not None:
-            unit = stored if name in rescaled else usual
-            hooks.append(module.register_forward_hook(lambda _, args, out, unit=unit: shake(out, unit)))
-    with hooked(hooks):
-        return _run(
-            model,
-            graph,
-            "with rounding let loose",
-            float64,
-            lambda n, _: shake(_repeated(first.layers[n][1]), usual),
-            _DRAWS,
-        )
+        return _run(model, graph, when, float64, instead, _DRAWS)
 
 
 def _repeated(output: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from core.errors import NotPrunableError
 from core.graph.hooks import evaluating, hooked
 from core.graph.records import Graph
+from core.graph.rotary import frequencies_held
 
 #: Position or name of an argument, and one of its dimensions.
 Place = tuple[int | str, int]
@@ -118,20 +119,27 @@ def _head_sized(rehearsal: Rehearsal, name: str, heads: int) -> set[Place]:
 
 @contextmanager
 def _shapes_only(model: PreTrainedModel) -> Iterator[None]:
-    """For a model without weights: buffers lose their numbers too, and transformers looks at none."""
+    """For a model without weights: buffers lose their numbers too, and transformers looks at none.
+
+    Whatever a forward leaves behind in its modules, such as frequencies for long inputs, has no numbers
+    either, and is forgotten afterwards.
+    """
     if model.device.type != "meta":
         yield
         return
-    real = [(module, name, buffer) for module in model.modules() for name, buffer in module._buffers.items()]
+    before = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
     try:
-        for module, name, buffer in real:
-            module._buffers[name] = buffer.to("meta") if buffer is not None else None
+        for module, _, buffers in before:
+            module._buffers |= {name: b.to("meta") for name, b in buffers.items() if b is not None}
         # Under this flag transformers skips its shortcuts that look at the numbers in a mask.
-        with torch.compiler._compile_session_context():
+        with torch.compiler._compile_session_context(), frequencies_held(model):
             yield
     finally:
-        for module, name, buffer in real:
-            module._buffers[name] = buffer
+        for module, attributes, buffers in before:
+            vars(module).clear()
+            vars(module).update(attributes)
+            module._buffers.clear()
+            module._buffers |= buffers
 
 
 @contextmanager

@@ -1,0 +1,85 @@
+"""How a model lies on disk: in which precision, under which licence, with code of its own."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import PretrainedConfig
+from transformers.dynamic_module_utils import custom_object_save
+
+from core.errors import ArtifactError
+
+_TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+#: Of a model's README: longer ones have their head at the beginning, too.
+_MOST_CHARACTERS = 10_000
+#: Where transformers puts code that came with a model.
+_DYNAMIC = "transformers_modules"
+
+
+def stored_dtype(folder: Path | None, config: PretrainedConfig) -> torch.dtype | None:
+    """The type of most numbers in a folder's safetensors; of the config where there are none, or None."""
+    counts: Counter[str] = Counter()
+    for path in sorted(folder.glob("*.safetensors")) if folder is not None else []:
+        counts.update(_numbers(path))
+    usual = [_TYPES[name] for name, _ in counts.most_common() if name in _TYPES]
+    told = getattr(config.get_text_config(), "dtype", None)
+    return usual[0] if usual else told if told in _TYPES.values() else None
+
+
+def _numbers(path: Path) -> Counter[str]:
+    """How many numbers of each type a file holds, by its header. Raises ArtifactError."""
+    counts: Counter[str] = Counter()
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  (the handle is not a dict)
+                part = file.get_slice(name)
+                counts[part.get_dtype()] += int(torch.Size(part.get_shape()).numel())
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); load the model anew.") from error
+    return counts
+
+
+def round_to(model: nn.Module, dtype: torch.dtype | None) -> None:
+    """Round the weights of a model to what is stored of them, in place; it goes on computing as before."""
+    for name, value in model.named_parameters():
+        if dtype is not None and value.is_floating_point() and not stays_wide(model, name):
+            value.data.copy_(value.data.to(dtype))
+
+
+def stays_wide(model: Any, name: str) -> bool:
+    """Whether the class of a model wants this parameter in float32, whatever the others are in."""
+    names = [*(getattr(model, "_keep_in_fp32_modules", None) or ())]
+    names += [*(getattr(model, "_keep_in_fp32_modules_strict", None) or ())]
+    return any(part in name.split(".") for part in names)
+
+
+def licence(folder: Path | None) -> str | None:
+    """The licence in the head of a model's README, if it has one."""
+    card = folder / "README.md" if folder is not None else None
+    text = ""
+    if card is not None and card.is_file():
+        text = card.read_text(encoding="utf-8", errors="replace")[:_MOST_CHARACTERS]
+    head = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
+    line = re.search(r"^license:\s*(\S.*?)\s*$", head[1], re.MULTILINE) if head else None
+    return line[1] if line else None
+
+
+def brings_code(thing: Any) -> bool:
+    """Whether the class of a model, a config or a tokenizer came with a model."""
+    return type(thing).__module__.startswith(_DYNAMIC)
+
+
+def carry_code(model: Any, config: PretrainedConfig, folder: Path) -> None:
+    """Copy the code that a model came with, and let its config name it where it now lies, and no other."""
+    if getattr(config, "auto_map", None) is not None:
+        config.auto_map = {}
+    for thing, door in ((model, "AutoModelForCausalLM"), (config, "AutoConfig")):
+        if brings_code(thing):
+            type(thing)._auto_class = door
+            custom_object_save(thing, folder, config=cast(Any, config))
