@@ -84,7 +84,7 @@ NAMED: Mapping[str, NamedText] = MappingProxyType(
         ),
         "lamini": NamedText(
             "LaMini-instruction", "MBZUAI/LaMini-instruction", "", "train", "train",
-            ("instruction", "response"), "CC BY-NC 4.0", "recovery on more data in LLM-Pruner, Table 15",
+            ("instruction", "response"), "CC BY-NC 4.0", "recovery on more data in LLM-Pruner, Table 10",
         ),
     }
 )  # fmt: skip
