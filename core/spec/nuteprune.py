@@ -56,6 +56,12 @@ def _paper(sparsity: float, warmup: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+#: Kinds of which no matrix has LoRA, by what has it.
+_WITHOUT_LORA = {
+    "attention": ("ffn_channel",),
+    "query_value": ("ffn_channel",),
+    "ffn": ("query_head", "kv_group"),
+}
 #: Preset -> what it changes of a spec, by dotted path; `prune.options` are the method's own.
 PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
@@ -205,6 +211,12 @@ class NutePrune:
     def check(self, prune: PruneSpec, settings: Settings) -> None:
         """Raises SpecError where the options do not fit together, or not with what is asked."""
         check(settings, max([prune.sparsity, *prune.kind_sparsity.values()]))
+        without = [kind for kind in prune.kinds if kind in _WITHOUT_LORA.get(settings.lora_targets, ())]
+        if settings.rule == "lora_gradient" and without:
+            raise SpecError(
+                f"rule=lora_gradient ranks what has LoRA; with lora_targets={settings.lora_targets} none of "
+                f"the matrices of {', '.join(without)} has; write lora_targets=all."
+            )
         for name, field in options_of(PruneSpec).items():
             if field.ranking and (value := getattr(prune, name)) != field.value:
                 usual = field.default_words

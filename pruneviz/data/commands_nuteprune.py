@@ -10,7 +10,10 @@ OTHERS = {
     "LoRAShear": "its graph search and dynamic fine-tuning were not published",
     "Compresso": "it adds a prompt of its own to training and answers",
 }
-RULES = {"MaP": "magnitude", "MvP": "movement", "LoRAPrune": "lora_gradient"}
+RULES = {
+    "MaP": "rule=magnitude", "MvP": "rule=movement",
+    "LoRAPrune": "rule=lora_gradient --set lora_targets=all",  # it ranks what has LoRA
+}  # fmt: skip
 SWITCH = {"yes": "true", "no": "false"}
 #: Table 14 prints 20 % a second time over rows whose averages are those of Table 3 at 50 %.
 UNLABELLED = "50"
@@ -44,7 +47,7 @@ def _scored(number: int, row: Row) -> Command:
         return none(OTHERS[name])
     if name in RULES:
         post = "" if tuned else "--recover none"
-        made = trained(ratio, f"--set rule={RULES[name]}", post, model=model, measured=measured)
+        made = trained(ratio, f"--set {RULES[name]}", post, model=model, measured=measured)
         return made.noted("NutePrune's budget and training") if name == "LoRAPrune" else made
     if name == "WANDA":
         return _others(row, ratio, "wanda", TUNED, measured)

@@ -204,6 +204,12 @@ def test_scores_may_order_the_start(tmp_path: Path, spec: RunSpec) -> None:
         ({"batch": 4, "processes": 2, "accumulate": 4}, SpecError, "batch / processes, which is 2, got 4"),
         ({"distillation": "some"}, SpecError, "distillation"),
         ({"rule": "lora_gradient", "lora_rank": 0}, SpecError, "write lora_rank=8"),
+        (
+            {"rule": "lora_gradient", "lora_targets": "query_value"},
+            SpecError,
+            "of ffn_channel has; write lora_t",
+        ),
+        ({"rule": "lora_gradient", "lora_targets": "ffn"}, SpecError, "of query_head has"),
         ({"start_from": "tailor_first"}, UnknownNameError, "taylor_first"),
         ({"stepz": 4}, UnknownNameError, "Did you mean 'steps'"),
     ],
