@@ -54,10 +54,9 @@ def items(paper: str) -> list[str]:
 def test_every_item_of_a_paper_has_its_row(paper: str) -> None:
     rows = items(paper)
     for kind, count in COUNTS[paper].items():
-        found = [
-            int(row.removeprefix(f"{kind} ")) for row in rows if re.fullmatch(rf"{re.escape(kind)} \d+", row)
-        ]
-        assert found == list(range(1, count + 1)), f"{paper}, {kind}"
+        numbered = [row for row in rows if re.fullmatch(rf"{re.escape(kind)} \d+", row)]
+        numbers = [int(row.removeprefix(f"{kind} ")) for row in numbered]
+        assert numbers == list(range(1, count + 1)), f"{paper}, {kind}"
 
 
 def test_every_row_says_where_it_is_and_how_it_differs() -> None:
