@@ -54,13 +54,14 @@ class Lineup:
     Attributes:
         base: contender key -> the dense model it comes from.
         notes: sentences for people.
-        tokenizers_differ: perplexities per token are then no comparison.
+        strange: keys of those, without `:int8`, that read text as other tokens than the first: their
+            perplexities per token are no comparison.
     """
 
     contenders: tuple[Contender, ...]
     base: dict[str, str]
     notes: tuple[str, ...] = ()
-    tokenizers_differ: bool = False
+    strange: frozenset[str] = frozenset()
 
 
 def finished(records: Sequence[RunRecord]) -> list[RunRecord]:
@@ -140,13 +141,16 @@ def line_up(records: Sequence[RunRecord], keys: Sequence[str], model: str) -> Li
     if len(contenders) > MOST:
         notes.append(f"Only {MOST} models fit side by side; {len(contenders) - MOST} of them are left out.")
     contenders = contenders[:MOST]
-    differ = _differ({base[contender.key] for contender in contenders})
-    if differ:
+    first = base[contenders[0].key] if contenders else ""
+    strange = frozenset(
+        plain_key(contender.key) for contender in contenders if _differ({first, base[contender.key]})
+    )
+    if strange:
         notes.append(
-            "These models come from different ones with different tokenizers: answers can be compared, "
-            "perplexities cannot, since they count other tokens."
+            "Not all of these models have the first one's tokenizer: answers can be compared, perplexities "
+            "of the others cannot, since they count other tokens."
         )
-    return Lineup(tuple(contenders), base, tuple(notes), differ)
+    return Lineup(tuple(contenders), base, tuple(notes), strange)
 
 
 def _left_out(key: str, run_exists: bool) -> str:

@@ -42,6 +42,7 @@ class Entry:
         times, reference_times: behind the times in `numbers` and `reference`, None where they were not kept.
         others: its perplexities on the texts after the first.
         made_on: what chose the units that went, in words; empty where nothing went or it is not known.
+        same_tokens: whether it reads text as the same tokens as the first; a perplexity is refused otherwise.
     """
 
     title: str
@@ -55,6 +56,7 @@ class Entry:
     reference_times: Efficiency | None = None
     others: tuple[OnText, ...] = ()
     made_on: str = ""
+    same_tokens: bool = True
 
     def error(self, name: str) -> float | None:
         """What stands after ±: a perplexity's standard error, half of slowest minus fastest of a time."""
@@ -111,19 +113,16 @@ def _entry(contender: Contender, lineup: Lineup, records: Sequence[RunRecord]) -
         numbers(reference, records) if same else {}, perplexity_of(contender, records),
         times_of(contender, records), times_of(reference, records) if same else None,
         on_more_texts(contender, records), made_on(contender),
+        contender.key.partition(":")[0] not in lineup.strange,
     )  # fmt: skip
 
 
-def compare_info(entries: Sequence[Entry], same_tokens: bool = True) -> CompareInfo:
-    """Every entry against the first.
-
-    Args:
-        same_tokens: whether all models read text as the same tokens; perplexities are refused otherwise.
-    """
+def compare_info(entries: Sequence[Entry]) -> CompareInfo:
+    """Every entry against the first."""
     notes: dict[str, None] = {}
-    quantities = [_quantity(name, entries, same_tokens, notes) for name in QUANTITIES]
+    quantities = [_quantity(name, entries, notes) for name in QUANTITIES]
     first, *counted = quantities  # perplexity, and what is counted and timed
-    more = _more_texts(entries, same_tokens, notes)
+    more = _more_texts(entries, notes)
     if more:
         first = replace(first, title=f"{first.title}, {words.short_text(_text_of(entries[0].numbers))}")
     rows = [first, *more, *_made(entries), *counted]
@@ -141,12 +140,12 @@ def _text_of(numbers: Mapping[str, Any]) -> str:
     return str(numbers.get("ppl_text") or "text")
 
 
-def _more_texts(entries: Sequence[Entry], same_tokens: bool, notes: dict[str, None]) -> list[Row]:
+def _more_texts(entries: Sequence[Entry], notes: dict[str, None]) -> list[Row]:
     """Perplexity on every text after the first that a model was measured on, a row each."""
     rows = []
     for name in dict.fromkeys(_text_of(other.numbers) for entry in entries for other in entry.others):
         of_text = [_on_text(entry, name) for entry in entries]
-        row = _quantity("ppl", of_text, same_tokens, notes)
+        row = _quantity("ppl", of_text, notes)
         rows.append(replace(row, name=f"ppl {name}", title=f"{row.title}, {words.short_text(name)}"))
     return rows
 
@@ -168,11 +167,11 @@ def _made(entries: Sequence[Entry]) -> list[Row]:
     ]
 
 
-def _quantity(name: str, entries: Sequence[Entry], same_tokens: bool, notes: dict[str, None]) -> Row:
+def _quantity(name: str, entries: Sequence[Entry], notes: dict[str, None]) -> Row:
     values = [entry.numbers.get(name) for entry in entries]
     cells = [Cell(_text(name, entry)) for entry in entries[:1]]
     for entry, value in list(zip(entries, values, strict=True))[1:]:
-        reason, first, text = _refusal(name, entries[0], entry, same_tokens), values[0], _text(name, entry)
+        reason, first, text = _refusal(name, entries[0], entry), values[0], _text(name, entry)
         if QUANTITIES[name].timed and entries[0].run != entry.run and not reason:
             first = entry.reference[name]
             notes[f"{entry.title}: its times are set against the first model's in the same run."] = None
@@ -224,14 +223,14 @@ def _about(name: str, entries: Sequence[Entry]) -> str:
     return "; ".join(part for part in (*texts, errors) if part)
 
 
-def _refusal(name: str, first: Entry, entry: Entry, same_tokens: bool) -> str:
+def _refusal(name: str, first: Entry, entry: Entry) -> str:
     """Why this quantity of two models must not be set side by side; empty if it may."""
     if QUANTITIES[name].timed and first.run != entry.run and entry.reference.get(name) is None:
         return f"{entry.title}: its times were taken in another run, so they are not compared."
     if name != "ppl":
         return ""
-    if not same_tokens:
-        return "Perplexity: not comparable, for the tokenizers differ."
+    if not entry.same_tokens:
+        return f"{entry.title}: perplexity not comparable, for its tokenizer is another."
     texts = [[each.numbers.get(key) for key in PPL_ON] for each in (first, entry)]
     return "" if texts[0] == texts[1] else (
         f"{entry.title}: perplexity not comparable, measured on {words.measured_on(dict(entry.numbers))}; "

@@ -40,7 +40,7 @@ def slides(lineup: Lineup, entries: Sequence[Entry]) -> list[Slide]:
     Args:
         entries: the numbers of the lineup's models, before recovery included.
     """
-    info = compare_info(entries, same_tokens=not lineup.tokenizers_differ)
+    info = compare_info(entries)
     costs = costs_chart_info(info, entries)
     times = "; times ± half of slowest minus fastest" if costs.errors else ""
     charts = [

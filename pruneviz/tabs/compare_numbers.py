@@ -61,7 +61,7 @@ def build_numbers() -> Numbers:
 def fill(lineup: Lineup, records: Sequence[RunRecord]) -> dict[str, Any]:
     """What `Numbers` shows for these models."""
     entries = entries_of(lineup, records)
-    info = compare_info(entries, same_tokens=not lineup.tokenizers_differ)
+    info = compare_info(entries)
     choices = flip_choices(lineup, records)
     chosen = choices[0][1] if choices else None
     return {

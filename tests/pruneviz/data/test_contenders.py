@@ -214,11 +214,11 @@ def test_other_tokenizers_are_noticed(tmp_path):
         make_run(tmp_path / "runs", f"of-{name}", spec, metrics=MEASURED)
     found = records(tmp_path / "runs")
     lineup = line_up(found, ["of-x", "of-y"], "demo")
-    assert lineup.tokenizers_differ and "tokenizers" in lineup.notes[0]
-    assert not line_up(found, ["dense", "of-x"], "demo").tokenizers_differ
+    assert lineup.strange == {"of-y"} and "tokenizer" in lineup.notes[0]
+    assert not line_up(found, ["dense", "of-x"], "demo").strange
     same = {"version": "z", "model": {"vocab": ["a", "b"]}}
     (tmp_path / "models" / "y" / "tokenizer.json").write_text(json.dumps(same, indent=3))
-    assert not line_up(found, ["of-x", "of-y"], "demo").tokenizers_differ
+    assert not line_up(found, ["of-x", "of-y"], "demo").strange
 
 
 def test_kept_answers_are_found_by_prompt_and_side(tmp_path):
@@ -252,8 +252,8 @@ def test_a_model_that_was_only_measured_stands_beside_pruned_ones_as_a_baseline(
     baseline = lineup.contenders[2]
     assert (baseline.title, baseline.source, baseline.side) == ("small-3b", "hub/small-3b", "dense")
     assert numbers(baseline, found)["params"] == 860 and scores(baseline, found)["piqa"].n == 3
-    assert len(lineup.notes) == 2 and "no run gone" in lineup.notes[0] and "tokenizers" in lineup.notes[1]
-    info = compare_info(entries_of(lineup, found), same_tokens=not lineup.tokenizers_differ)
+    assert len(lineup.notes) == 2 and "no run gone" in lineup.notes[0] and "tokenizer" in lineup.notes[1]
+    info = compare_info(entries_of(lineup, found))
     cells = {row.name: row.cells[2] for row in info.rows}
     assert cells["params"].verdict and cells["ppl"].verdict == "refused"
     assert cells["latency_ms"].verdict == "refused", "another run's times"
