@@ -180,10 +180,14 @@ class _Pass:
         """Bytes that one window's backward needs, of its forward."""
         assert self.gradients is not None, "only a backward is weighed"
         plainly = attending_plainly(self.model) if self.divergences else nullcontext()
+
+        def beginning(tokens: int) -> Tensor:
+            ids = window[:, :tokens]
+            return sample_losses(self.model, ids, torch.ones_like(ids, dtype=torch.bool))[0]
+
         with evaluating(self.model), plainly, self.gradients.watch(self.model, self.gradients.dims):
-            logits = window.numel() * int(self.model.config.get_text_config().vocab_size)
-            counted = torch.ones_like(window, dtype=torch.bool)
-            return window_bytes(self.model, lambda: sample_losses(self.model, window, counted)[0], logits)
+            vocabulary = int(self.model.config.get_text_config().vocab_size)
+            return window_bytes(self.model, beginning, length=window.shape[1], vocabulary=vocabulary)
 
     @contextmanager
     def watch(self, names: Collection[str]) -> Iterator[None]:

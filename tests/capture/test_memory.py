@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from core.capture import memory
 from core.capture import statistics as capturing
 from core.capture.memory import GIB, Needed, _allowances, free_memory, reading, window_bytes
 from core.capture.statistics import Statistics, capture
 from core.errors import DataError
 from tests.graph.families import graph_of, model_of
-from tests.handmade import ids
+from tests.handmade import ids, tiny
 
 KEPT = {"a": 2 * GIB, "b": 3 * GIB, "c": 1 * GIB}
 NEEDS = {"gradient_first"}
@@ -64,7 +65,26 @@ def test_a_window_weighs_what_its_backward_reads() -> None:
     """The inputs of two layers and the output of the activation, each once; no weights."""
     model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
     x = torch.randn(3, 8)
-    assert window_bytes(model, lambda: model(x), logits=5) == 4 * (3 * 8 + 3 * 16) + 8 * 5
+    weighed = window_bytes(model, lambda _: model(x), length=3, vocabulary=5)
+    assert weighed == 4 * (3 * 8 + 3 * 16) + 8 * 3 * 5
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_the_beginning_of_a_window_tells_what_all_of_it_needs(
+    attention: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny()
+    model.set_attn_implementation(attention)
+    read: list[int] = []
+
+    def forward(tokens: int) -> torch.Tensor:
+        read.append(tokens)
+        return model(torch.ones(1, tokens, dtype=torch.long)).logits.square().mean()
+
+    told = window_bytes(model, forward, length=128, vocabulary=96)
+    monkeypatch.setattr(memory, "_LONG", 1000)
+    whole = window_bytes(model, forward, length=128, vocabulary=96)
+    assert read == [31, 128] and told == pytest.approx(whole, rel=0.05)
 
 
 def statistics_of(family: str, needs: set[str], **how: object) -> tuple[Statistics, list[str]]:
