@@ -54,6 +54,7 @@ class Probe:
         trust_remote_code: the model brings code of its own.
         modules: of other packages, which have the classes of the model.
         stock: plain transformers has to read the folder, too.
+        extent: which positions were tried, in words, and what was too far.
     """
 
     ids: Tensor
@@ -65,6 +66,7 @@ class Probe:
     trust_remote_code: bool
     modules: tuple[str, ...]
     stock: bool
+    extent: str
 
 
 def probe(model: PreTrainedModel, *, stock: bool) -> Probe:
@@ -89,7 +91,16 @@ def probe(model: PreTrainedModel, *, stock: bool) -> Probe:
         brings_code(model),
         tuple(foreign),
         stock,
+        _extent(tokens, start, longest(model.config)),
     )
+
+
+def _extent(tokens: int, start: int, length: int) -> str:
+    """Which positions an input has, and whether that is as far as it should go."""
+    words = f"on positions {start:,} to {start + tokens - 1:,}"
+    if start + tokens <= length:
+        return f"{words}, and not beyond {length:,}, which would take too long here"
+    return f"{words}, fewer tokens than a window has" if start else words
 
 
 def _device(model: PreTrainedModel) -> str:

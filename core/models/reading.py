@@ -34,11 +34,14 @@ def compare(folder: Path, path: Path) -> list[Agreement]:
 
 def _readings(folder: Path, made: Probe) -> Iterator[tuple[str, PreTrainedModel]]:
     dtype, trust = getattr(torch, made.dtype), made.trust_remote_code
-    yield "by the workbench", load(folder, device=made.device, dtype=dtype, trust_remote_code=trust)[0]
+    yield (
+        f"by the workbench {made.extent}",
+        load(folder, device=made.device, dtype=dtype, trust_remote_code=trust)[0],
+    )
     if made.stock:
         loader: Any = AutoModelForCausalLM
         model = loader.from_pretrained(folder, dtype=dtype, trust_remote_code=trust).eval()
-        yield "by transformers", model.to(made.device)
+        yield f"by transformers {made.extent}", model.to(made.device)
     if (folder / "tokenizer_config.json").is_file():
         AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
 

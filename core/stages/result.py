@@ -64,5 +64,6 @@ def export(state: State) -> None:
     earlier = kept(read_check, state.work.run_dir) or Check()
     write_json(state.work.run_dir / CHECK, asdict(replace(earlier, saved=saved)))
     state.work.recorder.artifact(CHECK)
-    state.work.recorder.message("Read back in a process of its own: it computes what was saved")
+    ways = " and ".join(row.where for row in saved)
+    state.work.recorder.message(f"Read back in a process of its own {ways}: it computes what was saved")
     state.work.recorder.artifact(MODEL)

@@ -101,6 +101,7 @@ def test_where_the_length_is_too_dear_a_short_input_stands_there(monkeypatch: py
     monkeypatch.setattr("core.models.readback._MOST_PRODUCTS", {"cpu": 1.0})
     short = probe(made(*ROPES["longrope"][:2]), stock=False)
     assert (short.ids.shape[1], short.start) == (32, 48 + 1 - 32)
+    assert short.extent == "on positions 17 to 48, fewer tokens than a window has"
 
 
 @pytest.mark.new_process
@@ -111,7 +112,8 @@ def test_another_process_reads_it_both_ways(tmp_path: Path) -> None:
     operate(model, graph, removed)
     plan = with_costs(graph, PruningPlan(removed, "tiny"), graph.of_kind("ffn_channel"))
     rows = save(model, word_tokenizer(), graph, plan, tmp_path / "model")
-    assert [row.where for row in rows] == ["by the workbench", "by transformers"]
+    ways = [f"by {name} on positions 0 to 31" for name in ("the workbench", "transformers")]
+    assert [row.where for row in rows] == ways
     assert all(row.holds for row in rows)
 
 

@@ -23,7 +23,7 @@ from core.runs.events import Event
 from core.spec.prune import BIASED, RECHOOSING
 from core.spec.run import RunSpec
 from core.stages import reconstruct as refitting
-from core.stages import steps as stages
+from core.stages import result
 from core.stages.worker import execute
 from core.surgery.operate import operate
 from tests.stages.steps import VERBS, again, done, outcome, staged
@@ -44,10 +44,10 @@ def test_a_run_that_refits_meets_its_target_and_resumes_as_if_never_stopped(
     assert bool(plan.biases) == (how in BIASED)
     assert abs(gone - 0.3 * plan.params_in_scope) <= 96
     cut = launch.create(tmp_path / "cut", asked, mine=True)
-    monkeypatch.setattr(stages, "operate", lambda *_: (_ for _ in ()).throw(StorageError("full")))
+    monkeypatch.setattr(result, "operate", lambda *_, **__: (_ for _ in ()).throw(StorageError("full")))
     with pytest.raises(StorageError):
         execute(cut)
-    monkeypatch.setattr(stages, "operate", operate)
+    monkeypatch.setattr(result, "operate", operate)
     monkeypatch.setattr(refitting, "refit", lambda *_, **__: pytest.fail("what was refitted is kept"))
     again(cut)
     assert outcome(cut) == outcome(whole)
@@ -99,10 +99,10 @@ def test_finished_stages_are_not_repeated(
 def test_the_plan_is_written_before_anything_is_cut(
     tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the saw broke")
 
-    monkeypatch.setattr(stages, "operate", broken)
+    monkeypatch.setattr(result, "operate", broken)
     run_dir = launch.create(tmp_path, spec, mine=True)
     with pytest.raises(RuntimeError, match="the saw broke"):
         execute(run_dir)
@@ -117,7 +117,7 @@ def test_a_full_disk_while_saving_loses_nothing(
 
     run_dir = launch.create(tmp_path, spec, mine=True)
     with monkeypatch.context() as patched, pytest.raises(StorageError, match="free some space"):
-        patched.setattr(stages, "save", full)
+        patched.setattr(result, "save", full)
         execute(run_dir)
     status = watch.refresh(run_dir)
     assert status.state == "failed" and status.stage == "export"
