@@ -7,102 +7,32 @@ time. If it dies, the caller is told and the next call starts a new one. It ends
 from __future__ import annotations
 
 import itertools
-import multiprocessing
-import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
+from core.engine.child import DIED, Child, Event, Stream
 from core.errors import LaunchError
 
 Removed = Mapping[str, Sequence[int]]
-Event = dict[str, Any]
-_Stream = SimpleQueue[Any]
-_DIED = (
-    "The engine has ended in the middle of this, possibly out of memory, and its models are gone. "
-    "Try again: a fresh one is started."
-)
-
-
-def _start(channel: Connection, device: str, dtype: str) -> None:
-    """In the child: import torch and what needs it, once."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes us
-    from core.engine import host
-
-    host.start(channel, device, dtype)
-
-
-def _call(name: str, call: int, arguments: dict[str, Any]) -> Any:
-    """In the child: call `core.engine.host` by name, so that the parent need not import it."""
-    from core.engine import host
-
-    return host.answer(name, call, arguments)
-
-
-class _Child:
-    """One process, and the channel to it: events come out, calls to stop go in."""
-
-    def __init__(self, device: str, dtype: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._channel, theirs = context.Pipe()
-        self._pool = ProcessPoolExecutor(1, context, _start, (theirs, device, dtype))
-        self._pool.submit(int)  # starts the process, which then has its end of the channel
-        theirs.close()
-        self._streams: dict[int, _Stream] = {}
-        self._sending = threading.Lock()
-        threading.Thread(target=self._pump, daemon=True).start()
-
-    def _pump(self) -> None:
-        """Pass events on to the streams that wait for them, until the child is gone."""
-        with suppress(EOFError, OSError):
-            while True:
-                call, event = self._channel.recv()
-                if (stream := self._streams.get(call)) is not None:
-                    stream.put(event)
-        self._channel.close()
-
-    def submit(self, name: str, call: int, arguments: dict[str, Any], stream: _Stream | None) -> Future[Any]:
-        """Queue a call. A stream receives its events, and then its future. Raises BrokenProcessPool."""
-        if stream is not None:
-            self._streams[call] = stream
-        future = self._pool.submit(_call, name, call, arguments)
-        if stream is not None:
-            future.add_done_callback(stream.put)
-        return future
-
-    def forget(self, call: int) -> None:
-        """Drop the stream of a call that nobody waits for any more."""
-        self._streams.pop(call, None)
-
-    def stop(self, call: int) -> None:
-        """Stop a call at its next token."""
-        self._send(call)
-
-    def end(self) -> None:
-        """End the process at once, whatever it does."""
-        self._send(None)
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _send(self, message: int | None) -> None:
-        with self._sending, suppress(OSError):  # gone already
-            self._channel.send(message)
+#: Reading a model takes longer than this only where it is large and far away.
+LOAD_LIMIT_S = 600.0
 
 
 class Engine:
     """Models in a process of their own; every method may be called from any thread.
 
     Methods that need a model load it first if it is not in memory, which holds at most one dense and one
-    pruned model. They raise the PruneError of whatever went wrong, and LaunchError if the process died.
+    pruned model. They raise the PruneError of whatever went wrong, LaunchError if the process died or took
+    more than `load_limit_s` to read a model, and StopRequested if they were stopped without a result.
     """
 
-    def __init__(self, device: str = "auto", dtype: str = "auto") -> None:
-        self._device, self._dtype = device, dtype
-        self._child: _Child | None = None
+    def __init__(self, device: str = "auto", dtype: str = "auto", load_limit_s: float = LOAD_LIMIT_S) -> None:
+        self._device, self._dtype, self._load_limit_s = device, dtype, load_limit_s
+        self._child: Child | None = None
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._waiting: set[int] = set()
@@ -174,9 +104,15 @@ class Engine:
         return dict(self._ask("attention", source=source, text=text, layer=layer, heads=list(heads)))
 
     def stop(self) -> None:
-        """Stop all generation and measurement; a text keeps what it has so far."""
+        """Stop all generation and measurement; a text keeps what it has so far.
+
+        A model that is being read cannot be stopped so: the process is ended, and with it all its models.
+        """
         with self._lock:
             child, waiting = self._child, list(self._waiting)
+            if child is not None and child.stop_reading():
+                self._child, self._cards = None, {}
+                return
         if child is not None:
             for call in waiting:
                 child.stop(call)
@@ -202,7 +138,7 @@ class Engine:
         return self._result(child, call, future)
 
     def _stream(self, name: str, arguments: dict[str, Any]) -> Iterator[Event]:
-        stream: _Stream = SimpleQueue()
+        stream: Stream = SimpleQueue()
         child, call, future = self._submit(name, arguments, stream)
         try:
             while True:
@@ -222,12 +158,12 @@ class Engine:
             self._waiting.discard(call)
 
     def _submit(
-        self, name: str, arguments: dict[str, Any], stream: _Stream | None = None
-    ) -> tuple[_Child, int, Future[Any]]:
+        self, name: str, arguments: dict[str, Any], stream: Stream | None = None
+    ) -> tuple[Child, int, Future[Any]]:
         call = next(self._numbers)
         with self._lock:
             for _ in range(2):  # a process that died while idle is replaced silently
-                child = self._child or _Child(self._device, self._dtype)
+                child = self._child or Child(self._device, self._dtype, self._load_limit_s)
                 try:
                     future = child.submit(name, call, arguments, stream)
                 except BrokenProcessPool:
@@ -236,16 +172,16 @@ class Engine:
                 self._child = child
                 self._waiting.add(call)
                 return child, call, future
-        raise LaunchError(_DIED)
+        raise LaunchError(DIED)
 
-    def _result(self, child: _Child, call: int, future: Future[Any]) -> Any:
+    def _result(self, child: Child, call: int, future: Future[Any]) -> Any:
         try:
             value, cards = future.result()
         except (BrokenProcessPool, CancelledError) as error:
             with self._lock:
                 if self._child is child:
                     self._child, self._cards = None, {}
-            raise LaunchError(_DIED) from error
+            raise child.ended() from error
         finally:
             self._waiting.discard(call)
         with self._lock:

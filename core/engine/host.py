@@ -10,8 +10,8 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
@@ -74,12 +74,15 @@ class Host:
 
     def load(self, call: int, source: str) -> dict[str, Any]:
         """Load a model unless it is in memory, and return its card."""
-        return self._model(source).card
+        return self._model(call, source).card
 
     def card(self, call: int, source: str) -> dict[str, Any]:
         """The card of a model, without loading its weights."""
         held = self._find(source)
-        return held.card if held else model_card.describe_config(source)
+        if held is not None:
+            return held.card
+        with self._reading(call, source):
+            return model_card.describe_config(source)
 
     def release(self, call: int) -> None:
         """Free all models."""
@@ -90,7 +93,7 @@ class Host:
         self, call: int, source: str, prompt: str, removed: Removed | None, int8: bool, **settings: Any
     ) -> None:
         """Send {"piece"} for every token, and at last {"done", …}; see `Engine.generate`."""
-        held = self._model(source, int8)
+        held = self._model(call, source, int8)
         model, tokenizer = held.loaded.model, held.loaded.tokenizer
         with _masked(held, removed):
             began, tokens = time.perf_counter(), -1  # the last piece is what was held back, not a token
@@ -106,7 +109,7 @@ class Host:
         self, call: int, source: str, text: str, window: int, tokens: int, removed: Removed | None
     ) -> dict[str, Any]:
         """See `core.engine.client.Engine.perplexity`."""
-        held, scored = self._model(source), evaluation_text(text, tokens=tokens)
+        held, scored = self._model(call, source), evaluation_text(text, tokens=tokens)
         windows = consecutive_windows(held.loaded.tokenizer, scored, window=window, tokens=tokens)
 
         def check(done: int, total: int) -> None:
@@ -121,7 +124,7 @@ class Host:
         self, call: int, source: str, text: str, layer: int, heads: Sequence[int]
     ) -> dict[str, Any]:
         """{"tokens", "maps", "cut"}; see `core.engine.client.Engine.attention`."""
-        held = self._model(source)
+        held = self._model(call, source)
         ids = held.loaded.tokenizer(text, return_tensors="pt").input_ids[0]
         shown = ids[:MOST_TOKENS]
         maps = attention_maps(held.loaded.model, _graph(held), shown, layer, heads)
@@ -132,19 +135,31 @@ class Host:
         matches = (held for held in self._held.values() if (held.source, held.int8) == (source, int8))
         return next(matches, None)
 
-    def _model(self, source: str, int8: bool = False) -> Held:
+    def _model(self, call: int, source: str, int8: bool = False) -> Held:
         """The model, loaded unless it is in memory; the other dense or pruned model is freed first."""
         held = self._find(source, int8)
         if held is not None:
             return held
-        slot = "pruned" if resolve(source).kind == "pruned" else "dense"
-        self._drop(slot)
-        loaded = load(source, device=self.device, dtype=self.dtype)
-        if int8:
-            loaded = replace(loaded, model=quantize(loaded.model))
+        with self._reading(call, source):
+            slot = "pruned" if resolve(source).kind == "pruned" else "dense"
+            self._drop(slot)
+            loaded = load(source, device=self.device, dtype=self.dtype)
+            if int8:
+                loaded = replace(loaded, model=quantize(loaded.model))
         card = model_card.describe(loaded, source) | ({"dtype": _int8_name(loaded)} if int8 else {})
         self._held[slot] = Held(source, int8, loaded, card)
         return self._held[slot]
+
+    @contextmanager
+    def _reading(self, call: int, source: str) -> Iterator[None]:
+        """Tell the caller's process, which limits it, for how long a model is being read."""
+        if call in self._stopped:
+            raise StopRequested(f"Stopped before {source} was read.")
+        self.channel.send((call, {"reading": source, "pid": os.getpid()}))
+        try:
+            yield
+        finally:
+            self.channel.send((call, {"reading": "", "pid": os.getpid()}))
 
     def _drop(self, slot: str) -> None:
         self._held.pop(slot, None)
