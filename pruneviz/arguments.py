@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from core.engine.client import LOAD_LIMIT_S
 from core.errors import InputError, LaunchError, storage_error
 from core.spec.model import DTYPES
+from pruneviz import access
 
 #: As it was started, for its help and for what it says of a wrong option.
 PROGRAM = {"app": "python app.py", "__main__": "python -m pruneviz"}.get(Path(sys.argv[0]).stem, "pruneviz")
@@ -28,6 +30,8 @@ class Arguments:
     device: str
     dtype: str
     auth: tuple[str, str] | None
+    allow_hosts: tuple[str, ...]
+    load_limit_s: float
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,22 +53,48 @@ def parse(argv: list[str] | None = None) -> Arguments:
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="folder that holds all runs")
     parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
     parser.add_argument("--dtype", default="auto", choices=DTYPES, help="precision of the weights")
-    parser.add_argument("--auth", default=None, metavar="USER:PASSWORD", help="ask for this login")
+    parser.add_argument(
+        "--load-limit", type=float, default=LOAD_LIMIT_S, metavar="SECONDS",
+        help="longest time that reading a model for a card or an answer may take",
+    )  # fmt: skip
+    _who_may_reach(parser)
     given = parser.parse_args(argv)
     return Arguments(
         given.model, given.host, free_port(given.host, given.port), writable(given.runs_dir), given.device,
-        given.dtype, credentials(given.auth),
+        given.dtype, reachable(given.host, access.login(given.auth, given.auth_file), given.insecure),
+        tuple(access.host_name(name) for name in given.allow_host), positive(given.load_limit),
     )  # fmt: skip
 
 
-def credentials(text: str | None) -> tuple[str, str] | None:
-    """`user:password` as a pair. Raises InputError."""
-    if text is None:
-        return None
-    user, colon, password = text.partition(":")
-    if not (user and colon and password):
-        raise InputError("--auth must be USER:PASSWORD, for example --auth ada:s3cret.")
-    return user, password
+def _who_may_reach(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--auth", metavar="USER", help=f"ask for this user, with the password in {access.PASSWORD}"
+    )
+    parser.add_argument("--auth-file", type=Path, metavar="FILE", help="a file with USER:PASSWORD instead")
+    parser.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME",
+        help="answer under this host name, too, such as that of a proxy; may be given again",
+    )  # fmt: skip
+    parser.add_argument(
+        "--insecure", action="store_true", help="listen where other machines reach it without a login"
+    )
+
+
+def reachable(host: str, login: tuple[str, str] | None, insecure: bool) -> tuple[str, str] | None:
+    """`login`, if there is one or none is needed. Raises InputError where all could start runs."""
+    if access.exposed(host) and not (login or insecure):
+        raise InputError(
+            f"--host {host} can be reached from other machines, and whoever reaches the page acts as you: "
+            f"add --auth USER with a password in {access.PASSWORD}, or --insecure if only you can reach it."
+        )
+    return login
+
+
+def positive(seconds: float) -> float:
+    """`seconds`, more than none. Raises InputError."""
+    if not 0 < seconds < float("inf"):
+        raise InputError(f"--load-limit must be more than 0 seconds, got {seconds:g}; the usual one is 600.")
+    return seconds
 
 
 def free_port(host: str, port: int) -> int:

@@ -85,9 +85,9 @@ class AppContext:
     Attributes:
         runs_dir: where run directories are.
         model: the source given on the command line; the one in use is the value of `url.model`.
-        device, dtype: as given on the command line.
+        device, dtype, load_limit_s: as given on the command line.
         url: the state in the address; set by `ui.build` before any tab is built.
-        answers_stopped: how often Stop was pressed on the Compare tab.
+        answers_stopped: how often Stop was pressed for the engine.
         cards: source -> what is known of a model, as far as somebody asked.
         handing_over: events after which the New run form opens with the units in the address.
         tabs: id -> gr.Tab; `tabs[id].select` also fires when the tab opens with the page.
@@ -97,6 +97,7 @@ class AppContext:
     model: str = "demo"
     device: str = "auto"
     dtype: str = "auto"
+    load_limit_s: float = 600.0
     url: UrlState = field(init=False)
     cards: dict[str, Card] = field(default_factory=dict, init=False)
     handing_over: list[Callable[..., Any]] = field(default_factory=list, init=False)
@@ -112,7 +113,7 @@ class AppContext:
 
         with self._lock:
             if self._engine is None:
-                self._engine = Engine(self.device, self.dtype)
+                self._engine = Engine(self.device, self.dtype, self.load_limit_s)
             return self._engine
 
     def known_card(self, source: str) -> Card | None:
@@ -139,7 +140,7 @@ class AppContext:
         return self.cards[source]
 
     def stop_answers(self) -> None:
-        """Have the engine end the answer it is writing."""
+        """Have the engine end the answer it is writing, or the model it is reading."""
         self.answers_stopped += 1
         if self._engine is not None:
             self._engine.stop()

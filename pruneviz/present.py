@@ -24,7 +24,10 @@ from pruneviz.theme import DARK, LIGHT, variables
 
 PATH = "/present"
 #: Nothing is fetched, and no script runs but the one that turns the pages, whatever a model wrote.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
 
 
 def add_route(server: App, app: AppContext) -> None:

@@ -7,36 +7,93 @@ import os
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read while gradio is imported
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from pruneviz import ASSETS, present, scripts, ui
+import threading
+import time
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+from gradio.routes import App
+from starlette.routing import Mount
+
+from core.errors import LaunchError
+from pruneviz import ASSETS, access, boundary, present, scripts, ui
 from pruneviz.arguments import Arguments
 from pruneviz.context import AppContext
 from pruneviz.theme import build_css, build_theme
 
+#: What Gradio keeps of open pages is a copy of the page each; the one that was quiet longest goes first.
+MOST_SESSIONS = 64
+MOST_WAITING = 256
+
 
 def serve(arguments: Arguments) -> None:
-    """Build the page, serve it until interrupted, then give the engine back."""
-    app = AppContext(arguments.runs_dir, arguments.model, arguments.device, arguments.dtype)
-    page = ui.build(app).queue(default_concurrency_limit=8)
-    host = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host
+    """Build the page, serve it until interrupted, then give the engine back. Raises LaunchError."""
+    app = AppContext(
+        arguments.runs_dir, arguments.model, arguments.device, arguments.dtype, arguments.load_limit_s
+    )
+    config = uvicorn.Config(
+        build(app, arguments),
+        host=arguments.host,
+        port=arguments.port,
+        log_level="warning",
+        ws="none",
+        server_header=False,
+        proxy_headers=bool(arguments.allow_hosts),  # a proxy on this machine then says whom it answers
+    )
     try:
-        server, *_ = page.launch(
-            prevent_thread_lock=True,
-            server_name=arguments.host,
-            server_port=arguments.port,
-            auth=arguments.auth,
-            quiet=True,
-            share=False,
-            run_history=False,
-            footer_links=[],
-            ssr_mode=False,
-            show_error=True,
-            theme=build_theme(),
-            css=build_css(),
-            head=scripts.HEAD,
-            allowed_paths=[str(ASSETS)],
-        )
-        present.add_route(server, app)
-        print(f"Pruning workbench: http://{host}:{arguments.port}/  (runs in {app.runs_dir})", flush=True)
-        page.block_thread()
+        thread = _started(uvicorn.Server(config), f"{arguments.host}:{arguments.port}")
+        print(_where(arguments), flush=True)
+        thread.join()
+    except KeyboardInterrupt:
+        print("Interrupted; runs that are under way go on.", flush=True)
     finally:
         app.close()
+
+
+def build(app: AppContext, arguments: Arguments) -> FastAPI:
+    """The page behind its boundary, with `/present` beside it."""
+    page = ui.build(app).queue(default_concurrency_limit=8, max_size=MOST_WAITING)
+    page.state_session_capacity = MOST_SESSIONS
+    names = access.names(arguments.host, arguments.allow_hosts)
+    server = FastAPI(middleware=boundary.middleware(names), openapi_url=None)
+    gr.mount_gradio_app(
+        server,
+        page,
+        path="/",
+        auth=arguments.auth,
+        run_history=False,
+        footer_links=[],
+        ssr_mode=False,
+        show_error=True,
+        enable_monitoring=False,
+        mcp_server=False,
+        theme=build_theme(),
+        css=build_css(),
+        head=scripts.HEAD,
+        allowed_paths=[str(ASSETS)],
+    )
+    (mounted,) = (route.app for route in server.routes if isinstance(route, Mount))
+    assert isinstance(mounted, App)
+    present.add_route(mounted, app)
+    return server
+
+
+def _started(server: uvicorn.Server, where: str) -> threading.Thread:
+    """The thread in which `server` answers. Raises LaunchError if it does not come up."""
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        if not thread.is_alive():
+            raise LaunchError(f"Nothing can listen on {where}; the reason stands above.")
+        time.sleep(0.01)
+    return thread
+
+
+def _where(arguments: Arguments) -> str:
+    """Where the page is found, and who may open it."""
+    found = " or ".join(access.addresses(arguments.host, arguments.port))
+    lines = [f"Pruning workbench: {found}  (runs in {arguments.runs_dir})"]
+    if access.exposed(arguments.host) and not arguments.auth:
+        lines.append("Without a login: whoever reaches this address can start runs here as you.")
+    return "\n".join(lines)

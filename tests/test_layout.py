@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = {
     "core": "errors option checked registry files spec methods graph plan results runs surgery models "
     "capture criteria evaluate recover nuteprune stages report cli engine export __main__",
-    "pruneviz": "arguments theme data figures context scripts actions components tabs present ui serve "
-    "__main__",
+    "pruneviz": "access arguments boundary theme data figures context scripts actions components tabs "
+    "present ui serve __main__",
 }
 HEAVY = {"torch", "transformers", "peft", "lm_eval", "accelerate", "datasets"}
 PAGE = {"gradio", "plotly", "pruneviz"}

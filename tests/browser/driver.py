@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,17 @@ def answers(url: str) -> bool:
 
 
 def start(
-    command: list[str], url: str, log: Path, seconds: float = 90
+    command: list[str], url: str, log: Path, seconds: float = 90, variables: Mapping[str, str] | None = None
 ) -> tuple[subprocess.Popen[bytes], float]:
     """Run `command` until `url` answers: the process and the seconds. Raises RuntimeError with its log."""
     began = time.perf_counter()
     with log.open("ab") as out:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=out, stderr=out, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+            command,
+            cwd=ROOT,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(variables or {})},
         )
     while time.perf_counter() - began < seconds:
         if answers(url):
@@ -57,10 +61,21 @@ def start(
 
 
 class Dashboard:
-    """One running dashboard; `stop` and `start` again to see that runs survive it."""
+    """One running dashboard; `stop` and `start` again to see that runs survive it.
 
-    def __init__(self, runs_dir: Path, model: str = "demo", port: int | None = None) -> None:
+    `options` and environment `variables` come on top of runs folder, model and port.
+    """
+
+    def __init__(
+        self,
+        runs_dir: Path,
+        model: str = "demo",
+        port: int | None = None,
+        options: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.runs_dir, self.model, self.port = runs_dir, model, port or free_port()
+        self.options, self.variables = options, variables
         self.url = f"http://127.0.0.1:{self.port}/"
         self.log = runs_dir.parent / f"dashboard-{self.port}.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -68,7 +83,8 @@ class Dashboard:
     def start(self) -> float:
         """Start it; returns the seconds to the first answered request."""
         runs = ["--runs-dir", str(self.runs_dir), "--model", self.model, "--port", str(self.port)]
-        self.process, seconds = start([sys.executable, "app.py", *runs], self.url, self.log)
+        command = [sys.executable, "app.py", *runs, *self.options]
+        self.process, seconds = start(command, self.url, self.log, variables=self.variables)
         return seconds
 
     def stop(self) -> None:

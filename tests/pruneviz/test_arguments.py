@@ -38,11 +38,19 @@ def test_a_runs_folder_is_made_and_left_empty(tmp_path):
     assert list(arguments.writable(tmp_path / "new").iterdir()) == []
 
 
-def test_credentials():
-    assert arguments.credentials("ada:a:b") == ("ada", "a:b")
-    assert arguments.credentials(None) is None
-    with pytest.raises(InputError, match="USER:PASSWORD"):
-        arguments.credentials("ada")
+def test_other_machines_need_a_login_or_a_word():
+    assert arguments.reachable("127.0.0.1", None, insecure=False) is None
+    assert arguments.reachable("0.0.0.0", None, insecure=True) is None
+    assert arguments.reachable("0.0.0.0", ("ada", "x"), insecure=False) == ("ada", "x")
+    for host in ("0.0.0.0", "::"):
+        with pytest.raises(InputError, match=r"--auth USER .* --insecure"):
+            arguments.reachable(host, None, insecure=False)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_no_such_limit(seconds):
+    with pytest.raises(InputError, match="--load-limit must be more than 0 seconds"):
+        arguments.positive(seconds)
 
 
 def test_the_program_answers_a_wrong_option_in_one_line(tmp_path):
