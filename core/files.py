@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -24,6 +26,83 @@ DAMAGES = (
     SpecError,
 )  # fmt: skip
 MOST_REASONS = 3
+#: A file that is read whole is no larger: the groups of a model with 80 layers take 60 MB.
+MOST_BYTES = 512 * 2**20
+#: What JSON may hold at most: levels of nesting, and the size of a whole number.
+MOST_DEPTH, LARGEST = 48, 2**63
+_guarded: set[Path] = set()
+
+
+def regular(path: str | Path, flags: int) -> int:
+    """An `opener` for `open`: only a file proper, so that no symbolic link, pipe or device is followed.
+
+    Raises:
+        OSError: it is something else, which is said, or there is none.
+    """
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed", str(path)) from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no file, but a folder, pipe or device", str(path))
+    return handle
+
+
+def there(path: Path) -> bool:
+    """Whether a file proper or a folder is there: no symbolic link, pipe or device. Never raises."""
+    try:
+        mode = path.lstat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+
+
+def remove(path: Path) -> None:
+    """Take a file away if there is one. Raises StorageError, e.g. where a folder has its name."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def content(path: Path) -> bytes:
+    """All of a file proper. Raises OSError, or ValueError if it is larger than any of ours."""
+    with open(path, "rb", opener=regular) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_BYTES:
+            raise ValueError(f"{size:,} bytes, where at most {MOST_BYTES:,} are read")
+        return file.read()
+
+
+def sound(value: Any) -> Any:
+    """What JSON gave, as it is. Raises ValueError for what could be read but never shown or reckoned with.
+
+    That is nesting without end, whole numbers of hundreds of digits, and texts that are no Unicode.
+    """
+    todo = [(value, 0)]
+    while todo:
+        part, depth = todo.pop()
+        if depth > MOST_DEPTH:
+            raise ValueError(f"nested deeper than {MOST_DEPTH} levels")
+        if isinstance(part, dict):
+            todo += [(each, depth + 1) for pair in part.items() for each in pair]
+        elif isinstance(part, list):
+            todo += [(each, depth + 1) for each in part]
+        elif isinstance(part, str):
+            _encodable(part)
+        elif isinstance(part, int) and abs(part) >= LARGEST:
+            raise ValueError("a whole number with more than 64 bits")
+    return value
+
+
+def _encodable(text: str) -> None:
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("a text that is no Unicode (half of a surrogate pair)") from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -38,6 +117,24 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
+def never_made_again(folder: Path) -> Iterator[None]:
+    """While it is worked in, this folder is not made anew by whoever writes into it: it was removed then."""
+    _guarded.add(folder)
+    try:
+        yield
+    finally:
+        _guarded.discard(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those around it, if need be. Raises OSError."""
+    for guarded in _guarded & {folder, *folder.parents}:
+        if not guarded.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "the run's folder is gone", str(guarded))
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
     """Where to write what shall stand at `path`; it is moved there in the end. Raises StorageError.
 
@@ -45,7 +142,7 @@ def written_beside(path: Path) -> Iterator[Path]:
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         yield beside
         beside.replace(path)
     except (OSError, SafetensorError) as error:
@@ -75,13 +172,24 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         places = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
         return "; ".join(f"{place}: {words}" if place else words for place, words in places[:MOST_REASONS])
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, RecursionError):
+        return f"nested deeper than {MOST_DEPTH} levels"
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
 def read_json(path: Path) -> Any:
-    """Raises ArtifactError if the file is missing or damaged."""
+    """Raises ArtifactError if the file is missing or damaged. Symbolic links are followed: a hub's cache."""
     with reading(path):
-        return json.loads(path.read_text(encoding="utf-8"))
+        return sound(json.loads(path.read_bytes()))
+
+
+def json_text(path: Path) -> str:
+    """The text of a JSON file whose values are sound. Raises OSError, ValueError or RecursionError."""
+    text = content(path).decode()
+    sound(json.loads(text))
+    return text
 
 
 def read_record(path: Path, kind: type[T], remedy: str = "run the analysis again") -> T:
@@ -93,8 +201,15 @@ def read_record(path: Path, kind: type[T], remedy: str = "run the analysis again
         ArtifactError: the file is missing or damaged.
     """
     with reading(path, remedy):
-        record: T = _adapter(cast(Any, kind)).validate_json(path.read_bytes(), strict=True, extra="forbid")
+        record: T = _adapter(cast(Any, kind)).validate_json(json_text(path), strict=True, extra="forbid")
     return record
+
+
+def read_facts(text: str, kind: type[T]) -> T:
+    """Facts in an array file's metadata, as a value of this type. Raises ValueError or RecursionError."""
+    sound(json.loads(text))
+    facts: T = _adapter(cast(Any, kind)).validate_json(text, strict=True, extra="forbid")
+    return facts
 
 
 @lru_cache
@@ -111,6 +226,7 @@ def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: dict[s
 def load_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Arrays and metadata that `save_arrays` wrote. Raises ArtifactError."""
     with reading(path):
+        os.close(regular(path, os.O_RDONLY))
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
         return load_file(path), metadata

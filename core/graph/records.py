@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 Kind = Literal["ffn_channel", "query_head", "kv_group", "residual_channel", "head_dim_pair", "expert"]
 Role = Literal["layer1", "layer2", "vector", "embedding", "router"]
@@ -226,40 +227,28 @@ class Graph:
 
     @classmethod
     def from_json(cls, text: str) -> Graph:
-        """Read what `to_json` wrote. Raises ValueError, KeyError or TypeError on a damaged document."""
-        raw = json.loads(text)
-        raw["parameters"] = {
-            name: Parameter(tuple(p["shape"]), p["macs_per_token"], p["module"], p["layer"])
-            for name, p in raw["parameters"].items()
-        }
-        raw["groups"] = tuple(_group_from(g) for g in raw["groups"])
-        raw["attentions"] = tuple(_attention_from(a) for a in raw["attentions"])
-        raw["layer_modules"] = tuple(raw["layer_modules"])
-        raw["edges"] = tuple(
-            Edge(e["source"], e["target"], tuple(e["ops"]), tuple(e.get("steps", ()))) for e in raw["edges"]
-        )
-        raw["not_prunable"] = tuple(raw["not_prunable"])
-        return cls(**raw)
+        """Read what `to_json` wrote. Raises ValueError on one that is damaged or contradicts itself."""
+        graph = _ADAPTER.validate_json(text, strict=True, extra="forbid")
+        for group in graph.groups:
+            _check(graph, group)
+        return graph
+
+
+_ADAPTER = TypeAdapter(Graph)
+
+
+def _check(graph: Graph, group: Group) -> None:
+    """Raises ValueError if a group is about what the graph does not have."""
+    strange = [member.parameter for member in group.members if member.parameter not in graph.parameters]
+    if strange:
+        raise ValueError(f"{group.id} is about {strange[0]}, which is no parameter")
+    if group.parent is None:
+        return
+    parent = graph.by_id.get(group.parent)
+    if parent is None or len(group.parent_unit) != group.units:
+        raise ValueError(f"{group.id} needs a group {group.parent}, and one of its units for each of its own")
 
 
 def _fields(record: Any) -> dict[str, Any]:
     """A record's own fields, without what it caches."""
     return {own.name: getattr(record, own.name) for own in fields(record)}
-
-
-def _attention_from(raw: dict[str, Any]) -> Attention:
-    made = {name: tuple(raw.get(name, ())) for name in ("queries", "values")}
-    return Attention(**{**raw, **made})
-
-
-def _group_from(raw: dict[str, Any]) -> Group:
-    members = tuple(
-        Member(**{**m, "runs": tuple((r[0], r[1], r[2]) for r in m["runs"])}) for m in raw["members"]
-    )
-    rest = {
-        "members": members,
-        "parent_unit": tuple(raw["parent_unit"]),
-        "norms": tuple(Norm(**n) for n in raw.get("norms", ())),
-        "constants": tuple(raw.get("constants", ())),
-    }
-    return Group(**{**raw, **rest})

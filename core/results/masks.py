@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.files import load_arrays, reading, save_arrays
+from core.files import load_arrays, read_facts, reading, save_arrays
 
 MASKS = "masks.safetensors"
 
@@ -45,10 +45,10 @@ def read_masks(run_dir: Path) -> MaskState:
     arrays, metadata = load_arrays(run_dir / MASKS)
     parts: dict[str, dict[str, NDArray[Any]]] = {"factors": {}, "stays": {}}
     with reading(run_dir / MASKS, "training writes it again"):
-        facts = json.loads(metadata["facts"])
+        facts = read_facts(metadata["facts"], dict[str, int])
         for key, array in sorted(arrays.items()):
             if array.ndim != 2:
                 raise ValueError(f"{key} must be (layers, units), got {array.ndim} dimensions")
             part, _, kind = key.partition("/")
             parts[part][kind] = array
-        return MaskState(int(facts["step"]), int(facts["steps"]), parts["factors"], parts["stays"])
+        return MaskState(facts["step"], facts["steps"], parts["factors"], parts["stays"])

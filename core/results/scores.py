@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from core.files import load_arrays, reading, save_arrays
+from core.files import load_arrays, read_facts, reading, save_arrays
 
 SCORES = "scores.safetensors"
 Scores = dict[str, dict[str, NDArray[np.float32]]]
@@ -41,7 +41,7 @@ def read_all_scores(run_dir: Path) -> Scores:
     """As `read_scores`, with what AL-AM makes of them, by the names of `ranked_by`. Raises ArtifactError."""
     arrays, metadata = load_arrays(run_dir / SCORES)
     with reading(run_dir / SCORES):
-        scores: Scores = {name: {} for name in json.loads(metadata["criteria"])}
+        scores: Scores = {name: {} for name in read_facts(metadata["criteria"], list[str])}
         for key, array in sorted(arrays.items()):
             if array.ndim != 1:
                 raise ValueError(f"{key} must have one score per unit, got {array.ndim} dimensions")

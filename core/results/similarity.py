@@ -9,11 +9,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import NonNegativeInt
 
-from core.files import load_arrays, reading, save_arrays
+from core.files import load_arrays, read_facts, reading, save_arrays
 from core.spec.checks import check_tau
 
 SIMILARITY = "similarity.safetensors"
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What the file's metadata says."""
+
+    layers: list[NonNegativeInt]
+    tokens: NonNegativeInt
+    text: str
 
 
 @dataclass(frozen=True)
@@ -42,11 +52,11 @@ def read_similarity(run_dir: Path) -> Similarity:
     """Read `similarity.safetensors`. Raises ArtifactError."""
     arrays, metadata = load_arrays(run_dir / SIMILARITY)
     with reading(run_dir / SIMILARITY):
-        facts, divergence = json.loads(metadata["facts"]), arrays["divergence"]
-        layers = [int(layer) for layer in facts["layers"]]
+        facts, divergence = read_facts(metadata["facts"], _Facts), arrays["divergence"]
+        layers = facts.layers
         if divergence.ndim != 3 or len(layers) != len(divergence):
             raise ValueError(f"{len(layers)} layers, but divergences of shape {divergence.shape}")
-        return Similarity(divergence, layers, int(facts["tokens"]), str(facts["text"]))
+        return Similarity(divergence, layers, facts.tokens, facts.text)
 
 
 def similar_heads(similarity: Similarity, tau: float) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from core.files import read_record, reading
+from core.files import json_text, read_record, reading
 from core.graph.records import Graph
 from core.plan.records import PruningPlan
 from core.spec.run import RunSpec
@@ -41,19 +41,19 @@ TEXTS = ("ppl_text", "ppl_sha256", "ppl_protocol", "calibration_text")
 def read_spec(run_dir: Path) -> RunSpec:
     """`spec.json`. Raises ArtifactError."""
     with reading(run_dir / SPEC, remedy=""):
-        return RunSpec.from_run((run_dir / SPEC).read_text(encoding="utf-8"))
+        return RunSpec.from_run(json_text(run_dir / SPEC))
 
 
 def read_plan(run_dir: Path) -> PruningPlan:
     """`plan.json`. Raises ArtifactError."""
     with reading(run_dir / PLAN, "run it again"):
-        return PruningPlan.from_json((run_dir / PLAN).read_text(encoding="utf-8"))
+        return PruningPlan.from_json(json_text(run_dir / PLAN))
 
 
 def read_graph(run_dir: Path) -> Graph:
     """`groups.json`. Raises ArtifactError."""
     with reading(run_dir / GROUPS):
-        return Graph.from_json((run_dir / GROUPS).read_text(encoding="utf-8"))
+        return Graph.from_json(json_text(run_dir / GROUPS))
 
 
 def read_metrics(run_dir: Path) -> dict[str, Any]:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import FiniteFloat
+from pydantic import Field, FiniteFloat
 
 from core.files import read_record, reading, write_json
 
 STATUS = "status.json"
 STATES = ("queued", "starting", "running", "stopping", "finished", "failed", "stopped", "crashed")
+#: Seconds up to the year 10000: later ones no calendar writes. Since the epoch, and of a length.
+LAST_S = 253_402_300_800.0
+Moment = Annotated[FiniteFloat, Field(ge=0, lt=LAST_S)]
+Length = Annotated[FiniteFloat, Field(gt=-LAST_S, lt=LAST_S)]
+#: The system's numbers of processes; 0 and those below 0 mean groups of them where signals are sent.
+Pid = Annotated[int, Field(ge=1, lt=2**31)]
 ENDED = ("finished", "failed", "stopped", "crashed")
 
 
@@ -35,17 +42,17 @@ class Status:
     stage: str = ""
     stages: list[str] = field(default_factory=list)
     titles: dict[str, str] = field(default_factory=dict)
-    progress: FiniteFloat = 0.0
+    progress: Length = 0.0
     message: str = ""
-    pid: int | None = None
-    pid_started: FiniteFloat | None = None
+    pid: Pid | None = None
+    pid_started: Moment | None = None
     host: str = ""
-    heartbeat: FiniteFloat = 0.0
-    created: FiniteFloat = 0.0
-    started: FiniteFloat | None = None
-    ended: FiniteFloat | None = None
-    before_s: FiniteFloat = 0.0
-    eta_s: FiniteFloat | None = None
+    heartbeat: Moment = 0.0
+    created: Moment = 0.0
+    started: Moment | None = None
+    ended: Moment | None = None
+    before_s: Length = 0.0
+    eta_s: Length | None = None
     error: dict[str, str] | None = None
 
     @property

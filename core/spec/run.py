@@ -7,6 +7,7 @@ import json
 from typing import Any, Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from core.checked import checked, explain
 from core.errors import SpecError
@@ -101,7 +102,7 @@ class RunSpec:
         """Read the spec that a run keeps: fields that no longer exist are put aside, see `extra`.
 
         Raises:
-            SpecError: what else is not a spec.
+            SpecError: what else is not a spec; ValueError: facts that no run adds.
         """
         raw = _object(text)
         if raw is None or not set(raw) & {field.name for field in dataclasses.fields(cls)}:
@@ -110,11 +111,29 @@ class RunSpec:
         if unread and not raw:
             raise SpecError(f"This is no spec: a run has no field {' or '.join(unread)}.")
         spec = cls.from_json(json.dumps(_today(raw, 1)))
+        _FACTS.validate_python(spec.extra)
         before = spec.extra.get("unread", {})
         return dataclasses.replace(spec, extra={**spec.extra, "unread": before | unread}) if unread else spec
 
 
-_ADAPTER = TypeAdapter(RunSpec)
+class _Text(TypedDict):
+    """A text that was read."""
+
+    name: str
+    sha256: str
+
+
+class _Facts(TypedDict, total=False):
+    """What `extra` holds, as far as anybody reads it."""
+
+    versions: dict[str, str]
+    calibration: _Text
+    evaluation: _Text
+    evaluation_also: list[_Text]
+    unread: dict[str, Any]
+
+
+_ADAPTER, _FACTS = TypeAdapter(RunSpec), TypeAdapter(_Facts)
 
 
 def _object(text: str) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from dataclasses import dataclass, replace
 from math import prod
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ModelError, PruneError
-from core.files import read_json
+from core.files import DAMAGES, MOST_BYTES, read_json, sound
 from core.runs.artifacts import MODEL, SPEC
 
 #: Our word -> the names configs use for it, the common one first.
@@ -145,21 +146,26 @@ def stored_weights(folder: Path) -> tuple[int | None, int | None, str]:
     files = sorted(folder.glob("*.safetensors"))
     params, dtypes = 0, set()
     for file in files:
-        for name, entry in _header(file).items():
-            if name != "__metadata__":
-                params += prod(entry["shape"])
-                dtypes.add(entry["dtype"])
+        for shape, dtype in _tensors(file):
+            params += prod(shape)
+            dtypes.add(dtype)
     if not files:
         return None, None, ""
     return params, sum(file.stat().st_size for file in files), ", ".join(sorted(dtypes))
 
 
-def _header(file: Path) -> dict[str, Any]:
+def _tensors(file: Path) -> list[tuple[list[int], str]]:
+    """Shape and dtype of every tensor. Raises ModelError."""
     try:
         with file.open("rb") as opened:
             (length,) = struct.unpack("<Q", opened.read(8))
-            return dict(json.loads(opened.read(length)))
-    except (OSError, ValueError, struct.error) as error:
+            size = os.fstat(opened.fileno()).st_size
+            if not 0 < length <= min(size - 8, MOST_BYTES):
+                raise ValueError(f"its header would have {length:,} bytes, the file has {size:,}")
+            header = sound(json.loads(opened.read(length)))
+        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+        return [([int(size) for size in entry["shape"]], str(entry["dtype"])) for entry in tensors]
+    except (*DAMAGES, struct.error) as error:
         raise ModelError(f"{file} is damaged ({error}); download the model again.") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core.errors import ArtifactError
+from core.files import DAMAGES, json_text, there
 from core.graph.records import Graph
 from core.plan.records import PruningPlan
 from core.results import efficiency as efficiency_results
@@ -66,7 +68,7 @@ class RunRecord:
 
     def has(self, artifact: str) -> bool:
         """Whether the directory holds this file, e.g. `core.runs.artifacts.GROUPS`."""
-        return (self.path / artifact).exists()
+        return there(self.path / artifact)
 
 
 def read_run(path: Path) -> RunRecord:
@@ -88,7 +90,7 @@ def _as_it_was(path: Path, stamp: tuple[Any, ...]) -> RunRecord:
 def _stamp(path: Path) -> tuple[int, int, int] | None:
     """What changes with a file's content: these files are moved into place, so it is another file then."""
     try:
-        stat = path.stat()
+        stat = path.lstat()
     except OSError:
         return None
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
@@ -100,7 +102,7 @@ def _read(path: Path) -> RunRecord:
         damaged = (status.error or {}).get("message", "its files cannot be read")
     try:
         spec = read_spec(path)
-        if (path / METRICS).exists():
+        if os.path.lexists(path / METRICS):
             metrics = read_metrics(path)
     except ArtifactError as error:
         damaged = damaged or str(error)
@@ -120,10 +122,8 @@ def source_key(source: str) -> str:
 
 def find(runs_dir: Path, run_id: str) -> RunRecord | None:
     """The run with this id, or None."""
-    path = runs_dir / run_id
-    if not run_id or Path(run_id).name != run_id or not path.is_dir():
-        return None
-    return read_run(path)
+    path = next((path for path in watch.list_runs(runs_dir) if path.name == run_id), None)
+    return read_run(path) if path else None
 
 
 def latest(runs_dir: Path, model: str, artifact: str) -> Path | None:
@@ -216,7 +216,7 @@ def read_efficiency(run_dir: Path) -> dict[str, Efficiency]:
 
 def _changed(path: Path) -> int:
     """When a file was last written; 0 if there is none."""
-    return path.stat().st_mtime_ns if path.exists() else 0
+    return path.lstat().st_mtime_ns if there(path) else 0
 
 
 @lru_cache(maxsize=128)
@@ -228,7 +228,6 @@ def _read_once(read: Callable[[Path], T], run_dir: Path, changed: int) -> T:
 def spec_json(record: RunRecord) -> str:
     """The run's spec for people to read, as it lies on disk."""
     try:
-        text = (record.path / SPEC).read_text(encoding="utf-8")
-        return json.dumps(json.loads(text), indent=2)
-    except (OSError, ValueError) as error:
+        return json.dumps(json.loads(json_text(record.path / SPEC)), indent=2)
+    except DAMAGES as error:
         return f"spec.json cannot be read: {error}"

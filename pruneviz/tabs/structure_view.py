@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from core.errors import PruneError, SpecError
+from core.errors import ArtifactError, PruneError, SpecError
 from core.graph.records import Graph, Group
 from core.plan.cost import cost
 from core.runs.artifacts import GROUPS
@@ -136,7 +136,10 @@ def look(graph: Graph, focus: Focus, units: str | None) -> dict[str, Any]:
 def newest_graph(app: AppContext, model: str) -> tuple[Graph, MapInfo] | None:
     """The groups of a model and their map, if some run has found them."""
     run_dir = runs.latest(app.runs_dir, model, GROUPS)
-    return (runs.graph_of(run_dir), overview(run_dir)[0]) if run_dir else None
+    try:
+        return (runs.graph_of(run_dir), overview(run_dir)[0]) if run_dir else None
+    except ArtifactError:  # said where the tab shows them
+        return None
 
 
 def go(app: AppContext, model: str, units: str | None, wanted: str) -> dict[str, Any]:
