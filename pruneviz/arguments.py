@@ -32,6 +32,7 @@ class Arguments:
     auth: tuple[str, str] | None
     allow_hosts: tuple[str, ...]
     load_limit_s: float
+    allow_remote_code: bool
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,12 +58,17 @@ def parse(argv: list[str] | None = None) -> Arguments:
         "--load-limit", type=float, default=LOAD_LIMIT_S, metavar="SECONDS",
         help="longest time that reading a model for a card or an answer may take",
     )  # fmt: skip
+    parser.add_argument(
+        "--allow-remote-code", action="store_true",
+        help="let runs that are started here run code that comes with a model",
+    )  # fmt: skip
     _who_may_reach(parser)
     given = parser.parse_args(argv)
     return Arguments(
         given.model, given.host, free_port(given.host, given.port), writable(given.runs_dir), given.device,
         given.dtype, reachable(given.host, access.login(given.auth, given.auth_file), given.insecure),
         tuple(access.host_name(name) for name in given.allow_host), positive(given.load_limit),
+        given.allow_remote_code,
     )  # fmt: skip
 
 

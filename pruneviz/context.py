@@ -85,7 +85,7 @@ class AppContext:
     Attributes:
         runs_dir: where run directories are.
         model: the source given on the command line; the one in use is the value of `url.model`.
-        device, dtype, load_limit_s: as given on the command line.
+        device, dtype, load_limit_s, allow_remote_code: as given on the command line.
         url: the state in the address; set by `ui.build` before any tab is built.
         answers_stopped: how often Stop was pressed for the engine.
         cards: source -> what is known of a model, as far as somebody asked.
@@ -98,6 +98,7 @@ class AppContext:
     device: str = "auto"
     dtype: str = "auto"
     load_limit_s: float = 600.0
+    allow_remote_code: bool = False
     url: UrlState = field(init=False)
     cards: dict[str, Card] = field(default_factory=dict, init=False)
     handing_over: list[Callable[..., Any]] = field(default_factory=list, init=False)
@@ -147,7 +148,7 @@ class AppContext:
 
     def model_spec(self, source: str) -> ModelSpec:
         """`source` with the device and precision of the command line. Raises SpecError."""
-        return ModelSpec(source=source, device=self.device, dtype=self.dtype)
+        return ModelSpec(source, self.device, self.dtype, self.allow_remote_code)
 
     def close(self) -> None:
         """Give the engine back."""

@@ -30,7 +30,12 @@ MOST_WAITING = 256
 def serve(arguments: Arguments) -> None:
     """Build the page, serve it until interrupted, then give the engine back. Raises LaunchError."""
     app = AppContext(
-        arguments.runs_dir, arguments.model, arguments.device, arguments.dtype, arguments.load_limit_s
+        arguments.runs_dir,
+        arguments.model,
+        arguments.device,
+        arguments.dtype,
+        arguments.load_limit_s,
+        arguments.allow_remote_code,
     )
     config = uvicorn.Config(
         build(app, arguments),

@@ -15,6 +15,12 @@ import pytest
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def states_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What the workbench keeps for its user is kept for these tests alone."""
+    os.environ["PRUNEVIZ_STATE_DIR"] = str(tmp_path_factory.mktemp("states"))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say why a test that passed on its second try had failed on its first."""
     for report in terminalreporter.stats.get("rerun", []):

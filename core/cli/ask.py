@@ -34,14 +34,24 @@ def read_spec_file(path: Path | None) -> RunSpec:
 
 
 def ask(goal: Goal, model: str | None, given: Given, base: RunSpec | None = None) -> RunSpec:
-    """The spec that the options ask for. Fields that were not given leave `base` as it is."""
+    """The spec that the options ask for. Fields that were not given leave `base` as it is.
+
+    Raises:
+        SpecError: options that do not fit, or a model's own code is to run and only `base` says so.
+    """
     base, own = base or RunSpec(), {}
     for path in ("prune.options", "explore.options"):
         if path in given:
             own[path] = {**field_of(base, path), **given[path]}
     if given.get("prune.method", base.prune.method) != base.prune.method:  # another has other options
         own["prune.options"] = given.get("prune.options", {})
-    return changed(base, {"goal": goal, "model.source": model, **given, **own})
+    spec = changed(base, {"goal": goal, "model.source": model, **given, **own})
+    if spec.model.trust_remote_code and "model.trust_remote_code" not in given:
+        raise SpecError(
+            f"This spec asks to run code that comes with {spec.model.source}. Read that code; if you trust "
+            "it, add --trust-remote-code, else --no-trust-remote-code."
+        )
+    return spec
 
 
 def foreground(runs_dir: Path, spec: RunSpec) -> Path:

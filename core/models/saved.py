@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
 from core.errors import ArtifactError, NotPrunableError, StorageError, storage_error
-from core.files import write_text
+from core.files import make_folder, write_text
 from core.graph.places import tied_names
 from core.graph.records import Graph
 from core.models.empty import empty_model, fill
@@ -199,7 +199,7 @@ def all_or_nothing(folder: Path, size: int) -> Iterator[Path]:
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         if shutil.disk_usage(folder.parent).free < size:
             raise OSError(28, "No space left on device")
         shutil.rmtree(beside, ignore_errors=True)

@@ -11,15 +11,18 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 from core.errors import ArtifactError, InputError, LaunchError, StorageError, storage_error
-from core.files import write_text
+from core.files import regular, remove, write_text
 from core.runs.artifacts import LOG, SPEC, STOP, read_spec
-from core.runs.processes import host, kill_process, require_alone, started_at
+from core.runs.origin import made_here, sign
+from core.runs.processes import host, kill_worker, require_alone, started_at, works_on
 from core.runs.status import ENDED, Status, read_status, write_status
 from core.runs.watch import ACTIVE, list_runs, locked, lost, read, refresh, worker_alive
 from core.spec.run import RunSpec
@@ -27,6 +30,12 @@ from core.spec.texts import NAMED
 
 WORKER: tuple[str, ...] = (sys.executable, "-m", "core.stages.worker")
 ROOT = Path(__file__).resolve().parents[2]
+#: So many runs may wait in a folder, unless PRUNEVIZ_QUEUE says otherwise.
+MOST_QUEUED = 50
+NOT_MADE_HERE = (
+    "It was not created here, as it is: somebody copied its folder here, or changed its spec. "
+    "Look into spec.json, then resume it."
+)
 #: Workers that this process started, so that it can collect them when they end.
 _children: list[subprocess.Popen[bytes]] = []
 
@@ -46,10 +55,12 @@ def create(runs_dir: Path, spec: RunSpec, *, mine: bool = False) -> Path:
 
     Raises:
         StorageError: the folder cannot be written.
-        LaunchError: this is one of several processes that would all do the same.
+        LaunchError: this is one of several processes that would all do the same, or the queue is full.
     """
     require_alone()
     runs_dir = runs_dir.absolute()
+    if not mine:
+        _room_in(runs_dir)
     status = Status(created=time.time())
     if mine:
         pid = os.getpid()
@@ -60,10 +71,33 @@ def create(runs_dir: Path, spec: RunSpec, *, mine: bool = False) -> Path:
     try:
         write_text(beside / SPEC, _absolute(spec).to_json())
         write_status(beside, status)
+        sign(beside)
         return _into_place(beside, runs_dir / run_id(spec))
     except StorageError:
         shutil.rmtree(beside, ignore_errors=True)
         raise
+
+
+def require_consent(run_dir: Path, spec: RunSpec) -> None:
+    """Raises InputError where a run would run a model's own code and was not created here."""
+    if spec.model.trust_remote_code and not made_here(run_dir):
+        raise InputError(
+            f"{run_dir.name} asks to run code that comes with {spec.model.source}, and was not created here. "
+            "Read that code; if you trust it, start a new run with --trust-remote-code."
+        )
+
+
+def _room_in(runs_dir: Path) -> None:
+    """Raises LaunchError if the queue is full, InputError if its length is none."""
+    given = os.environ.get("PRUNEVIZ_QUEUE", str(MOST_QUEUED))
+    if not given.isdecimal():
+        raise InputError(f"PRUNEVIZ_QUEUE must be a number of runs, such as {MOST_QUEUED}, got {given!r}.")
+    waiting = sum(read(path).state == "queued" for path in list_runs(runs_dir))
+    if waiting >= int(given):
+        raise LaunchError(
+            f"{waiting} runs wait in {runs_dir} already, and no more than {given} may: stop some that wait, "
+            "or let them be done first. PRUNEVIZ_QUEUE sets another number."
+        )
 
 
 def _into_place(beside: Path, wanted: Path) -> Path:
@@ -107,16 +141,38 @@ def start_next(runs_dir: Path) -> Path | None:
         LaunchError: no process could be started.
     """
     _collect()
-    for path in list_runs(runs_dir):
+    runs = list_runs(runs_dir)
+    if not runs:
+        return None
+    for path in runs:
         refresh(path)  # a worker that died must not hold up the queue
     with locked(runs_dir):
-        runs = [(path, read(path)) for path in list_runs(runs_dir)]
-        queued = [(status.created, path) for path, status in runs if status.state == "queued"]
-        if not queued or any(_busy(status) for _, status in runs):
+        statuses = [(path, read(path)) for path in list_runs(runs_dir)]
+        queued = [(status.created, path) for path, status in statuses if status.state == "queued"]
+        if any(_busy(status) for _, status in statuses):
             return None
-        run_dir = min(queued)[1]
-        _spawn(run_dir)
-        return run_dir
+        return next((path for _, path in sorted(queued) if _begun(path)), None)
+
+
+def _begun(run_dir: Path) -> bool:
+    """Start a run that waits; one that cannot be started says why and waits no more."""
+    if not made_here(run_dir):
+        _set_aside(run_dir, "stopped", NOT_MADE_HERE)
+        return False
+    try:
+        with open(run_dir / LOG, "ab", opener=regular) as log:
+            _spawn(run_dir, log)
+    except OSError as error:
+        _set_aside(run_dir, "failed", str(storage_error(run_dir / LOG, error)))
+        return False
+    return True
+
+
+def _set_aside(run_dir: Path, state: str, message: str) -> None:
+    """A run that waits no more, and why. The caller holds the lock."""
+    error = {"type": "LaunchError", "message": message, "fix": ""} if state == "failed" else None
+    status = replace(read_status(run_dir), state=state, message=message, ended=time.time(), error=error)
+    write_status(run_dir, status)
 
 
 def _busy(status: Status) -> bool:
@@ -125,7 +181,7 @@ def _busy(status: Status) -> bool:
     return at_work or (status.state in (*ACTIVE, "crashed") and worker_alive(status))
 
 
-def _spawn(run_dir: Path) -> None:
+def _spawn(run_dir: Path, log: IO[bytes]) -> None:
     """Start a detached worker and record its process; the caller holds the lock, so the worker waits."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     status = replace(
@@ -133,27 +189,28 @@ def _spawn(run_dir: Path) -> None:
     )
     write_status(run_dir, status)
     try:
-        with (run_dir / LOG).open("ab") as log:
-            worker = subprocess.Popen(
-                [*WORKER, str(run_dir)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,  # `-m` looks there first: another folder may hold another `core`
-                env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,
-            )
+        worker = subprocess.Popen(
+            [*WORKER, str(run_dir)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,  # `-m` looks there first: another folder may hold another `core`
+            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
     except OSError as error:
         write_status(run_dir, replace(status, state="queued", started=None))
         raise LaunchError(
             f"The worker could not be started: {error}; free some memory and try again."
         ) from error
     _children.append(worker)
+    # Collected as soon as it has ended, whether or not anybody looks: it never stays a zombie.
+    threading.Thread(target=worker.wait, name=f"waits for {worker.pid}", daemon=True).start()
     write_status(run_dir, replace(status, pid=worker.pid, pid_started=started_at(worker.pid)))
 
 
 def _collect() -> None:
-    """Collect ended workers that this process started, so that none stays a zombie."""
+    """Forget the workers that this process started and that have ended."""
     _children[:] = [child for child in _children if child.poll() is None]
 
 
@@ -178,19 +235,32 @@ def stop(run_dir: Path) -> Status:
 
 
 def kill(run_dir: Path) -> Status:
-    """End a worker that does not stop on request; its files stay. Raises StorageError, LaunchError."""
+    """End a worker that does not stop on request, suspended ones too, and start the next in the queue.
+
+    Its files stay.
+
+    Raises:
+        StorageError: the folder cannot be written.
+        LaunchError: the process is none of ours, or on another machine.
+    """
     status = refresh(run_dir)
     if status.pid is None or status.state not in (*ACTIVE, "crashed") or not worker_alive(status):
         return status
     if status.host not in ("", host()):
         raise LaunchError(f"The worker runs on {status.host}; end it there.")
-    kill_process(status.pid)
+    if not works_on(status.pid, WORKER, run_dir):
+        raise LaunchError(
+            f"Process {status.pid} is no worker of the queue on this run: it is left alone. "
+            "If you started the run in a terminal, end it there with Ctrl-C."
+        )
+    kill_worker(status.pid, WORKER, run_dir)
     with locked(run_dir.parent):
         status = read(run_dir)
         if status.state not in ENDED or status.state == "crashed":
             ended = {"message": "Ended by request", "ended": time.time(), "eta_s": None, "error": None}
             status = replace(status, state="stopped", **ended)  # type: ignore[arg-type]
             write_status(run_dir, status)
+    start_next(run_dir.parent)  # the process that waited for this worker has ended with it
     return status
 
 
@@ -200,22 +270,25 @@ def resume(run_dir: Path) -> Status:
     Finished, undamaged stages are not repeated. Returns the new status.
 
     Raises:
-        InputError: the run is queued, at work or finished, or its spec cannot be read.
+        InputError: the run is queued, at work or finished, its spec cannot be read, or it would run code of
+            the model's that nobody here has allowed.
         StorageError: the folder cannot be written.
-        LaunchError: this is one of several processes that would all do the same.
+        LaunchError: this is one of several processes that would all do the same, or the queue is full.
     """
     require_alone()
     refresh(run_dir)
     try:
-        read_spec(run_dir)
+        require_consent(run_dir, read_spec(run_dir))
     except ArtifactError as error:
         raise InputError(f"{run_dir.name} cannot be resumed: {error} Start a new run instead.") from error
+    _room_in(run_dir.parent)
     with locked(run_dir.parent):
         status = read(run_dir)
         if status.state in ("finished", "queued") or _busy(status):
             fix = "clone it to run it again" if status.state == "finished" else "stop it first, or wait"
             raise InputError(f"{run_dir.name} is {status.state}; only an ended run can be resumed: {fix}.")
-        (run_dir / STOP).unlink(missing_ok=True)
+        remove(run_dir / STOP)
+        sign(run_dir)  # whoever resumes a run that was copied here asks for it here
         now = time.time()
         before = status.worked_s(now) or 0.0
         write_status(

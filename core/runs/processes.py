@@ -6,8 +6,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -38,9 +38,11 @@ def started_at(pid: int) -> float | None:
 
 def alive(pid: int, started: float | None) -> bool:
     """Whether this very process exists and has not ended; a zombie has ended."""
+    if started is None:
+        return False  # a number alone may be anybody's by now
     try:
         process = psutil.Process(pid)
-        if started is not None and abs(process.create_time() - started) > TOLERANCE_S:
+        if abs(process.create_time() - started) > TOLERANCE_S:
             return False
         return process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.Error:
@@ -60,14 +62,33 @@ def require_alone() -> None:
             )
 
 
-def kill_process(pid: int, wait_s: float = 10.0) -> None:
-    """End a process at once and wait until it is gone."""
+def works_on(pid: int, command: Sequence[str], folder: Path) -> bool:
+    """Whether this process was started by `command`, a worker's, for this folder.
+
+    Args:
+        command: program and arguments; the folder follows them. Which Python it is does not matter.
+    """
     try:
-        process = psutil.Process(pid)
-        process.kill()
-        process.wait(wait_s)
+        *given, last = psutil.Process(pid).cmdline() or [""]
     except psutil.Error:
-        return
+        return False
+    return given[1:] == list(command[1:]) and os.path.realpath(last) == os.path.realpath(folder)
+
+
+def kill_worker(pid: int, command: Sequence[str], folder: Path, wait_s: float = 10.0) -> None:
+    """End a worker at once, with the process that waits for it and all it started; wait until they are gone.
+
+    Whether it is suspended makes no difference.
+    """
+    with suppress(psutil.Error):
+        worker = psutil.Process(pid)
+        parent = worker.parent()
+        top = parent if parent is not None and works_on(parent.pid, command, folder) else worker
+        family = [top, *top.children(recursive=True)]
+        for process in family:  # from the top, so that nobody starts the next run meanwhile
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(family, wait_s)
 
 
 def describe_exit(code: int | None) -> str:

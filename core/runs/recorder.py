@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
 import time
@@ -12,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from core.errors import StopRequested, StorageError, storage_error
+from core.errors import LaunchError, StopRequested, StorageError, storage_error
+from core.files import never_made_again, regular, remove
 from core.runs.artifacts import EVENTS, LOG, STOP
 from core.runs.events import Event, EventType, EventWriter, Level, in_words
 from core.runs.processes import host, started_at
@@ -24,6 +26,7 @@ THROTTLE_S = 0.25
 #: Given back when the disk is full, so that the last status can still be written.
 RESERVE = ".reserve"
 RESERVE_BYTES = 64 * 1024
+GONE = "{} is gone: somebody removed the run's folder, so its worker ends."
 
 
 class Recorder:
@@ -50,12 +53,14 @@ class Recorder:
         self._over = threading.Event()
         self._stage_began, self._last_progress, self._done_before = clock(), clock(), 0
         self._began = clock()
+        self._guard = never_made_again(run_dir)
         self._events = EventWriter(run_dir / EVENTS)
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Recorder:
-        with suppress(OSError):
-            (self.run_dir / RESERVE).write_bytes(bytes(RESERVE_BYTES))
+        self._guard.__enter__()
+        with suppress(OSError), open(self.run_dir / RESERVE, "wb", opener=regular) as reserve:
+            reserve.write(bytes(RESERVE_BYTES))
         self._write()
         self._heart.start()
         return self
@@ -66,7 +71,9 @@ class Recorder:
         self._over.set()
         self._heart.join()
         self._events.close()
-        (self.run_dir / RESERVE).unlink(missing_ok=True)
+        with suppress(StorageError):
+            remove(self.run_dir / RESERVE)
+        self._guard.__exit__(kind, error, trace)
 
     @property
     def seconds(self) -> float:
@@ -133,13 +140,15 @@ class Recorder:
 
     def check_stop(self) -> None:
         """Raises StopRequested once somebody asked this run to stop."""
+        if not self.run_dir.is_dir():
+            raise LaunchError(GONE.format(self.run_dir))
         if (self.run_dir / STOP).exists():
             raise StopRequested("Stopped on request; what is finished is kept.")
 
     def log(self, text: str) -> None:
         """Add a line to the log. Raises StorageError."""
         try:
-            with (self.run_dir / LOG).open("a", encoding="utf-8") as file:
+            with open(self.run_dir / LOG, "a", encoding="utf-8", opener=regular) as file:
                 file.write(f"{time.strftime('%H:%M:%S')} {text}\n")
         except OSError as error:
             raise storage_error(self.run_dir / LOG, error) from error
@@ -147,8 +156,9 @@ class Recorder:
     def end(self, state: str, message: str = "", error: dict[str, str] | None = None) -> None:
         """Write the last status; room for it was kept aside. Raises StorageError if even that fails."""
         self._over.set()
-        (self.run_dir / RESERVE).unlink(missing_ok=True)
-        (self.run_dir / STOP).unlink(missing_ok=True)
+        for name in (RESERVE, STOP):
+            with suppress(StorageError):  # what stands in the way of a name must not hide how the run ended
+                remove(self.run_dir / name)
         with self._lock:
             status = self.status
             status.state, status.message, status.error = state, message, error
@@ -181,6 +191,9 @@ class Recorder:
             # The disk may have room again at the next beat; the main thread reports it if not.
             with suppress(StorageError):
                 self._write()
+            if not self.run_dir.is_dir():
+                _thread.interrupt_main()  # it may be long until the next step
+                return
 
 
 def mine(status: Status) -> Status:

@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from core.errors import ArtifactError, LaunchError, StorageError, storage_error
+from core.files import regular, there
 from core.registry import unknown
 from core.runs.artifacts import LOG, SPEC, STOP, read_spec
 from core.runs.processes import alive, describe_exit, host
@@ -27,13 +28,19 @@ LOCK_S = 10.0
 
 
 def list_runs(runs_dir: Path) -> list[Path]:
-    """Every run directory, newest first, damaged ones included; an empty list if there is no folder yet."""
+    """Every run directory, newest first, damaged ones included; an empty list if there is no folder yet.
+
+    Symbolic links are none, nor is a folder whose name cannot stand in an address or in a terminal.
+    """
     if not runs_dir.is_dir():
         return []
     runs = [
         path
         for path in runs_dir.absolute().iterdir()
-        if not path.name.startswith(".") and any((path / name).exists() for name in (STATUS, SPEC, LOG))
+        if not path.name.startswith(".")
+        and path.name.isprintable()
+        and there(path)
+        and any(os.path.lexists(path / name) for name in (STATUS, SPEC, LOG))
     ]
     return sorted(runs, key=lambda path: path.name, reverse=True)
 
@@ -50,7 +57,7 @@ def find(runs_dir: Path, name: str) -> Path:
 def worker_alive(status: Status) -> bool:
     """Whether the worker's process exists; by its start time too, for the system reuses pids."""
     if status.host and status.host != host():
-        return time.time() - status.heartbeat < SILENT_S
+        return abs(time.time() - status.heartbeat) < SILENT_S
     return status.pid is not None and alive(status.pid, status.pid_started)
 
 
@@ -102,7 +109,10 @@ def _damage(run_dir: Path, error: ArtifactError) -> dict[str, str]:
 
 def lost(status: Status) -> bool:
     """Whether a run that should be at work has no living worker."""
-    silent = time.time() - max(status.heartbeat, status.started or 0.0, status.created) > SILENT_S
+    # A time that is yet to come is no sign of life: whoever wrote it has another clock.
+    latest = time.time() + SILENT_S
+    seen = [at for at in (status.heartbeat, status.started or 0.0, status.created) if at < latest]
+    silent = time.time() - max(seen, default=0.0) > SILENT_S
     if status.pid is None:
         return silent  # its launcher died between taking it from the queue and starting a worker
     return silent or not worker_alive(status)
@@ -123,7 +133,7 @@ def _crashed(run_dir: Path, status: Status, exit_code: int | None) -> Status:
 def log_tail(run_dir: Path, lines: int = 40) -> str:
     """The last lines of the worker's log; empty if there is none."""
     try:
-        with (run_dir / LOG).open("rb") as file:
+        with open(run_dir / LOG, "rb", opener=regular) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 64 * 1024))
             text = file.read().decode("utf-8", errors="replace")
@@ -142,7 +152,6 @@ def locked(runs_dir: Path) -> Iterator[None]:
     """
     lock = FileLock(runs_dir / ".lock", timeout=LOCK_S, poll_interval=0.01, fallback_to_soft=False)
     try:
-        runs_dir.mkdir(parents=True, exist_ok=True)
         held = lock.acquire()
     except Timeout as error:
         raise LaunchError(

@@ -21,7 +21,7 @@ from core.files import write_text
 from core.runs import launch, watch
 from core.runs.artifacts import LOG, STOP, read_spec
 from core.runs.events import Event
-from core.runs.recorder import Recorder, mine
+from core.runs.recorder import GONE, Recorder, mine
 from core.runs.status import write_status
 from core.runs.watch import DAMAGED, locked, read
 from core.spec.run import RunSpec
@@ -78,10 +78,12 @@ def execute(run_dir: Path, on_event: Callable[[Event], None] | None = None, job:
         try:
             (job or _pipeline)(run_dir, recorder)
         except (StopRequested, KeyboardInterrupt) as error:
+            _require(run_dir)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             recorder.end("stopped", "Stopped on request; what is finished is kept")
             raise StopRequested(f"Stopped. Go on with: python -m core runs resume {run_dir.name}") from error
         except Exception as error:
+            _require(run_dir)
             failure = translate(error, run_dir)
             # Written first: a full disk leaves room for this and perhaps for nothing else.
             recorder.end("failed", str(failure), explain(failure))
@@ -89,6 +91,12 @@ def execute(run_dir: Path, on_event: Callable[[Event], None] | None = None, job:
                 recorder.log("".join(traceback.format_exception(error)).rstrip())
             raise failure from error
         recorder.end("finished")
+
+
+def _require(run_dir: Path) -> None:
+    """Raises LaunchError if the run's folder was removed: there is nowhere to say how it went."""
+    if not run_dir.is_dir():
+        raise LaunchError(GONE.format(run_dir))
 
 
 def _pipeline(run_dir: Path, recorder: Recorder) -> None:
@@ -109,6 +117,7 @@ def adopt(run_dir: Path) -> None:
         status = read(run_dir)
         if status.state == DAMAGED and status.error:
             raise LaunchError(f"{status.error['message']} {status.error['fix']}")
+        launch.require_consent(run_dir, read_spec(run_dir))
         ours = (os.getpid(), os.getppid(), None)
         if status.state != "queued" and not (status.state == "starting" and status.pid in ours):
             raise LaunchError(f"{run_dir.name} is {status.state} and does not wait for a worker; resume it.")

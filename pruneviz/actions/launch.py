@@ -34,5 +34,14 @@ def explore_spec(app: AppContext, model: str, analyses: tuple[Analysis, ...], **
 
 
 def launch(app: AppContext, spec: RunSpec) -> Path:
-    """Queue `spec` and start it if nothing else runs. Raises PruneError."""
+    """Queue `spec` and start it if nothing else runs.
+
+    Raises:
+        PruneError: it cannot be started, or would run a model's own code where nobody has allowed that.
+    """
+    if spec.model.trust_remote_code and not app.allow_remote_code:
+        raise ModelError(
+            f"This would run code that comes with {spec.model.source}. Read that code; if you trust it, "
+            "start the dashboard with --allow-remote-code."
+        )
     return launcher.start(app.runs_dir, spec)

@@ -17,7 +17,7 @@ from core.results.widths import WIDTHS
 from core.runs import launch
 from core.runs.command_line import command_line
 from core.runs.events import Event, warnings
-from core.runs.watch import log_tail
+from core.runs.watch import log_tail, worker_alive
 from pruneviz import scripts
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
@@ -143,9 +143,10 @@ def _wire(app: AppContext, view: View, form: NewRun, problem: gr.HTML, refresh: 
 def _attempt(app: AppContext, action: Any, run: str) -> str:
     """Do something to the chosen run; what went wrong, in words, or nothing."""
     record = _chosen(app, run)
+    if record is None:
+        return _missing(run)
     try:
-        if record is not None:
-            action(record.path)
+        action(record.path)
     except PruneError as error:
         return states.failure_html(error)
     return ""
@@ -229,10 +230,12 @@ def _buttons(record: RunRecord | None) -> dict[str, gr.Button]:
     state = record.state if record else ""
     spec = record.spec if record else None
     pruned = spec is not None and spec.goal == "prune"
+    # One that is suspended counts as crashed after a while, and holds up the queue until it is ended.
+    silent = record is not None and state == "crashed" and worker_alive(record.status)
     has_widths = pruned and record is not None and record.has(WIDTHS)
     return {
         "stop": gr.Button(interactive=state in ("queued", "starting", "running")),
-        "end": gr.Button(visible=state == "stopping"),
+        "end": gr.Button(visible=state == "stopping" or silent),
         "resume": gr.Button(interactive=state in ("failed", "stopped", "crashed")),
         "clone": gr.Button(interactive=pruned),
         "compare": gr.Button(interactive=record is not None and left_a_model(record)),
