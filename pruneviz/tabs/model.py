@@ -1,7 +1,7 @@
 """The Model tab: what is loaded, what could be, and which analyses are kept.
 
 Element ids: model-source, model-open, model-state, model-card, model-parts, model-analyses, model-analyse,
-model-stop, model-load, model-progress.
+model-stop, model-load, model-give-up, model-progress.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def build_model_tab(app: AppContext) -> None:
         )
         opener = gr.Button("Open", elem_id="model-open", scale=0, min_width=110)
     state = panel("model-state", visible=False)
+    give_up = gr.Button("Stop reading", elem_id="model-give-up", size="sm", scale=0, visible=False)
     with gr.Row():
         analyse = gr.Button("Analyse this model", variant="primary", elem_id="model-analyse", scale=0)
         stop = gr.Button("Stop", elem_id="model-stop", scale=0, visible=False)
@@ -70,10 +71,11 @@ def build_model_tab(app: AppContext) -> None:
     timer = gr.Timer(POLL_S, active=False)
 
     page = ModelPage(source, state, card, parts, analyses, progress, analyse, stop, timer)
-    _wire(app, page, opener, load)
+    _wire(app, page)
+    _wire_reading(app, page, opener, load, give_up)
 
 
-def _wire(app: AppContext, page: ModelPage, opener: gr.Button, load: gr.Button) -> None:
+def _wire(app: AppContext, page: ModelPage) -> None:
     url, everything = app.url, page.all()
 
     def show(model: str) -> dict[Any, Any]:
@@ -92,21 +94,36 @@ def _wire(app: AppContext, page: ModelPage, opener: gr.Button, load: gr.Button) 
             launch.stop(record.path)
         return page.filled(_live(app, model))
 
+    gr.on([app.tabs["model"].select, url.model.change], show, url.model, everything, **QUIET)
+    url.tab.change(None, url.tab, page.timer, js=scripts.pause_unless("model"), api_visibility="private")
+    page.analyse.click(start, url.model, everything, **QUIET)
+    page.stop.click(ask_to_stop, url.model, everything, **QUIET)
+    page.timer.tick(lambda model: page.filled(_tick(app, model)), url.model, everything, **QUIET)
+
+
+def _wire_reading(
+    app: AppContext, page: ModelPage, opener: gr.Button, load: gr.Button, give_up: gr.Button
+) -> None:
+    """What the engine reads: a card, the weights; while it does, there is a button to stop it."""
+    url = app.url
+
     def open_model(typed: str) -> Iterator[dict[Any, Any]]:
         for said, model in _open(app, typed.strip()):
-            yield {page.state: message(said), **({url.model: model} if model else {})}
+            yield {**_said(said), **({url.model: model} if model else {})}
+        yield {give_up: gr.Button(visible=False)}
 
     def load_now(model: str) -> Iterator[dict[Any, Any]]:
         for said, card in _load(app, model):
-            yield {page.state: message(said), **({page.card: card} if card else {})}
+            yield {**_said(said), **({page.card: card} if card else {})}
+        yield {give_up: gr.Button(visible=False)}
 
-    gr.on([app.tabs["model"].select, url.model.change], show, url.model, everything, **QUIET)
-    url.tab.change(None, url.tab, page.timer, js=scripts.pause_unless("model"), api_visibility="private")
-    gr.on([opener.click, page.source.submit], open_model, page.source, [page.state, url.model], **QUIET)
-    page.analyse.click(start, url.model, everything, **QUIET)
-    page.stop.click(ask_to_stop, url.model, everything, **QUIET)
-    load.click(load_now, url.model, [page.state, page.card], **QUIET)
-    page.timer.tick(lambda model: page.filled(_tick(app, model)), url.model, everything, **QUIET)
+    def _said(said: str) -> dict[Any, Any]:
+        return {page.state: message(said), give_up: gr.Button(visible=bool(said))}
+
+    asking = [opener.click, page.source.submit]
+    gr.on(asking, open_model, page.source, [page.state, url.model, give_up], **QUIET)
+    load.click(load_now, url.model, [page.state, page.card, give_up], **QUIET)
+    give_up.click(lambda: app.stop_answers(), None, None, **QUIET)
 
 
 def _describe(app: AppContext, model: str) -> dict[str, Any]:

@@ -87,7 +87,9 @@ def test_an_unknown_model_is_refused_in_words(page: Any, dashboard: Dashboard) -
     expect(page.locator("#model-card")).to_contain_text("Parameters")
     page.locator("#model-source textarea, #model-source input").first.fill("/no/such/folder")
     page.locator("#model-open").click()
+    expect(page.locator("#model-give-up")).to_be_visible()
     expect(page.locator("#model-state")).to_contain_text("There is no folder or file /no/such/folder")
+    expect(page.locator("#model-give-up")).to_be_hidden()
 
 
 def test_structure_shows_what_goes_with_a_unit(page: Any, dashboard: Dashboard, explored: Path) -> None:
