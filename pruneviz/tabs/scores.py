@@ -85,13 +85,18 @@ def build_scores_tab(app: AppContext) -> None:
 
     def redraw(tab: str, model: str, *choices: str) -> Any:
         run_dir = standing(app.runs_dir, model, SCORES, "scores").run_dir if tab == "scores" else None
-        return page.filled(show(run_dir, *choices)) if run_dir else gr.skip()
+        try:
+            return page.filled(show(run_dir, *choices)) if run_dir else gr.skip()
+        except ArtifactError:  # damaged since the tab was opened, which then says it
+            return gr.skip()
 
     def compare(model: str, other: str) -> Any:
         run_dir = standing(app.runs_dir, model, SCORES, "scores").run_dir
-        return (
-            page.activations.filled(show_activations(app.runs_dir, run_dir, other)) if run_dir else gr.skip()
-        )
+        try:
+            features = show_activations(app.runs_dir, run_dir, other) if run_dir else {}
+        except ArtifactError:
+            features = {}
+        return page.activations.filled(features) if features else gr.skip()
 
     frame.wire(load, page.all(), [beside, *chosen], ask=(ask, form))
     _wire(app, page, redraw, chosen)

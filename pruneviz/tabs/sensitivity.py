@@ -14,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 
+from core.errors import ArtifactError
 from core.results.sensitivity import SENSITIVITY, read_sensitivity
 from core.runs.events import metric_series
 from core.spec.explore import ExploreSpec
@@ -91,7 +92,10 @@ def build_sensitivity_tab(app: AppContext) -> None:
 
     def rescale(model: str, scaled: str) -> Any:
         run_dir = runs.latest(app.runs_dir, model, SENSITIVITY)
-        return load(model, run_dir, scaled)[chart] if run_dir else gr.skip()
+        try:
+            return load(model, run_dir, scaled)[chart] if run_dir else gr.skip()
+        except ArtifactError:  # damaged since the tab was opened, which then says it
+            return gr.skip()
 
     frame.wire(load, page.all(), [scale], partial, ask=(functools.partial(spec_from, app), form))
     scale.change(rescale, [app.url.model, scale], chart, **QUIET)
