@@ -47,6 +47,12 @@ def check(name: str, options: Mapping[str, Any]) -> None:
     check_options([entry for entry in entries if entry], options)
 
 
+def fitting(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options of several criteria that this one has."""
+    entry = find(name)
+    return {key: value for key, value in options.items() if entry and key in entry.options}
+
+
 def check_scope(name: str, scope: str) -> None:
     """Raises SpecError where a scope cannot rank by a method."""
     if name in CRITERIA.names():

@@ -8,7 +8,7 @@ sweep-table, sweep-point, sweep-run, sweep-message.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +228,8 @@ def _launch(app: AppContext, model: str, chosen: str | None) -> tuple[str, str]:
         point = next((each for each in points if label(each) == chosen), None)
         if run_dir is None or point is None:
             return states.error_html("Choose a point of the sweep first."), ""
-        return "", actions.launch(app, run_of(read_spec(run_dir), point)).name
+        spec = run_of(read_spec(run_dir), point)
+        own = methods.fitting(point.method, spec.prune.options)
+        return "", actions.launch(app, replace(spec, prune=replace(spec.prune, options=own))).name
     except PruneError as error:
         return states.failure_html(error), ""

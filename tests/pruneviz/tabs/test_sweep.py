@@ -13,6 +13,7 @@ from core.results.sweep import SWEEP, Point, Sweep, write_sweep
 from core.runs import launch
 from core.runs.artifacts import read_spec
 from core.runs.status import read_status, write_status
+from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from core.spec.sweep import SweepSpec
 from pruneviz.context import AppContext
@@ -83,3 +84,14 @@ def test_a_point_is_launched_as_the_run_it_stands_for(app: AppContext, monkeypat
     assert (spec.goal, spec.seed, spec.prune.method, spec.prune.sparsity) == ("prune", 1, "l2", 0.2)
     assert problem == ""
     assert "Choose a point" in sweep._launch(app, "demo", None)[0]
+
+
+def test_a_point_is_launched_with_the_options_that_its_method_has(app: AppContext, monkeypatch: Any) -> None:
+    monkeypatch.setattr(launch, "_spawn", lambda run_dir: None)
+    options = {"vector": "structure", "aggregation": "max"}
+    asked = RunSpec(goal="sweep", prune=PruneSpec(options=options), sweep=SweepSpec(("l2", "taylor_vector")))
+    run_dir, points = make_run(app.runs_dir, "a", asked), (POINT, replace(POINT, method="taylor_vector"))
+    write_sweep(run_dir, Sweep(20.0, 10, 10, "bundled", 256, 4096, "bundled", 2, points))
+    for point, own in zip(points, ({}, options), strict=True):
+        problem, run = sweep._launch(app, "demo", label(point))
+        assert (problem, read_spec(app.runs_dir / run).prune.options) == ("", own)
