@@ -133,10 +133,11 @@ def check_tokens(spec: RunSpec, tokenizer: Any = None) -> None:
     def own() -> Any:
         return tokenizer or load_tokenizer(spec.model.source, spec.model.trust_remote_code)
 
+    scanned = spec.explore.sensitivity_tokens if spec.goal == "explore" else None
     for name in asked.texts:
         wanted = asked.tokens if asked.tokens and name == asked.text else asked.window_length
         if _short(evaluation_of(spec, name), wanted):
-            text_windows(own(), spec, name)
+            text_windows(own(), spec, name, scanned)
     reads = spec.goal == "explore" or (spec.prunes and reads_text(spec))
     if reads and data.name not in (SELF, NONE):
         text, samples = calibration_of(spec), windows_of(spec)
