@@ -90,7 +90,8 @@ def test_a_record_and_the_files_say_what_they_said(past: Path, name: str) -> Non
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_field_of_a_spec_is_read(past: Path, name: str) -> None:
-    raw = read_json(run_of(past, name) / "spec.json")
+    text = (run_of(past, name) / "spec.json").read_text()
+    raw = json.loads(text.replace('"taylor_first"', '"taylor_first_per_sample"'))  # what it is called now
     assert raw["extra"]["versions"]["torch"]
     assert within(raw, json.loads(read_spec(run_of(past, name)).to_json()))
 
@@ -127,12 +128,45 @@ def test_a_run_answers_as_it_did(past: Path, capsys: pytest.CaptureFixture[str])
     assert answer(capsys, [*ask, "--max-new-tokens", "8"])["text"] == kept["pruned"]["text"]
 
 
-def test_a_spec_is_run_again_with_the_same_result(past: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = run_of(past, "refitted")
+@pytest.mark.parametrize("name", ["refitted", "ragged"])
+def test_a_spec_is_run_again_with_the_same_result(
+    past: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = run_of(past, name)
     ask = ["prune", "--spec", str(before / "spec.json"), "--name", "again", "--runs-dir", str(past)]
     found = answer(capsys, ask)
     assert found["ppl_after"] == pytest.approx(full_record(before)["metrics"]["ppl_after"], rel=1e-3)
     assert read_plan(run_of(past, "again")).removed == read_plan(before).removed
+    (first, now), (then, scores) = (
+        read_scores(run_of(past, "again")).popitem(),
+        read_scores(before).popitem(),
+    )
+    assert first == then == read_plan(before).method
+    assert all(now[group] == pytest.approx(values, rel=1e-4) for group, values in scores.items())
+
+
+def test_a_run_goes_on_with_the_scores_that_it_kept(past: Path) -> None:
+    run_dir = run_of(past, "uncoupled")
+    spec = json.loads((run_dir / "spec.json").read_text())
+    spec["prune"]["without_dependency"] = False  # which scores anew
+    (run_dir / "spec.json").write_text(json.dumps(spec))
+    again(run_dir)
+    told = [event.data.get("text") for event in read_events(run_dir) if event.type == "message"]
+    assert "The scores from before are kept" in told
+    assert read_plan(run_dir).method == read_spec(run_dir).prune.method == "taylor_first_per_sample"
+
+
+def test_an_exploration_is_scanned_again_with_the_same_result(past: Path) -> None:
+    run_dir = run_of(past, "explored")
+    before = read_sensitivity(run_dir)
+    (run_dir / "sensitivity.json").unlink()
+    again(run_dir)
+    assert read_spec(run_dir).explore.criteria == ("taylor_first_per_sample", "wanda", "l2")
+    after = read_sensitivity(run_dir)
+    assert after.criterion == before.criterion == "taylor_first_per_sample"
+    assert [point["ppl"] for point in after.points] == pytest.approx(
+        [p["ppl"] for p in before.points], rel=1e-4
+    )
 
 
 def test_a_stopped_training_goes_on_to_the_plan_of_the_one_that_was_not(past: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from core.errors import NotPrunableError
 from core.graph.records import Graph
+from core.spec.past import FORMAT, today
 
 #: parameter -> dimension -> indices that go, sorted and unique; (experts, n) in a stack of experts.
 Cuts = dict[str, dict[int, NDArray[np.int64]]]
@@ -52,6 +53,7 @@ class PruningPlan:
             fitted; they are part of what the model costs.
         before, after: what the model costs, filled in by `with_costs`.
         params_in_scope: parameters in the prunable groups in scope: what `sparsity` is a fraction of.
+        format: in which words the method is told, see `core.spec.past`; release 0.1 does not say it.
     """
 
     removed: dict[str, tuple[int, ...]]
@@ -66,6 +68,7 @@ class PruningPlan:
     before: Cost | None = None
     after: Cost | None = None
     notes: tuple[str, ...] = field(default_factory=tuple)
+    format: int = field(default=1, compare=False)
 
     @property
     def sparsity(self) -> float:
@@ -82,15 +85,21 @@ class PruningPlan:
 
     def to_json(self) -> str:
         """One JSON document, as in `plan.json`; the shares are written too, for other readers."""
-        return json.dumps({**asdict(self), "sparsity": self.sparsity, "sparsity_total": self.sparsity_total})
+        shares = {"sparsity": self.sparsity, "sparsity_total": self.sparsity_total}
+        return json.dumps({**asdict(self), "format": FORMAT, **shares})
 
     @classmethod
     def from_json(cls, text: str) -> PruningPlan:
-        """Read what `to_json` wrote. Raises ValueError or AttributeError on a damaged document."""
+        """Read what `to_json` wrote, in today's words.
+
+        Raises:
+            ValueError, AttributeError: the document is damaged.
+        """
         raw: dict[str, Any] = json.loads(text)
         raw.pop("sparsity", None)
         raw.pop("sparsity_total", None)
-        return _ADAPTER.validate_json(json.dumps(raw), strict=True, extra="forbid")
+        plan = _ADAPTER.validate_json(json.dumps(raw), strict=True, extra="forbid")
+        return replace(plan, method=today("prune.method", plan.method, plan.format), format=FORMAT)
 
 
 _ADAPTER = TypeAdapter(PruningPlan)

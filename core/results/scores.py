@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.files import load_arrays, read_facts, reading, save_arrays
+from core.spec.past import FORMAT, today
 
 SCORES = "scores.safetensors"
 Scores = dict[str, dict[str, NDArray[np.float32]]]
@@ -29,7 +30,8 @@ def unit_scores(scores: Scores) -> Scores:
 def write_scores(run_dir: Path, scores: Scores) -> None:
     """Write `scores.safetensors`: criterion -> group id -> (units,). Raises StorageError."""
     flat = {f"{criterion}/{group}": array for criterion, by in scores.items() for group, array in by.items()}
-    save_arrays(run_dir / SCORES, flat, {"criteria": json.dumps(list(unit_scores(scores)))})
+    facts = {"criteria": json.dumps(list(unit_scores(scores))), "format": str(FORMAT)}
+    save_arrays(run_dir / SCORES, flat, facts)
 
 
 def read_scores(run_dir: Path) -> Scores:
@@ -38,13 +40,25 @@ def read_scores(run_dir: Path) -> Scores:
 
 
 def read_all_scores(run_dir: Path) -> Scores:
-    """As `read_scores`, with what AL-AM makes of them, by the names of `ranked_by`. Raises ArtifactError."""
+    """As `read_scores`, with what AL-AM makes of them, by the names of `ranked_by`.
+
+    Criteria have today's names, see `core.spec.past`; release 0.1 did not write a format.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
     arrays, metadata = load_arrays(run_dir / SCORES)
     with reading(run_dir / SCORES):
-        scores: Scores = {name: {} for name in read_facts(metadata["criteria"], list[str])}
+        written = int(metadata.get("format", "1"))
+        named = read_facts(metadata["criteria"], list[str])
+        scores: Scores = {_today(name, written): {} for name in named}
         for key, array in sorted(arrays.items()):
             if array.ndim != 1:
                 raise ValueError(f"{key} must have one score per unit, got {array.ndim} dimensions")
             criterion, group = key.split("/", 1)
-            scores.setdefault(criterion, {})[group] = array
+            scores.setdefault(_today(criterion, written), {})[group] = array
         return scores
+
+
+def _today(criterion: str, written: int) -> str:
+    return today("explore.criteria", criterion, written)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +10,7 @@ from pydantic import AfterValidator, PositiveInt
 
 from core.files import read_record, write_json
 from core.spec.evaluate import WORKBENCH
+from core.spec.past import FORMAT, today
 
 SENSITIVITY = "sensitivity.json"
 
@@ -34,6 +35,7 @@ class Sensitivity:
     measured.
     `ppl_stderr` of a point and `baseline_stderr` are standard errors of perplexities, `change_stderr` of the
     change from the baseline in nats, taken window by window; older scans have none.
+    `format` says in which words the criterion is told, see `core.spec.past`; release 0.1 does not say it.
     """
 
     baseline_ppl: float
@@ -45,6 +47,7 @@ class Sensitivity:
     seconds: float = 0.0
     baseline_stderr: float | None = None
     protocol: str = WORKBENCH
+    format: int = field(default=1, compare=False)
 
     @property
     def windows(self) -> int:
@@ -54,9 +57,11 @@ class Sensitivity:
 
 def write_sensitivity(run_dir: Path, sensitivity: Sensitivity) -> None:
     """Write `sensitivity.json`. Raises StorageError."""
-    write_json(run_dir / SENSITIVITY, asdict(sensitivity))
+    write_json(run_dir / SENSITIVITY, asdict(replace(sensitivity, format=FORMAT)))
 
 
 def read_sensitivity(run_dir: Path) -> Sensitivity:
-    """Read `sensitivity.json`. Raises ArtifactError."""
-    return read_record(run_dir / SENSITIVITY, Sensitivity)
+    """Read `sensitivity.json`, in today's words. Raises ArtifactError."""
+    scan = read_record(run_dir / SENSITIVITY, Sensitivity)
+    criterion = today("explore.sensitivity_criterion", scan.criterion, scan.format)
+    return replace(scan, criterion=criterion, format=FORMAT)

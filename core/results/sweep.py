@@ -199,7 +199,11 @@ def read_sweep(run_dir: Path) -> Sweep:
     """Read `sweep.json`, in today's words. Raises ArtifactError."""
     sweep = read_record(run_dir / SWEEP, Sweep, "run the sweep again")
     points = [
-        replace(point, reconstruct=today("sweep.reconstruct", point.reconstruct, sweep.format))
+        replace(
+            point,
+            method=today("sweep.methods", point.method, sweep.format),
+            reconstruct=today("sweep.reconstruct", point.reconstruct, sweep.format),
+        )
         for point in sweep.points
     ]
     return replace(sweep, points=tuple(points), format=FORMAT)

@@ -118,14 +118,16 @@ def test_a_sweep_from_before_errors_were_kept_is_read_and_goes_on(
     assert not any(point.others for point in rest) and len(read_sweep(run_dir).texts) == 1
 
 
-def test_points_of_the_past_say_what_pre_pruning_was_then(tmp_path: Path) -> None:
-    point = Point("l2", 0.2, "local", "pre_pruning", 0, 16, ppl=9.0)
+def test_points_of_the_past_say_what_their_words_meant_then(tmp_path: Path) -> None:
+    point = Point("taylor_mix", 0.2, "local", "pre_pruning", 0, 16, ppl=9.0)
     write_sweep(tmp_path, Sweep(9.5, 10, 5, "t", 8, 64, "c", 1, (point,)))
     assert read_sweep(tmp_path).points == (point,), "written today"
     old = read_json(tmp_path / SWEEP)
     del old["format"]
     write_json(tmp_path / SWEEP, old)
-    assert read_sweep(tmp_path).points == (replace(point, reconstruct="pre_pruning_refit"),)
+    assert read_sweep(tmp_path).points == (
+        replace(point, method="taylor_mix_per_sample", reconstruct="pre_pruning_refit"),
+    )
 
 
 def test_refitted_points_are_their_runs_and_leave_the_model_as_it_was(tmp_path: Path, spec: RunSpec) -> None:
