@@ -91,12 +91,15 @@ def test_a_saved_spec_is_run_again_and_may_be_changed(
     monkeypatch.setattr("core.cli.prune.foreground", capture)
     file = tmp_path / "spec.json"
     file.write_text(replace(SPECS[1], extra={"versions": {}}).to_json())
-    assert main(["prune", "--spec", str(file)]) == main(["prune", "--spec", str(file), "--seed", "8"]) == 130
+    again = ["prune", "--spec", str(file)]
+    assert SPECS[1].model.trust_remote_code and main(again) == 2 and not parsed  # a file is no consent
+    again.append("--trust-remote-code")
+    assert main(again) == main([*again, "--seed", "8"]) == 130
     assert parsed == [SPECS[1], replace(SPECS[1], seed=8)]
     parsed.clear()
-    main(["prune", "--spec", str(file), "--set", "a=2"])
-    main(["prune", "--spec", str(file), "--method", "l1"])
-    main(["prune", "--spec", str(file), "--method", "l1", "--set", "z= 3"])
+    main([*again, "--set", "a=2"])
+    main([*again, "--method", "l1"])
+    main([*again, "--method", "l1", "--set", "z= 3"])
     assert [spec.prune.options for spec in parsed] == [{**SPECS[1].prune.options, "a": 2}, {}, {"z": 3}]
 
 

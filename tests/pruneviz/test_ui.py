@@ -96,7 +96,7 @@ def test_a_recovered_run_can_be_compared_too(app):
 def test_launching_makes_a_run_and_names_it(app, monkeypatch):
     from core.runs import launch
 
-    monkeypatch.setattr(launch, "_spawn", lambda run_dir: None)
+    monkeypatch.setattr(launch, "_spawn", lambda run_dir, log: None)
     message, run = new_run._launch(app, lambda: RunSpec(prune=PruneSpec(sparsity=0.3)))
     assert not message.visible and (app.runs_dir / run / "spec.json").exists()
 

@@ -77,7 +77,7 @@ def test_a_sweep_that_ended_early_says_so_beside_its_points(app: AppContext, sta
 
 
 def test_a_point_is_launched_as_the_run_it_stands_for(app: AppContext, monkeypatch: Any) -> None:
-    monkeypatch.setattr(launch, "_spawn", lambda run_dir: None)
+    monkeypatch.setattr(launch, "_spawn", lambda run_dir, log: None)
     made(app)
     problem, run = sweep._launch(app, "demo", label(POINT))
     spec = read_spec(app.runs_dir / run)
@@ -87,7 +87,7 @@ def test_a_point_is_launched_as_the_run_it_stands_for(app: AppContext, monkeypat
 
 
 def test_a_point_is_launched_with_the_options_that_its_method_has(app: AppContext, monkeypatch: Any) -> None:
-    monkeypatch.setattr(launch, "_spawn", lambda run_dir: None)
+    monkeypatch.setattr(launch, "_spawn", lambda run_dir, log: None)
     options = {"vector": "structure", "aggregation": "max"}
     asked = RunSpec(goal="sweep", prune=PruneSpec(options=options), sweep=SweepSpec(("l2", "taylor_vector")))
     run_dir, points = make_run(app.runs_dir, "a", asked), (POINT, replace(POINT, method="taylor_vector"))
