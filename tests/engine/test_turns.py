@@ -34,6 +34,7 @@ def test_a_measurement_is_stopped(engine: Engine, tiny_llama_folder: Path, tmp_p
     path = tmp_path / "long.txt"
     path.write_text("the of to and " * 200_000)
     failed: list[BaseException] = []
+    engine.perplexity(str(tiny_llama_folder), str(path), window=200, tokens=200)  # the model is there then
 
     def ask() -> None:
         try:
