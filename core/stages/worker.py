@@ -79,8 +79,9 @@ def execute(run_dir: Path, on_event: Callable[[Event], None] | None = None, job:
             (job or _pipeline)(run_dir, recorder)
         except (StopRequested, KeyboardInterrupt) as error:
             _require(run_dir)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
             recorder.end("stopped", "Stopped on request; what is finished is kept")
+            signal.signal(signal.SIGTERM, before)  # whoever called may still be ended
             raise StopRequested(f"Stopped. Go on with: python -m core runs resume {run_dir.name}") from error
         except Exception as error:
             _require(run_dir)
@@ -175,6 +176,7 @@ def _child(run_dir: Path, job: Job | None) -> int:
     try:
         execute(run_dir, job=job)
     except StopRequested:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending already
         return 0
     except PruneError as error:
         print(error, file=sys.stderr)

@@ -147,9 +147,11 @@ def test_ctrl_c_stops_a_run_in_the_foreground(run_dir: Path) -> None:
     def work(_: Path, told: Recorder) -> None:
         raise KeyboardInterrupt
 
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(StopRequested):
         worker.execute(run_dir, job=work)
     assert read_status(run_dir).state == "stopped"
+    assert signal.getsignal(signal.SIGTERM) is before  # who called, and what it starts, may still be ended
 
 
 class OutOfMemoryError(RuntimeError):
