@@ -1,4 +1,4 @@
-"""`make bench [ARGS="start models"]`: measure every goal and print the table for the README."""
+"""`make bench [ARGS="start models"]`: measure every goal and print the table for docs/measured.md."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Figure:
         return bool(COMPARE[self.bound](self.value, self.goal))
 
     def row(self) -> str:
-        """One line of the table in the README."""
+        """One line of the table in `docs/measured.md`."""
         verdict = "met" if self.met else f"missed by {abs(self.value / self.goal - 1):.0%}"
         measured, goal = f"{self.value:.2f} {self.unit}", f"{self.bound} {self.goal:g} {self.unit}"
         return f"| {self.name} | {measured} | {goal} | {verdict} | {self.parts} |"
