@@ -80,8 +80,10 @@ def execute(run_dir: Path, on_event: Callable[[Event], None] | None = None, job:
         except (StopRequested, KeyboardInterrupt) as error:
             _require(run_dir)
             before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            recorder.end("stopped", "Stopped on request; what is finished is kept")
-            signal.signal(signal.SIGTERM, before)  # whoever called may still be ended
+            try:
+                recorder.end("stopped", "Stopped on request; what is finished is kept")
+            finally:
+                signal.signal(signal.SIGTERM, before)  # whoever called may still be ended
             raise StopRequested(f"Stopped. Go on with: python -m core runs resume {run_dir.name}") from error
         except Exception as error:
             _require(run_dir)
