@@ -83,6 +83,7 @@ def prune(
     else:
         base = with_preset(base, given.get("recover.method"), preset)
     spec = ask("prune", model, {**changes, **_by_hand(changes, plan, base)}, base)
+    _check_amount(spec, changes)
     _check_trains(spec, changes)
     if detach:
         return detached(runs_dir, spec, as_json)
@@ -109,6 +110,15 @@ def _check_trains(spec: RunSpec, changes: options.Given) -> None:
     own = [f"--set {option}=…" for name in names for option in (f"lora_{name}", name) if option in takes]
     instead = f"write {' '.join(own)}" if own else "see `methods`"
     raise SpecError(f"{told}, or for the training of {spec.prune.method} {instead}.")
+
+
+def _check_amount(spec: RunSpec, changes: options.Given) -> None:
+    """Raises SpecError where both a sparsity and a budget say how much goes."""
+    if spec.prune.target and "prune.sparsity" in changes:
+        raise SpecError(
+            f"--sparsity {changes['prune.sparsity']:g} and --target {spec.prune.target} both say how much "
+            "goes; leave out one of them (--target '' for none)."
+        )
 
 
 def _by_hand(changes: options.Given, plan: Path | None, base: RunSpec) -> dict[str, Any]:

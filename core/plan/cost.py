@@ -7,14 +7,14 @@ cross are never counted twice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.graph.records import Graph, Group
+from core.graph.records import Attention, Graph, Group, Parameter
 from core.plan.records import (
     KV_BITS,
     Cost,
@@ -26,20 +26,56 @@ from core.plan.records import (
     implied,
     indices_gone,
 )
+from core.spec.budget import PACKINGS
 
 
 def cost(graph: Graph, removed: dict[str, tuple[int, ...]], biases: Sequence[str] = ()) -> Cost:
     """Count what the model costs once these units are gone and these biases are added."""
-    gone = indices_gone(graph, removed)
     params = macs = 0.0
+    for name, left in _left(graph, removed):
+        params += prod(left)
+        macs += prod(left) * graph.parameters[name].macs_per_token
+    params += sum(_bias_lengths(graph, removed, biases))
+    return Cost(round(params), round(macs), _kv_numbers(graph, removed) * KV_BITS // 8)
+
+
+def stored_bytes(
+    graph: Graph, removed: dict[str, tuple[int, ...]], packing: str, biases: Sequence[str] = ()
+) -> int:
+    """Bytes that all parameters take in a packing, once these units are gone and these biases are added."""
+    matrices = sum(bytes_of(graph.parameters[name], left, packing) for name, left in _left(graph, removed))
+    return round(
+        matrices + sum(vector_bytes(size, packing) for size in _bias_lengths(graph, removed, biases))
+    )
+
+
+def bytes_of(parameter: Parameter, shape: Sequence[float], packing: str) -> float:
+    """Bytes of a parameter of this shape: where a packing has blocks, rows that are none stay at 16 bits."""
+    packed = PACKINGS[packing]
+    if len(shape) < 2:
+        return vector_bytes(prod(shape), packing)
+    row = shape[-2] if parameter.module.endswith("Conv1D") else shape[-1]
+    return prod(shape) * (16 if row % packed.block else packed.bits) / 8
+
+
+def vector_bytes(size: float, packing: str) -> float:
+    """Bytes of a bias or of the weights of a norm, which a packing with blocks leaves at 32 bits."""
+    packed = PACKINGS[packing]
+    return size * (packed.bits if packed.block == 1 else 32) / 8
+
+
+def _left(graph: Graph, removed: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, list[float]]]:
+    """What is left of the shape of every parameter."""
+    gone = indices_gone(graph, removed)
     for name, parameter in graph.parameters.items():
         dims, shape = gone.get(name, {}), parameter.shape
-        left = prod(size - _share(dims.get(dim, {}), shape[0]) for dim, size in enumerate(shape))
-        params += left
-        macs += left * parameter.macs_per_token
-    params += sum(bias_sizes(graph, biases).values())
-    params -= sum(len(outputs[0]) for outputs in bias_cuts(graph, removed, biases).values())
-    return Cost(round(params), round(macs), _kv_numbers(graph, removed) * KV_BITS // 8)
+        yield name, [size - _share(dims.get(dim, {}), shape[0]) for dim, size in enumerate(shape)]
+
+
+def _bias_lengths(graph: Graph, removed: dict[str, tuple[int, ...]], biases: Sequence[str]) -> list[int]:
+    """How long each added bias is once these units are gone."""
+    lost = {name: len(outputs[0]) for name, outputs in bias_cuts(graph, removed, biases).items()}
+    return [size - lost.get(name, 0) for name, size in bias_sizes(graph, biases).items()]
 
 
 def saving(graph: Graph, removed: dict[str, tuple[int, ...]]) -> Cost:
@@ -63,11 +99,16 @@ def _kv_numbers(graph: Graph, removed: dict[str, tuple[int, ...]]) -> int:
     for attention in graph.attentions:
         gone: set[int] = set()
         for group in graph.groups:
-            holds_keys = group.kind == "kv_group" or (group.kind == "query_head" and group.parent is None)
-            if group.layer == attention.layer and holds_keys and group.units == attention.kv_heads:
+            if holds_keys(group, attention):
                 gone |= set(full.get(group.id, ()))
         total += (attention.kv_heads - len(gone)) * (attention.head_dim + attention.value_dim)
     return total
+
+
+def holds_keys(group: Group, attention: Attention) -> bool:
+    """Whether the units of a group are the key-value heads of an attention."""
+    own = group.kind == "kv_group" or (group.kind == "query_head" and group.parent is None)
+    return own and group.layer == attention.layer and group.units == attention.kv_heads
 
 
 def params_in(graph: Graph, groups: list[Group]) -> int:

@@ -1,8 +1,8 @@
-"""How many parameters go with the first units of every group: fast enough to search for a target with."""
+"""What goes with the first units of every group: fast enough to search for a target with."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -10,9 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.graph.records import Graph, Group
+from core.plan.cost import holds_keys
+from core.plan.records import KV_BITS
 
 #: group id -> how many of its units go, the first in its order.
 Counts = dict[str, int]
+#: What a parameter takes of a quantity: its name, and its shape.
+Takes = Callable[[str, Sequence[int]], float]
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class _Slice:
 
 
 class Meter:
-    """Counts the parameters that go with the first n units of every group's order, without index sets.
+    """Counts what goes with the first n units of every group's order, without index sets.
 
     Groups own disjoint indices along a dimension, so what stays of it is a subtraction. Only a
     key-value group lists its query heads' slices too; those are counted with the group that is cut.
@@ -34,11 +38,15 @@ class Meter:
     def __init__(self, graph: Graph, orders: Mapping[str, NDArray[np.int64]]) -> None:
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._slices: dict[str, dict[int, list[_Slice]]] = {}
+        self._cached: list[_Slice] = []
         groups = graph.by_id
         children = {group.parent: group for group in graph.groups if group.parent is not None}
         for group_id, order in orders.items():
             for affected, taken in _affected(groups, children.get(group_id), groups[group_id], order):
                 self._add(graph, groups[group_id], affected, taken)
+                numbers = sum(a.head_dim + a.value_dim for a in graph.attentions if holds_keys(affected, a))
+                if numbers:
+                    self._cached.append(_Slice(numbers, taken, group_id))
 
     def _add(self, graph: Graph, group: Group, affected: Group, taken: NDArray[np.int64]) -> None:
         own = {(member.parameter, member.dim): member.index() for member in group.members}
@@ -56,13 +64,22 @@ class Meter:
 
     def removed(self, counts: Counts) -> int:
         """Parameters gone when `counts` units of each group are."""
-        total = 0
+        return round(self.saved(counts, lambda _, shape: prod(shape)))
+
+    def saved(self, counts: Counts, takes: Takes) -> float:
+        """What the parameters take less when `counts` units of each group are gone."""
+        total = 0.0
         for name, dims in self._slices.items():
             left = list(self._shapes[name])
             for dim, parts in dims.items():
                 left[dim] -= sum(part.width * int(part.taken[counts[part.group]]) for part in parts)
-            total += prod(self._shapes[name]) - prod(left)
+            total += takes(name, self._shapes[name]) - takes(name, left)
         return total
+
+    def cache_saved(self, counts: Counts) -> int:
+        """Bytes of key-value cache per token gone when `counts` units of each group are."""
+        heads = sum(part.width * int(part.taken[counts[part.group]]) for part in self._cached)
+        return heads * KV_BITS // 8
 
 
 def _affected(

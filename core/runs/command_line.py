@@ -48,7 +48,7 @@ def command_line(spec: RunSpec) -> str:
         base = with_preset(base, spec.prune.method, preset.name, None)
     for path in TAKES[spec.goal]:
         value = field_of(spec, path)
-        if spec.prune.units and path in RANKING:
+        if (spec.prune.units and path in RANKING) or (spec.prune.target and path == "prune.sparsity"):
             continue
         if path == "prune.method" and preset:
             typed += [*words(path, value), "--preset", preset.name]

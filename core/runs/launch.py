@@ -45,7 +45,8 @@ def run_id(spec: RunSpec, now: float | None = None) -> str:
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
     subject: str = spec.goal
     if spec.goal == "prune":
-        share = "" if spec.prune.units else f"-{spec.prune.sparsity * 100:g}"
+        share = f"-{spec.prune.target}" if spec.prune.share is None else f"-{spec.prune.share * 100:g}"
+        share = "" if spec.prune.units else share
         subject = f"{spec.prune.method}{share}"
     return f"{stamp}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', subject)}"
 

@@ -20,7 +20,7 @@ def record(run_dir: Path) -> dict[str, Any]:
     try:
         spec = read_spec(run_dir)
     except ArtifactError:
-        nothing = dict.fromkeys(("goal", "name", "model", "method", "sparsity"))
+        nothing = dict.fromkeys(("goal", "name", "model", "method", "sparsity", "target"))
         return {**shown, **nothing, "warning": ""}
     cut = spec.goal == "prune"
     return {
@@ -29,7 +29,8 @@ def record(run_dir: Path) -> dict[str, Any]:
         "name": spec.name,
         "model": spec.model.source,
         "method": spec.prune.method if cut else None,
-        "sparsity": spec.prune.sparsity if cut and not spec.prune.units else None,
+        "sparsity": spec.prune.share if cut else None,
+        "target": spec.prune.target or None if cut else None,
         "warning": spec.warning,
     }
 

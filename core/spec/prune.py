@@ -6,6 +6,7 @@ from typing import Any
 
 from core.checked import checked
 from core.option import option, options_of
+from core.spec.budget import check_target
 from core.spec.checks import (
     check_kind_sparsity,
     check_layers,
@@ -123,6 +124,18 @@ class PruneSpec:
         write=kind_sparsity_entries,
         allocates=True,
     )
+    target: str = option(
+        "",
+        "What the pruned model may take at most, in the place of a sparsity: params=100M, size=8GiB@q4_0, "
+        "macs=-30%, kv=-50%, several with commas. Sizes are at 16 bits, or as a GGUF packs them.",
+        title="Budget, in the place of the sparsity",
+        default_text="none, the sparsity counts",
+        check=check_target,
+        wanted="params, size, macs or kv with what it may be at most",
+        metavar="QUANTITY=AMOUNT,...",
+        ranking=True,
+        allocates=True,
+    )
     multiple: int = option(
         1,
         "Keep channels in whole multiples, which run faster on GPUs; heads are left as heads.",
@@ -165,6 +178,11 @@ class PruneSpec:
     )
 
     @property
+    def share(self) -> float | None:
+        """The sparsity, where that says how much goes: neither units chosen by hand nor a budget do."""
+        return None if self.units or self.target else self.sparsity
+
+    @property
     def biased(self) -> bool:
         """Whether what is cut gets biases."""
         return self.reconstruct in BIASED
@@ -181,6 +199,8 @@ class PruneSpec:
         wanted = "either query_head or kv_group, since both own the same heads"
         require(not both, "kinds", list(self.kinds), wanted)
         check_kind_sparsity(self.kind_sparsity, self.kinds)
+        alone = not (self.target and self.kind_sparsity)
+        require(alone, "target", self.target, "left out where kinds have sparsities of their own")
         bound = self.max_share == 1 or self.reconstruct not in RECHOOSING
         require(bound, "max_share", self.max_share, f"1 with {self.reconstruct}, which chooses units again")
         ranked = not (self.without_dependency and self.units)

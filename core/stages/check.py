@@ -14,6 +14,7 @@ from core.models.load import Loaded, graph_of, load_config, load_tokenizer, pick
 from core.models.sources import resolve
 from core.models.texts import Text
 from core.models.windows import sample_windows
+from core.plan.allocation import allocate
 from core.plan.records import check_plan
 from core.recover.team import devices
 from core.registry import check_options, unknown
@@ -47,6 +48,8 @@ def check(spec: RunSpec) -> None:
         parse_layers(spec.prune.layers, config.num_hidden_layers)
     if spec.prune.units and resolve(spec.model.source).kind != "pruned":  # whose config is the dense one
         check_plan(graph_of(spec.model, config_only=True), spec.prune.units)
+    if spec.prunes and spec.prune.target and resolve(spec.model.source).kind != "pruned":
+        allocate(graph_of(spec.model, config_only=True), None, **spec.prune.allocation())
     if spec.goal in ("prune", "recover"):
         recover.check(spec, config)
     if spec.goal == "prune" and spec.prune.without_dependency:
@@ -71,6 +74,10 @@ def check_method(spec: RunSpec) -> None:
         raise unknown("method", spec.prune.method, names)
     ranking = [CRITERIA[name] for name in criteria_of(spec)]
     check_options([*([method] if method else []), *ranking], options(spec))
+    if method and spec.prune.target:
+        raise SpecError(
+            f"{spec.prune.method} learns towards a sparsity, got target {spec.prune.target}; give a sparsity."
+        )
     if method:
         method.component.check(spec.prune, method.settings(spec.prune.options))
     elif spec.prunes:
@@ -157,4 +164,6 @@ def check_graph(spec: RunSpec, loaded: Loaded, graph: Graph) -> None:
     if spec.prune.layers is not None:
         parse_layers(spec.prune.layers, len(graph.layer_modules))
     check_plan(graph, spec.prune.units)
+    if spec.prune.target:
+        allocate(graph, None, **spec.prune.allocation())
     recover.check_targets(loaded, graph, spec.recover)

@@ -11,11 +11,13 @@ from core.graph.records import Graph
 from core.methods import method_of
 from core.plan.allocation import allocate
 from core.plan.chosen import chosen_plan
+from core.plan.cost import stored_bytes
 from core.plan.ranking import Scores
 from core.plan.records import KV_BITS, PruningPlan
 from core.results import words
 from core.results.widths import widths
 from core.runs.command_line import command_line
+from core.spec.budget import budgets_of
 from core.spec.run import RunSpec
 from core.spec.texts import reads_the_same
 from pruneviz.figures import states
@@ -89,7 +91,7 @@ def preview_info(spec: RunSpec, graph: Graph | None, scores: Scores | None) -> P
         command,
         plan.sparsity,
         plan.sparsity_total,
-        _lines(plan),
+        [*_lines(plan), *_sizes(graph, plan, choice.target)],
         _ranges(graph, plan),
         exact=scores is not None or bool(choice.units),
         even=scores is None and not choice.units and choice.scope != "local",
@@ -105,7 +107,7 @@ def warnings_for(spec: RunSpec) -> list[str]:
         warnings.append(
             f"Calibration and perplexity read the same text, {name}: that is no measurement on it."
         )
-    if spec.prune.units:
+    if spec.prune.share is None:
         return warnings
     if spec.prune.sparsity > 0.5 and not method_of(spec):
         warnings.append("Above 50 % a model usually falls apart unless it is trained again afterwards.")
@@ -141,6 +143,20 @@ def _lines(plan: PruningPlan) -> list[Line]:
         Line("Parameters", before.params, after.params, words.count),
         Line("Multiply-adds per token", before.macs_per_token, after.macs_per_token, words.count),
         Line(cache, before.kv_bytes_per_token, after.kv_bytes_per_token, words.size),
+    ]
+
+
+def _sizes(graph: Graph, plan: PruningPlan, target: str) -> list[Line]:
+    """The bytes of all weights in each packing that the budget is of."""
+    return [
+        Line(
+            f"Weights at {budget.packing}",
+            stored_bytes(graph, {}, budget.packing),
+            stored_bytes(graph, plan.removed, budget.packing, plan.biases),
+            words.size,
+        )
+        for budget in budgets_of(target)
+        if budget.quantity == "size"
     ]
 
 

@@ -112,6 +112,8 @@ def _target(spec: RunSpec) -> str:
     if spec.prune.units:
         count = sum(map(len, spec.prune.units.values()))
         return f"{count:,} chosen unit{'' if count == 1 else 's'}"
+    if spec.prune.target:
+        return f"{spec.prune.target} asked for"
     return f"{words.percent(spec.prune.sparsity)} of block parameters asked for"
 
 

@@ -129,7 +129,8 @@ def name_of(record: RunRecord) -> str:
     """What tells a run from others: its own name, or method, sparsity and model; then its time."""
     assert record.spec, "only runs with a spec are listed"
     asked = record.spec.prune
-    target = "" if asked.units else f", {words.percent(asked.sparsity, 0)}"
+    share = asked.target or words.percent(asked.sparsity, 0)
+    target = "" if asked.units else f", {share}"
     said = record.spec.name or f"{asked.method}{target} of {Path(record.model).name}"
     return f"{said} ({record.id[:15]})"
 

@@ -45,6 +45,17 @@ def model_graph(
     return Graph("made", "made", True, 0.0, parameters, tuple(groups), attentions, names)
 
 
+def of_weights(graph: Graph) -> Graph:
+    """The graph with matrices that are weights of modules, which may get a bias."""
+    named = {name: f"{name}.weight" for name in graph.parameters}
+    members = {g.id: tuple(replace(m, parameter=named[m.parameter]) for m in g.members) for g in graph.groups}
+    return replace(
+        graph,
+        parameters={named[name]: value for name, value in graph.parameters.items()},
+        groups=tuple(replace(g, members=members[g.id]) for g in graph.groups),
+    )
+
+
 def random_scores(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:
     rng = RNG(seed)
     return {group.id: rng.random(group.units).astype(np.float32) for group in graph.groups}

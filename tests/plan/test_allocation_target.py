@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from core.errors import SpecError
 from core.plan.allocation import allocate
 from core.plan.cost import cost, params_in
-from tests.plan.made import model_graph, random_scores
+from tests.plan.made import model_graph, of_weights, random_scores
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.01, 0.1, 0.2, 0.37, 0.5, 0.8, 0.85])
@@ -94,14 +92,7 @@ def test_a_group_that_loses_nothing_keeps_a_width_that_is_no_multiple() -> None:
 
 
 def test_the_target_counts_biases_that_are_added() -> None:
-    graph = model_graph()
-    named = {name: f"{name}.weight" for name in graph.parameters}
-    members = {g.id: tuple(replace(m, parameter=named[m.parameter]) for m in g.members) for g in graph.groups}
-    graph = replace(
-        graph,
-        parameters={named[name]: value for name, value in graph.parameters.items()},
-        groups=tuple(replace(g, members=members[g.id]) for g in graph.groups),
-    )
+    graph = of_weights(model_graph())
     plan = allocate(graph, random_scores(graph), sparsity=0.3, biased=True)
     assert plan.biases == tuple(f"{at}.{name}.bias" for at in range(6) for name in ("o", "down"))
     assert plan.after is not None

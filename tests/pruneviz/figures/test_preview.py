@@ -37,6 +37,17 @@ def test_the_preview_of_units_chosen_by_hand_is_exact():
     assert "at least one must stay" in preview_info(RunSpec(prune=every), graph(), None).problem
 
 
+def test_the_preview_of_a_budget_is_the_plan_that_meets_it():
+    spec = RunSpec(prune=PruneSpec(target="params=-20%,size=-30%@f32"))
+    info = preview_info(spec, graph(), None)
+    assert "--target params=-20%,size=-30%@f32" in info.command and "--sparsity" not in info.command
+    params, *_, size = info.lines
+    assert size.title == "Weights at f32" and size.after == 4 * params.after <= 0.7 * size.before
+    out = preview_info(RunSpec(prune=PruneSpec(target="params=1")), graph(), None)
+    assert "out of reach: the least is params=" in out.problem
+    assert not warnings_for(RunSpec(prune=PruneSpec(target="params=-20%", sparsity=0.9)))
+
+
 def test_widths_are_dense_narrowest_widest():
     info = preview_info(RunSpec(prune=PruneSpec(sparsity=0.5, layers="1:2")), graph(), None)
     dense, low, high = info.widths["ffn"]

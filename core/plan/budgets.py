@@ -1,0 +1,106 @@
+"""Budgets as goals: what a model takes of each quantity, how much of it has to go, and whether it can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+
+from core.errors import NotPrunableError
+from core.graph.records import Graph
+from core.plan.cost import bytes_of, cost, stored_bytes
+from core.plan.meter import Counts, Meter
+from core.plan.ranking import Track
+from core.plan.records import missing_biases
+from core.plan.solving import Goal, Part, solve, useful
+from core.spec.budget import PACKINGS, Budget, typed
+
+Removed = dict[str, tuple[int, ...]]
+
+
+def taken(graph: Graph, budget: Budget, removed: Removed, biases: Sequence[str] = ()) -> int:
+    """How much of a budget's quantity the model takes once these units are gone and these biases added."""
+    if budget.quantity == "size":
+        return stored_bytes(graph, removed, budget.packing, biases)
+    left = cost(graph, removed, biases)
+    by_quantity = {"params": left.params, "macs": left.macs_per_token, "kv": left.kv_bytes_per_token}
+    return by_quantity[budget.quantity]
+
+
+def block_of(budgets: Sequence[Budget]) -> int:
+    """Of which whole multiples widths must be, so that every row can be packed."""
+    return max((PACKINGS[budget.packing].block for budget in budgets), default=1)
+
+
+def within(
+    graph: Graph,
+    tracks: Sequence[Track],
+    meter: Meter,
+    budgets: Sequence[Budget],
+    units: Callable[[Counts], Removed],
+    *,
+    biased: bool,
+) -> tuple[Removed, tuple[str, ...]]:
+    """What goes so that every budget is met, and no more than that, every step in its turn.
+
+    Args:
+        units: the units that go with so many of every group.
+        biased: modules that read what goes get a bias where they have none; budgets hold these, too.
+
+    Returns:
+        The units that go, by group, and the biases that are added.
+
+    Raises:
+        NotPrunableError: the dense model meets all of them, or some cannot be met; says the least.
+    """
+    dense = {budget: taken(graph, budget, {}) for budget in budgets}
+    over = {budget: dense[budget] - budget.most(dense[budget]) for budget in budgets}
+    if max(over.values()) <= 0:
+        takes = " and ".join(typed(budget, amount) for budget, amount in dense.items())
+        asked = ",".join(budget.text for budget in budgets)
+        raise NotPrunableError(f"The model takes {takes} as it is, so target {asked} is met; ask for less.")
+    while True:
+        goals = {
+            budget: Goal(_saved(graph, meter, budget), more) for budget, more in over.items() if more > 0
+        }
+        part = Part(useful(tracks, [*goals.values()]), (*goals.values(),), least=True)
+        _check_reach(part, goals, dense)
+        removed = units(solve(part))
+        biases = missing_biases(graph, removed) if biased else ()
+        left = {budget: taken(graph, budget, removed, biases) for budget in budgets}
+        short = {budget: left[budget] - budget.most(dense[budget]) for budget in budgets}
+        if max(short.values()) <= 0:
+            return removed, biases
+        # What the biases take has to go besides; with more units gone there may be more of them.
+        over = {budget: more + max(0.0, short[budget]) for budget, more in over.items()}
+
+
+def _saved(graph: Graph, meter: Meter, budget: Budget) -> Callable[[Counts], float]:
+    """How much of a budget's quantity goes with so many units of every group."""
+    if budget.quantity == "kv":
+        return meter.cache_saved
+
+    def takes(name: str, shape: Sequence[int]) -> float:
+        parameter = graph.parameters[name]
+        if budget.quantity == "size":
+            return bytes_of(parameter, shape, budget.packing)
+        return prod(shape) * (parameter.macs_per_token if budget.quantity == "macs" else 1)
+
+    return lambda counts: meter.saved(counts, takes)
+
+
+def _check_reach(part: Part, goals: Mapping[Budget, Goal], dense: Mapping[Budget, int]) -> None:
+    """Raises NotPrunableError where even with every step taken a budget is not met; says the least of it."""
+    every = part.order() if part.tracks else None
+    gone = {
+        budget: goal.saved(part.counts(every)) if every is not None else 0.0 for budget, goal in goals.items()
+    }
+    short = [budget for budget, goal in goals.items() if gone[budget] < goal.amount]
+    if short:
+        # The biases that are added then are part of what has to go.
+        beside = {b: goals[b].amount - (dense[b] - b.most(dense[b])) for b in short}
+        least = ",".join(typed(b, dense[b] - gone[b] + beside[b], up=True) for b in short)
+        raise NotPrunableError(
+            f"Target {','.join(budget.text for budget in short)} is out of reach: the least is {least}, "
+            "since one unit of every group must stay, and what kinds, layers and max_share leave. "
+            "Ask for more, or add kinds or layers."
+        )
