@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from core.errors import ArtifactError, SpecError, storage_error
+from core.errors import ArtifactError, SpecError, StorageError, storage_error
 
 T = TypeVar("T")
 #: What a reader may stumble over in a file that somebody damaged.
@@ -230,3 +231,43 @@ def load_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
         return load_file(path), metadata
+
+
+@contextmanager
+def all_or_nothing(folder: Path, size: int) -> Iterator[Path]:
+    """Fill a folder beside `folder`, then move it into place; after an error nothing remains of it."""
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    try:
+        make_folder(folder.parent)
+        if shutil.disk_usage(folder.parent).free < size:
+            raise OSError(28, "No space left on device")
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+        yield beside
+        if folder.exists():
+            folder.rename(replaced)
+        beside.rename(folder)
+    except Exception as error:
+        if (cause := _storage_cause(error)) is None:
+            raise
+        raise storage_error(folder, cause) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        if replaced.exists() and not folder.exists():
+            replaced.rename(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _storage_cause(error: Exception) -> OSError | None:
+    """The disk's own error; libraries in Rust report it as text only."""
+    if isinstance(error, OSError):
+        return error
+    if isinstance(error, StorageError):
+        return error.__cause__ if isinstance(error.__cause__, OSError) else None
+    words = str(error).lower()
+    if "os error 28" in words or "no space left" in words:
+        return OSError(28, "No space left on device")
+    if isinstance(error, SafetensorError) or "os error" in words:
+        return OSError(str(error))
+    return None

@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 from core.cli import runs
 from core.cli.evaluate import evaluate
 from core.cli.explore import explore, score, sensitivity, similarity
+from core.cli.export import export
 from core.cli.generate import generate
 from core.cli.groups import groups
 from core.cli.methods import methods
@@ -32,8 +33,8 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
     for command in (
-        groups, score, similarity, sensitivity, explore, prune, recover, sweep, evaluate, generate, report,
-        methods,
+        groups, score, similarity, sensitivity, explore, prune, recover, sweep, evaluate, generate, export,
+        report, methods,
     )
 }  # fmt: skip
 for name, command in COMMANDS.items():

@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
-from core.errors import ArtifactError, NotPrunableError, StorageError, storage_error
-from core.files import make_folder, write_text
+from core.errors import ArtifactError, NotPrunableError
+from core.files import all_or_nothing, write_text
 from core.graph.places import tied_names
 from core.graph.records import Graph
 from core.models.empty import empty_model, fill
@@ -191,46 +191,6 @@ def _keeping_what_failed(beside: Path, folder: Path) -> Iterator[None]:
         beside.rename(unread)
         words = str(error).replace(str(beside), "What was saved")
         raise ArtifactError(f"{words} It is kept in {unread}, and nothing else is lost.") from error
-
-
-@contextmanager
-def all_or_nothing(folder: Path, size: int) -> Iterator[Path]:
-    """Fill a folder beside `folder`, then move it into place; after an error nothing remains of it."""
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    try:
-        make_folder(folder.parent)
-        if shutil.disk_usage(folder.parent).free < size:
-            raise OSError(28, "No space left on device")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir()
-        yield beside
-        if folder.exists():
-            folder.rename(replaced)
-        beside.rename(folder)
-    except Exception as error:
-        if (cause := _storage_cause(error)) is None:
-            raise
-        raise storage_error(folder, cause) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        if replaced.exists() and not folder.exists():
-            replaced.rename(folder)
-        shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _storage_cause(error: Exception) -> OSError | None:
-    """The disk's own error; libraries in Rust report it as text only."""
-    if isinstance(error, OSError):
-        return error
-    if isinstance(error, StorageError):
-        return error.__cause__ if isinstance(error.__cause__, OSError) else None
-    words = str(error).lower()
-    if "os error 28" in words or "no space left" in words:
-        return OSError(28, "No space left on device")
-    if isinstance(error, SafetensorError) or "os error" in words:
-        return OSError(str(error))
-    return None
 
 
 def _read_plan(folder: Path) -> PruningPlan:

@@ -14,9 +14,9 @@ from core.errors import PruneError
 from core.graph.places import tied_names
 from core.graph.records import Graph
 from core.models.empty import empty_model, fill
+from core.plan.heads import heads_left
 from core.plan.records import PruningPlan, implied
 from core.surgery.agreement import check, refer
-from core.surgery.rewrite import heads_left
 
 
 def uniform_config(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> PretrainedConfig | None:

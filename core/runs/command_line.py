@@ -32,6 +32,7 @@ TAKES: dict[str, tuple[str, ...]] = {
         *(path for path in paths("explore") if path.startswith("explore.sensitivity_")),
         *(*_SCORING, *PERPLEXITY),
     ),
+    "export": (*paths("export"), "name", "model.trust_remote_code"),
     "groups": ("explore.config_only", *MODEL),
     "generate": ("evaluate.max_new_tokens", "seed", *MODEL),
 }

@@ -22,11 +22,11 @@ from core.errors import ArtifactError, InputError, LaunchError, StorageError, st
 from core.files import regular, remove, write_text
 from core.runs.artifacts import LOG, SPEC, STOP, read_spec
 from core.runs.origin import made_here, sign
+from core.runs.paths import absolute
 from core.runs.processes import host, kill_worker, require_alone, started_at, works_on
 from core.runs.status import ENDED, Status, read_status, write_status
 from core.runs.watch import ACTIVE, list_runs, locked, lost, read, refresh, worker_alive
 from core.spec.run import RunSpec
-from core.spec.texts import NAMED
 
 WORKER: tuple[str, ...] = (sys.executable, "-m", "core.stages.worker")
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +43,7 @@ _children: list[subprocess.Popen[bytes]] = []
 def run_id(spec: RunSpec, now: float | None = None) -> str:
     """A readable name, e.g. `20261122-231455-taylor_first-20`."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
-    subject: str = spec.goal
+    subject: str = f"export-{spec.export.to}" if spec.goal == "export" else spec.goal
     if spec.goal == "prune":
         share = f"-{spec.prune.target}" if spec.prune.share is None else f"-{spec.prune.share * 100:g}"
         share = "" if spec.prune.units else share
@@ -70,7 +70,7 @@ def create(runs_dir: Path, spec: RunSpec, *, mine: bool = False) -> Path:
         )
     beside = runs_dir / f".new-{uuid.uuid4().hex}"
     try:
-        write_text(beside / SPEC, _absolute(spec).to_json())
+        write_text(beside / SPEC, absolute(spec).to_json())
         write_status(beside, status)
         sign(beside)
         return _into_place(beside, runs_dir / run_id(spec))
@@ -110,28 +110,6 @@ def _into_place(beside: Path, wanted: Path) -> Path:
             if not run_dir.exists():
                 raise storage_error(run_dir, error) from error
     raise StorageError(f"{wanted} and 998 more of that name exist; wait a second and try again.")
-
-
-def _absolute(spec: RunSpec) -> RunSpec:
-    """Make paths absolute, so that the worker finds them wherever it runs."""
-
-    def full(name: str) -> str:
-        path, colon, part = name.partition(":")  # a data set's config and split
-        if path in NAMED:
-            return name
-        return f"{Path(path).absolute()}{colon}{part}" if Path(path).exists() else name
-
-    source = spec.model.source if spec.model.source == "demo" else full(spec.model.source)
-    folder = spec.evaluate.benchmarks_dir and str(Path(spec.evaluate.benchmarks_dir).absolute())
-    data_dir = spec.data_dir and str(Path(spec.data_dir).absolute())
-    return replace(
-        spec,
-        data_dir=data_dir,
-        model=replace(spec.model, source=source),
-        calibration=replace(spec.calibration, name=full(spec.calibration.name)),
-        recover=replace(spec.recover, data=full(spec.recover.data)),
-        evaluate=replace(spec.evaluate, text=full(spec.evaluate.text), benchmarks_dir=folder),
-    )
 
 
 def start_next(runs_dir: Path) -> Path | None:

@@ -16,13 +16,14 @@ from core.spec.calibration import DataSpec
 from core.spec.checks import require
 from core.spec.evaluate import EvalSpec
 from core.spec.explore import ExploreSpec
+from core.spec.export import ExportSpec
 from core.spec.model import ModelSpec
 from core.spec.past import FORMAT, upgrade
 from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec
 from core.spec.sweep import SweepSpec
 
-Goal = Literal["explore", "prune", "recover", "evaluate", "sweep"]
+Goal = Literal["explore", "prune", "recover", "evaluate", "sweep", "export"]
 
 
 @checked
@@ -55,6 +56,7 @@ class RunSpec:
     recover: RecoverSpec = dataclasses.field(default_factory=RecoverSpec)
     evaluate: EvalSpec = dataclasses.field(default_factory=EvalSpec)
     sweep: SweepSpec = dataclasses.field(default_factory=SweepSpec)
+    export: ExportSpec = dataclasses.field(default_factory=ExportSpec)
     extra: dict[str, Any] = option(dict, flag="")
 
     def __post_init__(self) -> None:

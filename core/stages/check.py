@@ -19,6 +19,7 @@ from core.plan.records import check_plan
 from core.recover.team import devices
 from core.registry import check_options, unknown
 from core.results.sweep import planned, run_of
+from core.ship import delivery
 from core.spec.checks import check_length, parse_layers
 from core.spec.run import RunSpec
 from core.spec.texts import BUNDLED, NONE, SELF
@@ -41,6 +42,9 @@ from core.stages.work import (
 
 def check(spec: RunSpec) -> None:
     """Find what is wrong with a request before anything is started. Raises InputError or NotPrunableError."""
+    if spec.goal == "export":
+        delivery.check(spec)
+        return
     check_method(spec)
     check_device(spec)
     config = load_config(spec.model.source, spec.model.trust_remote_code).get_text_config()

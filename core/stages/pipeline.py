@@ -15,6 +15,7 @@ from core.spec.run import RunSpec
 from core.stages import (
     ablate,
     explore,
+    export,
     measure,
     metrics,
     nuteprune,
@@ -158,12 +159,18 @@ SWEEP = (
     replace(BASELINE, run=sweep.baseline),
     Repeated(sweep.passes, (CAPTURE, SCORE, Stage("sweep", "Measuring point after point", sweep.measure))),
 )
+#: Write the result of a pruning run in a format for others.
+EXPORT = (
+    Stage("check", "Looking whether the format holds the model", export.check),
+    Stage("write", "Writing the files", export.write),
+)
 GOALS: dict[str, tuple[Stage | Repeated, ...]] = {
     "explore": EXPLORE,
     "prune": PRUNE,
     "recover": RECOVER,
     "evaluate": EVALUATE_ALONE,
     "sweep": SWEEP,
+    "export": EXPORT,
 }
 
 

@@ -103,12 +103,16 @@ def kept(read: Callable[[Path], T], run_dir: Path) -> T | None:
         return None
 
 
+def versions() -> dict[str, str]:
+    """What a result depends on: python and the libraries."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
+
+
 def record_facts(work: Work) -> None:
     """Add library versions and the hashes of the texts to `spec.json`."""
     spec = work.spec
     evaluation, *others = (evaluation_of(spec, name) for name in spec.evaluate.texts)
-    facts: dict[str, Any] = {name: metadata.version(name) for name in LIBRARIES}
-    extra: dict[str, Any] = {"versions": {"python": platform.python_version(), **facts}}
+    extra: dict[str, Any] = {"versions": versions()}
     extra["evaluation"] = {"name": evaluation.name, "sha256": evaluation.sha256}
     extra["evaluation_also"] = [{"name": text.name, "sha256": text.sha256} for text in others]
     if spec.goal in ("explore", "prune", "sweep") and spec.calibration.name not in (SELF, NONE):

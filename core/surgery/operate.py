@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from core.graph.places import owner_of
 from core.graph.records import Graph
+from core.plan.heads import heads_left
 from core.plan.records import Cuts, PruningPlan, bias_cuts, check_plan, cuts, implied
 from core.surgery.agreement import OnChecked, check, refer
 from core.surgery.masks import Removed, masked
@@ -26,7 +27,6 @@ from core.surgery.rewrite import (
     fit_feed_forward,
     fit_shapes,
     fit_stream,
-    heads_left,
     slice_per_head,
 )
 

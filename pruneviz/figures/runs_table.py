@@ -28,7 +28,13 @@ STATES = {
     "crashed": ("crashed", "bad"),
     "damaged": ("damaged", "bad"),
 }
-GOALS = {"explore": "Analysis", "prune": "Pruning", "recover": "Recovery", "evaluate": "Measurement"}
+GOALS = {
+    "explore": "Analysis",
+    "prune": "Pruning",
+    "recover": "Recovery",
+    "evaluate": "Measurement",
+    "export": "Export",
+}
 #: What trains a model that is pruned -> how it is written.
 TRAINED_BY = {"none": words.DASH, "lora": "LoRA"}
 HEADS = ("Run", "Model", "Method", "Removed", "State", "Perplexity", "Started", "Took")

@@ -1,0 +1,82 @@
+"""From a saved model to the files of a format: checked first, then written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from core.errors import ArtifactError, ModelError, SpecError, storage_error
+from core.files import all_or_nothing
+from core.models.saved import BASE_CONFIG
+from core.models.sources import resolve
+from core.results.exported import Exported
+from core.runs.artifacts import read_graph, read_plan
+from core.ship.records import Parcel, Route, Subject
+from core.ship.routes import require
+from core.spec.run import RunSpec
+
+
+def subject_of(model: Path) -> Subject:
+    """What was saved in a folder, on paper. Raises ArtifactError."""
+    path = model / (BASE_CONFIG if (model / BASE_CONFIG).is_file() else "config.json")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} is missing or damaged ({error}); run the pruning again.") from error
+    return Subject(read_graph(model), read_plan(model), config)
+
+
+def check(spec: RunSpec) -> Route:
+    """Find what is wrong with an export before anything is written. Returns its route.
+
+    Raises:
+        ModelError: there is no pruned model. SpecError: the folder is there, or the format cannot hold the
+            model. StorageError: no room. ArtifactError: the model's files are damaged.
+    """
+    source = resolve(spec.model.source)
+    if source.kind != "pruned":
+        raise ModelError(
+            f"{spec.model.source} is not pruned, and other tools export it as it is; give a finished pruning "
+            "run: its id or its folder."
+        )
+    model = Path(source.where)
+    route = require(spec.export.to, subject_of(model))
+    if spec.export.out is not None:
+        out = Path(spec.export.out)
+        if out.exists():
+            raise SpecError(f"--out {out} is there already; give a folder that is not, or remove it.")
+        _check_room(out, weights_bytes(model))
+    return route
+
+
+def deliver(spec: RunSpec, out: Path, say: Callable[[str], None], progress: Callable[..., None]) -> Exported:
+    """Write the files of a format into `out`, which appears whole or not at all.
+
+    Raises:
+        PruneError: as `check`, or what the writer meets; StopRequested.
+    """
+    model = Path(resolve(spec.model.source).where)
+    subject = subject_of(model)
+    route = require(spec.export.to, subject)
+    assert route.write is not None, "the spec offers formats that can be written"
+    with all_or_nothing(out, weights_bytes(model)) as beside:
+        parcel = Parcel(subject, model, beside, spec.export, spec.model.trust_remote_code, say, progress)
+        written = route.write(parcel)
+        files = {str(path.relative_to(beside)): path.stat().st_size for path in sorted(beside.rglob("*"))
+                 if path.is_file()}  # fmt: skip
+    return Exported(route.name, str(out), files, list(written.use), list(written.notes))
+
+
+def weights_bytes(model: Path) -> int:
+    """How large a model's weights are on disk."""
+    return sum(path.stat().st_size for path in model.glob("*.safetensors"))
+
+
+def _check_room(out: Path, size: int) -> None:
+    """Raises StorageError if so much does not fit where `out` will be."""
+    there = next((folder for folder in out.absolute().parents if folder.is_dir()), Path("/"))
+    if shutil.disk_usage(there).free < size:
+        raise storage_error(out, OSError(errno.ENOSPC, "No space left on device"))

@@ -1,0 +1,127 @@
+"""What is to be shipped, whether a format can hold it, and what a writer is given. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from core.graph.records import Attention, Graph
+from core.plan.heads import Heads, heads_left
+from core.plan.records import PruningPlan, implied
+from core.spec.export import ExportSpec
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a plan leaves of one decoder layer.
+
+    Attributes:
+        attention: as the dense model has it, or None; heads: those that stay, all of them where none goes.
+        ffn: the widths left of its FFNs: one, or one for each expert.
+    """
+
+    attention: Attention | None
+    heads: Heads | None
+    ffn: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A pruned model on paper, whether or not it was cut yet.
+
+    Attributes:
+        graph: of the dense model; plan: what goes of it.
+        config: the dense model's `config.json`.
+    """
+
+    graph: Graph
+    plan: PruningPlan
+    config: Mapping[str, Any]
+
+    @property
+    def family(self) -> str:
+        """The architecture as transformers calls it, e.g. `llama`."""
+        return str(self.config.get("model_type") or self.graph.family)
+
+    @cached_property
+    def gone(self) -> dict[str, tuple[int, ...]]:
+        """Group id -> units that go, with those that follow."""
+        return implied(self.graph, self.plan.removed)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """What is left of every decoder layer, in order."""
+        attentions = {attention.layer: attention for attention in self.graph.attentions}
+        return tuple(
+            self._layer(number, attentions.get(number)) for number in range(len(self.graph.layer_modules))
+        )
+
+    def _layer(self, number: int, attention: Attention | None) -> Layer:
+        groups = [group for group in self.graph.of_kind("ffn_channel") if group.layer == number]
+        widths = tuple(group.units - len(self.gone.get(group.id, ())) for group in groups)
+        return Layer(attention, self._heads(attention) if attention else None, widths)
+
+    def _heads(self, attention: Attention) -> Heads:
+        left = heads_left(self.graph, attention, self.gone)
+        if left is not None:
+            return left
+        query, key_value = range(attention.heads), range(attention.kv_heads)
+        each = attention.heads // max(attention.kv_heads, 1)
+        return Heads([*query], [*key_value], [head // each for head in query])
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a format holds a model, and why: one sentence for people, with the price if there is one."""
+
+    possible: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What a writer is given.
+
+    Attributes:
+        subject: the model on paper; model: the folder it was saved in.
+        out: an empty folder to fill, which is moved into place afterwards.
+        options: what was asked for; trust_remote_code: whether code that came with the model may run.
+        say: tells people a sentence; progress: how far it is (done, total, unit), raises StopRequested.
+    """
+
+    subject: Subject
+    model: Path
+    out: Path
+    options: ExportSpec
+    trust_remote_code: bool
+    say: Callable[[str], None]
+    progress: Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a writer says of its files: how to use them, line by line to copy, and notes for people."""
+
+    use: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way to run a pruned model.
+
+    Attributes:
+        name: of the format, e.g. `gguf`; title: of what runs it.
+        verdict: whether it holds a model, from paper alone.
+        write: writes the files, or None where there is nothing to write: what is said is the verdict.
+        size: bytes that writing takes, at most.
+    """
+
+    name: str
+    title: str
+    verdict: Callable[[Subject], Verdict]
+    write: Callable[[Parcel], Written] | None = None
+    size: Callable[[Parcel], int] | None = None

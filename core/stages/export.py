@@ -1,0 +1,30 @@
+"""A pruned model written in a format for others: one stage, which can be stopped and resumed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from core.files import write_json
+from core.results.exported import EXPORTED, read_exported
+from core.ship import delivery
+from core.stages.work import State, add_facts, kept, versions
+
+
+def check(state: State) -> None:
+    """Find out whether the format holds the model, unless it is written already."""
+    add_facts(state.work, versions=versions())
+    if kept(read_exported, state.work.run_dir) is None:
+        delivery.check(state.work.spec)
+
+
+def write(state: State) -> None:
+    """Write the files, unless they are there."""
+    work = state.work
+    exported = kept(read_exported, work.run_dir)
+    if exported is None or not Path(exported.folder).is_dir():
+        out = Path(work.spec.export.out or work.run_dir / work.spec.export.to)
+        exported = delivery.deliver(work.spec, out, work.recorder.message, work.recorder.progress)
+        write_json(work.run_dir / EXPORTED, asdict(exported))
+    work.recorder.message(f"{len(exported.files)} files, {exported.bytes:,} bytes in {exported.folder}")
+    work.recorder.artifact(EXPORTED)

@@ -1,0 +1,69 @@
+"""An export as a run: what it leaves, and what it refuses before anything is written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from core.models import saved
+from core.results.exported import read_exported
+from core.runs.artifacts import read_spec
+from tests.cli.calls import answer, refused
+
+
+@pytest.fixture
+def pruned(asked: dict[str, list[str]], capsys: pytest.CaptureFixture[str]) -> str:
+    """The directory of a pruning run."""
+    return str(answer(capsys, [*asked["prune"], "--ppl-also", ""])["run_dir"])
+
+
+def test_an_export_is_a_run_that_leaves_a_folder(
+    pruned: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = ["--runs-dir", str(tmp_path / "runs")]
+    shown = answer(capsys, ["export", pruned, "--to", "hf", *runs])
+    record = read_exported(Path(shown["run_dir"]))
+    assert record.folder == f"{shown['run_dir']}/hf" and "export-hf" in shown["run_dir"]
+    assert record.files["config.json"] > 0 and shown["bytes"] == sum(record.files.values())
+    before, after = (saved.load(Path(folder))[0] for folder in (f"{pruned}/model", record.folder))
+    assert all(torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
+    assert read_spec(Path(shown["run_dir"])).extra["versions"]
+
+
+def test_a_folder_of_ones_own_is_written(
+    pruned: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "there" / "mine"
+    shown = answer(capsys, ["export", pruned, "--out", str(out), "--runs-dir", str(tmp_path / "runs")])
+    assert shown["folder"] == str(out) and (out / "config.json").is_file()
+
+
+def test_bad_input_is_one_line_before_anything_is_written(
+    pruned: str,
+    tiny_llama_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs, here = tmp_path / "runs", tmp_path / "here"
+    here.mkdir()
+    count = len(list(runs.iterdir()))
+
+    def said(*words: str) -> str:
+        return refused(capsys, ["export", *words, "--runs-dir", str(runs)])
+
+    assert f"--out {here} is there already" in said(pruned, "--out", str(here))
+    assert "is not pruned" in said(str(tiny_llama_folder))
+    assert "Unknown format 'ggfu'. Did you mean 'gguf'?" in said(pruned, "--to", "ggfu")
+    without = runs / "without"
+    shutil.copytree(pruned, without, ignore=shutil.ignore_patterns("model"))
+    assert "has left no model (yet); give a finished pruning run" in said(str(without))
+    shutil.rmtree(without)
+    usage: Any = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
+    assert "No space left on device; free some space" in said(pruned, "--out", str(tmp_path / "new"))
+    assert len(list(runs.iterdir())) == count and not (tmp_path / "new").exists()
