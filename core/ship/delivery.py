@@ -44,6 +44,8 @@ def check(spec: RunSpec) -> Route:
         )
     model = Path(source.where)
     route = require(spec.export.to, subject_of(model))
+    if route.ready is not None:
+        route.ready(spec.export)
     if spec.export.out is not None:
         out = Path(spec.export.out)
         if out.exists():

@@ -118,6 +118,7 @@ class Route:
         verdict: whether it holds a model, from paper alone.
         write: writes the files, or None where there is nothing to write: what is said is the verdict.
         size: bytes that writing takes, at most.
+        ready: raises InputError for what is wrong with a request beside the model.
     """
 
     name: str
@@ -125,3 +126,4 @@ class Route:
     verdict: Callable[[Subject], Verdict]
     write: Callable[[Parcel], Written] | None = None
     size: Callable[[Parcel], int] | None = None
+    ready: Callable[[ExportSpec], None] | None = None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from core.errors import SpecError
-from core.ship import gguf, hf, onnx
+from core.ship import gguf, hf, onnx, vllm
 from core.ship.records import Route, Subject, Verdict
 
-ROUTES: dict[str, Route] = {route.name: route for route in (hf.ROUTE, gguf.ROUTE, onnx.ROUTE)}
+ROUTES: dict[str, Route] = {route.name: route for route in (hf.ROUTE, gguf.ROUTE, onnx.ROUTE, vllm.ROUTE)}
 
 
 def verdicts(subject: Subject) -> dict[str, Verdict]:

@@ -1,0 +1,46 @@
+"""What can be said of vLLM without running it. There is nothing to write: it reads a folder for transformers.
+
+Its own models build all layers from one config. Two ways lead around that. Its Transformers backend builds
+what `AutoModel` gives, layers of any width, but asks one number of query and of key-value heads of the
+config, for its own attention and cache. Nemotron-NAS has `block_configs`: widths and shares of each layer,
+all with one number of query heads. Sources: vLLM, `model_executor/models/transformers` and `nemotron_nas.py`.
+"""
+
+from __future__ import annotations
+
+from core.ship.records import Route, Subject, Verdict
+
+#: Nemotron-NAS is a Llama; its widths are 2/3 of a multiplier of the hidden width, rounded up to these.
+_NAS, _NAS_WIDTH = "llama", 256
+
+
+def verdict(subject: Subject) -> Verdict:
+    """Whether vLLM serves a plan's layers, by which way, or what would make it."""
+    heads = {(len(layer.heads.query), tuple(layer.heads.kv_index)) for layer in subject.layers if layer.heads}
+    hidden = any(subject.gone.get(group.id) for group in subject.graph.of_kind("residual_channel"))
+    widths = {width for layer in subject.layers for width in layer.ffn}
+    uniform = all(layer.heads.uniform for layer in subject.layers if layer.heads)
+    if len(heads) > 1 or not uniform:
+        return Verdict(
+            False,
+            "its attention takes one number of query heads for all layers, and as many for each key-value "
+            "head; here they differ. Prune with --uniform-heads or --uniform, or only FFN channels.",
+        )
+    if subject.plan.biases:
+        return Verdict(False, f"its own {subject.family} has no bias at {subject.plan.biases[0]}.")
+    if len(widths) > 1:
+        nas = subject.family == _NAS and not hidden and all(width % _NAS_WIDTH == 0 for width in widths)
+        also = f", or as Nemotron-NAS, whose block_configs hold widths of whole {_NAS_WIDTH}s" if nas else ""
+        return Verdict(
+            True,
+            "heads are alike in all layers, widths are not: with --model-impl transformers and "
+            f"--trust-remote-code{also}. This was not run.",
+        )
+    if hidden:
+        return Verdict(
+            True, "layers are alike; norms are rescaled: with --model-impl transformers. This was not run."
+        )
+    return Verdict(True, f"all layers are alike, an ordinary {subject.family}. This was not run.")
+
+
+ROUTE = Route("vllm", "vLLM", verdict)
