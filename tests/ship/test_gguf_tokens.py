@@ -53,6 +53,7 @@ def in_llama_cpp(tokenizer: Tokenizer, folder: Path) -> tuple[PreTrainedTokenize
     )
     fast.save_pretrained(folder)
     writer, count = gguf.GGUFWriter(folder / "tokens.gguf", "deci"), len(fast)
+    add: Any
     for add in (writer.add_embedding_length, writer.add_key_length, writer.add_value_length):
         add(32)
     for add in (writer.add_block_count, writer.add_head_count, writer.add_head_count_kv):
