@@ -21,6 +21,7 @@ from core.plan.meter import Counts, Meter
 from core.plan.ranking import Scores, Track, removal_order, tracks
 from core.plan.records import PruningPlan, bias_sizes, missing_biases
 from core.plan.solving import Goal, Part, solve
+from core.plan.uniform import alike, in_turns, joined
 from core.spec.budget import Budget, budgets_of
 from core.spec.checks import check_kind_sparsity, check_name, check_sparsity, parse_layers
 from core.spec.prune import SCOPES
@@ -41,6 +42,8 @@ def allocate(
     kind_sparsity: Mapping[str, float] | None = None,
     target: str = "",
     multiple: int = 1,
+    uniform_heads: bool = False,
+    uniform: bool = False,
     max_share: float = 1.0,
     biased: bool = False,
     method: str = "",
@@ -59,6 +62,7 @@ def allocate(
         target: budgets in the place of all sparsities, see `core.spec.budget`; a size in blocks makes
             `multiple` one of theirs.
         multiple: channels that stay are whole multiples of it, in groups that lose some.
+        uniform_heads, uniform: all layers keep the same heads, or the same of all, see `core.plan.uniform`.
         max_share: the largest share of its units that one group may lose.
         biased: modules that read what goes get a bias where they have none; the target counts it.
 
@@ -74,10 +78,21 @@ def allocate(
     check_name("scope", scope, SCOPES)
     check_kind_sparsity(kind_sparsity or {}, kinds)
     groups, budgets = groups_in_scope(graph, kinds, layers), budgets_of(target)
+    kinds_alike = alike(uniform_heads, uniform)
     orders = {group.id: removal_order(group, scores) for group in groups}
+    orders |= {g.id: in_turns(g, orders[g.id]) for g in groups if g.kind in kinds_alike}
     multiple = lcm(multiple, block_of(budgets))
     requests = _requests(
-        graph, groups, scores, orders, sparsity, kind_sparsity or {}, scope, multiple, max_share
+        graph,
+        groups,
+        scores,
+        orders,
+        sparsity,
+        kind_sparsity or {},
+        scope,
+        multiple,
+        max_share,
+        kinds_alike,
     )
     removed, biases = (
         _within(graph, requests[0], orders, budgets, biased)
@@ -175,6 +190,7 @@ def _requests(
     scope: str,
     multiple: int,
     max_share: float,
+    kinds_alike: Sequence[str],
 ) -> list[_Request]:
     """One request per kind that has a target of its own, and one for all other kinds together."""
     shared = [group for group in groups if group.kind not in kind_sparsity]
@@ -184,7 +200,8 @@ def _requests(
     for members, target in targets:
         total = params_in(graph, members)
         meter = Meter(graph, {group.id: orders[group.id] for group in members})
-        steps = [track.up_to(max_share) for track in tracks(graph, members, scores, scope, multiple)]
+        steps = joined(tracks(graph, members, scores, scope, multiple), kinds_alike)
+        steps = [track.up_to(max_share) for track in steps]
         requests.append(_Request(steps, meter, target * total, total))
     return requests
 

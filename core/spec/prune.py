@@ -144,6 +144,21 @@ class PruneSpec:
         examples=(1, 8, 32, 64, 128),
         allocates=True,
     )
+    uniform_heads: bool = option(
+        False,
+        "Keep equally many query heads of every key-value head in every layer, as servers such as vLLM want "
+        "them; coarser, and worse than choosing freely.",
+        title="The same heads in every layer",
+        flag="--uniform-heads/--ragged-heads",
+        allocates=True,
+    )
+    uniform: bool = option(
+        False,
+        "Leave all layers alike, heads and FFN widths: an ordinary model, which every tool reads.",
+        title="All layers alike",
+        flag="--uniform/--ragged",
+        allocates=True,
+    )
     max_share: float = option(
         1.0,
         "Largest share that one group may lose.",
@@ -203,6 +218,12 @@ class PruneSpec:
         require(alone, "target", self.target, "left out where kinds have sparsities of their own")
         bound = self.max_share == 1 or self.reconstruct not in RECHOOSING
         require(bound, "max_share", self.max_share, f"1 with {self.reconstruct}, which chooses units again")
+        alike = self.uniform or self.uniform_heads
+        wanted = "all, where layers are to end alike"
+        require(not alike or self.layers is None, "layers", self.layers, wanted)
+        free = not alike or self.reconstruct not in RECHOOSING
+        wanted = f"left out with {self.reconstruct}, which chooses units again"
+        require(free, "uniform", alike, wanted)
         ranked = not (self.without_dependency and self.units)
         require(ranked, "without_dependency", True, "left out where units are chosen by hand")
 
