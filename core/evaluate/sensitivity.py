@@ -10,37 +10,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from core.evaluate.perplexity import batches, check_windows, next_token_logits, summarise, window_losses
+from core.evaluate.passes import losses_from, skipping_is_exact, whole_pass
+from core.evaluate.perplexity import batches, check_windows, summarise
 from core.evaluate.sensitivity_points import points
-from core.graph.hooks import hooked, replaced
 from core.graph.records import Graph
 from core.results.sensitivity import Sensitivity
 from core.spec.evaluate import WORKBENCH
 from core.surgery.masks import masked
 
 _BATCH = 8
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """One batch through the dense model.
-
-    Attributes:
-        ids: (batch, window).
-        outputs: what each layer returned, in order.
-        losses: summed negative log-likelihood of every window, in nats.
-    """
-
-    ids: Tensor
-    outputs: list[Any]
-    losses: list[float]
 
 
 def scan(
@@ -84,8 +68,8 @@ def scan(
     check_windows(windows)
     todo = points(graph, scores, ratios, kinds, layers)
     modules = [model.get_submodule(name) for name in graph.layer_modules]
-    passes = [_dense(model, modules, ids) for ids in batches(model, windows, _BATCH)]
-    skip = _skipping_is_exact(model, modules, passes[0])
+    passes = [whole_pass(model, modules, ids) for ids in batches(model, windows, _BATCH)]
+    skip = skipping_is_exact(model, modules, passes[0])
     dense = summarise([loss for dense_pass in passes for loss in dense_pass.losses], windows)
     tell = on_point or (lambda _: None)
     tell({"layer": None, "kind": "baseline", "ratio": 0.0, "ppl": dense.ppl})
@@ -94,7 +78,7 @@ def scan(
         with masked(model, graph, point.removed):
             first = point.layer if skip else 0
             losses = [
-                loss for dense_pass in passes for loss in _losses_from(model, modules, first, dense_pass)
+                loss for dense_pass in passes for loss in losses_from(model, modules, first, dense_pass)
             ]
         records.append(point.record(dense, summarise(losses, windows)))
         tell(records[-1])
@@ -104,33 +88,3 @@ def scan(
     return Sensitivity(
         dense.ppl, text, dense.window, dense.tokens, criterion, records, seconds, dense.stderr, protocol
     )
-
-
-def _dense(model: Any, modules: list[nn.Module], ids: Tensor) -> _Pass:
-    """Run the whole model once and copy what leaves every layer."""
-    outputs: list[Any] = []
-    with hooked(m.register_forward_hook(lambda _m, _args, out: outputs.append(_copy(out))) for m in modules):
-        logits = next_token_logits(model, ids)
-    return _Pass(ids, outputs, window_losses(logits, ids))
-
-
-def _copy(out: Any) -> Any:
-    """A layer's output with hidden states of its own, for the next layer may add to them in place."""
-    return (out[0].clone(), *out[1:]) if isinstance(out, tuple) else out.clone()
-
-
-def _losses_from(model: Any, modules: list[nn.Module], layer: int, dense: _Pass) -> list[float]:
-    """Summed negative log-likelihood of every window when only this layer and those above are run."""
-    skipped = [lambda *_, out=out, **__: _copy(out) for out in dense.outputs[:layer]]
-    with replaced(modules[:layer], skipped):
-        return window_losses(next_token_logits(model, dense.ids), dense.ids)
-
-
-def _skipping_is_exact(model: Any, modules: list[nn.Module], dense: _Pass) -> bool:
-    """Whether the last layer alone gives the same loss; where layers share several streams it does not."""
-    try:
-        loss = sum(_losses_from(model, modules, len(modules) - 1, dense))
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError):
-        return False
-    expected = sum(dense.losses)
-    return abs(loss - expected) <= 1e-4 * max(1.0, abs(expected))

@@ -18,7 +18,7 @@ from core.graph.records import Graph, Group
 from core.plan.budgets import Removed, block_of, within
 from core.plan.cost import params_in, with_costs
 from core.plan.meter import Counts, Meter
-from core.plan.ranking import Scores, Track, removal_order, tracks
+from core.plan.ranking import Curves, Scores, Track, removal_order, tracks
 from core.plan.records import PruningPlan, bias_sizes, missing_biases
 from core.plan.solving import Goal, Part, solve
 from core.plan.uniform import alike, in_turns, joined
@@ -46,6 +46,7 @@ def allocate(
     uniform: bool = False,
     max_share: float = 1.0,
     biased: bool = False,
+    curves: Curves | None = None,
     method: str = "",
     model: str = "",
 ) -> PruningPlan:
@@ -65,6 +66,7 @@ def allocate(
         uniform_heads, uniform: all layers keep the same heads, or the same of all, see `core.plan.uniform`.
         max_share: the largest share of its units that one group may lose.
         biased: modules that read what goes get a bias where they have none; the target counts it.
+        curves: what each group costs, for scope `searched`; without them every group loses alike.
 
     Returns:
         A plan within one unit of the target (one step of `multiple`), with at least one unit of every
@@ -93,17 +95,19 @@ def allocate(
         multiple,
         max_share,
         kinds_alike,
+        curves,
     )
     removed, biases = (
         _within(graph, requests[0], orders, budgets, biased)
         if budgets
         else _near(graph, requests, orders, biased)
     )
+    notes = _remarks(curves if scope == "searched" else scores, scope, multiple)
     overall = sum(request.goal for request in requests) / sum(request.total for request in requests)
     plan = PruningPlan(
         removed=removed, model=model or graph.model, method=method, scope=scope, kinds=tuple(kinds),
         target=overall if kind_sparsity else sparsity, layers=layers, biases=biases,
-        notes=(*_left_out(graph, kinds), *_remarks(scores, scope, multiple)),
+        notes=(*_left_out(graph, kinds), *notes),
     )  # fmt: skip
     counted = with_costs(graph, plan, groups)
     return replace(counted, target=counted.sparsity) if budgets else counted
@@ -151,10 +155,11 @@ def _left_out(graph: Graph, kinds: Sequence[str]) -> list[str]:
     return [f"{g.id} is left out: {g.reason}" for g in graph.of_kind(*kinds) if not g.prunable]
 
 
-def _remarks(scores: Scores | None, scope: str, multiple: int) -> list[str]:
+def _remarks(spread_by: object, scope: str, multiple: int) -> list[str]:
     remarks = []
-    if scores is None and scope != "local":
-        remarks.append(f"Made without scores, so every group loses alike; {scope} scope spreads by them.")
+    if spread_by is None and scope != "local":
+        what = "measurements" if scope == "searched" else "scores"
+        remarks.append(f"Made without {what}, so every group loses alike; {scope} scope spreads by them.")
     if multiple > 1:
         remarks.append(
             f"Channels that stay are whole multiples of {multiple}: the target is met within one such step."
@@ -191,6 +196,7 @@ def _requests(
     multiple: int,
     max_share: float,
     kinds_alike: Sequence[str],
+    curves: Curves | None,
 ) -> list[_Request]:
     """One request per kind that has a target of its own, and one for all other kinds together."""
     shared = [group for group in groups if group.kind not in kind_sparsity]
@@ -200,7 +206,7 @@ def _requests(
     for members, target in targets:
         total = params_in(graph, members)
         meter = Meter(graph, {group.id: orders[group.id] for group in members})
-        steps = joined(tracks(graph, members, scores, scope, multiple), kinds_alike)
+        steps = joined(tracks(graph, members, scores, scope, multiple, curves), kinds_alike)
         steps = [track.up_to(max_share) for track in steps]
         requests.append(_Request(steps, meter, target * total, total))
     return requests

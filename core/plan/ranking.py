@@ -14,6 +14,8 @@ multiple, or one channel of every expert of a stack. A scope says when a step's 
 - `standardised`: by how many standard deviations its score is off the mean of its group: our variant, for
   scores of any criterion. Heads, whose sums over many channels vary little, mostly lie below the long tail of
   single channels, so it wants a target per kind.
+- `searched`: by how much worse the model gets per parameter, as measured by `core.search`; scores only order
+  the units within a group.
 - `raw`: its score as it is, for scores that are comparable over all groups, as learned masks are.
 
 What a unit costs counts a second time when the target is met: in parameters.
@@ -30,10 +32,13 @@ from numpy.typing import NDArray
 from core.errors import NotPrunableError, SpecError
 from core.graph.records import Graph, Group
 from core.plan.cost import params_in
+from core.plan.curves import Curve, marginal
 from core.plan.meter import Counts
 
 Scores = Mapping[str, NDArray[np.floating]]
 Values = NDArray[np.float64]
+#: group id -> what it costs.
+Curves = Mapping[str, Curve]
 #: Kinds whose widths a fast kernel cares for.
 WIDTHS = ("ffn_channel", "residual_channel")
 _GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo one, are spread as evenly as can be
@@ -86,13 +91,19 @@ def removal_order(group: Group, scores: Scores | None) -> NDArray[np.int64]:
 
 
 def tracks(
-    graph: Graph, groups: Sequence[Group], scores: Scores | None, scope: str, multiple: int
+    graph: Graph,
+    groups: Sequence[Group],
+    scores: Scores | None,
+    scope: str,
+    multiple: int,
+    curves: Curves | None = None,
 ) -> list[Track]:
     """Every step that may be taken, and when its turn comes.
 
     Args:
         groups: one or more kinds, in order of layer; together they are what is ranked.
         scores: None ranks as for local scope, whatever the scope.
+        curves: what each group costs, for `searched`; None ranks as for local scope.
         multiple: of which the widths of `WIDTHS` are kept, unless nothing goes.
 
     Raises:
@@ -100,7 +111,9 @@ def tracks(
     """
     turns = {group.id: _even(group, place) for group, place in zip(groups, _places(groups), strict=True)}
     even = dict(turns)
-    if scores is not None and scope != "local":
+    if scope == "searched":
+        turns = _searched(graph, groups, curves) if curves else turns
+    elif scores is not None and scope != "local":
         spread = {"global": _by_value, "al_am": _al_am, "standardised": _standardised, "raw": _raw}[scope]
         turns = spread(graph, groups, scores)
     together: dict[str, list[Group]] = {}
@@ -147,6 +160,12 @@ def _stack(group: Group) -> str:
 def _even(group: Group, place: int) -> Values:
     """The fraction of the group at which each further unit goes, (units,)."""
     return (np.arange(1, group.units + 1) - place * _GOLDEN % 1.0) / group.units
+
+
+def _searched(graph: Graph, groups: Sequence[Group], curves: Curves) -> dict[str, Values]:
+    """Measured loss per parameter of each further unit, lowest first, (units,)."""
+    costs = {group.id: params_in(graph, [group]) / group.units for group in groups}
+    return {group.id: marginal(curves[group.id], group.units) / costs[group.id] for group in groups}
 
 
 def _by_value(graph: Graph, groups: Sequence[Group], scores: Scores) -> dict[str, Values]:

@@ -35,7 +35,10 @@ SCOPES = {
     "al_am": "By how channels stand out, FLAP's AL-AM",
     "standardised": "By how units stand out",
     "raw": "By scores as they are",
+    "searched": "By search: as much of each group as is measured to hurt least",
 }
+#: The scope that is measured, see `core.search`.
+SEARCHED = "searched"
 #: What is done about the error that pruning makes, without training.
 RECONSTRUCTIONS = {
     "none": "Nothing",
@@ -75,7 +78,8 @@ class PruneSpec:
     scope: str = option(
         "local",
         "Take the same share of every layer, or more where it matters less: al_am is FLAP's way (with ifv, "
-        "wifv, wifn or wanda), standardised one like it for every criterion, best with a target per kind.",
+        "wifv, wifn or wanda), standardised one like it for every criterion, best with a target per kind; "
+        "searched measures the loss.",
         title="How the target is spread",
         choices=SCOPES,
         ranking=True,
@@ -159,6 +163,23 @@ class PruneSpec:
         flag="--uniform/--ragged",
         allocates=True,
     )
+    search_tokens: int = option(
+        512,
+        "Tokens of the calibration text on which every group's loss is measured at several widths, for scope "
+        "searched; plans are compared on the whole calibration text.",
+        title="Tokens per measurement of the search",
+        ge=8,
+        unit="tokens",
+        ranking=True,
+    )
+    search_rounds: int = option(
+        2,
+        "How often the search measures again what each group costs, around the best plan so far, and moves.",
+        title="Rounds of the search",
+        ge=0,
+        unit="rounds",
+        ranking=True,
+    )
     max_share: float = option(
         1.0,
         "Largest share that one group may lose.",
@@ -213,6 +234,9 @@ class PruneSpec:
         both = {"query_head", "kv_group"} <= set(self.kinds)
         wanted = "either query_head or kv_group, since both own the same heads"
         require(not both, "kinds", list(self.kinds), wanted)
+        within = self.scope != SEARCHED or "residual_channel" not in self.kinds
+        wanted = "another than searched where hidden channels go, which run through all layers"
+        require(within, "scope", self.scope, wanted)
         check_kind_sparsity(self.kind_sparsity, self.kinds)
         alone = not (self.target and self.kind_sparsity)
         require(alone, "target", self.target, "left out where kinds have sparsities of their own")

@@ -21,6 +21,7 @@ from core.registry import check_options, unknown
 from core.results.sweep import planned, run_of
 from core.ship import delivery
 from core.spec.checks import check_length, parse_layers
+from core.spec.prune import SEARCHED
 from core.spec.run import RunSpec
 from core.spec.texts import BUNDLED, NONE, SELF
 from core.spec.units import MANUAL
@@ -36,6 +37,7 @@ from core.stages.work import (
     options,
     reads_text,
     refits,
+    searches,
     windows_of,
 )
 
@@ -112,6 +114,7 @@ def check_calibration(spec: RunSpec) -> None:
         reads = [name for name in criteria_of(spec) if needs([name])]
         reads += [spec.prune.method] if method_of(spec) else []
         reads += [f"reconstruct {how}" for how in sorted(refits(spec))]
+        reads += [f"scope {SEARCHED}"] if searches(spec) else []
         reads += ["similarity"] if spec.goal == "explore" and "similarity" in spec.explore.analyses else []
         if reads:
             raise DataError(

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.methods import method_of
+from core.runs.artifacts import read_plan
 from core.runs.recorder import Recorder
 from core.spec.run import RunSpec
 from core.stages import (
@@ -22,13 +23,14 @@ from core.stages import (
     reconstruct,
     recover,
     result,
+    search,
     steps,
     sweep,
 )
 from core.stages.benchmark import benchmark, scored_earlier
 from core.stages.check import check_device
 from core.stages.stage import Repeated, Stage, run_stages
-from core.stages.work import State, Work, ablates, config_only, criteria_of, needs
+from core.stages.work import State, Work, ablates, config_only, criteria_of, kept, needs, searches
 
 
 def learns(spec: RunSpec) -> bool:
@@ -44,6 +46,12 @@ def ranks(spec: RunSpec) -> bool:
 def trains(spec: RunSpec) -> bool:
     """Whether the pruned model is trained."""
     return spec.recover.method != "none"
+
+
+def search_plan(state: State) -> None:
+    """Search for the plan, unless it is kept."""
+    if kept(read_plan, state.work.run_dir) is None:
+        state.searched = search.searched(state.work, state, state.scores)
 
 
 def load_pruned(state: State) -> None:
@@ -81,6 +89,7 @@ CAPTURE = Stage(
     lambda spec: bool(needs(criteria_of(spec))),
 )
 SCORE = Stage("score", "Scoring units", steps.score, ranks)
+SEARCH = Stage("search", "Searching how much each group gives", search_plan, searches)
 PLAN = Stage("plan", "Planning what to remove", steps.plan, lambda spec: not learns(spec))
 MEASURE = Stage("measure", "Measuring the model before its training", measure.before_training, trains)
 EVALUATE = Stage("evaluate", "Measuring before and after", measure.after)
@@ -103,6 +112,7 @@ PRUNE = (
     SCORE,
     Stage("train", "Learning what goes", nuteprune.learn, learns),
     replace(PLAN, run=nuteprune.plan, when=learns),
+    SEARCH,
     PLAN,
     Stage(
         "reconstruct",
@@ -122,6 +132,7 @@ ABLATE = (
     BASELINE,
     CAPTURE,
     SCORE,
+    SEARCH,
     PLAN,
     Stage("measure", "Measuring the plan with its couplings", ablate.measure_coupled),
     Stage("recover_coupled", "Recovering the cut with its couplings", ablate.recover_coupled, trains),

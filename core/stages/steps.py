@@ -216,6 +216,8 @@ def plan(state: State) -> None:
     if chosen is None and asked.units:
         chosen = chosen_plan(graph, asked.units, biased=asked.biased)
     if chosen is None:
+        chosen = state.searched
+    if chosen is None:
         scores = state.scores[ranked_by(asked.method, asked.scope)]
         chosen = allocate(graph, scores, **asked.allocation(), method=asked.method, model=graph.model)
     state.plan = keep_plan(work, graph, chosen)

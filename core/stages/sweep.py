@@ -11,7 +11,6 @@ from dataclasses import asdict, replace
 from core.criteria.registry import check_scopes
 from core.errors import PruneError, StopRequested, StorageError
 from core.evaluate.perplexity import perplexity
-from core.graph.records import Graph
 from core.models.texts import title_of
 from core.plan.allocation import allocate
 from core.plan.cost import cost
@@ -20,12 +19,13 @@ from core.recover.fitting import Reconstruction
 from core.recover.reconstruct import reconstructed
 from core.results.noise import perplexity_difference
 from core.results.perplexity import Perplexity, read_perplexities
-from core.results.scores import Scores, ranked_by
+from core.results.scores import ranked_by
 from core.results.sweep import SWEEP, Other, OtherText, Point, Sweep, planned, read_sweep, run_of, write_sweep
 from core.runs.artifacts import CHECKPOINT
-from core.spec.run import RunSpec
+from core.spec.prune import SEARCHED
 from core.stages.measure import measure_texts, text_windows
 from core.stages.reconstruct import recounted, rescoring
+from core.stages.search import searched
 from core.stages.steps import recovery_windows
 from core.stages.steps import windows as calibration_windows
 from core.stages.work import State, Sweeping, Work, kept
@@ -92,7 +92,7 @@ def _measured(work: Work, state: State, point: Point, dense: Sequence[Perplexity
     """One point, whose run `work.spec` is; what cannot be pruned so says why, and the sweep goes on."""
     began = time.monotonic()
     try:
-        plan, measured = _perplexities(work, state, _plan(work.spec, state.graph, state.scores), point)
+        plan, measured = _perplexities(work, state, _plan(work, state), point)
     except (StopRequested, StorageError):
         raise
     except PruneError as error:
@@ -115,9 +115,11 @@ def _measured(work: Work, state: State, point: Point, dense: Sequence[Perplexity
     )
 
 
-def _plan(spec: RunSpec, graph: Graph, scores: Scores) -> PruningPlan:
-    asked = spec.prune
+def _plan(work: Work, state: State) -> PruningPlan:
+    asked, graph, scores = work.spec.prune, state.graph, state.scores
     check_scopes((asked.method,), (asked.scope,))
+    if asked.scope == SEARCHED:
+        return searched(work, state, scores)
     ranked = scores[ranked_by(asked.method, asked.scope)]
     return allocate(graph, ranked, **asked.allocation(), method=asked.method, model=graph.model)
 

@@ -28,6 +28,7 @@ from core.results.sweep import Sweep
 from core.runs.artifacts import SPEC, read_metrics, read_spec
 from core.runs.recorder import Recorder
 from core.spec.evaluate import PROTOCOLS
+from core.spec.prune import SEARCHED
 from core.spec.run import RunSpec
 from core.spec.texts import NAMED, NONE, SELF
 from core.spec.units import MANUAL
@@ -69,7 +70,7 @@ class State:
         folder: where scores are kept: the run's directory, or one below it for a pass of a sweep.
         loaded: the model as it is by now: dense, cut, trained.
         statistics: what capture found, until the scores are made of it.
-        training: masks that were learned, until there is a plan.
+        training: masks that were learned, until there is a plan; searched: the plan that a search found.
         before: the dense model, measured; dense: a copy of it that is timed beside the final one.
         cut: the pruned model before it is trained, measured; coupled: the model under the plan with its
             couplings, where they are then ignored; coupled_recovered: that one trained; after: the final one,
@@ -84,6 +85,7 @@ class State:
     statistics: Statistics | None = None
     scores: Scores = field(default_factory=dict)
     training: MaskTraining = field(init=False)
+    searched: PruningPlan | None = None
     plan: PruningPlan = field(init=False)
     before: Measured | None = None
     dense: Loaded | None = None
@@ -214,7 +216,13 @@ def refits(spec: RunSpec) -> set[str]:
 def reads_text(spec: RunSpec) -> bool:
     """Whether the model that a pruning run or a sweep makes depends on the calibration text."""
     ranking = spec.sweep.methods if spec.goal == "sweep" else [spec.prune.method]
-    return method_of(spec) is not None or bool(needs(ranking) or refits(spec))
+    return method_of(spec) is not None or searches(spec) or bool(needs(ranking) or refits(spec))
+
+
+def searches(spec: RunSpec) -> bool:
+    """Whether measurements say how much each group gives, in a run or at some point of a sweep."""
+    scopes = spec.sweep.scopes if spec.goal == "sweep" else (spec.prune.scope,)
+    return spec.prunes and SEARCHED in scopes and not spec.prune.units and method_of(spec) is None
 
 
 def source_metrics(work: Work) -> dict[str, Any]:

@@ -18,6 +18,7 @@ NAMES = {
     "sensitivity.attention": ("Perplexity, attention pruned", "var(--pv-attention)"),
     "sensitivity.ffn": ("Perplexity, feed-forward pruned", "var(--pv-ffn)"),
     "sensitivity.both": ("Perplexity, both pruned", "var(--pv-residual)"),
+    "search.front": ("Perplexity of the plans of the search, on the text that chooses", "var(--pv-accent)"),
     "recover.held_ppl": ("Perplexity of the text kept apart", "var(--pv-accent)"),
     "recover.ppl": ("Perplexity of", "var(--pv-removed)"),
     "recover.loss": ("Loss on the text that is learned", "var(--pv-ffn)"),
@@ -89,7 +90,9 @@ def curves_figure(info: CurvesInfo) -> go.Figure:
     figure.update_yaxes(rangemode="tozero")
     if by_layer:
         figure.update_yaxes(title={"text": "Perplexity", "font": {"size": 13}})
-    last = {"text": "Layer" if by_layer else "Step", "font": {"size": 13}}
+    share = all(name == "search.front" for name in info.curves)
+    below = "Layer" if by_layer else "Block parameters that go, in %" if share else "Step"
+    last = {"text": below, "font": {"size": 13}}
     figure.update_xaxes(title=last, row=len(titles))
     figure.update_layout(
         height=_EDGES + (_PANEL + _GAP) * len(titles) - _GAP + (80 if by_layer else 0),

@@ -18,6 +18,7 @@ from core.results import words
 from core.results.widths import widths
 from core.runs.command_line import command_line
 from core.spec.budget import budgets_of
+from core.spec.prune import SEARCHED
 from core.spec.run import RunSpec
 from core.spec.texts import reads_the_same
 from pruneviz.figures import states
@@ -58,6 +59,7 @@ class PreviewInfo:
         exact: False where the plan was made without scores: the widths hold, the units do not.
         even: whether the scores will spread the target; without them every layer is shown to lose alike.
         learned: whether training decides which units go; every layer is shown to lose alike here, too.
+        searched: whether measurements will spread the target; here, too, every layer is shown to lose alike.
         problem: why there is no plan; then everything else but `command` is empty.
     """
 
@@ -69,6 +71,7 @@ class PreviewInfo:
     exact: bool = False
     even: bool = False
     learned: bool = False
+    searched: bool = False
     warnings: list[str] = field(default_factory=list)
     problem: str = ""
 
@@ -93,8 +96,9 @@ def preview_info(spec: RunSpec, graph: Graph | None, scores: Scores | None) -> P
         plan.sparsity_total,
         [*_lines(plan), *_sizes(graph, plan, choice.target)],
         _ranges(graph, plan),
-        exact=scores is not None or bool(choice.units),
-        even=scores is None and not choice.units and choice.scope != "local",
+        exact=(scores is not None and choice.scope != SEARCHED) or bool(choice.units),
+        even=scores is None and not choice.units and choice.scope not in ("local", SEARCHED),
+        searched=choice.scope == SEARCHED and not choice.units,
         learned=method_of(spec) is not None,
         warnings=warnings,
     )
@@ -191,6 +195,8 @@ def _basis(info: PreviewInfo) -> str:
         return "Exact: the units are known."
     if info.learned:
         return "The total is exact; how much each layer gives is learned."
+    if info.searched:
+        return "The total is exact; how much each layer gives is measured in the run."
     if info.even:
         return "The total is exact; how much each layer gives follows from the scores."
     return "Sizes are exact; which units go follows from the scores."

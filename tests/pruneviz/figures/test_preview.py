@@ -48,6 +48,12 @@ def test_the_preview_of_a_budget_is_the_plan_that_meets_it():
     assert not warnings_for(RunSpec(prune=PruneSpec(target="params=-20%", sparsity=0.9)))
 
 
+def test_the_preview_of_a_search_says_what_is_measured_in_the_run():
+    info = preview_info(RunSpec(prune=PruneSpec(sparsity=0.4, scope="searched")), graph(), None)
+    assert info.sparsity == pytest.approx(0.4, abs=0.1) and not info.exact and not info.even
+    assert "how much each layer gives is measured in the run" in preview_html(info)
+
+
 def test_widths_are_dense_narrowest_widest():
     info = preview_info(RunSpec(prune=PruneSpec(sparsity=0.5, layers="1:2")), graph(), None)
     dense, low, high = info.widths["ffn"]
