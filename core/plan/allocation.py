@@ -251,7 +251,7 @@ def _units(orders: Orders, counts: Counts) -> Removed:
 
 def _check_reach(request: _Request) -> None:
     part = request.part()
-    most = request.meter.removed(part.counts(part.order()))
+    most = request.meter.removed(part.counts(part.every()))
     if most < request.goal:
         raise NotPrunableError(
             f"At most {most / request.total:.4f} of the parameters in scope can go, since one unit of every "

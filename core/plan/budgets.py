@@ -90,7 +90,7 @@ def _saved(graph: Graph, meter: Meter, budget: Budget) -> Callable[[Counts], flo
 
 def _check_reach(part: Part, goals: Mapping[Budget, Goal], dense: Mapping[Budget, int]) -> None:
     """Raises NotPrunableError where even with every step taken a budget is not met; says the least of it."""
-    every = part.order() if part.tracks else None
+    every = part.every() if part.tracks else None
     gone = {
         budget: goal.saved(part.counts(every)) if every is not None else 0.0 for budget, goal in goals.items()
     }

@@ -44,10 +44,14 @@ class Part:
 
     def order(self) -> NDArray[np.int64]:
         """The number of the track that takes each step, in turn, (steps of all tracks,)."""
-        owner = np.repeat(np.arange(len(self.tracks)), [len(track.turns) for track in self.tracks])
+        owner = self.every()
         turns = np.concatenate([track.turns for track in self.tracks])
         even = np.concatenate([track.even for track in self.tracks])
         return owner[np.lexsort((even, turns))]
+
+    def every(self) -> NDArray[np.int64]:
+        """The number of the track that takes each step, track by track, (steps of all tracks,)."""
+        return np.repeat(np.arange(len(self.tracks)), [len(track.turns) for track in self.tracks])
 
     def counts(self, taken: NDArray[np.int64]) -> Counts:
         """Units gone of every group after these steps: the number of the track that takes each, (steps,)."""
@@ -71,7 +75,7 @@ def solve(part: Part) -> Counts:
     order = part.order()
     short = _most(lambda n: _below(part, order[:n]), len(order))
     finest = _finest(part)
-    fine = np.array([part.tracks[track].kind == finest for track in order], dtype=np.bool_)
+    fine = np.array([track.kind == finest for track in part.tracks], dtype=np.bool_)[order]
     later = order[short:][fine[short:]]  # finer steps fill what is missing ...
     candidates = [np.concatenate([order[:short], later[:n]]) for n in _around(part, order[:short], later)]
     taken = np.flatnonzero(fine[: short + 1])[::-1]  # ... or are given back after one step too many

@@ -164,9 +164,9 @@ class PruneSpec:
         allocates=True,
     )
     search_tokens: int = option(
-        512,
+        1024,
         "Tokens of the calibration text on which every group's loss is measured at several widths, for scope "
-        "searched; plans are compared on the whole calibration text.",
+        "searched; plans are compared on all of it. Its windows are as long as those of perplexity.",
         title="Tokens per measurement of the search",
         ge=8,
         unit="tokens",

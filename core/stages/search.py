@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from core.evaluate.perplexity import perplexity
 from core.plan.allocation import allocate, groups_in_scope
@@ -20,6 +21,7 @@ from core.search.kept import Kept
 from core.search.losses import Losses
 from core.search.search import Searcher, Trial
 from core.spec.prune import SEARCHED
+from core.spec.texts import SELF
 from core.stages.steps import windows
 from core.stages.work import State, Work
 
@@ -27,6 +29,19 @@ from core.stages.work import State, Work
 MEASURED = "searched.json"
 #: Scopes whose plans a search may set out from: of scores as they are, and as AL-AM makes them.
 STARTS = (("local", "global", "standardised"), ("local", AL_AM))
+
+
+def choosing_windows(work: Work, state: State) -> tuple[Tensor, dict[str, str]]:
+    """As many tokens as calibrate, in windows as long as those of perplexity, (windows, window).
+
+    Short ones would not tell what heads are worth that look far back.
+    """
+    data = work.spec.calibration
+    longest = data.samples * data.length
+    length = min(max(data.length, work.spec.evaluate.window_length), longest)
+    if data.name == SELF:  # what the model wrote is as long as it is
+        length = data.length
+    return windows(work, state.loaded, samples=longest // length, length=length)
 
 
 def order_of(scores: Scores, criterion: str) -> dict[str, NDArray[np.float32]]:
@@ -41,9 +56,9 @@ def searched(work: Work, state: State, scores: Scores) -> PruningPlan:
         work: of the pruning run, or of a point of a sweep.
     """
     asked, model, graph = work.spec.prune, state.loaded.model, state.graph
-    read, text = windows(work, state.loaded)
+    read, text = choosing_windows(work, state)
     fewer = read[: max(1, asked.search_tokens // read.shape[1])]
-    means = input_means(model, graph, read) if asked.biased else None
+    means = input_means(model, graph, windows(work, state.loaded)[0]) if asked.biased else None
     about = Search(
         asked.method, text["name"], read.shape[1], fewer.numel(), read.numel(), asked.biased, {}, ()
     )

@@ -84,12 +84,17 @@ def graph(state: State) -> None:
 
 
 def windows(
-    work: Work, loaded: Loaded, *, samples: int | None = None, seed: int | None = None
+    work: Work,
+    loaded: Loaded,
+    *,
+    samples: int | None = None,
+    seed: int | None = None,
+    length: int | None = None,
 ) -> tuple[torch.Tensor, dict[str, str]]:
     """Windows to score units with, (samples, length): few of those that a method trains on.
 
     Args:
-        samples, seed: others than the run's.
+        samples, seed, length: others than the run's.
 
     Returns:
         The windows, and the `name` and `sha256` of their text.
@@ -104,7 +109,7 @@ def windows(
         loaded.tokenizer,
         data.name,
         samples=samples,
-        length=data.length,
+        length=length or data.length,
         seed=work.spec.seed if seed is None else seed,
         on_progress=work.recorder.counter("tokens of calibration text"),
         **reading(work.spec),

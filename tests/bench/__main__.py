@@ -13,6 +13,7 @@ BENCHES = (
     "start",
     "models",
     "sensitivity",
+    "search",
     "capture",
     "graph",
     "benchmarks",

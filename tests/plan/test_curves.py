@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 
 import numpy as np
 import pytest
@@ -72,14 +71,3 @@ def test_without_curves_every_group_loses_alike_and_the_plan_says_so() -> None:
     plan = allocate(graph, random_scores(graph), sparsity=0.3, scope="searched")
     assert plan.removed == allocate(graph, random_scores(graph), sparsity=0.3).removed
     assert "Made without measurements, so every group loses alike" in plan.notes[0]
-
-
-@pytest.mark.slow
-def test_the_knapsack_of_70b_takes_two_seconds() -> None:
-    graph = model_graph(layers=80, heads=64, kv_heads=8, dim=128, hidden=8192, ffn=28672)
-    groups = graph.of_kind("query_head", "ffn_channel")
-    curves = {g.id: Curve((0, *widths_of(g.units)), (0.0, 0.1, 0.3, 0.7, 1.5)) for g in groups}
-    scores = random_scores(graph)
-    began = time.perf_counter()
-    allocate(graph, scores, sparsity=0.3, scope="searched", curves=curves)
-    assert time.perf_counter() - began < 2
