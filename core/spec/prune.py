@@ -237,6 +237,8 @@ class PruneSpec:
         within = self.scope != SEARCHED or "residual_channel" not in self.kinds
         wanted = "another than searched where hidden channels go, which run through all layers"
         require(within, "scope", self.scope, wanted)
+        ragged = self.scope != SEARCHED or not (self.uniform or self.uniform_heads)
+        require(ragged, "scope", self.scope, "another than searched where layers are to end alike")
         check_kind_sparsity(self.kind_sparsity, self.kinds)
         alone = not (self.target and self.kind_sparsity)
         require(alone, "target", self.target, "left out where kinds have sparsities of their own")

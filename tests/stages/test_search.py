@@ -69,6 +69,8 @@ def test_points_of_a_sweep_search_with_the_curves_of_one(tmp_path: Path, spec: R
 def test_what_cannot_be_searched_is_refused(spec: RunSpec) -> None:
     with pytest.raises(SpecError, match="scope must be another than searched where hidden channels go"):
         PruneSpec("l2", 0.3, "searched", ("residual_channel",))
+    with pytest.raises(SpecError, match="another than searched where layers are to end alike"):
+        PruneSpec("ifv", 0.3, "searched", uniform_heads=True)
     no_text = replace(spec, prune=PruneSpec("l2", scope="searched"), calibration=DataSpec("none"))
     with pytest.raises(DataError, match="scope searched needs calibration text"):
         check(no_text)
