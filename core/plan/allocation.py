@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from core.errors import NotPrunableError, SpecError
 from core.graph.records import Graph, Group
+from core.plan.aligned import about_widths
 from core.plan.budgets import Removed, block_of, within
 from core.plan.cost import params_in, with_costs
 from core.plan.meter import Counts, Meter
@@ -110,6 +111,7 @@ def allocate(
         notes=(*_left_out(graph, kinds), *notes),
     )  # fmt: skip
     counted = with_costs(graph, plan, groups)
+    counted = replace(counted, notes=(*about_widths(graph, removed, biases), *counted.notes))
     return replace(counted, target=counted.sparsity) if budgets else counted
 
 

@@ -77,6 +77,21 @@ def kind_sparsity_entries(targets: Mapping[str, float]) -> list[str]:
     return [f"{kind}={target}" for kind, target in targets.items()]
 
 
+def parse_multiple(given: str | int) -> int:
+    """Read of which multiple widths are, `none` for any. Raises SpecError."""
+    if given == "none":
+        return 1
+    try:
+        return int(given)
+    except ValueError as error:
+        raise SpecError(f"align must be none, 32, 64, 128 or 256, got {given!r}.") from error
+
+
+def multiple_entries(multiple: int) -> list[str]:
+    """What `parse_multiple` reads."""
+    return ["none" if multiple == 1 else str(multiple)]
+
+
 def parse_sparsity(text: str) -> float:
     """Read a sparsity as it is typed. Raises SpecError."""
     try:

@@ -13,7 +13,9 @@ from core.spec.checks import (
     check_sparsity,
     check_targets,
     kind_sparsity_entries,
+    multiple_entries,
     parse_kind_sparsity,
+    parse_multiple,
     parse_sparsity,
     require,
 )
@@ -142,10 +144,16 @@ class PruneSpec:
     )
     multiple: int = option(
         1,
-        "Keep channels in whole multiples, which run faster on GPUs; heads are left as heads.",
+        "Keep FFN and hidden channels in whole multiples (none: any number): 32 for blocks of Q8_0 and Q4_0, "
+        "256 for K-quants, 64 or 128 for tensor cores. Heads are whole anyway.",
         title="Widths in multiples of",
         ge=1,
-        examples=(1, 8, 32, 64, 128),
+        examples=(1, 32, 64, 128, 256),
+        flag="--align",
+        called="align",
+        parse=parse_multiple,
+        write=multiple_entries,
+        wanted="none, or a whole number from 1 up",
         allocates=True,
     )
     uniform_heads: bool = option(

@@ -90,7 +90,7 @@ def _typed(option: Option, text: str) -> Any:
     """What is written in a text box; where nothing is, that is an empty value or the default."""
     if not text and (option.optional or option.kind is str):
         return option.value
-    if option.kind is not int:
+    if option.kind is not int or option.parse is not None:
         return option.read(text)
     if not text.isdecimal():
         raise SpecError(f"{option.spoken} must be {option.accepted()}, got {text or 'nothing'}.")
