@@ -25,6 +25,7 @@ from core.errors import NotPrunableError
 from core.graph.hooks import hooked
 from core.graph.rotary import frequencies_held
 from core.graph.shapes import Shapes
+from core.graph.unseen import numbers_unseen
 
 BATCH = 2
 
@@ -223,10 +224,8 @@ def trace(model: nn.Module, *, length: int = 7) -> Tape:
 
 
 def _run(twin: nn.Module, ids: Tensor, recorder: _Recorder) -> Tensor:
-    # Under this flag transformers skips its shortcuts that look at the numbers in a mask.
-    session = torch.compiler._compile_session_context()
-    held = frequencies_held(twin)
-    with held, _named_modules(twin, recorder), session, torch.no_grad(), _Calls(recorder), recorder:
+    held, unseen = frequencies_held(twin), numbers_unseen()
+    with held, _named_modules(twin, recorder), unseen, torch.no_grad(), _Calls(recorder), recorder:
         try:
             out = twin(input_ids=ids, use_cache=False)
         except Exception as error:

@@ -15,6 +15,7 @@ from core.errors import NotPrunableError
 from core.graph.hooks import evaluating, hooked
 from core.graph.records import Graph
 from core.graph.rotary import frequencies_held
+from core.graph.unseen import numbers_unseen
 
 #: Position or name of an argument, and one of its dimensions.
 Place = tuple[int | str, int]
@@ -131,8 +132,7 @@ def _shapes_only(model: PreTrainedModel) -> Iterator[None]:
     try:
         for module, _, buffers in before:
             module._buffers |= {name: b.to("meta") for name, b in buffers.items() if b is not None}
-        # Under this flag transformers skips its shortcuts that look at the numbers in a mask.
-        with torch.compiler._compile_session_context(), frequencies_held(model):
+        with numbers_unseen(), frequencies_held(model):
             yield
     finally:
         for module, attributes, buffers in before:
