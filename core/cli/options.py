@@ -40,8 +40,7 @@ Preset = Annotated[
     typer.Option(
         "--preset",
         metavar="NAME",
-        help="Recipe of the LoRA training: paper (LLM-Pruner), or demo (two cores, 20 minutes). "
-        "Default: paper.",
+        help="Recipe of the training: paper (LLM-Pruner), or demo (two cores, 20 minutes). Default: paper.",
     ),
 ]
 #: Dotted path of a field -> its value, for the fields that were given.

@@ -63,7 +63,7 @@ def prune(
         typer.Option(
             "--preset",
             metavar="NAME",
-            help="Recipe of the training. For --recover lora: paper (LLM-Pruner), or demo (two cores, 20 "
+            help="Recipe of the training. For --recover: paper (LLM-Pruner), or demo (two cores, 20 "
             "minutes). A --method that trains has presets of its own; see `methods`.",
         ),
     ] = None,
@@ -102,7 +102,7 @@ def _check_trains(spec: RunSpec, changes: options.Given) -> None:
     if not stray or spec.recover.method != "none":
         return
     flags = ", ".join(OPTIONS[path].flag for path in stray)
-    told = f"{flags} {'belongs' if len(stray) == 1 else 'belong'} to --recover lora; add it"
+    told = f"{flags} {'belongs' if len(stray) == 1 else 'belong'} to --recover lora or distill; add one"
     if spec.prune.method not in METHODS.names():
         raise SpecError(f"{told}, or leave out {flags}.")
     names = [path.removeprefix("recover.") for path in stray]

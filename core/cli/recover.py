@@ -23,7 +23,9 @@ def with_preset(spec: RunSpec, method: str | None, preset: str | None) -> RunSpe
     if preset is None:
         return spec
     if (method or spec.recover.method) == "none":
-        raise SpecError(f"--preset {preset} is a recipe of training; add --recover lora, or leave it out.")
+        raise SpecError(
+            f"--preset {preset} is a recipe of training; add --recover lora or distill, or leave it out."
+        )
     return replace(spec, recover=replace(recover_preset(preset), method=method or spec.recover.method))
 
 
@@ -36,7 +38,7 @@ def recover(
     runs_dir: options.RunsDir = RUNS,
     as_json: options.Json = False,
 ) -> None:
-    """Train the result of a pruning run with LoRA. It is measured as that run was, and saved."""
+    """Train the result of a pruning run back. It is measured as that run was, and saved."""
     source = source_of(runs_dir, run)
     base = replace(_spec_of(Path(source)), recover=recover_preset(preset or "paper"), name="", extra={})
     spec = ask("recover", source, given, base)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 
@@ -19,6 +19,18 @@ def hooked(hooks: Iterable[RemovableHandle]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def outputs_of(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
+    """Collect what modules give while they run, in order; of several things the first."""
+    outputs: list[Tensor] = []
+
+    def keep(_: nn.Module, args: Any, out: Any) -> None:
+        outputs.append(out if isinstance(out, Tensor) else out[0])
+
+    with hooked(module.register_forward_hook(keep) for module in modules):
+        yield outputs
 
 
 @contextmanager

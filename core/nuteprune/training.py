@@ -20,11 +20,11 @@ from core.graph.records import Graph, Group
 from core.nuteprune.bank import Bank
 from core.nuteprune.gates import Gates
 from core.nuteprune.lora_gradient import LoraGradient
-from core.nuteprune.losses import distillation, layer_loss
 from core.nuteprune.masking import Masking
 from core.nuteprune.schedule import DENSE, Schedule
 from core.nuteprune.twin import Snapshot, Twin, forward
 from core.recover.loop import Course, Outcome
+from core.recover.losses import distillation, layer_loss
 from core.spec.nuteprune import Settings
 
 #: Adam's memory for the masks: short, so that they turn round when the target is passed.
@@ -73,7 +73,7 @@ class MaskTraining:
         NotPrunableError: the target is out of reach, or `rule` cannot tell the units of a group apart.
     """
 
-    rates = "lora_rate and mask_rate"
+    rates, over = "lora_rate and mask_rate", False
 
     def __init__(
         self,

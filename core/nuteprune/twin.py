@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from core.graph.hooks import hooked
+from core.graph.hooks import outputs_of
 from core.graph.records import Graph
 from core.nuteprune.gates import Gates
 from core.recover.lora import attach, lora_layers, merge
@@ -142,11 +142,6 @@ class Twin:
 
 def forward(model: nn.Module, ids: Tensor, layers: list[nn.Module]) -> Answer:
     """Logits, and what these layers give on the way."""
-    outputs: list[Tensor] = []
-
-    def keep(_: nn.Module, args: Any, out: Any) -> None:
-        outputs.append(out if isinstance(out, Tensor) else out[0])
-
-    with hooked(layer.register_forward_hook(keep) for layer in layers):
+    with outputs_of(layers) as outputs:
         logits = model(input_ids=ids, use_cache=False).logits
     return Answer(logits, tuple(outputs))

@@ -87,6 +87,14 @@ def needed(recipe: RecoverSpec) -> int | None:
     return max(recipe.steps * recipe.batch + recipe.held, round(recipe.held / _MOST_HELD))
 
 
+def training_data(
+    tokenizer: Any, recipe: RecoverSpec, seed: int, folder: str | None
+) -> tuple[Source, TrainingData]:
+    """What a recipe trains on. Raises DataError as `read_source` and `examples` do."""
+    source = read_source(recipe.data, needed(recipe), recipe.length, folder)
+    return source, examples(tokenizer, source, length=recipe.length, held=recipe.held, seed=seed)
+
+
 def check_source(name: str, folder: str | None = None) -> None:
     """Find out whether it can be read: of a data set the first row. Raises DataError."""
     read_source(name, 1, 1, folder)

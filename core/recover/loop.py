@@ -71,11 +71,15 @@ class Training(Protocol[R_co]):
         optimizer: over everything that is trained; the gradients of a group that has a `max_norm` are
             shortened to that length.
         rates: the options to lower where the loss is not finite.
+        over: whether the steps that are left would gain nothing, so that they are not taken.
     """
 
     course: Course
     optimizer: Optimizer
     rates: str
+
+    @property
+    def over(self) -> bool: ...
 
     def begin(self, step: int, rows: list[int]) -> None:
         """Get ready for a step on these rows, whichever process reads them."""
@@ -139,9 +143,9 @@ class Loop(Generic[R_co]):
             StorageError: the checkpoint before stays good. Else as `step`.
         """
         course, state = self.training.course, self.state
-        while state.step < course.steps:
+        while state.step < course.steps and not self.training.over:
             on_step(self.step())
-            if state.step == course.steps or state.step % course.save_every == 0:
+            if self.training.over or state.step == course.steps or state.step % course.save_every == 0:
                 self.save()
             try:
                 on_progress(state.step, course.steps)

@@ -1,8 +1,8 @@
-"""What a step of recovery is: low-rank updates learn the data, and the best of them are merged at the end.
+"""What a step of recovery is: a pruned model learns from data, or from a teacher, and the best of it stays.
 
-Some sequences are kept apart and measured every few steps: the perplexity on them falls, then rises where
-the model learns its data by heart, and the updates that did best stay. Texts that nobody trains on are
-followed beside them (LLM-Pruner, Figure 5 and Table 15), and choose nothing: a text that chose is no measure.
+Some sequences are kept apart and measured every few steps: the loss on them falls, then rises where the model
+learns its data by heart, and what did best stays. Texts that nobody trains on are followed beside them
+(LLM-Pruner, Figure 5 and Table 15), and choose nothing: a text that chose is no measure.
 """
 
 from __future__ import annotations
@@ -17,11 +17,16 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from core.evaluate.perplexity import perplexity, window_losses
+from core.graph.hooks import outputs_of
 from core.graph.records import Graph
 from core.models.load import Loaded
 from core.recover.examples import IGNORED, Example, TrainingData, collate
+from core.recover.logits import counted
 from core.recover.loop import Course, Outcome
-from core.recover.lora import attach, merge, updates
+from core.recover.lora import updates
+from core.recover.losses import relative_layer_loss
+from core.recover.teacher import Teacher
+from core.recover.weights import trainable
 from core.spec.recover import RecoverSpec
 
 #: Told (name of a curve, step, value).
@@ -30,11 +35,20 @@ Curve = Callable[[str, int, float], None]
 
 @dataclass(frozen=True)
 class Best:
-    """How the best updates did on the sequences kept apart; `first` is the perplexity before training."""
+    """How the best updates did on the sequences kept apart.
+
+    Attributes:
+        ppl, kl: perplexity, and divergence from the teacher where there is one; first, first_kl: before
+            training. step: after which step that was, 0 the untrained model.
+        loss: what is learned from, without layers: the lowest is the best.
+    """
 
     ppl: float = math.inf
     step: int = 0
     first: float = math.inf
+    kl: float | None = None
+    first_kl: float | None = None
+    loss: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -42,9 +56,11 @@ class Recovered:
     """How training went.
 
     Attributes:
-        steps: optimizer steps taken; best_step: the one whose updates were merged, 0 = none helped.
+        steps: optimizer steps asked for; best_step: the one whose updates were merged, 0 = none helped.
         held_ppl_before, held_ppl_after: perplexity on the sequences kept apart, untrained and merged.
         trained: numbers that were trained; warmup: steps of warm-up, shortened to a tenth of a short run.
+        held_kl_before, held_kl_after: the divergence from the teacher there, in nats; None without one.
+        ended: the step after which nothing more was gained, as far as `patience` goes; None for all steps.
     """
 
     steps: int
@@ -53,15 +69,19 @@ class Recovered:
     held_ppl_after: float
     trained: int
     warmup: int
+    held_kl_before: float | None = None
+    held_kl_after: float | None = None
+    ended: int | None = None
 
 
-class LoraTraining:
-    """Low-rank updates of a pruned model under training; see `core.recover.loop.Training`.
+class Recovery:
+    """A pruned model under training; see `core.recover.loop.Training`.
 
     Args:
         loaded: the model, which is trained in place and of no use before `finish`.
         graph: of the dense model; names of modules do not change by pruning.
         watched: texts to follow: name -> windows, (windows, window).
+        teacher: who is learned from; None for the next token of the data alone.
 
     Raises:
         InputError: no matrix of the kind asked for.
@@ -79,25 +99,35 @@ class LoraTraining:
         seed: int,
         on_curve: Curve,
         watched: Mapping[str, Tensor] | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
-        self.watched = watched or {}
+        self.watched, self.teacher = watched or {}, teacher
         torch.manual_seed(seed)
-        self.model = attach(
-            loaded.model, graph,
-            rank=recipe.rank, alpha=recipe.alpha, targets=recipe.targets, dropout=recipe.dropout,
-        )  # fmt: skip
+        self._trainable = trainable(loaded.model, graph, recipe)
+        self.model = self._trainable.model
         self.data, self.recipe, self.device, self.on_curve = data, recipe, loaded.device, on_curve
+        self._layers = (
+            [loaded.model.get_submodule(name) for name in graph.layer_modules]
+            if teacher and recipe.layer_weight
+            else []
+        )
         self.padding = loaded.tokenizer.pad_token_id or 0
-        steps = recipe.steps or math.ceil(recipe.epochs * len(data.train) / recipe.batch)
+        steps = steps_of(recipe, len(data.train))
         self.warmup = min(recipe.warmup, steps // 10)
         self.course = Course(
             steps, len(data.train), recipe.batch, recipe.batch // recipe.micro_batch, recipe.eval_every, seed
         )
-        self.updates, self.best, self._predicted = updates(self.model), Best(), 0
+        self.updates, self.best, self._predicted, self._looked = updates(self.model), Best(), 0, 0
         self._best_updates = {name: value.detach().clone() for name, value in self.updates.items()}
         self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
             [{"params": list(self.updates.values()), "max_norm": 1.0}], recipe.learning_rate, weight_decay=0.0
         )
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing was gained for as long as `patience` goes."""
+        patience = self.recipe.patience * self.recipe.eval_every
+        return bool(patience) and self._looked - self.best.step >= patience
 
     def begin(self, step: int, rows: list[int]) -> None:
         """Count what this step predicts; before the first, measure the untrained model."""
@@ -107,14 +137,27 @@ class LoraTraining:
         self._predicted = sum(_predicted(self.data.train[row]) for row in rows)
 
     def loss(self, rows: list[int]) -> tuple[Tensor, Sequence[Tensor]]:
-        """Mean over the tokens that the whole step predicts, in so far as it is made of such parts."""
-        logits, labels = self._answer([self.data.train[row] for row in rows])
-        total = cross_entropy(
-            logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(),
-            ignore_index=IGNORED, reduction="sum",
-        )  # fmt: skip
-        loss = total * (self.course.batch / len(rows) / max(self._predicted, 1))
-        return loss, (loss,)
+        """Mean over the tokens that the whole step predicts, in so far as it is made of such parts.
+
+        What is measured: the loss of the next token, or of a teacher's lesson all of it, the divergence, the
+        loss of the next token and that of the layers, the last two 0 where they have no weight.
+        """
+        batch, recipe = [self.data.train[row] for row in rows], self.recipe
+        inputs, labels = self._inputs(batch)
+        share = self.course.batch / len(rows) / max(self._predicted, 1)
+        lesson = self.teacher.teach(batch, inputs) if self.teacher else None
+        with outputs_of(self._layers) as outputs:
+            logits = self.model(**inputs, use_cache=False).logits
+        nothing = logits.new_zeros((), dtype=torch.float32)
+        if lesson is None:
+            loss = _next_token(logits, labels) * share
+            return loss, (loss,)
+        where = counted(labels)
+        apart = lesson.divergence(logits, where) * (where.sum() * share)
+        learned = _next_token(logits, labels) * share if recipe.next_token else nothing
+        layers = relative_layer_loss(outputs, lesson.layers) if self._layers else nothing
+        loss = apart + recipe.next_token * learned + recipe.layer_weight * layers
+        return loss, (loss, apart, learned, layers)
 
     def update(self, step: int) -> None:
         """One step downwards, at the rate of this step."""
@@ -128,37 +171,53 @@ class LoraTraining:
 
     def end(self, outcome: Outcome) -> None:
         """Draw the curves; measure from time to time."""
-        step = outcome.step + 1
+        step, recipe = outcome.step + 1, self.recipe
         if outcome.finite:
-            self.on_curve("recover.loss", step, outcome.numbers[0])
+            several = recipe.next_token + recipe.layer_weight  # otherwise the divergence is all of the loss
+            weights = (1.0, several, recipe.next_token, recipe.layer_weight)
+            for name, value, weight in zip(_CURVES, outcome.numbers, weights, strict=False):
+                if weight:
+                    self.on_curve(name, step, value)
         self.on_curve("recover.learning_rate", step, self._rate(outcome.step))
-        if step == self.course.steps or step % self.recipe.eval_every == 0:
+        if step == self.course.steps or step % recipe.eval_every == 0:
             self._look(step)
 
     def _look(self, step: int) -> None:
         """Measure what is kept apart and what is watched; the updates are remembered if none did better."""
-        ppl = self.held_perplexity()
+        nll, kl = self.held_losses()
+        ppl, self._looked = math.exp(min(nll, 700.0)), step
+        loss = nll if kl is None else kl + self.recipe.next_token * nll
         self.on_curve("recover.held_ppl", step, ppl)
+        if kl is not None:
+            self.on_curve("recover.held_kl", step, kl)
         for name, windows in self.watched.items():
             self.on_curve(f"recover.ppl.{name}", step, perplexity(self.model, windows).ppl)
-        if step == 0 or ppl < self.best.ppl:
-            self.best = Best(ppl, step, self.best.first if step else ppl)
+        if step == 0 or loss < self.best.loss:
+            first, first_kl = (self.best.first, self.best.first_kl) if step else (ppl, kl)
+            self.best = Best(ppl, step, first, kl, first_kl, loss)
             _copy(self.updates, self._best_updates)
 
     @torch.no_grad()
-    def held_perplexity(self) -> float:
-        """Perplexity on the sequences kept apart."""
+    def held_losses(self) -> tuple[float, float | None]:
+        """On the sequences kept apart: the mean loss of a token, and how far a teacher is away, if any."""
         self.model.eval()
-        total, size = 0.0, self.recipe.micro_batch
+        total, apart, size = 0.0, 0.0, self.recipe.micro_batch
         for first in range(0, len(self.data.held), size):
-            total += sum(window_losses(*self._answer(self.data.held[first : first + size])))
-        return math.exp(min(total / sum(map(_predicted, self.data.held)), 700.0))
+            batch = self.data.held[first : first + size]
+            inputs, labels = self._inputs(batch)
+            logits = self.model(**inputs, use_cache=False).logits
+            total += sum(window_losses(logits, labels))
+            if self.teacher:
+                where = counted(labels)
+                lesson = self.teacher.teach(batch, inputs)
+                apart += float(lesson.divergence(logits, where)) * float(where.sum())
+        count = sum(map(_predicted, self.data.held))
+        return total / count, apart / count if self.teacher else None
 
-    def _answer(self, batch: Sequence[Example]) -> tuple[Tensor, Tensor]:
-        """Logits, (batch, longest, vocabulary), and labels, (batch, longest)."""
+    def _inputs(self, batch: Sequence[Example]) -> tuple[dict[str, Tensor], Tensor]:
+        """What the model reads, by name, and labels; each (batch, longest)."""
         tensors = {name: value.to(self.device) for name, value in collate(batch, self.padding).items()}
-        labels = tensors.pop("labels")
-        return self.model(**tensors, use_cache=False).logits, labels
+        return tensors, tensors.pop("labels")
 
     def tensors(self) -> dict[str, Tensor]:
         """The updates as they are, and as they were when they did best."""
@@ -166,20 +225,40 @@ class LoraTraining:
         return now | {f"best/{name}": value for name, value in self._best_updates.items()}
 
     def facts(self) -> dict[str, Any]:
-        """How the best updates did."""
-        return {"best": asdict(self.best)}
+        """How the best updates did, and when it was last looked."""
+        return {"best": asdict(self.best), "looked": self._looked}
 
     def restore(self, facts: Mapping[str, Any], step: int) -> None:
         """The rate of a step follows from its number."""
-        self.best = Best(**facts["best"])
+        self.best, self._looked = Best(**facts["best"]), facts["looked"]
 
     def finish(self) -> Recovered:
-        """Merge the best updates into the model."""
+        """Leave the best updates in the model."""
         _copy(self._best_updates, self.updates)
-        merge(self.model)
         trained = sum(value.numel() for value in self.updates.values())
-        best = self.best
-        return Recovered(self.course.steps, best.step, best.first, best.ppl, trained, self.warmup)
+        self._trainable.finish()
+        best, steps = self.best, self.course.steps
+        return Recovered(
+            steps, best.step, best.first, best.ppl, trained, self.warmup, best.first_kl, best.kl,
+            self._looked if self.over and self._looked < steps else None,
+        )  # fmt: skip
+
+
+#: What the numbers of a step are called.
+_CURVES = ("recover.loss", "recover.kl", "recover.next_token_loss", "recover.layer_loss")
+
+
+def steps_of(recipe: RecoverSpec, count: int) -> int:
+    """The optimizer steps of a training on so many sequences."""
+    return recipe.steps or math.ceil(recipe.epochs * count / recipe.batch)
+
+
+def _next_token(logits: Tensor, labels: Tensor) -> Tensor:
+    """The summed loss of every token that is predicted."""
+    return cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(),
+        ignore_index=IGNORED, reduction="sum",
+    )  # fmt: skip
 
 
 @torch.no_grad()

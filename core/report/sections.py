@@ -21,6 +21,10 @@ from core.runs.events import metric_series, warnings
 CURVES = {
     "recover.held_ppl": "Recovery: perplexity on the sequences kept apart",
     "recover.ppl": "Recovery: perplexity of a text that nobody trains on",
+    "recover.held_kl": "Recovery: divergence from the teacher on the sequences kept apart",
+    "recover.kl": "Recovery: divergence from the teacher in each step",
+    "recover.next_token_loss": "Recovery: loss of the next token in each step",
+    "recover.layer_loss": "Recovery: layers apart in each step, as a share of their variance",
     "recover.loss": "Recovery: loss of each step",
     "recover.learning_rate": "Recovery: learning rate",
 }

@@ -18,7 +18,7 @@ _SCORING = (*CALIBRATION, *SHARED)
 #: Command -> the fields it takes, in the order of its help. Seed and number of windows are axes of a sweep.
 TAKES: dict[str, tuple[str, ...]] = {
     "prune": (*paths("prune"), *paths("recover"), *CALIBRATION, *SHARED, *paths("evaluate")),
-    "recover": (*paths("recover", but=("method",)), *SHARED),
+    "recover": (*paths("recover"), *SHARED),
     "explore": (*paths("explore"), *_SCORING, *PERPLEXITY),
     "evaluate": (*paths("evaluate"), *SHARED),
     "sweep": (

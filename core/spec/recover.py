@@ -1,4 +1,4 @@
-"""How a pruned model is trained back: LLM-Pruner's recipe, and one for two cores."""
+"""How a pruned model is trained back: LLM-Pruner's recipe, distillation, and recipes for two cores."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from core.registry import unknown
 from core.spec.checks import require
 from core.spec.texts import TRAIN_ON
 
-RECOVERIES = ("none", "lora")
-#: Which matrices are trained: all those in the layers, or only those of one kind.
+RECOVERIES = {
+    "none": "Nothing is trained",
+    "lora": "LoRA on the next token of a text",
+    "distill": "The dense model teaches what it expects at every token",
+}
+#: Which matrices get LoRA: all those in the layers, or only those of one kind.
 TARGETS = ("all", "attention", "query_value", "ffn")
+#: Trains all numbers of the model, and no LoRA.
+WEIGHTS = "weights"
 
 
 @checked
@@ -18,7 +24,9 @@ class RecoverSpec:
     """Training after the cut. The defaults are LLM-Pruner's recipe (Appendix B of arXiv:2305.11627).
 
     `lora` trains low-rank updates of the matrices and merges them into the matrices at the end. The learning
-    rate rises over `warmup` steps and then falls linearly to 0.
+    rate rises over `warmup` steps and then falls linearly to 0. `distill` does the same, or trains all
+    weights, and learns from the dense model: its loss is the divergence from what that expects of every
+    token, plus `next_token` times the loss of `lora`, plus `layer_weight` times how far the layers are apart.
     """
 
     method: str = option(
@@ -35,7 +43,11 @@ class RecoverSpec:
         flag="--recover-data",
         metavar="NAME_OR_FILE",
     )
-    targets: str = option("all", "Which matrices to train.", choices=TARGETS)
+    targets: str = option(
+        "all",
+        "Which matrices to train; weights: every number of the model, which distill can do.",
+        choices=(*TARGETS, WEIGHTS),
+    )
     rank: int = option(8, "Rank of each LoRA update.", ge=1)
     alpha: float = option(16.0, "LoRA updates are scaled by alpha over the rank.", gt=0)
     dropout: float = option(
@@ -65,10 +77,69 @@ class RecoverSpec:
     )
     eval_every: int = option(100, "Steps between two looks at the data kept apart.", ge=1, unit="steps")
     held: int = option(64, "Sequences kept apart, a tenth of all at most.", ge=1, unit="sequences")
+    patience: int = option(
+        0,
+        "Looks at the data kept apart without gain after which the training ends; 0 for all steps.",
+        ge=0,
+        unit="looks",
+    )
+    teacher: str = option(
+        "",
+        "Who teaches distill: the dense model, or another model with the same tokenizer.",
+        default_text="the dense model",
+        flag="--teacher",
+        metavar="MODEL",
+    )
+    temperature: float = option(
+        1.0, "Of the softmax whose divergence distill learns from.", ge=0.05, le=100.0, flag="--temperature"
+    )
+    next_token: float = option(
+        0.0,
+        "Weight of the loss of the next token beside the divergence, in distill.",
+        ge=0.0,
+        le=1e6,
+        called="next-token-weight",
+        flag="--next-token-weight",
+    )
+    layer_weight: float = option(
+        0.0,
+        "Weight of how far the layers' outputs are apart, as a share of their variance, in distill.",
+        ge=0.0,
+        le=1e6,
+        flag="--layer-weight",
+    )
+    top_k: int = option(
+        0,
+        "Keep so many of the teacher's likeliest tokens at every position on disk before the cut, so that no "
+        "second model is in memory while training; 0: the teacher stays in memory.",
+        ge=0,
+        le=4096,
+        unit="tokens",
+        flag="--teacher-top-k",
+    )
+    logits: str | None = option(
+        None,
+        "Folder for what is kept of the teacher, for other runs on the same text, too.",
+        default_text="the run's own, removed in the end",
+        called="teacher-logits",
+        flag="--teacher-logits",
+        metavar="FOLDER",
+    )
 
     def __post_init__(self) -> None:
         wanted = f"a divisor of batch, which is {self.batch}"
         require(self.batch % self.micro_batch == 0, "micro_batch", self.micro_batch, wanted)
+        low_rank = self.targets != WEIGHTS or self.method != "lora"
+        require(low_rank, "targets", self.targets, f"{', '.join(TARGETS)}; distill trains {WEIGHTS}, too")
+        kept = not (self.top_k and self.layer_weight)
+        require(kept, "layer_weight", self.layer_weight, "0 with top_k, which keeps no layers")
+        folder = self.logits is None or self.top_k > 0
+        require(folder, "teacher-logits", self.logits, "left out, or given with --teacher-top-k, e.g. 64")
+
+    @property
+    def distils(self) -> bool:
+        """Whether a teacher is learned from."""
+        return self.method == "distill"
 
 
 #: `demo` fits the demo model into 20 minutes on two cores; `paper` is what LLM-Pruner trains with on one GPU:

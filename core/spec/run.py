@@ -61,7 +61,7 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         trains = self.goal != "recover" or self.recover.method != "none"
-        require(trains, "recover", self.recover.method, "a way to train, e.g. lora")
+        require(trains, "recover", self.recover.method, "a way to train, lora or distill")
 
     @property
     def warning(self) -> str:

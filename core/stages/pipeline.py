@@ -26,6 +26,7 @@ from core.stages import (
     search,
     steps,
     sweep,
+    teacher,
 )
 from core.stages.benchmark import benchmark, scored_earlier
 from core.stages.check import check_device
@@ -52,6 +53,11 @@ def search_plan(state: State) -> None:
     """Search for the plan, unless it is kept."""
     if kept(read_plan, state.work.run_dir) is None:
         state.searched = search.searched(state.work, state, state.scores)
+
+
+def keeps_teacher(spec: RunSpec) -> bool:
+    """Whether what the teacher says is kept on disk."""
+    return spec.recover.distils and spec.recover.top_k > 0
 
 
 def load_pruned(state: State) -> None:
@@ -81,6 +87,7 @@ def evaluate_alone(state: State) -> None:
 
 LOAD = Stage("load", "Loading the model", steps.load, lambda spec: not config_only(spec))
 GRAPH = Stage("graph", "Finding coupled groups", steps.graph)
+TEACH = Stage("teach", "Keeping what the teacher says", teacher.keep, keeps_teacher)
 BASELINE = Stage("baseline", "Measuring the dense model", measure.baseline)
 CAPTURE = Stage(
     "capture",
@@ -106,6 +113,7 @@ LAST = (
 PRUNE = (
     LOAD,
     GRAPH,
+    TEACH,
     BASELINE,
     benchmark("dense", "tasks_before"),
     CAPTURE,
@@ -129,6 +137,7 @@ PRUNE = (
 ABLATE = (
     LOAD,
     GRAPH,
+    TEACH,
     BASELINE,
     CAPTURE,
     SCORE,
@@ -141,7 +150,7 @@ ABLATE = (
     replace(EVALUATE, run=ablate.evaluate),
 )
 #: Train the result of a pruning run, measure it before and after, and save it with the same plan.
-RECOVER = (replace(LOAD, run=load_pruned), replace(MEASURE, run=measure_pruned), *LAST)
+RECOVER = (TEACH, replace(LOAD, run=load_pruned), replace(MEASURE, run=measure_pruned), *LAST)
 #: Find out about a model without changing it: the analyses that are asked for.
 EXPLORE = (
     LOAD,

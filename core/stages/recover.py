@@ -15,17 +15,25 @@ from core.graph.records import Graph
 from core.models.load import Loaded
 from core.models.sources import resolve
 from core.plan.records import PruningPlan
-from core.recover.examples import Source, TrainingData, check_source, examples, needed, read_source
+from core.recover.examples import (
+    Source,
+    TrainingData,
+    check_source,
+    examples,
+    read_source,
+    training_data,
+)
 from core.recover.loop import Loop
 from core.recover.lora import target_modules
 from core.recover.team import Team, accelerator
-from core.recover.train import LoraTraining
+from core.recover.train import Recovery
 from core.results.widths import WIDTHS, widths
 from core.runs.artifacts import CHECKPOINT, GROUPS, PLAN, read_graph
 from core.runs.recorder import Recorder
 from core.spec.checks import check_length
-from core.spec.recover import RecoverSpec
+from core.spec.recover import WEIGHTS, RecoverSpec
 from core.spec.run import RunSpec
+from core.stages import teacher
 from core.stages.measure import watched
 from core.stages.training import run
 from core.stages.work import Work, warn_of_same
@@ -44,9 +52,10 @@ def recover(work: Work, loaded: Loaded, graph: Graph, name: str = FOLDER) -> dic
         recorder.metric(f"{name}{curve.removeprefix(FOLDER)}", step, value)
 
     source, data = _data(work, loaded)
-    training = LoraTraining(
+    training = Recovery(
         loaded, graph, data, recipe,
         seed=work.spec.seed, on_curve=on_curve, watched=watched(work.spec, loaded.tokenizer),
+        teacher=teacher.teacher_of(work, loaded, graph),
     )  # fmt: skip
     loop = Loop(training, Team(accelerator(loaded.device, "no")), folder / "recover.safetensors")
     if (folder / "facts.json").is_file():
@@ -68,8 +77,8 @@ def recover(work: Work, loaded: Loaded, graph: Graph, name: str = FOLDER) -> dic
 
 def _data(work: Work, loaded: Loaded) -> tuple[Source, TrainingData]:
     """What to train on, read and told."""
-    recorder, recipe, seed = work.recorder, work.spec.recover, work.spec.seed
-    source = read_source(recipe.data, needed(recipe), recipe.length, work.spec.data_dir)
+    recorder = work.recorder
+    source, data = training_data(loaded.tokenizer, work.spec.recover, work.spec.seed, work.spec.data_dir)
     if source.instead:
         recorder.warn(source.instead)
     if source.first:
@@ -78,7 +87,6 @@ def _data(work: Work, loaded: Loaded) -> tuple[Source, TrainingData]:
         )
     if source.text is not None:
         warn_of_same(work, "training", source.text)
-    data = examples(loaded.tokenizer, source, length=recipe.length, held=recipe.held, seed=seed)
     recorder.message(
         f"{len(data.train):,} sequences of {source.name} to train on, {len(data.held)} kept apart"
         + (f", {data.dropped} left out: no room for an answer" if data.dropped else "")
@@ -92,9 +100,14 @@ def _tell(recorder: Recorder, facts: dict[str, Any]) -> None:
             f"none of {facts['steps']} steps did better on the sequences kept apart, so the model "
             "is as it was; take a lower learning rate, more steps or other data."
         )
+    if facts["ended"] is not None:
+        left = facts["steps"] - facts["ended"]
+        recorder.message(f"Nothing was gained after step {facts['best_step']}; {left} steps are not taken")
     before, after = facts["held_ppl_before"], facts["held_ppl_after"]
+    apart = [facts[f"held_kl_{side}"] for side in ("before", "after")]
+    taught = f", divergence from the teacher {apart[0]:.3f} -> {apart[1]:.3f}" if None not in apart else ""
     recorder.message(
-        f"Perplexity on the sequences kept apart {before:.2f} -> {after:.2f}, "
+        f"Perplexity on the sequences kept apart {before:.2f} -> {after:.2f}{taught}, "
         f"best after {facts['best_step']} of {facts['steps']} steps; merged into the weights"
     )
 
@@ -103,6 +116,7 @@ def forget(work: Work) -> None:
     """Remove the checkpoint of a training whose result is saved."""
     for name in (FOLDER, COUPLED):
         shutil.rmtree(work.run_dir / CHECKPOINT / name, ignore_errors=True)
+    teacher.forget(work)
 
 
 def check(spec: RunSpec, config: PretrainedConfig) -> None:
@@ -120,6 +134,7 @@ def check(spec: RunSpec, config: PretrainedConfig) -> None:
         return
     check_length("recover length", recipe.length, config)
     check_source(recipe.data, spec.data_dir)
+    teacher.check(spec)
 
 
 def check_enough(spec: RunSpec, tokenizer: Callable[[], Any]) -> None:
@@ -152,12 +167,12 @@ def plan_of_pruned(work: Work, loaded: Loaded) -> tuple[Graph, PruningPlan]:
 
 def check_targets(loaded: Loaded, graph: Graph, recipe: RecoverSpec) -> None:
     """Find out before anything is cut whether there is something to train. Raises InputError."""
-    if recipe.method != "none":
+    if recipe.method != "none" and recipe.targets != WEIGHTS:
         target_modules(loaded.model, graph, recipe.targets)
 
 
 def _not_pruned(name: str) -> ModelError:
     return ModelError(
         f"{name} is not pruned, so there is nothing to recover; give a finished pruning run, or prune it "
-        "with --recover lora."
+        "with --recover lora or distill."
     )

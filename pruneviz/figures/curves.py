@@ -21,6 +21,10 @@ NAMES = {
     "search.front": ("Perplexity of the plans of the search, on the text that chooses", "var(--pv-accent)"),
     "recover.held_ppl": ("Perplexity of the text kept apart", "var(--pv-accent)"),
     "recover.ppl": ("Perplexity of", "var(--pv-removed)"),
+    "recover.held_kl": ("Divergence from the teacher on the text kept apart", "var(--pv-accent)"),
+    "recover.kl": ("Divergence from the teacher", "var(--pv-ffn)"),
+    "recover.next_token_loss": ("Loss of the next token", "var(--pv-ffn)"),
+    "recover.layer_loss": ("Layers apart, as a share of their variance", "var(--pv-ffn)"),
     "recover.loss": ("Loss on the text that is learned", "var(--pv-ffn)"),
     "recover.learning_rate": ("Learning rate", "var(--pv-quiet)"),
 }

@@ -36,7 +36,7 @@ GOALS = {
     "export": "Export",
 }
 #: What trains a model that is pruned -> how it is written.
-TRAINED_BY = {"none": words.DASH, "lora": "LoRA"}
+TRAINED_BY = {"none": words.DASH, "lora": "LoRA", "distill": "distillation"}
 HEADS = ("Run", "Model", "Method", "Removed", "State", "Perplexity", "Started", "Took")
 
 

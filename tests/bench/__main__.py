@@ -21,6 +21,7 @@ BENCHES = (
     "nuteprune",
     "browsers",
     "reconstruct",
+    "recover",
 )
 
 

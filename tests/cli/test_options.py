@@ -43,7 +43,7 @@ def test_no_summary_is_cut_and_no_default_is_refused(capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ([], "--rank belongs to --recover lora; add it, or leave out --rank."),
+        ([], "--rank belongs to --recover lora or distill; add one, or leave out --rank."),
         (["--method", "nuteprune"], "for the training of nuteprune write --set lora_rank=…."),
     ],
 )

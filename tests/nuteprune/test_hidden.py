@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from core.graph.discover import discover
 from core.nuteprune.gates import Gates
-from core.nuteprune.losses import layer_loss
 from core.nuteprune.twin import Snapshot, Twin
+from core.recover.losses import layer_loss
 from core.surgery.masks import apply_soft_masks
 from tests.graph.families import build
 from tests.handmade import graph_of, ids, logits, tiny

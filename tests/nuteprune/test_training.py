@@ -13,10 +13,10 @@ import torch
 from core.capture.losses import next_token_loss
 from core.errors import ArtifactError, NotPrunableError, StorageError, TrainingError
 from core.graph.discover import discover
-from core.nuteprune import losses
 from core.nuteprune import training as module
 from core.nuteprune.finish import fold
 from core.nuteprune.training import Report
+from core.recover import losses
 from core.recover.loop import rows_of_step
 from core.surgery.operate import operate
 from tests.graph.families import build

@@ -20,7 +20,8 @@ from core.errors import NotPrunableError, SpecError, StopRequested, StorageError
 from core.files import read_json
 from core.methods import METHODS
 from core.models.saved import from_pretrained
-from core.nuteprune import losses, training
+from core.nuteprune import training
+from core.recover import losses
 from core.results.masks import read_masks
 from core.runs import launch
 from core.runs.artifacts import CHECKPOINT, METRICS, MODEL, STOP, read_plan, read_spec

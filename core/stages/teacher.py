@@ -1,0 +1,151 @@
+"""Who teaches in a run, and what is kept of it before anything is cut."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from core.errors import ArtifactError, ModelError, SpecError
+from core.graph.records import Graph
+from core.models.load import Loaded, load, load_config, load_tokenizer
+from core.models.sources import resolve
+from core.recover.examples import Example, TrainingData, training_data
+from core.recover.logits import About, Kept, hash_of
+from core.recover.loop import rows_of_step
+from core.recover.teacher import FromDisk, Live, Teacher
+from core.recover.train import steps_of
+from core.runs.artifacts import CHECKPOINT, read_spec
+from core.spec.recover import RecoverSpec
+from core.spec.run import RunSpec
+from core.stages.work import State, Work
+
+#: Below the run's checkpoints, where no other folder is asked for.
+FOLDER = "teacher"
+#: A recovery of a recovery of … is followed back to the dense model so far at most.
+_DEEPEST = 20
+
+
+def source_of(spec: RunSpec) -> str:
+    """The name of the model that teaches: as asked for, or the dense one that was pruned.
+
+    Raises:
+        ModelError: nothing says which model was pruned.
+    """
+    if spec.recover.teacher:
+        return spec.recover.teacher
+    source, goal = spec.model.source, spec.goal
+    for _ in range(_DEEPEST):
+        if goal == "prune":
+            return source
+        try:
+            before = read_spec(Path(source))
+        except ArtifactError:
+            break
+        source, goal = before.model.source, before.goal
+    raise ModelError(
+        f"{spec.model.source} does not say which dense model it was, so nobody can teach; name it with "
+        "--teacher MODEL."
+    )
+
+
+def check(spec: RunSpec) -> None:
+    """Find out whether the teacher can teach this student, before anything is started.
+
+    Raises:
+        ModelError: there is no such model. SpecError: its tokens are others than the student's.
+    """
+    if not spec.recover.distils or (spec.goal == "prune" and not spec.recover.teacher):
+        return
+    source, trust = source_of(spec), spec.model.trust_remote_code
+    if resolve(source).kind == "pruned" and not spec.recover.teacher:
+        raise ModelError(f"{source} is pruned itself; name the dense model with --teacher MODEL.")
+    load_config(source, trust)
+    ours, theirs = (load_tokenizer(name, trust).get_vocab() for name in (spec.model.source, source))
+    if ours != theirs:
+        others = sum(theirs.get(token) != number for token, number in ours.items())
+        raise SpecError(
+            f"The teacher {source} reads other tokens than {spec.model.source}: {len(theirs):,} and "
+            f"{len(ours):,} of them, {others:,} with other numbers; give a --teacher with the same tokenizer."
+        )
+
+
+def teacher_of(work: Work, loaded: Loaded, graph: Graph) -> Teacher | None:
+    """Who teaches this model; None where nobody does. Raises ModelError, ArtifactError."""
+    recipe = work.spec.recover
+    if not recipe.distils:
+        return None
+    if recipe.top_k:
+        return FromDisk(Kept(_folder(work)), recipe.temperature)
+    dense = dense_model(work)
+    layers = [dense.model.get_submodule(name) for name in graph.layer_modules] if recipe.layer_weight else []
+    return Live(dense.model, recipe.temperature, layers, _channels(loaded, graph))
+
+
+def keep(state: State) -> None:
+    """Keep what the teacher says of all that will be trained on, as far as it is not kept yet.
+
+    It is done while the dense model is in memory anyway; one that is only trained back has none, and its
+    teacher is read for the time of this.
+
+    Raises:
+        DataError: the folder is of another model or text, which is named.
+        StorageError: the disk is too small.
+    """
+    work, spec, recipe = state.work, state.work.spec, state.work.spec.recover
+    at_hand = spec.goal == "prune" and not recipe.teacher
+    dense = state.loaded if at_hand else dense_model(work)
+    tokenizer = load_tokenizer(spec.model.source, spec.model.trust_remote_code)
+    source, data = training_data(tokenizer, recipe, spec.seed, spec.data_dir)
+    about = About(
+        dense.name, hash_of(dense.model), source.name, source.sha256, recipe.top_k, recipe.temperature
+    )
+    kept = Kept(_folder(work), about)
+    wanted = [*_read(recipe, data, spec.seed), *data.held]
+    missing = kept.missing(wanted)
+    work.recorder.message(
+        f"Of {len(wanted):,} sequences, the likeliest {recipe.top_k} tokens at every position are kept in "
+        f"{kept.folder}; {len(missing):,} are still to be read, "
+        f"{kept.bytes_of(dense.model, missing) / 2**30:.3f} GiB"
+    )
+    if missing:
+        counter = work.recorder.counter("sequences read by the teacher")
+        kept.add(dense.model, missing, tokenizer.pad_token_id or 0, counter)
+
+
+def forget(work: Work) -> None:
+    """Remove what the run kept for itself."""
+    shutil.rmtree(work.run_dir / CHECKPOINT / FOLDER, ignore_errors=True)
+
+
+def _folder(work: Work) -> Path:
+    asked = work.spec.recover.logits
+    return Path(asked).expanduser() if asked else work.run_dir / CHECKPOINT / FOLDER
+
+
+def _read(recipe: RecoverSpec, data: TrainingData, seed: int) -> list[Example]:
+    """The sequences that the steps will read, each once."""
+    count = len(data.train)
+    steps = range(steps_of(recipe, count))
+    rows = {row for step in steps for row in rows_of_step(count, recipe.batch, step, seed)}
+    return [data.train[row] for row in sorted(rows)]
+
+
+def dense_model(work: Work) -> Loaded:
+    """The model that teaches, in memory. Raises ModelError."""
+    source = source_of(work.spec)
+    work.recorder.message(f"Loading {source}, which teaches")
+    return load(**{**vars(work.spec.model), "source": source})
+
+
+def _channels(loaded: Loaded, graph: Graph) -> Tensor | None:
+    """The hidden channels that the student still has; None for all."""
+    removed = loaded.plan.removed if loaded.plan else {}
+    for group in graph.of_kind("residual_channel"):
+        if gone := removed.get(group.id):
+            stays = torch.ones(group.units, dtype=torch.bool)
+            stays[list(gone)] = False
+            return stays.nonzero().squeeze(1).to(loaded.device)
+    return None
