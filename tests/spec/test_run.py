@@ -109,7 +109,7 @@ def test_a_layer_that_does_not_exist_is_refused_with_the_range_there_is(text: st
         (lambda: PruneSpec(kinds=("query_head", "kv_group")), "either query_head or kv_group"),
         (lambda: PruneSpec(scope="globl"), "Unknown scope 'globl'. Did you mean 'global'"),
         (lambda: PruneSpec(reconstruct="non"), "Did you mean 'none'"),
-        (lambda: PruneSpec(multiple=0), "multiple must be a whole number from 1 up"),
+        (lambda: PruneSpec(multiple=0), "align must be none, or a whole number from 1 up"),
         (lambda: PruneSpec(kind_sparsity={"ffn_channel": 1.2}), "kind_sparsity of ffn_channel"),
         (lambda: PruneSpec(kind_sparsity={"kv_group": 0.1}), "kind_sparsity names kv_group"),
         (
