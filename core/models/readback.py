@@ -24,6 +24,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
+from transformers.utils import HF_MODULES_CACHE
 
 from core.errors import ArtifactError
 from core.graph.hooks import evaluating
@@ -191,8 +192,9 @@ def write_probe(made: Probe, path: Path) -> None:
 
 def _in_new_process(folder: Path, path: Path) -> list[dict[str, Any]]:
     """What `core.models.reading` prints. Raises ArtifactError with the last words of a process that fails."""
-    paths = [entry or os.getcwd() for entry in sys.path]
+    paths = [entry or os.getcwd() for entry in sys.path if entry != HF_MODULES_CACHE]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"}
+    environment["HF_MODULES_CACHE"] = str(path.parent)  # code of the folder leaves no copy behind
     done = subprocess.run(
         [sys.executable, "-m", "core.models.reading", str(folder), str(path)],
         env=environment,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from core.errors import ArtifactError, PruneError
+from core.models.portable import CODE
 from core.models.readback import Probe, last_logits
 from core.models.saved import load
 from core.results.agreement import Agreement
@@ -40,7 +41,8 @@ def _readings(folder: Path, made: Probe) -> Iterator[tuple[str, PreTrainedModel]
     )
     if made.stock:
         loader: Any = AutoModelForCausalLM
-        model = loader.from_pretrained(folder, dtype=dtype, trust_remote_code=trust).eval()
+        own = (folder / f"{CODE}.py").is_file()  # written by this project, whatever else is trusted
+        model = loader.from_pretrained(folder, dtype=dtype, trust_remote_code=trust or own).eval()
         yield f"by transformers {made.extent}", model.to(made.device)
     if (folder / "tokenizer_config.json").is_file():
         AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)

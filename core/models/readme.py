@@ -18,19 +18,22 @@ from core.results.words import with_error
 _render = renderer(Path(__file__).parent / "templates", autoescape=False)
 
 
-def card(graph: Graph, plan: PruningPlan, facts: Mapping[str, Any], *, stock: bool) -> str:
+def card(
+    graph: Graph, plan: PruningPlan, facts: Mapping[str, Any], *, stock: bool, portable: bool = False
+) -> str:
     """The card as Markdown, which is not escaped: whoever shows it does that.
 
     Args:
         facts: values under the names of `metrics.json`, `license`, `brings_code` and `reconstruct`; None and
             absent ones are left out.
-        stock: whether plain `from_pretrained` reads the folder.
+        stock: whether plain `from_pretrained` reads the folder; portable: whether the code there does.
     """
     values = defaultdict(lambda: None, _counted(plan) | {k: v for k, v in facts.items() if v is not None})
     errors = {name: error_of(values, name) for name in ("ppl_after", "latency_ms_after")}
     text = _render(
         "readme.md", name=plan.model or graph.model, family=graph.family, plan=plan, facts=values,
-        license=values["license"], rows=_rows(values), errors=errors, stock=stock, texts=by_text(values),
+        license=values["license"], rows=_rows(values), errors=errors, stock=stock, portable=portable,
+        texts=by_text(values),
     )  # fmt: skip
     return f"{text}\n"
 

@@ -26,9 +26,10 @@ from core.files import all_or_nothing, write_text
 from core.graph.places import tied_names
 from core.graph.records import Graph
 from core.models.empty import empty_model, fill
+from core.models.portable import make_portable, without_record
 from core.models.readback import probe, read_back
 from core.models.readme import card
-from core.models.stored import brings_code, carry_code, round_to, stays_wide
+from core.models.stored import brings_code, carried_class, carry_code, round_to, stays_wide
 from core.models.uniform import uniform_config
 from core.plan.records import PruningPlan
 from core.results.agreement import Agreement
@@ -67,7 +68,7 @@ def save(
         StorageError: the folder cannot be written, or the disk is full.
         NotPrunableError: plan and model do not belong together, so that nobody could load the folder.
     """
-    _check_replay(model, graph, plan)
+    replayed = _replayed(model, graph, plan)
     round_to(model, dtype)
     weights = _weights(model, dtype)
     with all_or_nothing(Path(folder), sum(t.numel() * t.element_size() for t in weights.values())) as beside:
@@ -75,10 +76,13 @@ def save(
         if reduced is not None:
             write_text(beside / BASE_CONFIG, _config_text(model.config, model, weights, beside))
         write_text(beside / "config.json", _config_text(reduced or model.config, model, weights, beside))
+        portable = reduced is None and make_portable(model, replayed, beside)
         write_text(beside / PLAN, plan.to_json())
         write_text(beside / GROUPS, graph.to_json())
         described = {**(facts or {}), "brings_code": brings_code(model)}
-        write_text(beside / "README.md", card(graph, plan, described, stock=reduced is not None))
+        write_text(
+            beside / "README.md", card(graph, plan, described, stock=reduced is not None, portable=portable)
+        )
         if tokenizer is not None:
             tokenizer.save_pretrained(beside)
         if model.generation_config is not None:
@@ -86,7 +90,7 @@ def save(
         save_file(weights, beside / WEIGHTS, metadata={"format": "pt"})
         _let_others_read(beside)
         with _keeping_what_failed(beside, Path(folder)):
-            return read_back(beside, probe(model, stock=reduced is not None))
+            return read_back(beside, probe(model, stock=reduced is not None or portable))
 
 
 def load(
@@ -110,7 +114,8 @@ def load(
     """
     folder = Path(folder)
     plan, graph = _read_plan(folder), read_graph(folder)
-    model = empty_model(_read_config(folder, trust_remote_code), trust_remote_code=trust_remote_code)
+    config = _read_config(folder, trust_remote_code)
+    model = empty_model(config, carried_class(config, folder), trust_remote_code=trust_remote_code)
     try:
         cut(model, graph, plan)
     except NotPrunableError as error:
@@ -158,8 +163,8 @@ def _let_others_read(folder: Path) -> None:
         path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
-def _check_replay(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> None:
-    """Carry out the plan on an empty model, so that nothing is saved that cannot be loaded."""
+def _replayed(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> PreTrainedModel:
+    """The plan carried out on an empty model, so that nothing is saved that cannot be loaded."""
     replayed = cut(empty_model(model.config, type(model)), graph, plan)
     shapes = {name: parameter.shape for name, parameter in replayed.named_parameters()}
     if shapes != {name: parameter.shape for name, parameter in model.named_parameters()}:
@@ -167,6 +172,7 @@ def _check_replay(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> No
             "This model is not what its config and this plan give; a model that was pruned before cannot be "
             "saved with a second plan. Start from the dense model with the larger plan."
         )
+    return replayed
 
 
 def _config_text(
@@ -209,7 +215,7 @@ def _read_config(folder: Path, trust_remote_code: bool) -> PretrainedConfig:
         config: PretrainedConfig = AutoConfig.from_pretrained(
             folder, _configuration_file=name, trust_remote_code=trust_remote_code
         )
-        return config
+        return without_record(config)
     except (OSError, ValueError, KeyError) as error:
         if "trust_remote_code" in str(error):
             raise ArtifactError(

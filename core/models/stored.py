@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import PretrainedConfig
-from transformers.dynamic_module_utils import custom_object_save
+from transformers.dynamic_module_utils import custom_object_save, get_class_from_dynamic_module
 
 from core.errors import ArtifactError
 
@@ -83,3 +83,12 @@ def carry_code(model: Any, config: PretrainedConfig, folder: Path) -> None:
         if brings_code(thing):
             type(thing)._auto_class = door
             custom_object_save(thing, folder, config=cast(Any, config))
+
+
+def carried_class(config: PretrainedConfig, folder: Path) -> Any:
+    """The class that came with a model, as its config, which was read with consent, names it; else None.
+
+    Transformers would remember it for the class of the config, whatever reads this folder next.
+    """
+    named = (getattr(config, "auto_map", None) or {}).get("AutoModelForCausalLM")
+    return get_class_from_dynamic_module(named, folder) if named and brings_code(config) else None

@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from core.surgery.modeling_pruned import Scaled
+
 
 def is_norm(module: nn.Module) -> bool:
     """Whether a module is a leaf with a weight along the channels and an epsilon that guards a division."""
@@ -72,8 +74,7 @@ def shrink_plain(module: nn.Module, dense: int, left: int) -> None:
     epsilon = epsilon_of(module)
     if epsilon is not None:
         setattr(module, epsilon, getattr(module, epsilon) * dense / left)
-    scale = math.sqrt(dense / left)
-    module.register_forward_hook(lambda _, args, out: out * scale)
+    module.register_forward_hook(Scaled(math.sqrt(dense / left)))
 
 
 def _probe(module: nn.Module, *, fill: float, channels: int | None = None) -> tuple[nn.Module, Tensor]:

@@ -20,6 +20,7 @@ from core.plan.heads import heads_left
 from core.plan.records import Cuts, PruningPlan, bias_cuts, check_plan, cuts, implied
 from core.surgery.agreement import OnChecked, check, refer
 from core.surgery.masks import Removed, masked
+from core.surgery.modeling_pruned import PerHead
 from core.surgery.norms import is_norm, shrink_plain, shrink_rms, subtracts_mean
 from core.surgery.rehearsal import Place, per_head_arguments, rehearse
 from core.surgery.rewrite import (
@@ -27,7 +28,6 @@ from core.surgery.rewrite import (
     fit_feed_forward,
     fit_shapes,
     fit_stream,
-    slice_per_head,
 )
 
 
@@ -159,4 +159,5 @@ def _fit(
             fit_attention(model, graph, attention, heads)
             if arguments := places.get(attention.module):
                 module = model.get_submodule(attention.module)
-                slice_per_head(module, arguments, attention.heads, heads.query)
+                hook = PerHead(arguments, attention.heads, heads.query)
+                module.register_forward_pre_hook(hook, with_kwargs=True)

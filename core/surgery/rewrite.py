@@ -13,15 +13,15 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from core.errors import NotPrunableError
 from core.graph.records import Attention, Graph, Group
 from core.plan.heads import Heads
-from core.surgery.ragged import LayerConfig, expand_after_cache, expand_outputs, uses_interface
+from core.surgery.modeling_pruned import LayerConfig, expand_after_cache, expand_outputs
+from core.surgery.ragged import uses_interface
 
 #: Integers whose name says that they are not a size, whatever their value.
 _NOT_A_SIZE = (
@@ -185,30 +185,3 @@ def _outputs_per_head(queries: NDArray[np.int64], shared: NDArray[np.int64], hea
 def _runs(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """The rows, cut wherever a number is missing."""
     return np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
-
-
-def slice_per_head(
-    module: nn.Module, places: Sequence[tuple[int | str, int]], heads: int, left: list[int]
-) -> None:
-    """Hand an attention module only the entries of its surviving heads in arguments that have one per head.
-
-    Args:
-        places: (position or name of the argument, dimension); it is heads or batch x heads long.
-        heads: the old number of heads; left: the heads that stay.
-    """
-
-    def pick(value: Tensor, dim: int) -> Tensor:
-        batch = value.shape[dim] // heads
-        rows = [b * heads + head for b in range(batch) for head in left]
-        return value.index_select(dim, value.new_tensor(rows, dtype=torch.long))
-
-    def hook(
-        _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        new_args, new_kwargs = list(args), dict(kwargs)
-        for key, dim in places:
-            holder: Any = new_args if isinstance(key, int) else new_kwargs
-            holder[key] = pick(holder[key], dim)
-        return tuple(new_args), new_kwargs
-
-    module.register_forward_pre_hook(hook, with_kwargs=True)

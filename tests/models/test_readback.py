@@ -91,8 +91,9 @@ def test_the_input_goes_further_than_any_length_of_the_config(name: str, tmp_pat
     model = made(kind, changes)
     assert longest(model.config) == length
     assert probe(model, stock=False).ids.shape[1] == max(32, length + 1)
-    (row,) = pruned(model, tmp_path / "model")
-    assert row.holds and row.difference <= row.allowed / 4
+    rows = pruned(model, tmp_path / "model")
+    assert [row.where.split()[1] for row in rows] == ["the", "transformers"]
+    assert all(row.holds and row.difference <= row.allowed / 4 for row in rows)
     tokens = ids(model, length=length + 40)
     assert (logits(from_pretrained(tmp_path / "model"), tokens) - logits(model, tokens)).abs().max() < 1e-5
 
@@ -162,8 +163,8 @@ def with_code(folder: Path) -> Path:
 def test_code_goes_along_and_is_never_asked_for(tmp_path: Path) -> None:
     source, folder = with_code(tmp_path / "source"), tmp_path / "model"
     loaded = models.load(str(source), device="cpu", trust_remote_code=True)
-    (row,) = pruned(loaded.model, folder, loaded.tokenizer, dtype=loaded.stored)
-    assert row.holds and (folder / "modeling_carried.py").is_file()
+    rows = pruned(loaded.model, folder, loaded.tokenizer, dtype=loaded.stored)
+    assert len(rows) == 2 and all(row.holds for row in rows) and (folder / "modeling_carried.py").is_file()
     assert "trust_remote_code=True" in (folder / "README.md").read_text(encoding="utf-8")
     for name in ("config.json", "README.md", "tokenizer_config.json", "plan.json"):
         text = (folder / name).read_text(encoding="utf-8")

@@ -95,7 +95,7 @@ def test_uneven_layers_keep_the_base_config(tmp_path: Path) -> None:
     save(model, None, graph, plan, tmp_path / "model", facts={})
     assert not (tmp_path / "model" / "base_config.json").exists()
     config = json.loads((tmp_path / "model" / "config.json").read_text())
-    assert config["num_attention_heads"] == 4 and config["architectures"] == ["LlamaForCausalLM"]
+    assert config["num_attention_heads"] == 4 and config["architectures"] == ["PrunedForCausalLM"]
 
 
 def test_the_card_says_what_was_measured_and_on_what(tmp_path: Path) -> None:
@@ -205,4 +205,4 @@ def test_weights_that_do_not_fit_the_plan_are_refused(tmp_path: Path) -> None:
 def test_no_pickle_is_written(tmp_path: Path) -> None:
     model, graph, plan = pruned(RAGGED)
     save(model, None, graph, plan, tmp_path / "model", facts={})
-    assert {path.suffix for path in (tmp_path / "model").iterdir()} == {".json", ".md", ".safetensors"}
+    assert {path.suffix for path in (tmp_path / "model").iterdir()} == {".json", ".md", ".py", ".safetensors"}

@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 from core.errors import NotPrunableError
 from core.graph.records import Graph
 from core.results.agreement import Agreement
+from core.surgery import modeling_pruned, rewrite
 from core.surgery import operate as surgery
-from core.surgery import ragged, rewrite
 from core.surgery.norms import is_norm
 from core.surgery.operate import operate
 from core.surgery.precision import in_float64
@@ -116,7 +116,7 @@ def test_a_forgotten_scaling_is_found(family: str, step: str, monkeypatch: pytes
 
 
 def test_heads_that_read_other_keys_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = ragged.expand_after_cache
+    right = modeling_pruned.expand_after_cache
     monkeypatch.setattr(
         rewrite, "expand_after_cache", lambda module, index: right(module, index[1:] + index[:1])
     )
