@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.utils import HF_MODULES_CACHE
+from transformers.utils.hub import HF_MODULES_CACHE
 
 from core.errors import ArtifactError
 from core.graph.hooks import evaluating

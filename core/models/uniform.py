@@ -57,8 +57,8 @@ def _changes(config: PretrainedConfig, graph: Graph, plan: PruningPlan) -> dict[
         return None
     changes = {"num_attention_heads": heads.pop(), "num_key_value_heads": key_values.pop()}
     changes = {name: value for name, value in changes.items() if hasattr(config, name)}
-    if hasattr(config, "head_dim"):
-        changes["head_dim"] = graph.attentions[0].head_dim
+    # Families without such a field may still read one; the trial says whether they do.
+    changes["head_dim"] = graph.attentions[0].head_dim
     for dense, now in inner:
         changes |= {name: now for name in _inner_names(config, dense)}
     return changes

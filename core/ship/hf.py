@@ -6,8 +6,16 @@ from core.ship.records import Parcel, Route, Subject, Verdict, Written
 
 
 def verdict(subject: Subject) -> Verdict:
-    """Every pruned model can be saved as a folder for transformers."""
-    return Verdict(True, "Transformers reads the folder.")
+    """Every pruned model can be saved as a folder for transformers, with code in it where layers differ."""
+    hidden = any(subject.gone.get(group.id) for group in subject.graph.of_kind("residual_channel"))
+    heads = {(len(layer.heads.query), layer.heads.uniform) for layer in subject.layers if layer.heads}
+    widths = {width for layer in subject.layers for width in layer.ffn}
+    if hidden or subject.plan.biases or len(widths) > 1 or len(heads) != 1 or (0 in dict(heads).values()):
+        return Verdict(
+            True,
+            "layers differ from any config: with the code in the folder, trust_remote_code=True.",
+        )
+    return Verdict(True, "all layers are alike: as a plain stock model, without code if its family allows.")
 
 
 def write(parcel: Parcel) -> Written:
@@ -21,7 +29,13 @@ def write(parcel: Parcel) -> Written:
     graph = parcel.subject.graph
     saved.save(model, tokenizer, graph, plan, parcel.out, dtype=stored_dtype(parcel.model, model.config))
     parcel.progress(2, 2, "steps")
-    return Written()
+    code = ", trust_remote_code=True" if (parcel.out / "modeling_pruned.py").is_file() else ""
+    return Written(
+        use=(
+            "from transformers import AutoModelForCausalLM",
+            f"model = AutoModelForCausalLM.from_pretrained(FOLDER{code})",
+        )
+    )
 
 
 ROUTE = Route("hf", "transformers", verdict, write)

@@ -119,3 +119,18 @@ def test_the_record_is_data_of_what_differs_and_the_code_names_nothing_of_ours(t
         f"import {name}" in code or f"from {name}" in code for name in ("core", "accelerate", "peft")
     )
     assert "modeling_pruned" in (tmp_path / "model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "mistral"])
+def test_layers_that_are_all_alike_are_a_stock_model(family: str, tmp_path: Path) -> None:
+    graph = graph_of(family)
+    alike = {group.id: (0,) for group in graph.of_kind("kv_group")}
+    alike |= {group.id: (1, 2) for group in graph.of_kind("ffn_channel")}
+    small = operate(copy.deepcopy(model_of(family, None)), graph, alike)
+    plan = with_costs(graph, PruningPlan(alike, family), graph.of_kind(*KINDS))
+    save(small, None, graph, plan, tmp_path / "model")
+    assert not (tmp_path / "model" / "modeling_pruned.py").exists()
+    door: Any = AutoModelForCausalLM
+    stock = door.from_pretrained(tmp_path / "model").eval()
+    assert stock.config.model_type == family and "Pruned" not in type(stock).__name__
+    assert (logits(stock, ids(small)) - logits(small, ids(small))).abs().max() <= 1e-5
