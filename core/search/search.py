@@ -73,7 +73,7 @@ class Searcher:
     def run(self) -> PruningPlan:
         """The best plan that was met."""
         self._orders = {group.id: removal_order(group, self.scores) for group in self.groups}
-        self.curves = self._measure({}, {group.id: (0, *widths_of(group.units)) for group in self.groups})
+        self.curves = self._measure({}, 0, {group.id: (0, *widths_of(group.units)) for group in self.groups})
         for share in FRONT:
             self._try(self.plan(self.curves, share), 0, None)
         best = self.plan(self.curves, 1.0)
@@ -95,6 +95,7 @@ class Searcher:
         far = {group.id: max(1, round(reach * group.units)) for group in self.groups}
         curves = self._measure(
             best.removed,
+            number,
             {
                 group.id: tuple(sorted({max(0, n - r), n, min(group.units - 1, n + r)}))
                 for group in self.groups
@@ -114,11 +115,11 @@ class Searcher:
         return None
 
     def _measure(
-        self, base: Mapping[str, tuple[int, ...]], at: Mapping[str, tuple[int, ...]]
+        self, base: Mapping[str, tuple[int, ...]], number: int, at: Mapping[str, tuple[int, ...]]
     ) -> dict[str, Curve]:
-        """The loss of every group with so many units gone, everything else as in `base`."""
-        place, total = _name(base), sum(map(len, at.values()))
-        total = self._done + total + (0 if base else self.rounds * 3 * len(self.groups))
+        """The loss of every group with so many units gone, everything else as in `base`, in this round."""
+        place, later = _name(base), 3 * len(self.groups) * (self.rounds - number)
+        total = self._done + sum(map(len, at.values())) + later
         curves = {}
         with self.losses.around(base) as here:
             for group_id, counts in at.items():

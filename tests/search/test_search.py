@@ -42,7 +42,7 @@ def loss(removed: Any) -> float:
     return alone + 4 * float(np.prod([shares[name] for name in first]))
 
 
-def searcher(rounds: int, kept: dict[str, float], calls: list[str]) -> Searcher:
+def searcher(rounds: int, kept: dict[str, float], calls: list[str], tell: Any = lambda *_: None) -> Searcher:
     def plan(curves: Any, share: float) -> PruningPlan:
         return allocate(GRAPH, SCORES, sparsity=0.4 * share, scope="searched", curves=curves)
 
@@ -55,7 +55,7 @@ def searcher(rounds: int, kept: dict[str, float], calls: list[str]) -> Searcher:
     starts = [allocate(GRAPH, SCORES, sparsity=0.4)]
     return Searcher(
         Made(), GROUPS, SCORES, starts, plan, lambda p: float(np.exp(loss(p.removed))), measured, rounds,
-        lambda *_: None, lambda _: None,
+        tell, lambda _: None,
     )  # type: ignore[arg-type]  # fmt: skip
 
 
@@ -70,6 +70,14 @@ def test_rounds_find_what_curves_of_single_groups_cannot_show() -> None:
     assert all(
         t.better == (t.ppl < min(o.ppl for o in rounds.whole[:n])) for n, t in enumerate(rounds.whole) if n
     )
+
+
+def test_what_is_left_to_measure_never_grows() -> None:
+    told: list[tuple[int, int]] = []
+    searcher(3, {}, [], lambda *numbers: told.append(numbers)).run()
+    left = [total - done for done, total in told]
+    assert left == sorted(left, reverse=True) and left[-1] == 0
+    assert [done for done, _ in told] == list(range(1, len(told) + 1))
 
 
 def test_a_search_that_was_stopped_goes_on_and_ends_alike() -> None:
