@@ -59,9 +59,8 @@ def layout(subject: Subject, *, pad: int = BLOCK, sparing: str = "params") -> La
     head_dim = attentions[0].head_dim
     if any(each.head_dim != head_dim or each.value_dim != head_dim for each in attentions):
         raise SpecError("its heads differ in width from layer to layer, or keys from values.")
-    hidden = _hidden(subject)
     return Layout(
-        architecture, hidden, _filled(hidden, pad), head_dim,
+        architecture, subject.hidden, _filled(subject.hidden, pad), head_dim,
         tuple(_width(layer, pad) for layer in subject.layers),
         tuple(_slots(layer, number, sparing, architecture) for number, layer in enumerate(subject.layers)),
     )  # fmt: skip
@@ -114,12 +113,6 @@ def _check_positions(config: Any, architecture: str) -> None:
     partial = rope.get("partial_rotary_factor", config.get("partial_rotary_factor")) or 1.0
     if partial != 1.0:
         raise SpecError(f"{architecture} turns whole heads, this model {partial:g} of each.")
-
-
-def _hidden(subject: Subject) -> int:
-    for group in subject.graph.of_kind("residual_channel"):
-        return group.units - len(subject.gone.get(group.id, ()))
-    return int(subject.config["hidden_size"])
 
 
 def _width(layer: Layer, pad: int) -> int:

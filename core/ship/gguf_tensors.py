@@ -67,15 +67,15 @@ def entries(model: nn.Module, layout: Layout, kind: str) -> list[Entry]:
     """
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN3, len(layout.ffn))
     tied = tied_names(model)
-    found: list[Entry] = []
+    made: list[Entry] = []
     for parameter, value in model.state_dict().items():
         path, _, ending = parameter.rpartition(".")
         name = names.get_name(path)
         if parameter not in tied and ending in ("weight", "bias"):
             if name is None:
                 raise SpecError(f"llama.cpp has no name for {parameter}.")
-            found.append(_entry(f"{name}.{ending}", value, layout, TYPES[kind]))
-    return found if layout.architecture == DECI else list(_fused(found, len(layout.ffn)))
+            made.append(_entry(f"{name}.{ending}", value, layout, TYPES[kind]))
+    return made if layout.architecture == DECI else list(_fused(made, len(layout.ffn)))
 
 
 def _entry(name: str, value: Tensor, layout: Layout, kind: Quantised) -> Entry:
@@ -154,9 +154,9 @@ def _interleaved(value: Tensor, head_dim: int) -> Tensor:
     return halves.transpose(1, 2).flatten(0, 2)
 
 
-def _fused(found: list[Entry], layers: int) -> Iterator[Entry]:
+def _fused(entries: list[Entry], layers: int) -> Iterator[Entry]:
     """Queries, keys and values of each layer as one matrix."""
-    by_name = {entry.name: entry for entry in found}
+    by_name = {entry.name: entry for entry in entries}
     for number in range(layers):
         parts = [by_name.pop(f"blk.{number}.attn_{part}.weight") for part in "qkv"]
         shape = (sum(part.shape[0] for part in parts), parts[0].shape[1])

@@ -7,10 +7,14 @@ from core.ship.records import Parcel, Route, Subject, Verdict, Written
 
 def verdict(subject: Subject) -> Verdict:
     """Every pruned model can be saved as a folder for transformers, with code in it where layers differ."""
-    hidden = any(subject.gone.get(group.id) for group in subject.graph.of_kind("residual_channel"))
     heads = {(len(layer.heads.query), layer.heads.uniform) for layer in subject.layers if layer.heads}
-    widths = {width for layer in subject.layers for width in layer.ffn}
-    if hidden or subject.plan.biases or len(widths) > 1 or len(heads) != 1 or (0 in dict(heads).values()):
+    if (
+        subject.narrower
+        or subject.plan.biases
+        or len(subject.widths) > 1
+        or len(heads) != 1
+        or (0 in dict(heads).values())
+    ):
         return Verdict(
             True,
             "layers differ from any config: with the code in the folder, trust_remote_code=True.",

@@ -59,6 +59,23 @@ class Subject:
             self._layer(number, attentions.get(number)) for number in range(len(self.graph.layer_modules))
         )
 
+    @property
+    def hidden(self) -> int:
+        """Hidden channels that stay."""
+        for group in self.graph.of_kind("residual_channel"):
+            return group.units - len(self.gone.get(group.id, ()))
+        return int(self.config["hidden_size"])
+
+    @property
+    def narrower(self) -> bool:
+        """Whether hidden channels go, so that norms are rescaled."""
+        return any(self.gone.get(group.id) for group in self.graph.of_kind("residual_channel"))
+
+    @property
+    def widths(self) -> set[int]:
+        """All widths that FFNs are left with."""
+        return {width for layer in self.layers for width in layer.ffn}
+
     def _layer(self, number: int, attention: Attention | None) -> Layer:
         groups = [group for group in self.graph.of_kind("ffn_channel") if group.layer == number]
         widths = tuple(group.units - len(self.gone.get(group.id, ())) for group in groups)
@@ -117,7 +134,6 @@ class Route:
         name: of the format, e.g. `gguf`; title: of what runs it.
         verdict: whether it holds a model, from paper alone.
         write: writes the files, or None where there is nothing to write: what is said is the verdict.
-        size: bytes that writing takes, at most.
         ready: raises InputError for what is wrong with a request beside the model.
     """
 
@@ -125,5 +141,4 @@ class Route:
     title: str
     verdict: Callable[[Subject], Verdict]
     write: Callable[[Parcel], Written] | None = None
-    size: Callable[[Parcel], int] | None = None
     ready: Callable[[ExportSpec], None] | None = None

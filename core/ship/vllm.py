@@ -17,8 +17,6 @@ _NAS, _NAS_WIDTH = "llama", 256
 def verdict(subject: Subject) -> Verdict:
     """Whether vLLM serves a plan's layers, by which way, or what would make it."""
     heads = {(len(layer.heads.query), tuple(layer.heads.kv_index)) for layer in subject.layers if layer.heads}
-    hidden = any(subject.gone.get(group.id) for group in subject.graph.of_kind("residual_channel"))
-    widths = {width for layer in subject.layers for width in layer.ffn}
     uniform = all(layer.heads.uniform for layer in subject.layers if layer.heads)
     if len(heads) > 1 or not uniform:
         return Verdict(
@@ -28,15 +26,16 @@ def verdict(subject: Subject) -> Verdict:
         )
     if subject.plan.biases:
         return Verdict(False, f"its own {subject.family} has no bias at {subject.plan.biases[0]}.")
-    if len(widths) > 1:
-        nas = subject.family == _NAS and not hidden and all(width % _NAS_WIDTH == 0 for width in widths)
+    if len(subject.widths) > 1:
+        whole = all(width % _NAS_WIDTH == 0 for width in subject.widths)
+        nas = subject.family == _NAS and not subject.narrower and whole
         also = f", or as Nemotron-NAS, whose block_configs hold widths of whole {_NAS_WIDTH}s" if nas else ""
         return Verdict(
             True,
             "heads are alike in all layers, widths are not: with --model-impl transformers and "
             f"--trust-remote-code{also}. This was not run.",
         )
-    if hidden:
+    if subject.narrower:
         return Verdict(
             True, "layers are alike; norms are rescaled: with --model-impl transformers. This was not run."
         )

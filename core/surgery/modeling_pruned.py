@@ -139,10 +139,11 @@ def shrink(model: nn.Module, record: dict[str, Any], prefix: str = "") -> None:
         for name, value in values.items():
             kind = type(getattr(module, name))  # JSON knows no tuples
             setattr(module, name, kind(value) if isinstance(value, list) else value)
+    indices = own("kv_index")
     for path, values in own("config").items():
         owner: Any = model.get_submodule(path)
-        owner.config = LayerConfig(owner.config, values, ragged=path in own("kv_index"))
-    for path, index in own("kv_index").items():
+        owner.config = LayerConfig(owner.config, values, ragged=path in indices)
+    for path, index in indices.items():
         expand_after_cache(model.get_submodule(path), index)
     for path, features in own("outputs").items():
         expand_outputs(model.get_submodule(path), features)

@@ -8,7 +8,7 @@ from core.errors import SpecError
 from core.graph.discover import discover_config
 from core.plan.records import PruningPlan
 from core.ship.records import Route, Subject, Verdict, Written
-from core.ship.routes import ROUTES, require, verdicts
+from core.ship.routes import ROUTES, require
 from core.spec.export import FORMATS
 from tests.conftest import llama_config
 
@@ -29,7 +29,9 @@ def test_a_subject_counts_what_is_left_of_every_layer(subject: Subject) -> None:
 
 def test_every_format_that_a_spec_offers_has_a_route_with_a_verdict_in_words(subject: Subject) -> None:
     assert set(FORMATS) <= set(ROUTES)
-    assert all(verdict.reason.endswith(".") for verdict in verdicts(subject).values())
+    assert all(
+        verdict.reason.endswith(".") for verdict in (route.verdict(subject) for route in ROUTES.values())
+    )
 
 
 def test_a_closed_route_says_which_are_open(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
