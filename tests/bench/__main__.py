@@ -22,6 +22,7 @@ BENCHES = (
     "browsers",
     "reconstruct",
     "recover",
+    "ship",
 )
 
 

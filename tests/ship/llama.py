@@ -24,23 +24,24 @@ class _Model(llama_cpp.LlamaModel):  # type: ignore[misc, name-defined]
 
 
 class Llama:
-    """A model that llama.cpp has loaded, on one thread."""
+    """A model that llama.cpp has loaded."""
 
-    def __init__(self, path: Path, length: int = 128) -> None:
+    def __init__(self, path: Path, length: int = 128, threads: int = 1) -> None:
         self.model = _Model(str(path), llama_cpp.LlamaModelParams())
         settings = llama_cpp.LlamaContextParams()
         settings.n_ctx = settings.n_batch = settings.n_ubatch = length
-        settings.n_threads = settings.n_threads_batch = 1
+        settings.n_threads = settings.n_threads_batch = threads
         self.context = llama_cpp.LlamaContext(self.model, settings)
         self.vocabulary = self.model.get_vocab()
 
-    def decode(self, ids: list[int], start: int = 0) -> NDArray[np.float32]:
-        """Logits at every place, (tokens, vocabulary), after those before `start`."""
+    def decode(self, ids: list[int], start: int = 0, *, every: bool = True) -> NDArray[np.float32]:
+        """Logits at every place, or the last, (places, vocabulary), after those before `start`."""
+        wanted = range(len(ids)) if every else range(len(ids) - 1, len(ids))
         batch = llama_cpp.LlamaBatch(n_tokens=len(ids), embd=0, n_seq_max=1)
         for place, token in enumerate(ids):
-            batch.add(token, start + place, [0], True)
+            batch.add(token, start + place, [0], place in wanted)
         self.context.decode(batch)
-        return np.array([self.context.get_logits_ith(place) for place in range(len(ids))], dtype=np.float32)
+        return np.array([self.context.get_logits_ith(place) for place in wanted], dtype=np.float32)
 
     def greedy(self, ids: list[int], count: int) -> list[int]:
         """The next tokens, each the likeliest."""

@@ -57,6 +57,13 @@ def prompt(model: Any, length: int) -> list[int]:
 
 
 @torch.no_grad()
+def fallen_behind(model: Any, tokens: list[int], chosen: list[int]) -> Tensor:
+    """How far the logit of every token that llama.cpp chose lies below torch's largest, (tokens,)."""
+    logits = model(torch.tensor([tokens + chosen])).logits[0, len(tokens) - 1 : -1]
+    return logits.max(-1).values - logits.gather(1, torch.tensor(chosen)[:, None])[:, 0]
+
+
+@torch.no_grad()
 def divergence(model: Any, path: Path, length: int, context: int = 128) -> float:
     """The largest KL divergence of llama.cpp's next tokens from torch's, over all places of a prompt."""
     tokens = prompt(model, length)

@@ -7,18 +7,18 @@ from typing import Any
 
 import gguf
 import pytest
-import torch
 
 from core.errors import ModelError, SpecError
+from core.plan.records import PruningPlan, missing_biases
 from core.ship import gguf as route
-from core.ship.gguf_layout import layout
+from core.ship.gguf_layout import Layout, layout
 from core.ship.records import Subject
 from core.ship.slots import lay_out
 from core.spec.export import ExportSpec
 from core.surgery.operate import operate
 from tests.handmade import graph_of, tiny
 from tests.ship.llama import Llama
-from tests.ship.made import RAGGED, divergence, parcel, prompt, written
+from tests.ship.made import RAGGED, divergence, fallen_behind, parcel, prompt, written
 
 _YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
 ROPES: dict[str, dict[str, Any]] = {
@@ -38,15 +38,30 @@ ROPES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(
     ("family", "changes"),
-    [("llama", {}), ("mistral", {}), ("qwen2", {"seed": 1}), ("qwen3", {"tie_word_embeddings": True})],
+    [("llama", {}), ("mistral", {}), ("qwen2", {}), ("qwen3", {"tie_word_embeddings": True})],
 )
 def test_uneven_layers_give_the_same_tokens(family: str, changes: dict[str, Any], tmp_path: Path) -> None:
     model, path = written(tmp_path, family, RAGGED, **changes)
     assert divergence(model, path, 16) < 2e-5
     tokens = prompt(model, 8)
-    asked = {"max_new_tokens": 24, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
-    ours = model.generate(torch.tensor([tokens]), attention_mask=torch.ones(1, 8), **asked)[0, 8:].tolist()
-    assert Llama(path).greedy(tokens, 24) == ours
+    behind = fallen_behind(model, tokens, Llama(path).greedy(tokens, 24))
+    # 16 bits may decide between two tokens that are as good as equal; a wrong row is off by whole units.
+    assert behind.max() < 1e-3 and (behind == 0).sum() >= 23
+
+
+def test_attention_and_ffns_that_are_gone() -> None:
+    model = tiny("llama")
+    graph, config = graph_of(model), model.config.to_dict()
+
+    def laid(*groups: str) -> Layout:
+        gone = {group: tuple(range(graph.group(group).units)) for group in groups}
+        return layout(Subject(graph, PruningPlan(gone), config))
+
+    left = laid("L01.query_head", "L01.ffn_channel")
+    assert left.ffn == (32, 32), "an FFN that is gone keeps channels of zeros"
+    assert not left.slots[1].queries and not left.slots[1].keys and left.slots[0].queries
+    with pytest.raises(SpecError, match="layer 0 has no attention left"):
+        laid("L00.query_head")
 
 
 @pytest.mark.parametrize("name", ROPES)
@@ -84,7 +99,6 @@ def test_the_cheapest_layout_is_taken() -> None:
 
 def test_biases_that_repair_a_cut_are_in_the_file(tmp_path: Path) -> None:
     from core.models.saved import save
-    from core.plan.records import PruningPlan, missing_biases
     from core.ship.records import Parcel
 
     model = tiny("llama")
@@ -117,8 +131,6 @@ def test_biases_that_repair_a_cut_are_in_the_file(tmp_path: Path) -> None:
 )
 def test_what_llama_cpp_does_not_compute_is_refused(family: str, changes: dict[str, Any], why: str) -> None:
     model = tiny(family, **changes)
-    from core.plan.records import PruningPlan
-
     subject = Subject(graph_of(model), PruningPlan(RAGGED), model.config.to_dict())
     said = route.verdict(subject)
     assert not said.possible and why in said.reason
