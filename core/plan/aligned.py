@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.graph.records import Graph
-from core.plan.cost import stored_bytes
+from core.plan.cost import stored_sizes
 from core.plan.records import implied
 
 #: A packing of 8 bits and one of 4, both in blocks of 32.
@@ -23,10 +23,9 @@ def about_widths(graph: Graph, removed: dict[str, tuple[int, ...]], biases: Sequ
     odd = [width for width in left if width % _BLOCK]
     if not odd:
         return []
+    now, dense = stored_sizes(graph, removed, _PACKINGS, biases), stored_sizes(graph, {}, _PACKINGS)
     sizes = " and ".join(
-        f"{stored_bytes(graph, removed, name, biases) / 1e6:,.0f} MB in {name} "
-        f"(dense {stored_bytes(graph, {}, name) / 1e6:,.0f})"
-        for name in _PACKINGS
+        f"{now[name] / 1e6:,.0f} MB in {name} (dense {dense[name] / 1e6:,.0f})" for name in _PACKINGS
     )
     return [
         f"{len(odd)} of {len(left)} widths are no multiple of {_BLOCK}, so their rows stay in 16 bits where "

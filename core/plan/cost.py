@@ -43,10 +43,22 @@ def stored_bytes(
     graph: Graph, removed: dict[str, tuple[int, ...]], packing: str, biases: Sequence[str] = ()
 ) -> int:
     """Bytes that all parameters take in a packing, once these units are gone and these biases are added."""
-    matrices = sum(bytes_of(graph.parameters[name], left, packing) for name, left in _left(graph, removed))
-    return round(
-        matrices + sum(vector_bytes(size, packing) for size in _bias_lengths(graph, removed, biases))
-    )
+    return stored_sizes(graph, removed, (packing,), biases)[packing]
+
+
+def stored_sizes(
+    graph: Graph, removed: dict[str, tuple[int, ...]], packings: Sequence[str], biases: Sequence[str] = ()
+) -> dict[str, int]:
+    """Packing -> `stored_bytes` in it; what is left is counted once for all."""
+    matrices = [(graph.parameters[name], left) for name, left in _left(graph, removed)]
+    added = _bias_lengths(graph, removed, biases)
+    return {
+        packing: round(
+            sum(bytes_of(parameter, left, packing) for parameter, left in matrices)
+            + sum(vector_bytes(size, packing) for size in added)
+        )
+        for packing in packings
+    }
 
 
 def bytes_of(parameter: Parameter, shape: Sequence[float], packing: str) -> float:

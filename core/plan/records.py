@@ -161,7 +161,8 @@ def indices_gone(graph: Graph, removed: dict[str, tuple[int, ...]]) -> dict[str,
         for member in groups[group_id].members:
             parts = gone.setdefault(member.parameter, {}).setdefault(member.dim, {})
             rows = member.index()[list(units)].ravel()
-            parts[member.at] = np.union1d(parts.get(member.at, rows), rows)
+            before = parts.get(member.at)
+            parts[member.at] = np.unique(rows) if before is None else np.union1d(before, rows)
     return gone
 
 
