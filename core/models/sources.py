@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.errors import ModelError
-from core.models.demo import DEMO_NAME, demo_folder, print_progress
+from core.models.demo import DEMO_NAME, demo_folder
+from core.models.gguf import gguf_folder
 from core.runs.artifacts import MODEL, PLAN, SPEC
 
 ACCEPTED = "'demo', a hub id such as 'org/name', a folder, a .gguf file, or a run directory"
@@ -21,26 +22,23 @@ class Source:
 
     Attributes:
         where: a folder, or a hub id for kind `hub`.
-        file: the name of a GGUF file in that folder.
         revision: the commit on the hub.
     """
 
-    kind: Literal["folder", "gguf", "hub", "pruned"]
+    kind: Literal["folder", "hub", "pruned"]
     where: str
     name: str
-    file: str | None = None
     revision: str | None = None
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of `from_pretrained` that read this source."""
-        named = {"revision": self.revision, "gguf_file": self.file}
-        return {name: value for name, value in named.items() if value}
+        return {"revision": self.revision} if self.revision else {}
 
 
 def resolve(source: str) -> Source:
     """Find out what a source is, without reading weights. Raises ModelError."""
     if source == "demo":
-        return Source("folder", str(demo_folder(print_progress)), DEMO_NAME)
+        return Source("folder", str(demo_folder()), DEMO_NAME)
     path = Path(source).expanduser()
     if path.name == "config.json" and path.is_file():
         path = path.parent
@@ -49,7 +47,7 @@ def resolve(source: str) -> Source:
     if path.is_file():
         if path.suffix.lower() != ".gguf":
             raise ModelError(f"{source} is a file, but not a .gguf file; give the folder it lies in.")
-        return Source("gguf", str(path.parent), path.stem, path.name)
+        return Source("folder", str(gguf_folder(path)), path.stem)
     if path.is_absolute() or source.startswith((".", "~")) or path.suffix.lower() == ".gguf":
         raise ModelError(f"There is no folder or file {source}; give {ACCEPTED}.")
     if not _HUB_ID.fullmatch(source):

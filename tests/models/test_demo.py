@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from core.errors import ModelError, StorageError
-from core.models import demo
+from core.models import demo, gguf
 from core.models.load import load
 from core.models.sources import resolve
 
@@ -37,7 +37,7 @@ import sys, time
 from pathlib import Path
 from core.models import demo
 
-def convert(gguf, folder, on_progress=None):
+def convert(gguf, folder, on_progress):
     with open(sys.argv[1], "a") as log:
         log.write("x")
     folder.mkdir()
@@ -62,7 +62,7 @@ def test_two_processes_convert_the_demo_once(tmp_path: Path) -> None:
     answers = [process.communicate(timeout=60)[0].strip() for process in both]
     assert answers[0] == answers[1] != ""
     assert (tmp_path / "log").read_text() == "x"
-    assert sorted(file.name for file in Path(answers[0]).iterdir()) == ["config.json"]
+    assert sorted(file.name for file in Path(answers[0]).iterdir()) == ["README.md", "config.json"]
 
 
 def test_a_killed_conversion_is_done_again(tmp_path: Path) -> None:
@@ -73,16 +73,16 @@ def test_a_killed_conversion_is_done_again(tmp_path: Path) -> None:
     first.send_signal(signal.SIGKILL)
     first.communicate()
     folder = Path(_converting(tmp_path, 0).communicate(timeout=60)[0].strip())
-    assert sorted(file.name for file in folder.iterdir()) == ["config.json"]
+    assert sorted(file.name for file in folder.iterdir()) == ["README.md", "config.json"]
     assert not list((tmp_path / "cache").glob("*.part"))
 
 
 @pytest.mark.slow
 def test_the_demo_model_converts_without_loss(tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
-    demo.convert(demo.demo_gguf(), tmp_path / "demo", lambda done, total: steps.append((done, total)))
+    gguf.convert(demo.demo_gguf(), tmp_path / "demo", lambda done, total: steps.append((done, total)))
     assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
-    dense = demo.read_gguf(demo.demo_gguf()).eval()
+    dense = gguf.read(demo.demo_gguf()).eval()
     loaded = load(str(tmp_path / "demo"), device="cpu")
     ids = torch.tensor([loaded.tokenizer("The capital of France is")["input_ids"]])
     with torch.no_grad():

@@ -133,9 +133,6 @@ def test_a_source_that_is_nothing_is_refused(source: str, message: str) -> None:
 
 
 def test_files_that_are_no_model_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.gguf").write_bytes(b"not a gguf at all")
-    with pytest.raises(ModelError, match=r"cannot be read: .*GGUF"):
-        load(str(tmp_path / "x.gguf"))
     (tmp_path / "x.bin").write_bytes(b"x")
     with pytest.raises(ModelError, match=r"not a \.gguf file"):
         load(str(tmp_path / "x.bin"))
