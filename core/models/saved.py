@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
@@ -31,12 +29,12 @@ from core.models.readback import probe, read_back
 from core.models.readme import card
 from core.models.stored import brings_code, carried_class, carry_code, round_to, stays_wide
 from core.models.uniform import uniform_config
+from core.models.weights import read_weights, write_weights
 from core.plan.records import PruningPlan
 from core.results.agreement import Agreement
 from core.runs.artifacts import GROUPS, PLAN, read_graph
 from core.surgery.operate import cut
 
-WEIGHTS = "model.safetensors"
 BASE_CONFIG = "base_config.json"
 
 
@@ -87,7 +85,7 @@ def save(
             tokenizer.save_pretrained(beside)
         if model.generation_config is not None:
             model.generation_config.save_pretrained(beside)
-        save_file(weights, beside / WEIGHTS, metadata={"format": "pt"})
+        write_weights(weights, beside)
         _let_others_read(beside)
         with _keeping_what_failed(beside, Path(folder)):
             return read_back(beside, probe(model, stock=reduced is not None or portable))
@@ -120,7 +118,7 @@ def load(
         cut(model, graph, plan)
     except NotPrunableError as error:
         raise ArtifactError(f"The plan in {folder} does not fit its config: {error}") from error
-    tensors = _read_weights(folder, torch.device(device), dtype)
+    tensors = read_weights(folder, torch.device(device), dtype)
     fill(model, tensors)
     model.to(torch.device(device))  # type: ignore[arg-type]
     model.config.dtype = next(iter(tensors.values())).dtype
@@ -223,22 +221,6 @@ def _read_config(folder: Path, trust_remote_code: bool) -> PretrainedConfig:
                 "(trust_remote_code=True) if you trust it."
             ) from error
         raise ArtifactError(f"{path} is missing or damaged ({error}); run the pruning again.") from error
-
-
-def _read_weights(folder: Path, device: torch.device, dtype: torch.dtype | None) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    try:
-        with safe_open(folder / WEIGHTS, framework="pt", device=str(device)) as file:
-            for name in file.keys():  # noqa: SIM118  (the handle is not a dict)
-                tensor = file.get_tensor(name)
-                tensors[name] = (
-                    tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
-                )
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(
-            f"{folder / WEIGHTS} is missing or damaged ({error}); run the pruning again."
-        ) from error
-    return tensors
 
 
 def _read_generation_config(model: PreTrainedModel, folder: Path) -> None:

@@ -21,6 +21,7 @@ from core.models.empty import empty_model
 from core.models.readback import longest, probe
 from core.models.saved import from_pretrained, save
 from core.models.stored import round_to
+from core.models.weights import read_weights
 from core.plan.cost import with_costs
 from core.plan.records import PruningPlan
 from core.surgery.operate import operate
@@ -127,12 +128,12 @@ def test_classes_of_another_package_are_imported_there(tmp_path: Path) -> None:
 def test_what_does_not_read_back_is_kept_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "before").touch()
-    right = saved._read_weights
+    right = read_weights
 
     def wrong(*args: Any) -> dict[str, torch.Tensor]:
         return {name: value * (1.001 if "down_proj" in name else 1.0) for name, value in right(*args).items()}
 
-    monkeypatch.setattr(saved, "_read_weights", wrong)
+    monkeypatch.setattr(saved, "read_weights", wrong)
     with pytest.raises(ArtifactError, match=r"is not the model that was saved: off by .*model-unread"):
         pruned(random_model(llama_config()), tmp_path / "model")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model-unread"]
