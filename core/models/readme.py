@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.graph.records import Graph
+from core.models.card_head import head
 from core.plan.records import PruningPlan
 from core.results.noise import error_of
 from core.results.perplexity import by_text
@@ -32,6 +33,7 @@ def card(
     errors = {name: error_of(values, name) for name in ("ppl_after", "latency_ms_after")}
     text = _render(
         "readme.md", name=plan.model or graph.model, family=graph.family, plan=plan, facts=values,
+        head=head(plan.model or graph.model, values),
         license=values["license"], rows=_rows(values), errors=errors, stock=stock, portable=portable,
         texts=by_text(values),
     )  # fmt: skip

@@ -55,7 +55,7 @@ def save(
     Args:
         model: as `cut` left it; its config still describes the dense model.
         tokenizer: is saved along, or None.
-        facts: what the README says, under the names of `metrics.json`, and `license`.
+        facts: what the README says, under the names of `metrics.json` and `core.models.card_head`.
         dtype: of the weights on disk, to which those of the model are rounded; None for what they are in.
 
     Returns:

@@ -1,8 +1,7 @@
-"""How a model lies on disk: in which precision, under which licence, with code of its own."""
+"""How a model lies on disk: in which precision, with code of its own."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, cast
@@ -16,8 +15,6 @@ from transformers.dynamic_module_utils import custom_object_save, get_class_from
 from core.errors import ArtifactError
 
 _TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-#: Of a model's README: longer ones have their head at the beginning, too.
-_MOST_CHARACTERS = 10_000
 #: Where transformers puts code that came with a model.
 _DYNAMIC = "transformers_modules"
 
@@ -57,17 +54,6 @@ def stays_wide(model: Any, name: str) -> bool:
     names = [*(getattr(model, "_keep_in_fp32_modules", None) or ())]
     names += [*(getattr(model, "_keep_in_fp32_modules_strict", None) or ())]
     return any(part in name.split(".") for part in names)
-
-
-def licence(folder: Path | None) -> str | None:
-    """The licence in the head of a model's README, if it has one."""
-    card = folder / "README.md" if folder is not None else None
-    text = ""
-    if card is not None and card.is_file():
-        text = card.read_text(encoding="utf-8", errors="replace")[:_MOST_CHARACTERS]
-    head = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
-    line = re.search(r"^license:\s*(\S.*?)\s*$", head[1], re.MULTILINE) if head else None
-    return line[1] if line else None
 
 
 def brings_code(thing: Any) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from core.errors import ArtifactError, NotPrunableError
 from core.files import write_json
+from core.models.card_head import hub_data, inherited
+from core.models.demo import DEMO_HUB
 from core.models.saved import save
-from core.models.stored import licence, round_to
+from core.models.stored import round_to
 from core.results.agreement import CHECK, Agreement, Check, read_check
 from core.runs.artifacts import CHECKPOINT, MODEL, PLAN
 from core.stages import metrics
@@ -54,8 +57,7 @@ def export(state: State) -> None:
     """Save the pruned model where `from_pretrained` finds it."""
     state.metrics = {**metrics.pruning(state), **state.metrics}
     folder = state.work.run_dir / MODEL
-    facts = {**state.metrics, "reconstruct": state.work.spec.prune.reconstruct}
-    loaded, facts["license"] = state.loaded, licence(state.loaded.folder)
+    loaded, facts = state.loaded, {**state.metrics, **_origin(state)}
     parts = (loaded.model, loaded.tokenizer, state.graph, state.plan, folder)
     try:
         saved = save(*parts, facts=facts, dtype=loaded.stored)
@@ -67,3 +69,14 @@ def export(state: State) -> None:
     ways = " and ".join(row.where for row in saved)
     state.work.recorder.message(f"Read back in a process of its own {ways}: it computes what was saved")
     state.work.recorder.artifact(MODEL)
+
+
+def _origin(state: State) -> dict[str, Any]:
+    """What a model's card says of where it comes from, besides what was measured."""
+    loaded, spec = state.loaded, state.work.spec
+    on_hub = DEMO_HUB if spec.model.source == "demo" else spec.model.source if loaded.revision else None
+    before = inherited(loaded.folder, on_hub)
+    used = [state.metrics.get("calibration_text") and spec.calibration.name]
+    used += [spec.recover.data] if state.metrics.get("recover_method") else []
+    datasets = dict.fromkeys([*before.get("datasets", []), *hub_data(*used)])
+    return {**before, "datasets": [*datasets], "reconstruct": spec.prune.reconstruct}

@@ -7,7 +7,7 @@ import pytest
 
 from core.engine import model_card
 from core.models import load as models
-from core.models.stored import licence
+from core.models.card_head import read_head
 
 
 def test_the_same_weights_have_the_same_fingerprint(tmp_path: Path, tiny_llama_folder: Path) -> None:
@@ -37,7 +37,7 @@ def test_the_licence_is_read_from_the_head_of_the_readme(
 ) -> None:
     if readme is not None:
         (tmp_path / "README.md").write_text(readme)
-    assert licence(tmp_path) == wanted
+    assert read_head(tmp_path).get("license") == wanted
 
 
 def test_names_of_other_families_are_translated(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from core.models import saved
+from core.models.card_head import read_head
 from core.results.exported import read_exported
 from core.runs.artifacts import read_spec
 from tests.cli.calls import answer, refused
@@ -32,6 +33,8 @@ def test_an_export_is_a_run_that_leaves_a_folder(
     before, after = (saved.load(Path(folder))[0] for folder in (f"{pruned}/model", record.folder))
     assert all(torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
     assert read_spec(Path(shown["run_dir"])).extra["versions"]
+    heads = [read_head(Path(folder)) for folder in (f"{pruned}/model", record.folder)]
+    assert heads[0] == heads[1] and heads[0]["model-index"][0]["results"][0]["metrics"][0]["args"]["stderr"]
 
 
 def test_a_folder_of_ones_own_is_written(
