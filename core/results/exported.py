@@ -18,6 +18,7 @@ class Exported:
         format: e.g. `gguf`; folder: where they lie.
         files: path in that folder -> bytes.
         use: how to run it, line by line to copy; notes: what people should know.
+        pushed: its address on the hub, if it was uploaded.
     """
 
     format: str
@@ -25,6 +26,7 @@ class Exported:
     files: dict[str, int]
     use: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    pushed: str = ""
 
     @property
     def bytes(self) -> int:

@@ -14,6 +14,7 @@ from core.models.saved import BASE_CONFIG
 from core.models.sources import resolve
 from core.results.exported import Exported
 from core.runs.artifacts import read_graph, read_plan
+from core.ship import hub
 from core.ship.records import Parcel, Route, Subject
 from core.ship.routes import require
 from core.spec.run import RunSpec
@@ -46,6 +47,7 @@ def check(spec: RunSpec) -> Route:
     route = require(spec.export.to, subject_of(model))
     if route.ready is not None:
         route.ready(spec.export)
+    hub.check(spec.export.push_to, spec.export.dry_run)
     if spec.export.out is not None:
         out = Path(spec.export.out)
         if out.exists():

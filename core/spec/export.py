@@ -25,6 +25,14 @@ class ExportSpec:
         default_text="one in the export's own run, called as the format",
         metavar="FOLDER",
     )
+    push_to: str | None = option(
+        None,
+        "Repository on the hub that takes the files, made as a private one if it is not there.",
+        title="Repository on the hub",
+        default_text="none",
+        metavar="OWNER/NAME",
+    )
+    dry_run: bool = option(False, "Only say what would be uploaded.", title="Only say what would be uploaded")
     type: str = option(
         "f16",
         "Of the matrices in a GGUF file. Smaller types are made of an f16 file by llama.cpp itself.",

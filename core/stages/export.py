@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from core.files import write_json
 from core.results.exported import EXPORTED, read_exported
 from core.ship import delivery
+from core.ship.hub import push
 from core.stages.work import State, add_facts, kept, versions
 
 
@@ -20,11 +21,16 @@ def check(state: State) -> None:
 
 def write(state: State) -> None:
     """Write the files, unless they are there."""
-    work = state.work
+    work, say = state.work, state.work.recorder.message
     exported = kept(read_exported, work.run_dir)
     if exported is None or not Path(exported.folder).is_dir():
         out = Path(work.spec.export.out or work.run_dir / work.spec.export.to)
-        exported = delivery.deliver(work.spec, out, work.recorder.message, work.recorder.progress)
+        exported = delivery.deliver(work.spec, out, say, work.recorder.progress)
+        write_json(work.run_dir / EXPORTED, asdict(exported))
+    asked = work.spec.export
+    if asked.push_to and not exported.pushed:
+        pushed = push(Path(exported.folder), asked.push_to, exported.files, dry=asked.dry_run, say=say)
+        exported = replace(exported, pushed=pushed)
         write_json(work.run_dir / EXPORTED, asdict(exported))
     work.recorder.message(f"{len(exported.files)} files, {exported.bytes:,} bytes in {exported.folder}")
     work.recorder.artifact(EXPORTED)
