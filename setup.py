@@ -7,6 +7,6 @@ setup(
     package_dir={"pruneviz.assets": "assets"},
     package_data={
         "": ["**/*.html", "templates/*.md"],
-        "pruneviz.assets": ["*.css", "js/*.js", "published/*"],
+        "pruneviz.assets": ["*.css", "js/*.js", "published/*", "examples/*", "examples/*/*"],
     },
 )

@@ -16,7 +16,10 @@ import gradio as gr
 
 from core.spec.explore import TAU
 from core.spec.model import ModelSpec
+from pruneviz.data import runs
 from pruneviz.data.cards import Card, card_from_engine, read_card
+from pruneviz.data.examples import Examples, read_examples
+from pruneviz.data.runs import RunRecord
 
 if TYPE_CHECKING:
     from core.engine.client import Engine
@@ -86,6 +89,7 @@ class AppContext:
         runs_dir: where run directories are.
         model: the source given on the command line; the one in use is the value of `url.model`.
         device, dtype, load_limit_s, allow_remote_code: as given on the command line.
+        examples_dir: runs that come with the program and are only read; None for none.
         url: the state in the address; set by `ui.build` before any tab is built.
         answers_stopped: how often Stop was pressed for the engine.
         cards: source -> what is known of a model, as far as somebody asked.
@@ -99,6 +103,7 @@ class AppContext:
     dtype: str = "auto"
     load_limit_s: float = 600.0
     allow_remote_code: bool = False
+    examples_dir: Path | None = None
     url: UrlState = field(init=False)
     cards: dict[str, Card] = field(default_factory=dict, init=False)
     handing_over: list[Callable[..., Any]] = field(default_factory=list, init=False)
@@ -106,6 +111,26 @@ class AppContext:
     answers_stopped: int = field(default=0, init=False)
     _engine: Engine | None = field(default=None, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    @property
+    def examples(self) -> Examples:
+        """The runs that come with the program, and what is left out of them."""
+        return read_examples(self.examples_dir)
+
+    def records(self, model: str, *chosen: str) -> list[RunRecord]:
+        """All runs of the folder, newest first; then the examples, if they are of this model.
+
+        Args:
+            chosen: runs in the address: if one is an example, all are there whatever the model.
+        """
+        own, examples = runs.list_runs(self.runs_dir), self.examples.records
+        ids, key = {record.id for record in own}, runs.source_key(model)
+        wanted = any(record.id in chosen or runs.source_key(record.model) == key for record in examples)
+        return [*own, *(record for record in examples if wanted and record.id not in ids)]
+
+    def latest(self, model: str, artifact: str) -> Path | None:
+        """The newest run of this model that holds `artifact`, else an example that does."""
+        return runs.latest(self.records(model), model, artifact)
 
     @property
     def engine(self) -> Engine:

@@ -13,7 +13,6 @@ from markupsafe import Markup
 
 from pruneviz import ASSETS
 from pruneviz.context import AppContext
-from pruneviz.data import runs
 from pruneviz.data.contenders import DENSE, finished, line_up, run_title
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures.compare import entries_of
@@ -51,7 +50,8 @@ def logged_in(server: App, cookies: Mapping[str, str]) -> bool:
 
 def answer(app: AppContext, run: str) -> HTMLResponse:
     """The slides of these runs; what can be chosen, where none was; 404 where none of them is there."""
-    records, wanted = runs.list_runs(app.runs_dir), [key for key in run.split(",") if key]
+    wanted = [key for key in run.split(",") if key]
+    records = app.records(app.model, *wanted)
     lineup = line_up(records, [DENSE, *wanted], app.model)
     if not any(contender.side != "dense" for contender in lineup.contenders):
         notes = lineup.notes if wanted else ()

@@ -36,6 +36,7 @@ def serve(arguments: Arguments) -> None:
         arguments.dtype,
         arguments.load_limit_s,
         arguments.allow_remote_code,
+        ASSETS / "examples",
     )
     config = uvicorn.Config(
         build(app, arguments),

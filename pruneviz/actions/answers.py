@@ -42,6 +42,7 @@ class Side:
 
     Attributes:
         int8: whether its weights are put in 8 bits.
+        refused: why it cannot be asked, for people; empty if it can.
     """
 
     key: str
@@ -50,6 +51,7 @@ class Side:
     detail: str = ""
     removed: Units | None = None
     int8: bool = False
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,9 @@ def ask(app: AppContext, sides: Sequence[Side], question: Question) -> Iterator[
 
 def _one(app: AppContext, side: Side, question: Question, answer: Answer) -> Iterator[Answer]:
     """The answer as it grows, and again whenever its next piece takes its time."""
+    if side.refused:
+        yield replace(answer, state="failed", error=side.refused)
+        return
     try:
         pieces = app.engine.generate(
             side.source, question.prompt, removed=side.removed, int8=side.int8, **question.settings()

@@ -46,6 +46,11 @@ class Contender:
     record: RunRecord | None = None
     int8: bool = False
 
+    @property
+    def example(self) -> bool:
+        """Whether it was left by an example, whose weights are not here."""
+        return self.record is not None and self.record.example and self.side != "dense"
+
 
 @dataclass(frozen=True)
 class Lineup:
@@ -89,13 +94,14 @@ def baselines(records: Sequence[RunRecord]) -> list[RunRecord]:
 def keys_of(models: str, run: str, records: Sequence[RunRecord]) -> list[str]:
     """The keys in the address; without any, the dense model and the run shown elsewhere, or the newest.
 
-    Where no run has left a model, the two that were measured last.
+    Where no run has left a model, all examples, or the two that were measured last.
     """
-    keys = [key for key in dict.fromkeys(models.split(",")) if key]
+    keys, left = [key for key in dict.fromkeys(models.split(",")) if key], finished(records)
     if run and run not in map(plain_key, keys):
         keys = [DENSE, run]
-    if not keys and (left := finished(records)):
-        keys = [DENSE, left[0].id]
+    if not keys and left:
+        side_by_side = left[: MOST - 1] if left[0].example else left[:1]
+        keys = [DENSE, *(record.id for record in side_by_side)]
     return keys or [record.id for record in baselines(records)[:2]]
 
 
@@ -109,7 +115,9 @@ def choices(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
     left = finished(records)
     plain = [("Dense model", DENSE), *((_label(r), r.id) for r in left)] if left else []
     plain += [(f"Measured: {_name(r.model)} · {r.id}", r.id) for r in baselines(records)]
-    return [*plain, *((f"In 8 bits: {label}", f"{key}{INT8_KEY}") for label, key in plain)]
+    weightless = {record.id for record in left if record.example}
+    in_8 = [(f"In 8 bits: {label}", f"{key}{INT8_KEY}") for label, key in plain if key not in weightless]
+    return [*plain, *in_8]
 
 
 def line_up(records: Sequence[RunRecord], keys: Sequence[str], model: str) -> Lineup:
@@ -227,7 +235,8 @@ def run_title(record: RunRecord) -> str:
 
 
 def _label(record: RunRecord) -> str:
-    return f"{run_title(record)} · {Path(record.model).name} · {record.id}"
+    name = "example" if record.example else record.id
+    return f"{run_title(record)} · {Path(record.model).name} · {name}"
 
 
 def _differ(bases: set[str]) -> bool:

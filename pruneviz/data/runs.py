@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -42,6 +42,7 @@ class RunRecord:
         id: the directory's name.
         spec, status: None where the file is damaged; `damaged` then says what is wrong.
         metrics: `metrics.json`, empty until the run is measured.
+        example: it came with the program, without weights, and is only read.
     """
 
     id: str
@@ -50,6 +51,7 @@ class RunRecord:
     status: Status
     metrics: dict[str, Any]
     damaged: str = ""
+    example: bool = False
 
     @property
     def state(self) -> str:
@@ -126,12 +128,12 @@ def find(runs_dir: Path, run_id: str) -> RunRecord | None:
     return read_run(path) if path else None
 
 
-def latest(runs_dir: Path, model: str, artifact: str) -> Path | None:
-    """The newest run of this model that holds `artifact`, whatever its state.
+def latest(records: Sequence[RunRecord], model: str, artifact: str) -> Path | None:
+    """The first of these runs that is of this model and holds `artifact`, whatever its state.
 
     Only runs that describe the model itself count: a prune run's groups are those of its dense model too.
     """
-    for record in list_runs(runs_dir):
+    for record in records:
         if record.has(artifact) and source_key(record.model) == source_key(model):
             return record.path
     return None

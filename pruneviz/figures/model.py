@@ -114,13 +114,14 @@ ANALYSES = {
 
 @dataclass(frozen=True)
 class Analysis:
-    """One kept analysis; `run` is empty where there is none."""
+    """One kept analysis; `run` is empty where there is none. An `example` came with the program."""
 
     artifact: str
     title: str
     tab: str
     run: str = ""
     made: float | None = None
+    example: bool = False
 
 
 def analyses_info(records: Sequence[RunRecord], model: str) -> list[Analysis]:
@@ -129,10 +130,13 @@ def analyses_info(records: Sequence[RunRecord], model: str) -> list[Analysis]:
     for artifact, (title, tab) in ANALYSES.items():
         run = next((r for r in records if source_key(r.model) == key and r.has(artifact)), None)
         made = (run.path / artifact).stat().st_mtime if run else None
-        analyses.append(Analysis(artifact, title, tab, run.id if run else "", made))
+        example = run is not None and run.example
+        analyses.append(Analysis(artifact, title, tab, run.id if run else "", made, example))
     return analyses
 
 
-def analyses_html(analyses: Sequence[Analysis], now: float | None = None) -> Markup:
-    """A table; what is there links to its tab and its run."""
-    return render("analyses.html", analyses=analyses, now=now)
+def analyses_html(
+    analyses: Sequence[Analysis], notes: Sequence[str] = (), now: float | None = None
+) -> Markup:
+    """A table; what is there links to its tab and its run. Below it what has to be said of the examples."""
+    return render("analyses.html", analyses=analyses, notes_below=notes, now=now)

@@ -64,7 +64,8 @@ def detail_html(
         texts.insert(0, "Stopped on request. Resume goes on where it stopped.")
     return render(
         "run_detail.html", id=record.id, title=run_name(record.spec, "Unreadable run"), texts=texts,
-        state=state_words(record.state), standing=progress + states.ended_html(record, log), signs=SIGNS,
+        example=record.example, state=state_words(record.state), signs=SIGNS,
+        standing=progress + states.ended_html(record, log),
         pairs=run_facts(record, time.time() if now is None else now), stages=stages_info(record),
     )  # fmt: skip
 

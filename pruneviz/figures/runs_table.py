@@ -68,6 +68,7 @@ class Row:
     perplexities: tuple[OnText, ...]
     age: str
     took: str
+    example: bool = False
 
     @property
     def short_model(self) -> str:
@@ -98,6 +99,7 @@ def row_info(record: RunRecord, now: float | None = None) -> Row:
         perplexities=_perplexities(metrics),
         age=words.age(status.created or None, now),
         took=words.duration(status.worked_s(now)) or words.DASH,
+        example=record.example,
     )
 
 
@@ -146,6 +148,6 @@ def _change(row: Mapping[str, Any]) -> str:
     return " → ".join(words.perplexity(ppl) for ppl in (sides if sides[1] is not None else sides[::2]))
 
 
-def table_html(rows: Sequence[Row], chosen: str = "") -> Markup:
-    """The table; each row's name opens the run."""
-    return render("runs_table.html", heads=HEADS, rows=rows, chosen=chosen)
+def table_html(rows: Sequence[Row], chosen: str = "", notes: Sequence[str] = ()) -> Markup:
+    """The table; each row's name opens the run. Below it what has to be said of the examples."""
+    return render("runs_table.html", heads=HEADS, rows=rows, chosen=chosen, notes_below=notes)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
 
-from core.errors import PruneError
+from core.errors import ArtifactError, PruneError
 from core.runs.watch import log_tail
 from core.spec.explore import Analysis
 from core.spec.run import RunSpec
@@ -19,6 +19,7 @@ from pruneviz.context import AppContext, memory
 from pruneviz.data import runs
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
+from pruneviz.tabs.example import build_example_bar, example_bar, fresh_spec
 from pruneviz.tabs.parts import QUIET, message
 
 POLL_S = 1.5
@@ -31,26 +32,39 @@ class Standing:
     """Where an analysis of a model stands.
 
     Attributes:
-        run_dir: the newest run that holds the artifact, or None.
+        run_dir: the newest run that holds the artifact, else the example that does, or None.
         live: a run that is making it now; failed: the newest attempt, if it failed and nothing came of it.
+        example: the example that holds it; own: whether a run of this folder does.
     """
 
     run_dir: Path | None
     live: RunRecord | None
     failed: RunRecord | None
+    example: RunRecord | None = None
+    own: bool = False
+
+    @property
+    def shows_example(self) -> bool:
+        """Whether `run_dir` is the example."""
+        return self.example is not None and self.run_dir == self.example.path
 
 
-def standing(runs_dir: Path, model: str, artifact: str, analysis: Made) -> Standing:
-    """Look through the runs of this model."""
+def standing(
+    records: Sequence[RunRecord], model: str, artifact: str, analysis: Made, run: str = ""
+) -> Standing:
+    """Look through the runs of this model, newest first; `run` is that in the address, maybe an example."""
     key = runs.source_key(model)
-    mine = [record for record in runs.list_runs(runs_dir) if runs.source_key(record.model) == key]
+    mine = [record for record in records if runs.source_key(record.model) == key]
+    example = next((r for r in mine if r.example and r.has(artifact)), None)
+    mine = [record for record in mine if not record.example]
     tries = [record for record in mine if _makes(record, analysis)]
     # A pruning run keeps what it needed itself, e.g. the scores of one criterion: less than is asked here.
     made = next((record.path for record in [*tries, *mine] if record.has(artifact)), None)
     live = next((record for record in tries if record.live), None)
     last = tries[0] if tries else None
     failed = last if last and made is None and last.state in ("failed", "crashed", "damaged") else None
-    return Standing(made, live, failed)
+    shown = example.path if example and (made is None or run == example.id) else made
+    return Standing(shown, live, failed, example, made is not None)
 
 
 def _makes(record: RunRecord, analysis: Made) -> bool:
@@ -97,6 +111,7 @@ class AnalysisFrame:
         self.launch = gr.Button(
             self.button, variant="primary", elem_id=f"{self.name}-launch", visible=False, scale=0
         )
+        self.bar = build_example_bar(self.name)
         self.timer = gr.Timer(POLL_S, active=False)
         self.shown = memory(f"{self.name}-shown")
         self.content = gr.Column(visible=False, elem_id=f"{self.name}-content")
@@ -119,56 +134,88 @@ class AnalysisFrame:
                 run of `analyses` if None.
         """
 
-        def show(model: str, *values: Any) -> dict[Any, Any]:
-            return self._show(load, partial, model, *values)
+        def show(model: str, run: str, *values: Any) -> dict[Any, Any]:
+            return self._show(load, partial, model, run, *values)
 
         make, wanted = ask or (lambda model: actions.explore_spec(self.app, model, self.analyses), [])
 
-        def start(model: str, *values: Any) -> dict[Any, Any]:
+        def start(model: str, run: str, *values: Any) -> dict[Any, Any]:
+            return launched(lambda: make(model, *values[: len(wanted)]), model, run, *values[len(wanted) :])
+
+        def yours(model: str, run: str, *values: Any) -> dict[Any, Any]:
+            return launched(lambda: self._example_spec(model), model, run, *values)
+
+        def launched(spec: Callable[[], RunSpec], model: str, run: str, *values: Any) -> dict[Any, Any]:
             try:
-                actions.launch(self.app, make(model, *values[: len(wanted)]))
+                actions.launch(self.app, spec())
             except PruneError as error:
                 return self._frame(states.failure_html(error), launch=True, ticking=False)
-            return show(model, *values[len(wanted) :])
+            return show(model, run, *values)
 
-        def tick(shown: str | None, model: str, *values: Any) -> dict[Any, Any]:
-            stand = standing(self.app.runs_dir, model, self.artifact, self.analysis)
+        def tick(shown: str | None, model: str, run: str, *values: Any) -> dict[Any, Any]:
+            stand = self.standing(model, run)
             same = self._mark(stand) == (shown or "")
-            if stand.live and same and (stand.run_dir or partial is None):  # only the progress has changed
+            whole = partial is None or (stand.run_dir and not stand.shows_example)
+            if stand.live and same and whole:  # only the progress has changed
                 return {self.state: states.progress_html(stand.live)}
-            return show(model, *values)
+            return show(model, run, *values)
 
-        frame = [self.state, self.launch, self.timer, self.content, self.shown, *outputs]
-        read = [self.app.url.model, *(inputs or [])]
-        self.app.tabs[self.name].select(show, read, frame, **QUIET)
-        self.app.url.model.change(show, read, frame, **QUIET)
-        self.launch.click(start, [self.app.url.model, *wanted, *(inputs or [])], frame, **QUIET)
-        self.timer.tick(tick, [self.shown, *read], frame, **QUIET)
+        frame = [self.state, self.launch, self.timer, self.content, self.shown, *self.bar.all(), *outputs]
+        where, more = [self.app.url.model, self.app.url.run], inputs or []
+        self.app.tabs[self.name].select(show, [*where, *more], frame, **QUIET)
+        self.app.url.model.change(show, [*where, *more], frame, **QUIET)
+        self.launch.click(start, [*where, *wanted, *more], frame, **QUIET)
+        self.bar.yours.click(yours, [*where, *more], frame, **QUIET)
+        other = self.bar.other.click(self._other, where, self.app.url.run, **QUIET)
+        other.then(show, [*where, *more], frame, **QUIET)
+        self.timer.tick(tick, [self.shown, *where, *more], frame, **QUIET)
         pause = scripts.pause_unless(self.name)
         self.app.url.tab.change(None, self.app.url.tab, self.timer, js=pause, api_visibility="private")
 
-    def _show(self, load: Load, partial: Load | None, model: str, *values: Any) -> dict[Any, Any]:
-        stand = standing(self.app.runs_dir, model, self.artifact, self.analysis)
+    def standing(self, model: str, run: str | None) -> Standing:
+        """Where this tab's analysis of a model stands; `run` is the one in the address."""
+        records = self.app.records(model, run or "")
+        return standing(records, model, self.artifact, self.analysis, run or "")
+
+    def _other(self, model: str, run: str) -> str:
+        """The run for the address that shows the example instead of one's own, or one's own instead."""
+        stand = self.standing(model, run)
+        return stand.example.id if stand.example and not stand.shows_example else ""
+
+    def _example_spec(self, model: str) -> RunSpec:
+        """What the example was asked for, as far as this tab shows it. Raises SpecError."""
+        example = self.standing(model, "").example
+        if example is None:
+            raise ArtifactError("This example is not there any more; use the button of the tab.")
+        spec = fresh_spec(self.app, example)
+        if spec.goal != "explore":
+            return spec
+        return replace(spec, explore=replace(spec.explore, analyses=self.analyses))
+
+    def _show(self, load: Load, partial: Load | None, model: str, run: str, *values: Any) -> dict[Any, Any]:
+        stand = self.standing(model, run)
         words, updates = "", {}
         try:
-            if stand.run_dir:
-                updates = load(model, stand.run_dir, *values)
-            elif stand.live and partial:
+            if stand.live and partial and (stand.run_dir is None or stand.shows_example):
                 updates = partial(model, stand.live, *values)
-            elif stand.failed:
-                words = states.ended_html(stand.failed, log_tail(stand.failed.path))
+            if stand.run_dir and not updates:
+                updates = load(model, stand.run_dir, *values)
         except PruneError as error:
             words = states.failure_html(error)
+        if stand.failed:
+            words = states.ended_html(stand.failed, log_tail(stand.failed.path))
         if stand.live:
             words = states.progress_html(stand.live)
         ready = bool(updates)
         if not words and not ready:
-            words = states.empty_html(self.title, self.text)
+            left_out = states.notes_html(*self.app.examples.notes)
+            words = states.empty_html(self.title, self.text) + left_out
         offered = (self.again or not ready) and not stand.live
         return {
             **self._frame(words, launch=offered, ticking=stand.live is not None),
             self.content: gr.Column(visible=ready),
             self.shown: self._mark(stand) if ready else "",
+            **self.bar.filled(example_bar(stand.example, stand.shows_example, stand.own, bool(stand.live))),
             **updates,
         }
 

@@ -19,7 +19,6 @@ from pruneviz.actions.answers import Answer, Question, Round, Side, ask, library
 from pruneviz.components.answer_cards import answer_cards, round_payload
 from pruneviz.components.base import panel
 from pruneviz.context import AppContext, memory
-from pruneviz.data import runs
 from pruneviz.data.contenders import DENSE, MOST, Contender, Lineup, choices, keys_of, line_up, plain_key
 from pruneviz.data.measured import kept_answer, kept_samples
 from pruneviz.data.runs import RunRecord
@@ -27,6 +26,13 @@ from pruneviz.figures import states
 from pruneviz.figures.render import render
 from pruneviz.tabs.compare_numbers import Numbers, build_numbers, fill, flips_of
 from pruneviz.tabs.compare_published import Published, build_published, shown_table
+from pruneviz.tabs.example import (
+    ExampleBar,
+    build_example_bar,
+    example_bar,
+    example_html,
+    wire_yours,
+)
 from pruneviz.tabs.parts import QUIET, Parts, intro, message, while_open
 
 INTRO = "What the cut did: up to four models answer the same prompt, beside their numbers."
@@ -34,6 +40,10 @@ NOTHING = states.empty_html(
     "Nothing to compare yet",
     "Prune a model on the Runs tab; once that run has finished it can be chosen here. So can any other model "
     "that was measured: python -m core evaluate MODEL",
+)
+NO_WEIGHTS = (
+    "The example came without its weights, so it cannot answer: make it yours, or take one of the prompts "
+    "answered in the run."
 )
 TURNS = (
     "The engine holds one dense and one pruned model at a time: these models take turns, and each answer "
@@ -47,6 +57,7 @@ class Page(Parts):
 
     models: gr.Dropdown
     state: gr.HTML
+    bar: ExampleBar
     to_runs: gr.Button
     box: gr.Column
     present: gr.HTML
@@ -66,6 +77,7 @@ def build_compare_tab(app: AppContext) -> None:
         elem_id="compare-models",
     )  # fmt: skip
     state = panel("compare-state", NOTHING)
+    bar = build_example_bar("compare")
     to_runs = gr.Button("Open Runs", elem_id="compare-to-runs", variant="primary", visible=False)
     with gr.Column(visible=False, elem_id="compare-box") as box:
         library, prompt, options, go, stop, present = _build_question()
@@ -74,7 +86,7 @@ def build_compare_tab(app: AppContext) -> None:
         numbers = build_numbers()
     published = build_published()
     shown = memory("compare-shown")
-    page = Page(models, state, to_runs, box, present, library, prompt, answers, shown, numbers)
+    page = Page(models, state, bar, to_runs, box, present, library, prompt, answers, shown, numbers)
     _wire(app, page, published)
     _wire_question(app, page, options, waiting, go, stop)
 
@@ -132,6 +144,7 @@ def _wire(app: AppContext, page: Page, published: Published) -> None:
     # Not `input`: Gradio leaves that out when the Backspace key takes a model away.
     page.models.change(chosen, [page.models, *where], [url.models, url.run], **QUIET)
     numbers.flips_of.input(flips, [*where, numbers.flips_of], numbers.flips, **QUIET)
+    wire_yours(app, page.bar, lambda *at: _examples(_lineup(app, *at)[0].contenders), where, page.state)
     page.to_runs.click(None, None, None, js=scripts.open_tab("runs"), api_visibility="private")
 
 
@@ -160,7 +173,7 @@ def _address(models: list[str]) -> tuple[str, str]:
 
 
 def _lineup(app: AppContext, models: str, run: str, model: str) -> tuple[Lineup, list[RunRecord]]:
-    records = runs.list_runs(app.runs_dir)
+    records = app.records(model, run, *map(plain_key, models.split(",")))
     return line_up(records, keys_of(models, run, records), model), records
 
 
@@ -174,10 +187,11 @@ def _fill(app: AppContext, models: str, run: str, model: str, before: str | None
     offered, contenders = choices(records), lineup.contenders
     keys = [contender.key for contender in contenders]
     notes = _notes_html(lineup)
+    left_out = states.notes_html(*app.examples.notes)
     if not contenders or not offered:  # no run has left a model yet: there is nothing beside the dense one
         return {
             "models": gr.Dropdown(offered, value=[], multiselect=True),
-            "state": message(notes or NOTHING),
+            "state": message((notes or NOTHING) + left_out),
             "to_runs": gr.Button(visible=not offered),
             "box": gr.Column(visible=False),
         }
@@ -188,10 +202,23 @@ def _fill(app: AppContext, models: str, run: str, model: str, before: str | None
         "to_runs": gr.Button(visible=False),
         "box": gr.Column(visible=True),
         "present": present_link(contenders),
+        "bar": _example_bar(contenders),
         **(_first_question(contenders) if names != before else {}),
         "shown": names,
         "numbers": fill(lineup, records),
     }
+
+
+def _examples(contenders: tuple[Contender, ...]) -> list[RunRecord]:
+    """The examples among them."""
+    return [each.record for each in contenders if each.record and each.example]
+
+
+def _example_bar(contenders: tuple[Contender, ...]) -> dict[str, Any]:
+    """The bar for the examples among them."""
+    examples = _examples(contenders)
+    bar = example_bar(examples[0] if examples else None, bool(examples), own=False, live=False)
+    return {**bar, "said": example_html(examples)}
 
 
 def _first_question(contenders: tuple[Contender, ...]) -> dict[str, Any]:
@@ -202,8 +229,9 @@ def _first_question(contenders: tuple[Contender, ...]) -> dict[str, Any]:
 
 def _notes_html(lineup: Lineup) -> str:
     notes = list(lineup.notes)
-    dense = sum(contender.side == "dense" for contender in lineup.contenders)
-    if max(dense, len(lineup.contenders) - dense) > 1:
+    asked = [contender for contender in lineup.contenders if not contender.example]
+    dense = sum(contender.side == "dense" for contender in asked)
+    if max(dense, len(asked) - dense) > 1:
         notes.append(TURNS)
     return states.notes_html(*notes)
 
@@ -240,6 +268,12 @@ def _answer(
     if not contenders:
         yield NOTHING, ""
         return
-    sides = [Side(each.key, each.title, each.source, each.detail, int8=each.int8) for each in contenders]
+    sides = [
+        Side(
+            each.key, each.title, each.source, each.detail, int8=each.int8,
+            refused=NO_WEIGHTS if each.example else "",
+        )
+        for each in contenders
+    ]  # fmt: skip
     for answers in ask(app, sides, Question(*question)):
         yield answers.state, round_payload(answers, contenders[0].key)

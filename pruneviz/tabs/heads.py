@@ -64,7 +64,7 @@ def build_heads_tab(app: AppContext) -> None:
         pinned = memory("heads-pinned")
 
     def load(model: str, run_dir: Path) -> dict[Any, Any]:
-        groups = runs.latest(app.runs_dir, model, GROUPS)
+        groups = app.latest(model, GROUPS)
         info = heads_info(read_similarity(run_dir), runs.graph_of(groups) if groups else None)
         return {explorer: payload(info.to_browser(float(DEFAULT_TAU))), source: source_html(info)}
 

@@ -23,6 +23,7 @@ from pruneviz.components.base import panel
 from pruneviz.context import AppContext
 from pruneviz.data import runs
 from pruneviz.data.cards import Card, read_card
+from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
 from pruneviz.figures.model import analyses_html, analyses_info, card_html, parts_html, parts_info
 from pruneviz.tabs.parts import QUIET, Parts, intro, message
@@ -136,7 +137,7 @@ def _describe(app: AppContext, model: str) -> dict[str, Any]:
 
 
 def _parts(app: AppContext, model: str) -> str:
-    run = runs.latest(app.runs_dir, model, GROUPS)
+    run = app.latest(model, GROUPS)
     if run is None:
         return states.empty_html("Parameters by kind", "Analyse this model to see where its parameters sit.")
     try:
@@ -147,16 +148,22 @@ def _parts(app: AppContext, model: str) -> str:
 
 def _live(app: AppContext, model: str) -> dict[str, Any]:
     """Analyses, progress, the two buttons and the clock."""
-    records = runs.list_runs(app.runs_dir)
+    records = app.records(model)
     live = runs.live_run(app.runs_dir, model)
-    last = next((r for r in records if r.spec and r.spec.goal == "explore" and r.model == model), None)
+    last = next((r for r in records if _explores(r, model)), None)
     return {
-        "analyses": analyses_html(analyses_info(records, model)),
+        "analyses": analyses_html(analyses_info(records, model), app.examples.notes),
         "progress": message(states.progress_html(live) if live else states.ended_html(last) if last else ""),
         "analyse": gr.Button(interactive=live is None),
         "stop": gr.Button(visible=live is not None),
         "timer": gr.Timer(active=live is not None),
     }
+
+
+def _explores(record: RunRecord, model: str) -> bool:
+    """Whether this is somebody's own analysis of the model."""
+    explores = record.spec is not None and record.spec.goal == "explore"
+    return explores and record.model == model and not record.example
 
 
 def _tick(app: AppContext, model: str) -> dict[str, Any]:

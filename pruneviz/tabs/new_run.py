@@ -191,13 +191,13 @@ def _preview(app: AppContext, model: str, values: tuple[Any, ...]) -> list[Any]:
 
 
 def _graph(app: AppContext, model: str) -> Graph | None:
-    run = runs.latest(app.runs_dir, model, GROUPS)
+    run = app.latest(model, GROUPS)
     return runs.graph_of(run) if run else None
 
 
 def _scores(app: AppContext, model: str, spec: RunSpec) -> Any:
     """Kept scores to rank this run by, or None: damaged ones count as none, a run makes its own anyway."""
-    run = runs.latest(app.runs_dir, model, SCORES)
+    run = app.latest(model, SCORES)
     try:
         return read_all_scores(run).get(ranked_by(spec.prune.method, spec.prune.scope)) if run else None
     except ArtifactError:

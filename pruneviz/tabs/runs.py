@@ -7,6 +7,7 @@ run-spec, run-stop, run-end, run-resume, run-clone, run-compare, run-widths, run
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from core.runs.command_line import command_line
 from core.runs.events import Event, warnings
 from core.runs.watch import log_tail, worker_alive
 from pruneviz import scripts
+from pruneviz.actions import launch as actions
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.context import AppContext, memory
@@ -30,11 +32,13 @@ from pruneviz.figures import states
 from pruneviz.figures.curves import curves_figure, curves_info
 from pruneviz.figures.run_detail import detail_html
 from pruneviz.figures.runs_table import row_info, table_html
+from pruneviz.tabs.example import fresh_spec
 from pruneviz.tabs.new_run import NewRun, build_new_run
 from pruneviz.tabs.parts import QUIET, Parts, intro, message, only_changed, while_open
 from pruneviz.tabs.training import TrainingView, build_training, training_updates
 
 INTRO = "All runs in this folder. They go on when you close this page; come back any time."
+YOURS = "Make it yours"
 POLL_S = 1.5
 LOG_LINES = 12
 NO_RUNS = states.empty_html(
@@ -115,15 +119,15 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
 
 def _wire(app: AppContext, view: View, form: NewRun, problem: gr.HTML, refresh: gr.Button) -> None:
     url = app.url
-    here = [url.run, url.tab]
+    here = [url.run, url.tab, url.model]
 
-    def show(run: str, tab: str, sent: str = "") -> dict[Any, Any]:
-        changed, shown = only_changed(view.filled(_view(app, run, tab)), sent)
+    def show(run: str, tab: str, model: str, sent: str = "") -> dict[Any, Any]:
+        changed, shown = only_changed(view.filled(_view(app, run, tab, model)), sent)
         return {**changed, view.sent: shown}
 
     def act(action: Any) -> Any:
-        def clicked(run: str, tab: str) -> dict[Any, Any]:
-            return {problem: message(_attempt(app, action, run)), **show(run, tab)}
+        def clicked(run: str, tab: str, model: str) -> dict[Any, Any]:
+            return {problem: message(_attempt(app, action, run)), **show(run, tab, model)}
 
         return clicked
 
@@ -133,7 +137,8 @@ def _wire(app: AppContext, view: View, form: NewRun, problem: gr.HTML, refresh: 
     url.tab.change(None, url.tab, view.timer, js=scripts.pause_unless("runs"), api_visibility="private")
     for button, action in ((view.stop, launch.stop), (view.end, launch.kill), (view.resume, launch.resume)):
         button.click(act(action), here, [problem, *view.all()], **QUIET)
-    view.clone.click(lambda run: _clone(app, form, run), url.run, [url.model, *form.filled()], **QUIET)
+    cloned = [problem, url.run, url.model, *form.filled()]
+    view.clone.click(lambda *where: _clone(app, form, *where), [url.run, url.model], cloned, **QUIET)
     view.compare.click(None, None, None, js=scripts.open_tab("compare"), api_visibility="private")
     view.widths.click(None, None, None, js=scripts.open_tab("widths"), api_visibility="private")
     view.first.click(lambda: gr.Accordion(open=True), None, form.box, **QUIET)
@@ -152,10 +157,21 @@ def _attempt(app: AppContext, action: Any, run: str) -> str:
     return ""
 
 
-def _clone(app: AppContext, form: NewRun, run: str) -> list[Any]:
-    """The model of the chosen run, and the form that asks for the same again."""
-    record = _chosen(app, run)
-    return [record.model if record and record.spec else gr.skip(), *form.filled_from(record)]
+def _clone(app: AppContext, form: NewRun, run: str, model: str) -> list[Any]:
+    """The model of the chosen run, and the form that asks for the same again.
+
+    What an example asks for that is not asked for in the form is launched at once.
+    """
+    record = _shown(app.records(model, run), run)
+    spec = record.spec if record else None
+    if record and record.example and spec and spec.goal != "prune":
+        unchanged = [gr.skip()] * (1 + len(form.filled()))
+        try:
+            return [message(""), actions.launch(app, fresh_spec(app, record)).name, *unchanged]
+        except PruneError as error:
+            return [message(states.failure_html(error)), gr.skip(), *unchanged]
+    source = record.model if record and spec else gr.skip()
+    return [message(""), gr.skip(), source, *form.filled_from(record)]
 
 
 def _chosen(app: AppContext, run: str) -> RunRecord | None:
@@ -165,14 +181,19 @@ def _chosen(app: AppContext, run: str) -> RunRecord | None:
     return next(iter(runs.list_runs(app.runs_dir)), None)
 
 
-def _view(app: AppContext, run: str, tab: str) -> dict[str, Any]:
+def _shown(records: Sequence[RunRecord], run: str) -> RunRecord | None:
+    """The run in the address, or the newest one; an example where there is no other."""
+    return next((r for r in records if r.id == run), None) if run else next(iter(records), None)
+
+
+def _view(app: AppContext, run: str, tab: str, model: str = "") -> dict[str, Any]:
     """Everything `View` shows, without `sent`."""
-    records = runs.list_runs(app.runs_dir)
-    chosen = next((r for r in records if r.id == run), None) if run else next(iter(records), None)
-    table = table_html([row_info(r) for r in records], chosen.id if chosen else "") if records else NO_RUNS
+    records, notes = app.records(model, run), app.examples.notes
+    chosen = _shown(records, run)
+    table = table_html([row_info(r) for r in records], chosen.id if chosen else "", notes)
     return {
-        "table": table,
-        "first": gr.Button(visible=not records),
+        "table": table if records else NO_RUNS + states.notes_html(*notes),
+        "first": gr.Button(visible=all(record.example for record in records)),
         "timer": gr.Timer(active=tab == "runs" and any(record.live for record in records)),
         **_buttons(chosen),
         **(_detail(chosen) if chosen else _no_detail(run)),
@@ -232,12 +253,13 @@ def _buttons(record: RunRecord | None) -> dict[str, gr.Button]:
     pruned = spec is not None and spec.goal == "prune"
     # One that is suspended counts as crashed after a while, and holds up the queue until it is ended.
     silent = record is not None and state == "crashed" and worker_alive(record.status)
+    example = record is not None and record.example
     has_widths = pruned and record is not None and record.has(WIDTHS)
     return {
         "stop": gr.Button(interactive=state in ("queued", "starting", "running")),
         "end": gr.Button(visible=state == "stopping" or silent),
         "resume": gr.Button(interactive=state in ("failed", "stopped", "crashed")),
-        "clone": gr.Button(interactive=pruned),
+        "clone": gr.Button(YOURS if example else "Clone", interactive=pruned or example),
         "compare": gr.Button(interactive=record is not None and left_a_model(record)),
         "widths": gr.Button(interactive=has_widths),
     }

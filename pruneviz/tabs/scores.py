@@ -31,7 +31,7 @@ from pruneviz.figures import states
 from pruneviz.figures.agreement import agreement_figure, agreement_info, pair_info
 from pruneviz.figures.render import render
 from pruneviz.figures.scores import ORDERS, UNIT_WORDS, WITHIN, heat_figure, heat_info, kinds_scored
-from pruneviz.tabs.analysis import AnalysisFrame, standing
+from pruneviz.tabs.analysis import AnalysisFrame
 from pruneviz.tabs.parts import QUIET, Parts, into_plan, intro
 from pruneviz.tabs.scores_activations import ActivationsPart, build_activations, show_activations
 
@@ -83,15 +83,15 @@ def build_scores_tab(app: AppContext) -> None:
         features = show_activations(app.runs_dir, run_dir, other)
         return page.filled({**show(run_dir, *choices), "activations": features})
 
-    def redraw(tab: str, model: str, *choices: str) -> Any:
-        run_dir = standing(app.runs_dir, model, SCORES, "scores").run_dir if tab == "scores" else None
+    def redraw(tab: str, model: str, run: str, *choices: str) -> Any:
+        run_dir = frame.standing(model, run).run_dir if tab == "scores" else None
         try:
             return page.filled(show(run_dir, *choices)) if run_dir else gr.skip()
         except ArtifactError:  # damaged since the tab was opened, which then says it
             return gr.skip()
 
-    def compare(model: str, other: str) -> Any:
-        run_dir = standing(app.runs_dir, model, SCORES, "scores").run_dir
+    def compare(model: str, run: str, other: str) -> Any:
+        run_dir = frame.standing(model, run).run_dir
         try:
             features = show_activations(app.runs_dir, run_dir, other) if run_dir else {}
         except ArtifactError:
@@ -100,7 +100,7 @@ def build_scores_tab(app: AppContext) -> None:
 
     frame.wire(load, page.all(), [beside, *chosen], ask=(ask, form))
     _wire(app, page, redraw, chosen)
-    beside.input(compare, [url.model, beside], page.activations.all(), **QUIET)
+    beside.input(compare, [url.model, url.run, beside], page.activations.all(), **QUIET)
 
 
 def _build_form() -> list[Any]:
@@ -171,8 +171,8 @@ def _wire(app: AppContext, page: ScoresPage, redraw: Any, inputs: list[Any]) -> 
     page.agreement.pick(picked, None, [url.criterion, url.versus], **QUIET)
     changes = [box.change for box in (url.criterion, url.versus, url.kind, url.layer)]
     gr.on(
-        [*changes, page.within.input, page.order.input], redraw, [url.tab, url.model, *inputs], page.all(),
-        trigger_mode="always_last", **QUIET,
+        [*changes, page.within.input, page.order.input], redraw, [url.tab, url.model, url.run, *inputs],
+        page.all(), trigger_mode="always_last", **QUIET,
     )  # fmt: skip
 
 

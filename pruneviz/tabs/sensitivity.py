@@ -24,7 +24,7 @@ from pruneviz.actions import launch as actions
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.context import AppContext
-from pruneviz.data import methods, runs
+from pruneviz.data import methods
 from pruneviz.data.runs import RunRecord
 from pruneviz.data.tail import read_events
 from pruneviz.figures.sensitivity import (
@@ -90,15 +90,15 @@ def build_sensitivity_tab(app: AppContext) -> None:
         info = live_info(metric_series(read_events(record.path)))
         return page.filled(_shown(info, scaled)) if info.curves or info.heads else {}
 
-    def rescale(model: str, scaled: str) -> Any:
-        run_dir = runs.latest(app.runs_dir, model, SENSITIVITY)
+    def rescale(model: str, run: str, scaled: str) -> Any:
+        run_dir = frame.standing(model, run).run_dir
         try:
             return load(model, run_dir, scaled)[chart] if run_dir else gr.skip()
         except ArtifactError:  # damaged since the tab was opened, which then says it
             return gr.skip()
 
     frame.wire(load, page.all(), [scale], partial, ask=(functools.partial(spec_from, app), form))
-    scale.change(rescale, [app.url.model, scale], chart, **QUIET)
+    scale.change(rescale, [app.url.model, app.url.run, scale], chart, **QUIET)
 
 
 def _build_form() -> list[Any]:

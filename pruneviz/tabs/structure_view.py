@@ -135,7 +135,7 @@ def look(graph: Graph, focus: Focus, units: str | None) -> dict[str, Any]:
 
 def newest_graph(app: AppContext, model: str) -> tuple[Graph, MapInfo] | None:
     """The groups of a model and their map, if some run has found them."""
-    run_dir = runs.latest(app.runs_dir, model, GROUPS)
+    run_dir = app.latest(model, GROUPS)
     try:
         return (runs.graph_of(run_dir), overview(run_dir)[0]) if run_dir else None
     except ArtifactError:  # said where the tab shows them

@@ -35,7 +35,7 @@ from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
 from pruneviz.figures.render import render
 from pruneviz.figures.sweep import about_html, label, sweep_figure, sweep_info, table_html
-from pruneviz.tabs.analysis import AnalysisFrame, standing
+from pruneviz.tabs.analysis import AnalysisFrame, Standing
 from pruneviz.tabs.parts import QUIET, Parts, intro, message
 
 INTRO = (
@@ -78,18 +78,18 @@ def build_sweep_tab(app: AppContext) -> None:
     frame.wire(
         load, page.all(), [page.scale, page.text, page.point], ask=(functools.partial(spec_from, app), axes)
     )
-    _wire(app, page)
+    _wire(app, page, frame)
     gr.on(
         [app.tabs["sweep"].select, *[axis.change for axis in axes]],
         lambda model, *values: _count(app, model, *values), [app.url.model, *axes], count, **QUIET,
     )  # fmt: skip
 
 
-def _wire(app: AppContext, page: SweepPage) -> None:
+def _wire(app: AppContext, page: SweepPage, frame: AnalysisFrame) -> None:
     url = app.url
 
-    def redraw(model: str, scaled: str, text: str | None) -> list[Any]:
-        run_dir = standing(app.runs_dir, model, SWEEP, "sweep").run_dir
+    def redraw(model: str, run: str, scaled: str, text: str | None) -> list[Any]:
+        run_dir = frame.standing(model, run).run_dir
         if run_dir is None:
             return [gr.skip()] * 3
         seen = shown(run_dir, scaled, None, text)
@@ -98,16 +98,16 @@ def _wire(app: AppContext, page: SweepPage) -> None:
     def pick(event: gr.EventData) -> dict[Any, Any]:
         return {page.point: str(event.customdata[0]), page.run: gr.Button(interactive=True)}
 
-    def launch(model: str, chosen: str | None) -> dict[Any, Any]:
-        said, run = _launch(app, model, chosen)
-        return {page.message: message(said), **({url.run: run} if run else {})}
+    def launch(model: str, run: str, chosen: str | None) -> dict[Any, Any]:
+        said, made = _launch(app, model, frame.standing(model, run), chosen)
+        return {page.message: message(said), **({url.run: made} if made else {})}
 
     drawn = [page.about, page.chart, page.table]
     for switch in (page.scale, page.text):
-        switch.input(redraw, [url.model, page.scale, page.text], drawn, **QUIET)
+        switch.input(redraw, [url.model, url.run, page.scale, page.text], drawn, **QUIET)
     page.chart.pick(pick, None, [page.point, page.run], **QUIET)
     page.point.input(lambda chosen: gr.Button(interactive=bool(chosen)), page.point, page.run, **QUIET)
-    launched = page.run.click(launch, [url.model, page.point], [page.message, url.run], **QUIET)
+    launched = page.run.click(launch, [url.model, url.run, page.point], [page.message, url.run], **QUIET)
     to_run = scripts.open_tab("runs", unless="problem")
     launched.then(None, page.message, None, js=to_run, api_visibility="private")
 
@@ -220,9 +220,9 @@ def standing_html(record: RunRecord) -> Markup:
     return render("sweep_run.html", run=record.id, stopped=record.state == "stopped", ended=ended)
 
 
-def _launch(app: AppContext, model: str, chosen: str | None) -> tuple[str, str]:
-    """Launch the run that a point stands for: what went wrong, or the id of the run."""
-    run_dir = standing(app.runs_dir, model, SWEEP, "sweep").run_dir
+def _launch(app: AppContext, model: str, stand: Standing, chosen: str | None) -> tuple[str, str]:
+    """Launch the run that a point of a sweep stands for: what went wrong, or the id of the run."""
+    run_dir = stand.run_dir
     try:
         points = read_sweep(run_dir).points if run_dir else ()
         point = next((each for each in points if label(each) == chosen), None)
@@ -230,6 +230,9 @@ def _launch(app: AppContext, model: str, chosen: str | None) -> tuple[str, str]:
             return states.error_html("Choose a point of the sweep first."), ""
         spec = run_of(read_spec(run_dir), point)
         own = methods.fitting(point.method, spec.prune.options)
-        return "", actions.launch(app, replace(spec, prune=replace(spec.prune, options=own))).name
+        spec = replace(spec, prune=replace(spec.prune, options=own))
+        if stand.shows_example:
+            spec = replace(spec, extra={}, model=app.model_spec(model))
+        return "", actions.launch(app, spec).name
     except PruneError as error:
         return states.failure_html(error), ""

@@ -20,7 +20,6 @@ from pruneviz import scripts
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.context import AppContext
-from pruneviz.data import runs
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
 from pruneviz.figures.sensitivity import SensitivityInfo, sensitivity_info
@@ -33,6 +32,7 @@ from pruneviz.figures.widths import (
     widths_figure,
     widths_info,
 )
+from pruneviz.tabs.example import ExampleBar, build_example_bar, example_bar, wire_yours
 from pruneviz.tabs.parts import QUIET, Parts, intro, message, while_open
 
 INTRO = (
@@ -51,6 +51,7 @@ class WidthsPage(Parts):
 
     run: gr.Dropdown
     against: gr.Dropdown
+    bar: ExampleBar
     state: gr.HTML
     to_runs: gr.Button
     content: gr.Column
@@ -68,20 +69,22 @@ def build_widths_tab(app: AppContext) -> None:
             _fixed(), value=[UNIFORM], label="Compare with", multiselect=True,
             elem_id="widths-against", scale=2,
         )  # fmt: skip
+    bar = build_example_bar("widths")
     state = panel("widths-state", styled=True, min_height=110)
     to_runs = gr.Button("Open Runs", elem_id="widths-to-runs", variant="primary", visible=False, scale=0)
     with gr.Column(visible=False, elem_id="widths-content") as content:
         chart = plotly_figure(elem_id="widths-chart", min_height=480)
         summary = panel("widths-summary", styled=True)
         table = panel("widths-table", styled=True)
-    page = WidthsPage(run, against, state, to_runs, content, summary, chart, table)
+    page = WidthsPage(run, against, bar, state, to_runs, content, summary, chart, table)
 
-    def show(chosen: str, picked: list[str]) -> dict[Any, Any]:
-        return page.filled(fill(app, chosen, picked))
+    def show(chosen: str, model: str, picked: list[str]) -> dict[Any, Any]:
+        return page.filled(fill(app, chosen, picked, model))
 
     events = [app.tabs["widths"].select, against.change, while_open(app, "widths", app.url.run).change]
-    gr.on(events, show, [app.url.run, against], page.all(), **QUIET)
+    gr.on(events, show, [app.url.run, app.url.model, against], page.all(), **QUIET)
     run.input(lambda chosen: chosen, run, app.url.run, **QUIET)
+    wire_yours(app, bar, lambda *where: _examples(app, *where), [app.url.run, app.url.model], state)
     to_runs.click(None, None, None, js=scripts.open_tab("runs"), api_visibility="private")
 
 
@@ -91,13 +94,14 @@ def _fixed() -> list[tuple[str, str]]:
     return [("Uniform: the same share of every layer", UNIFORM), *paper]
 
 
-def fill(app: AppContext, chosen: str, picked: list[str]) -> dict[str, Any]:
+def fill(app: AppContext, chosen: str, picked: list[str], model: str = "") -> dict[str, Any]:
     """What `WidthsPage` shows: the run in the address, or the newest that has widths."""
-    records = {record.id: record for record in runs.list_runs(app.runs_dir) if _pruned(record)}
+    records = {record.id: record for record in app.records(model, chosen) if _pruned(record)}
     record = records.get(chosen) or next(iter(records.values()), None)
     hidden = gr.Column(visible=False)
     if record is None:
-        return {"state": message(NOTHING), "to_runs": gr.Button(visible=True), "content": hidden}
+        said = message(NOTHING + states.notes_html(*app.examples.notes))
+        return {"state": said, "to_runs": gr.Button(visible=True), "content": hidden}
     titles = [(name_of(each), each.id) for each in records.values()]
     offered = [*_fixed(), *(title for title in titles if title[1] != record.id)]
     wanted = [value for value in picked or [] if value in {value for _, value in offered}]
@@ -105,6 +109,7 @@ def fill(app: AppContext, chosen: str, picked: list[str]) -> dict[str, Any]:
         "run": gr.Dropdown(titles, value=record.id),
         "against": gr.Dropdown(offered, value=wanted, multiselect=True),
         "to_runs": gr.Button(visible=False),
+        "bar": example_bar(record, record.example, own=False, live=False),
     }
     others = [value for value in wanted if value != UNIFORM]
     try:
@@ -113,6 +118,13 @@ def fill(app: AppContext, chosen: str, picked: list[str]) -> dict[str, Any]:
         return {**updates, "state": message(states.failure_html(error)), "content": hidden}
     note = message(_note(record, chosen))
     return {**updates, "state": note, "content": gr.Column(visible=True), **shown}
+
+
+def _examples(app: AppContext, chosen: str, model: str) -> list[RunRecord]:
+    """The example that is shown, if one is."""
+    records = [record for record in app.records(model, chosen) if _pruned(record)]
+    shown = next((record for record in records if record.id == chosen), None) or next(iter(records), None)
+    return [shown] if shown and shown.example else []
 
 
 def _pruned(record: RunRecord) -> bool:
@@ -132,7 +144,7 @@ def name_of(record: RunRecord) -> str:
     share = asked.target or words.percent(asked.sparsity, 0)
     target = "" if asked.units else f", {share}"
     said = record.spec.name or f"{asked.method}{target} of {Path(record.model).name}"
-    return f"{said} ({record.id[:15]})"
+    return f"{said} ({'example' if record.example else record.id[:15]})"
 
 
 def _shown(
@@ -151,5 +163,5 @@ def _profile(record: RunRecord) -> Profile:
 
 def _sensitivity(app: AppContext, model: str) -> SensitivityInfo | None:
     """The newest scan of the same model, if there is one."""
-    scan = runs.latest(app.runs_dir, model, SENSITIVITY)
+    scan = app.latest(model, SENSITIVITY)
     return sensitivity_info(read_sensitivity(scan)) if scan else None

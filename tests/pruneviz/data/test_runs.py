@@ -96,8 +96,8 @@ def test_latest_is_the_newest_run_of_the_model_that_has_the_artifact(tmp_path):
     make_run(tmp_path, "new", created=2.0, with_graph=True)
     make_run(tmp_path, "without", created=3.0)
     make_run(tmp_path, "other", RunSpec(model=ModelSpec("someone/else")), created=4.0, with_graph=True)
-    assert runs.latest(tmp_path, "demo", GROUPS) == tmp_path / "new"
-    assert runs.latest(tmp_path, "demo", SCORES) is None
+    assert runs.latest(runs.list_runs(tmp_path), "demo", GROUPS) == tmp_path / "new"
+    assert runs.latest(runs.list_runs(tmp_path), "demo", SCORES) is None
 
 
 def test_one_folder_named_in_two_ways_is_one_model(tmp_path, monkeypatch):

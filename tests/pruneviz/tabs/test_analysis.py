@@ -13,6 +13,7 @@ from core.runs.processes import started_at
 from core.spec.explore import Analysis, ExploreSpec
 from core.spec.model import ModelSpec
 from core.spec.run import RunSpec
+from pruneviz.data.runs import list_runs
 from pruneviz.tabs.analysis import standing
 from tests.pruneviz.samples import make_run
 
@@ -22,7 +23,7 @@ def explore(*analyses: Analysis, model: str = "demo") -> RunSpec:
 
 
 def look(folder: Path) -> Any:
-    return standing(folder, "demo", SIMILARITY, "similarity")
+    return standing(list_runs(folder), "demo", SIMILARITY, "similarity")
 
 
 def test_nothing_there(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from core.spec.sweep import SweepSpec
 from pruneviz.context import AppContext
 from pruneviz.figures.sweep import label
 from pruneviz.tabs import sweep
-from pruneviz.tabs.analysis import standing
+from pruneviz.tabs.analysis import Standing, standing
 from tests.pruneviz.samples import make_run
 
 FORM: list[Any] = [["l2"], "0.1, 0.2", ["local"], ["none"], "0,1", "16"]
@@ -35,6 +35,10 @@ def made(app: AppContext, name: str = "a", points: tuple[Point, ...] = (POINT,))
     run = make_run(app.runs_dir, name, RunSpec(goal="sweep", sweep=SweepSpec(("l2",))))
     write_sweep(run, Sweep(20.0, 10, 10, "bundled", 256, 4096, "bundled", 4, points))
     return run
+
+
+def look(app: AppContext) -> Standing:
+    return standing(app.records("demo"), "demo", SWEEP, "sweep")
 
 
 def test_the_form_becomes_a_sweep(app: AppContext) -> None:
@@ -58,7 +62,7 @@ def test_what_cannot_be_swept_is_said_in_place(app: AppContext, at: int, value: 
 def test_the_newest_sweep_of_the_model_is_shown(app: AppContext) -> None:
     run = made(app)
     make_run(app.runs_dir, "b", RunSpec(goal="explore"))
-    assert standing(app.runs_dir, "demo", SWEEP, "sweep").run_dir == run
+    assert look(app).run_dir == run
     page = sweep.shown(run, "Automatic", label(POINT))
     assert "1 of 4 points" in page["about"] and "40.0" in page["table"]
     assert page["point"].value == label(POINT)
@@ -79,11 +83,11 @@ def test_a_sweep_that_ended_early_says_so_beside_its_points(app: AppContext, sta
 def test_a_point_is_launched_as_the_run_it_stands_for(app: AppContext, monkeypatch: Any) -> None:
     monkeypatch.setattr(launch, "_spawn", lambda run_dir, log: None)
     made(app)
-    problem, run = sweep._launch(app, "demo", label(POINT))
+    problem, run = sweep._launch(app, "demo", look(app), label(POINT))
     spec = read_spec(app.runs_dir / run)
     assert (spec.goal, spec.seed, spec.prune.method, spec.prune.sparsity) == ("prune", 1, "l2", 0.2)
     assert problem == ""
-    assert "Choose a point" in sweep._launch(app, "demo", None)[0]
+    assert "Choose a point" in sweep._launch(app, "demo", look(app), None)[0]
 
 
 def test_a_point_is_launched_with_the_options_that_its_method_has(app: AppContext, monkeypatch: Any) -> None:
@@ -93,5 +97,5 @@ def test_a_point_is_launched_with_the_options_that_its_method_has(app: AppContex
     run_dir, points = make_run(app.runs_dir, "a", asked), (POINT, replace(POINT, method="taylor_vector"))
     write_sweep(run_dir, Sweep(20.0, 10, 10, "bundled", 256, 4096, "bundled", 2, points))
     for point, own in zip(points, ({}, options), strict=True):
-        problem, run = sweep._launch(app, "demo", label(point))
+        problem, run = sweep._launch(app, "demo", look(app), label(point))
         assert (problem, read_spec(app.runs_dir / run).prune.options) == ("", own)
