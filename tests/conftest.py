@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,33 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(report.longreprtext)
 
 
+def _reads_back_here(patch: pytest.MonkeyPatch, how: str = "here") -> None:
+    """Have saved models read back in this process, or `as shipped`; nothing where none can be saved yet."""
+    if "core.models.readback" not in sys.modules:
+        return
+    from core.models import readback, reading
+
+    shipped = getattr(readback._in_new_process, "shipped", readback._in_new_process)
+
+    def here(folder: Path, path: Path) -> list[dict[str, Any]]:
+        return [asdict(row) for row in reading.compare(folder, path)]
+
+    here.shipped = shipped  # type: ignore[attr-defined]
+    patch.setattr(readback, "_in_new_process", here if how == "here" else shipped)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def read_back_in_this_process() -> Iterator[None]:
+    """A new process for every model that a test or a fixture saves would take seconds each."""
+    with pytest.MonkeyPatch.context() as patch:
+        _reads_back_here(patch)
+        yield
+
+
 @pytest.fixture(autouse=True)
-def read_back_in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new process for every model that a test saves would take seconds each; `new_process` asks for one."""
-    if "core.models.readback" in sys.modules and "new_process" not in request.keywords:
-        from core.models import readback, reading
-
-        def here(folder: Path, path: Path) -> list[dict[str, Any]]:
-            return [asdict(row) for row in reading.compare(folder, path)]
-
-        monkeypatch.setattr(readback, "_in_new_process", here)
+def read_back_as_asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The marker `new_process` asks for one."""
+    _reads_back_here(monkeypatch, "as shipped" if "new_process" in request.keywords else "here")
 
 
 WORDS = "the a of to and in is it that for on with as was at by be this from or an have not are but"

@@ -21,9 +21,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
-    """Headless Chromium; skips where there is none."""
+    """Headless Chromium, one for all tests; skips where there is none."""
     if find_browser() is None:
         pytest.skip("no Chromium or Chrome on the PATH")
     from playwright.sync_api import expect
@@ -42,18 +42,34 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory, tiny_llama_folder: Path)
     app.stop()
 
 
+@pytest.fixture(scope="package")
+def profile(browser: Any) -> Iterator[Any]:
+    """What the pages of all tests share: its cache, without which opening one takes half as long again."""
+    context = browser.new_context(viewport={"width": 1400, "height": 950})
+    yield context
+    context.close()
+
+
 @pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
+def page(profile: Any) -> Iterator[Any]:
     """A fresh page; the test fails if a script broke in it or it asked any other host for something."""
-    opened = browser.new_page(viewport={"width": 1400, "height": 950})
+    opened = profile.new_page()
     errors: list[str] = []
     strangers: list[str] = []
     opened.on("pageerror", lambda error: errors.append(str(error)))
     opened.on("request", lambda r: strangers.append(r.url) if not _is_local(r.url) else None)
     yield opened
+    _forget(profile, opened)
     opened.close()
     assert not errors, errors
     assert not strangers, strangers
+
+
+def _forget(profile: Any, page: Any) -> None:
+    """Leave nothing of what a page keeps in the browser, and what it may, to the next."""
+    session, origin = profile.new_cdp_session(page), "/".join(page.url.split("/")[:3])
+    session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "local_storage,cookies"})
+    profile.clear_permissions()
 
 
 def _is_local(url: str) -> bool:

@@ -193,7 +193,7 @@ def test_choosing_a_run_asks_the_server_for_the_open_tab_alone(page: Any, board:
     before = -1
     while before != len(asked):  # what the page asks for when it opens comes one after the other
         before = len(asked)
-        page.wait_for_timeout(3000)
+        page.wait_for_timeout(1500)
     asked.clear()
     for run in ("copy", RUN, "copy"):
         page.locator(f"#runs-table a[data-run={run}]").click()

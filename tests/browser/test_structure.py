@@ -17,6 +17,7 @@ from core.runs.watch import list_runs
 from core.spec.explore import ExploreSpec
 from core.spec.model import ModelSpec
 from core.spec.run import RunSpec
+from core.stages.worker import execute
 from tests.browser.driver import Dashboard
 
 pytestmark = pytest.mark.browser
@@ -30,7 +31,7 @@ def own(tmp_path_factory: pytest.TempPathFactory, tiny_llama_folder: Path) -> An
     spec = RunSpec(
         goal="explore", model=ModelSpec(str(tiny_llama_folder), "cpu"), explore=ExploreSpec(("groups",))
     )
-    launch.start(runs, spec)
+    execute(launch.create(runs, spec, mine=True))
     app = Dashboard(runs, model=str(tiny_llama_folder))
     app.start()
     yield app
@@ -80,6 +81,7 @@ def test_units_are_chosen_summed_tried_and_pruned(page: Any, own: Dashboard) -> 
     expect(page.locator("#structure-chosen")).to_contain_text("One unit of every group must stay")
     expect(page.locator("#structure-prune")).to_be_disabled()
     page.locator("#structure-clear").click()
+    expect(page.locator("#structure-chosen")).to_contain_text("6 chosen units")
     field.fill("3")
     choose.click()
     expect(page.locator("#structure-chosen")).to_contain_text("7 chosen units")

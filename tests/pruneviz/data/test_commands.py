@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from core.cli.app import main
 from core.spec.run import RunSpec
@@ -32,6 +34,7 @@ class Read(BaseException):
 def spec_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """What the command line makes of a command, which nothing runs."""
     read: list[RunSpec] = []
+    monkeypatch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))  # 165 times
 
     def foreground(runs_dir: Path, spec: RunSpec) -> Path:
         read.append(spec)
