@@ -19,6 +19,8 @@ DIED = (
     "The engine has ended in the middle of this, possibly out of memory, and its models are gone. "
     "Try again: a fresh one is started."
 )
+#: What a new process reads first, with all that needs it.
+PROGRAM = "torch"
 
 
 def _start(channel: Connection, device: str, dtype: str) -> None:
@@ -40,21 +42,23 @@ class Child:
     """One process, and the channel to it: events come out, calls to stop go in.
 
     Attributes:
-        reading: the model that it is reading, or nothing. It can do nothing else meanwhile, so a read that
-            is stopped, or takes longer than `load_limit_s`, ends the process.
+        reading: the model that it is reading, at first its own program, or nothing. It can do nothing else
+            meanwhile, so a read that is stopped, or takes longer than `load_limit_s`, ends the process.
     """
 
     def __init__(self, device: str, dtype: str, load_limit_s: float) -> None:
         context = multiprocessing.get_context("spawn")
         self._channel, theirs = context.Pipe()
         self._pool = ProcessPoolExecutor(1, context, _start, (theirs, device, dtype))
+        others = set(multiprocessing.active_children())
         self._pool.submit(int)  # starts the process, which then has its end of the channel
+        (self._process,) = set(multiprocessing.active_children()) - others
         theirs.close()
         self._streams: dict[int, Stream] = {}
         self._sending = threading.Lock()
-        self.reading, self._pid = "", 0
         self._limit_s, self._clock = load_limit_s, threading.Timer(0, int)
         self._why: tuple[type[PruneError], str] = (LaunchError, DIED)
+        self._watch(PROGRAM)  # until it says that it is reading nothing
         threading.Thread(target=self._pump, daemon=True).start()
 
     def _pump(self) -> None:
@@ -63,26 +67,27 @@ class Child:
             while True:
                 call, event = self._channel.recv()
                 if "reading" in event:
-                    self._watch(event["reading"], event["pid"])
+                    self._watch(event["reading"])
                 elif (stream := self._streams.get(call)) is not None:
                     stream.put(event)
-        self._watch("", self._pid)
+        self._watch("")
         self._channel.close()
 
-    def _watch(self, source: str, pid: int) -> None:
+    def _watch(self, source: str) -> None:
         """Start the clock when a model begins to be read, and stop it when that has ended."""
         self._clock.cancel()
-        self.reading, self._pid = source, pid
+        self.reading = source
         if source:
             self._clock = threading.Timer(self._limit_s, self._give_up)
             self._clock.daemon = True
             self._clock.start()
 
     def _give_up(self) -> None:
+        kept = "" if self.reading == PROGRAM else "; what was downloaded is kept"
         self._end_reading(
             LaunchError,
-            f"{self.reading} could not be read within {self._limit_s:g} s and was given up; what was "
-            "downloaded is kept. Try again, or start with a longer --load-limit.",
+            f"{self.reading} could not be read within {self._limit_s:g} s and was given up{kept}. "
+            "Try again, or start with a longer --load-limit.",
         )
 
     def stop_reading(self) -> bool:
@@ -94,9 +99,7 @@ class Child:
         if not self.reading:
             return False
         self._why = kind, text
-        for process in multiprocessing.active_children():
-            if process.pid == self._pid:
-                process.kill()
+        self._process.kill()
         return True
 
     def ended(self) -> PruneError:

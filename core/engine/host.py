@@ -126,8 +126,10 @@ class Host:
         """{"tokens", "maps", "cut"}; see `core.engine.client.Engine.attention`."""
         held = self._model(call, source)
         ids = held.loaded.tokenizer(text, return_tensors="pt").input_ids[0]
-        shown = ids[:MOST_TOKENS]
-        maps = attention_maps(held.loaded.model, _graph(held), shown, layer, heads)
+        shown, graph = ids[:MOST_TOKENS], _graph(held)
+        if call in self._stopped:
+            raise StopRequested("Stopped before the text was read.")
+        maps = attention_maps(held.loaded.model, graph, shown, layer, heads)
         tokens = [held.loaded.tokenizer.decode([int(token)]) for token in shown]
         return {"tokens": tokens, "maps": maps.tolist(), "cut": len(ids) - len(shown)}
 
@@ -155,11 +157,11 @@ class Host:
         """Tell the caller's process, which limits it, for how long a model is being read."""
         if call in self._stopped:
             raise StopRequested(f"Stopped before {source} was read.")
-        self.channel.send((call, {"reading": source, "pid": os.getpid()}))
+        self.channel.send((call, {"reading": source}))
         try:
             yield
         finally:
-            self.channel.send((call, {"reading": "", "pid": os.getpid()}))
+            self.channel.send((call, {"reading": ""}))
 
     def _drop(self, slot: str) -> None:
         self._held.pop(slot, None)
@@ -196,6 +198,7 @@ def start(channel: Connection, device: str, dtype: str) -> None:
     global _host
     transformers_logging.disable_progress_bar()
     _host = Host(channel, device, dtype)
+    channel.send((0, {"reading": ""}))  # all that it needs itself is read
 
 
 def answer(name: str, call: int, arguments: dict[str, Any]) -> tuple[Any, dict[str, dict[str, Any]]]:

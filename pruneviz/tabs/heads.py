@@ -2,7 +2,7 @@
 
 Element ids: heads-state, heads-launch, heads-content, heads-explorer, heads-tau, heads-tau-number,
 heads-layer, heads-pair, heads-candidates, heads-take, heads-take-all, heads-source, heads-text, heads-attend,
-heads-attention-state, heads-attention, heads-attention-cell, heads-pinned. Thumbnails are
+heads-stop, heads-attention-state, heads-attention, heads-attention-cell, heads-pinned. Thumbnails are
 `#heads-explorer .pv-thumb[data-layer="4"]`.
 """
 
@@ -58,6 +58,7 @@ def build_heads_tab(app: AppContext) -> None:
                 info="On a text of yours; click two heads above to pin others.", elem_id="heads-text",
             )  # fmt: skip
             attend = gr.Button("Show attention", elem_id="heads-attend", scale=0)
+            stop = gr.Button("Stop", elem_id="heads-stop", scale=0, min_width=90)
         state = panel("heads-attention-state", styled=True, visible=False)
         with gr.Column(visible=False) as box:
             maps = attention_maps(elem_id="heads-attention", min_height=300)
@@ -79,6 +80,7 @@ def build_heads_tab(app: AppContext) -> None:
             yield {state: message(said), **shown}
 
     gr.on([attend.click, text.submit], look, [app.url.model, pinned, text], [state, box, maps], **QUIET)
+    stop.click(lambda: app.stop_answers(), None, None, **QUIET)
     explorer.layer(None, None, app.url.layer, js=LAYER_TO_ADDRESS, api_visibility="private")
 
 

@@ -1,10 +1,11 @@
-"""A model that cannot be read: from a hub that takes the question and never answers."""
+"""What cannot be read: a model from a hub that takes the question and never answers, and torch itself."""
 
 from __future__ import annotations
 
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +41,9 @@ def make() -> Iterator[Callable[[float], Engine]]:
 def test_reading_has_a_time_limit_and_what_is_asked_next_is_answered(
     make: Callable[[float], Engine], endless: str
 ) -> None:
-    engine = make(1)
+    engine = make(600)
+    engine.card(endless)
+    engine._child._limit_s = 1  # type: ignore[union-attr]
     with pytest.raises(LaunchError, match="some/model could not be read within 1 s and was given up"):
         engine.card(SOURCE)
     assert engine.card(endless)["name"] == "endless"
@@ -58,9 +61,47 @@ def test_stop_ends_an_answer_whose_model_is_being_read(make: Callable[[float], E
 
     asking = threading.Thread(target=ask)
     asking.start()
-    until(lambda: engine._child is not None and bool(engine._child.reading), seconds=240)
+    until(lambda: engine._child is not None and engine._child.reading == SOURCE, seconds=240)
     engine.stop()
     asking.join(60)  # left alone, it would say after 10 s that there is no such hub
     assert [type(error) for error in raised] == [StopRequested]
     assert "Stopped while some/model was being read" in str(raised[0])
     assert engine.state() == {"started": False, "busy": False, "models": {}}
+
+
+@pytest.fixture
+def hanging_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A new process finds a torch that is never read to its end, as from a file system that is away."""
+    (tmp_path / "torch.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    monkeypatch.undo()
+
+
+def test_an_engine_that_does_not_come_up_has_the_same_limit(
+    make: Callable[[float], Engine], hanging_torch: None, endless: str
+) -> None:
+    engine = make(2)
+    with pytest.raises(LaunchError, match=r"torch could not .* within 2 s and was given up\. Try again"):
+        engine.load(endless)
+    assert engine.state() == {"started": False, "busy": False, "models": {}}
+
+
+def test_stop_ends_an_engine_that_does_not_come_up(
+    make: Callable[[float], Engine], hanging_torch: None, endless: str
+) -> None:
+    engine = make(600)
+    raised: list[PruneError] = []
+
+    def ask() -> None:
+        try:
+            engine.card(endless)
+        except PruneError as error:
+            raised.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    until(lambda: engine.state()["busy"])
+    engine.stop()
+    asking.join(60)
+    assert [str(error) for error in raised] == ["Stopped while torch was being read."]
