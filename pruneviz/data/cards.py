@@ -92,14 +92,13 @@ def read_card(source: str) -> Card | None:
     folder = local_folder(source)
     if folder is None:
         return None
-    try:
-        config = read_json(folder / "config.json")
-    except PruneError as error:
-        raise ModelError(f"{folder / 'config.json'} cannot be read; download the model again.") from error
     name = folder.name if source != "demo" else folder.name.rpartition("-")[0]
     if folder.name == MODEL:
         name = folder.parent.name
-    card = card_from_config(source, name, config)
+    try:
+        card = card_from_config(source, name, read_json(folder / "config.json"))
+    except (PruneError, *DAMAGES) as error:
+        raise ModelError(f"{folder / 'config.json'} cannot be read; download the model again.") from error
     params, size, dtype = stored_weights(folder)
     stored: dict[str, Any] = {"params": params, "stored_bytes": size, "stored_dtype": dtype}
     return replace(card, **stored, chat_template=_has_chat_template(folder))
@@ -158,6 +157,8 @@ def stored_weights(folder: Path) -> tuple[int | None, int | None, str]:
 def _tensors(file: Path) -> list[tuple[list[int], str]]:
     """Shape and dtype of every tensor. Raises ModelError."""
     try:
+        if not file.is_file():  # a link to one will do; a pipe would never end
+            raise ValueError("it is no file")
         with file.open("rb") as opened:
             (length,) = struct.unpack("<Q", opened.read(8))
             size = os.fstat(opened.fileno()).st_size

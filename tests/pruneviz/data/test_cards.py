@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import struct
 
 import numpy as np
 import pytest
@@ -50,6 +52,41 @@ def test_damaged_files_are_named(folder, name):
     (folder / name).write_bytes(b"{ not")
     with pytest.raises(ModelError, match=name):
         cards.read_card(str(folder))
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "3", "null", '"x"', '{"architectures": 5}', '{"architectures": {"a": 1}}']
+)
+def test_a_config_of_another_kind_is_named(folder, text):
+    (folder / "config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"config\.json cannot be read"):
+        cards.read_card(str(folder))
+
+
+@pytest.mark.parametrize("length", [0, 3, 2**20, 2**40, 2**63 - 1, 2**64 - 1])
+def test_a_header_is_no_longer_than_its_file(folder, length, monkeypatch):
+    """Who trusted the length would ask for that much memory before anything is read."""
+    read = []
+    monkeypatch.setattr("json.loads", lambda text: read.append(text) or {})
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", length) + b"{}")
+    with pytest.raises(ModelError, match=f"its header would have {length:,} bytes, the file has 10"):
+        cards.stored_weights(folder)
+    assert not read
+
+
+def test_a_header_is_no_longer_than_any_of_ours(folder, monkeypatch):
+    monkeypatch.setattr(cards, "MOST_BYTES", 64)
+    with pytest.raises(ModelError, match="its header would have"):
+        cards.stored_weights(folder)
+
+
+def test_weights_that_are_a_pipe_hold_nobody_up(folder):
+    os.mkfifo(folder / "more.safetensors")
+    with pytest.raises(ModelError, match="it is no file"):
+        cards.read_card(str(folder))
+    (folder / "more.safetensors").unlink()
+    (folder / "more.safetensors").symlink_to(folder / "model.safetensors")  # as in a hub's cache
+    assert cards.read_card(str(folder)).params == 34
 
 
 def test_the_engine_adds_what_it_knows(folder):
