@@ -18,6 +18,8 @@ from pruneviz import access
 #: As it was started, for its help and for what it says of a wrong option.
 PROGRAM = {"app": "python app.py", "__main__": "python -m pruneviz"}.get(Path(sys.argv[0]).stem, "pruneviz")
 
+MOST_SECONDS = 1_000_000
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -97,9 +99,12 @@ def reachable(host: str, login: tuple[str, str] | None, insecure: bool) -> tuple
 
 
 def positive(seconds: float) -> float:
-    """`seconds`, more than none. Raises InputError."""
-    if not 0 < seconds < float("inf"):
-        raise InputError(f"--load-limit must be more than 0 seconds, got {seconds:g}; the usual one is 600.")
+    """`seconds`, more than none and no more than a clock can count. Raises InputError."""
+    if not 0 < seconds <= MOST_SECONDS:
+        raise InputError(
+            f"--load-limit must be more than 0 and at most {MOST_SECONDS:,} seconds, got {seconds:g}; "
+            "the usual one is 600."
+        )
     return seconds
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from core.errors import InputError, LaunchError, StorageError
 from pruneviz import arguments
+from tests.browser.driver import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,9 +48,17 @@ def test_other_machines_need_a_login_or_a_word():
             arguments.reachable(host, None, insecure=False)
 
 
-@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("given", [[], ["--allow-remote-code"]])
+def test_code_of_models_is_allowed_by_a_word_alone(tmp_path, given):
+    where = ["--runs-dir", str(tmp_path), "--port", str(free_port())]
+    assert arguments.parse([*where, *given]).allow_remote_code == bool(given)
+    with pytest.raises(InputError, match="ignored explicit argument 'no'"):
+        arguments.parse([*where, "--allow-remote-code=no"])
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 1e9, float("nan"), float("inf")])
 def test_no_such_limit(seconds):
-    with pytest.raises(InputError, match="--load-limit must be more than 0 seconds"):
+    with pytest.raises(InputError, match="--load-limit must be more than 0 and at most 1,000,000 seconds"):
         arguments.positive(seconds)
 
 

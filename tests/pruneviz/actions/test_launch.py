@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from core.errors import ModelError
+from core.runs import launch as launcher
+from core.runs.artifacts import read_spec
 from core.spec.explore import ANALYSES
-from pruneviz.actions.launch import explore_spec
+from core.spec.model import ModelSpec
+from core.spec.run import RunSpec
+from pruneviz.actions.launch import explore_spec, launch
 from pruneviz.context import AppContext
 from pruneviz.tabs.structure_view import groups_spec
 
@@ -35,3 +39,18 @@ def test_what_needs_weights_is_refused_in_words(bare: str) -> None:
 
 def test_a_hub_id_is_looked_at_without_fetching_its_weights() -> None:
     assert groups_spec(AppContext(Path("runs")), "org/name").explore.config_only
+
+
+def test_code_of_a_model_runs_only_where_the_dashboard_was_started_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "WORKER", ("true",))
+    asks = RunSpec(goal="evaluate", model=ModelSpec("some/model", trust_remote_code=True))
+    strict = AppContext(tmp_path / "strict")
+    with pytest.raises(ModelError, match=r"run code that comes with some/model.* with --allow-remote-code"):
+        launch(strict, asks)
+    assert not (tmp_path / "strict").exists(), "nothing was queued"
+    assert not strict.model_spec("some/model").trust_remote_code
+    trusting = AppContext(tmp_path / "trusting", allow_remote_code=True)
+    assert trusting.model_spec("some/model").trust_remote_code
+    assert read_spec(launch(trusting, asks)).model.trust_remote_code
