@@ -1,4 +1,4 @@
-"""What is refused before Gradio sees it: requests from other pages, under other names, and too large ones.
+"""What is refused before Gradio sees it: requests from other pages, under other names, too large or no text.
 
 A browser lets any page send requests to any address. So the name in `Host` must be one that the page answers
 to (else a foreign name that is pointed at this machine could read everything), and what a browser says of
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -51,6 +52,7 @@ def middleware(names: Sequence[str]) -> list[Middleware]:
         Middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False),
         Middleware(SameOrigin),
         Middleware(Bounded),
+        Middleware(Unicode),
         Middleware(SlowLogins),
         Middleware(CORSMiddleware),
     ]
@@ -121,6 +123,62 @@ def _unbounded(scope: Scope) -> PlainTextResponse | None:
     if int(headers.get("content-length", 0)) > LARGEST_BODY:
         return PlainTextResponse(f"Refused: a request holds at most {LARGEST_BODY >> 20} MiB.\n", 413)
     return None
+
+
+class Unicode:
+    """Has every body be Unicode. JSON can name half a character, which then is in no answer and no file.
+
+    Such a half is replaced, as everywhere on the way here; the bytes of one, or UTF-16, are refused.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            await self.app(scope, receive, send)
+            return
+        body = await _body(receive)
+        if body is None:
+            return  # gone before all of it was sent
+        if b"\0" in body or not _is_utf8(body):
+            await PlainTextResponse("Refused: what is sent is text in UTF-8.\n", 400)(scope, receive, send)
+            return
+        whole = _ESCAPES.sub(lambda escape: rb"\ufffd" if escape["half"] else escape[0], body)
+        messages: Iterator[Message] = iter([{"type": "http.request", "body": whole, "more_body": False}])
+
+        async def again() -> Message:
+            return next(messages, None) or await receive()
+
+        await self.app(scope, again, send)
+
+
+#: What begins with a backslash in JSON: both halves of a character, half of one, anything else.
+_ESCAPES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
+    re.DOTALL,
+)
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """All that is sent, which `Bounded` has bounded; None if the sender is gone."""
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 @dataclass

@@ -12,6 +12,10 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from pruneviz import boundary
 from pruneviz.serve import MOST_SESSIONS
@@ -138,6 +142,46 @@ def test_it_takes_no_files_and_no_large_bodies(client: httpx.Client) -> None:
     unsized = client.post(JOIN, content=iter([b"{}"]))
     assert [upload.status_code, large.status_code, unsized.status_code] == [404, 413, 411]
     assert is_short(upload) and is_short(large) and is_short(unsized)
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (r'"a\ud800b"', "a\ufffdb"),
+        (r'"\uDfFf\ud83d\ude00\uD83D"', "\ufffd\U0001f600\ufffd"),
+        (r'"\ud83d\\ude00"', "\ufffd\\ude00"),
+        (r'"\\ud800 \\\ud800"', "\\ud800 \\\ufffd"),
+        (r'"\ud800\ud800\udc00\u00e9"', "\ufffd\U00010000\xe9"),
+    ],
+)
+def test_half_a_character_is_replaced_and_whole_ones_are_not(sent: str, read: str) -> None:
+    assert json.loads(posted(sent.encode()).content) == read
+
+
+@pytest.mark.parametrize("sent", [b'"\xed\xa0\x80"', b'"\xff"', '"a"'.encode("utf-16"), b'"a"\0'])
+def test_what_is_no_text_is_refused(sent: bytes) -> None:
+    answer = posted(sent)
+    assert answer.status_code == 400 and is_short(answer)
+
+
+def posted(body: bytes) -> httpx.Response:
+    """What arrives behind the boundary of a body, sent back."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(await Request(scope, receive).body())(scope, receive, send)
+
+    answer = TestClient(boundary.Unicode(app)).post("/", content=body)
+    return httpx.Response(answer.status_code, content=answer.content)
+
+
+def test_half_a_character_in_a_question_is_answered(client: httpx.Client) -> None:
+    """What it runs into first is where an answer is written; `running` looks for a traceback."""
+    body = question(client.get("config").json(), "half")
+    body["data"] = ["a\ud800b" if isinstance(value, str) else value for value in body["data"]]
+    sent = json.dumps(body).encode()
+    assert rb"\ud800" in sent
+    assert client.post(JOIN, content=sent, headers={"Content-Type": "application/json"}).status_code == 200
+    assert "process_completed" in client.get(DATA, params={"session_hash": "half"}).text
 
 
 def test_opening_pages_does_not_grow_memory_without_end(client: httpx.Client, dashboard: Dashboard) -> None:
