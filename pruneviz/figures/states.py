@@ -6,6 +6,7 @@ import time
 
 from markupsafe import Markup
 
+from core.errors import StopRequested
 from core.results.words import duration
 from pruneviz.data.runs import RunRecord, share_done
 from pruneviz.figures.render import render
@@ -43,7 +44,12 @@ def paragraph_html(text: object, kind: str = "quiet", role: str = "") -> Markup:
 
 
 def failure_html(error: Exception, fix: str = "", log: str = "") -> Markup:
-    """The error state of something that was raised. Our own errors carry their fix in the text."""
+    """The error state of something that was raised; a note if somebody stopped it.
+
+    Our own errors carry their fix in the text.
+    """
+    if isinstance(error, StopRequested):
+        return notes_html(error)
     return error_html(str(error) or type(error).__name__, fix, log)
 
 
