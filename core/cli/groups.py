@@ -27,7 +27,7 @@ def groups(
 ) -> None:
     """Find the coupled groups: what has to be removed together."""
     with stdout_kept_clean():
-        from core.models.load import graph_of
+        from core.models.again import graph_of
 
         spec = ask("explore", model, {**given, **GROUPS_ALONE})
         graph = graph_of(spec.model, spec.explore.config_only)

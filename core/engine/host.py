@@ -184,9 +184,9 @@ def _masked(held: Held, removed: Removed | None) -> AbstractContextManager[None]
 
 def _graph(held: Held) -> Graph:
     if held.graph is None:
-        from core.graph.discover import discover  # slow to import, and most calls need no groups
+        from core.models.again import groups_of  # slow to import, and most calls need no groups
 
-        held.graph = discover(held.loaded.model, name=held.loaded.name)
+        held.graph = groups_of(held.loaded)
     return held.graph
 
 

@@ -18,13 +18,12 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from core.errors import ModelError
-from core.graph.discover import discover, discover_config
 from core.graph.records import Graph
 from core.models.sources import Source, resolve
 from core.models.stored import stored_dtype
 from core.models.unreadable import UNREADABLE, short, unreadable
 from core.plan.records import PruningPlan
-from core.spec.model import ModelSpec
+from core.runs.artifacts import read_graph
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,8 @@ class Loaded:
     """A model that is ready, and what identifies it.
 
     Attributes:
-        plan: the plan of a pruned model, else None.
+        plan: the plan of a pruned model, else None; graph: the coupled groups of its first base, which the
+            plan is about.
         revision: the commit of a model from the hub, else None.
         folder: the folder with its files; None where the hub's cache is not on this machine's disk.
         stored: the type of the weights there, whatever computes; None where it is not said.
@@ -48,6 +48,7 @@ class Loaded:
     revision: str | None = None
     folder: Path | None = None
     stored: torch.dtype | None = None
+    graph: Graph | None = None
 
 
 def load(
@@ -74,12 +75,14 @@ def load(
     precision = pick_dtype(dtype, where)
     resolved = resolve(source)
     plan: PruningPlan | None = None
+    graph: Graph | None = None
     if resolved.kind == "pruned":
         from core.models import saved
 
         model, tokenizer, plan = saved.load(
             Path(resolved.where), device=where, dtype=precision, trust_remote_code=trust_remote_code
         )
+        graph = read_graph(Path(resolved.where))
         if tokenizer is None:
             raise ModelError(
                 f"{source} was saved without a tokenizer; copy the dense model's files beside it."
@@ -92,7 +95,7 @@ def load(
         model.set_attn_implementation(attn_implementation)
     folder = _folder(resolved)
     stored = stored_dtype(folder, model.config if plan else config)
-    facts = (model.config, precision, where, plan, resolved.revision, folder, stored)
+    facts = (model.config, precision, where, plan, resolved.revision, folder, stored, graph)
     return Loaded(model.eval(), tokenizer, resolved.name, *facts)
 
 
@@ -216,12 +219,3 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in names:
         raise ModelError(f"Unknown dtype '{name}'; write auto, {', '.join(names)}.")
     return names[name]
-
-
-def graph_of(spec: ModelSpec, config_only: bool) -> Graph:
-    """Trace a model, or only its config, which needs no weights."""
-    if config_only:
-        config = load_config(spec.source, spec.trust_remote_code)
-        return discover_config(config, name=resolve(spec.source).name)
-    loaded = load(**vars(spec))
-    return discover(loaded.model, name=loaded.name)

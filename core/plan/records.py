@@ -185,26 +185,26 @@ def missing_biases(graph: Graph, removed: dict[str, tuple[int, ...]]) -> tuple[s
     Only linear layers of their own can get one; a stack of experts cannot.
     """
     losing = {group for group, units in implied(graph, removed).items() if units}
-    return tuple(name for name, place in _bias_places(graph).items() if place.group in losing)
+    return tuple(name for name, place in bias_places(graph).items() if place.group in losing)
 
 
 @dataclass(frozen=True)
-class _BiasPlace:
+class BiasPlace:
     group: str
     weight: str
     dim: int
 
 
-def _bias_places(graph: Graph) -> dict[str, _BiasPlace]:
+def bias_places(graph: Graph) -> dict[str, BiasPlace]:
     """Where a bias can be added: its name -> the group read there, the matrix, and its output dimension."""
-    places: dict[str, _BiasPlace] = {}
+    places: dict[str, BiasPlace] = {}
     for group in graph.of_kind("kv_group", "query_head", "ffn_channel"):
         for member in group.members:
             path, _, attribute = member.parameter.rpartition(".")
             owner = graph.parameters[member.parameter].module
             linear = attribute == "weight" and owner.endswith(("Linear", "Conv1D"))
             if member.role == "layer2" and linear and f"{path}.bias" not in graph.parameters:
-                places[f"{path}.bias"] = _BiasPlace(group.id, member.parameter, 1 - member.dim)
+                places[f"{path}.bias"] = BiasPlace(group.id, member.parameter, 1 - member.dim)
     return places
 
 
@@ -212,12 +212,12 @@ def bias_cuts(graph: Graph, removed: dict[str, tuple[int, ...]], biases: Sequenc
     """What goes of added biases: the outputs that their matrices lose."""
     if not biases:
         return {}
-    gone, places = cuts(graph, removed), _bias_places(graph)
+    gone, places = cuts(graph, removed), bias_places(graph)
     lost = {name: gone.get(places[name].weight, {}).get(places[name].dim) for name in biases}
     return {name: {0: rows} for name, rows in lost.items() if rows is not None}
 
 
 def bias_sizes(graph: Graph, biases: Sequence[str]) -> dict[str, int]:
     """How long each added bias is before anything is cut."""
-    places = _bias_places(graph)
+    places = bias_places(graph)
     return {name: graph.parameters[places[name].weight].shape[places[name].dim] for name in biases}

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from core.criteria.scoring import score_structures
+from core.models.again import cut_loaded
 from core.results.measured import Measured
 from core.spec.run import RunSpec
 from core.stages import measure, recover
@@ -17,7 +18,6 @@ from core.stages.metrics import pruning
 from core.stages.work import State, Work
 from core.surgery.ablation import OwnScores, decouple, without_dependency
 from core.surgery.masks import masked
-from core.surgery.operate import operate
 
 #: The coupled cut after its training, as a resumed run finds it.
 _TRAINED = "coupled.json"
@@ -45,8 +45,8 @@ def recover_coupled(state: State) -> None:
 
 
 def _trained_coupled(state: State) -> Measured:
-    small = operate(copy.deepcopy(state.loaded.model), state.graph, state.plan.removed, state.plan.biases)
-    loaded = replace(state.loaded, model=small, plan=state.plan)
+    whole = replace(state.loaded, model=copy.deepcopy(state.loaded.model))
+    loaded = cut_loaded(whole, state.graph, state.plan)
     facts = recover.recover(state.work, loaded, state.graph, recover.COUPLED)
     state.work.recorder.message(
         f"With couplings the best updates are those of step {facts['recover_best_step']}"
@@ -63,8 +63,7 @@ def cut_alone(state: State) -> None:
     """Cut every matrix by its own scores, for good, and measure what is left before it is trained."""
     model, removed = state.loaded.model, state.plan.removed
     decouple(model, state.graph, removed, own_scores(state))
-    model = operate(model, state.graph, removed, state.plan.biases)
-    state.loaded = replace(state.loaded, model=model, plan=state.plan)
+    state.loaded = cut_loaded(state.loaded, state.graph, state.plan)
     measure.before_training(state)
 
 

@@ -10,7 +10,8 @@ from core.criteria.scoring import check_alone
 from core.errors import DataError, SpecError
 from core.graph.records import Graph
 from core.methods import METHODS, method_of
-from core.models.load import Loaded, graph_of, load_config, load_tokenizer, pick_device
+from core.models.again import graph_of
+from core.models.load import Loaded, load_config, load_tokenizer, pick_device
 from core.models.sources import resolve
 from core.models.texts import Text
 from core.models.windows import sample_windows
@@ -52,10 +53,7 @@ def check(spec: RunSpec) -> None:
     config = load_config(spec.model.source, spec.model.trust_remote_code).get_text_config()
     if spec.prunes and spec.prune.layers is not None:
         parse_layers(spec.prune.layers, config.num_hidden_layers)
-    if spec.prune.units and resolve(spec.model.source).kind != "pruned":  # whose config is the dense one
-        check_plan(graph_of(spec.model, config_only=True), spec.prune.units)
-    if spec.prunes and spec.prune.target and resolve(spec.model.source).kind != "pruned":
-        allocate(graph_of(spec.model, config_only=True), None, **spec.prune.allocation())
+    check_reach(spec)
     if spec.goal in ("prune", "recover"):
         recover.check(spec, config)
     if spec.goal == "prune" and spec.prune.without_dependency:
@@ -88,6 +86,21 @@ def check_method(spec: RunSpec) -> None:
         method.component.check(spec.prune, method.settings(spec.prune.options))
     elif spec.prunes:
         check_scopes(criteria_of(spec), spec.sweep.scopes if spec.goal == "sweep" else (spec.prune.scope,))
+
+
+def check_reach(spec: RunSpec) -> None:
+    """Whether units chosen by hand are there, and enough for budgets, or after an earlier cut for a sparsity.
+
+    Raises:
+        NotPrunableError: they are not. ArtifactError: the files of an earlier cut are damaged.
+    """
+    again = spec.prunes and resolve(spec.model.source).kind == "pruned"
+    if not (again or spec.prune.units or (spec.prunes and spec.prune.target)):
+        return
+    graph = graph_of(spec.model, config_only=True)
+    check_plan(graph, spec.prune.units)
+    if spec.prune.target or (again and spec.goal == "prune" and not spec.prune.units):
+        allocate(graph, None, **spec.prune.allocation())
 
 
 def check_device(spec: RunSpec) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.files import write_json
-from core.graph.discover import discover
+from core.models.again import groups_of
 from core.models.load import Loaded
 from core.models.texts import title_of
 from core.plan.cost import cost
@@ -15,7 +15,7 @@ from core.results.efficiency import SPREADS
 from core.results.measured import TIMINGS, Measured
 from core.results.perplexity import Perplexity, by_text, on_text
 from core.runs.artifacts import METRICS
-from core.stages.work import State, Work, reads_text, source_metrics
+from core.stages.work import State, Work, ablates, reads_text, source_metrics
 
 
 def pruning(state: State) -> dict[str, Any]:
@@ -46,9 +46,23 @@ def pruning(state: State) -> dict[str, Any]:
         "kv_bits": KV_BITS,
         "sparsity": plan.sparsity,
         "sparsity_total": plan.sparsity_total,
+        **_against_base(state),
         **_perplexities(models, state.after, {**calibrated, "seed": work.spec.seed}),
         "calibration_text": calibrated["calibration_text"],
         "seconds": work.recorder.seconds,
+    }
+
+
+def _against_base(state: State) -> dict[str, Any]:
+    """What all cuts together took of the first base, where the model that was given was pruned before."""
+    whole = state.loaded.plan
+    if ablates(state.work.spec) or whole is None or not whole.before or whole.before == state.plan.before:
+        return {}
+    return {
+        "base": whole.model,
+        "params_base": whole.before.params,
+        "sparsity_base": whole.sparsity,
+        "sparsity_total_base": whole.sparsity_total,
     }
 
 
@@ -118,7 +132,7 @@ def evaluating(state: State) -> dict[str, Any]:
 def _costs(loaded: Loaded) -> Cost:
     if loaded.plan is not None and loaded.plan.after is not None:
         return loaded.plan.after
-    return cost(discover(loaded.model, name=loaded.name), {})
+    return cost(groups_of(loaded), {})
 
 
 def write(state: State) -> None:

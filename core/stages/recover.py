@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from transformers import PretrainedConfig
@@ -28,7 +29,7 @@ from core.recover.lora import target_modules
 from core.recover.team import Team, accelerator
 from core.recover.train import Recovery
 from core.results.widths import WIDTHS, widths
-from core.runs.artifacts import CHECKPOINT, GROUPS, PLAN, read_graph
+from core.runs.artifacts import CHECKPOINT, GROUPS, PLAN, read_graph, read_plan
 from core.runs.recorder import Recorder
 from core.spec.checks import check_length
 from core.spec.recover import WEIGHTS, RecoverSpec
@@ -36,7 +37,7 @@ from core.spec.run import RunSpec
 from core.stages import teacher
 from core.stages.measure import watched
 from core.stages.training import run
-from core.stages.work import Work, warn_of_same
+from core.stages.work import Work, kept, warn_of_same
 
 #: Names of a training: of its curves and of its folder of checkpoints. An ablation trains a coupled cut, too.
 FOLDER, COUPLED = "recover", "coupled"
@@ -149,14 +150,20 @@ def check_enough(spec: RunSpec, tokenizer: Callable[[], Any]) -> None:
 
 
 def plan_of_pruned(work: Work, loaded: Loaded) -> tuple[Graph, PruningPlan]:
-    """The graph and the plan that a pruned model was saved with; the run keeps them as its own.
+    """The graph and the plan of the run that made a pruned model; this run keeps them as its own.
+
+    They are about the model that was given to that run, which its numbers are compared with, too. Of a folder
+    alone, they are about the first base.
 
     Raises:
         ModelError: this model is not pruned. ArtifactError: its files are damaged.
     """
-    if loaded.plan is None or loaded.folder is None:
+    if loaded.plan is None or loaded.graph is None:
         raise _not_pruned(loaded.name)
-    graph, plan = read_graph(loaded.folder), loaded.plan
+    source = Path(work.spec.model.source)
+    graph, plan = kept(read_graph, source), kept(read_plan, source)
+    if graph is None or plan is None:
+        graph, plan = loaded.graph, loaded.plan
     write_text(work.run_dir / GROUPS, graph.to_json())
     write_text(work.run_dir / PLAN, plan.to_json())
     write_json(work.run_dir / WIDTHS, widths(graph, plan))

@@ -8,6 +8,7 @@ from typing import Any
 
 from core.errors import ArtifactError, NotPrunableError
 from core.files import write_json
+from core.models.again import cut_loaded
 from core.models.card_head import hub_data, inherited
 from core.models.demo import DEMO_HUB
 from core.models.saved import save
@@ -16,7 +17,6 @@ from core.results.agreement import CHECK, Agreement, Check, read_check
 from core.runs.artifacts import CHECKPOINT, MODEL, PLAN
 from core.stages import metrics
 from core.stages.work import State, kept
-from core.surgery.operate import operate
 
 
 def surgery(state: State) -> None:
@@ -32,10 +32,9 @@ def surgery(state: State) -> None:
         work.recorder.artifact(CHECK)
 
     try:
-        model = operate(state.loaded.model, state.graph, plan.removed, plan.biases, on_checked=keep)
+        state.loaded = cut_loaded(state.loaded, state.graph, plan, on_checked=keep)
     except NotPrunableError as error:
         raise NotPrunableError(f"{error} {_what_is_kept(work.run_dir)}") from error
-    state.loaded = replace(state.loaded, model=model, plan=plan)
     settle(state)
 
 
@@ -58,7 +57,8 @@ def export(state: State) -> None:
     state.metrics = {**metrics.pruning(state), **state.metrics}
     folder = state.work.run_dir / MODEL
     loaded, facts = state.loaded, {**state.metrics, **_origin(state)}
-    parts = (loaded.model, loaded.tokenizer, state.graph, state.plan, folder)
+    assert loaded.graph and loaded.plan, "the model was cut"
+    parts = (loaded.model, loaded.tokenizer, loaded.graph, loaded.plan, folder)
     try:
         saved = save(*parts, facts=facts, dtype=loaded.stored)
     except ArtifactError as error:

@@ -13,11 +13,11 @@ from core.criteria import CRITERIA, scoring
 from core.criteria.scoring import check_readable
 from core.errors import DataError
 from core.files import write_json, write_text
-from core.graph.discover import discover
 from core.graph.records import Graph
 from core.methods import method_of
 from core.models import load as models
-from core.models.load import Loaded, graph_of
+from core.models.again import graph_of, groups_of
+from core.models.load import Loaded
 from core.models.windows import calibration_windows
 from core.plan.allocation import allocate
 from core.plan.chosen import chosen_plan
@@ -61,6 +61,11 @@ def load(state: State) -> None:
     count = sum(parameter.numel() for parameter in loaded.model.parameters())
     dtype = str(loaded.dtype).removeprefix("torch.")
     work.recorder.message(f"{loaded.name}: {count:,} parameters, {dtype} on {loaded.device}")
+    if loaded.plan is not None and work.spec.prunes:
+        work.recorder.message(
+            f"{loaded.name} lacks {loaded.plan.sparsity_total:.1%} of {loaded.plan.model} already; sparsity "
+            "is counted of what is left, and both plans are saved as one"
+        )
 
 
 def graph(state: State) -> None:
@@ -71,7 +76,7 @@ def graph(state: State) -> None:
         if config_only(work.spec):
             traced = graph_of(work.spec.model, config_only=True)
         else:
-            traced = discover(state.loaded.model, name=state.loaded.name)
+            traced = groups_of(state.loaded)
         write_text(work.run_dir / GROUPS, traced.to_json())
     work.recorder.message(f"{len(traced.groups)} coupled groups in {len(traced.layer_modules)} layers")
     work.recorder.artifact(GROUPS)

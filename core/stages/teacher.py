@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from core.errors import ArtifactError, ModelError, SpecError
 from core.graph.records import Graph
 from core.models.load import Loaded, load, load_config, load_tokenizer
-from core.models.sources import resolve
+from core.plan.composed import staying
 from core.recover.examples import Example, TrainingData, training_data
 from core.recover.logits import About, Kept, hash_of
 from core.recover.loop import rows_of_step
@@ -60,9 +62,15 @@ def check(spec: RunSpec) -> None:
     if not spec.recover.distils or (spec.goal == "prune" and not spec.recover.teacher):
         return
     source, trust = source_of(spec), spec.model.trust_remote_code
-    if resolve(source).kind == "pruned" and not spec.recover.teacher:
-        raise ModelError(f"{source} is pruned itself; name the dense model with --teacher MODEL.")
-    load_config(source, trust)
+    try:
+        load_config(source, trust)
+    except ModelError as error:
+        if spec.recover.teacher:
+            raise
+        raise ModelError(
+            f"{source}, which {spec.model.source} was cut from and which would teach it, cannot be read; "
+            f"name another with --teacher MODEL. {error}"
+        ) from error
     ours, theirs = (load_tokenizer(name, trust).get_vocab() for name in (spec.model.source, source))
     if ours != theirs:
         others = sum(theirs.get(token) != number for token, number in ours.items())
@@ -81,7 +89,7 @@ def teacher_of(work: Work, loaded: Loaded, graph: Graph) -> Teacher | None:
         return FromDisk(Kept(_folder(work)), recipe.temperature)
     dense = dense_model(work)
     layers = [dense.model.get_submodule(name) for name in graph.layer_modules] if recipe.layer_weight else []
-    return Live(dense.model, recipe.temperature, layers, _channels(loaded, graph))
+    return Live(dense.model, recipe.temperature, layers, _channels(loaded, dense))
 
 
 def keep(state: State) -> None:
@@ -140,12 +148,22 @@ def dense_model(work: Work) -> Loaded:
     return load(**{**vars(work.spec.model), "source": source})
 
 
-def _channels(loaded: Loaded, graph: Graph) -> Tensor | None:
-    """The hidden channels that the student still has; None for all."""
-    removed = loaded.plan.removed if loaded.plan else {}
-    for group in graph.of_kind("residual_channel"):
-        if gone := removed.get(group.id):
-            stays = torch.ones(group.units, dtype=torch.bool)
-            stays[list(gone)] = False
-            return stays.nonzero().squeeze(1).to(loaded.device)
-    return None
+def _channels(loaded: Loaded, dense: Loaded) -> Tensor | None:
+    """The hidden channels of the teacher that the student still has; None for all.
+
+    A teacher that was pruned itself is taken to be what the student was before its last cut.
+    """
+    ours, theirs = _hidden(loaded), _hidden(dense)
+    if ours is None or (theirs is not None and len(ours) == len(theirs)):
+        return None
+    places = ours if theirs is None else np.searchsorted(theirs, ours)
+    return torch.from_numpy(places).to(loaded.device)
+
+
+def _hidden(loaded: Loaded) -> NDArray[np.int64] | None:
+    """The hidden channels of its first base that a model still has, (channels,); None for all."""
+    if loaded.plan is None or loaded.graph is None:
+        return None
+    stays = staying(loaded.graph, loaded.plan)
+    group = next(iter(loaded.graph.of_kind("residual_channel")), None)
+    return stays[group.id] if group is not None and len(stays[group.id]) < group.units else None

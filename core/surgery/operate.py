@@ -76,7 +76,7 @@ def operate(
         first, reference = rehearse(model, graph, when="with these units masked"), None
     else:
         with masked(model, graph, removed):
-            scaled = _scaled(model, graph, full)
+            scaled = scaled_norms(model, graph, full)
             reference = refer(model, graph, when="with these units masked", rescaled=scaled)
         first = reference.first
     places = per_head_arguments(model, graph, first)
@@ -87,7 +87,7 @@ def operate(
     return model
 
 
-def _scaled(model: nn.Module, graph: Graph, full: Mapping[str, tuple[int, ...]]) -> set[str]:
+def scaled_norms(model: nn.Module, graph: Graph, full: Mapping[str, tuple[int, ...]]) -> set[str]:
     """The norms with a weight that run across the units that go."""
     parameters = {member.parameter for group_id in full for member in graph.group(group_id).members}
     owners = {name.rpartition(".")[0] for name in parameters}
@@ -102,6 +102,11 @@ def add_biases(model: nn.Module, biases: Sequence[str]) -> None:
             weight = owner.get_parameter("weight")
             size = weight.shape[1 if isinstance(owner, Conv1D) else 0]
             setattr(owner, attribute, nn.Parameter(weight.new_zeros(size)))
+
+
+def slice_parameters(model: nn.Module, graph: Graph, plan: PruningPlan) -> None:
+    """Leave of every parameter what stays of it; what modules remember of their sizes is not looked after."""
+    _slice(model, cuts(graph, dict(plan.removed)) | bias_cuts(graph, dict(plan.removed), plan.biases))
 
 
 def _slice(model: nn.Module, gone: Cuts) -> None:

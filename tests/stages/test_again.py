@@ -1,0 +1,137 @@
+"""A run's model is pruned again, trained and pruned once more: plans compose, every folder reads alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core.errors import ArtifactError, ModelError, NotPrunableError
+from core.files import read_json
+from core.models.again import graph_of
+from core.models.load import load
+from core.plan.composed import what_is_left
+from core.plan.cost import cost
+from core.results.agreement import read_check
+from core.runs.artifacts import METRICS, MODEL, PLAN, read_graph, read_plan
+from core.spec.model import ModelSpec
+from core.spec.prune import PruneSpec
+from core.spec.recover import RecoverSpec
+from core.spec.run import RunSpec
+from core.stages.check import check
+from tests.stages.steps import done
+
+LAST = RecoverSpec("lora", learning_rate=1e-2, warmup=1, steps=2, batch=2, micro_batch=2, length=16, held=2)
+
+
+def of_run(spec: RunSpec, run_dir: Path, **changes: object) -> RunSpec:
+    return replace(spec, model=ModelSpec(str(run_dir), "cpu"), **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, spec: RunSpec, texts: tuple[Path, Path]) -> list[Path]:
+    """Pruned by 15 %, trained, and pruned by 15 % again, with biases."""
+    folder = tmp_path_factory.mktemp("again")
+    first = done(folder, replace(spec, prune=PruneSpec("taylor_first", 0.15)))
+    trained = replace(LAST, data=str(texts[0]))
+    second = done(folder, of_run(spec, first, goal="recover", recover=trained))
+    third = replace(spec, prune=PruneSpec("wifv", 0.15, reconstruct="bias"))
+    return [first, second, done(folder, of_run(third, second))]
+
+
+def test_the_saved_plan_is_both_plans_against_the_first_base(runs: list[Path]) -> None:
+    first, _, last = runs
+    step, whole, before = read_plan(last), read_plan(last / MODEL), read_plan(first)
+    assert read_graph(last / MODEL).parameters == read_graph(first).parameters
+    assert step.before and step.after and whole.before and whole.after
+    assert step.before == before.after and whole.before == before.before and whole.after == step.after
+    assert abs(step.sparsity - 0.15) < 0.05 and step.params_in_scope < before.params_in_scope
+    assert whole.model == before.model and whole.method == "taylor_first + wifv"
+    assert all(set(units) <= set(whole.removed[group]) for group, units in before.removed.items())
+    left = what_is_left(read_graph(last / MODEL), whole)
+    assert cost(left, {}) == step.after
+    loaded = load(str(last), device="cpu")
+    params = {name: tuple(one.shape) for name, one in loaded.model.named_parameters()}
+    assert params == {name: one.shape for name, one in left.parameters.items()}
+
+
+def test_every_layer_agrees_and_another_process_reads_it(runs: list[Path]) -> None:
+    kept = read_check(runs[-1])
+    assert kept.cut and kept.saved and all(row.holds for row in [*kept.cut, *kept.saved])
+
+
+def test_metrics_tell_this_cut_from_all_cuts(runs: list[Path]) -> None:
+    first, second, last = (read_json(run / METRICS) for run in runs)
+    assert "base" not in first and "base" not in second
+    assert last["params_before"] == second["params_after"] == first["params_after"]
+    assert last["params_base"] == first["params_before"] and last["base"] == read_plan(runs[0]).model
+    assert last["sparsity_base"] > last["sparsity"] and last["sparsity_total_base"] == pytest.approx(
+        1 - last["params_after"] / first["params_before"]
+    )
+
+
+def test_a_recovery_of_it_is_beside_the_model_that_was_given(
+    runs: list[Path], spec: RunSpec, texts: tuple[Path, Path], tmp_path: Path
+) -> None:
+    again = replace(LAST, data=str(texts[0]), method="distill", layer_weight=1.0)
+    asked = of_run(spec, runs[-1], goal="recover", recover=again)
+    check(asked)
+    run = done(tmp_path, asked)
+    metrics, before = read_json(run / METRICS), read_json(runs[-1] / METRICS)
+    for name in ("params_before", "params_after", "sparsity", "base", "sparsity_base", "ppl_before"):
+        assert metrics[name] == before[name], name
+    assert read_plan(run) == read_plan(runs[-1]) and read_plan(run / MODEL) == read_plan(runs[-1] / MODEL)
+
+
+def test_hidden_channels_go_twice_and_the_teacher_keeps_up(
+    spec: RunSpec, texts: tuple[Path, Path], tmp_path: Path
+) -> None:
+    kinds = ("residual_channel", "ffn_channel")
+    once = replace(spec, prune=PruneSpec("l2", 0.2, kinds=kinds))
+    first = done(tmp_path, once)
+    recipe = replace(LAST, data=str(texts[0]), method="distill", layer_weight=1.0)
+    last = done(tmp_path, of_run(once, first, recover=recipe))
+    whole = read_plan(last / MODEL)
+    assert len(whole.removed["residual_channel"]) > len(read_plan(first).removed["residual_channel"])
+    assert read_plan(last).after == whole.after
+
+
+def test_more_than_is_left_is_refused_before_anything_is_loaded(runs: list[Path], spec: RunSpec) -> None:
+    with pytest.raises(NotPrunableError, match=r"At most 0\.\d+ of the parameters in scope can go"):
+        check(of_run(spec, runs[-1], prune=PruneSpec("l2", 0.99)))
+    graph = graph_of(ModelSpec(str(runs[-1])), config_only=True)
+    units = graph.group("L00.ffn_channel").units
+    with pytest.raises(NotPrunableError, match=f"units 0 to {units - 1}"):
+        check(of_run(spec, runs[-1], prune=PruneSpec("manual", units={"L00.ffn_channel": (units,)})))
+
+
+@pytest.mark.parametrize("damage", ["torn", "of another model"])
+def test_a_damaged_plan_is_named_before_anything_is_loaded(
+    damage: str, runs: list[Path], spec: RunSpec, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(runs[0] / MODEL, folder)
+    text = (folder / PLAN).read_text()
+    if damage == "torn":
+        (folder / PLAN).write_text(text[:50])
+    else:
+        (folder / PLAN).write_text(json.dumps(json.loads(text) | {"removed": {"L77.ffn_channel": [0]}}))
+    with pytest.raises(ArtifactError, match=r"plan\.json"):
+        check(of_run(spec, folder))
+
+
+def test_a_run_whose_base_is_gone_can_be_pruned_but_not_taught(
+    runs: list[Path], spec: RunSpec, texts: tuple[Path, Path], tmp_path: Path
+) -> None:
+    first = done(tmp_path, replace(spec, prune=PruneSpec("l2", 0.15)))
+    second = done(tmp_path, of_run(spec, first, prune=PruneSpec("l2", 0.15)))
+    shutil.rmtree(first)
+    check(of_run(spec, second, prune=PruneSpec("l2", 0.15)))
+    assert load(str(second), device="cpu").plan == read_plan(second / MODEL)
+    recipe = replace(LAST, data=str(texts[0]), method="distill")
+    with pytest.raises(ModelError, match="--teacher"):
+        check(of_run(spec, second, goal="recover", recover=recipe))
+    check(of_run(spec, second, goal="recover", recover=replace(LAST, data=str(texts[0]))))
