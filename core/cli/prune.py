@@ -10,7 +10,7 @@ import typer
 from core import methods
 from core.cli import options
 from core.cli.ask import RUNS, ask, detached, emit_run, foreground, read_spec_file, with_errors
-from core.cli.recover import with_preset
+from core.cli.recover import AGAIN, with_preset
 from core.cli.terminal import keys_and_values, perplexity_lines, score_lines
 from core.errors import SpecError
 from core.methods import METHODS
@@ -37,7 +37,7 @@ SCORED = ("tasks_before", "tasks_pruned", "tasks_after")
 def prune(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="MODEL", help="'demo', a hub id, a model's folder, or a .gguf file."),
+        typer.Argument(metavar="MODEL", help="'demo', a hub id, a folder, a .gguf file, or a pruned run."),
     ] = None,
     given: options.Given = options.FIELDS,
     strategy: Annotated[
@@ -89,7 +89,9 @@ def prune(
         return detached(runs_dir, spec, as_json)
     run_dir = foreground(runs_dir, spec)
     metrics = read_metrics(run_dir)
-    result = {key: metrics[key] for key in (*RESULT, *TRAINED, *ABLATED, *SCORED, TEXTS) if key in metrics}
+    result = {
+        key: metrics[key] for key in (*RESULT, *AGAIN, *TRAINED, *ABLATED, *SCORED, TEXTS) if key in metrics
+    }
     plain = {key: value for key, value in result.items() if key not in (*SCORED, TEXTS)}
     shown = [*keys_and_values(with_errors(plain, metrics)), *perplexity_lines(metrics)]
     scores = {key.removeprefix("tasks_"): metrics[key] for key in SCORED if key in metrics}

@@ -16,6 +16,8 @@ from core.spec.run import RunSpec
 #: What `recover` prints of `metrics.json`, after the run's directory.
 RESULT = ("ppl_before", "ppl_pruned", "ppl_recovered", "ppl_after", "recover_steps", "recover_best_step")
 SIZES = ("params_before", "params_after", "sparsity", "sparsity_total", "seconds")
+#: All cuts together, against the first base, where the model that was cut had been pruned before.
+AGAIN = ("base", "params_base", "sparsity_base", "sparsity_total_base")
 
 
 def with_preset(spec: RunSpec, method: str | None, preset: str | None) -> RunSpec:
@@ -46,7 +48,8 @@ def recover(
         return detached(runs_dir, spec, as_json)
     run_dir = foreground(runs_dir, spec)
     metrics = read_metrics(run_dir)
-    result = {key: metrics[key] for key in (*RESULT, *SIZES)}
+    again = [key for key in AGAIN if key in metrics]
+    result = {key: metrics[key] for key in (*RESULT, *SIZES, *again)}
     lines = [*keys_and_values(with_errors(result, metrics)), *perplexity_lines(metrics)]
     return emit_run(run_dir, {**result, "perplexities": metrics["perplexities"]}, as_json, lines)
 

@@ -167,8 +167,8 @@ def _replayed(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> PreTra
     shapes = {name: parameter.shape for name, parameter in replayed.named_parameters()}
     if shapes != {name: parameter.shape for name, parameter in model.named_parameters()}:
         raise NotPrunableError(
-            "This model is not what its config and this plan give; a model that was pruned before cannot be "
-            "saved with a second plan. Start from the dense model with the larger plan."
+            "This model is not what its config and this plan give; one that was pruned before is saved with "
+            "the plan of all its cuts, as a run of it does (`python -m core prune runs/ID`)."
         )
     return replayed
 

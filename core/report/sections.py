@@ -14,7 +14,7 @@ from core.report.run import Run
 from core.results.efficiency import Efficiency
 from core.results.noise import NOISE, difference
 from core.results.tasks import TaskResult
-from core.results.words import number, with_error
+from core.results.words import all_cuts, number, with_error
 from core.runs.command_line import command_line
 from core.runs.events import metric_series, warnings
 
@@ -55,6 +55,8 @@ def summary(run: Run) -> Markup:
             f" Method {plan.method or 'by hand'}, scope {plan.scope}; removed {plan.sparsity:.1%} of block "
             f"parameters, {plan.sparsity_total:.1%} of all."
         )
+    if run.metrics.get("base") is not None:
+        said += f" With earlier cuts: {all_cuts(run.metrics)}."
     return render("summary.html", said=said, warnings=warnings(run.events))
 
 

@@ -138,6 +138,14 @@ def sparsity(of_block: float | None, of_all: float | None) -> str:
     return f"{percent(of_block)} of block parameters, {percent(of_all)} of all"
 
 
+def all_cuts(metrics: Mapping[str, Any]) -> str:
+    """What earlier cuts and this one took together; a dash where the model was not pruned before."""
+    if metrics.get("base") is None:
+        return DASH
+    taken = sparsity(metrics.get("sparsity_base"), metrics.get("sparsity_total_base"))
+    return f"{taken}, of {metrics['base']}"
+
+
 def difference(before: float | None, after: float | None) -> str:
     """The change in percent with its sign: `−15.8 %`, `+126 %`, `×72,500`."""
     if before is None or after is None or not before or not math.isfinite(after):

@@ -35,7 +35,7 @@ NUMBERS = (
     "sparsity",
     "seconds",
 )
-TEXTS = ("ppl_text", "ppl_sha256", "ppl_protocol", "calibration_text")
+TEXTS = ("ppl_text", "ppl_sha256", "ppl_protocol", "calibration_text", "base")
 
 
 def read_spec(run_dir: Path) -> RunSpec:

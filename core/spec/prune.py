@@ -69,7 +69,7 @@ class PruneSpec:
     method: str = option("taylor_first", "What ranks units, or trains; see `methods`.", title="Method")
     sparsity: float = option(
         0.2,
-        "Fraction of the block parameters that goes, in [0, 1).",
+        "Fraction of the block parameters that goes, in [0, 1); of a pruned MODEL, of those left.",
         title="Sparsity",
         ge=0,
         lt=1,

@@ -81,6 +81,7 @@ def run_facts(record: RunRecord, now: float) -> list[tuple[str, str]]:
     if spec and spec.goal in ("prune", "recover"):
         facts += [
             ("Removed", words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total"))),
+            ("With earlier cuts", words.all_cuts(metrics)),
             ("Parameters", before_after(metrics, "params", words.count)),
         ]
     facts += _perplexities(record)

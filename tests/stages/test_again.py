@@ -15,13 +15,18 @@ from core.models.again import graph_of
 from core.models.load import load
 from core.plan.composed import what_is_left
 from core.plan.cost import cost
+from core.report.page import document
+from core.report.run import Run
 from core.results.agreement import read_check
+from core.results.words import all_cuts
 from core.runs.artifacts import METRICS, MODEL, PLAN, read_graph, read_plan
 from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
 from core.stages.check import check
+from pruneviz.data.runs import read_run
+from pruneviz.figures.run_detail import run_facts
 from tests.stages.steps import done
 
 LAST = RecoverSpec("lora", learning_rate=1e-2, warmup=1, steps=2, batch=2, micro_batch=2, length=16, held=2)
@@ -71,6 +76,16 @@ def test_metrics_tell_this_cut_from_all_cuts(runs: list[Path]) -> None:
     assert last["sparsity_base"] > last["sparsity"] and last["sparsity_total_base"] == pytest.approx(
         1 - last["params_after"] / first["params_before"]
     )
+
+
+def test_people_are_told_of_both(runs: list[Path]) -> None:
+    metrics = read_json(runs[-1] / METRICS)
+    both = all_cuts(metrics)
+    assert f"of {metrics['base']}" in both and f"{100 * metrics['sparsity_base']:.1f} %" in both
+    assert ("With earlier cuts", both) in run_facts(read_run(runs[-1]), 0.0)
+    assert both in document([Run(runs[-1])]) and "earlier cuts" not in document([Run(runs[0])])
+    card = (runs[-1] / MODEL / "README.md").read_text()
+    assert "taylor_first + wifv" in card and "before the last cut" in card and "Cut 2: wifv" in card
 
 
 def test_a_recovery_of_it_is_beside_the_model_that_was_given(
