@@ -3,6 +3,7 @@
 Stable element ids, for tests and style sheets:
 
     page       header, theme-toggle, tabs, tab-<id>-button, url-<name> for every name in the address
+    tour       tour, tour-toggle, tour-next, tour-skip
     Model      see `pruneviz/tabs/model.py`
     Structure  see `pruneviz/tabs/structure.py`
     Heads      see `pruneviz/tabs/heads.py`
@@ -22,6 +23,7 @@ import gradio as gr
 
 from pruneviz import scripts
 from pruneviz.components.base import panel
+from pruneviz.components.tour import TOGGLE, tour
 from pruneviz.context import TABS, AppContext, build_url_state
 from pruneviz.tabs.compare import build_compare_tab
 from pruneviz.tabs.heads import build_heads_tab
@@ -67,6 +69,7 @@ def build(app: AppContext) -> gr.Blocks:
         with gr.Column(elem_id="header"):
             panel("brand", HEADER)
             toggle = gr.Button("◐", elem_id="theme-toggle", size="sm")
+            _build_tour(app)
         with gr.Tabs(elem_id="tabs") as tabs:
             for name, title in TABS.items():
                 with gr.Tab(title, id=name, elem_id=f"tab-{name}") as app.tabs[name]:
@@ -74,6 +77,15 @@ def build(app: AppContext) -> gr.Blocks:
         toggle.click(None, js=scripts.TOGGLE_THEME)
         _wire_url(page, app, tabs)
     return page
+
+
+def _build_tour(app: AppContext) -> None:
+    """The stops of a first visit, which lead through the examples, and the button that brings them back."""
+    models = dict.fromkeys(record.model for record in app.examples.records)
+    if models:
+        button = gr.Button("Tour", elem_id="tour-toggle", size="sm")
+        button.click(None, js=TOGGLE, api_visibility="private")
+        tour(list(models), elem_id="tour")
 
 
 def _wire_url(page: gr.Blocks, app: AppContext, tabs: gr.Tabs) -> None:

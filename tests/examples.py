@@ -41,8 +41,8 @@ COMMANDS = {
         "--ratio-by wanda",
     ),
     "example-sweep": (
-        "Three criteria, four shares",
-        "sweep demo --methods taylor_first,wanda,ifv --sparsities 0.1,0.2,0.3,0.4 --reconstructs none,bias "
+        "Three criteria, three shares",
+        "sweep demo --methods taylor_first,wanda,ifv --sparsities 0.1,0.2,0.4 --reconstructs none,bias "
         "--samples 16 --tokens 2048",
     ),
     "example-taylor_first-20": (
