@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-#: Logits looked at a time: they stay in the cache, and no second copy of all of them is made.
-_CHUNK_ELEMENTS = 2**20
+#: Logits looked at a time: on the CPU they stay in its cache; elsewhere few large steps keep the device busy,
+#: and what they make in between stays below a GiB. No second copy of all of them is made.
+_CHUNK_ELEMENTS, _CHUNK_ELEMENTS_DEVICE = 2**20, 2**25
 #: Below this a probability is taken for rounding.
 _LEAST = 1e-7
 
@@ -44,18 +45,18 @@ class _Distillation(torch.autograd.Function):
         weights = torch.ones(len(ours), 1, device=ours.device)
         if counted is not None:
             weights = counted.reshape(-1, 1).to(torch.float32)
-        count, step = float(weights.sum().clamp_min(1)), max(1, _CHUNK_ELEMENTS // vocabulary)
-        total = torch.zeros((), dtype=torch.float64)
+        count, total = weights.sum().clamp_min(1), _sum_on(ours.device)
+        step = _positions(ours.device, vocabulary)
         for first in range(0, len(ours), step):
             chunk = slice(first, first + step)
             log_q = (ours[chunk].float() / temperature).log_softmax(dim=-1)
             log_p = (theirs[chunk].float() / temperature).log_softmax(dim=-1)
             p = log_p.exp()
-            total += (p * (log_p - log_q) * weights[chunk]).sum(dtype=torch.float64).cpu()
+            total += (p * (log_p - log_q) * weights[chunk]).sum(dtype=total.dtype)
             gradient = (log_q.exp() - p) * (weights[chunk] * (temperature / count))
             theirs[chunk] = gradient.to(teacher.dtype)
         ctx.save_for_backward(theirs.view(student.shape))
-        return (total * (temperature**2 / count)).to(student.device, torch.float32)
+        return (total * temperature**2 / count).to(torch.float32)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
@@ -91,8 +92,8 @@ class _KeptDistillation(torch.autograd.Function):
     ) -> Tensor:
         ours = student.reshape(-1, student.shape[-1])  # (positions, vocabulary)
         rows, gradient = counted.reshape(-1).nonzero().squeeze(1), torch.zeros_like(ours)
-        count, step = max(1, len(rows)), max(1, _CHUNK_ELEMENTS // student.shape[-1])
-        total = torch.zeros((), dtype=torch.float64)
+        count, step = max(1, len(rows)), _positions(ours.device, student.shape[-1])
+        total = _sum_on(ours.device)
         for first in range(0, len(rows), step):
             chunk = slice(first, first + step)
             log_q = (ours[rows[chunk]].float() / temperature).log_softmax(dim=-1)
@@ -101,16 +102,27 @@ class _KeptDistillation(torch.autograd.Function):
             p_rest = (1 - p.sum(dim=1, keepdim=True)).clamp_min(_LEAST)
             q_rest = (1 - log_top.exp().sum(dim=1, keepdim=True)).clamp_min(_LEAST)
             apart = (p * (log_p - log_top)).sum() + (p_rest * (p_rest / q_rest).log()).sum()
-            total += apart.double().cpu()
+            total += apart.to(total.dtype)
             slope = (q * (1 - p_rest / q_rest)).scatter(1, tops, log_top.exp() - p)
             gradient[rows[chunk]] = (slope * (temperature / count)).to(gradient.dtype)
         ctx.save_for_backward(gradient.view(student.shape))
-        return (total * (temperature**2 / count)).to(student.device, torch.float32)
+        return (total * (temperature**2 / count)).to(torch.float32)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
         return gradient.mul_(upstream.to(gradient.dtype)), None, None, None, None
+
+
+def _positions(device: torch.device, vocabulary: int) -> int:
+    """How many positions are looked at a time."""
+    return max(1, (_CHUNK_ELEMENTS if device.type == "cpu" else _CHUNK_ELEMENTS_DEVICE) // vocabulary)
+
+
+def _sum_on(device: torch.device) -> Tensor:
+    """A zero to add to, where the numbers are: to fetch every part would let the device wait each time."""
+    exact = torch.float32 if device.type == "mps" else torch.float64
+    return torch.zeros((), dtype=exact, device=device)
 
 
 def layer_loss(
