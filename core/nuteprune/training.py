@@ -25,6 +25,7 @@ from core.nuteprune.schedule import DENSE, Schedule
 from core.nuteprune.twin import Snapshot, Twin, forward
 from core.recover.loop import Course, Outcome
 from core.recover.losses import distillation, layer_loss
+from core.recover.recompute import recomputing
 from core.spec.nuteprune import Settings
 
 #: Adam's memory for the masks: short, so that they turn round when the target is passed.
@@ -97,6 +98,8 @@ class MaskTraining:
         watched = settings.rule == "lora_gradient"
         self._watch = LoraGradient(twin.model, graph, groups, gates) if watched else None
         self.bank, self._seated = Bank(folder, leads), DENSE
+        forgetful = settings.gradient_checkpointing == "on"
+        self._forgetful = twin.layers if forgetful else ()
         self._expected = 0.0
         self._snapshot: Snapshot | None = None
         self._second_layers = [second.get_submodule(name) for name in graph.layer_modules] if second else []
@@ -144,7 +147,8 @@ class MaskTraining:
         """The divergence from the teacher (or the next-token loss) and the layer loss, scalars."""
         settings, twin, nothing = self.settings, self.twin, torch.zeros((), device=ids.device)
         if settings.distillation == "none":
-            return next_token_loss(twin.act(self.masks.factors()), ids)[0], nothing
+            with recomputing(self._forgetful):
+                return next_token_loss(twin.act(self.masks.factors()), ids)[0], nothing
         layers = settings.layer_weight > 0
         if self.second is not None:
             with torch.no_grad():
@@ -152,7 +156,8 @@ class MaskTraining:
         else:
             teacher = twin.teach(ids, self._snapshot, layers=layers)
         twin.act(self.masks.factors())
-        student = twin.forward(ids, layers=layers)
+        with recomputing(self._forgetful):
+            student = twin.forward(ids, layers=layers)
         apart = layer_loss(student.layers, teacher.layers) if layers else nothing
         return distillation(student.logits, teacher.logits, settings.temperature), apart
 

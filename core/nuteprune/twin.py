@@ -56,14 +56,14 @@ class Twin:
         rank, alpha, targets: of LoRA; rank 0 for none.
 
     Attributes:
-        model: the model itself.
+        model: the model itself; layers: its decoder layers.
     """
 
     def __init__(
         self, model: PreTrainedModel, graph: Graph, gates: Gates, *, rank: int, alpha: float, targets: str
     ) -> None:
         self.model, self._gates = model, gates
-        self._layer_modules = [model.get_submodule(name) for name in graph.layer_modules]
+        self.layers = [model.get_submodule(name) for name in graph.layer_modules]
         self._factors: Mapping[str, Tensor] = {}
         self._wrapped: PeftModel | None = None
         model.requires_grad_(False)
@@ -116,7 +116,7 @@ class Twin:
 
     def forward(self, ids: Tensor, *, layers: bool = False) -> Answer:
         """The answer of whoever acts now."""
-        return forward(self.model, ids, self._layer_modules if layers else [])
+        return forward(self.model, ids, self.layers if layers else [])
 
     @torch.no_grad()
     def seat(self, snapshot: Snapshot) -> None:

@@ -25,6 +25,7 @@ from core.recover.logits import counted
 from core.recover.loop import Course, Outcome
 from core.recover.lora import updates
 from core.recover.losses import relative_layer_loss
+from core.recover.recompute import recomputing
 from core.recover.teacher import Teacher
 from core.recover.weights import trainable
 from core.spec.recover import RecoverSpec
@@ -106,11 +107,9 @@ class Recovery:
         self._trainable = trainable(loaded.model, graph, recipe)
         self.model = self._trainable.model
         self.data, self.recipe, self.device, self.on_curve = data, recipe, loaded.device, on_curve
-        self._layers = (
-            [loaded.model.get_submodule(name) for name in graph.layer_modules]
-            if teacher and recipe.layer_weight
-            else []
-        )
+        layers = [loaded.model.get_submodule(name) for name in graph.layer_modules]
+        self._layers = layers if teacher and recipe.layer_weight else []
+        self._forgetful = layers if recipe.gradient_checkpointing == "on" else []
         self.padding = loaded.tokenizer.pad_token_id or 0
         steps = steps_of(recipe, len(data.train))
         self.warmup = min(recipe.warmup, steps // 10)
@@ -146,7 +145,7 @@ class Recovery:
         inputs, labels = self._inputs(batch)
         share = self.course.batch / len(rows) / max(self._predicted, 1)
         lesson = self.teacher.teach(batch, inputs) if self.teacher else None
-        with outputs_of(self._layers) as outputs:
+        with outputs_of(self._layers) as outputs, recomputing(self._forgetful):
             logits = self.model(**inputs, use_cache=False).logits
         nothing = logits.new_zeros((), dtype=torch.float32)
         if lesson is None:

@@ -9,7 +9,7 @@ from core.checked import checked
 from core.errors import SpecError
 from core.option import option, options_of
 from core.spec.prune import PruneSpec
-from core.spec.recover import TARGETS
+from core.spec.recover import CHECKPOINTING, TARGETS
 
 #: Half of log alpha's range, and the fastest a mask may go however short a run is.
 _HALF_RANGE, _FASTEST = 4.605, 1.0
@@ -82,6 +82,11 @@ class Settings:
     steps: int = option(150, "optimizer steps in all", ge=1, le=10**7)
     batch: int = option(4, "windows per step", ge=1, le=4096)
     accumulate: int = option(1, "parts a batch is split into, to fit into memory", ge=1, le=4096)
+    gradient_checkpointing: str = option(
+        "auto",
+        "compute layers again on the way back and keep nothing inside them; auto: where memory asks for it",
+        choices=CHECKPOINTING,
+    )
     processes: int = option(1, "devices that train together, each on its share of the batch", ge=1, le=64)
     warmup: float = option(0.4, "share of the steps in which the target rises to its full height", ge=0, le=1)
     settle: float = option(

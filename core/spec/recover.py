@@ -15,6 +15,8 @@ RECOVERIES = {
 }
 #: Which matrices get LoRA: all those in the layers, or only those of one kind.
 TARGETS = ("all", "attention", "query_value", "ffn")
+#: Whether layers keep nothing of what is inside them for the way back, and compute it again.
+CHECKPOINTING = ("auto", "on", "off")
 #: Trains all numbers of the model, and no LoRA.
 WEIGHTS = "weights"
 
@@ -124,6 +126,14 @@ class RecoverSpec:
         called="teacher-logits",
         flag="--teacher-logits",
         metavar="FOLDER",
+    )
+
+    gradient_checkpointing: str = option(
+        "auto",
+        "Compute layers again on the way back, a third slower, and keep nothing of what is inside them; "
+        "auto: where memory asks for it.",
+        choices=CHECKPOINTING,
+        flag="--gradient-checkpointing",
     )
 
     def __post_init__(self) -> None:

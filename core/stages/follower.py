@@ -18,11 +18,11 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from transformers.utils import logging
 
 from core.errors import LaunchError, PruneError
-from core.methods import method_of
 from core.models import load as models
 from core.recover.loop import Loop
 from core.recover.team import HOST, PATIENCE, Team, devices, joined, last_word, ready
 from core.runs.artifacts import read_graph, read_spec
+from core.stages.needs import fitted_settings
 from core.stages.nuteprune import checkpoint_of, load_windows, training_of
 from core.stages.worker import translate
 
@@ -60,9 +60,7 @@ def _end_with(leader: int) -> None:
 
 def _follow(run_dir: Path, rank: int, store: TCPStore) -> None:
     spec = read_spec(run_dir)
-    method = method_of(spec)
-    assert method is not None  # its training started this process
-    settings = method.settings(spec.prune.options)
+    settings = fitted_settings(run_dir)
     where = devices(models.pick_device(spec.model.device), settings.processes)
     loaded = models.load(**{**vars(spec.model), "device": str(where[rank])})
     graph = read_graph(run_dir)

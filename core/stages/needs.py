@@ -1,24 +1,65 @@
-"""What a training needs, against what there is: said, or refused, before anything is measured."""
+"""What a training needs, against what there is: fitted, said, or refused, before anything is measured."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
+from core.capture.memory import free_memory
 from core.errors import SpecError
 from core.graph.records import Graph
 from core.methods import method_of
 from core.models.load import Loaded
-from core.nuteprune.memory import free_bytes, needed_bytes
 from core.recover.examples import examples, read_source
 from core.recover.examples import needed as wanted
+from core.recover.memory import Taken, needed_bytes
+from core.runs.artifacts import read_spec
 from core.spec.nuteprune import Settings
-from core.stages.work import Work
+from core.spec.recover import WEIGHTS, RecoverSpec
+from core.spec.run import RunSpec
+from core.stages.work import Work, add_facts
 
 _GIB = 2**30
+#: Where `spec.json` keeps how a training was fitted into memory, under `extra`: a resumed one goes on alike.
+FITTED = "fitted"
+#: What going through the model once more costs, in tokens; and what to compute the layers again does.
+_PART, _AGAIN = 256, 1 / 3
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a training goes through its batches: in how many parts, and whether layers forget their inside."""
+
+    parts: int
+    recompute: bool
+
+    @property
+    def words(self) -> str:
+        """What it does, for people."""
+        parts = f"batches in {self.parts} parts" if self.parts > 1 else "whole batches"
+        return parts + (", layers computed again on the way back" if self.recompute else "")
+
+
+def ways(share: int, least: int, tokens: int, checkpointing: str) -> list[Way]:
+    """What may be done about memory, the quickest first, that asked for before all; all learn the same.
+
+    Args:
+        share: sequences of a batch that this process reads; least: parts asked for.
+        tokens: in a sequence; checkpointing: the option `gradient_checkpointing`.
+    """
+
+    def cost(way: Way) -> float:
+        return (1 + _AGAIN * way.recompute) * (share * tokens + _PART * way.parts)
+
+    again = {"auto": (False, True), "on": (True,), "off": (False,)}[checkpointing]
+    parts = [number for number in range(least, share + 1) if share % number == 0]
+    return sorted((Way(number, recompute) for number in parts for recompute in again), key=cost)
 
 
 def check_needs(work: Work, loaded: Loaded, graph: Graph) -> None:
-    """Whether a method that trains has the memory it needs, and what trains after it has its data.
+    """Fit a method that trains into memory, and see whether what trains after it has its data.
 
     Raises:
         SpecError: less memory is free than the training takes. DataError: too few sequences to train on.
@@ -27,23 +68,81 @@ def check_needs(work: Work, loaded: Loaded, graph: Graph) -> None:
     if method is None:
         return
     settings = method.settings(work.spec.prune.options)
-    length = work.spec.calibration.length
-    needed, free = needed_bytes(loaded.model, graph, settings, length), free_bytes(loaded.device)
-    both = f"about {needed / _GIB:.1f} GiB beside the model, and {free / _GIB:.1f} GiB are free"
-    if needed > free:
-        raise SpecError(
-            f"Training needs {both} on {loaded.device}. {_instead(loaded, graph, settings, length)}"
-        )
-    work.recorder.message(f"Training needs {both}")
+    length, share = work.spec.calibration.length, settings.batch // settings.processes
+
+    def taken(way: Way) -> Taken:
+        return Taken(
+            share // way.parts * length, way.recompute, settings.lora_rank, settings.lora_targets,
+            copies=2,  # the student's and the teacher's
+            logits=3,  # the student's, the teacher's, and what the divergence makes of them
+            layers=3 * (settings.layer_weight > 0), models=int(settings.distillation == "second_model"),
+        )  # fmt: skip
+
+    every = ways(share, settings.accumulate, length, settings.gradient_checkpointing)
+    way = _fit(work, loaded, graph, every, taken, method.name)
+    _note(work, method.name, accumulate=way.parts, gradient_checkpointing="on" if way.recompute else "off")
     if recipe.method != "none":
         source = read_source(recipe.data, wanted(recipe), recipe.length, work.spec.data_dir)
         examples(loaded.tokenizer, source, length=recipe.length, held=recipe.held, seed=work.spec.seed)
 
 
-def _instead(loaded: Loaded, graph: Graph, settings: Settings, length: int) -> str:
-    """What would fit: fewer windows at a time, or nothing that is only an option."""
-    share, free = settings.batch // settings.processes, free_bytes(loaded.device)
-    for parts in (parts for parts in range(settings.accumulate + 1, share + 1) if share % parts == 0):
-        if needed_bytes(loaded.model, graph, replace(settings, accumulate=parts), length) <= free:
-            return f"Split every batch with --set accumulate={parts}, which learns the same."
-    return "A single window does not fit; take shorter ones with --length, or a smaller model."
+def fitted_settings(run_dir: Path) -> Settings:
+    """The options of a run's method that trains, as fitted into memory. Raises ArtifactError."""
+    spec = read_spec(run_dir)
+    method = method_of(spec)
+    assert method is not None, "a method that trains is what asks"
+    return replace(method.settings(spec.prune.options), **_noted(spec, method.name))
+
+
+def fitted_recipe(work: Work, loaded: Loaded, graph: Graph) -> RecoverSpec:
+    """How the pruned model is trained, fitted into memory. Raises SpecError where that cannot be."""
+    recipe = work.spec.recover
+    whole, live = recipe.targets == WEIGHTS, recipe.distils and not recipe.top_k
+
+    def taken(way: Way) -> Taken:
+        return Taken(
+            recipe.batch // way.parts * recipe.length, way.recompute, recipe.rank, recipe.targets,
+            copies=1 if whole else 2,  # the best so far
+            logits=3 if recipe.distils else 2,
+            layers=3 * (recipe.layer_weight > 0), models=int(live), whole=whole,
+        )  # fmt: skip
+
+    least = recipe.batch // recipe.micro_batch
+    every = ways(recipe.batch, least, recipe.length, recipe.gradient_checkpointing)
+    way = _fit(work, loaded, graph, every, taken, recipe.method)
+    checkpointing = "on" if way.recompute else "off"
+    _note(work, "recover", micro_batch=recipe.batch // way.parts, gradient_checkpointing=checkpointing)
+    return replace(recipe, **_noted(read_spec(work.run_dir), "recover"))
+
+
+def _fit(
+    work: Work, loaded: Loaded, graph: Graph, every: list[Way], taken: Callable[[Way], Taken], name: str
+) -> Way:
+    """The first way that memory holds, and word of it. Raises SpecError."""
+    free = free_memory(loaded.device)
+    sizes = {way: needed_bytes(loaded.model, graph, taken(way)) for way in every}
+    way = next((way for way in every if sizes[way] <= free), None)
+    if way is None:
+        least = min(sizes.values())
+        raise SpecError(
+            f"{_needs(sizes[every[0]], free)} on {loaded.device}, and {least / _GIB:.1f} GiB in any way; "
+            "take shorter sequences, a smaller model or another device."
+        )
+    instead = "" if way is every[0] else f"; {every[0].words} would take {sizes[every[0]] / _GIB:.1f} GiB"
+    work.recorder.message(f"{_needs(sizes[way], free)}: {way.words}{instead}")
+    return way
+
+
+def _needs(size: int, free: int) -> str:
+    return f"Training needs about {size / _GIB:.1f} GiB beside the model, and {free / _GIB:.1f} GiB are free"
+
+
+def _note(work: Work, training: str, **choice: Any) -> None:
+    """Write down a choice, unless the run goes on with one from before."""
+    noted = read_spec(work.run_dir).extra.get(FITTED, {})
+    if training not in noted:
+        add_facts(work, **{FITTED: {**noted, training: choice}})
+
+
+def _noted(spec: RunSpec, training: str) -> dict[str, Any]:
+    return dict(spec.extra.get(FITTED, {}).get(training, {}))

@@ -32,6 +32,7 @@ from core.spec.run import RunSpec
 from core.stages import leader
 from core.stages import steps as stages
 from core.stages.measure import dense_to_time, watched
+from core.stages.needs import fitted_settings
 from core.stages.nuteprune_progress import run
 from core.stages.work import State, Work, reading
 
@@ -46,7 +47,7 @@ def learn(state: State) -> None:
     """Train the masks, from the scores that order the units at the start if the method asks for some."""
     request, method = state.work.spec.prune, method_of(state.work.spec)
     assert method is not None, "a method that trains is what asks for this stage"
-    settings, first = method.settings(request.options), method.component.start_from(request.options)
+    settings, first = fitted_settings(state.work.run_dir), method.component.start_from(request.options)
     scores = state.scores[first] if first else None
     state.training = _train(state.work, state.loaded, state.graph, settings, scores)
 

@@ -36,6 +36,7 @@ from core.spec.recover import WEIGHTS, RecoverSpec
 from core.spec.run import RunSpec
 from core.stages import teacher
 from core.stages.measure import watched
+from core.stages.needs import fitted_recipe
 from core.stages.training import run
 from core.stages.work import Work, kept, warn_of_same
 
@@ -47,7 +48,8 @@ _PLENTY = 100
 
 def recover(work: Work, loaded: Loaded, graph: Graph, name: str = FOLDER) -> dict[str, Any]:
     """Train the pruned model in place. Returns what `metrics.json` says of it, under `recover_…`."""
-    recorder, recipe, folder = work.recorder, work.spec.recover, work.run_dir / CHECKPOINT / name
+    recorder, recipe = work.recorder, fitted_recipe(work, loaded, graph)
+    folder = work.run_dir / CHECKPOINT / name
 
     def on_curve(curve: str, step: int, value: float) -> None:
         recorder.metric(f"{name}{curve.removeprefix(FOLDER)}", step, value)

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from core.capture.memory import free_memory
 from core.errors import DataError, SpecError
-from core.nuteprune.memory import free_bytes, needed_bytes
+from core.recover.memory import Taken, needed_bytes
 from core.runs import launch
+from core.runs.artifacts import read_spec
 from core.runs.events import EventReader
 from core.runs.status import read_status
 from core.spec.calibration import DataSpec
@@ -22,9 +24,10 @@ from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
 from core.stages import needs
+from core.stages.needs import ways
 from core.stages.worker import execute
 from tests.handmade import ids
-from tests.nuteprune.small import settings, trainer
+from tests.nuteprune.small import trainer
 
 
 @pytest.fixture
@@ -61,30 +64,56 @@ def test_too_few_sequences_for_what_trains_afterwards_are_counted(tmp_path: Path
     refused(tmp_path / "runs", tuned, DataError, "4 sequences of 256 tokens, .* at least 10 are needed")
 
 
-def test_too_little_memory_says_what_would_fit(
+def test_a_training_is_fitted_into_memory_or_refused(
     tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = spec.prune.options["batch"]
-    estimate: dict[int, int] = {}
+    """Half a batch at a time is as much as fits; later nothing does."""
 
-    def free(device: torch.device) -> int:
-        return (estimate[whole] + estimate[whole // 2]) // 2
+    def needed(model: Any, graph: Any, taken: Taken) -> int:
+        return taken.tokens * (1 if taken.recompute else 2)
 
-    def needed(model: Any, graph: Any, asked: Any, length: int) -> int:
-        windows = asked.batch // asked.accumulate
-        for count in (whole, whole // 2):
-            estimate[count] = needed_bytes(model, graph, replace(asked, accumulate=whole // count), length)
-        return estimate[windows]
-
+    whole = spec.prune.options["batch"] * spec.calibration.length
     monkeypatch.setattr(needs, "needed_bytes", needed)
-    monkeypatch.setattr(needs, "free_bytes", free)
+    monkeypatch.setattr(needs, "free_memory", lambda device: whole)
+    run_dir = launch.create(tmp_path, spec, mine=True)
+    execute(run_dir)
+    log = (run_dir / "log.txt").read_text()
+    assert "layers computed again on the way back; whole batches would take" in log
+    assert read_spec(run_dir).extra[needs.FITTED] == {
+        "nuteprune": {"accumulate": 1, "gradient_checkpointing": "on"}
+    }
+    monkeypatch.setattr(needs, "free_memory", lambda device: 1)
     refused(
-        tmp_path, spec, SpecError,
-        r"needs about [\d.]+ GiB beside the model, and [\d.]+ GiB are free on cpu. .*--set accumulate=2",
+        tmp_path / "none", spec, SpecError,
+        r"needs about [\d.]+ GiB beside the model, and [\d.]+ GiB are free on cpu, and [\d.]+ GiB in any way",
     )  # fmt: skip
-    monkeypatch.setattr(needs, "needed_bytes", needed_bytes)
-    monkeypatch.setattr(needs, "free_bytes", lambda device: 1)
-    refused(tmp_path / "none", spec, SpecError, "A single window does not fit")
+
+
+def test_the_quickest_way_comes_first_and_what_is_asked_for_before_it() -> None:
+    assert [(way.parts, way.recompute) for way in ways(4, 1, 512, "auto")] == [
+        (1, False), (2, False), (1, True), (4, False), (2, True), (4, True)
+    ]  # fmt: skip
+    assert [(way.parts, way.recompute) for way in ways(4, 2, 16, "auto")] == [
+        (2, False), (2, True), (4, False), (4, True)
+    ]  # fmt: skip
+    assert all(way.recompute for way in ways(4, 1, 512, "on"))
+    assert not any(way.recompute for way in ways(4, 1, 512, "off"))
+
+
+def test_a_recovery_is_fitted_too_and_a_resumed_one_goes_on_alike(
+    tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def needed(model: Any, graph: Any, taken: Taken) -> int:
+        return taken.tokens + 1000 * taken.recompute
+
+    recipe = RecoverSpec("lora", spec.calibration.name, length=16, batch=4, micro_batch=4, steps=1, held=2)
+    prune = PruneSpec("l2", sparsity=0.3)
+    run_dir = launch.create(tmp_path, replace(spec, prune=prune, recover=recipe), mine=True)
+    monkeypatch.setattr(needs, "needed_bytes", needed)
+    monkeypatch.setattr(needs, "free_memory", lambda device: 40)
+    execute(run_dir)
+    chosen = {"recover": {"micro_batch": 2, "gradient_checkpointing": "off"}}
+    assert read_spec(run_dir).extra[needs.FITTED] == chosen
 
 
 def test_the_estimate_is_near_what_a_step_keeps(tmp_path: Path) -> None:
@@ -107,10 +136,11 @@ def test_the_estimate_is_near_what_a_step_keeps(tmp_path: Path) -> None:
     ):
         training.loss([0, 1, 2, 3])
     fresh = trainer(tmp_path / "fresh", lora_rank=0).training
-    asked = settings(batch=4, lora_rank=0, layer_weight=0.1)
-    estimate = needed_bytes(fresh.twin.model, fresh.masks.graph, asked, ids(model).shape[1])
+    taken = Taken(4 * ids(model).shape[1], False, 0, "all", copies=2, logits=3, layers=3)
+    estimate = needed_bytes(fresh.twin.model, fresh.masks.graph, taken)
     assert 0.5 < estimate / sum(kept.values()) < 2.0
+    assert needed_bytes(fresh.twin.model, fresh.masks.graph, replace(taken, recompute=True)) < estimate
 
 
 def test_the_machine_says_what_is_free() -> None:
-    assert free_bytes(torch.device("cpu")) > 2**20
+    assert free_memory(torch.device("cpu")) > 2**20
