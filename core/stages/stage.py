@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from core.spec.run import RunSpec
+from core.stages.peak import forget_peak, peak_gib
 from core.stages.work import State
 
 
@@ -60,4 +61,15 @@ def _go_through(state: State, parts: Sequence[Stage | Repeated]) -> None:
             state.work.recorder.stage(part.name)
             began = time.monotonic()
             part.run(state)
-            state.work.recorder.log(f"{part.name} took {time.monotonic() - began:.1f} s")
+            state.work.recorder.log(f"{part.name} took {time.monotonic() - began:.1f} s{_peak(state)}")
+
+
+def _peak(state: State) -> str:
+    """What the stage held at most, for the log; kept as the run's if no stage before held as much."""
+    if not hasattr(state, "loaded"):
+        return ""
+    device = state.loaded.device
+    peak = peak_gib(device)
+    forget_peak(device)
+    state.peak_gib = max(peak, state.peak_gib)
+    return f", {peak:.2f} GiB of memory at most"

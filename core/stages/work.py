@@ -75,7 +75,7 @@ class State:
         cut: the pruned model before it is trained, measured; coupled: the model under the plan with its
             couplings, where they are then ignored; coupled_recovered: that one trained; after: the final one,
             measured.
-        metrics: what `metrics.json` will say.
+        metrics: what `metrics.json` will say; peak_gib: the most memory that a stage held.
     """
 
     work: Work
@@ -95,6 +95,7 @@ class State:
     after: Measured = field(init=False)
     sweep: Sweeping = field(init=False)
     metrics: dict[str, Any] = field(default_factory=dict)
+    peak_gib: float = 0.0
 
 
 def kept(read: Callable[[Path], T], run_dir: Path) -> T | None:

@@ -135,7 +135,13 @@ def translate(error: Exception, run_dir: Path) -> Exception:
     if "No space left on device" in str(error) or getattr(error, "errno", None) == errno.ENOSPC:
         return storage_error(run_dir, OSError(errno.ENOSPC, "No space left on device"))
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return LaunchError("Memory ran out; use fewer samples, a shorter length, bfloat16 or --device cpu.")
+        from core.stages.peak import memory_words
+
+        where = memory_words()
+        return LaunchError(
+            f"Memory ran out{f' ({where})' if where else ''}; use fewer samples (--samples), shorter windows "
+            "(--length), --dtype bfloat16, or --device cpu."
+        )
     return error
 
 

@@ -23,6 +23,7 @@ BENCHES = (
     "reconstruct",
     "recover",
     "ship",
+    "gpu",
 )
 
 

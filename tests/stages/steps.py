@@ -29,9 +29,10 @@ def again(run_dir: Path) -> None:
 
 
 def outcome(run_dir: Path) -> tuple[Any, Any, Any]:
-    """Everything a run decides and measures; how long that took is no result."""
+    """Everything a run decides and measures; how long that took, and how much memory, is no result."""
     metrics = read_json(run_dir / METRICS)
     metrics.pop("seconds")
+    metrics.pop("run_memory_gib")
     samples = [
         (one["prompt"], one["dense"]["text"], one["pruned"]["text"]) for one in read_json(run_dir / SAMPLES)
     ]

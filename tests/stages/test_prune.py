@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from core.errors import DataError, SpecError
 from core.files import read_json
@@ -37,6 +38,7 @@ METRIC_KEYS = {
     )),
     "sparsity", "sparsity_total", "ppl_text", "ppl_sha256", "ppl_window", "ppl_tokens", "ppl_windows",
     "ppl_scored", "ppl_protocol", "calibration_text", "perplexities", "seconds", "kv_bits",
+    "run_memory_gib",
 }  # fmt: skip
 
 
@@ -125,6 +127,20 @@ def test_a_model_too_large_for_two_copies_is_timed_before_the_cut(
     card = (run_dir / MODEL / "README.md").read_text()
     assert re.search(r"\| Time to read a prompt \(ms\) \| \d+\.\d ± \d+\.\d \| \d+\.\d ± \d+\.\d \|", card)
     assert "times ± half of slowest minus fastest" in card
+
+
+def test_the_dense_model_does_not_stay_on_a_card_to_be_timed() -> None:
+    model = SimpleNamespace(parameters=lambda: [])
+    assert measures.roomy(SimpleNamespace(device=torch.device("cpu"), model=model))
+    assert not measures.roomy(SimpleNamespace(device=torch.device("cuda"), model=model))
+
+
+def test_a_run_keeps_the_most_memory_that_a_stage_held(tmp_path: Path, spec: RunSpec) -> None:
+    run_dir = done(tmp_path, spec)
+    assert read_json(run_dir / METRICS)["run_memory_gib"] > 0.1  # torch alone is as large
+    assert re.search(
+        r"capture took [\d.]+ s, [\d.]+ GiB of memory at most", (run_dir / "log.txt").read_text()
+    )
 
 
 def test_models_in_8_bits_are_measured_beside_the_others(tmp_path: Path, spec: RunSpec) -> None:

@@ -69,7 +69,7 @@ def done(folder: Path, spec: RunSpec) -> Path:
 
 def metrics(run_dir: Path) -> dict[str, Any]:
     found: dict[str, Any] = read_json(run_dir / METRICS)
-    del found["seconds"]
+    del found["seconds"], found["run_memory_gib"]
     return found
 
 
