@@ -35,8 +35,8 @@ def main(arguments: list[str]) -> int:
     tests = _tests(arguments)
     print(f"{tests['passed']} passed, {len(tests['failed'])} failed, {tests['skipped']} skipped\n")
     print("| figure | measured | goal | | what was measured |\n|---|---|---|---|---|")
-    figures = []
-    result = {"machine": _machine(), "tests": tests, "figures": figures}
+    figures: list[dict[str, object]] = []
+    result: dict[str, object] = {"machine": _machine(), "tests": tests, "figures": figures}
     for figure in gpu.run():
         print(figure.row(), flush=True)
         figures.append({**asdict(figure), "met": figure.met})
