@@ -69,8 +69,7 @@ def detached(runs_dir: Path, spec: RunSpec, as_json: bool) -> None:
     from core.stages.check import check
 
     with stdout_kept_clean():
-        check(spec)
-        run_dir = launch.start(runs_dir, spec)
+        run_dir = launch.start(runs_dir, check(spec))
     emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])
 
 

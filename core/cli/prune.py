@@ -14,7 +14,7 @@ from core.cli.recover import AGAIN, with_preset
 from core.cli.terminal import keys_and_values, perplexity_lines, score_lines
 from core.errors import SpecError
 from core.methods import METHODS
-from core.runs.artifacts import read_metrics
+from core.runs.artifacts import read_metrics, read_spec
 from core.runs.command_line import RANKING
 from core.spec.checks import check_name
 from core.spec.fields import OPTIONS
@@ -93,7 +93,10 @@ def prune(
         key: metrics[key] for key in (*RESULT, *AGAIN, *TRAINED, *ABLATED, *SCORED, TEXTS) if key in metrics
     }
     plain = {key: value for key, value in result.items() if key not in (*SCORED, TEXTS)}
+    if why := read_spec(run_dir).extra.get("recommended"):
+        result["recommended"] = why
     shown = [*keys_and_values(with_errors(plain, metrics)), *perplexity_lines(metrics)]
+    shown += [f"recommended: {why}"] if why else []
     scores = {key.removeprefix("tasks_"): metrics[key] for key in SCORED if key in metrics}
     return emit_run(run_dir, result, as_json, [*shown, *score_lines(scores)])
 

@@ -12,6 +12,7 @@ from core.errors import SpecError
 from core.graph.records import Kind, Role
 from core.registry import Registry
 from core.results.scores import AL_AM
+from core.spec.recommended import RECOMMENDED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,6 +79,8 @@ CRITERIA: Registry[Criterion] = Registry("criterion")
 def check_scopes(names: Iterable[str], scopes: Iterable[str]) -> None:
     """Raises SpecError if none of these scopes can rank by any of these criteria."""
     names, scopes = tuple(names), tuple(scopes)
+    if RECOMMENDED in scopes:  # which is one that can, for every method
+        return
     for name in names:
         own = CRITERIA[name].scopes
         if own and not set(own) & set(scopes):

@@ -221,6 +221,12 @@ class Graph:
         """Groups of these kinds, in order of layer."""
         return [group for group in self.groups if group.kind in kinds]
 
+    def unseen(self, *kinds: str) -> bool:
+        """Whether units of these kinds are read inside a module's own forward, as in a stack of experts."""
+        groups = [group for group in self.of_kind(*kinds) if group.prunable]
+        readers = (member for group in groups for member in group.members if member.role == "layer2")
+        return any(not member.parameter.endswith(".weight") for member in readers)
+
     def to_json(self) -> str:
         """One JSON document, as in `groups.json`."""
         return json.dumps(self, default=_fields)

@@ -15,6 +15,7 @@ from core.results.noise import Difference, kept_difference
 from core.results.perplexity import PPL_ON
 from core.spec.evaluate import WORKBENCH
 from core.spec.past import FORMAT, today
+from core.spec.recommended import Recipe
 from core.spec.run import RunSpec
 
 SWEEP = "sweep.json"
@@ -162,13 +163,21 @@ def pareto(points: Sequence[Point]) -> list[Point]:
 
 
 def planned(spec: RunSpec) -> list[Point]:
-    """Every combination of the axes; points that share a capture pass follow one another."""
+    """Every combination of the axes, each once; points that share a capture pass follow one another.
+
+    What is recommended for a method stands in its points by name.
+    """
     sweep = spec.sweep
     axes = (sweep.seeds, sweep.samples, sweep.methods, sweep.scopes, sweep.reconstruct, sweep.sparsities)
-    return [
-        Point(method, target, scope, reconstruct, seed, samples)
+    points = [
+        _point(Recipe(method, scope, reconstruct).settled(), target, seed, samples)
         for seed, samples, method, scope, reconstruct, target in itertools.product(*axes)
     ]
+    return list({point.key: point for point in points}.values())
+
+
+def _point(recipe: Recipe, target: float, seed: int, samples: int) -> Point:
+    return Point(recipe.method, target, recipe.scope, recipe.refit, seed, samples)
 
 
 def run_of(spec: RunSpec, point: Point) -> RunSpec:

@@ -6,8 +6,9 @@ import shlex
 from typing import Any
 
 from core.methods import preset_of, with_preset
-from core.spec.fields import OPTIONS, field_of, paths
+from core.spec.fields import OPTIONS, changed, field_of, paths
 from core.spec.prune import ALLOCATION
+from core.spec.recommended import RECOMMENDED_FOR, USUAL
 from core.spec.run import RunSpec
 
 MODEL = ("model.device", "model.dtype", "model.trust_remote_code")
@@ -44,9 +45,11 @@ RANKING = ("prune.method", *(f"prune.{name}" for name in ALLOCATION))
 
 def command_line(spec: RunSpec) -> str:
     """The command that asks for the same run, to be typed into a shell."""
-    typed, base = ["python", "-m", "core", spec.goal, spec.model.source], RunSpec()
+    typed, base, spec = ["python", "-m", "core", spec.goal, spec.model.source], RunSpec(), spec.settled()
     if preset := preset_of(spec):
         base = with_preset(base, spec.prune.method, preset.name, None)
+    if spec.goal == "prune":
+        base = _spoken_for(base, spec.prune.method)
     for path in TAKES[spec.goal]:
         value = field_of(spec, path)
         if (spec.prune.units and path in RANKING) or (spec.prune.target and path == "prune.sparsity"):
@@ -58,6 +61,14 @@ def command_line(spec: RunSpec) -> str:
         elif path in ALWAYS or value != field_of(base, path):
             typed += words(path, value)
     return shlex.join(typed)
+
+
+def _spoken_for(base: RunSpec, method: str) -> RunSpec:
+    """Where nothing else is recommended for a method than is usual, that needs no word."""
+    plain = RECOMMENDED_FOR.get(method, USUAL) == USUAL
+    return (
+        changed(base, dict(zip(("prune.scope", "prune.reconstruct"), USUAL, strict=True))) if plain else base
+    )
 
 
 def words(path: str, value: Any) -> list[str]:

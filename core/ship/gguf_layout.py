@@ -86,8 +86,10 @@ def _architecture(subject: Subject) -> str:
                 "openelm, which would run it, ties the output to the embedding; this one does not."
             )
         biases = [name for name in subject.graph.parameters if name.endswith(".bias")]
-        if biases or subject.plan.biases:
-            raise SpecError(f"openelm has no biases; {(biases or subject.plan.biases)[0]} is one.")
+        if biases:
+            raise SpecError(f"openelm has no biases; {biases[0]} is one.")
+        if subject.plan.biases:
+            raise SpecError("openelm has no biases, and this refit left some. Prune with --reconstruct none.")
     _check_positions(config, architecture)
     return architecture
 

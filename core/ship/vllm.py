@@ -25,7 +25,8 @@ def verdict(subject: Subject) -> Verdict:
             "head; here they differ. Prune with --uniform-heads or --uniform, or only FFN channels.",
         )
     if subject.plan.biases:
-        return Verdict(False, f"its own {subject.family} has no bias at {subject.plan.biases[0]}.")
+        where = f"its own {subject.family} has no bias at {subject.plan.biases[0]}."
+        return Verdict(False, f"{where} Prune with --reconstruct none.")
     if len(subject.widths) > 1:
         whole = all(width % _NAS_WIDTH == 0 for width in subject.widths)
         nas = subject.family == _NAS and not subject.narrower and whole

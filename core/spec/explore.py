@@ -7,6 +7,7 @@ from typing import Any, Literal
 from core.checked import checked
 from core.option import option
 from core.spec.checks import check_tau, require
+from core.spec.recommended import RECOMMENDED
 from core.spec.settings import own_options
 
 Analysis = Literal["groups", "similarity", "scores", "sensitivity"]
@@ -24,7 +25,7 @@ class ExploreSpec:
         ANALYSES, "Analyses to make.", choices=ANALYSES, nonempty=True, default_text="all"
     )
     criteria: tuple[str, ...] = option(
-        ("taylor_first", "l2", "l1", "random"),
+        (RECOMMENDED, "taylor_first", "l2", "l1", "random"),
         "A criterion to score with, side by side with others in one pass; may be repeated. See `methods`.",
         nonempty=True,
         flag="--criterion",

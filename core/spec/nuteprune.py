@@ -222,11 +222,11 @@ class NutePrune:
                 f"rule=lora_gradient ranks what has LoRA; with lora_targets={settings.lora_targets} none of "
                 f"the matrices of {', '.join(without)} has; write lora_targets=all."
             )
-        for name, field in options_of(PruneSpec).items():
-            if field.ranking and (value := getattr(prune, name)) != field.value:
-                usual = field.default_words
+        asked, usual = prune.settled(), PruneSpec(method=prune.method).settled()
+        for name in (name for name, field in options_of(PruneSpec).items() if field.ranking):
+            if (value := getattr(asked, name)) != (only := getattr(usual, name)):
                 raise SpecError(
-                    f"{name} must be {usual} for a method that trains, got {value}; it would undo what was "
+                    f"{name} must be {only} for a method that trains, got {value}; it would undo what was "
                     "learned, or change nothing. Leave it out, or rank with a criterion."
                 )
 

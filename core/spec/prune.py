@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from core.checked import checked
@@ -19,6 +20,7 @@ from core.spec.checks import (
     parse_sparsity,
     require,
 )
+from core.spec.recommended import BEST, RECOMMENDED, UNSEEN, Recipe
 from core.spec.settings import own_options
 from core.spec.units import MANUAL, Units, checked_units, parse_units, units_entries
 
@@ -49,6 +51,7 @@ RECONSTRUCTIONS = {
     "pre_pruning": "Modules, before their units are chosen again: pre-pruning recovery",
     "pre_pruning_refit": "The same with biases, and what stays is fitted once more",
 }
+_WHICH = f"{RECOMMENDED} is {{}} for ifv, wifv and wifn, as in FLAP, and {{}} for every other method."
 #: Those which put part of what they find into a bias, also where the dense model has none.
 BIASED = ("bias", "least_squares", "pre_pruning_refit")
 #: Those which choose the units of every module again.
@@ -66,7 +69,12 @@ class PruneSpec:
     them.
     """
 
-    method: str = option("taylor_first", "What ranks units, or trains; see `methods`.", title="Method")
+    method: str = option(
+        RECOMMENDED,
+        f"What ranks units, or trains; see `methods`. {RECOMMENDED} is {BEST}, with its scope and refit the "
+        f"best that does not train, and {UNSEEN} where experts lie in one stack or couplings are left out.",
+        title="Method",
+    )
     sparsity: float = option(
         0.2,
         "Fraction of the block parameters that goes, in [0, 1); of a pruned MODEL, of those left.",
@@ -78,12 +86,12 @@ class PruneSpec:
         allocates=True,
     )
     scope: str = option(
-        "local",
+        RECOMMENDED,
         "Take the same share of every layer, or more where it matters less: al_am is FLAP's way (with ifv, "
         "wifv, wifn or wanda), standardised one like it for every criterion, best with a target per kind; "
-        "searched measures the loss.",
+        "searched measures the loss. " + _WHICH.format("al_am", "local"),
         title="How the target is spread",
-        choices=SCOPES,
+        choices={RECOMMENDED: "As recommended for the method", **SCOPES},
         ranking=True,
         allocates=True,
     )
@@ -198,10 +206,10 @@ class PruneSpec:
         allocates=True,
     )
     reconstruct: str = option(
-        "none",
-        "Refit what stays on the calibration text, without training.",
+        RECOMMENDED,
+        "Refit what stays on the calibration text, without training. " + _WHICH.format("bias", "none"),
         title="Refit what stays",
-        choices=RECONSTRUCTIONS,
+        choices={RECOMMENDED: "As recommended for the method", **RECONSTRUCTIONS},
         ranking=True,
     )
     recovery_samples: int = option(
@@ -220,6 +228,23 @@ class PruneSpec:
         title="Without couplings, to see what they are worth",
         flag="--without-dependency/--with-dependency",
     )
+
+    def settled(self, *, unseen: bool = False) -> PruneSpec:
+        """The same with what `recommended` stands for; `unseen` is of the model, see `Recipe.settled`."""
+        method, scope, refit = self._recipe.settled(**self._case(unseen))
+        return replace(self, method=method, scope=scope, reconstruct=refit)
+
+    def because(self, *, unseen: bool = False) -> str:
+        """What is recommended, and why; empty where nothing was left open."""
+        return self._recipe.because(**self._case(unseen))
+
+    @property
+    def _recipe(self) -> Recipe:
+        return Recipe(self.method, self.scope, self.reconstruct)
+
+    def _case(self, unseen: bool) -> dict[str, bool]:
+        alone = self.without_dependency
+        return {"unseen": unseen or alone, "unbiased": alone or self.uniform or self.uniform_heads}
 
     @property
     def share(self) -> float | None:

@@ -20,6 +20,7 @@ from core.spec.export import ExportSpec
 from core.spec.model import ModelSpec
 from core.spec.past import FORMAT, upgrade
 from core.spec.prune import PruneSpec
+from core.spec.recommended import with_best
 from core.spec.recover import RecoverSpec
 from core.spec.sweep import SweepSpec
 
@@ -30,7 +31,8 @@ Goal = Literal["explore", "prune", "recover", "evaluate", "sweep", "export"]
 class RunSpec:
     """One run, whole. `extra` records the data's hash and library versions.
 
-    Its entry `unread` holds what the run was asked for and no release since then knows: path -> value.
+    Its entry `unread` holds what the run was asked for and no release since then knows: path -> value;
+    `recommended` what was left open, and what was taken.
     """
 
     goal: Goal = option("prune", "What the run does.", choices=get_args(Goal), flag="")
@@ -68,6 +70,23 @@ class RunSpec:
         """What the run was asked for that this release does not know; empty if nothing."""
         unread = ", ".join(f"{path}={value!r}" for path, value in self.extra.get("unread", {}).items())
         return f"its spec asks for {unread}, which no longer exists; that is left out." if unread else ""
+
+    def settled(self, *, unseen: bool = False) -> RunSpec:
+        """The same with a name for all that is `recommended`, and in `extra` why; a sweep settles its points.
+
+        Args:
+            unseen: what matrices read cannot be watched in this model.
+        """
+        if self.goal in ("sweep", "explore"):
+            part, name = ("sweep", "methods") if self.goal == "sweep" else ("explore", "criteria")
+            asked = getattr(self, part)
+            named = {name: with_best(getattr(asked, name), unseen=unseen)}
+            return dataclasses.replace(self, **{part: dataclasses.replace(asked, **named)})
+        if self.goal != "prune":
+            return self
+        why = self.prune.because(unseen=unseen)
+        extra = {**self.extra, **({"recommended": why} if why else {})}
+        return dataclasses.replace(self, prune=self.prune.settled(unseen=unseen), extra=extra)
 
     @property
     def prunes(self) -> bool:
@@ -133,6 +152,7 @@ class _Facts(TypedDict, total=False):
     evaluation: _Text
     evaluation_also: list[_Text]
     unread: dict[str, Any]
+    recommended: str
 
 
 _ADAPTER, _FACTS = TypeAdapter(RunSpec), TypeAdapter(_Facts)

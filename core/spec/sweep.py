@@ -9,9 +9,11 @@ from core.errors import SpecError
 from core.option import option
 from core.spec.checks import check_sparsity
 from core.spec.prune import RECONSTRUCTIONS, SCOPES
+from core.spec.recommended import RECOMMENDED
 
 #: More is a mistake, not a wish: weeks on a CPU.
 MOST_POINTS = 2000
+_AS_OF_EACH = "As recommended for each method, see `prune`"
 
 
 @checked
@@ -19,12 +21,17 @@ class SweepSpec:
     """The values on every axis of a sweep; every combination is a point."""
 
     methods: tuple[str, ...] = option(
-        ("taylor_first", "l2", "random"), "What ranks units, with commas; see `methods`."
+        (RECOMMENDED, "taylor_first", "random"), "What ranks units, with commas; see `methods`."
     )
     sparsities: tuple[float, ...] = option((0.1, 0.2, 0.4), "Fractions that go, in [0, 1), with commas.")
-    scopes: tuple[str, ...] = option(("local",), "How targets are spread.", choices=SCOPES)
+    scopes: tuple[str, ...] = option(
+        (RECOMMENDED,), "How targets are spread.", choices={RECOMMENDED: _AS_OF_EACH, **SCOPES}
+    )
     reconstruct: tuple[str, ...] = option(
-        ("none",), "How what stays is refitted.", choices=RECONSTRUCTIONS, flag="--reconstructs"
+        (RECOMMENDED,),
+        "How what stays is refitted.",
+        choices={RECOMMENDED: _AS_OF_EACH, **RECONSTRUCTIONS},
+        flag="--reconstructs",
     )
     seeds: tuple[int, ...] = option((0,), "Seeds of every random choice, with commas.", ge=0)
     samples: tuple[int, ...] = option((16,), "Windows of calibration text, with commas.", ge=1)

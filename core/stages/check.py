@@ -29,6 +29,7 @@ from core.spec.units import MANUAL
 from core.stages import recover
 from core.stages.benchmark import check as check_benchmarks
 from core.stages.measure import text_windows
+from core.stages.settle import settle
 from core.stages.work import (
     calibration_of,
     config_only,
@@ -43,11 +44,19 @@ from core.stages.work import (
 )
 
 
-def check(spec: RunSpec) -> None:
-    """Find what is wrong with a request before anything is started. Raises InputError or NotPrunableError."""
+def check(spec: RunSpec) -> RunSpec:
+    """Find what is wrong with a request before anything is started.
+
+    Returns:
+        The request with a name for all that was recommended.
+
+    Raises:
+        InputError, NotPrunableError: what is wrong.
+    """
     if spec.goal == "export":
         delivery.check(spec)
-        return
+        return spec
+    spec = settle(spec)
     check_method(spec)
     check_device(spec)
     config = load_config(spec.model.source, spec.model.trust_remote_code).get_text_config()
@@ -69,6 +78,7 @@ def check(spec: RunSpec) -> None:
             run_of(spec, point)  # its parts are checked as they are made
     if spec.goal in ("prune", "recover", "evaluate"):
         check_benchmarks(spec.evaluate)
+    return spec
 
 
 def check_method(spec: RunSpec) -> None:

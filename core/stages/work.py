@@ -24,7 +24,7 @@ from core.plan.records import PruningPlan
 from core.results.measured import Measured
 from core.results.perplexity import Perplexity
 from core.results.scores import Scores
-from core.results.sweep import Sweep
+from core.results.sweep import Sweep, planned
 from core.runs.artifacts import SPEC, read_metrics, read_spec
 from core.runs.recorder import Recorder
 from core.spec.evaluate import PROTOCOLS
@@ -210,8 +210,9 @@ def needs(names: Sequence[str]) -> set[str]:
 
 def refits(spec: RunSpec) -> set[str]:
     """How a run refits what stays, once or at some point of a sweep; empty if it does not."""
-    ways = {"prune": {spec.prune.reconstruct}, "sweep": set(spec.sweep.reconstruct)}
-    return ways.get(spec.goal, set()) - {"none"}
+    ways = {spec.prune.reconstruct} if spec.goal == "prune" else set()
+    ways |= {point.reconstruct for point in planned(spec)} if spec.goal == "sweep" else set()
+    return ways - {"none"}
 
 
 def reads_text(spec: RunSpec) -> bool:

@@ -19,7 +19,7 @@ from types import FrameType
 from core.errors import InputError, LaunchError, PruneError, StopRequested, StorageError, storage_error
 from core.files import write_text
 from core.runs import launch, watch
-from core.runs.artifacts import LOG, STOP, read_spec
+from core.runs.artifacts import LOG, SPEC, STOP, read_spec
 from core.runs.events import Event
 from core.runs.recorder import GONE, Recorder, mine
 from core.runs.status import write_status
@@ -50,7 +50,7 @@ def run(
     """
     from core.stages.check import check
 
-    check(spec)
+    spec = check(spec)
     run_dir = launch.create(Path(runs_dir), spec, mine=True)
     if on_begin is not None:
         on_begin(run_dir)
@@ -106,9 +106,12 @@ def _pipeline(run_dir: Path, recorder: Recorder) -> None:
     from transformers.utils import logging
 
     from core.stages import pipeline
+    from core.stages.settle import settle
 
     logging.disable_progress_bar()  # a log file is no place for bars
-    spec = read_spec(run_dir)
+    asked = read_spec(run_dir)
+    if (spec := settle(asked)) != asked:  # a request from the page may not know the model yet
+        write_text(run_dir / SPEC, spec.to_json())
     if spec.warning:
         recorder.warn(spec.warning)
     pipeline.run(spec, run_dir, recorder)

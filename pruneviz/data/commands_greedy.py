@@ -29,9 +29,9 @@ METHODS = {
     "LLM-Pruner Element2": f"--method taylor_second {TEXT}",
     "Wanda-sp": f"--method wanda {TEXT}",
     "Wanda-Structured Pruning": f"--method wanda {TEXT}",
-    "FLAP UL-UM w/o remed": f"--method wifv {TEXT}",
-    "FLAP UL-UM w/ remedy": f"--method wifv {TEXT} --reconstruct bias",
-    "FLAP AL-AM w/o remedy": f"--method wifv --scope al_am {TEXT}",
+    "FLAP UL-UM w/o remed": f"--method wifv --scope local {TEXT} --reconstruct none",
+    "FLAP UL-UM w/ remedy": f"--method wifv --scope local {TEXT} --reconstruct bias",
+    "FLAP AL-AM w/o remedy": f"--method wifv --scope al_am {TEXT} --reconstruct none",
     "FLAP AL-AM w/ remedy": f"--method wifv --scope al_am {TEXT} --reconstruct bias",
     "Ours (Calibration)": f"{OURS} {TEXT}",
     "Ours (C) w/o remedy": f"{OURS} {TEXT}",
@@ -46,7 +46,7 @@ HEADS = {
     "Random": "--method random",
     "L2 Norm": "--method l2",
     "1st+2nd order": "--method taylor_mix",
-    "FLAP": "--method wifv --scope al_am",
+    "FLAP": "--method wifv --scope al_am --reconstruct none",
 }
 #: Heads of LLaMA-7B, 32 in each of 32 layers.
 ALL_HEADS = 1024

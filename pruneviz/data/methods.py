@@ -10,6 +10,7 @@ from core.criteria.registry import check_scopes
 from core.methods import METHODS
 from core.registry import Entry, check_options
 from core.spec.explore import ExploreSpec
+from core.spec.recommended import RECOMMENDED, Recipe, with_best
 from core.spec.units import MANUAL
 
 #: Ranks nothing, so no registry has it.
@@ -18,21 +19,36 @@ CHOSEN: Entry[Any] = Entry(
 )
 
 
+#: Stands for one of them, with its scope and refit.
+OPEN: Entry[Any] = Entry(
+    RECOMMENDED,
+    None,
+    "",
+    "",
+    (),
+    f"The best known way that needs no training: {Recipe(*3 * [RECOMMENDED]).because()}.",
+)
+
+
 def names() -> list[str]:
-    """All methods: criteria that a standard analysis scores, those that train, manual, the other criteria."""
-    usual = list(ExploreSpec().criteria)
-    return [*usual, *METHODS.names(), MANUAL, *(name for name in ranking() if name not in usual)]
+    """What is recommended, criteria that a standard analysis scores, those that train, manual, the others."""
+    usual = [*_usual(), *METHODS.names(), MANUAL]
+    return [RECOMMENDED, *usual, *(name for name in ranking() if name not in usual)]
 
 
 def ranking() -> list[str]:
     """Methods that score units, the usual ones first and in their order."""
-    usual = list(ExploreSpec().criteria)
+    usual = _usual()
     return [*usual, *(name for name in CRITERIA.names() if name not in usual)]
+
+
+def _usual() -> list[str]:
+    return list(with_best(ExploreSpec().criteria, unseen=False))
 
 
 def find(name: str) -> Entry[Any] | None:
     """A method by name; None where this release does not have it."""
-    return next((entry for entry in (*CRITERIA, *METHODS, CHOSEN) if entry.name == name), None)
+    return next((entry for entry in (*CRITERIA, *METHODS, CHOSEN, OPEN) if entry.name == name), None)
 
 
 def origin(name: str, options: Mapping[str, Any]) -> Entry[Any] | None:

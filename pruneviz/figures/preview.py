@@ -60,6 +60,7 @@ class PreviewInfo:
         even: whether the scores will spread the target; without them every layer is shown to lose alike.
         learned: whether training decides which units go; every layer is shown to lose alike here, too.
         searched: whether measurements will spread the target; here, too, every layer is shown to lose alike.
+        recommended: what was left open, and what is taken; empty if nothing was.
         problem: why there is no plan; then everything else but `command` is empty.
     """
 
@@ -73,15 +74,17 @@ class PreviewInfo:
     learned: bool = False
     searched: bool = False
     warnings: list[str] = field(default_factory=list)
+    recommended: str = ""
     problem: str = ""
 
 
 def preview_info(spec: RunSpec, graph: Graph | None, scores: Scores | None) -> PreviewInfo:
     """Make the plan this run would make. A model that was never analysed has no preview yet."""
-    command, warnings = command_line(spec), warnings_for(spec)
+    spec = spec.settled()
+    command, warnings, choice = command_line(spec), warnings_for(spec), spec.prune
+    recommended = spec.extra.get("recommended", "")
     if graph is None:
-        return PreviewInfo(command, warnings=warnings)
-    choice = spec.prune
+        return PreviewInfo(command, warnings=warnings, recommended=recommended)
     try:
         plan = (
             chosen_plan(graph, choice.units, biased=choice.biased)
@@ -101,6 +104,7 @@ def preview_info(spec: RunSpec, graph: Graph | None, scores: Scores | None) -> P
         searched=choice.scope == SEARCHED and not choice.units,
         learned=method_of(spec) is not None,
         warnings=warnings,
+        recommended=recommended,
     )
 
 

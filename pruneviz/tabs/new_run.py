@@ -102,7 +102,7 @@ def _wire(
         return _preview(app, model, values)
 
     def start(model: str, *values: Any) -> list[Any]:
-        message, launched = _launch(app, lambda: spec_from(app.model_spec(model), form_of(values)))
+        message, launched = _launch(app, lambda: _asked(app, model, values, _graph(app, model)))
         # Out of the way: the run is what there is to see now.
         return [message, launched, gr.Accordion(open=False) if isinstance(launched, str) else gr.skip()]
 
@@ -182,12 +182,19 @@ _TO_SLIDER = """(text) => {
 def _preview(app: AppContext, model: str, values: tuple[Any, ...]) -> list[Any]:
     """Preview, command and whether Launch makes sense."""
     try:
-        spec = spec_from(app.model_spec(model), form_of(values))
-        info = preview_info(spec, _graph(app, model), _scores(app, model, spec))
+        graph = _graph(app, model)
+        spec = _asked(app, model, values, graph)
+        info = preview_info(spec, graph, _scores(app, model, spec))
     except PruneError as error:
         problem = states.error_html(str(error), title="This cannot be launched yet")
         return [problem, "", gr.Button(interactive=False)]
     return [preview_html(info), info.command, gr.Button(interactive=not info.problem)]
+
+
+def _asked(app: AppContext, model: str, values: tuple[Any, ...], graph: Graph | None) -> RunSpec:
+    """What the form asks for, settled as far as the model is known: a run does the rest. Raises SpecError."""
+    spec = spec_from(app.model_spec(model), form_of(values))
+    return spec.settled(unseen=graph.unseen(*spec.prune.kinds)) if graph else spec
 
 
 def _graph(app: AppContext, model: str) -> Graph | None:

@@ -20,6 +20,7 @@ from core.registry import Entry
 from core.results.scores import SCORES, Scores, read_scores
 from core.runs.artifacts import read_spec
 from core.spec.calibration import DataSpec
+from core.spec.recommended import RECOMMENDED
 from core.spec.run import RunSpec
 from pruneviz.actions import launch as actions
 from pruneviz.components.base import panel, payload
@@ -108,8 +109,8 @@ def _build_form() -> list[Any]:
     standard = RunSpec()
     with gr.Row(equal_height=True, elem_classes="pv-field-row"):
         criteria = gr.Dropdown(
-            methods.ranking(), value=list(standard.explore.criteria), multiselect=True, scale=5,
-            label="Criteria to score with", elem_id="scores-criteria",
+            [RECOMMENDED, *methods.ranking()], value=list(standard.explore.criteria), multiselect=True,
+            label="Criteria to score with", elem_id="scores-criteria", scale=5,
         )  # fmt: skip
         samples = gr.Number(
             standard.calibration.samples, label="Windows of text", precision=0, minimum=1, scale=1,

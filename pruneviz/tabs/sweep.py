@@ -23,6 +23,7 @@ from core.runs.artifacts import read_spec
 from core.runs.watch import log_tail
 from core.spec.fields import OPTIONS
 from core.spec.prune import RECONSTRUCTIONS, SCOPES
+from core.spec.recommended import RECOMMENDED
 from core.spec.run import RunSpec
 from core.spec.sweep import SweepSpec
 from pruneviz import scripts
@@ -141,20 +142,20 @@ def _build_form() -> list[Any]:
     start = SweepSpec()
     with gr.Row(equal_height=True):
         ranking = gr.Dropdown(
-            methods.ranking(), value=list(start.methods), multiselect=True, scale=5, label="Methods",
-            elem_id="sweep-methods", min_width=300,
+            [RECOMMENDED, *methods.ranking()], value=list(start.methods), multiselect=True, scale=5,
+            label="Methods", elem_id="sweep-methods", min_width=300,
         )  # fmt: skip
         sparsities = gr.Textbox(
             ", ".join(f"{s:g}" for s in start.sparsities), label="Sparsities", max_lines=1, scale=2,
             elem_id="sweep-sparsities", min_width=140,
         )  # fmt: skip
         scopes = gr.Dropdown(
-            list(SCOPES), value=list(start.scopes), multiselect=True, label="Scopes", scale=3,
+            [RECOMMENDED, *SCOPES], value=list(start.scopes), multiselect=True, label="Scopes", scale=3,
             elem_id="sweep-scopes", min_width=180,
         )  # fmt: skip
         reconstruct = gr.Dropdown(
-            list(RECONSTRUCTIONS), value=list(start.reconstruct), multiselect=True, label="Refit what stays",
-            scale=2, elem_id="sweep-reconstruct", min_width=210,
+            [RECOMMENDED, *RECONSTRUCTIONS], value=list(start.reconstruct), multiselect=True,
+            label="Refit what stays", scale=2, elem_id="sweep-reconstruct", min_width=210,
         )  # fmt: skip
         seeds = gr.Textbox("0", label="Seeds", max_lines=1, elem_id="sweep-seeds", min_width=80, scale=1)
         samples = gr.Textbox(
@@ -181,7 +182,7 @@ def spec_from(
     )  # fmt: skip
     check_scopes(asked.methods, asked.scopes)
     spec = RunSpec(goal="sweep", model=app.model_spec(model), sweep=asked)
-    for point in planned(spec):
+    for point in planned(spec.settled()):
         run_of(spec, point)  # its parts are checked as they are made
     return spec
 

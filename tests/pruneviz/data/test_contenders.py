@@ -119,7 +119,7 @@ def test_a_model_may_be_asked_with_its_weights_in_8_bits(tmp_path):
     assert (small.source, small.int8, small.title) == (
         str(path),
         True,
-        "taylor_first 20.0 %, recovered, 8 bits",
+        "recommended 20.0 %, recovered, 8 bits",
     )
     assert "no run gone in" in lineup.notes[0] and before_recovery(small) is None
     assert kept_answer(small, "P") == {} and kept_answer(dense, "P") == {"text": "D"}

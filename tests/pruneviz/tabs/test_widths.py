@@ -20,7 +20,7 @@ def shown(folder: Any, chosen: str = "", picked: tuple[str, ...] = ("uniform",))
 
 
 def pruned(folder: Any, name: str, sparsity: float) -> Any:
-    run = make_run(folder, name, RunSpec(prune=PruneSpec(sparsity=sparsity)), with_graph=True)
+    run = make_run(folder, name, RunSpec(prune=PruneSpec("taylor_first", sparsity)), with_graph=True)
     plan = allocate(graph(), None, sparsity=sparsity, kinds=PruneSpec().kinds)
     (run / WIDTHS).write_text(json.dumps(widths(graph(), plan)))
     return run

@@ -1,0 +1,70 @@
+"""What is taken where nothing else is said: `recommended`, and why. It follows what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+#: Stands for a method, a scope or a refit until it is known what is recommended.
+RECOMMENDED = "recommended"
+#: The best of all that does not train, and the best of those that read gradients, for models in which nobody
+#: sees what matrices read: experts that lie in one stack.
+BEST, UNSEEN = "ifv", "taylor_first"
+#: Method -> scope and refit, as its paper has them; of the others `USUAL`.
+RECOMMENDED_FOR = {
+    **dict.fromkeys(("ifv", "wifv", "wifn"), ("al_am", "bias")),
+    "alternate_layers": ("raw", "none"),
+}
+USUAL = ("local", "none")
+TABLE = "docs/measured.md, Without training"
+
+
+def with_best(methods: Iterable[str], *, unseen: bool) -> tuple[str, ...]:
+    """Methods with a name in the place of `recommended`, each once."""
+    best = UNSEEN if unseen else BEST
+    return tuple(dict.fromkeys(best if name == RECOMMENDED else name for name in methods))
+
+
+class Recipe(NamedTuple):
+    """A way to prune: the method, how the target is spread, what is refitted."""
+
+    method: str
+    scope: str
+    refit: str
+
+    def settled(self, *, unseen: bool = False, unbiased: bool = False) -> Recipe:
+        """The same with a name in the place of every `recommended`.
+
+        Args:
+            unseen: what matrices read cannot be watched in this model.
+            unbiased: what is cut shall get no biases.
+        """
+        (method,) = with_best([self.method], unseen=unseen)
+        scope, refit = RECOMMENDED_FOR.get(method, USUAL)
+        refit = USUAL[1] if unbiased else refit
+        return Recipe(
+            method,
+            scope if self.scope == RECOMMENDED else self.scope,
+            refit if self.refit == RECOMMENDED else self.refit,
+        )
+
+    def because(self, *, unseen: bool = False, unbiased: bool = False) -> str:
+        """What is recommended in this one's place, with the reason; empty where nothing was left open."""
+        chosen = self.settled(unseen=unseen, unbiased=unbiased)
+        left_open = [new for old, new in zip(self, chosen, strict=True) if old == RECOMMENDED]
+        if not left_open or (self.method != RECOMMENDED and chosen[1:] == USUAL):
+            return ""
+        refit = "no refit" if chosen.refit == "none" else f"refit {chosen.refit}"
+        return f"{chosen.method}, scope {chosen.scope}, {refit}, because {self._reason(chosen, unseen)}"
+
+    def _reason(self, chosen: Recipe, unseen: bool) -> str:
+        if self.method != RECOMMENDED:
+            return f"that is how the paper of {chosen.method} has it"
+        if chosen.method == BEST:
+            return (
+                "criterion and scope left the lowest perplexity of all that does not train, on both texts, "
+                f"and biases, nearly free, come close to least squares ({TABLE})"
+            )
+        return f"{BEST} has to see what matrices read, which is not to be seen " + (
+            "in a stack of experts" if unseen else "where every matrix is cut by itself"
+        )
