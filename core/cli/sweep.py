@@ -11,7 +11,7 @@ from core.cli.ask import RUNS, ask, detached, emit_run, foreground, seconds
 from core.cli.terminal import table
 from core.results.quantities import perplexity_titles
 from core.results.sweep import Sweep, read_sweep
-from core.results.words import measured_on, with_error
+from core.results.words import divergence, measured_on, with_error
 
 
 @options.takes("sweep")
@@ -77,5 +77,6 @@ def _row(on: Sequence[Sweep], number: int) -> list[str]:
 def _cell(swept: Sweep, number: int) -> str:
     point = swept.points[number]
     measured = point.error or "-" if point.ppl is None else with_error(point.ppl, point.ppl_stderr, ",.4g")
+    measured += "" if point.kl is None else f" ({divergence(point.kl)})"
     noise = ", within the noise" if swept.change(point).verdict == "noise" else ""
     return measured + noise + (" *" if point in swept.front() else "")

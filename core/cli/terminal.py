@@ -87,9 +87,12 @@ def perplexity_lines(metrics: dict[str, Any]) -> list[str]:
     """
     texts = by_text(metrics)
     sides = [ending for ending in SIDES if any(row.get(f"ppl{ending}") is not None for row in texts)]
-    rows = [["perplexity", *(SIDES[ending] for ending in sides), "measured on", "calibrated on, seed"]]
+    far = [ending for ending in SIDES if any(row.get(f"kl{ending}") is not None for row in texts)]
+    heads = [*(SIDES[ending] for ending in sides), *(f"{SIDES[ending]}, nats from dense" for ending in far)]
+    rows = [["perplexity", *heads, "measured on", "calibrated on, seed"]]
     for name, row in zip(short_texts([str(row.get("ppl_text")) for row in texts]), texts, strict=True):
         values = [with_error(row.get(f"ppl{end}"), row.get(f"ppl_stderr{end}"), ",.2f") for end in sides]
+        values += [with_error(row.get(f"kl{end}"), row.get(f"kl_stderr{end}"), ",.3f") for end in far]
         rows.append([name, *values, measured_on(row), calibrated_on(row) or "-"])
     return ["", *table(rows)] if texts else []
 

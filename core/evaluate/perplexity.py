@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from core.errors import DataError
+from core.evaluate.reference import Listener
 from core.results.perplexity import Perplexity
 from core.spec.evaluate import WORKBENCH
 
@@ -30,6 +31,7 @@ def perplexity(
     text: str = "",
     batch_size: int = 8,
     on_progress: Callable[[int, int], None] | None = None,
+    on_logits: Listener | None = None,
 ) -> Perplexity:
     """Score every window on its own: each token given those before it in the window.
 
@@ -38,6 +40,7 @@ def perplexity(
         protocol, text: how and of what the windows were cut, for the record.
         batch_size: windows at a time; fewer where the vocabulary is large.
         on_progress: called with the windows that are done and in all.
+        on_logits: told the logits of every batch, and the number of its first window.
 
     Raises:
         DataError: there is nothing to predict.
@@ -45,7 +48,10 @@ def perplexity(
     check_windows(windows)
     losses: list[float] = []
     for batch in batches(model, windows, batch_size):
-        losses += window_losses(next_token_logits(model, batch), batch)
+        logits = next_token_logits(model, batch)
+        if on_logits:
+            on_logits(logits, len(losses))
+        losses += window_losses(logits, batch)
         if on_progress:
             on_progress(len(losses), len(windows))
     return replace(summarise(losses, windows), protocol=protocol, text=text)
@@ -100,5 +106,10 @@ def summarise(losses: Sequence[float], windows: Int[Tensor, "windows window"]) -
     count, window = windows.shape
     means = tuple(loss / (window - 1) for loss in losses)
     nll = sum(losses) / (count * (window - 1))
+    return Perplexity(math.exp(min(nll, 700.0)), nll, count * window, window, ids_of(windows), means)
+
+
+def ids_of(windows: Int[Tensor, "windows window"]) -> str:
+    """A hash of all token ids."""
     digest = hashlib.sha256(windows.to("cpu", torch.int64).contiguous().numpy().tobytes())
-    return Perplexity(math.exp(min(nll, 700.0)), nll, count * window, window, digest.hexdigest()[:16], means)
+    return digest.hexdigest()[:16]

@@ -12,7 +12,7 @@ from core.models.card_head import head
 from core.plan.records import PruningPlan
 from core.results.noise import error_of
 from core.results.perplexity import by_text
-from core.results.quantities import QUANTITIES, Quantity, perplexity_titles
+from core.results.quantities import OF_TEXTS, QUANTITIES, Quantity, perplexity_titles
 from core.results.render import renderer
 from core.results.words import with_error
 
@@ -59,7 +59,12 @@ def _rows(values: Mapping[str, Any]) -> list[tuple[str, ...]]:
     rows = [
         _row(QUANTITIES["ppl"], title, of) for title, of in zip(perplexity_titles(texts), texts, strict=True)
     ]
-    others = [quantity for quantity in QUANTITIES.values() if quantity.name != "ppl"]
+    titles = perplexity_titles(texts, "kl")
+    rows += [
+        _row(QUANTITIES["kl"], title, {"kl_before": 0.0, **of})
+        for title, of in zip(titles, texts, strict=True)
+    ]
+    others = [quantity for quantity in QUANTITIES.values() if quantity.name not in OF_TEXTS]
     rows += [_row(quantity, quantity.full_title, values) for quantity in others]
     return [row for row in rows if row]
 

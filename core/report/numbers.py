@@ -11,7 +11,7 @@ from core.report.run import Run
 from core.results.efficiency import Efficiency
 from core.results.noise import error_of, perplexity_difference, time_difference
 from core.results.perplexity import by_text, on_text
-from core.results.quantities import QUANTITIES, Quantity, int8_words, perplexity_titles
+from core.results.quantities import OF_TEXTS, QUANTITIES, Quantity, int8_words, perplexity_titles
 from core.results.words import calibrated_on, measured_on, with_error
 
 #: How names in `metrics.json` end of what was measured with weights in 8 bits.
@@ -55,7 +55,7 @@ def numbers(run: Run) -> Table | None:
         before, after = (line.values.get(f"{line.key}_{side}") for side in ("before", "after"))
         if before is None and after is None:
             continue
-        middle = "_pruned" if line.key == "ppl" else "_after"  # training changes no size and no speed
+        middle = "_pruned" if line.key in OF_TEXTS else "_after"  # training changes no size and no speed
         sides = ("_before", *((middle,) if trained else ()), "_after")
         change = "-"
         if before and after is not None:
@@ -69,10 +69,10 @@ def _lines(run: Run) -> list[Line]:
     texts, lines = by_text(run.metrics), list[Line]()
     for ending, also in (("", ""), (INT8, ", in 8 bits")):
         for quantity in QUANTITIES.values():
-            if quantity.name != "ppl":
+            if quantity.name not in OF_TEXTS:
                 lines.append(Line(f"{quantity.full_title}{also}", quantity, ending, run.metrics))
                 continue
-            titles = [f"{title}{also}" for title in perplexity_titles(texts)]
+            titles = [f"{title}{also}" for title in perplexity_titles(texts, quantity.name)]
             lines += [
                 Line(title, quantity, ending, row, number)
                 for number, (title, row) in enumerate(zip(titles, texts, strict=True))

@@ -84,7 +84,11 @@ def perplexity_difference(before: Perplexity, after: Perplexity) -> Difference:
 
 #: Number in `metrics.json` -> the number that tells its error, and the share of that which stands after ±:
 #: the whole standard error of a perplexity, half of slowest minus fastest of a time.
-_ERRORS = {"ppl": ("ppl_stderr", 1.0), **{name: (spread, 0.5) for name, spread in SPREADS.items()}}
+_ERRORS = {
+    "ppl": ("ppl_stderr", 1.0),
+    "kl": ("kl_stderr", 1.0),
+    **{name: (spread, 0.5) for name, spread in SPREADS.items()},
+}
 
 
 def error_of(metrics: Mapping[str, Any], name: str) -> float | None:

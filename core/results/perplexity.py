@@ -35,6 +35,8 @@ class Perplexity:
             older files.
         protocol: how the text was cut, a name of `core.spec.evaluate.PROTOCOLS`; text, sha256: its name and
             hash, empty in older files.
+        kl: mean divergence KL(dense || this) of the next token, in nats, at positions spread over the
+            windows; None of the dense model, and where that was not at hand. kls: the same in every window.
     """
 
     ppl: float
@@ -46,6 +48,13 @@ class Perplexity:
     protocol: str = WORKBENCH
     text: str = ""
     sha256: str = ""
+    kl: float | None = None
+    kls: tuple[float, ...] = ()
+
+    @property
+    def kl_stderr(self) -> float | None:
+        """The standard error of `kl`, windows being the sample; None for fewer than two."""
+        return mean_error(self.kls)
 
     @property
     def windows(self) -> int:

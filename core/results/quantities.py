@@ -50,6 +50,7 @@ QUANTITIES = {
     quantity.name: quantity
     for quantity in (
         Quantity("ppl", "Perplexity", words.perplexity, ",.2f"),
+        Quantity("kl", "Divergence from the dense model", words.divergence, ",.3f", "nats"),
         Quantity("params", "Parameters", words.count, ",d"),
         Quantity("macs", "Multiply-adds per token", words.count, ",d"),
         Quantity(
@@ -62,13 +63,17 @@ QUANTITIES = {
 }
 
 
-def perplexity_titles(texts: Sequence[Mapping[str, Any]]) -> list[str]:
+#: What is measured of every text.
+OF_TEXTS = ("ppl", "kl")
+
+
+def perplexity_titles(texts: Sequence[Mapping[str, Any]], name: str = "ppl") -> list[str]:
     """What the perplexity on each text is called: by its text, where several were measured.
 
     Args:
-        texts: rows of `core.results.perplexity.by_text`.
+        texts: rows of `core.results.perplexity.by_text`; name: of another quantity of `OF_TEXTS`.
     """
-    title = QUANTITIES["ppl"].title
+    title = QUANTITIES[name].title
     if len(texts) < 2:
         return [title] * len(texts)
     return [f"{title}, {name}" for name in words.short_texts([str(row.get("ppl_text")) for row in texts])]

@@ -25,11 +25,13 @@ AXES = ("method", "target", "scope", "reconstruct", "seed", "samples")
 
 @dataclass(frozen=True)
 class Other:
-    """A perplexity on a text after the first: `ppl`, `ppl_stderr` and `change_stderr` as in `Point`."""
+    """A perplexity on a text after the first: what is of a text in `Point`, under the same names."""
 
     ppl: float
     ppl_stderr: float | None = None
     change_stderr: float | None = None
+    kl: float | None = None
+    kl_stderr: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Point:
         params, macs: what is left; ppl: None where it could not be measured.
         ppl_stderr: the standard error of `ppl`; change_stderr: of its change from the dense model, in nats,
             computed window by window. None where unknown.
+        kl: divergence from the dense model in nats, kl_stderr: its standard error; None where unknown.
         error: why there is no plan or number, e.g. a target out of reach; else empty.
         seconds: for planning and measuring; scoring is shared between points.
         others: the perplexities on `Sweep.others`, in that order; empty where `ppl` is None.
@@ -76,6 +79,8 @@ class Point:
     ppl_stderr: float | None = None
     change_stderr: float | None = None
     others: tuple[Other, ...] = ()
+    kl: float | None = None
+    kl_stderr: float | None = None
 
     @property
     def key(self) -> tuple[Any, ...]:

@@ -50,6 +50,13 @@ def perplexity(value: float | None, error: float | None = None) -> str:
     return text + unit if error is None else f"{text} ± {_error(error / scale, digits)}{unit}"
 
 
+def divergence(value: float | None, error: float | None = None) -> str:
+    """`0.53 nats`; with its standard error `0.53 ± 0.02 nats`."""
+    if value is None:
+        return DASH
+    return f"{value:.3f} nats" if error is None else f"{value:.3f} ± {error:.3f} nats"
+
+
 def read_on(text: str, *, window: int | None, tokens: int | None, protocol: str | None = None) -> str:
     """What a perplexity is of: `wiki.txt, 16 windows of 256 tokens, 4,080 scored, Workbench's protocol`.
 

@@ -29,6 +29,7 @@ NUMBERS = (
     "macs",
     "kv_bytes",
     "ppl",
+    "kl",
     "latency",
     "tokens_per_second",
     "memory",

@@ -27,6 +27,7 @@ from core.results.perplexity import Perplexity, keep_perplexities, read_perplexi
 from core.runs.artifacts import CHECKPOINT, SAMPLES, read_samples, read_spec
 from core.spec.evaluate import PROTOCOLS, WORKBENCH
 from core.spec.run import RunSpec
+from core.stages import reference
 from core.stages.work import State, Work, evaluation_of, kept, source_metrics
 from core.surgery.int8 import int8_kind, quantized
 
@@ -38,7 +39,19 @@ CUT = "pruned.json"
 def baseline(state: State) -> None:
     """The dense model before anything is cut; kept in `checkpoint/` for a resumed run."""
     state.before = kept_or(state.work, BASELINE, lambda: _dense(state.work, state.loaded))
+    refer(state.work, state.loaded)
     tell(state.work, "ppl_before", state.before)
+
+
+def refer(work: Work, dense: Loaded) -> None:
+    """Let the dense model read what is not kept of it, so that others can be compared with it."""
+    for name in work.spec.evaluate.texts:
+        ids = text_windows(dense.tokenizer, work.spec, name)
+        if not reference.path_of(work.run_dir, ids).exists():
+            listener = reference.listener(work.run_dir, dense.model, ids, reference.DENSE)
+            counter = work.recorder.counter("windows read by the dense model")
+            measured = perplexity(dense.model, ids, on_progress=counter, on_logits=listener)
+            reference.heard(measured, listener, work.run_dir, ids)
 
 
 def tell(work: Work, name: str, measured: Measured) -> None:
@@ -128,8 +141,16 @@ def measure_texts(work: Work, loaded: Loaded, side: str) -> tuple[Perplexity, ..
     asked, measured = work.spec.evaluate, list[Perplexity]()
     for name in asked.texts:
         ids, text = text_windows(loaded.tokenizer, work.spec, name), evaluation_of(work.spec, name)
-        counter = work.recorder.counter(f"windows of {text.name}")
-        of_text = perplexity(loaded.model, ids, protocol=asked.protocol, text=text.name, on_progress=counter)
+        listener = reference.listener(work.run_dir, loaded.model, ids, side)
+        of_text = perplexity(
+            loaded.model,
+            ids,
+            protocol=asked.protocol,
+            text=text.name,
+            on_progress=work.recorder.counter(f"windows of {text.name}"),
+            on_logits=listener,
+        )
+        of_text = reference.heard(of_text, listener, work.run_dir, ids)
         if math.isnan(of_text.nll):
             check_weights(loaded.model)
         measured.append(replace(of_text, sha256=text.sha256))

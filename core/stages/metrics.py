@@ -14,6 +14,7 @@ from core.plan.records import KV_BITS, Cost
 from core.results.efficiency import SPREADS
 from core.results.measured import TIMINGS, Measured
 from core.results.perplexity import Perplexity, by_text, on_text
+from core.results.quantities import OF_TEXTS
 from core.runs.artifacts import METRICS
 from core.stages.work import State, Work, ablates, reads_text, source_metrics
 
@@ -90,10 +91,12 @@ def _perplexities(
         for ending, model in models.items():
             of_text = on_text(model.perplexities, number, on.sha256) if model else None
             row |= _with_error(f"ppl{{}}{ending}", of_text)
+            if of_text and of_text.kl is not None:
+                row |= {f"kl{ending}": of_text.kl, f"kl_stderr{ending}": of_text.kl_stderr}
             if model and model.int8 and ending in ("", "_before", "_after"):
                 row |= _with_error(f"ppl{{}}_int8{ending}", model.int8[number])
         rows.append(row)
-    return {**{name: rows[0][name] for name in rows[0] if name.startswith("ppl")}, "perplexities": rows}
+    return {**{name: rows[0][name] for name in rows[0] if name.startswith(OF_TEXTS)}, "perplexities": rows}
 
 
 def _with_error(name: str, measured: Perplexity | None) -> dict[str, float | None]:

@@ -22,6 +22,7 @@ from core.stages import (
     nuteprune,
     reconstruct,
     recover,
+    reference,
     result,
     search,
     steps,
@@ -150,7 +151,13 @@ ABLATE = (
     replace(EVALUATE, run=ablate.evaluate),
 )
 #: Train the result of a pruning run, measure it before and after, and save it with the same plan.
-RECOVER = (TEACH, replace(LOAD, run=load_pruned), replace(MEASURE, run=measure_pruned), *LAST)
+RECOVER = (
+    Stage("refer", "Reading what the dense model expects", teacher.refer),
+    TEACH,
+    replace(LOAD, run=load_pruned),
+    replace(MEASURE, run=measure_pruned),
+    *LAST,
+)
 #: Find out about a model without changing it: the analyses that are asked for.
 EXPLORE = (
     LOAD,
@@ -213,3 +220,4 @@ def run(spec: RunSpec, run_dir: Path, recorder: Recorder) -> None:
     recover.forget(state.work)
     reconstruct.forget(state.work)
     nuteprune.forget(run_dir)
+    reference.forget(run_dir)

@@ -7,6 +7,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
+from typing import Any
+
+from torch import Tensor
 
 from core.criteria.registry import check_scopes
 from core.errors import PruneError, StopRequested, StorageError
@@ -23,6 +26,7 @@ from core.results.scores import ranked_by
 from core.results.sweep import SWEEP, Other, OtherText, Point, Sweep, planned, read_sweep, run_of, write_sweep
 from core.runs.artifacts import CHECKPOINT
 from core.spec.prune import SEARCHED
+from core.stages import reference
 from core.stages.measure import measure_texts, text_windows
 from core.stages.reconstruct import recounted, rescoring
 from core.stages.search import searched
@@ -100,7 +104,13 @@ def _measured(work: Work, state: State, point: Point, dense: Sequence[Perplexity
     assert plan.after, "a plan is allocated with its costs"
     befores = dense if len(dense) == len(measured) else [None] * len(measured)
     of_texts = [
-        Other(now.ppl, now.stderr, perplexity_difference(then, now).noise if then else None)
+        Other(
+            now.ppl,
+            now.stderr,
+            perplexity_difference(then, now).noise if then else None,
+            now.kl,
+            now.kl_stderr,
+        )
         for then, now in zip(befores, measured, strict=True)
     ]
     return replace(
@@ -135,17 +145,22 @@ def _perplexities(
         with _refitted(work, state, plan, how) as refitted:
             plan = recounted(state.graph, plan, refitted.removed) if refitted else plan
             with masked(model, state.graph, plan.removed):
-                measured = tuple(
-                    perplexity(
-                        model,
-                        windows,
-                        protocol=work.spec.evaluate.protocol,
-                        on_progress=lambda *_: work.recorder.check_stop(),
-                    )
-                    for windows in state.sweep.windows
-                )
+                measured = tuple(_of_text(work, model, windows) for windows in state.sweep.windows)
         state.sweep.measured[key] = plan, measured
     return state.sweep.measured[key]
+
+
+def _of_text(work: Work, model: Any, windows: Tensor) -> Perplexity:
+    """Perplexity on some windows, and how far from the dense model that is."""
+    listener = reference.listener(work.run_dir, model, windows, "pruned")
+    measured = perplexity(
+        model,
+        windows,
+        protocol=work.spec.evaluate.protocol,
+        on_progress=lambda *_: work.recorder.check_stop(),
+        on_logits=listener,
+    )
+    return reference.heard(measured, listener, work.run_dir, windows)
 
 
 def _refitted(

@@ -22,6 +22,7 @@ from core.recover.train import steps_of
 from core.runs.artifacts import CHECKPOINT, read_spec
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
+from core.stages import measure
 from core.stages.work import State, Work
 
 #: Below the run's checkpoints, where no other folder is asked for.
@@ -123,6 +124,19 @@ def keep(state: State) -> None:
         kept.add(dense.model, missing, tokenizer.pad_token_id or 0, counter)
 
 
+def refer(state: State) -> None:
+    """Let the dense model read every text that is measured, so that what is trained back is compared with it.
+
+    It is read for the time of this; where it cannot be, that is said, and nothing is compared.
+    """
+    work = state.work
+    try:
+        dense = dense_model(work)
+    except ModelError as error:
+        return work.recorder.message(f"The divergence from the dense model is not measured: {error}")
+    measure.refer(work, dense)
+
+
 def forget(work: Work) -> None:
     """Remove what the run kept for itself."""
     shutil.rmtree(work.run_dir / CHECKPOINT / FOLDER, ignore_errors=True)
@@ -142,9 +156,9 @@ def _read(recipe: RecoverSpec, data: TrainingData, seed: int) -> list[Example]:
 
 
 def dense_model(work: Work) -> Loaded:
-    """The model that teaches, in memory. Raises ModelError."""
+    """The dense model, or another that teaches, in memory. Raises ModelError."""
     source = source_of(work.spec)
-    work.recorder.message(f"Loading {source}, which teaches")
+    work.recorder.message(f"Loading {source}, the dense model")
     return load(**{**vars(work.spec.model), "source": source})
 
 

@@ -91,7 +91,7 @@ def _of_run(contender: Contender, metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
     if contender.key.endswith(":pruned"):
         values = {name: value for name, value in values.items() if INT8 not in name}
-        values |= {name: metrics.get(f"{name}_pruned") for name in ("ppl", "ppl_stderr")}
+        values |= {name: metrics.get(f"{name}_pruned") for name in ("ppl", "ppl_stderr", "kl", "kl_stderr")}
     return {**values, **{name: metrics.get(name) for name in PPL_ON}}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,7 +13,7 @@ from core.results import words
 from core.results.efficiency import Efficiency
 from core.results.noise import Difference, error_of, perplexity_difference, time_difference
 from core.results.perplexity import PPL_ON, Perplexity
-from core.results.quantities import QUANTITIES, int8_words
+from core.results.quantities import OF_TEXTS, QUANTITIES, int8_words
 from pruneviz.data.contenders import DENSE, Contender, Lineup, plain_key
 from pruneviz.data.measured import (
     OnText,
@@ -59,7 +60,7 @@ class Entry:
     same_tokens: bool = True
 
     def error(self, name: str) -> float | None:
-        """What stands after ±: a perplexity's standard error, half of slowest minus fastest of a time."""
+        """What stands after ±: a standard error, or of a time half of slowest minus fastest."""
         if QUANTITIES[name].timed:
             return self.times.error(name) if self.times else None
         return error_of(self.numbers, name)
@@ -120,12 +121,13 @@ def _entry(contender: Contender, lineup: Lineup, records: Sequence[RunRecord]) -
 def compare_info(entries: Sequence[Entry]) -> CompareInfo:
     """Every entry against the first."""
     notes: dict[str, None] = {}
-    quantities = [_quantity(name, entries, notes) for name in QUANTITIES]
-    first, *counted = quantities  # perplexity, and what is counted and timed
+    first = [_quantity(name, entries, notes) for name in _of_texts(entries)]
+    counted = [_quantity(name, entries, notes) for name in QUANTITIES if name not in OF_TEXTS]
     more = _more_texts(entries, notes)
     if more:
-        first = replace(first, title=f"{first.title}, {words.short_text(_text_of(entries[0].numbers))}")
-    rows = [first, *more, *_made(entries), *counted]
+        text = words.short_text(_text_of(entries[0].numbers))
+        first = [replace(row, title=f"{row.title}, {text}") for row in first]
+    rows = [*first, *more, *_made(entries), *counted]
     tasks = task_rows([entry.scores for entry in entries])
     rows += [_task(row, notes) for row in tasks]
     if any(row.own for row in tasks):
@@ -134,6 +136,12 @@ def compare_info(entries: Sequence[Entry]) -> CompareInfo:
     notes |= dict.fromkeys(map(int8_words, kinds))
     columns = tuple((entry.title, entry.detail) for entry in entries)
     return CompareInfo(columns, tuple(rows), tuple(notes), tuple(tasks))
+
+
+def _of_texts(entries: Sequence[Entry]) -> list[str]:
+    """What was measured of a text: the perplexity, and how far from the dense model one of them is."""
+    far = any(entry.numbers.get("kl") is not None for entry in entries)
+    return list(OF_TEXTS if far else OF_TEXTS[:1])
 
 
 def _text_of(numbers: Mapping[str, Any]) -> str:
@@ -145,8 +153,10 @@ def _more_texts(entries: Sequence[Entry], notes: dict[str, None]) -> list[Row]:
     rows = []
     for name in dict.fromkeys(_text_of(other.numbers) for entry in entries for other in entry.others):
         of_text = [_on_text(entry, name) for entry in entries]
-        row = _quantity("ppl", of_text, notes)
-        rows.append(replace(row, name=f"ppl {name}", title=f"{row.title}, {words.short_text(name)}"))
+        for quantity in _of_texts(of_text):
+            row = _quantity(quantity, of_text, notes)
+            title = f"{row.title}, {words.short_text(name)}"
+            rows.append(replace(row, name=f"{quantity} {name}", title=title))
     return rows
 
 
@@ -196,6 +206,9 @@ def _difference(name: str, first: Entry, entry: Entry, change: float) -> Differe
         if not first.perplexity or not entry.perplexity:
             return Difference(change)
         return perplexity_difference(first.perplexity, entry.perplexity)
+    if name == "kl":
+        errors = [each.error(name) for each in (first, entry)]
+        return Difference(change, None if None in errors else math.hypot(*filter(None, errors)))
     if not QUANTITIES[name].timed:
         return Difference(change, 0.0)
     before = first.times if first.run == entry.run else entry.reference_times
@@ -227,7 +240,7 @@ def _refusal(name: str, first: Entry, entry: Entry) -> str:
     """Why this quantity of two models must not be set side by side; empty if it may."""
     if QUANTITIES[name].timed and first.run != entry.run and entry.reference.get(name) is None:
         return f"{entry.title}: its times were taken in another run, so they are not compared."
-    if name != "ppl":
+    if name not in OF_TEXTS:
         return ""
     if not entry.same_tokens:
         return f"{entry.title}: perplexity not comparable, for its tokenizer is another."

@@ -145,7 +145,8 @@ def _change(row: Mapping[str, Any]) -> str:
     sides = [row.get(f"ppl_{side}") for side in ("before", "pruned", "after")]
     if sides[0] is None and sides[2] is None:
         return words.perplexity(row.get("ppl"))
-    return " → ".join(words.perplexity(ppl) for ppl in (sides if sides[1] is not None else sides[::2]))
+    change = " → ".join(words.perplexity(ppl) for ppl in (sides if sides[1] is not None else sides[::2]))
+    return change if row.get("kl_after") is None else f"{change} ({words.divergence(row['kl_after'])})"
 
 
 def table_html(rows: Sequence[Row], chosen: str = "", notes: Sequence[str] = ()) -> Markup:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core.results import words
-from core.results.quantities import QUANTITIES
+from core.results.quantities import OF_TEXTS, QUANTITIES
 from pruneviz.figures.compare import CompareInfo, Entry, Row
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def costs_chart_info(info: CompareInfo, entries: Sequence[Entry]) -> ChartInfo:
 
     Only what all may be compared in.
     """
-    rows = [row for row in info.rows if row.name in QUANTITIES and row.name != "ppl" and _whole(row)]
+    rows = [row for row in info.rows if row.name in QUANTITIES and row.name not in OF_TEXTS and _whole(row)]
     first = entries[0].numbers if entries else {}
     rows = [row for row in rows if first.get(row.name)]
     values = tuple(

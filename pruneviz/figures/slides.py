@@ -17,7 +17,7 @@ from core.report import sections
 from core.report.run import Run
 from core.results import words
 from core.results.perplexity import by_text
-from core.results.quantities import perplexity_titles
+from core.results.quantities import QUANTITIES, perplexity_titles
 from pruneviz.data.contenders import Contender, Lineup, with_before
 from pruneviz.data.measured import kept_answer, kept_samples
 from pruneviz.figures.compare import Entry, compare_html, compare_info
@@ -134,4 +134,8 @@ def _perplexities(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
         calibrated = words.calibrated_on(row)
         about = [words.measured_on(row), f"calibrated on {calibrated}" if calibrated else ""]
         facts.append((title, " → ".join(sides) or words.DASH, "; ".join(filter(None, about))))
+        far = [row[f"kl_{side}"] for side in ("pruned", "after") if row.get(f"kl_{side}") is not None]
+        if far:
+            told = " → ".join(map(words.divergence, far))
+            facts.append((title.replace(QUANTITIES["ppl"].title, QUANTITIES["kl"].title, 1), told, ""))
     return facts

@@ -27,7 +27,8 @@ NAMES: dict[str, str] = {
     "method": "Method", "scope": "Scope", "reconstruct": "Refit", "seed": "Seed", "samples": "Windows",
 }  # fmt: skip
 COLUMNS = ("method", "scope", "reconstruct", "seed", "samples", "target", "sparsity", "sparsity_total",
-           "params", "macs", "ppl", "ppl_stderr", "change_stderr", "seconds", "error")  # fmt: skip
+           "params", "macs", "ppl", "ppl_stderr", "change_stderr", "kl", "kl_stderr",
+           "seconds", "error")  # fmt: skip
 #: The columns that say what the perplexity of a row is of.
 MEASURED_ON = ("text", "protocol", "window", "tokens", "calibration")
 
@@ -222,10 +223,13 @@ def _row(info: SweepInfo, point: Point, axes: list[str]) -> dict[str, object]:
 
 
 def _cells(sweep: Sweep, point: Point) -> tuple[str, str, bool]:
-    """A point's perplexity on one text, its change from the dense model, and whether no other beats it."""
+    """A point's perplexity on one text, how it differs from the dense model, and if no other beats it."""
     of_text = sweep.done[point.key]
     perplexity = words.perplexity(of_text.ppl, of_text.ppl_stderr)
-    return perplexity, _change(sweep, of_text), of_text in sweep.front()
+    change = _change(sweep, of_text)
+    if of_text.kl is not None:
+        change = ", ".join(filter(None, [change, words.divergence(of_text.kl, of_text.kl_stderr)]))
+    return perplexity, change, of_text in sweep.front()
 
 
 def table_csv(info: SweepInfo) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from core.cli.app import main
 from core.errors import ModelError, SpecError, StopRequested
+from core.results.sweep import read_sweep
 from core.runs import launch, watch
 from core.runs.artifacts import STOP
 from core.runs.events import Event
@@ -23,6 +24,7 @@ from core.spec.nuteprune import Settings
 from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
+from core.spec.sweep import SweepSpec
 from core.stages.check import check
 from core.stages.worker import execute
 from tests.stages.test_recover import TRAIN, done, events, metrics, words
@@ -194,3 +196,20 @@ def test_nuteprune_is_distilled_in_the_same_run(tmp_path: Path, spec: RunSpec) -
         "train", "surgery", "recover", "evaluate",
     ]  # fmt: skip
     assert metrics(run_dir)["recover_held_kl_after"] < metrics(run_dir)["recover_held_kl_before"]
+
+
+def test_how_far_every_model_is_from_the_dense_one_is_measured(tmp_path: Path, spec: RunSpec) -> None:
+    """In a run that cuts and trains, in one that only trains, and at every point of a sweep, alike."""
+    cut = done(tmp_path, replace(spec, recover=RecoverSpec()))
+    whole = metrics(done(tmp_path, spec))
+    again = metrics(done(tmp_path, replace(spec, goal="recover", model=ModelSpec(str(cut), "cpu"))))
+    assert 0 < whole["kl_after"] < whole["kl_pruned"] and "kl_before" not in whole
+    assert whole["kl_pruned"] == pytest.approx(metrics(cut)["kl_after"], rel=1e-4)
+    for name in ("kl_pruned", "kl_after", "kl_recovered", "kl_stderr_after"):
+        assert again[name] == pytest.approx(whole[name], rel=1e-4)
+        assert whole["perplexities"][0][name] == whole[name]
+    assert not (cut / "checkpoint" / "references").exists()
+    axes = SweepSpec(methods=("l2",), sparsities=(0.3,), samples=(4,))
+    (point,) = read_sweep(done(tmp_path, replace(spec, goal="sweep", sweep=axes))).points
+    assert point.kl == pytest.approx(metrics(cut)["kl_after"], rel=1e-4)
+    assert point.kl_stderr == pytest.approx(metrics(cut)["kl_stderr_after"], rel=1e-3)

@@ -44,12 +44,25 @@ def cells(info, name):
 
 def test_each_quantity_has_all_values_and_a_signed_change():
     info = compare_info([entry(), entry("Pruned", side="after")])
-    assert [row.name for row in info.rows] == list(QUANTITIES)
+    assert [row.name for row in info.rows] == [name for name in QUANTITIES if name != "kl"]
     dense, pruned = cells(info, "ppl")
     assert (dense.text, pruned.text, pruned.change, pruned.verdict) == (
         "26.2 ± 2.4", "59.2 ± 5.4", "+126 %", "worse"
     )  # fmt: skip
     assert cells(info, "latency_ms")[1].change == "−14.8 %"
+
+
+def test_the_divergence_from_the_dense_model_stands_beside_the_perplexity():
+    """Set against the first model only where that has one, too; the errors of both are its noise."""
+    far = entry("Far", side="after", kl=0.53, kl_stderr=0.02)
+    near = entry("Near", side="after", kl=0.31, kl_stderr=0.02)
+    info = compare_info([entry(), far, near])
+    assert [row.name for row in info.rows] == list(QUANTITIES)
+    assert [cell.text for cell in cells(info, "kl")] == ["–", "0.530 ± 0.020 nats", "0.310 ± 0.020 nats"]
+    assert {cell.verdict for cell in cells(info, "kl")} == {""}
+    assert cells(compare_info([far, near]), "kl")[1].verdict == "better"
+    alike = entry("Alike", side="after", kl=0.52, kl_stderr=0.02)
+    assert cells(compare_info([far, alike]), "kl")[1].verdict == "noise"
 
 
 def test_a_difference_of_perplexities_inside_the_noise_is_no_finding():
