@@ -76,7 +76,14 @@ def score_lines(scores: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
 
 
 #: What a model of a run is called in a table, by how the names of its numbers end.
-SIDES = {"": "ppl", "_before": "dense", "_coupled": "coupled", "_pruned": "pruned", "_after": "final"}
+SIDES = {
+    "": "ppl",
+    "_before": "dense",
+    "_control": "dense, trained alike",
+    "_coupled": "coupled",
+    "_pruned": "pruned",
+    "_after": "final",
+}
 
 
 def perplexity_lines(metrics: dict[str, Any]) -> list[str]:

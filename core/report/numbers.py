@@ -49,14 +49,17 @@ def numbers(run: Run) -> Table | None:
     if "ppl_after" not in metrics:
         return None
     trained = "ppl_pruned" in metrics
-    head = ["", "dense", *(["pruned", "recovered"] if trained else ["pruned"]), "change"]
+    beside = "ppl_control" in metrics  # the dense model, trained on the same text
+    models = ["pruned", "recovered"] if trained else ["pruned"]
+    head = ["", "dense", *(["dense, trained alike"] if beside else []), *models, "change"]
     rows = []
     for line in _lines(run):
         before, after = (line.values.get(f"{line.key}_{side}") for side in ("before", "after"))
         if before is None and after is None:
             continue
         middle = "_pruned" if line.key in OF_TEXTS else "_after"  # training changes no size and no speed
-        sides = ("_before", *((middle,) if trained else ()), "_after")
+        control = ("_control",) if beside else ()
+        sides = ("_before", *control, *((middle,) if trained else ()), "_after")
         change = "-"
         if before and after is not None:
             change = f"{after / before - 1:+.1%}{_noise(run, line)}"
@@ -91,7 +94,7 @@ def _shown(run: Run, line: Line, side: str) -> str:
 def _timed(run: Run, ending: str, side: str) -> Efficiency | None:
     """The times of a model of the run, `side` as `metrics.json` ends its names."""
     final = "recovered" if "recovered" in run.efficiency else "pruned"
-    model = {"": "model", "_before": "dense"}.get(side, final)
+    model = {"": "model", "_before": "dense", "_control": "none"}.get(side, final)
     return run.efficiency.get(f"{model} int8" if ending else model)
 
 

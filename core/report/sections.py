@@ -14,7 +14,7 @@ from core.report.run import Run
 from core.results.efficiency import Efficiency
 from core.results.noise import NOISE, difference
 from core.results.tasks import TaskResult
-from core.results.words import all_cuts, number, with_error
+from core.results.words import BESIDE, all_cuts, number, with_error
 from core.runs.command_line import command_line
 from core.runs.events import metric_series, warnings
 
@@ -80,9 +80,10 @@ def curves(run: Run) -> list[Markup]:
 
 
 def _curve(name: str) -> str:
-    """The title of a curve; of a text that is followed with its name; of an ablation's coupled cut, too."""
-    if name.startswith("coupled."):
-        return f"{_curve(name.replace('coupled', 'recover', 1))}, of the cut with its couplings"
+    """The title of a curve; of a text that is followed with its name; of what else was trained, too."""
+    trained, _, rest = name.partition(".")
+    if trained in BESIDE:
+        return f"{_curve(f'recover.{rest}')}: {BESIDE[trained]}"
     text = name.removeprefix("recover.ppl.")
     return CURVES.get(name, name) if text == name else f"{CURVES['recover.ppl']}, {text}"
 

@@ -12,6 +12,11 @@ from core.spec.evaluate import PROTOCOLS, WORKBENCH
 
 Writer = Callable[..., str]
 DASH = "–"
+#: What else a run may train beside its pruned model, by what the names of its curves begin with.
+BESIDE = {
+    "coupled": "the cut with its couplings",
+    "control": "the dense model, trained on the same text",
+}
 
 
 def count(value: float | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from core.checked import checked
 from core.option import option
 from core.registry import unknown
@@ -135,6 +137,13 @@ class RecoverSpec:
         choices=CHECKPOINTING,
         flag="--gradient-checkpointing",
     )
+    control: bool = option(
+        False,
+        "Train the dense model, too, with LoRA on the next token of the same sequences, and measure it: what "
+        "learning this text gives by itself. It takes as long as the training with lora.",
+        title="The dense model trained on the same text, to compare with",
+        flag="--control/--no-control",
+    )
 
     def __post_init__(self) -> None:
         wanted = f"a divisor of batch, which is {self.batch}"
@@ -150,6 +159,18 @@ class RecoverSpec:
     def distils(self) -> bool:
         """Whether a teacher is learned from."""
         return self.method == "distill"
+
+    @property
+    def controls(self) -> bool:
+        """Whether the dense model is trained beside the pruned one."""
+        return self.control and self.method != "none"
+
+    def of_control(self) -> RecoverSpec:
+        """How the dense model is trained beside: with LoRA on the next token, at the same steps and rate."""
+        targets = "all" if self.targets == WEIGHTS else self.targets
+        return dataclasses.replace(
+            self, method="lora", targets=targets, top_k=0, logits=None, patience=0, control=False
+        )
 
 
 #: `demo` fits the demo model into 20 minutes on two cores; `paper` is what LLM-Pruner trains with on one GPU:

@@ -15,7 +15,7 @@ from core.results.measured import Measured
 from core.spec.run import RunSpec
 from core.stages import measure, recover
 from core.stages.metrics import pruning
-from core.stages.work import State, Work
+from core.stages.work import State, silent
 from core.surgery.ablation import OwnScores, decouple, without_dependency
 from core.surgery.masks import masked
 
@@ -32,7 +32,7 @@ def measure_coupled(state: State) -> None:
     """Measure the plan as it is, under masks: perplexity alone."""
     work = state.work
     with masked(state.loaded.model, state.graph, state.plan.removed):
-        state.coupled = measure.quality(_silent(work), state.loaded, "coupled")
+        state.coupled = measure.quality(silent(work), state.loaded, "coupled")
     measure.tell(work, "ppl_coupled", state.coupled)
     state.metrics |= {"without_dependency": True}
 
@@ -51,12 +51,7 @@ def _trained_coupled(state: State) -> Measured:
     state.work.recorder.message(
         f"With couplings the best updates are those of step {facts['recover_best_step']}"
     )
-    return measure.quality(_silent(state.work), loaded, "coupled_recovered")
-
-
-def _silent(work: Work) -> Work:
-    """The same work without answers to prompts."""
-    return replace(work, spec=replace(work.spec, evaluate=replace(work.spec.evaluate, prompts=())))
+    return measure.quality(silent(state.work), loaded, "coupled_recovered")
 
 
 def cut_alone(state: State) -> None:

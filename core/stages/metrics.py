@@ -40,8 +40,12 @@ def pruning(state: State) -> dict[str, Any]:
     calibrated = _calibrated(work)
     models = {"_before": state.before, "_after": state.after}
     models |= {"_pruned": state.cut, "_recovered": state.after} if state.cut else {}
-    coupled = {"_coupled": state.coupled, "_coupled_recovered": state.coupled_recovered}
-    models |= {ending: model for ending, model in coupled.items() if model}
+    beside = {
+        "_coupled": state.coupled,
+        "_coupled_recovered": state.coupled_recovered,
+        "_control": state.control,
+    }
+    models |= {ending: model for ending, model in beside.items() if model}
     return {
         **metrics,
         "kv_bits": KV_BITS,

@@ -15,6 +15,7 @@ from core.runs.recorder import Recorder
 from core.spec.run import RunSpec
 from core.stages import (
     ablate,
+    control,
     explore,
     export,
     measure,
@@ -100,11 +101,13 @@ SCORE = Stage("score", "Scoring units", steps.score, ranks)
 SEARCH = Stage("search", "Searching how much each group gives", search_plan, searches)
 PLAN = Stage("plan", "Planning what to remove", steps.plan, lambda spec: not learns(spec))
 MEASURE = Stage("measure", "Measuring the model before its training", measure.before_training, trains)
+CONTROL = Stage("control", "Training the dense model on the same text", control.control, control.controls)
 EVALUATE = Stage("evaluate", "Measuring before and after", measure.after)
 #: The pruned model is trained, measured and saved.
 LAST = (
     benchmark("pruned", "tasks_pruned", trains),
     Stage("recover", "Recovering quality", train_pruned, trains),
+    CONTROL,
     EVALUATE,
     benchmark("recovered", "tasks_after", trains),
     benchmark("pruned", "tasks_after", lambda spec: not trains(spec)),
@@ -148,6 +151,7 @@ ABLATE = (
     Stage("recover_coupled", "Recovering the cut with its couplings", ablate.recover_coupled, trains),
     Stage("cut_alone", "Cutting every matrix by itself", ablate.cut_alone, trains),
     Stage("recover", "Recovering the cut without couplings", train_pruned, trains),
+    CONTROL,
     replace(EVALUATE, run=ablate.evaluate),
 )
 #: Train the result of a pruning run, measure it before and after, and save it with the same plan.

@@ -40,8 +40,9 @@ from core.stages.needs import fitted_recipe
 from core.stages.training import run
 from core.stages.work import Work, kept, warn_of_same
 
-#: Names of a training: of its curves and of its folder of checkpoints. An ablation trains a coupled cut, too.
-FOLDER, COUPLED = "recover", "coupled"
+#: Names of a training: of its curves and of its folder of checkpoints. An ablation trains a coupled cut, too,
+#: and beside any training the dense model may be trained.
+FOLDER, COUPLED, CONTROL = "recover", "coupled", "control"
 #: So many sequences are surely enough, and need no counting before a run.
 _PLENTY = 100
 
@@ -117,7 +118,7 @@ def _tell(recorder: Recorder, facts: dict[str, Any]) -> None:
 
 def forget(work: Work) -> None:
     """Remove the checkpoint of a training whose result is saved."""
-    for name in (FOLDER, COUPLED):
+    for name in (FOLDER, COUPLED, CONTROL):
         shutil.rmtree(work.run_dir / CHECKPOINT / name, ignore_errors=True)
     teacher.forget(work)
 

@@ -32,13 +32,16 @@ _DEEPEST = 20
 
 
 def source_of(spec: RunSpec) -> str:
-    """The name of the model that teaches: as asked for, or the dense one that was pruned.
+    """The name of the model that teaches: as asked for, or the dense one. Raises as `dense_of`."""
+    return spec.recover.teacher or dense_of(spec)
+
+
+def dense_of(spec: RunSpec) -> str:
+    """The name of the model that was pruned.
 
     Raises:
-        ModelError: nothing says which model was pruned.
+        ModelError: nothing says which that is.
     """
-    if spec.recover.teacher:
-        return spec.recover.teacher
     source, goal = spec.model.source, spec.goal
     for _ in range(_DEEPEST):
         if goal == "prune":
@@ -49,8 +52,8 @@ def source_of(spec: RunSpec) -> str:
             break
         source, goal = before.model.source, before.goal
     raise ModelError(
-        f"{spec.model.source} does not say which dense model it was, so nobody can teach; name it with "
-        "--teacher MODEL."
+        f"{spec.model.source} does not say which dense model it was, so that can neither teach nor be "
+        "trained beside; name a --teacher MODEL, and leave out --control."
     )
 
 
@@ -60,6 +63,8 @@ def check(spec: RunSpec) -> None:
     Raises:
         ModelError: there is no such model. SpecError: its tokens are others than the student's.
     """
+    if spec.recover.controls:
+        dense_of(spec)
     if not spec.recover.distils or (spec.goal == "prune" and not spec.recover.teacher):
         return
     source, trust = source_of(spec), spec.model.trust_remote_code
@@ -88,7 +93,7 @@ def teacher_of(work: Work, loaded: Loaded, graph: Graph) -> Teacher | None:
         return None
     if recipe.top_k:
         return FromDisk(Kept(_folder(work)), recipe.temperature)
-    dense = dense_model(work)
+    dense = load_model(work, source_of(work.spec))
     layers = [dense.model.get_submodule(name) for name in graph.layer_modules] if recipe.layer_weight else []
     return Live(dense.model, recipe.temperature, layers, _channels(loaded, dense))
 
@@ -105,7 +110,7 @@ def keep(state: State) -> None:
     """
     work, spec, recipe = state.work, state.work.spec, state.work.spec.recover
     at_hand = spec.goal == "prune" and not recipe.teacher
-    dense = state.loaded if at_hand else dense_model(work)
+    dense = state.loaded if at_hand else load_model(work, source_of(spec))
     tokenizer = load_tokenizer(spec.model.source, spec.model.trust_remote_code)
     source, data = training_data(tokenizer, recipe, spec.seed, spec.data_dir)
     about = About(
@@ -156,9 +161,13 @@ def _read(recipe: RecoverSpec, data: TrainingData, seed: int) -> list[Example]:
 
 
 def dense_model(work: Work) -> Loaded:
-    """The dense model, or another that teaches, in memory. Raises ModelError."""
-    source = source_of(work.spec)
-    work.recorder.message(f"Loading {source}, the dense model")
+    """The model that was pruned, in memory. Raises ModelError."""
+    return load_model(work, dense_of(work.spec))
+
+
+def load_model(work: Work, source: str) -> Loaded:
+    """A model beside the pruned one, read as that was. Raises ModelError."""
+    work.recorder.message(f"Loading {source}, which is dense")
     return load(**{**vars(work.spec.model), "source": source})
 
 

@@ -73,8 +73,8 @@ class State:
         training: masks that were learned, until there is a plan; searched: the plan that a search found.
         before: the dense model, measured; dense: a copy of it that is timed beside the final one.
         cut: the pruned model before it is trained, measured; coupled: the model under the plan with its
-            couplings, where they are then ignored; coupled_recovered: that one trained; after: the final one,
-            measured.
+            couplings, where they are then ignored; coupled_recovered: that one trained; control: the dense
+            model, trained alike; after: the final one, measured.
         metrics: what `metrics.json` will say; peak_gib: the most memory that a stage held.
     """
 
@@ -92,6 +92,7 @@ class State:
     cut: Measured | None = None
     coupled: Measured | None = None
     coupled_recovered: Measured | None = None
+    control: Measured | None = None
     after: Measured = field(init=False)
     sweep: Sweeping = field(init=False)
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -165,6 +166,11 @@ def evaluation_of(spec: RunSpec, name: str) -> Text:
     asked = spec.evaluate
     tokens = asked.tokens or PROTOCOLS[asked.protocol].tokens
     return evaluation_text(name, tokens=tokens, folder=spec.data_dir)
+
+
+def silent(work: Work) -> Work:
+    """The same work without answers to prompts."""
+    return replace(work, spec=replace(work.spec, evaluate=replace(work.spec.evaluate, prompts=())))
 
 
 def add_facts(work: Work, **facts: Any) -> None:

@@ -177,6 +177,15 @@ def before_recovery(contender: Contender) -> Contender | None:
     )  # fmt: skip
 
 
+def trained_alike(contender: Contender) -> Contender | None:
+    """The dense model trained on what a recovered one was trained on; its numbers were kept, no weights."""
+    record = None if contender.int8 else contender.record
+    if contender.side != "recovered" or record is None or "ppl_control" not in record.metrics:
+        return None
+    title = "Dense model, trained on the same text"
+    return Contender(f"{contender.key}:control", title, contender.title, "", "control", record)
+
+
 def with_before(contenders: Sequence[Contender]) -> list[Contender]:
     """Each recovered model after what it was before recovery: rankings flip, so both are shown."""
     return [model for each in contenders for model in (before_recovery(each), each) if model is not None]

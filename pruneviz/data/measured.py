@@ -14,14 +14,14 @@ from core.results.perplexity import PPL_ON, Perplexity, by_text, on_text
 from core.results.tasks import TaskResult
 from core.spec.evaluate import WORKBENCH
 from pruneviz.data import runs
-from pruneviz.data.contenders import Contender, in_8_bits, with_before
+from pruneviz.data.contenders import Contender, in_8_bits, trained_alike, with_before
 from pruneviz.data.runs import RunRecord, source_key
 
 #: How `metrics.json` names what was measured with weights in 8 bits, and what that leaves as it is.
 INT8 = "_int8"
 SAME_IN_8_BITS = ("params", "macs", "kv_bytes_per_token")
 #: Whose numbers in `metrics.json` have which ending.
-ENDINGS = {"dense": "_before", "pruned": "_after", "recovered": "_after"}
+ENDINGS = {"dense": "_before", "control": "_control", "pruned": "_after", "recovered": "_after"}
 #: Which 8 bits they were, in `metrics.json` with an ending where there are several models.
 KIND = "kind"
 
@@ -29,13 +29,15 @@ KIND = "kind"
 def columns(contenders: Sequence[Contender]) -> list[Contender]:
     """All that has numbers: each model, what it was before recovery, and itself with weights in 8 bits.
 
+    A recovered model stands after the dense one that was trained on the same text, if the run did that.
+
     One in 8 bits that was chosen itself stands where it was chosen.
     """
     chosen = {contender.key for contender in contenders}
     shown = []
     for contender in with_before(contenders):
         small = None if contender.int8 or contender.record is None else in_8_bits(contender)
-        shown.append(contender)
+        shown += [model for model in (trained_alike(contender), contender) if model is not None]
         if small and small.key not in chosen and f"ppl{INT8}" in numbers(contender, ()):
             shown.append(small)
     return shown
@@ -92,6 +94,8 @@ def _of_run(contender: Contender, metrics: Mapping[str, Any]) -> dict[str, Any]:
     if contender.key.endswith(":pruned"):
         values = {name: value for name, value in values.items() if INT8 not in name}
         values |= {name: metrics.get(f"{name}_pruned") for name in ("ppl", "ppl_stderr", "kl", "kl_stderr")}
+    if contender.side == "control":  # training changes no size
+        values |= {name: metrics.get(f"{name}_before") for name in SAME_IN_8_BITS}
     return {**values, **{name: metrics.get(name) for name in PPL_ON}}
 
 
@@ -150,7 +154,7 @@ def times_of(contender: Contender, records: Sequence[RunRecord]) -> Efficiency |
     else:
         record, side = contender.record, contender.side
     times = runs.read_efficiency(record.path) if record else {}
-    if side != "dense" and "recovered" in times:
+    if side == "pruned" and "recovered" in times:
         side = "recovered"
     return times.get(f"{side} int8" if contender.int8 else side)
 

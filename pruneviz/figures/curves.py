@@ -59,12 +59,12 @@ def curves_info(events: list[Event]) -> CurvesInfo:
 def _named(name: str) -> tuple[str, str]:
     """What a person reads and the colour; `sensitivity.ffn.0.5` says how much of the layer went.
 
-    An ablation trains two cuts: curves of the one with its couplings begin with `coupled.`.
+    Beside the pruned model others may be trained, whose curves begin with their name (`words.BESIDE`).
     """
-    if name.startswith("coupled."):
-        title, colour = _named(name.replace("coupled", "recover", 1))
-        return f"{title}: the cut with its couplings", colour
     scan, _, rest = name.partition(".")
+    if scan in words.BESIDE:
+        title, colour = _named(f"recover.{rest}")
+        return f"{title}: {words.BESIDE[scan]}", colour
     kind, _, which = rest.partition(".")
     if kind == "head":
         return f"Perplexity without head {which}", "var(--pv-quiet)"

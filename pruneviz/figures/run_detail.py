@@ -19,6 +19,7 @@ from pruneviz.figures import states
 from pruneviz.figures.render import render
 from pruneviz.figures.runs_table import run_name, state_words
 
+_CONTROL = "The dense model, trained on the same text"
 #: Status of a stage -> the sign before it.
 SIGNS = {"done": "✓", "now": "●", "next": "○", "held": "■", "broken": "✕"}
 
@@ -95,6 +96,7 @@ def _perplexities(record: RunRecord) -> list[tuple[str, str]]:
     for number, (title, row) in enumerate(zip(perplexity_titles(texts), texts, strict=True)):
         facts.append((title, _perplexity(record, number, row)))
         facts += [(perplexity_titles(texts, "kl")[number], _divergence(row))] if "kl_after" in row else []
+        facts += [(_CONTROL, _control(row))] if row.get("ppl_control") is not None else []
         facts += [("With its couplings", _coupled(row))] if row.get("ppl_coupled") is not None else []
         label = title.replace(QUANTITIES["ppl"].title, "Measured on", 1)
         facts.append((label, words.measured_on(row)))
@@ -128,6 +130,17 @@ def _divergence(row: Mapping[str, Any]) -> str:
         if row.get(f"kl_{side}") is not None
     ]
     return " → ".join(sides)
+
+
+def _control(row: Mapping[str, Any]) -> str:
+    """`19.6 ± 1.2 → 18.9 ± 1.1 (−3.6 %), 0.02 ± 0.01 nats`: dense, before and after the same text."""
+    before, after = (
+        words.perplexity(row.get(f"ppl_{side}"), row.get(f"ppl_stderr_{side}"))
+        for side in ("before", "control")
+    )
+    change = words.difference(row.get("ppl_before"), row["ppl_control"])
+    far = words.divergence(row.get("kl_control"), row.get("kl_stderr_control"))
+    return f"{before} → {after} ({change}), {far} away"
 
 
 def _coupled(row: Mapping[str, Any]) -> str:
