@@ -137,6 +137,15 @@ class RecoverSpec:
         choices=CHECKPOINTING,
         flag="--gradient-checkpointing",
     )
+    self_written: float = option(
+        0.0,
+        "Share of the sequences to train on that the dense model writes itself, 4,096 of them at most; what "
+        "it writes is like nobody's text, so that less is learned of the hands that wrote the data.",
+        ge=0.0,
+        le=1.0,
+        called="self-written",
+        flag="--self-written",
+    )
     control: bool = option(
         False,
         "Train the dense model, too, with LoRA on the next token of the same sequences, and measure it: what "

@@ -29,6 +29,7 @@ from core.stages import (
     steps,
     sweep,
     teacher,
+    written,
 )
 from core.stages.benchmark import benchmark, scored_earlier
 from core.stages.check import check_device
@@ -62,6 +63,14 @@ def keeps_teacher(spec: RunSpec) -> bool:
     return spec.recover.distils and spec.recover.top_k > 0
 
 
+def write_training_text(state: State) -> None:
+    """Let the dense model write what is not kept of the text that it writes."""
+    work = state.work
+    if parts := written.missing(work):
+        dense = state.loaded if work.spec.goal == "prune" else teacher.dense_model(work)
+        written.write(work, dense.model, parts)
+
+
 def load_pruned(state: State) -> None:
     """Load the result of a pruning run, with its graph, its plan and what was scored of the dense model."""
     steps.load(state)
@@ -89,6 +98,7 @@ def evaluate_alone(state: State) -> None:
 
 LOAD = Stage("load", "Loading the model", steps.load, lambda spec: not config_only(spec))
 GRAPH = Stage("graph", "Finding coupled groups", steps.graph)
+WRITE = Stage("write", "Letting the dense model write training text", write_training_text, written.writes)
 TEACH = Stage("teach", "Keeping what the teacher says", teacher.keep, keeps_teacher)
 BASELINE = Stage("baseline", "Measuring the dense model", measure.baseline)
 CAPTURE = Stage(
@@ -117,6 +127,7 @@ LAST = (
 PRUNE = (
     LOAD,
     GRAPH,
+    WRITE,
     TEACH,
     BASELINE,
     benchmark("dense", "tasks_before"),
@@ -141,6 +152,7 @@ PRUNE = (
 ABLATE = (
     LOAD,
     GRAPH,
+    WRITE,
     TEACH,
     BASELINE,
     CAPTURE,
@@ -157,6 +169,7 @@ ABLATE = (
 #: Train the result of a pruning run, measure it before and after, and save it with the same plan.
 RECOVER = (
     Stage("refer", "Reading what the dense model expects", teacher.refer),
+    WRITE,
     TEACH,
     replace(LOAD, run=load_pruned),
     replace(MEASURE, run=measure_pruned),
@@ -225,3 +238,4 @@ def run(spec: RunSpec, run_dir: Path, recorder: Recorder) -> None:
     reconstruct.forget(state.work)
     nuteprune.forget(run_dir)
     reference.forget(run_dir)
+    written.forget(state.work)

@@ -39,6 +39,7 @@ from core.stages.measure import watched
 from core.stages.needs import fitted_recipe
 from core.stages.training import run
 from core.stages.work import Work, kept, warn_of_same
+from core.stages.written import mixed, shares
 
 #: Names of a training: of its curves and of its folder of checkpoints. An ablation trains a coupled cut, too,
 #: and beside any training the dense model may be trained.
@@ -76,13 +77,15 @@ def recover(work: Work, loaded: Loaded, graph: Graph, name: str = FOLDER) -> dic
         "recover_data_sha256": source.sha256,
         **({"recover_data_instead": source.instead} if source.instead else {}),
         "recover_template": data.template,
+        **({"recover_self_written": recipe.self_written} if recipe.self_written else {}),
     }
 
 
 def _data(work: Work, loaded: Loaded) -> tuple[Source, TrainingData]:
     """What to train on, read and told."""
-    recorder = work.recorder
-    source, data = training_data(loaded.tokenizer, work.spec.recover, work.spec.seed, work.spec.data_dir)
+    recorder, recipe, spec = work.recorder, work.spec.recover, work.spec
+    source, data = training_data(loaded.tokenizer, recipe, spec.seed, spec.data_dir)
+    plain, data = data, mixed(work, data)
     if source.instead:
         recorder.warn(source.instead)
     if source.first:
@@ -92,9 +95,12 @@ def _data(work: Work, loaded: Loaded) -> tuple[Source, TrainingData]:
     if source.text is not None:
         warn_of_same(work, "training", source.text)
     recorder.message(
-        f"{len(data.train):,} sequences of {source.name} to train on, {len(data.held)} kept apart"
+        f"{len(plain.train):,} sequences of {source.name} to train on, {len(data.held)} kept apart"
         + (f", {data.dropped} left out: no room for an answer" if data.dropped else "")
     )
+    if data is not plain:
+        ours, theirs = shares(recipe, len(plain.train))
+        recorder.message(f"Of them {ours:,} are trained on, beside {theirs:,} that the dense model wrote")
     return source, data
 
 

@@ -24,6 +24,7 @@ from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
 from core.stages import measure
 from core.stages.work import State, Work
+from core.stages.written import mixed
 
 #: Below the run's checkpoints, where no other folder is asked for.
 FOLDER = "teacher"
@@ -113,6 +114,7 @@ def keep(state: State) -> None:
     dense = state.loaded if at_hand else load_model(work, source_of(spec))
     tokenizer = load_tokenizer(spec.model.source, spec.model.trust_remote_code)
     source, data = training_data(tokenizer, recipe, spec.seed, spec.data_dir)
+    data = mixed(work, data)
     about = About(
         dense.name, hash_of(dense.model), source.name, source.sha256, recipe.top_k, recipe.temperature
     )
