@@ -6,8 +6,9 @@ that go are fixed (`settle`), so that LoRA learns to do without exactly those.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from core.nuteprune.masking import Masking
 from core.nuteprune.schedule import DENSE, Schedule
 from core.nuteprune.twin import Snapshot, Twin, forward
 from core.recover.loop import Course, Outcome
-from core.recover.losses import distillation, layer_loss
+from core.recover.losses import distillation, layer_loss, relative_layer_loss
 from core.recover.recompute import recomputing
 from core.spec.nuteprune import Settings
 
@@ -58,6 +59,20 @@ class Report:
     finite: bool
 
 
+@dataclass(frozen=True)
+class Judged:
+    """How the model did once its plan was fixed.
+
+    Attributes:
+        best: the lowest perplexity on the windows kept apart; best_step: after which step that was.
+        looked: after which step it was measured last.
+    """
+
+    best: float = math.inf
+    best_step: int = 0
+    looked: int = 0
+
+
 class MaskTraining:
     """Masks and LoRA under training; see `core.recover.loop.Training`.
 
@@ -74,7 +89,7 @@ class MaskTraining:
         NotPrunableError: the target is out of reach, or `rule` cannot tell the units of a group apart.
     """
 
-    rates, over = "lora_rate and mask_rate", False
+    rates = "lora_rate and mask_rate"
 
     def __init__(
         self,
@@ -100,7 +115,7 @@ class MaskTraining:
         self.bank, self._seated = Bank(folder, leads), DENSE
         forgetful = settings.gradient_checkpointing == "on"
         self._forgetful = twin.layers if forgetful else ()
-        self._expected = 0.0
+        self._expected, self._judged = 0.0, Judged()
         self._snapshot: Snapshot | None = None
         self._second_layers = [second.get_submodule(name) for name in graph.layer_modules] if second else []
         self.schedule = Schedule(
@@ -113,6 +128,21 @@ class MaskTraining:
         masks = {"params": [gates.log_alpha], "lr": settings.mask_step, "betas": _BETAS}
         lora = {"params": list(twin.updates().values()), "lr": settings.lora_rate, "max_norm": 1.0}
         self.optimizer: torch.optim.Optimizer = torch.optim.AdamW([masks, lora], weight_decay=0.0)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing was gained since the plan is fixed, for as long as `patience` goes."""
+        settings, judged = self.settings, self._judged
+        patience = settings.patience * settings.measure_every
+        return bool(patience) and judged.looked - max(judged.best_step, settings.settle_step) >= patience
+
+    def judge(self, step: int, ppl: float) -> None:
+        """Take note of the perplexity, after N steps, of the model as it would be cut now."""
+        if step < self.settings.settle_step:
+            return
+        better = ppl < self._judged.best
+        best, when = (ppl, step) if better else (self._judged.best, self._judged.best_step)
+        self._judged = Judged(best, when, step)
 
     def begin(self, step: int, rows: list[int]) -> None:
         """Let the target rise, and choose who teaches."""
@@ -158,7 +188,8 @@ class MaskTraining:
         twin.act(self.masks.factors())
         with recomputing(self._forgetful):
             student = twin.forward(ids, layers=layers)
-        apart = layer_loss(student.layers, teacher.layers) if layers else nothing
+        far = {"paper": layer_loss, "relative": relative_layer_loss}[settings.layer_loss]
+        apart = far(student.layers, teacher.layers) if layers else nothing
         return distillation(student.logits, teacher.logits, settings.temperature), apart
 
     def update(self, step: int) -> None:
@@ -207,6 +238,7 @@ class MaskTraining:
             "began": self.began,
             "levels": self.bank.levels,
             "removed": self.masks.plan.removed,
+            **({"judged": asdict(self._judged)} if self._judged.looked else {}),
         }
 
     def restore(self, facts: Mapping[str, Any], step: int) -> None:
@@ -216,3 +248,4 @@ class MaskTraining:
             self.masks.settle({group: tuple(units) for group, units in facts["removed"].items()})
         held.linear, held.quadratic, held.pull = facts["multipliers"]
         self.bank.restore(facts["levels"])
+        self._judged = Judged(**facts.get("judged", {}))

@@ -111,6 +111,11 @@ class Settings:
     last: float = option(0.5, "share of stage 2 that the dense model teaches at the end", ge=0, le=1)
     temperature: float = option(2 / 3, "of the softmax whose divergence is learned from", ge=0.05, le=100.0)
     layer_weight: float = option(0.0, "alpha_1: weight of the layer loss; 0 saves its memory", ge=0.0, le=1e6)
+    layer_loss: str = option(
+        "paper",
+        "how far layers are apart: by Eq. 6; relative, ours: as a share of its variance",
+        choices=("paper", "relative"),
+    )
     sparsity_weight: float = option(1.0, "alpha_2: weight of the Lagrangian", ge=0.0, le=1e6)
     mask_rate: float = option(
         0.1,
@@ -154,6 +159,12 @@ class Settings:
     )
     measure_every: int = option(10, "steps between two perplexities of what would be cut now", ge=1, le=10**7)
     held: int = option(4, "windows kept apart for that perplexity", ge=1, le=4096)
+    patience: int = option(
+        0,
+        "such perplexities without gain, once the plan is fixed, that end the training; 0 for all steps",
+        ge=0,
+        le=10**6,
+    )
     checkpoint_every: int = option(25, "steps between two checkpoints", ge=1, le=10**7)
 
     @property
@@ -195,6 +206,16 @@ def check(settings: Settings, sparsity: float) -> None:
         raise SpecError(
             "warmup and settle are shares of the same steps and must not be more than 1 together, got "
             f"{settings.warmup:g} and {settings.settle:g}; lower one of them."
+        )
+    if settings.patience and not settings.settle:
+        raise SpecError(
+            f"patience counts once the plan is fixed, and settle=0 fixes it in the end, got "
+            f"{settings.patience}; write settle=0.4, or patience=0."
+        )
+    if settings.patience and settings.processes > 1:
+        raise SpecError(
+            f"patience takes one process, got processes={settings.processes}; write processes=1, or "
+            "patience=0."
         )
     share, left = divmod(settings.batch, settings.processes)
     if left:

@@ -44,13 +44,15 @@ def run(
     def on_step(report: Report) -> None:
         _tell(recorder, loop, training, report)
         if loop.state.step == steps or loop.state.step % training.settings.measure_every == 0:
-            _measure(recorder, loop, training, curves)
+            training.judge(loop.state.step, _measure(recorder, loop, training, curves))
 
     stages.run(recorder, loop, on_step)
+    if left := steps - loop.state.step:
+        recorder.message(f"Nothing more was gained by step {loop.state.step}; {left} steps are not taken")
     if loop.seconds:
         recorder.message(
-            f"Trained {steps} steps, {median(loop.seconds):.2f} s each, {loop.state.skipped} skipped; "
-            f"{len(training.bank.levels)} teachers"
+            f"Trained {loop.state.step} steps, {median(loop.seconds):.2f} s each, "
+            f"{loop.state.skipped} skipped; {len(training.bank.levels)} teachers"
         )
 
 
@@ -71,11 +73,14 @@ def _tell(recorder: Recorder, loop: Loop[Report], training: MaskTraining, report
 
 def _measure(
     recorder: Recorder, loop: Loop[Report], training: MaskTraining, curves: Mapping[str, Tensor]
-) -> None:
+) -> float:
     """A point of every curve of perplexity, and the masks.
 
     Args:
         curves: name -> windows, (windows, length).
+
+    Returns:
+        The first curve's.
     """
     step, masks = loop.state.step, training.masks
     with torch.no_grad(), loop.team.accelerator.autocast():
@@ -85,6 +90,7 @@ def _measure(
         recorder.metric(name, step, ppl)
     write_masks(recorder.run_dir, mask_state(training, step))
     recorder.artifact(MASKS)
+    return next(iter(values.values()))
 
 
 def mask_state(training: MaskTraining, step: int) -> MaskState:
