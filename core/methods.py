@@ -92,7 +92,10 @@ class Preset(NamedTuple):
 
 
 def preset_of(spec: RunSpec) -> Preset | None:
-    """The preset of the spec's method that leaves least to be said beside it; None where nothing trains."""
+    """The preset of the spec's method that leaves least to be said beside it; None where nothing trains.
+
+    Of two that leave as much it is the one that says more.
+    """
     entry = method_of(spec)
     if entry is None:
         return None
@@ -102,7 +105,7 @@ def preset_of(spec: RunSpec) -> Preset | None:
         name: sum(field_of(spec, path) != value for path, value in changes.items() if path != "prune.options")
         for name, changes in presets.items()
     }
-    nearest = min(presets, key=lambda name: len(beside[name]) + others[name])
+    nearest = min(presets, key=lambda name: (len(beside[name]) + others[name], -len(presets[name])))
     return Preset(nearest, beside[nearest])
 
 

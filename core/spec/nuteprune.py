@@ -69,6 +69,21 @@ PRESETS: dict[str, dict[str, Any]] = {
         "calibration.length": 128,
         "prune.options": {"start": 1.5, "start_from": "taylor_first"},
     },
+    # NutePrune, then the dense model teaches what is left: stages of one run.
+    "demo-distill": {
+        "calibration.samples": 600,
+        "calibration.length": 128,
+        "prune.options": {"start": 1.5, "start_from": "taylor_first"},
+        "recover.method": "distill",
+        "recover.next_token": 0.5,
+        "recover.learning_rate": 1e-3,
+        "recover.warmup": 10,
+        "recover.steps": 100,
+        "recover.batch": 8,
+        "recover.length": 128,
+        "recover.eval_every": 25,
+        "recover.held": 32,
+    },
     "paper-7b-20": _paper(0.2, warmup=4),
     "paper-7b-25": _paper(0.25, warmup=1),  # released, in `scripts/train_mask.sh`; the paper does not say
     "paper-7b-50": _paper(0.5, warmup=1),

@@ -33,7 +33,8 @@ def copies(tmp_path_factory: pytest.TempPathFactory, texts: tuple[Path, Path]) -
 
 def prune(preset: str, model: Path, text: Path, copies: Path, runs_dir: Path, *more: str) -> int:
     given = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
-    tuned = ["--recover-length", "256", "--batch", "4"] if preset != "demo" and not more else []
+    tuned = ["--recover-length", "256", "--batch", "4"] if preset.startswith("paper") and not more else []
+    tuned += ["--recover-data", str(copies / "alpaca.jsonl")] if preset == "demo-distill" else []
     return main(
         ["prune", str(model), "--method", "nuteprune", "--preset", preset, *given, *tuned, *more,
          "--samples", "8", "--length", "16", "--data-dir", str(copies), "--ppl", str(text), "--window", "16",
@@ -54,7 +55,7 @@ def test_a_preset_runs_from_the_first_stage_to_the_last(
     assert prune(preset, tiny_llama_folder, texts[1], copies, tmp_path) == 0
     run_dir = Path(json.loads(capsys.readouterr().out)["run_dir"])
     spec, metrics, plan = read_spec(run_dir), read_json(run_dir / METRICS), read_plan(run_dir)
-    paper = preset != "demo"
+    paper, trained = preset.startswith("paper"), preset != "demo"
     stages = [
         "load",
         "graph",
@@ -64,13 +65,14 @@ def test_a_preset_runs_from_the_first_stage_to_the_last(
         "plan",
         "surgery",
     ]
-    stages += ["measure", "recover"] if paper else []
+    stages += ["measure", "recover"] if trained else []
     assert list(read_status(run_dir).stages) == [*stages, "evaluate", "export"]
     assert plan.sparsity == pytest.approx(PRESETS[preset].get("prune.sparsity", 0.2), abs=0.03)
     names = {
         event.data["name"] for event in EventReader(run_dir / "events.jsonl").read() if event.type == "metric"
     }
-    assert ("train.layer_loss" in names) == paper and ("recover.loss" in names) == paper
+    assert ("train.layer_loss" in names) == paper and ("recover.loss" in names) == trained
+    assert ("recover.kl" in names) == (preset == "demo-distill")
     assert ("residual_channel" in spec.prune.kinds) == paper
     if paper:
         assert "Alpaca" in metrics["recover_data"] and "C4" in metrics["calibration_text"]
@@ -91,3 +93,19 @@ def test_fine_tuning_can_be_left_out(
     assert prune("paper-7b-50", tiny_llama_folder, texts[1], copies, tmp_path, "--recover", "none") == 0
     run_dir = Path(json.loads(capsys.readouterr().out)["run_dir"])
     assert read_spec(run_dir).recover.method == "none" and "recover" not in read_status(run_dir).stages
+
+
+def test_the_paper_s_run_can_be_taught_instead_and_scored(
+    tiny_llama_folder: Path,
+    texts: tuple[Path, Path],
+    copies: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Pruning, distillation in the place of fine-tuning, with a control: one command."""
+    more = ("--recover", "distill", "--recover-length", "256", "--batch", "4", "--epochs", "1", "--control")
+    assert prune("paper-7b-50", tiny_llama_folder, texts[1], copies, tmp_path, *more) == 0
+    run_dir = Path(json.loads(capsys.readouterr().out)["run_dir"])
+    metrics = read_json(run_dir / METRICS)
+    assert metrics["recover_method"] == "distill" and metrics["recover_held_kl_after"] >= 0
+    assert list(read_status(run_dir).stages)[-5:] == ["measure", "recover", "control", "evaluate", "export"]
