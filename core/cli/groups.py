@@ -9,7 +9,7 @@ import typer
 from core.cli import options
 from core.cli.ask import GROUPS_ALONE, ask
 from core.cli.terminal import emit, stdout_kept_clean, table
-from core.graph.records import Graph
+from core.graph.records import BLOCKS, Graph
 from core.plan.cost import params_in
 
 
@@ -89,7 +89,8 @@ def coupled(graph: Graph, parameter_a: str, parameter_b: str) -> dict[str, Any]:
     a, b = graph.tied.get(parameter_a, parameter_a), graph.tied.get(parameter_b, parameter_b)
     path = path_between(graph, a, b)
     strength = strengths(graph)
-    shared = [g.id for g in graph.groups if {a, b} <= {member.parameter for member in g.members}]
+    coupling = [group for group in graph.groups if group.kind not in BLOCKS]  # a layer holds all in it
+    shared = [g.id for g in coupling if {a, b} <= {member.parameter for member in g.members}]
     return {
         "parameters": [parameter_a, parameter_b],
         "path": path,

@@ -12,12 +12,14 @@ import core.graph.moving
 import core.graph.products
 import core.graph.reducing  # noqa: F401  (importing them registers their rules)
 from core.errors import ModelError
+from core.graph.blocks import add_blocks
 from core.graph.edges import find_edges
 from core.graph.layers import Walk, decoder_layers, walk
 from core.graph.places import tied_names
 from core.graph.records import Graph, Parameter
 from core.graph.replicate import replicate
-from core.graph.trace import Tape, trace
+from core.graph.skipping import tried
+from core.graph.trace import Tape, meta_copy, trace
 from core.graph.units import GroupBuilder
 
 
@@ -56,19 +58,22 @@ def discover_config(config: PretrainedConfig, *, name: str) -> Graph:
 def _discover(model: PreTrainedModel, name: str, length: int, config_only: bool) -> Graph:
     start = time.perf_counter()
     _refuse_encoders(model.config, model)
-    tape = trace(model, length=length)
+    twin = meta_copy(model)
+    tape = trace(model, length=length, twin=twin)
     layers = decoder_layers(model, tape)
     if not layers:
         raise ModelError(f"'{name}' has no list of decoder layers that its forward pass runs through.")
     result = walk(tape, layers)
-    parts = replicate(result, GroupBuilder(result).run())
+    followed = GroupBuilder(result).run()
+    add_blocks(result, followed)
+    parts = replicate(result, followed)
     return Graph(
         model=name,
         family=str(model.config.model_type),
         config_only=config_only,
         seconds=time.perf_counter() - start,
         parameters=_parameters(model, tape, result),
-        groups=tuple(parts.groups),
+        groups=tuple(tried(twin, parts.groups)),
         attentions=tuple(parts.attentions),
         layer_modules=layers,
         edges=find_edges(result),

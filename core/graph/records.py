@@ -16,11 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-Kind = Literal["ffn_channel", "query_head", "kv_group", "residual_channel", "head_dim_pair", "expert"]
+Kind = Literal[
+    "ffn_channel", "query_head", "kv_group", "residual_channel", "head_dim_pair", "expert",
+    "attention_block", "ffn_block", "layer",
+]  # fmt: skip
+#: Kinds whose groups are one unit each, with all its parameters: what the residual stream can do without.
+BLOCKS = ("attention_block", "ffn_block", "layer")
 Role = Literal["layer1", "layer2", "vector", "embedding", "router"]
 #: Kinds a user may prune (the others are shown, not offered) -> their type in LLM-Pruner, Section 3.1:
 #: A is FFN, B attention, C residual channel.
 TYPES: dict[str, str] = {"ffn_channel": "A", "query_head": "B", "kv_group": "B", "residual_channel": "C"}
+Gives = Literal["zeros", "stream", "same"]
 Runs = tuple[tuple[int, int, int], ...]
 
 
@@ -96,6 +102,26 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class Bypass:
+    """A module of a block, and what stands in its place once the block is gone.
+
+    Attributes:
+        module: its name.
+        gives: `zeros`, which are added to the residual stream; `stream`, which it adds to by itself and then
+            only hands on; or `same`: what it is handed, and nothing reads.
+        argument: position or name of what it is handed: the zeros have its shape.
+        several: 0 where the module gives a tensor, else how many things, the first of which counts.
+        cache: the number under which its keys and values are cached, None where it has none.
+    """
+
+    module: str
+    gives: Gives
+    argument: int | str
+    several: int = 0
+    cache: int | None = None
+
+
+@dataclass(frozen=True)
 class Group:
     """Coupled parameter slices of one kind in one layer; the residual group spans all: `layer` is None.
 
@@ -108,6 +134,8 @@ class Group:
         parent_unit: for each unit, the parent's unit it shares, (units,).
         norms: normalisations that average over the units.
         constants: modules in which fixed numbers per unit enter, e.g. ALiBi slopes; survivors keep theirs.
+        bypass: of a block, the modules that go; reads: the ids of blocks of its layer whose outputs the
+            stream has in it already where the block reads it.
     """
 
     id: str
@@ -121,6 +149,8 @@ class Group:
     parent_unit: tuple[int, ...] = ()
     norms: tuple[Norm, ...] = ()
     constants: tuple[str, ...] = ()
+    bypass: tuple[Bypass, ...] = ()
+    reads: tuple[str, ...] = ()
 
     @property
     def plain_norms(self) -> list[str]:

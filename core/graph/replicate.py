@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from core.graph.layers import Walk
-from core.graph.records import Attention, Group, Member, Norm
+from core.graph.records import Attention, Bypass, Group, Member, Norm
 from core.graph.units import Parts
 
 
@@ -62,7 +62,14 @@ def _moved_group(walk: Walk, group: Group, to: int) -> Group:
         reason=reason,
         norms=tuple(replace(norm, module=walk.moved(norm.module, to)) for norm in group.norms),
         constants=tuple(walk.moved(module, to) for module in group.constants),
+        bypass=tuple(_moved_bypass(walk, each, to) for each in group.bypass),
+        reads=tuple(_moved_id(name, group.layer, to) for name in group.reads),
     )
+
+
+def _moved_bypass(walk: Walk, bypass: Bypass, to: int) -> Bypass:
+    cache = None if bypass.cache is None else to
+    return replace(bypass, module=walk.moved(bypass.module, to), cache=cache)
 
 
 def _widened(walk: Walk, group: Group, copies: dict[int, list[int]]) -> Group:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +21,7 @@ from torch.utils._pytree import tree_map_only
 from transformers import PreTrainedModel
 
 from core.errors import NotPrunableError
-from core.graph.hooks import hooked
+from core.graph.calls import Call, named_modules
 from core.graph.rotary import frequencies_held
 from core.graph.shapes import Shapes
 from core.graph.unseen import numbers_unseen
@@ -69,6 +68,7 @@ class Tape:
         parameters, buffers: value -> name.
         constants: integer values whose numbers are known: buffers, and indices written in the code.
         classes: module name -> class name.
+        calls: of modules, in the order in which they returned.
         tokens: how many tokens went in.
         result: the value of the logits.
     """
@@ -80,6 +80,7 @@ class Tape:
     buffers: dict[int, str] = field(default_factory=dict)
     constants: dict[int, Tensor] = field(default_factory=dict)
     classes: dict[str, str] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
     tokens: int = 0
     result: int = -1
 
@@ -92,6 +93,7 @@ class _Recorder(TorchDispatchMode):
         self.tape = Tape()
         self.modules: list[str] = [""]
         self.failed = ""
+        self._open: list[tuple[int, dict[int | str, int]]] = []
         self._ids: dict[int, int] = {}
         self._shapes = Shapes()
         # A tensor that is freed may hand its address to another one: all of them are kept.
@@ -110,6 +112,21 @@ class _Recorder(TorchDispatchMode):
             # An index written in the code, e.g. `x[..., [-2], :]`, is real even here.
             self.tape.constants[number] = tensor.detach().clone()
         return number
+
+    def enter(self, name: str, arguments: dict[int | str, Any]) -> None:
+        """A module of this name begins, with these arguments by position or name."""
+        self.modules.append(name)
+        handed = {key: self.value(given) for key, given in arguments.items() if isinstance(given, Tensor)}
+        self._open.append((len(self.tape.nodes), handed))
+
+    def leave(self, out: Any) -> None:
+        """The module that began last gives this; it stays on the list where it failed."""
+        start, handed = self._open.pop()
+        parts = (out,) if isinstance(out, Tensor) else out if isinstance(out, tuple) else ()
+        given = tuple(self.value(part) if isinstance(part, Tensor) else -1 for part in parts)
+        several = 0 if isinstance(out, Tensor) else len(parts)
+        name = self.modules.pop()
+        self.tape.calls.append(Call(name, start, len(self.tape.nodes), handed, given, several))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -194,18 +211,19 @@ def meta_copy(model: nn.Module) -> nn.Module:
     return twin.eval()
 
 
-def trace(model: nn.Module, *, length: int = 7) -> Tape:
+def trace(model: nn.Module, *, length: int = 7, twin: nn.Module | None = None) -> Tape:
     """Run `model` once on the meta device and record what it does.
 
     Args:
         model: a decoder; its weights are neither read nor copied.
         length: tokens per sequence.
+        twin: a `meta_copy` of it, where one was made already.
 
     Raises:
         NotPrunableError: the forward pass depends on the numbers in a tensor, or fails without them;
             the message names the operation and the module.
     """
-    twin = meta_copy(model)
+    twin = twin if twin is not None else meta_copy(model)
     recorder = _Recorder()
     for name, parameter in twin.named_parameters():
         recorder.tape.parameters[recorder.value(parameter)] = name
@@ -225,7 +243,14 @@ def trace(model: nn.Module, *, length: int = 7) -> Tape:
 
 def _run(twin: nn.Module, ids: Tensor, recorder: _Recorder) -> Tensor:
     held, unseen = frequencies_held(twin), numbers_unseen()
-    with held, _named_modules(twin, recorder), unseen, torch.no_grad(), _Calls(recorder), recorder:
+    with (
+        held,
+        named_modules(twin, recorder.enter, recorder.leave),
+        unseen,
+        torch.no_grad(),
+        _Calls(recorder),
+        recorder,
+    ):
         try:
             out = twin(input_ids=ids, use_cache=False)
         except Exception as error:
@@ -242,26 +267,3 @@ def _explain(error: Exception, twin: nn.Module, recorder: _Recorder) -> str:
         why = "whose result depends on the numbers in a tensor; control flow that does so cannot be followed"
         return f"{start}operation {recorder.failed} was called, {why} ('{message}')."
     return f"{start}operation {recorder.failed or 'none'} failed: '{message}'."
-
-
-@contextmanager
-def _named_modules(twin: nn.Module, recorder: _Recorder) -> Iterator[None]:
-    """Keep the name of the running module in `recorder.modules`; left as it stood where a module failed."""
-
-    names: dict[int, list[str]] = {}
-    for name, module in twin.named_modules(remove_duplicate=False):
-        names.setdefault(id(module), []).append(name)
-
-    def entering(module: nn.Module, _: Any) -> None:
-        # An activation function that several layers share has a name in each of them.
-        inside = recorder.modules[-1] + "."
-        aliases = names[id(module)]
-        recorder.modules.append(next((name for name in aliases if name.startswith(inside)), aliases[0]))
-
-    def leaving(*_: Any) -> None:
-        recorder.modules.pop()
-
-    entries = [module.register_forward_pre_hook(entering) for module in twin.modules()]
-    exits = [module.register_forward_hook(leaving) for module in twin.modules()]
-    with hooked([*entries, *exits]):
-        yield

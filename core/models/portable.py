@@ -20,7 +20,7 @@ from core.graph.hooks import evaluating
 from core.models.empty import empty_model
 from core.models.stored import brings_code
 from core.surgery import modeling_pruned
-from core.surgery.modeling_pruned import LayerConfig, PerHead, Scaled
+from core.surgery.modeling_pruned import LayerConfig, PerHead, Scaled, Skipped
 
 CODE = "modeling_pruned"
 #: Where it stands in `config.json`.
@@ -122,6 +122,8 @@ def differences(stock: PreTrainedModel, cut: PreTrainedModel) -> dict[str, Any]:
 def _of_module(stock: nn.Module, cut: nn.Module) -> dict[str, Any]:
     """Part of the record -> what it says of one module."""
     said: dict[str, Any] = {}
+    if isinstance(cut, Skipped):
+        return {"skipped": {name: getattr(cut, name) for name in ("gives", "argument", "several", "cache")}}
     if changed := _attributes(stock, cut):
         said["attributes"] = changed
     config = vars(cut).get("config")

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.graph.records import Attention, Graph, Group, Parameter
+from core.plan.blocks import without_blocks
 from core.plan.records import (
     KV_BITS,
     Cost,
@@ -31,6 +32,7 @@ from core.spec.budget import PACKINGS
 
 def cost(graph: Graph, removed: dict[str, tuple[int, ...]], biases: Sequence[str] = ()) -> Cost:
     """Count what the model costs once these units are gone and these biases are added."""
+    graph, removed = without_blocks(graph, removed)
     params = macs = 0.0
     for name, left in _left(graph, removed):
         params += prod(left)
@@ -50,6 +52,7 @@ def stored_sizes(
     graph: Graph, removed: dict[str, tuple[int, ...]], packings: Sequence[str], biases: Sequence[str] = ()
 ) -> dict[str, int]:
     """Packing -> `stored_bytes` in it; what is left is counted once for all."""
+    graph, removed = without_blocks(graph, removed)
     matrices = [(graph.parameters[name], left) for name, left in _left(graph, removed)]
     added = _bias_lengths(graph, removed, biases)
     return {

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from core.errors import NotPrunableError
 from core.graph.records import Graph
+from core.plan.blocks import without_blocks
 from core.spec.past import FORMAT, today
 
 #: parameter -> dimension -> indices that go, sorted and unique; (experts, n) in a stack of experts.
@@ -128,7 +129,11 @@ def check_plan(graph: Graph, removed: dict[str, tuple[int, ...]]) -> None:
 
 
 def implied(graph: Graph, removed: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Add what follows: a key-value unit goes with its last query head, and all its heads go with it."""
+    """Add what follows: a key-value unit goes with its last query head, and all its heads go with it.
+
+    Whole blocks are no part of it, nor are units inside them.
+    """
+    graph, removed = without_blocks(graph, removed)
     full = {group: set(units) for group, units in removed.items() if units}
     for group in graph.groups:
         if group.parent is None:
@@ -146,7 +151,7 @@ def implied(graph: Graph, removed: dict[str, tuple[int, ...]]) -> dict[str, tupl
 
 
 def cuts(graph: Graph, removed: dict[str, tuple[int, ...]]) -> Cuts:
-    """The indices that go along every dimension of every parameter."""
+    """The indices that go along every dimension of every parameter that is not in a block that goes."""
     return {
         name: {dim: _joined(parts, graph.parameters[name].shape[0]) for dim, parts in dims.items()}
         for name, dims in indices_gone(graph, removed).items()
@@ -155,6 +160,7 @@ def cuts(graph: Graph, removed: dict[str, tuple[int, ...]]) -> Cuts:
 
 def indices_gone(graph: Graph, removed: dict[str, tuple[int, ...]]) -> dict[str, dict[int, Parts]]:
     """As `cuts`, with the experts of a stack told apart."""
+    graph, removed = without_blocks(graph, removed)
     gone: dict[str, dict[int, Parts]] = {}
     groups = graph.by_id
     for group_id, units in implied(graph, removed).items():

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import NonNegativeInt
 
 from core.files import read_record, reading
-from core.graph.records import Attention, Graph
+from core.graph.records import Graph
+from core.plan.blocks import without_blocks
 from core.plan.records import PruningPlan, implied
 
 WIDTHS = "widths.json"
@@ -47,19 +48,18 @@ def widths(graph: Graph, plan: PruningPlan) -> dict[str, Any]:
         `dense` gives the widest layer of the dense model.
     """
     removed = implied(graph, plan.removed)
-    attentions = {attention.layer: attention for attention in graph.attentions}
     layers = range(len(graph.layer_modules))
-    left = [_layer(graph, attentions.get(layer), layer, removed) for layer in layers]
-    full = [_layer(graph, attentions.get(layer), layer, {}) for layer in layers]
+    rest, _ = without_blocks(graph, plan.removed)
+    left = [_layer(rest, layer, removed) for layer in layers]
+    full = [_layer(graph, layer, {}) for layer in layers]
     hidden = sum(group.units for group in graph.of_kind("residual_channel"))
     gone = sum(len(removed.get(group.id, ())) for group in graph.of_kind("residual_channel"))
     dense = {key: max((row[key] for row in full), default=0) for key in KEYS}
     return {"layers": left, "dense": {**dense, "hidden": hidden}, "hidden": hidden - gone}
 
 
-def _layer(
-    graph: Graph, attention: Attention | None, layer: int, removed: dict[str, tuple[int, ...]]
-) -> dict[str, int]:
+def _layer(graph: Graph, layer: int, removed: dict[str, tuple[int, ...]]) -> dict[str, int]:
+    attention = next((each for each in graph.attentions if each.layer == layer), None)
     groups = [group for group in graph.groups if group.layer == layer]
     ffn = sum(g.units - len(removed.get(g.id, ())) for g in groups if g.kind == "ffn_channel")
     query = attention.heads if attention else 0

@@ -26,8 +26,10 @@ from transformers.pytorch_utils import Conv1D
 
 from core.errors import NotPrunableError
 from core.graph.places import owner_of, reads_last_dim
-from core.graph.records import Graph, Member
+from core.graph.records import BLOCKS, Graph, Member
+from core.plan.blocks import blocks_gone
 from core.plan.records import check_plan, implied
+from core.surgery.blocks import mask_block
 from core.surgery.factors import Factor, Features, Mask, is_binary, mask_input, mask_weight, opened, read
 from core.surgery.norms import is_norm, subtracts_mean
 from core.surgery.stream import mask_stream
@@ -63,7 +65,7 @@ def apply_masks(model: nn.Module, graph: Graph, removed: Removed) -> MaskHandle:
         NotPrunableError: the plan does not fit the graph, or a parameter cannot be masked.
     """
     check_plan(graph, dict(removed))
-    masks = {}
+    masks = {group.id: torch.zeros(1) for group in blocks_gone(graph, removed)}
     for group_id, units in implied(graph, dict(removed)).items():
         mask = torch.ones(graph.group(group_id).units)
         mask[list(units)] = 0.0
@@ -103,6 +105,10 @@ def apply_soft_masks(model: nn.Module, graph: Graph, masks: Mapping[str, Mask]) 
     """
     handle = MaskHandle()
     try:
+        blocks = {name: mask for name, mask in masks.items() if graph.group(name).kind in BLOCKS}
+        masks = {name: mask for name, mask in masks.items() if name not in blocks}
+        for name, mask in blocks.items():
+            handle.add(*mask_block(model, graph.group(name), mask))
         silenced = dict(masks)
         for group_id, mask in masks.items():
             if graph.group(group_id).kind == "residual_channel" and not is_binary(mask):

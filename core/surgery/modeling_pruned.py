@@ -2,7 +2,8 @@
 
 This file lies beside the weights of every pruned model, so that `AutoModelForCausalLM.from_pretrained(folder,
 trust_remote_code=True)` reads it wherever torch and transformers are. It knows no family: `config.pruned`
-says which parameters have which shapes, which sizes modules keep, and which heads read which keys.
+says which parameters have which shapes, which sizes modules keep, which heads read which keys, and which
+modules are gone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import Cache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
 _PREFIX = "ragged_"
@@ -88,6 +90,32 @@ def expand(owner: Any, args: tuple[Any, ...], out: Tensor) -> Tensor:
     return out.index_select(-1, owner.output_index.to(out.device))
 
 
+class Skipped(nn.Module):
+    """Stands where a module was whose block is gone: the residual stream goes on without it.
+
+    Args:
+        gives: `zeros` to be added to the stream; else what it is handed goes on.
+        argument: position or name of what it is handed.
+        several: 0 to give a tensor, else how many things the module gave, of which the others are None.
+        cache: the number under which its keys and values would be cached. Tokens are counted there, one
+            number for each, since a model asks some layer of its cache how far a text has come.
+    """
+
+    def __init__(self, gives: str, argument: int | str, several: int = 0, cache: int | None = None) -> None:
+        super().__init__()
+        self.gives, self.argument, self.several, self.cache = gives, argument, several, cache
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        handed: Tensor = args[self.argument] if isinstance(self.argument, int) else kwargs[self.argument]
+        if self.cache is not None:
+            for given in (*args, *kwargs.values()):
+                if isinstance(given, Cache):
+                    marks = handed.new_zeros(handed.shape[0], 1, handed.shape[1], 1)
+                    given.update(marks, marks[..., :0], self.cache)
+        out = torch.zeros_like(handed) if self.gives == "zeros" else handed
+        return (out, *[None] * (self.several - 1)) if self.several else out
+
+
 class Scaled:
     """A forward hook that multiplies what a norm without a weight gives."""
 
@@ -133,6 +161,9 @@ def shrink(model: nn.Module, record: dict[str, Any], prefix: str = "") -> None:
         entries = record.get(part, {}).items()
         return {name[len(prefix) :]: value for name, value in entries if name.startswith(prefix)}
 
+    for path, told in own("skipped").items():
+        owner_path, _, name = path.rpartition(".")
+        setattr(model.get_submodule(owner_path), name, Skipped(**told))
     _reshape(model, own("shapes"))
     for path, values in own("attributes").items():
         module = model.get_submodule(path)

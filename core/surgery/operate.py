@@ -16,9 +16,11 @@ from transformers.pytorch_utils import Conv1D
 
 from core.graph.places import owner_of
 from core.graph.records import Graph
+from core.plan.blocks import blocks_gone, without_blocks
 from core.plan.heads import heads_left
 from core.plan.records import Cuts, PruningPlan, bias_cuts, check_plan, cuts, implied
 from core.surgery.agreement import OnChecked, check, refer
+from core.surgery.blocks import take_out
 from core.surgery.masks import Removed, masked
 from core.surgery.modeling_pruned import PerHead
 from core.surgery.norms import is_norm, shrink_plain, shrink_rms, subtracts_mean
@@ -69,8 +71,8 @@ def operate(
     """
     check_plan(graph, dict(removed))
     add_biases(model, biases)
-    full = implied(graph, dict(removed))
-    if not full:
+    gone, full = blocks_gone(graph, removed), implied(graph, dict(removed))
+    if not full and not gone:
         return model
     if model.device.type == "meta":
         first, reference = rehearse(model, graph, when="with these units masked"), None
@@ -80,6 +82,8 @@ def operate(
             reference = refer(model, graph, when="with these units masked", rescaled=scaled)
         first = reference.first
     places = per_head_arguments(model, graph, first)
+    take_out(model, gone)
+    graph, removed = without_blocks(graph, removed)
     _slice(model, cuts(graph, dict(removed)) | bias_cuts(graph, dict(removed), biases))
     _fit(model, graph, full, places)
     if reference is not None:

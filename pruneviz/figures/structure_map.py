@@ -20,6 +20,9 @@ KINDS: dict[str, tuple[str, str, str, str]] = {
     "kv_group": ("Key-value heads", "Type B, with their query heads", "attention", "Key-value head"),
     "ffn_channel": ("FFN channels", "Type A", "ffn", "FFN channel"),
     "residual_channel": ("Residual channels", "Type C, all layers at once", "residual", "Residual channel"),
+    "attention_block": ("Attention", "whole, the stream goes past it", "attention", "Attention block"),
+    "ffn_block": ("FFN", "whole, the stream goes past it", "ffn", "FFN block"),
+    "layer": ("Layers", "depth: all of a layer", "residual", "Layer"),
     "head_dim_pair": ("Head dimensions", "found, not offered", "embedding", "Dimension"),
     "expert": ("Experts", "found, not offered", "embedding", "Expert"),
 }
