@@ -34,6 +34,7 @@ class Layout:
         head_dim: channels of one head.
         ffn: the width of each layer, with channels of zeros.
         slots: the heads of each layer; empty where it has no attention.
+        layers: their numbers in the model: those of which nothing is left are not in the file.
     """
 
     architecture: str
@@ -42,6 +43,7 @@ class Layout:
     head_dim: int
     ffn: tuple[int, ...]
     slots: tuple[Slots, ...]
+    layers: tuple[int, ...]
 
 
 def layout(subject: Subject, *, pad: int = BLOCK, sparing: str = "params") -> Layout:
@@ -59,10 +61,13 @@ def layout(subject: Subject, *, pad: int = BLOCK, sparing: str = "params") -> La
     head_dim = attentions[0].head_dim
     if any(each.head_dim != head_dim or each.value_dim != head_dim for each in attentions):
         raise SpecError("its heads differ in width from layer to layer, or keys from values.")
+    left = {number: layer for number, layer in enumerate(subject.layers) if layer.heads or layer.ffn}
     return Layout(
         architecture, subject.hidden, _filled(subject.hidden, pad), head_dim,
-        tuple(_width(layer, pad) for layer in subject.layers),
-        tuple(_slots(layer, number, sparing, architecture) for number, layer in enumerate(subject.layers)),
+        tuple(_width(layer, pad) for layer in left.values()),
+        tuple(_slots(layer, number == min(left), number, sparing, architecture)
+              for number, layer in left.items()),
+        tuple(left),
     )  # fmt: skip
 
 
@@ -124,11 +129,13 @@ def _width(layer: Layer, pad: int) -> int:
     return _filled(max(sum(layer.ffn), 1), pad)
 
 
-def _slots(layer: Layer, number: int, sparing: str, architecture: str) -> Slots:
+def _slots(layer: Layer, first: bool, number: int, sparing: str, architecture: str) -> Slots:
     heads = layer.heads.kv_index if layer.heads is not None else []
-    if not heads and (number == 0 or architecture == OPENELM):
-        raise SpecError(
-            f"layer {number} has no attention left, and llama.cpp takes "
-            + ("the width of heads from layer 0." if architecture == DECI else "that in no layer of openelm.")
+    if not heads and (first or architecture == OPENELM):
+        why = (
+            "the width of heads from the first layer."
+            if architecture == DECI
+            else "that in no layer of openelm."
         )
+        raise SpecError(f"layer {number} has no attention left, and llama.cpp takes {why}")
     return lay_out(heads, sparing)

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gguf
@@ -65,7 +66,8 @@ def entries(model: nn.Module, layout: Layout, kind: str) -> list[Entry]:
     Args:
         kind: the type of matrices, whose rows must be whole blocks for others than f16; vectors are f32.
     """
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN3, len(layout.ffn))
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN3, max(layout.layers) + 1)
+    places = {f"blk.{number}": f"blk.{place}" for place, number in enumerate(layout.layers)}
     tied = tied_names(model)
     made: list[Entry] = []
     for parameter, value in model.state_dict().items():
@@ -74,8 +76,27 @@ def entries(model: nn.Module, layout: Layout, kind: str) -> list[Entry]:
         if parameter not in tied and ending in ("weight", "bias"):
             if name is None:
                 raise SpecError(f"llama.cpp has no name for {parameter}.")
+            block = ".".join(name.split(".")[:2])
+            name = places.get(block, block) + name.removeprefix(block)
             made.append(_entry(f"{name}.{ending}", value, layout, TYPES[kind]))
+    made += _nothing(made, layout, TYPES[kind])
     return made if layout.architecture == DECI else list(_fused(made, len(layout.ffn)))
+
+
+def _nothing(made: list[Entry], layout: Layout, kind: Quantised) -> Iterator[Entry]:
+    """Feed-forward networks that add zeros, in layers whose own is gone."""
+    names = {entry.name for entry in made}
+    for number, width in enumerate(layout.ffn):
+        if not width or f"blk.{number}.ffn_down.weight" in names:
+            continue
+        for part, shape in (
+            ("norm", (layout.wide,)),
+            ("gate", (width, layout.wide)),
+            ("up", (width, layout.wide)),
+            ("down", (layout.wide, width)),
+        ):
+            zeros = partial(torch.zeros, shape)
+            yield Entry(f"blk.{number}.ffn_{part}.weight", shape, _kind(shape, kind), zeros)
 
 
 def _entry(name: str, value: Tensor, layout: Layout, kind: Quantised) -> Entry:

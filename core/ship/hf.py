@@ -15,6 +15,7 @@ def verdict(subject: Subject) -> Verdict:
     heads = {(len(layer.heads.query), layer.heads.uniform) for layer in subject.layers if layer.heads}
     if (
         subject.narrower
+        or subject.gaps
         or subject.plan.biases
         or len(subject.widths) > 1
         or len(heads) != 1

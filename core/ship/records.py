@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.graph.records import Attention, Graph
+from core.plan.blocks import blocks_gone, without_blocks
 from core.plan.heads import Heads, heads_left
 from core.plan.records import PruningPlan, implied
 from core.spec.export import ExportSpec
@@ -20,7 +21,7 @@ class Layer:
 
     Attributes:
         attention: as the dense model has it, or None; heads: those that stay, all of them where none goes.
-        ffn: the widths left of its FFNs: one, or one for each expert.
+        ffn: the widths left of its FFNs: one, or one for each expert; none where that is gone.
     """
 
     attention: Attention | None
@@ -52,9 +53,20 @@ class Subject:
         return implied(self.graph, self.plan.removed)
 
     @cached_property
+    def left(self) -> Graph:
+        """The graph without the blocks that go whole."""
+        return without_blocks(self.graph, self.plan.removed)[0]
+
+    @property
+    def gaps(self) -> tuple[int, ...]:
+        """The layers that have lost a whole block, or everything."""
+        layers = {group.layer for group in blocks_gone(self.graph, self.plan.removed)}
+        return tuple(sorted(layer for layer in layers if layer is not None))
+
+    @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """What is left of every decoder layer, in order."""
-        attentions = {attention.layer: attention for attention in self.graph.attentions}
+        attentions = {attention.layer: attention for attention in self.left.attentions}
         return tuple(
             self._layer(number, attentions.get(number)) for number in range(len(self.graph.layer_modules))
         )
@@ -77,12 +89,12 @@ class Subject:
         return {width for layer in self.layers for width in layer.ffn}
 
     def _layer(self, number: int, attention: Attention | None) -> Layer:
-        groups = [group for group in self.graph.of_kind("ffn_channel") if group.layer == number]
+        groups = [group for group in self.left.of_kind("ffn_channel") if group.layer == number]
         widths = tuple(group.units - len(self.gone.get(group.id, ())) for group in groups)
         return Layer(attention, self._heads(attention) if attention else None, widths)
 
     def _heads(self, attention: Attention) -> Heads:
-        left = heads_left(self.graph, attention, self.gone)
+        left = heads_left(self.left, attention, self.gone)
         if left is not None:
             return left
         query, key_value = range(attention.heads), range(attention.kv_heads)

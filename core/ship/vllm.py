@@ -16,6 +16,12 @@ _NAS, _NAS_WIDTH = "llama", 256
 
 def verdict(subject: Subject) -> Verdict:
     """Whether vLLM serves a plan's layers, by which way, or what would make it."""
+    if subject.gaps:
+        return Verdict(
+            False,
+            f"layer {subject.gaps[0]} has lost a whole block, and its models build all layers alike, with "
+            "attention and a feed-forward network each. Leave whole blocks in.",
+        )
     heads = {(len(layer.heads.query), tuple(layer.heads.kv_index)) for layer in subject.layers if layer.heads}
     uniform = all(layer.heads.uniform for layer in subject.layers if layer.heads)
     if len(heads) > 1 or not uniform:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.graph.discover import discover
 from core.models.saved import save
 from core.plan.cost import with_costs
 from core.plan.records import PruningPlan
@@ -15,7 +16,7 @@ from core.ship import gguf
 from core.ship.records import Parcel, Subject
 from core.spec.export import ExportSpec
 from core.surgery.operate import operate
-from tests.handmade import graph_of, ids, tiny
+from tests.handmade import ids, tiny
 from tests.ship.llama import Llama
 
 #: One head of a pair goes, two of different pairs, and widths that are no whole blocks.
@@ -31,7 +32,7 @@ def parcel(
     model = tiny(family, **changes)
     for parameter in model.parameters():
         parameter.data = parameter.data.half().float()
-    graph = graph_of(model)
+    graph = discover(model)
     plan = with_costs(graph, PruningPlan(removed, "tiny", "l2"), graph.of_kind("query_head", "ffn_channel"))
     subject = Subject(graph, plan, model.config.to_dict())
     model = operate(model, graph, removed)

@@ -150,3 +150,17 @@ def test_a_window_of_attention_is_the_context_of_the_file(tmp_path: Path) -> Non
 def test_a_tokenizer_that_is_not_there_is_refused_at_once() -> None:
     with pytest.raises(ModelError, match="There is no file nowhere"):
         route.check_request(ExportSpec(to="gguf", tokenizer="nowhere.gguf"))
+
+
+@pytest.mark.parametrize(
+    "name", ["L01.attention_block", "L01.ffn_block", "L00.ffn_block", "L01.layer", "L00.layer"]
+)
+def test_whole_blocks_that_are_gone(name: str, tmp_path: Path) -> None:
+    model, path = written(tmp_path, "llama", {name: (0,), "L02.query_head": (1,)}, num_hidden_layers=3)
+    assert divergence(model, path, 24) < 1e-5
+
+
+def test_attention_gone_in_the_first_layer_is_refused(tmp_path: Path) -> None:
+    _, given = parcel(tmp_path, "llama", {"L00.attention_block": (0,)})
+    told = route.verdict(given.subject)
+    assert not told.possible and told.reason.startswith("layer 0 has no attention left")
