@@ -50,7 +50,7 @@ def without_blocks(graph: Graph, removed: Mapping[str, Sequence[int]]) -> tuple[
 
 
 def _stays(group: Group, parameters: Collection[str]) -> bool:
-    return group.kind not in BLOCKS and any(m.parameter not in parameters for m in group.members)
+    return not group.members or any(member.parameter not in parameters for member in group.members)
 
 
 def _left(group: Group, parameters: Collection[str], inside: tuple[str, ...]) -> Group:
@@ -60,4 +60,5 @@ def _left(group: Group, parameters: Collection[str], inside: tuple[str, ...]) ->
         group,
         members=tuple(member for member in group.members if member.parameter not in parameters),
         norms=tuple(norm for norm in group.norms if not f"{norm.module}.".startswith(inside)),
+        bypass=tuple(each for each in group.bypass if not f"{each.module}.".startswith(inside)),
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from core.graph.records import Attention, Graph, Group, Member, Parameter
 from core.plan.aligned import about_widths
+from core.plan.blocks import without_blocks
 from core.plan.cost import with_costs
 from core.plan.heads import heads_left
 from core.plan.records import PruningPlan, bias_places, cuts, implied, indices_gone
@@ -33,8 +34,10 @@ def what_is_left(graph: Graph, plan: PruningPlan, *, model: str = "") -> Graph:
         graph: of the model that the plan was made for.
         model: how to call what is left; empty to leave the name.
     """
-    whole, removed = _with_biases(graph, plan.biases), dict(plan.removed)
-    lines, stays, gone = _Lines(whole, removed), staying(graph, plan), cuts(whole, removed)
+    graph, removed = without_blocks(graph, plan.removed)
+    whole = _with_biases(graph, plan.biases)
+    lines, gone = _Lines(whole, removed), cuts(whole, removed)
+    stays = staying(graph, replace(plan, removed=removed))
     groups = tuple(_group(whole, group, lines, stays) for group in whole.groups)
     refused = [
         {"kind": group.kind, "layer": group.layer, "reason": group.reason}
@@ -76,7 +79,8 @@ def composed(graph: Graph, first: PruningPlan, then: PruningPlan) -> PruningPlan
     for group, units in then.removed.items():
         removed[group] = tuple(sorted({*removed.get(group, ()), *stays[group][list(units)].tolist()}))
     kinds = tuple(dict.fromkeys((*first.kinds, *then.kinds)))
-    biases = tuple(dict.fromkeys((*first.biases, *then.biases)))
+    places = bias_places(without_blocks(graph, removed)[0])  # what was added to a block goes with it
+    biases = tuple(name for name in dict.fromkeys((*first.biases, *then.biases)) if name in places)
     plan = replace(
         then,
         removed=removed,

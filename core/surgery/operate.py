@@ -110,6 +110,7 @@ def add_biases(model: nn.Module, biases: Sequence[str]) -> None:
 
 def slice_parameters(model: nn.Module, graph: Graph, plan: PruningPlan) -> None:
     """Leave of every parameter what stays of it; what modules remember of their sizes is not looked after."""
+    take_out(model, blocks_gone(graph, plan.removed))
     _slice(model, cuts(graph, dict(plan.removed)) | bias_cuts(graph, dict(plan.removed), plan.biases))
 
 

@@ -72,3 +72,27 @@ def test_a_second_cut_is_what_masks_say_and_what_is_read_back(family: str, tmp_p
         save(again.model, None, again.graph, again.plan, tmp_path / str(seed))
         read = load(tmp_path / str(seed))[0]
         assert (logits(read, tokens) - expected).abs().max() < 1e-4, kinds
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neox", "bloom", "qwen3_moe"])
+@pytest.mark.parametrize("blocks_first", [True, False])
+def test_blocks_go_before_units_or_after_them(family: str, blocks_first: bool, tmp_path: Path) -> None:
+    dense, tokens = graph_of(family), ids(model_of(family, None))
+    units = {name: gone for name, gone in ragged(dense).items() if name.startswith("L01")}
+    units |= {name: gone for name, gone in plan_of(dense, ("residual_channel",), 4).items()}
+    blocks: dict[str, tuple[int, ...]] = {"L00.ffn_block": (0,), "L01.attention_block": (0,)}
+    first, second = (blocks, units) if blocks_first else ({**units, "L00.ffn_block": (0,)}, blocks)
+    small = cut_loaded(loaded_of(family), dense, plan_for(dense, first, biased=True))
+    graph = groups_of(small)
+    assert {name: one.shape for name, one in graph.parameters.items()} == {
+        name: tuple(parameter.shape) for name, parameter in small.model.named_parameters()
+    }
+    then = {name: gone for name, gone in second.items() if name in graph.by_id}
+    with masked(small.model, graph, then):
+        expected = logits(small.model, tokens)
+    again = cut_loaded(replace(small, model=copy.deepcopy(small.model)), graph, plan_for(graph, then))
+    assert (logits(again.model, tokens) - expected).abs().max() < 1e-4
+    params = sum(parameter.numel() for parameter in again.model.parameters())
+    assert params == cost(graph, then).params == again.plan.after.params
+    save(again.model, None, again.graph, again.plan, tmp_path / "again")
+    assert (logits(load(tmp_path / "again")[0], tokens) - expected).abs().max() < 1e-4
