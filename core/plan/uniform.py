@@ -45,6 +45,12 @@ def joined(tracks: Sequence[Track], kinds: Sequence[str]) -> list[Track]:
 def _one(tracks: Sequence[Track]) -> Track:
     groups = tuple(group for track in tracks for group in track.groups)
     first = tracks[0]
+    uneven = next((group for group in groups if len(set(np.bincount(group.parent_unit or [0]))) > 1), None)
+    if uneven is not None:
+        raise NotPrunableError(
+            f"Layers cannot end alike: the key-value heads that {uneven.id} shares are read by different "
+            "numbers of query heads. Leave uniform_heads and uniform out."
+        )
     if any(not np.array_equal(track.counts, first.counts) for track in tracks):
         sizes = sorted({group.units for group in groups})
         raise NotPrunableError(

@@ -9,25 +9,31 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import ArtifactError, ModelError, NotPrunableError
+from core.errors import ArtifactError, ModelError, NotPrunableError, StopRequested
 from core.files import read_json
 from core.models.again import graph_of
 from core.models.load import load
+from core.models.saved import save
 from core.plan.composed import what_is_left
 from core.plan.cost import cost
 from core.report.page import document
 from core.report.run import Run
 from core.results.agreement import read_check
 from core.results.words import all_cuts
-from core.runs.artifacts import METRICS, MODEL, PLAN, read_graph, read_plan
+from core.runs import launch
+from core.runs.artifacts import METRICS, MODEL, PLAN, read_graph, read_plan, read_spec
+from core.runs.events import Event
+from core.ship.delivery import deliver, subject_of
+from core.ship.routes import require
 from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
 from core.stages.check import check
+from core.stages.worker import execute
 from pruneviz.data.runs import read_run
 from pruneviz.figures.run_detail import run_facts
-from tests.stages.steps import done
+from tests.stages.steps import again, done, outcome
 
 LAST = RecoverSpec("lora", learning_rate=1e-2, warmup=1, steps=2, batch=2, micro_batch=2, length=16, held=2)
 
@@ -63,9 +69,17 @@ def test_the_saved_plan_is_both_plans_against_the_first_base(runs: list[Path]) -
     assert params == {name: one.shape for name, one in left.parameters.items()}
 
 
-def test_every_layer_agrees_and_another_process_reads_it(runs: list[Path]) -> None:
+def test_every_layer_agrees_with_what_masks_said(runs: list[Path]) -> None:
     kept = read_check(runs[-1])
     assert kept.cut and kept.saved and all(row.holds for row in [*kept.cut, *kept.saved])
+
+
+@pytest.mark.new_process
+def test_another_process_computes_the_same(runs: list[Path], tmp_path: Path) -> None:
+    loaded = load(str(runs[-1]), device="cpu")
+    assert loaded.graph and loaded.plan
+    ways = save(loaded.model, loaded.tokenizer, loaded.graph, loaded.plan, tmp_path / "model")
+    assert ways and all(row.holds for row in ways)
 
 
 def test_metrics_tell_this_cut_from_all_cuts(runs: list[Path]) -> None:
@@ -112,6 +126,36 @@ def test_hidden_channels_go_twice_and_the_teacher_keeps_up(
     whole = read_plan(last / MODEL)
     assert len(whole.removed["residual_channel"]) > len(read_plan(first).removed["residual_channel"])
     assert read_plan(last).after == whole.after
+
+
+@pytest.mark.parametrize("stage", ["plan", "evaluate"])
+def test_stopped_and_resumed_it_ends_as_one_that_was_not(
+    stage: str, runs: list[Path], spec: RunSpec, tmp_path: Path
+) -> None:
+    asked = read_spec(runs[-1])
+    run_dir = launch.create(tmp_path, replace(asked, extra={}), mine=True)
+
+    def stop_there(event: Event) -> None:
+        if event.type == "stage" and event.stage == stage:
+            raise StopRequested("here")
+
+    with pytest.raises(StopRequested):
+        execute(run_dir, stop_there)
+    again(run_dir)
+    assert outcome(run_dir) == outcome(runs[-1])
+    assert read_plan(run_dir / MODEL) == read_plan(runs[-1] / MODEL)
+
+
+def test_its_folders_are_exported_and_pruned_again(runs: list[Path], spec: RunSpec, tmp_path: Path) -> None:
+    asked = of_run(spec, runs[-1], goal="export")
+    for to in ("hf", "gguf"):
+        require(to, subject_of(runs[-1] / MODEL))
+    folder = tmp_path / "hf"
+    deliver(asked, folder, lambda _: None, lambda *_: None)
+    last = done(tmp_path / "runs", of_run(spec, folder, prune=PruneSpec("l2", 0.1)))
+    before = read_plan(runs[-1] / MODEL)
+    assert read_plan(last).before == before.after and read_plan(last / MODEL).before == before.before
+    assert len(read_plan(last / MODEL).notes) >= 3
 
 
 def test_more_than_is_left_is_refused_before_anything_is_loaded(runs: list[Path], spec: RunSpec) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from core.errors import StopRequested, StorageError
 from core.files import read_json
+from core.models.again import cut_loaded
 from core.results.scores import SCORES
 from core.results.widths import WIDTHS
 from core.runs import launch, watch
@@ -25,7 +26,6 @@ from core.spec.run import RunSpec
 from core.stages import reconstruct as refitting
 from core.stages import result
 from core.stages.worker import execute
-from core.surgery.operate import operate
 from tests.stages.steps import VERBS, again, done, outcome, staged
 
 
@@ -44,10 +44,10 @@ def test_a_run_that_refits_meets_its_target_and_resumes_as_if_never_stopped(
     assert bool(plan.biases) == (how in BIASED)
     assert abs(gone - 0.3 * plan.params_in_scope) <= 96
     cut = launch.create(tmp_path / "cut", asked, mine=True)
-    monkeypatch.setattr(result, "operate", lambda *_, **__: (_ for _ in ()).throw(StorageError("full")))
+    monkeypatch.setattr(result, "cut_loaded", lambda *_, **__: (_ for _ in ()).throw(StorageError("full")))
     with pytest.raises(StorageError):
         execute(cut)
-    monkeypatch.setattr(result, "operate", operate)
+    monkeypatch.setattr(result, "cut_loaded", cut_loaded)
     monkeypatch.setattr(refitting, "refit", lambda *_, **__: pytest.fail("what was refitted is kept"))
     again(cut)
     assert outcome(cut) == outcome(whole)
@@ -90,7 +90,7 @@ def test_finished_stages_are_not_repeated(
     def repeated(*_: object, **__: object) -> None:
         raise AssertionError("this stage was finished")
 
-    for name in ("discover", "capture_statistics", "scoring.score", "allocate"):
+    for name in ("groups_of", "capture_statistics", "scoring.score", "allocate"):
         monkeypatch.setattr(f"core.stages.steps.{name}", repeated)
     again(run_dir)
     assert {name: (run_dir / name).stat().st_mtime_ns for name in before} == before
@@ -102,7 +102,7 @@ def test_the_plan_is_written_before_anything_is_cut(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the saw broke")
 
-    monkeypatch.setattr(result, "operate", broken)
+    monkeypatch.setattr(result, "cut_loaded", broken)
     run_dir = launch.create(tmp_path, spec, mine=True)
     with pytest.raises(RuntimeError, match="the saw broke"):
         execute(run_dir)
