@@ -14,6 +14,7 @@ from torch import Tensor
 from core.capture.memory import free_memory
 from core.capture.statistics import check_weights
 from core.errors import ArtifactError
+from core.evaluate import dense as reference
 from core.evaluate.efficiency import measure as measure_efficiency
 from core.evaluate.generation import generate
 from core.evaluate.perplexity import perplexity
@@ -27,7 +28,6 @@ from core.results.perplexity import Perplexity, keep_perplexities, read_perplexi
 from core.runs.artifacts import CHECKPOINT, SAMPLES, read_samples, read_spec
 from core.spec.evaluate import PROTOCOLS, WORKBENCH
 from core.spec.run import RunSpec
-from core.stages import reference
 from core.stages.work import State, Work, evaluation_of, kept, source_metrics
 from core.surgery.int8 import int8_kind, quantized
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from core.evaluate import dense as reference
 from core.methods import method_of
+from core.recover import written
 from core.runs.artifacts import read_plan
 from core.runs.recorder import Recorder
 from core.spec.run import RunSpec
@@ -23,13 +25,11 @@ from core.stages import (
     nuteprune,
     reconstruct,
     recover,
-    reference,
     result,
     search,
     steps,
     sweep,
     teacher,
-    written,
 )
 from core.stages.benchmark import benchmark, scored_earlier
 from core.stages.check import check_device
@@ -66,9 +66,10 @@ def keeps_teacher(spec: RunSpec) -> bool:
 def write_training_text(state: State) -> None:
     """Let the dense model write what is not kept of the text that it writes."""
     work = state.work
-    if parts := written.missing(work):
+    if parts := written.missing(work.spec, work.run_dir):
         dense = state.loaded if work.spec.goal == "prune" else teacher.dense_model(work)
-        written.write(work, dense.model, parts)
+        counter = work.recorder.counter("tokens written by the dense model")
+        written.write(work.spec, work.run_dir, dense.model, parts, counter)
 
 
 def load_pruned(state: State) -> None:
@@ -238,4 +239,4 @@ def run(spec: RunSpec, run_dir: Path, recorder: Recorder) -> None:
     reconstruct.forget(state.work)
     nuteprune.forget(run_dir)
     reference.forget(run_dir)
-    written.forget(state.work)
+    written.forget(run_dir)

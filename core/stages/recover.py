@@ -28,6 +28,7 @@ from core.recover.loop import Loop
 from core.recover.lora import target_modules
 from core.recover.team import Team, accelerator
 from core.recover.train import Recovery
+from core.recover.written import mixed, shares
 from core.results.widths import WIDTHS, widths
 from core.runs.artifacts import CHECKPOINT, GROUPS, PLAN, read_graph, read_plan
 from core.runs.recorder import Recorder
@@ -39,7 +40,6 @@ from core.stages.measure import watched
 from core.stages.needs import fitted_recipe
 from core.stages.training import run
 from core.stages.work import Work, kept, warn_of_same
-from core.stages.written import mixed, shares
 
 #: Names of a training: of its curves and of its folder of checkpoints. An ablation trains a coupled cut, too,
 #: and beside any training the dense model may be trained.
@@ -85,7 +85,7 @@ def _data(work: Work, loaded: Loaded) -> tuple[Source, TrainingData]:
     """What to train on, read and told."""
     recorder, recipe, spec = work.recorder, work.spec.recover, work.spec
     source, data = training_data(loaded.tokenizer, recipe, spec.seed, spec.data_dir)
-    plain, data = data, mixed(work, data)
+    plain, data = data, mixed(work.spec, work.run_dir, data)
     if source.instead:
         recorder.warn(source.instead)
     if source.first:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from core.criteria.registry import check_scopes
 from core.errors import PruneError, StopRequested, StorageError
+from core.evaluate import dense as reference
 from core.evaluate.perplexity import perplexity
 from core.models.texts import title_of
 from core.plan.allocation import allocate
@@ -26,7 +27,6 @@ from core.results.scores import ranked_by
 from core.results.sweep import SWEEP, Other, OtherText, Point, Sweep, planned, read_sweep, run_of, write_sweep
 from core.runs.artifacts import CHECKPOINT
 from core.spec.prune import SEARCHED
-from core.stages import reference
 from core.stages.measure import measure_texts, text_windows
 from core.stages.reconstruct import recounted, rescoring
 from core.stages.search import searched

@@ -19,12 +19,12 @@ from core.recover.logits import About, Kept, hash_of
 from core.recover.loop import rows_of_step
 from core.recover.teacher import FromDisk, Live, Teacher
 from core.recover.train import steps_of
+from core.recover.written import mixed
 from core.runs.artifacts import CHECKPOINT, read_spec
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
 from core.stages import measure
 from core.stages.work import State, Work
-from core.stages.written import mixed
 
 #: Below the run's checkpoints, where no other folder is asked for.
 FOLDER = "teacher"
@@ -53,8 +53,8 @@ def dense_of(spec: RunSpec) -> str:
             break
         source, goal = before.model.source, before.goal
     raise ModelError(
-        f"{spec.model.source} does not say which dense model it was, so that can neither teach nor be "
-        "trained beside; name a --teacher MODEL, and leave out --control."
+        f"{spec.model.source} does not say which dense model it was, so nobody can teach, or learn the "
+        "same text; name it with --teacher MODEL, and leave out --control."
     )
 
 
@@ -114,7 +114,7 @@ def keep(state: State) -> None:
     dense = state.loaded if at_hand else load_model(work, source_of(spec))
     tokenizer = load_tokenizer(spec.model.source, spec.model.trust_remote_code)
     source, data = training_data(tokenizer, recipe, spec.seed, spec.data_dir)
-    data = mixed(work, data)
+    data = mixed(work.spec, work.run_dir, data)
     about = About(
         dense.name, hash_of(dense.model), source.name, source.sha256, recipe.top_k, recipe.temperature
     )

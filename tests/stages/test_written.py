@@ -10,17 +10,15 @@ import pytest
 from core.errors import ArtifactError, SpecError, StopRequested
 from core.models.load import load, load_tokenizer
 from core.models.self_text import write as write_windows
+from core.recover import written
 from core.recover.examples import training_data
 from core.runs import launch, watch
 from core.runs.artifacts import STOP
 from core.runs.events import Event
-from core.runs.recorder import Recorder
 from core.runs.status import Status, write_status
 from core.spec.model import ModelSpec
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
-from core.stages import written
-from core.stages.work import Work
 from core.stages.worker import execute
 from tests.stages.test_distill import DISTIL
 from tests.stages.test_recover import done, events, metrics, words
@@ -44,13 +42,12 @@ def test_half_of_what_is_trained_on_is_what_the_model_says(tmp_path: Path, asked
     """The other half is of the data, and what is kept apart is the data's."""
     run_dir = launch.create(tmp_path, asked, mine=True)
     data = training_data(load_tokenizer(asked.model.source, False), asked.recover, 0, None)[1]
-    with Recorder(run_dir) as recorder:
-        work = Work(asked, run_dir, recorder)
-        with pytest.raises(ArtifactError):
-            written.mixed(work, data)
-        written.write(work, load(**vars(asked.model)).model, written.missing(work))
-    assert written.missing(work) == []
-    mixed = written.mixed(work, data)
+    with pytest.raises(ArtifactError):
+        written.mixed(asked, run_dir, data)
+    parts = written.missing(asked, run_dir)
+    written.write(asked, run_dir, load(**vars(asked.model)).model, parts)
+    assert parts == [0, 1] and written.missing(asked, run_dir) == []
+    mixed = written.mixed(asked, run_dir, data)
     rows = [example.ids for example in mixed.train]
     ours = [example.ids for example in data.train]
     assert len(rows) == 64 and mixed.held == data.held
@@ -58,7 +55,7 @@ def test_half_of_what_is_trained_on_is_what_the_model_says(tmp_path: Path, asked
     assert (
         rows[32:48] == write_windows(load(**vars(asked.model)).model, samples=16, length=16, seed=0).tolist()
     )
-    assert rows == [example.ids for example in written.mixed(work, data).train]
+    assert rows == [example.ids for example in written.mixed(asked, run_dir, data).train]
 
 
 def test_no_more_is_written_than_is_read_or_than_the_bound() -> None:

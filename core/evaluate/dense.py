@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
+from core.errors import ArtifactError
 from core.evaluate.perplexity import ids_of, vocabulary
 from core.evaluate.reference import Comparing, Keeping, Listener, Reference
 from core.results.perplexity import Perplexity
 from core.runs.artifacts import CHECKPOINT
-from core.stages.work import kept
 
 #: Below the run's checkpoints.
 FOLDER = "references"
@@ -30,9 +30,10 @@ def listener(run_dir: Path, model: Any, windows: Tensor, side: str) -> Keeping |
     """Who listens while a side reads these windows; None where the dense model did not read them."""
     if side == DENSE:
         return Keeping(len(windows), windows.shape[1], vocabulary(model))
-    path = path_of(run_dir, windows)
-    reference = kept(lambda _: Reference.read(path), run_dir)
-    return Comparing(reference) if reference else None
+    try:
+        return Comparing(Reference.read(path_of(run_dir, windows)))
+    except ArtifactError:
+        return None
 
 
 def heard(measured: Perplexity, listened: Listener | None, run_dir: Path, windows: Tensor) -> Perplexity:
