@@ -34,12 +34,18 @@ class RecoverSpec:
     """
 
     method: str = option(
-        "none", "How to train the pruned model.", choices=RECOVERIES, called="recover", flag="--recover"
+        "none",
+        "How to train the pruned model.",
+        title="Train what is left",
+        choices=RECOVERIES,
+        called="recover",
+        flag="--recover",
     )
     data: str = option(
         "bundled",
         "What to train on: bundled (the calibration part), a named data set, a text, rows with instruction "
         "and output or with messages, or a hub data set; with commas the first that can be reached.",
+        title="Text to train on",
         nonempty=True,
         called="recover data",
         wanted="bundled, a file, or a data set's name",
@@ -190,6 +196,15 @@ PRESETS = {
     ),
     "paper": RecoverSpec("lora", "alpaca,bundled"),
 }
+
+
+def recipe_of(spec: RecoverSpec) -> str | None:
+    """The preset that a training follows in all but its way and its data; None if it follows none."""
+    method, data = spec.method, spec.data
+    names = (
+        name for name, each in PRESETS.items() if dataclasses.replace(each, method=method, data=data) == spec
+    )
+    return None if spec.method == "none" else next(names, None)
 
 
 def recover_preset(name: str) -> RecoverSpec:

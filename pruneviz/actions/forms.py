@@ -2,7 +2,8 @@
 
 A form is a dict: dotted path of a field of the spec -> what its component holds. Three fields belong to
 methods that train: `preset`, `steps`, and `prune.options` as JSON: what differs from the preset, or from the
-defaults of a criterion.
+defaults of a criterion. `recipe` names how what is left is trained, and `rest` has as JSON what has no field
+but was asked for by a recipe, a preset or a run that was cloned.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from typing import Any
 
 from core.errors import SpecError
 from core.methods import METHODS, preset_of
-from core.option import Option
+from core.option import Option, options_of
 from core.registry import unknown
+from core.runs.command_line import TAKES
 from core.spec.fields import OPTIONS, changed, field_of
 from core.spec.model import ModelSpec
 from core.spec.prune import ALLOCATION
+from core.spec.recover import RecoverSpec, recipe_of, recover_preset
 from core.spec.run import RunSpec
 from core.spec.units import MANUAL
 from pruneviz.data import methods
@@ -25,14 +28,15 @@ from pruneviz.data import methods
 OWN = "prune.options"
 #: Paths of the fields with a label, and what methods that train are asked for besides.
 _OF_SPEC = tuple(path for path, option in OPTIONS.items() if option.title)
-FIELDS = (*_OF_SPEC, OWN, "preset", "steps")
+REST = "rest"
+FIELDS = (*_OF_SPEC, OWN, "preset", "steps", "recipe", REST)
 #: What is not asked of a method that trains, and what follows from units that are chosen by hand.
 OF_RANKING = tuple(path for path in _OF_SPEC if OPTIONS[path].ranking)
 _FROM_UNITS = tuple(f"prune.{name}" for name in ALLOCATION)
 #: What a preset fills in; the rest of what it asks for has no field.
 FILLED = (
     "steps", OWN, "prune.sparsity", "prune.kinds",
-    "calibration.name", "calibration.samples", "calibration.length",
+    "calibration.name", "calibration.samples", "calibration.length", "recover.method", "recover.data", REST,
 )  # fmt: skip
 Form = dict[str, Any]
 
@@ -51,9 +55,7 @@ def spec_from(model: ModelSpec, form: Mapping[str, Any]) -> RunSpec:
     if method == MANUAL and not asked["prune.units"]:
         raise SpecError("No unit is chosen; choose some on the Structure tab, or write L03.query_head=0-3,7.")
     asked[OWN] = _options(form) if method != MANUAL else {}
-    if methods.trains(method):
-        said = METHODS[method].component.presets[form["preset"] or METHODS[method].component.preset]
-        asked |= {path: value for path, value in said.items() if path not in FIELDS}
+    asked |= {path: _plain(path, value) for path, value in json.loads(form[REST] or "{}").items()}
     spec = changed(RunSpec(model=model), asked)
     if methods.trains(method):
         entry = METHODS[method]
@@ -118,6 +120,9 @@ def form_from(spec: RunSpec) -> Form:
         own = {name: value for name, value in preset.beside.items() if name != "steps"}
         form |= {"preset": preset.name, "steps": preset.beside.get("steps", start["steps"])}
     form[OWN] = json.dumps(own) if own else ""
+    usual, form["recipe"] = RunSpec(), recipe_of(spec.recover)
+    asked = {path: field_of(spec, path) for path in TAKES["prune"]}
+    form[REST] = _rest({path: value for path, value in asked.items() if value != field_of(usual, path)})
     return {path: form[path] for path in FIELDS}
 
 
@@ -128,7 +133,33 @@ def training_start(method: str, preset: str) -> Form:
     steps = entry.settings(changes.get(OWN, {})).steps
     said = {path: changes[path] for path in FILLED if path in changes and path != OWN}
     windows = {path: OPTIONS[path].value for path in ("calibration.samples", "calibration.length")}
-    return {**{path: held(path, value) for path, value in (windows | said).items()}, "steps": steps, OWN: ""}
+    rest = {REST: text} if (text := _rest(changes)) else {}
+    filled = {path: held(path, value) for path, value in (windows | said).items()}
+    return {**filled, **rest, "steps": steps, OWN: ""}
+
+
+def recipe_start(name: str, rest: str, method: str = "") -> Form:
+    """What a recipe puts into the form, in the place of the one before.
+
+    Args:
+        rest: what the form holds; method: how to train, as it stands in the form.
+    """
+    recipe, usual = recover_preset(name), RecoverSpec()
+    others = {p: value for p, value in json.loads(rest or "{}").items() if not p.startswith("recover.")}
+    own = {f"recover.{each}": getattr(recipe, each) for each in options_of(RecoverSpec)}
+    own = {p: value for p, value in own.items() if value != getattr(usual, p.partition(".")[2])}
+    method = recipe.method if method in ("", "none") else method
+    return {"recipe": name, "recover.method": method, "recover.data": recipe.data, REST: _rest(others | own)}
+
+
+def _rest(asked: Mapping[str, Any]) -> str:
+    """What is asked for and has no field, as JSON; empty for nothing."""
+    rest = {path: value for path, value in asked.items() if path not in FIELDS}
+    return json.dumps(rest) if rest else ""
+
+
+def _plain(path: str, value: Any) -> Any:
+    return tuple(value) if OPTIONS[path].kind is tuple else value
 
 
 def whole(option: Option, value: float) -> int:

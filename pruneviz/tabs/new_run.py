@@ -26,8 +26,10 @@ from pruneviz.actions.forms import (
     FILLED,
     OF_RANKING,
     OWN,
+    REST,
     form_from,
     form_of,
+    recipe_start,
     spec_from,
     training_start,
 )
@@ -40,6 +42,9 @@ from pruneviz.figures.preview import preview_html, preview_info
 from pruneviz.figures.training_options import options_info, to_browser
 from pruneviz.tabs.new_run_fields import Fields, build_fields
 from pruneviz.tabs.parts import QUIET
+
+#: What another preset empties first.
+OF_PRESETS = ("prune.kinds", "calibration.name", "recover.method", "recover.data", "recipe", REST)
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ def _wire_method(app: AppContext, form: NewRun) -> None:
     fields = form.fields
     method, units, preset, own = (fields[path] for path in ("prune.method", "prune.units", "preset", OWN))
     ranking = [fields[path] for path in OF_RANKING]
-    filled = [preset, *(fields[path] for path in FILLED)]
+    filled = [preset, fields["recipe"], *(fields[path] for path in FILLED)]
 
     def asked_of(name: str) -> dict[Any, Any]:
         trains = methods.trains(name)
@@ -139,7 +144,7 @@ def _wire_method(app: AppContext, form: NewRun) -> None:
     def other_preset(name: str, preset_name: str) -> dict[Any, Any]:
         """What it says; text and kinds of the preset before do not stay, a target that was typed does."""
         fresh = form_from(RunSpec())
-        usual = {fields[path]: fresh[path] for path in ("prune.kinds", "calibration.name")}
+        usual = {fields[path]: fresh[path] for path in OF_PRESETS}
         return {**usual, **start(name, preset_name)}
 
     def first_preset(name: str, before: str | None) -> dict[Any, Any]:
@@ -162,6 +167,21 @@ def _wire_method(app: AppContext, form: NewRun) -> None:
         _options, [method, preset, own], fields.table, trigger_mode="always_last", **QUIET,
     )  # fmt: skip
     fields.table.set(_own_options, None, own, **QUIET)
+
+    recover, recipe, rest = fields["recover.method"], fields["recipe"], fields[REST]
+
+    def train(way: str, chosen: str | None, said: str, model: str) -> dict[Any, Any]:
+        """A training has a recipe from the start: that of two cores for the demo."""
+        if way == "none" or chosen:
+            return {recipe: gr.skip()}
+        return follow("demo" if model == "demo" else "paper", said, way)
+
+    def follow(name: str, said: str, way: str) -> dict[Any, Any]:
+        return {fields[path]: value for path, value in recipe_start(name, said, way).items()}
+
+    trained = [recipe, recover, fields["recover.data"], rest]
+    recover.input(train, [recover, recipe, rest, app.url.model], trained, **QUIET)
+    recipe.input(follow, [recipe, rest, recover], trained, **QUIET)
 
     def take(chosen: str | None) -> dict[Any, Any]:
         return {form.box: gr.Accordion(open=True), method: MANUAL, units: chosen or ""}

@@ -2,7 +2,7 @@
 
 A field of the spec has the element id `new-` and its option on the command line: new-method, new-sparsity,
 new-kinds, … The others: new-about, new-slider, new-ranking, new-training, new-preset, new-steps,
-new-every-option, new-options, new-advanced.
+new-every-option, new-options, new-recipe, new-advanced.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import gradio as gr
 from core.option import Option, options_of
 from core.spec.fields import OPTIONS
 from core.spec.nuteprune import Settings
-from pruneviz.actions.forms import FIELDS, OWN, Form
+from core.spec.recover import PRESETS as RECIPES
+from pruneviz.actions.forms import FIELDS, OWN, REST, Form
 from pruneviz.components.base import panel
 from pruneviz.components.option_table import option_table
 from pruneviz.context import memory
@@ -104,9 +105,10 @@ def build_fields(start: Form) -> Fields:
     with gr.Column(elem_id="new-ranking") as ranking:
         slider = _build_ranking(form)
         training, table = _build_training(form)
+    _build_recovery(form)
     form.row("evaluate.text", "evaluate.also", "evaluate.protocol")
     # Not in the column above: what is hidden there shows once the column does.
-    form.built[OWN] = memory("new-options-own")
+    form.built[OWN], form.built[REST] = memory("new-options-own"), memory("new-rest")
     with gr.Accordion("Advanced", open=False, elem_id="new-advanced"):
         form.others()
     return Fields({path: form.built[path] for path in FIELDS}, slider, about, ranking, training, table)
@@ -123,6 +125,18 @@ def _build_ranking(form: Builder) -> gr.Slider:
     form.row("prune.layers", "seed")
     form.row("calibration.name", "calibration.samples", "calibration.length")
     return slider
+
+
+def _build_recovery(form: Builder) -> None:
+    """How what is left is trained; the rest of a recipe has no fields, but stands in the command."""
+    with gr.Row():
+        form.field("recover.method")
+        form.built["recipe"] = gr.Dropdown(
+            list(RECIPES), value=None, label="Recipe of that training", elem_id="new-recipe",
+            filterable=False,
+            info="demo: 20 minutes on two cores; paper: LLM-Pruner's, two epochs of Alpaca",
+        )  # fmt: skip
+        form.field("recover.data")
 
 
 def _build_training(form: Builder) -> tuple[gr.Column, gr.HTML]:

@@ -15,8 +15,18 @@ from core.spec.fields import OPTIONS
 from core.spec.model import ModelSpec
 from core.spec.nuteprune import PRESETS
 from core.spec.prune import RECHOOSING, RECONSTRUCTIONS, PruneSpec
+from core.spec.recover import RecoverSpec, recover_preset
 from core.spec.run import RunSpec
-from pruneviz.actions.forms import FIELDS, OWN, form_from, form_of, spec_from, training_start
+from pruneviz.actions.forms import (
+    FIELDS,
+    OWN,
+    REST,
+    form_from,
+    form_of,
+    recipe_start,
+    spec_from,
+    training_start,
+)
 from pruneviz.tabs.new_run_fields import _kind
 
 MODEL = ModelSpec("demo")
@@ -193,3 +203,23 @@ def test_what_is_not_asked_of_a_training_does_not_reach_it():
 def test_a_wrong_option_is_named(change, message):
     with pytest.raises(PruneError, match=re.escape(message)):
         spec_from(MODEL, trained(**change))
+
+
+def test_a_cloned_run_keeps_what_has_no_field():
+    """Fine-tuning that was left out of a preset stays out, and one that was asked for stays."""
+    paper = with_preset(RunSpec(model=MODEL), "nuteprune", "paper-7b-50", None)
+    without = replace(paper, recover=replace(paper.recover, method="none"))
+    assert spec_from(MODEL, form_from(without)) == without
+    assert command_line(without).endswith("--preset paper-7b-50 --sparsity 0.5 --recover none")
+    other = RecoverSpec("distill", "a.txt", rank=3, next_token=0.5)
+    trained = RunSpec(model=MODEL, prune=PruneSpec("l2"), recover=other, evaluate=EvalSpec(window=64))
+    assert form_from(trained)["recipe"] is None and spec_from(MODEL, form_from(trained)) == trained
+
+
+def test_a_training_of_the_form_follows_a_recipe():
+    form = START | recipe_start("demo", "")
+    spec = spec_from(MODEL, {**form, "prune.method": "taylor_first", "prune.without_dependency": True})
+    assert spec.recover == recover_preset("demo") and form_from(spec)["recipe"] == "demo"
+    form |= recipe_start("paper", form[REST], "distill")
+    assert spec_from(MODEL, form).recover == replace(recover_preset("paper"), method="distill")
+    assert spec_from(MODEL, START).recover.method == "none"
