@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import PretrainedConfig
 
 from core.evaluate.efficiency import weights_bytes
+from core.graph.classes import build
 from core.models.card_head import read_head
 from core.models.load import Loaded, load_config
 from core.models.sources import resolve
@@ -56,7 +57,7 @@ def describe_config(source: str) -> dict[str, Any]:
     params = None
     if resolved.kind != "pruned":
         with torch.device("meta"):
-            params = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+            params = sum(p.numel() for p in build(config).parameters())
     return {
         **_shape(config),
         "source": source,

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from torch.utils._pytree import tree_leaves
+from transformers import PretrainedConfig, PreTrainedModel
 
 import core.graph.moving
 import core.graph.products
 import core.graph.reducing  # noqa: F401  (importing them registers their rules)
 from core.errors import ModelError
 from core.graph.blocks import add_blocks
+from core.graph.classes import build, takes_more_than_text
 from core.graph.edges import find_edges
 from core.graph.layers import Walk, decoder_layers, walk
 from core.graph.places import tied_names
-from core.graph.records import Graph, Parameter
+from core.graph.records import Graph, Group, Parameter
 from core.graph.replicate import replicate
 from core.graph.skipping import tried
-from core.graph.trace import Tape, meta_copy, trace
+from core.graph.trace import Ref, Tape, meta_copy, trace
 from core.graph.units import GroupBuilder
 
 
@@ -49,7 +53,7 @@ def discover_config(config: PretrainedConfig, *, name: str) -> Graph:
     _refuse_encoders(config, None)
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+            model = build(config, attn_implementation="eager")
     except (ValueError, KeyError, AttributeError, TypeError, AssertionError) as error:
         raise ModelError(f"No decoder can be built from the config of '{name}': {error}") from error
     return _discover(model, name, 7, config_only=True)
@@ -73,13 +77,37 @@ def _discover(model: PreTrainedModel, name: str, length: int, config_only: bool)
         config_only=config_only,
         seconds=time.perf_counter() - start,
         parameters=_parameters(model, tape, result),
-        groups=tuple(tried(twin, parts.groups)),
+        groups=tuple(_text_alone(model, tape, tried(twin, parts.groups))),
         attentions=tuple(parts.attentions),
         layer_modules=layers,
         edges=find_edges(result),
         not_prunable=tuple(parts.not_prunable),
         tied=tied_names(model),
     )
+
+
+def _text_alone(model: PreTrainedModel, tape: Tape, groups: Iterable[Group]) -> Iterator[Group]:
+    """The groups; those of the residual stream are refused where pictures or sound enter it.
+
+    The pass that was recorded had text alone, so that nothing says how they do.
+    """
+    used = {
+        value.id
+        for node in tape.nodes
+        for value in tree_leaves((node.args, node.kwargs))
+        if isinstance(value, Ref)
+    }
+    unseen = [name for number, name in tape.parameters.items() if number not in used]
+    enters = takes_more_than_text(model.config) and bool(unseen)
+    for group in groups:
+        if enters and group.kind == "residual_channel" and group.prunable:
+            why = (
+                "pictures or sound enter here through parts that a pass over text does not run, so they "
+                f"cannot be followed (first {unseen[0]})"
+            )
+            yield replace(group, prunable=False, reason=why)
+        else:
+            yield group
 
 
 def _refuse_encoders(config: PretrainedConfig, model: nn.Module | None) -> None:

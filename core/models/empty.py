@@ -6,10 +6,11 @@ from typing import Any
 
 from accelerate import init_empty_weights
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from core.errors import ArtifactError
+from core.graph.classes import build
 from core.graph.places import tied_names
 
 
@@ -45,7 +46,7 @@ def _build(
     if kind is not None:
         model = kind._from_config(config)
     else:
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        model = build(config, trust_remote_code=trust_remote_code)
     return model
 
 

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from core.errors import ArtifactError, PruneError
+from core.graph.classes import auto_class
 from core.models.portable import CODE
 from core.models.readback import Probe, last_logits
 from core.models.saved import load
@@ -40,8 +41,9 @@ def _readings(folder: Path, made: Probe) -> Iterator[tuple[str, PreTrainedModel]
         load(folder, device=made.device, dtype=dtype, trust_remote_code=trust)[0],
     )
     if made.stock:
-        loader: Any = AutoModelForCausalLM
         own = (folder / f"{CODE}.py").is_file()  # written by this project, whatever else is trusted
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust or own)
+        loader: Any = auto_class(config) or AutoModelForCausalLM
         model = loader.from_pretrained(folder, dtype=dtype, trust_remote_code=trust or own).eval()
         yield f"by transformers {made.extent}", model.to(made.device)
     if (folder / "tokenizer_config.json").is_file():

@@ -21,13 +21,13 @@ from core.surgery.agreement import check, refer
 
 def uniform_config(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> PretrainedConfig | None:
     """The reduced config, or None if the layers differ or no stock model computes the same."""
-    changes = _changes(model.config, graph, plan)
+    changes = _changes(model.config.get_text_config(), graph, plan)
     if changes is None or model.device.type == "meta":
         return None
     config = copy.deepcopy(model.config)
     try:
         for name, value in changes.items():
-            setattr(config, name, value)
+            setattr(config.get_text_config(), name, value)
         twin = empty_model(config, type(model))
         aliases = tied_names(model)
         fill(twin, {name: value for name, value in model.state_dict().items() if name not in aliases})

@@ -84,7 +84,8 @@ def rehearse(
     hooks = [find(name).register_forward_hook(keep_output(name)) for name in graph.layer_modules]
     for name in {attention.module for attention in graph.attentions}:
         hooks.append(find(name).register_forward_pre_hook(keep_shapes(name), with_kwargs=True))
-    ids = torch.arange(batch * tokens, device=model.device).view(batch, tokens) * 7 % model.config.vocab_size
+    vocabulary = model.config.get_text_config().vocab_size
+    ids = torch.arange(batch * tokens, device=model.device).view(batch, tokens) * 7 % vocabulary
     ids = ids.repeat(copies, 1)
     with hooked(hooks), evaluating(model), torch.no_grad(), _shapes_only(model), _naming_module(model, when):
         logits = model(input_ids=ids, use_cache=False).logits
