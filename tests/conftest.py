@@ -92,13 +92,13 @@ def tiny_llama():  # type: ignore[no-untyped-def]
     return random_model(llama_config())
 
 
-def word_tokenizer():  # type: ignore[no-untyped-def]
-    """A word-level tokenizer with 128 entries, so texts can be tokenised without a download."""
+def word_tokenizer(size: int = 128):  # type: ignore[no-untyped-def]
+    """A word-level tokenizer of so many entries, so texts can be tokenised without a download."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     words = ["<pad>", "<s>", "</s>", "<unk>", *WORDS.split()]
-    vocabulary = {word: i for i, word in enumerate([*words, *(f"w{i}" for i in range(128 - len(words)))])}
+    vocabulary = {word: i for i, word in enumerate([*words, *(f"w{i}" for i in range(size - len(words)))])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     return PreTrainedTokenizerFast(

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-)
+from transformers import AutoTokenizer, PretrainedConfig
 
 from core.errors import ModelError
 from core.graph.records import Graph
+from core.models.actual import check_vocabulary, settle
+from core.models.adapters import left_out, merge
+from core.models.configs import read_config
+from core.models.pretrained import read_pretrained
 from core.models.sources import Source, resolve
 from core.models.stored import stored_dtype
-from core.models.unreadable import UNREADABLE, short, unreadable
+from core.models.unreadable import UNREADABLE, short
 from core.plan.records import PruningPlan
 from core.runs.artifacts import read_graph
 
@@ -36,6 +36,7 @@ class Loaded:
         revision: the commit of a model from the hub, else None.
         folder: the folder with its files; None where the hub's cache is not on this machine's disk.
         stored: the type of the weights there, whatever computes; None where it is not said.
+        notes: what was not as the files say, or was left out, in sentences.
     """
 
     model: Any
@@ -49,6 +50,7 @@ class Loaded:
     folder: Path | None = None
     stored: torch.dtype | None = None
     graph: Graph | None = None
+    notes: tuple[str, ...] = ()
 
 
 def load(
@@ -57,6 +59,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     trust_remote_code: bool = False,
+    adapter: str = "",
     attn_implementation: str = "sdpa",
 ) -> Loaded:
     """Load a decoder in evaluation mode, with its tokenizer.
@@ -66,6 +69,7 @@ def load(
         device: auto, cpu, cuda, cuda:0 or mps.
         dtype: auto, float32, bfloat16 or float16.
         trust_remote_code: let a model that brings code of its own run it.
+        adapter: one that is merged into the weights, a folder or a hub id; empty for none.
 
     Raises:
         ModelError: there is no such model, it is not a decoder, or it cannot be read.
@@ -74,29 +78,51 @@ def load(
     where = pick_device(device)
     precision = pick_dtype(dtype, where)
     resolved = resolve(source)
-    plan: PruningPlan | None = None
-    graph: Graph | None = None
     if resolved.kind == "pruned":
-        from core.models import saved
-
-        model, tokenizer, plan = saved.load(
-            Path(resolved.where), device=where, dtype=precision, trust_remote_code=trust_remote_code
-        )
-        graph = read_graph(Path(resolved.where))
-        if tokenizer is None:
-            raise ModelError(
-                f"{source} was saved without a tokenizer; copy the dense model's files beside it."
-            )
+        read = _pruned(resolved, source, where, precision, trust_remote_code)
     else:
-        config = _config(resolved, source, trust_remote_code)
-        tokenizer = _tokenizer(resolved, source, trust_remote_code)
-        model = _weights(resolved, source, precision, trust_remote_code).to(where)
+        read = _dense(resolved, source, where, precision, trust_remote_code)
+    model, notes, folder = read.model, list(read.notes), _folder(resolved)
+    if adapter:
+        model = merge(model, adapter, source)
+    notes += settle(model, read.config, precision, source)
     if attn_implementation != "sdpa":
         model.set_attn_implementation(attn_implementation)
-    folder = _folder(resolved)
-    stored = stored_dtype(folder, model.config if plan else config)
-    facts = (model.config, precision, where, plan, resolved.revision, folder, stored, graph)
-    return Loaded(model.eval(), tokenizer, resolved.name, *facts)
+    stored = stored_dtype(folder, read.config)
+    facts = (model.config, precision, where, read.plan, resolved.revision, folder, stored, read.graph)
+    return Loaded(model.eval(), read.tokenizer, resolved.name, *facts, notes=tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What the files gave; the config is as they have it."""
+
+    model: Any
+    tokenizer: Any
+    config: PretrainedConfig
+    plan: PruningPlan | None = None
+    graph: Graph | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _pruned(source: Source, given: str, device: torch.device, dtype: torch.dtype, trust: bool) -> _Read:
+    from core.models import saved
+
+    model, tokenizer, plan = saved.load(
+        Path(source.where), device=device, dtype=dtype, trust_remote_code=trust
+    )
+    if tokenizer is None:
+        raise ModelError(f"{given} was saved without a tokenizer; copy the dense model's files beside it.")
+    return _Read(model, tokenizer, model.config, plan, read_graph(Path(source.where)))
+
+
+def _dense(source: Source, given: str, device: torch.device, dtype: torch.dtype, trust: bool) -> _Read:
+    config = read_config(source, given, trust)
+    tokenizer, folder = _tokenizer(source, given, trust), _folder(source)
+    notes = check_vocabulary(tokenizer, config, given, folder)
+    model, more = read_pretrained(source, config, given, dtype, trust)
+    notes += [*more, *left_out(folder, given)]
+    return _Read(model.to(device), tokenizer, config, notes=tuple(notes))  # type: ignore[arg-type]
 
 
 def _folder(source: Source) -> Path | None:
@@ -113,41 +139,18 @@ def _folder(source: Source) -> Path | None:
 
 def load_config(source: str, trust_remote_code: bool = False) -> PretrainedConfig:
     """The config alone, which must be a decoder's. Raises ModelError."""
-    return _config(resolve(source), source, trust_remote_code)
-
-
-def _config(source: Source, given: str, trust_remote_code: bool) -> PretrainedConfig:
-    try:
-        config = AutoConfig.from_pretrained(
-            source.where, trust_remote_code=trust_remote_code, **source.arguments()
-        )
-    except UNREADABLE as error:
-        raise unreadable(given, error) from error
-    check_decoder(config, given)
-    return config
-
-
-def check_decoder(config: PretrainedConfig, given: str) -> None:
-    """Raise ModelError for an encoder, with or without a decoder."""
-    kind = config.model_type
-    remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and getattr(config, "is_decoder", None) is False
-    if config.is_encoder_decoder:
-        problem = "an encoder with a decoder (sequence to sequence)"
-    elif masked or not (remote or kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
-        problem = "an encoder, or another model that does not predict the next token"
-    else:
-        return
-    name = ", ".join(config.architectures or []) or type(config).__name__
-    raise ModelError(
-        f"{given} is {name} ({kind}): {problem}. Only decoders that predict the next token are accepted, "
-        "those that AutoModelForCausalLM loads, for example Llama, Mistral, Qwen or GPT-2."
-    )
+    return read_config(resolve(source), source, trust_remote_code)
 
 
 def load_tokenizer(source: str, trust_remote_code: bool = False) -> Any:
     """A model's tokenizer alone, without its weights. Raises ModelError."""
-    return _tokenizer(resolve(source), source, trust_remote_code)
+    resolved = resolve(source)
+    if resolved.kind == "pruned":
+        return _tokenizer(resolved, source, trust_remote_code)
+    config = read_config(resolved, source, trust_remote_code)
+    tokenizer = _tokenizer(resolved, source, trust_remote_code)
+    check_vocabulary(tokenizer, config, source, _folder(resolved))
+    return tokenizer
 
 
 def _tokenizer(source: Source, given: str, trust_remote_code: bool) -> Any:
@@ -159,40 +162,6 @@ def _tokenizer(source: Source, given: str, trust_remote_code: bool) -> Any:
         raise ModelError(
             f"{given} has no tokenizer that can be read ({short(error)}); put its files beside the weights."
         ) from error
-
-
-def _weights(source: Source, given: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
-    if source.kind == "folder":
-        _refuse_pickles(Path(source.where))
-    loader: Any = AutoModelForCausalLM
-    try:
-        model, report = loader.from_pretrained(
-            source.where,
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-            use_safetensors=True,
-            output_loading_info=True,
-            **source.arguments(),
-        )
-    except UNREADABLE as error:
-        raise unreadable(given, error) from error
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ModelError(
-            f"{given} lacks {len(missing)} of the model's weights, first {missing[0]}; "
-            "give a complete decoder checkpoint."
-        )
-    return model
-
-
-def _refuse_pickles(folder: Path) -> None:
-    """Raise ModelError if a folder has its weights in pickles only."""
-    pickled = sorted(file.name for end in ("bin", "pt", "pth", "ckpt") for file in folder.glob(f"*.{end}"))
-    if pickled and not any(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"{folder} has its weights in {pickled[0]} only, a pickle, which can run code when it is read; "
-            "save the model as safetensors, as save_pretrained of transformers does, and give that folder."
-        )
 
 
 def pick_device(name: str) -> torch.device:

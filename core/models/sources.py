@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from core.errors import ModelError
+from core.models.adapters import CONFIG, alone, base_of
 from core.models.demo import DEMO_NAME, demo_folder
 from core.models.gguf import gguf_folder
 from core.runs.artifacts import MODEL, PLAN, SPEC
 
 ACCEPTED = "'demo', a hub id such as 'org/name', a folder, a .gguf file, or a run directory"
+#: Files of a model that are fetched together; never a pickle.
+_READ = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.md", "*.py")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -64,6 +67,8 @@ def _resolve_folder(path: Path) -> Source:
     if (path / PLAN).is_file():
         return Source("pruned", str(path), name)
     if not (path / "config.json").is_file():
+        if (path / CONFIG).is_file():
+            raise alone(str(path), base_of(path))
         hint = next((f"; give the file {file} instead" for file in sorted(path.glob("*.gguf"))), "")
         raise ModelError(f"Folder {path} has no config.json, so it holds no model in the hub's layout{hint}.")
     return Source("folder", str(path), name)
@@ -76,7 +81,7 @@ def _resolve_hub(source: str) -> Source:
 
     hint = " Did you mean 'demo'?" if source.lower().startswith("demo") else ""
     try:
-        revision = model_info(source, timeout=10).sha
+        info = model_info(source, timeout=10)
     except GatedRepoError as error:
         raise ModelError(f"'{source}' is gated; accept its terms on the hub and log in there.") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
@@ -84,12 +89,33 @@ def _resolve_hub(source: str) -> Source:
             f"There is no model '{source}' here or on the hub.{hint} Give {ACCEPTED}."
         ) from error
     except (OSError, HTTPError) as error:
-        cached = try_to_load_from_cache(source, "config.json")
-        if isinstance(cached, str):  # …/snapshots/<commit>/config.json
-            snapshot = Path(cached).parent
-            return Source("folder", str(snapshot), source, revision=snapshot.name)
+        for name in ("config.json", CONFIG):
+            cached = try_to_load_from_cache(source, name)
+            if isinstance(cached, str):  # …/snapshots/<commit>/config.json
+                return _snapshot(Path(cached).parent, source)
         raise ModelError(
             f"There is no folder or file '{source}', and the hub cannot be reached to look there ({error})."
             f"{hint} Give {ACCEPTED}."
         ) from error
-    return Source("hub", source, source, revision=revision)
+    if {PLAN, CONFIG} & {file.rfilename for file in info.siblings or ()}:
+        return _snapshot(_fetched(source, info.sha), source)
+    return Source("hub", source, source, revision=info.sha)
+
+
+def _fetched(source: str, revision: str | None) -> Path:
+    """Where a model from the hub lies that is more than weights and config: pruned, or with an adapter."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    try:
+        return Path(snapshot_download(source, revision=revision, allow_patterns=list(_READ)))
+    except (OSError, HTTPError) as error:
+        raise ModelError(f"'{source}' cannot be fetched from the hub ({error}); try again.") from error
+
+
+def _snapshot(folder: Path, source: str) -> Source:
+    """A model in the hub's cache, whose folder is called by its commit."""
+    try:
+        return replace(_resolve_folder(folder), name=source, revision=folder.name)
+    except ModelError as error:
+        raise ModelError(str(error).replace(str(folder), source)) from error

@@ -23,13 +23,13 @@ def stored_dtype(folder: Path | None, config: PretrainedConfig) -> torch.dtype |
     """The type of most numbers in a folder's safetensors; of the config where there are none, or None."""
     counts: Counter[str] = Counter()
     for path in sorted(folder.glob("*.safetensors")) if folder is not None else []:
-        counts.update(_numbers(path))
+        counts.update(numbers(path))
     usual = [_TYPES[name] for name, _ in counts.most_common() if name in _TYPES]
     told = getattr(config.get_text_config(), "dtype", None)
     return usual[0] if usual else told if told in _TYPES.values() else None
 
 
-def _numbers(path: Path) -> Counter[str]:
+def numbers(path: Path) -> Counter[str]:
     """How many numbers of each type a file holds, by its header. Raises ArtifactError."""
     counts: Counter[str] = Counter()
     try:

@@ -60,6 +60,8 @@ def load(state: State) -> None:
     check_tokens(work.spec, loaded.tokenizer)
     count = sum(parameter.numel() for parameter in loaded.model.parameters())
     dtype = str(loaded.dtype).removeprefix("torch.")
+    for note in loaded.notes:
+        work.recorder.warn(f"{note}.")
     work.recorder.message(f"{loaded.name}: {count:,} parameters, {dtype} on {loaded.device}")
     if loaded.plan is not None and work.spec.prunes:
         work.recorder.message(

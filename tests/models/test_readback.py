@@ -146,7 +146,7 @@ def with_code(folder: Path) -> Path:
     """A model that brings code of its own: its class stands in a file beside the weights."""
     model = build("packed")
     model.save_pretrained(folder)
-    word_tokenizer().save_pretrained(folder)
+    word_tokenizer(61).save_pretrained(folder)
     source = Path(packed.__file__).read_text(encoding="utf-8")
     source = source[: source.index("AutoConfig.register")].replace('"packed"', '"carried"')
     (folder / "modeling_carried.py").write_text(source, encoding="utf-8")
