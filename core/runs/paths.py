@@ -16,7 +16,7 @@ def absolute(spec: RunSpec) -> RunSpec:
         path, colon, part = name.partition(":")  # a data set's config and split
         if path in NAMED:
             return name
-        return f"{Path(path).absolute()}{colon}{part}" if Path(path).exists() else name
+        return f"{Path(path).absolute()}{colon}{part}" if path and Path(path).exists() else name
 
     def folder(name: str | None) -> str | None:
         return name and str(Path(name).absolute())
@@ -26,7 +26,7 @@ def absolute(spec: RunSpec) -> RunSpec:
     return replace(
         spec,
         data_dir=folder(spec.data_dir),
-        model=replace(spec.model, source=source),
+        model=replace(spec.model, source=source, adapter=full(spec.model.adapter)),
         calibration=replace(spec.calibration, name=full(spec.calibration.name)),
         recover=replace(spec.recover, data=full(spec.recover.data)),
         evaluate=replace(

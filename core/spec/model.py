@@ -23,3 +23,6 @@ class ModelSpec:
     device: str = option("auto", "cpu, cuda, cuda:1, mps, or auto: the best that the machine has.")
     dtype: str = option("auto", "Precision of the weights; auto: by the device.", choices=DTYPES)
     trust_remote_code: bool = option(False, "Run code that comes with the model.")
+    adapter: str = option(
+        "", "An adapter (LoRA) to merge into the model first: its folder, or a hub id.", default_text="none"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from core.recover.teacher import FromDisk, Live, Teacher
 from core.recover.train import steps_of
 from core.recover.written import mixed
 from core.runs.artifacts import CHECKPOINT, read_spec
+from core.spec.model import ModelSpec
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
 from core.stages import measure
@@ -32,26 +34,27 @@ FOLDER = "teacher"
 _DEEPEST = 20
 
 
-def source_of(spec: RunSpec) -> str:
-    """The name of the model that teaches: as asked for, or the dense one. Raises as `dense_of`."""
-    return spec.recover.teacher or dense_of(spec)
+def source_of(spec: RunSpec) -> ModelSpec:
+    """The model that teaches: as asked for, or the dense one. Raises as `dense_of`."""
+    named = spec.recover.teacher
+    return replace(spec.model, source=named, adapter="") if named else dense_of(spec)
 
 
-def dense_of(spec: RunSpec) -> str:
-    """The name of the model that was pruned.
+def dense_of(spec: RunSpec) -> ModelSpec:
+    """The model that was pruned, with the adapter that was merged into it.
 
     Raises:
         ModelError: nothing says which that is.
     """
-    source, goal = spec.model.source, spec.goal
+    model, goal = spec.model, spec.goal
     for _ in range(_DEEPEST):
         if goal == "prune":
-            return source
+            return replace(spec.model, source=model.source, adapter=model.adapter)
         try:
-            before = read_spec(Path(source))
+            before = read_spec(Path(model.source))
         except ArtifactError:
             break
-        source, goal = before.model.source, before.goal
+        model, goal = before.model, before.goal
     raise ModelError(
         f"{spec.model.source} does not say which dense model it was, so nobody can teach, or learn the "
         "same text; name it with --teacher MODEL, and leave out --control."
@@ -68,7 +71,7 @@ def check(spec: RunSpec) -> None:
         dense_of(spec)
     if not spec.recover.distils or (spec.goal == "prune" and not spec.recover.teacher):
         return
-    source, trust = source_of(spec), spec.model.trust_remote_code
+    source, trust = source_of(spec).source, spec.model.trust_remote_code
     try:
         load_config(source, trust)
     except ModelError as error:
@@ -167,10 +170,10 @@ def dense_model(work: Work) -> Loaded:
     return load_model(work, dense_of(work.spec))
 
 
-def load_model(work: Work, source: str) -> Loaded:
+def load_model(work: Work, model: ModelSpec) -> Loaded:
     """A model beside the pruned one, read as that was. Raises ModelError."""
-    work.recorder.message(f"Loading {source}, which is dense")
-    return load(**{**vars(work.spec.model), "source": source})
+    work.recorder.message(f"Loading {model.source}, which is dense")
+    return load(**vars(model))
 
 
 def _channels(loaded: Loaded, dense: Loaded) -> Tensor | None:
