@@ -17,6 +17,14 @@ PruneError                  anything below; `str(error)` says what, what was got
 import errno
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+#: What reading damaged or foreign files raises in the libraries that do it.
+UNREADABLE = (
+    OSError, ValueError, LookupError, ImportError, RuntimeError, TypeError, AttributeError, ArithmeticError,
+    AssertionError, SafetensorError,
+)  # fmt: skip
+
 
 class PruneError(Exception):
     """Base of every error raised on purpose."""
@@ -71,3 +79,20 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     fix = "free some space" if full else "choose another folder with --runs-dir"
     return StorageError(f"{path} cannot be written: {error.strerror or error}; {fix}.")
+
+
+def unreadable(given: str, error: Exception) -> ModelError:
+    """The error for a model that a library could not read, in one line."""
+    fix = "give a complete download in safetensors, or another model"
+    if "trust_remote_code" in str(error):
+        fix = (
+            "it brings code of its own: read that code, then allow it with trust_remote_code if you trust it"
+        )
+    return ModelError(f"{given} cannot be read: {short(error)}; {fix}.")
+
+
+def short(error: Exception) -> str:
+    """The first line of an error, and the second where that only announces it, without the full stop."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return said.rstrip(". ")[:300]

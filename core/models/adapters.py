@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from core.errors import ModelError
-from core.models.unreadable import UNREADABLE, short
+from core.errors import UNREADABLE, ModelError, short
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from core.errors import ModelError
+from core.errors import UNREADABLE, ModelError, unreadable
 from core.graph.classes import auto_class
 from core.models.sources import Source
-from core.models.unreadable import UNREADABLE, unreadable
 
 #: Formats of which transformers makes plain weights again by itself.
 DEQUANTISED = ("fp8", "mxfp4")
@@ -38,7 +38,7 @@ def read_config(source: Source, given: str, trust_remote_code: bool) -> Pretrain
         config = AutoConfig.from_pretrained(
             source.where, trust_remote_code=trust_remote_code, **source.arguments()
         )
-    except UNREADABLE as error:
+    except (*UNREADABLE, StrictDataclassError) as error:
         raise unreadable(given, error) from error
     check_decoder(config, given)
     return config

@@ -9,8 +9,8 @@ from __future__ import annotations
 from importlib import metadata
 from pathlib import Path
 
+from core.cache import OnProgress, cache_folder, once, progress
 from core.errors import ModelError
-from core.models.cache import OnProgress, cache_folder, once, progress
 from core.models.gguf import convert
 
 DEMO_NAME = "SmolLM2-135M-Instruct"

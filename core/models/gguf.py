@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from core.errors import ModelError
-from core.models.cache import OnProgress, cache_folder, once, progress
-from core.models.unreadable import UNREADABLE, short
+from core.cache import OnProgress, cache_folder, once, progress
+from core.errors import UNREADABLE, ModelError, short
 
 _SAMPLE_BYTES = 2**20
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
@@ -87,7 +87,15 @@ def convert(gguf: Path, folder: Path, on_progress: OnProgress, *, dtype: str = "
     on_progress(2, _STEPS)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    _forget_tokens(folder / "tokenizer.json", model.get_input_embeddings().weight.shape[0])
     on_progress(_STEPS, _STEPS)
+
+
+def _forget_tokens(path: Path, rows: int) -> None:
+    """Leave out tokens that are in no GGUF: transformers adds some that others of the kind have."""
+    written = json.loads(path.read_text(encoding="utf-8"))
+    written["added_tokens"] = [token for token in written["added_tokens"] if token["id"] < rows]
+    path.write_text(json.dumps(written, ensure_ascii=False), encoding="utf-8")
 
 
 def read(gguf: Path, **arguments: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, PretrainedConfig
 
-from core.errors import ModelError
+from core.errors import UNREADABLE, ModelError, short
 from core.graph.records import Graph
 from core.models.actual import check_vocabulary, settle
 from core.models.adapters import left_out, merge
@@ -21,7 +21,6 @@ from core.models.configs import read_config
 from core.models.pretrained import read_pretrained
 from core.models.sources import Source, resolve
 from core.models.stored import stored_dtype
-from core.models.unreadable import UNREADABLE, short
 from core.plan.records import PruningPlan
 from core.runs.artifacts import read_graph
 

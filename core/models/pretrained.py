@@ -14,14 +14,13 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.utils import logging
 
-from core.errors import ArtifactError, ModelError
+from core.errors import UNREADABLE, ArtifactError, ModelError, unreadable
 from core.graph.classes import auto_class, build
 from core.models.adapters import WEIGHTS as ADAPTER
 from core.models.adapters import without_adapter
 from core.models.configs import DEQUANTISED, method_of_quantising, quantised
 from core.models.sources import Source
 from core.models.stored import numbers
-from core.models.unreadable import UNREADABLE, unreadable
 
 #: Types of numbers that only quantised weights have, as safetensors calls them.
 _PACKED = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "F8_E4M3", "F8_E5M2", "F4", "F8_E8M0")

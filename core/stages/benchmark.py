@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from core.models.cache import cache_folder
+from core.cache import cache_folder
 from core.results.tasks import BENCHMARKS, BenchmarkResult, TaskResult, keep_benchmarks, read_benchmarks
 from core.spec.evaluate import EvalSpec
 from core.spec.run import RunSpec

@@ -65,7 +65,7 @@ class Card:
 def local_folder(source: str) -> Path | None:
     """The folder a source's files lie in, or None for a hub id, a .gguf file, or a demo not prepared yet."""
     if source == "demo":
-        from core.models.cache import cache_folder
+        from core.cache import cache_folder
         from core.models.demo import DEMO_NAME
 
         configs = sorted(cache_folder().glob(f"{DEMO_NAME}-*/config.json"))
