@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -57,3 +58,17 @@ def replaced(modules: Sequence[nn.Module], forwards: Iterable[Callable[..., Any]
             del module.__dict__["forward"]
             if own is not None:
                 module.__dict__["forward"] = own
+
+
+@contextmanager
+def numbers_unseen() -> Iterator[None]:
+    """Let transformers skip its shortcuts that look at the numbers in a mask, as under torch.compile.
+
+    torch says so by a flag of its own in every release from 2.9 on; the context that sets it came with 2.13.
+    """
+    before = torch.compiler._is_compiling_flag
+    torch.compiler._is_compiling_flag = True
+    try:
+        yield
+    finally:
+        torch.compiler._is_compiling_flag = before

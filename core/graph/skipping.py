@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.graph.hooks import replaced
+from core.graph.hooks import numbers_unseen, replaced
 from core.graph.records import BLOCKS, Bypass, Group
 from core.graph.rotary import frequencies_held
-from core.graph.unseen import numbers_unseen
 
 
 def tried(twin: nn.Module, groups: Sequence[Group]) -> list[Group]:

@@ -22,9 +22,9 @@ from transformers import PreTrainedModel
 
 from core.errors import NotPrunableError
 from core.graph.calls import Call, named_modules
+from core.graph.hooks import numbers_unseen
 from core.graph.rotary import frequencies_held
 from core.graph.shapes import Shapes
-from core.graph.unseen import numbers_unseen
 
 BATCH = 2
 

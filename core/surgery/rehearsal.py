@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from core.errors import NotPrunableError
-from core.graph.hooks import evaluating, hooked
+from core.graph.hooks import evaluating, hooked, numbers_unseen
 from core.graph.records import Graph
 from core.graph.rotary import frequencies_held
-from core.graph.unseen import numbers_unseen
 
 #: Position or name of an argument, and one of its dimensions.
 Place = tuple[int | str, int]
