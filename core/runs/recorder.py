@@ -6,8 +6,8 @@ import _thread
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -133,6 +133,22 @@ class Recorder:
     def warn(self, text: str) -> None:
         """What people should know before they trust the result."""
         self.message(text, "warning")
+
+    @contextmanager
+    def heard_by(self, hear: Callable[[Event], None]) -> Iterator[None]:
+        """Call `hear` with every event, too, for the length of the block."""
+        before = self._on_event
+
+        def both(event: Event) -> None:
+            if before:
+                before(event)
+            hear(event)
+
+        self._on_event = both
+        try:
+            yield
+        finally:
+            self._on_event = before
 
     def artifact(self, name: str) -> None:
         """A file is there now."""

@@ -25,6 +25,13 @@ from core.spec.recover import RecoverSpec
 from core.spec.sweep import SweepSpec
 
 Goal = Literal["explore", "prune", "recover", "evaluate", "sweep", "export"]
+#: Where the curves of a run can be mirrored to; each needs its package, see requirements-track.txt.
+TRACKERS = {
+    "trackio": "Trackio",
+    "tensorboard": "TensorBoard",
+    "wandb": "Weights & Biases",
+    "mlflow": "MLflow",
+}
 
 
 @checked
@@ -50,6 +57,13 @@ class RunSpec:
         title="Folder with data sets",
         default_text="PRUNEVIZ_DATA_DIR, else the hub",
         metavar="FOLDER",
+    )
+    track: tuple[str, ...] = option(
+        (),
+        "Where else the run's curves and results go as they come; one that cannot be reached never stops it.",
+        title="Mirror metrics to",
+        choices=TRACKERS,
+        default_text="nowhere",
     )
     model: ModelSpec = dataclasses.field(default_factory=ModelSpec)
     calibration: DataSpec = dataclasses.field(default_factory=DataSpec)

@@ -107,6 +107,7 @@ def _pipeline(run_dir: Path, recorder: Recorder) -> None:
 
     from core.stages import pipeline
     from core.stages.settle import settle
+    from core.stages.track import mirrored
 
     logging.disable_progress_bar()  # a log file is no place for bars
     asked = read_spec(run_dir)
@@ -114,7 +115,8 @@ def _pipeline(run_dir: Path, recorder: Recorder) -> None:
         write_text(run_dir / SPEC, spec.to_json())
     if spec.warning:
         recorder.warn(spec.warning)
-    pipeline.run(spec, run_dir, recorder)
+    with mirrored(spec, run_dir, recorder):
+        pipeline.run(spec, run_dir, recorder)
 
 
 def adopt(run_dir: Path) -> None:
