@@ -146,7 +146,8 @@ def method_html(info: SensitivityInfo) -> Markup:
         f"Each point removes {shares} of one layer’s units, chosen by {info.criterion}, and leaves "
         f"the rest of the model whole. Perplexity on "
         f"{words.read_on(info.text, window=info.window, tokens=info.tokens, protocol=info.protocol)}; "
-        f"{words.perplexity(info.baseline, info.baseline_stderr)} with nothing removed."
+        f"{words.perplexity(info.baseline, info.baseline_stderr)} with nothing removed. No other text is "
+        "measured here: a run measures a second one, of another domain."
     ]
     if info.baseline_stderr is not None:
         parts.append(

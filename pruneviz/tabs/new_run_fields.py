@@ -82,7 +82,7 @@ def _kind(option: Option) -> tuple[Any, dict[str, Any]]:
     if option.examples:
         return gr.Dropdown, {"choices": list(map(str, option.examples)), "allow_custom_value": True}
     if option.kind is bool:
-        return gr.Checkbox, {}
+        return gr.Checkbox, {"min_width": 260}  # its words stand beside it, and need more room than a field
     if option.kind is int and not option.optional:  # an empty number box turns into a zero
         return gr.Number, {"precision": 0}
     return gr.Textbox, {"max_lines": 1, "placeholder": option.default_text if option.optional else None}

@@ -1,6 +1,7 @@
 """The Sweep tab: many ways to prune the model, measured side by side while one runs.
 
 Element ids: sweep-methods, sweep-sparsities, sweep-scopes, sweep-reconstruct, sweep-seeds, sweep-samples,
+sweep-calibration, sweep-ppl, sweep-ppl-also,
 sweep-count, sweep-state, sweep-launch, sweep-content, sweep-about, sweep-text, sweep-scale, sweep-chart,
 sweep-table, sweep-point, sweep-run, sweep-message.
 """
@@ -21,19 +22,21 @@ from core.results import words
 from core.results.sweep import SWEEP, planned, read_sweep, run_of
 from core.runs.artifacts import read_spec
 from core.runs.watch import log_tail
-from core.spec.fields import OPTIONS
+from core.spec.fields import OPTIONS, changed, field_of
 from core.spec.prune import RECONSTRUCTIONS, SCOPES
 from core.spec.recommended import RECOMMENDED
 from core.spec.run import RunSpec
 from core.spec.sweep import SweepSpec
 from pruneviz import scripts
 from pruneviz.actions import launch as actions
+from pruneviz.actions.forms import held, read
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.context import AppContext
 from pruneviz.data import methods, runs
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
+from pruneviz.figures.preview import warnings_for
 from pruneviz.figures.render import render
 from pruneviz.figures.sweep import about_html, label, sweep_figure, sweep_info, table_html
 from pruneviz.tabs.analysis import AnalysisFrame, Standing
@@ -44,6 +47,7 @@ INTRO = (
     "the model loaded once, and shows which points no other beats in both size and perplexity."
 )
 SCALES = ["Automatic", "Linear", "Logarithmic"]
+TEXTS = ("calibration.name", "evaluate.text", "evaluate.also")
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,20 @@ def _build_form() -> list[Any]:
         samples = gr.Textbox(
             "16", label="Windows", max_lines=1, elem_id="sweep-samples", min_width=110, scale=1
         )
-    return [ranking, sparsities, scopes, reconstruct, seeds, samples]
+    return [ranking, sparsities, scopes, reconstruct, seeds, samples, *_build_texts()]
+
+
+def _build_texts() -> list[Any]:
+    """What calibrates and what is measured, in the order of `TEXTS`."""
+    fields = []
+    with gr.Row(equal_height=True):
+        for path in TEXTS:
+            option, value = OPTIONS[path], held(path, field_of(RunSpec(), path))
+            name = option.flag.removeprefix("--")
+            fields.append(
+                gr.Textbox(value, label=option.title, max_lines=1, elem_id=f"sweep-{name}", min_width=220)
+            )
+    return fields
 
 
 def spec_from(
@@ -173,8 +190,9 @@ def spec_from(
     reconstruct: list[str],
     seeds: str,
     samples: str,
+    *texts: str,
 ) -> RunSpec:
-    """What the form asks for. Raises SpecError."""
+    """What the form asks for; `texts` are those of `TEXTS`, left out for the usual ones. Raises SpecError."""
     asked = SweepSpec(
         tuple(ranking or ()), OPTIONS["sweep.sparsities"].read(sparsities or ""), tuple(scopes or ()),
         tuple(reconstruct or ()), OPTIONS["sweep.seeds"].read(seeds or ""),
@@ -182,6 +200,7 @@ def spec_from(
     )  # fmt: skip
     check_scopes(asked.methods, asked.scopes)
     spec = RunSpec(goal="sweep", model=app.model_spec(model), sweep=asked)
+    spec = changed(spec, {path: read(path, text) for path, text in zip(TEXTS, texts, strict=False)})
     for point in planned(spec.settled()):
         run_of(spec, point)  # its parts are checked as they are made
     return spec
@@ -189,12 +208,15 @@ def spec_from(
 
 def _count(app: AppContext, model: str, *given: Any) -> str:
     try:
-        asked = spec_from(app, model, *given).sweep
+        spec = spec_from(app, model, *given)
     except InputError as error:
         return states.notes_html(error)
+    asked = spec.sweep
     passes = len(asked.seeds) * len(asked.samples)
     times = f"{passes} pass{'es' if passes > 1 else ''} over calibration text"
-    return states.paragraph_html(f"{asked.points:,} point{'s' if asked.points > 1 else ''}, {times}.")
+    return states.paragraph_html(f"{asked.points:,} point{'s' if asked.points > 1 else ''}, {times}.") + (
+        states.notes_html(*warnings_for(spec))
+    )
 
 
 def shown(run_dir: Path, scaled: str, chosen: str | None, text: str | None = None) -> dict[str, Any]:

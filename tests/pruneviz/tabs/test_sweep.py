@@ -48,6 +48,14 @@ def test_the_form_becomes_a_sweep(app: AppContext) -> None:
     assert "4 points, 2 passes" in sweep._count(app, "demo", *FORM)
 
 
+def test_a_sweep_reads_the_texts_of_its_form(app: AppContext) -> None:
+    asked = sweep.spec_from(app, "demo", *FORM, "c4", "wikitext2", "ptb,factbook")
+    assert asked.calibration.name == "c4" and asked.evaluate.texts == ("wikitext2", "ptb", "factbook")
+    assert sweep.spec_from(app, "demo", *FORM, "bundled", "a.txt", "").evaluate.texts == ("a.txt",)
+    same = sweep._count(app, "demo", *FORM, "a.txt", "a.txt", "")
+    assert "Calibration and perplexity read the same text, a.txt" in same
+
+
 @pytest.mark.parametrize(
     ("at", "value", "said"),
     [(0, [], "methods is empty"), (1, "20", "write 0.2"), (1, "a", "numbers"), (4, "", "seeds is empty")],
