@@ -14,6 +14,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from core.files import json_text, make_folder, write_json, write_text
 from core.results.activations import ACTIVATIONS
@@ -122,11 +123,19 @@ def publish(run: Path, to: Path) -> None:
 
 
 def _copy(path: Path, to: Path) -> None:
-    """JSON without blanks: the groups are half as large then."""
+    """JSON without blanks, and of a path its last part, such as the file that questions were read from."""
     if path.suffix == ".json":
-        write_text(to, json.dumps(json.loads(json_text(path)), separators=(",", ":")))
+        write_text(to, json.dumps(_of_no_machine(json.loads(json_text(path))), separators=(",", ":")))
     else:
         to.write_bytes(path.read_bytes())
+
+
+def _of_no_machine(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _of_no_machine(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_of_no_machine(part) for part in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def seal(folder: Path) -> dict[str, str]:

@@ -20,7 +20,6 @@ class DivergenceMatrix {
     this.cell = Math.max(4, Math.floor((size - this.margin) / state.heads));
     this.canvas.setAttribute("aria-label", label);
     this.low.textContent = "0 alike"; this.high.textContent = most.toFixed(2) + " different";
-    this.paint(null);
   }
 
   shade(value) {
@@ -30,15 +29,17 @@ class DivergenceMatrix {
 
   paint(pair) {
     if (!this.state) return;
-    const {d, heads} = this.state, {cell, margin} = this, side = margin + cell * heads + 2;
+    const {heads} = this.state, {cell, margin} = this, side = margin + cell * heads + 2;
     const brush = context(this.canvas, side, side), gap = cell > 12 ? 1 : 0;
+    brush.drawImage(this.cells(side, gap), 0, 0, side, side);
+    const radius = Math.max(1.2, Math.min(4, cell / 7)), middle = margin + (cell - gap) / 2;
+    brush.fillStyle = colour("text"); brush.beginPath();
     for (let i = 0; i < heads; i++)
-      for (let j = 0; j < heads; j++) {
-        const x = margin + j * cell, y = margin + i * cell;
-        brush.fillStyle = i === j ? colour("page") : this.shade(d[i * heads + j]);
-        brush.fillRect(x, y, cell - gap, cell - gap);
-        if (i !== j && this.state.below([i, j])) this.dot(brush, x + (cell - gap) / 2, y + (cell - gap) / 2);
+      for (let j = 0; j < heads; j++) if (i !== j && this.state.below([i, j])) {
+        const x = middle + j * cell, y = middle + i * cell;
+        brush.moveTo(x + radius, y); brush.arc(x, y, radius, 0, 7);
       }
+    brush.fill();
     this.numbers(brush);
     if (pair) for (const [i, j] of [pair, [pair[1], pair[0]]]) {
       brush.strokeStyle = colour("text"); brush.lineWidth = 2;
@@ -47,9 +48,18 @@ class DivergenceMatrix {
     this.paintLegend();
   }
 
-  dot(brush, x, y) {
-    brush.fillStyle = colour("text"); brush.beginPath();
-    brush.arc(x, y, Math.max(1.2, Math.min(4, this.cell / 7)), 0, 7); brush.fill();
+  // The colours, which do not move with tau: painted once per layer, size and theme.
+  cells(side, gap) {
+    const {d, heads} = this.state, {cell, margin} = this, tint = colour("accent") + side + " " + (window.devicePixelRatio || 1);
+    if (this.painted && this.painted.d === d && this.painted.tint === tint) return this.painted.canvas;
+    const canvas = make("canvas"), brush = context(canvas, side, side);
+    for (let i = 0; i < heads; i++)
+      for (let j = 0; j < heads; j++) {
+        brush.fillStyle = i === j ? colour("page") : this.shade(d[i * heads + j]);
+        brush.fillRect(margin + j * cell, margin + i * cell, cell - gap, cell - gap);
+      }
+    this.painted = {d, tint, canvas};
+    return canvas;
   }
 
   numbers(brush) {

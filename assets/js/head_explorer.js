@@ -57,13 +57,13 @@ function look(index) {
 const refresh = once(() => {
   if (!data) return;
   range.value = number.value = tau;
-  const looks = data.layers.map((_, index) => look(index)), own = looks[layer];
-  const gone = looks.reduce((sum, one) => sum + one.gone.size, 0), pairs = looks.reduce((sum, one) => sum + one.pairs.length, 0);
+  const counts = data.parts.map(({d}) => ({pairs: countBelow(d, data.heads, tau), gone: algorithm1(d, data.heads, tau).size})), own = look(layer);
+  const gone = counts.reduce((sum, one) => sum + one.gone, 0), pairs = counts.reduce((sum, one) => sum + one.pairs, 0);
   summary.textContent = count(pairs, "pair") + " below τ. Algorithm 1 would remove " + gone + " of " + count(data.layers.length * data.heads, "head") + ".";
   heading.textContent = "Layer " + data.layers[layer];
   graph.show(own, "Heads of layer " + data.layers[layer]);
   matrix.show(own, data.most, "Divergence matrix of layer " + data.layers[layer] + ", arrow keys read one pair after another");
-  drawThumbs(looks);
+  drawThumbs(counts);
   taking.hidden = !data.groups.some(Boolean);
   taking.firstChild.disabled = !own.gone.size || !data.groups[layer];
   taking.lastChild.disabled = !gone;
@@ -128,32 +128,60 @@ function buildThumbs() {
   const buttons = data.layers.map((name, index) => make("button", {type: "button", class: "pv-thumb", role: "option", "data-layer": name, onclick: () => choose(index)},
     make("canvas", {"aria-hidden": "true"}), make("span", {}, "L" + name), make("small", {})));
   thumbs.replaceChildren(...buttons);
+  inSight.disconnect();
+  seen.clear();
+  buttons.forEach((button) => inSight.observe(button));
   strip.replaceChildren(...data.layers.map((name, index) => make("i", {onclick: () => choose(index)}, make("b"), make("span", {}, data.layers.length <= 40 || name % 5 === 0 ? String(name) : ""))));
   rove(buttons, () => Math.max(1, buttons.filter((button) => button.offsetTop === buttons[0].offsetTop).length), choose);
 }
 
-function drawThumbs(looks) {
-  const most = Math.max(1, ...looks.map((one) => one.pairs.length));
-  looks.forEach((one, index) => {
-    const button = thumbs.children[index], bar = strip.children[index];
+function drawThumbs(counts) {
+  const most = Math.max(1, ...counts.map((one) => one.pairs));
+  counts.forEach((one, index) => {
+    const button = thumbs.children[index], bar = strip.children[index], pairs = count(one.pairs, "pair");
     button.setAttribute("aria-selected", String(index === layer));
     button.tabIndex = index === layer ? 0 : -1;
-    button.setAttribute("aria-label", "Layer " + data.layers[index] + ", " + count(one.pairs.length, "pair") + " below tau, " + one.gone.size + " to remove");
-    button.lastChild.textContent = one.pairs.length ? count(one.pairs.length, "pair") : "none";
     bar.classList.toggle("chosen", index === layer);
-    bar.title = "Layer " + data.layers[index] + ": " + count(one.pairs.length, "pair") + " below τ";
-    bar.firstChild.style.height = 100 * one.pairs.length / most + "%";
-    drawThumb(button.firstChild, one);
+    dress(bar.firstChild, "height:" + 100 * one.pairs / most + "%");
+    const words = "Layer " + data.layers[index] + ", " + pairs + " below tau, " + one.gone + " to remove";
+    if (button.title === words) return;
+    button.title = words;
+    button.setAttribute("aria-label", words);
+    button.lastChild.textContent = one.pairs ? pairs : "none";
+    bar.title = "Layer " + data.layers[index] + ": " + pairs + " below τ";
   });
+  seen.forEach((index) => drawThumb(index));
 }
 
-function drawThumb(canvas, one) {
-  const width = 64, height = 52, brush = context(canvas, width, height), point = ([x, y]) => [6 + x * (width - 12), 6 + y * (height - 12)];
-  brush.globalAlpha = one.pairs.length > 100 ? 0.3 : 0.8;
-  for (const [i, j] of one.pairs) {
-    brush.strokeStyle = colour(COMMUNITY[one.community[i] % COMMUNITY.length]);
-    brush.beginPath(); brush.moveTo(...point(one.at[i])); brush.lineTo(...point(one.at[j])); brush.stroke();
+// Thumbnails out of sight are drawn once they are scrolled into it: 80 layers take longer than one frame.
+const seen = new Set(), inSight = new IntersectionObserver((changes) => {
+  for (const {target, isIntersecting} of changes) {
+    const index = data.layers.indexOf(Number(target.dataset.layer));
+    if (!isIntersecting) { seen.delete(index); continue; }
+    seen.add(index);
+    drawThumb(index);
   }
+});
+onGone(() => inSight.disconnect());
+
+// More edges tell nothing on a thumbnail: of many, those of the heads that are most alike.
+const MOST_EDGES = 60;
+
+function nearestFirst(index) {
+  const part = data.parts[index], {heads} = data;
+  if (!part.order) {
+    part.order = pairsBelow(part.d, heads, Infinity);
+    part.order.sort(([a, b], [i, j]) => part.d[a * heads + b] - part.d[i * heads + j]);
+  }
+  return part.order;
+}
+
+function drawThumb(index) {
+  const one = look(index), width = 64, height = 52, brush = context(thumbs.children[index].firstChild, width, height), point = ([x, y]) => [6 + x * (width - 12), 6 + y * (height - 12)];
+  const edges = one.pairs.length > MOST_EDGES ? nearestFirst(index).slice(0, MOST_EDGES) : one.pairs;
+  brush.globalAlpha = 0.8;
+  brush.lineWidth = 1;
+  strokeEdges(brush, edges, one.community, (i) => point(one.at[i]));
   brush.globalAlpha = 1;
   one.at.forEach((place, i) => {
     brush.fillStyle = one.gone.has(i) ? colour("removed") : one.community[i] < 0 ? colour("quiet") : colour(COMMUNITY[one.community[i] % COMMUNITY.length]);
@@ -176,7 +204,7 @@ function selectLayer(name) {
 
 // Where nobody asked for a layer, the one with most to see is opened.
 function busiest() {
-  const pairs = data.parts.map(({d}) => pairsBelow(d, data.heads, tau).length);
+  const pairs = data.parts.map(({d}) => countBelow(d, data.heads, tau));
   return pairs.indexOf(Math.max(...pairs));
 }
 

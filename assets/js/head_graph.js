@@ -23,7 +23,6 @@ class HeadGraph {
     this.size = Math.max(240, Math.min(this.width, 480));
     this.host.style.height = this.size + "px";
     this.place();
-    this.paint(null);
   }
 
   buildNodes(heads) {
@@ -40,13 +39,15 @@ class HeadGraph {
     const radius = heads > 40 ? 10 : heads > 20 ? 13 : 17, margin = radius + 6, room = this.size - 2 * margin;
     const left = (this.width - this.size) / 2;
     this.points = at.map(([x, y]) => [left + margin + x * room, margin + y * room]);
+    const sizes = new Map();
+    for (const own of community) sizes.set(own, (sizes.get(own) || 0) + 1);
     this.buttons.forEach((button, i) => {
       const own = community[i];
-      button.style.cssText = "left:" + this.points[i][0] + "px;top:" + this.points[i][1] + "px;width:" + 2 * radius + "px;height:" + 2 * radius
-        + "px;font-size:" + (radius > 14 ? 13 : 10) + "px;--own:" + (own < 0 ? "var(--pv-quiet)" : "var(--pv-" + COMMUNITY[own % COMMUNITY.length] + ")");
+      dress(button, "left:" + this.points[i][0] + "px;top:" + this.points[i][1] + "px;width:" + 2 * radius + "px;height:" + 2 * radius
+        + "px;font-size:" + (radius > 14 ? 13 : 10) + "px;--own:" + (own < 0 ? "var(--pv-quiet)" : "var(--pv-" + COMMUNITY[own % COMMUNITY.length] + ")"));
       button.classList.toggle("alone", own < 0);
       button.classList.toggle("gone", gone.has(i));
-      const friends = community.filter((c) => c === own && c >= 0).length;
+      const friends = sizes.get(own);
       button.setAttribute("aria-label", "Head " + i + (own < 0 ? ", similar to no other" : ", in a community of " + friends + " heads")
         + (gone.has(i) ? ", Algorithm 1 would remove it in favour of head " + gone.get(i) : ""));
     });
@@ -62,7 +63,8 @@ class HeadGraph {
     };
     const faded = pairs.length > 300 ? 0.35 : 0.75;
     brush.globalAlpha = faded;
-    for (const edge of pairs) line(edge, colour(COMMUNITY[community[edge[0]] % COMMUNITY.length]), 1.6);
+    brush.lineWidth = 1.6;
+    strokeEdges(brush, pairs, community, (i) => this.points[i]);
     brush.globalAlpha = 1;
     if (!pair) return;
     line(pair, colour("text"), 2.6, this.state.below(pair) ? [] : [4, 4]);
@@ -86,6 +88,28 @@ class HeadGraph {
     }
     this.onPair(best);
   }
+}
+
+// One stroke for all edges of a colour: thousands of strokes are what takes long.
+function strokeEdges(brush, pairs, community, point) {
+  const byColour = new Map();
+  for (const pair of pairs) {
+    const own = COMMUNITY[community[pair[0]] % COMMUNITY.length];
+    if (!byColour.has(own)) byColour.set(own, []);
+    byColour.get(own).push(pair);
+  }
+  for (const [own, edges] of byColour) {
+    brush.strokeStyle = colour(own);
+    brush.beginPath();
+    for (const [i, j] of edges) { brush.moveTo(...point(i)); brush.lineTo(...point(j)); }
+    brush.stroke();
+  }
+}
+
+// Writing a style costs even where it is the same.
+function dress(node, style) {
+  if (node.worn === style) return;
+  node.worn = node.style.cssText = style;
 }
 
 function distance(x, y, [ax, ay], [bx, by]) {

@@ -1,6 +1,15 @@
 // What follows from the divergences of one layer: pairs, candidates, communities, places. No drawing.
 
-// Thresholds are compared in single precision, as the divergences are kept and as the engine compares them.
+// How many pairs lie below tau. Thresholds are compared in single precision, as the divergences are kept and as the
+// engine compares them.
+function countBelow(d, heads, tau) {
+  const limit = Math.fround(tau);
+  let pairs = 0;
+  for (let i = 0; i < heads; i++)
+    for (let j = i + 1; j < heads; j++) if (d[i * heads + j] < limit) pairs++;
+  return pairs;
+}
+
 function pairsBelow(d, heads, tau) {
   const limit = Math.fround(tau), pairs = [];
   for (let i = 0; i < heads; i++)
@@ -13,7 +22,7 @@ function algorithm1(d, heads, tau) {
   const limit = Math.fround(tau), candidates = new Map();
   for (let i = 0; i < heads; i++)
     for (let j = 0; j < heads; j++)
-      if (i !== j && d[i * heads + j] < limit && !candidates.has(i) && !candidates.has(j)) candidates.set(i, j);
+      if (i !== j && d[i * heads + j] < limit && !candidates.has(j)) { candidates.set(i, j); break; }  // i is taken once
   return candidates;
 }
 

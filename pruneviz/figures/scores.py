@@ -81,6 +81,7 @@ def heat_info(
     columns = min(COLUMNS, max((group.units for group in groups), default=0))
     whole = np.concatenate([scores[group.id] for group in groups]).astype(float) if groups else np.empty(0)
     logarithmic = bool(np.all(whole >= 0)) and bool(np.median(whole) > 0) if len(whole) else False
+    model = _scale(whole, logarithmic) if within == "model" else None
     raw = np.full((len(groups), columns), np.nan)
     relative, names = raw.copy(), []
     for row, group in enumerate(groups):
@@ -88,24 +89,33 @@ def heat_info(
         units = np.argsort(values, kind="stable") if order == "sorted" else np.arange(len(values))
         cells = np.array_split(units, min(columns, len(units)))
         raw[row, : len(cells)] = [values[cell].mean() for cell in cells]
-        against = values if within == "layer" else whole
-        relative[row] = _relative(raw[row], against, logarithmic)
+        relative[row] = _relative(raw[row], model or _scale(values, logarithmic), logarithmic)
         names.append(_names(cells, columns, UNIT_WORDS[kind][1], order))
     layers = tuple(group.layer if group.layer is not None else -1 for group in groups)
     binned = any(group.units > columns for group in groups)
     return HeatInfo(criterion, kind, within, order, layers, raw, relative, tuple(names), logarithmic, binned)
 
 
-def _relative(
-    cells: NDArray[np.float64], against: NDArray[np.float64], logarithmic: bool
-) -> NDArray[np.float64]:
+def _scale(against: NDArray[np.float64], logarithmic: bool) -> tuple[float, float]:
+    """What scores are measured against, and the lowest that is drawn: 0 where none is above it."""
     if not logarithmic:
-        return cells / (np.abs(against).max() or 1.0)
+        return float(np.abs(against).max()) or 1.0, 0.0
     positive = against[against > 0]
     if not len(positive):
-        return np.where(np.isnan(cells), np.nan, 0.0)
+        return 1.0, 0.0
     # A score of zero has no logarithm: it is drawn as the lowest score that has one.
-    return np.log10(np.maximum(cells, positive.min()) / (np.median(against) or np.median(positive)))
+    return float(np.median(against) or np.median(positive)), float(positive.min())
+
+
+def _relative(
+    cells: NDArray[np.float64], scale: tuple[float, float], logarithmic: bool
+) -> NDArray[np.float64]:
+    middle, lowest = scale
+    if not logarithmic:
+        return cells / middle
+    if not lowest:
+        return np.where(np.isnan(cells), np.nan, 0.0)
+    return np.log10(np.maximum(cells, lowest) / middle)
 
 
 def _names(cells: list[NDArray[np.int64]], columns: int, word: str, order: str) -> tuple[str, ...]:

@@ -31,7 +31,15 @@ from pruneviz.data import methods, runs
 from pruneviz.figures import states
 from pruneviz.figures.agreement import agreement_figure, agreement_info, pair_info
 from pruneviz.figures.render import render
-from pruneviz.figures.scores import ORDERS, UNIT_WORDS, WITHIN, heat_figure, heat_info, kinds_scored
+from pruneviz.figures.scores import (
+    ORDERS,
+    UNIT_WORDS,
+    WITHIN,
+    groups_scored,
+    heat_figure,
+    heat_info,
+    kinds_scored,
+)
 from pruneviz.tabs.analysis import AnalysisFrame
 from pruneviz.tabs.parts import QUIET, Parts, into_plan, intro
 from pruneviz.tabs.scores_activations import ActivationsPart, build_activations, show_activations
@@ -41,6 +49,8 @@ INTRO = (
     "scored in one pass over the same text, before you trust one of them."
 )
 ALL = "All layers"
+#: Of more units than this only one layer is drawn at once: a page with millions of points stands still.
+MOST_POINTS = 400_000
 
 
 @dataclass(frozen=True)
@@ -201,6 +211,13 @@ def _scores(run_dir: Path, changed: int) -> Scores:
     return read_scores(run_dir)
 
 
+@lru_cache(maxsize=32)
+def _agreement(run_dir: Path, changed: int, kind: str, within: str) -> str:
+    """The drawing of how criteria agree: of a large model it takes seconds, and few choices change it."""
+    info = agreement_info(_scores(run_dir, changed), runs.graph_of(run_dir), kind, within)
+    return figure_payload(agreement_figure(info))
+
+
 def show(
     run_dir: Path, criterion: str, versus: str, kind: str, layer: str, within: str, order: str
 ) -> dict[str, Any]:
@@ -209,7 +226,8 @@ def show(
     Raises:
         ArtifactError: the scores are damaged, or hold nothing of this model's groups.
     """
-    scores = _scores(run_dir, (run_dir / SCORES).stat().st_mtime_ns)
+    changed = (run_dir / SCORES).stat().st_mtime_ns
+    scores = _scores(run_dir, changed)
     graph = runs.graph_of(run_dir)
     names = list(scores)
     first = criterion if criterion in scores else next(iter(names), "")
@@ -221,15 +239,16 @@ def show(
     chosen = int(layer) if layer.isdecimal() and int(layer) < len(graph.layer_modules) else None
     measured, sorting = WITHIN.get(within, "model"), ORDERS.get(order, "sorted")
     heat = heat_info(scores[first], graph, first, unit_kind, within=measured, order=sorting)
-    agreement = agreement_info(scores, graph, unit_kind, measured)
+    units = sum(group.units for group in groups_scored(scores[first], graph, unit_kind))
+    layers = [*([ALL] if units <= MOST_POINTS else []), *map(str, range(len(graph.layer_modules)))]
+    chosen = 0 if chosen is None and ALL not in layers else chosen
     pairs = pair_info((first, scores[first]), (second, scores[second]), graph, unit_kind, chosen)
-    layers = [ALL, *map(str, range(len(graph.layer_modules)))]
     return {
         "criterion": gr.Dropdown(names, value=first),
         "kind": gr.Radio([UNIT_WORDS[each][0] for each in kinds], value=UNIT_WORDS[unit_kind][0]),
         "about": explained_html(first, run_dir),
         "heat": figure_payload(heat_figure(heat)),
-        "agreement": figure_payload(agreement_figure(agreement)),
+        "agreement": _agreement(run_dir, changed, unit_kind, measured),
         "versus": gr.Dropdown(names, value=second),
         "layer": gr.Dropdown(layers, value=ALL if chosen is None else str(chosen)),
         "scatter": payload(pairs.to_browser()),

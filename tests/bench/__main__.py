@@ -20,6 +20,7 @@ BENCHES = (
     "efficiency",
     "nuteprune",
     "browsers",
+    "large",
     "reconstruct",
     "recover",
     "ship",

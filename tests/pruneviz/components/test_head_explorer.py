@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from core.results.similarity import algorithm_1, pairs_below
-from pruneviz.components.base import script
+from pruneviz.components.base import payload, script
+from pruneviz.figures.heads import HeadsInfo
 from tests.browser.driver import chromium, find_browser
 
 pytestmark = pytest.mark.browser
@@ -21,6 +22,17 @@ LOOK = """([text, heads, tau]) => {
   const gone = [...algorithm1(d, heads, tau).keys()];
   return {pairs, gone, community: communities(pairs, heads), at: places(d, heads)};
 }"""
+
+
+#: The component as Gradio would run it: `value` is what `payload` sends.
+RUN = """([code, value]) => {
+  document.body.innerHTML = '<div id="heads-explorer" style="width:1300px"></div>';
+  const element = document.getElementById("heads-explorer");
+  new Function("element", "props", "trigger", "watch", code)(element, {value}, () => {}, () => {});
+  return new Promise((done) => setTimeout(() => requestAnimationFrame(() => setTimeout(done)), 100));
+}"""
+#: Of every thumbnail whether it was drawn: nobody has set the size of a canvas that was not.
+DRAWN = '() => [...document.querySelectorAll(".pv-thumb canvas")].map((c) => c.style.width !== "")'
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +96,20 @@ def test_numbers_that_are_missing_are_no_pairs(blank: Any) -> None:
     d = np.full((3, 3), np.nan, np.float32)
     found = look(blank, d, 0.9)
     assert found["pairs"] == [] and np.isfinite(np.array(found["at"])).all()
+
+
+def test_of_80_layers_only_the_thumbnails_in_sight_are_drawn(blank: Any) -> None:
+    layers = np.stack([divergence(64, seed) for seed in range(80)])
+    info = HeadsInfo(tuple(range(80)), layers, None, "text", 10)
+    page = blank.context.browser.new_page()
+    page.add_style_tag(content=".pv-thumbs { height: 300px; overflow-y: auto } .pv-thumb { display: block }")
+    code = script("head_maths", "head_graph", "divergence_matrix", "head_explorer")
+    page.evaluate(RUN, [code, payload(info.to_browser(0.9))])
+    drawn = page.evaluate(DRAWN)
+    assert len(drawn) == 80 and drawn[0] and not drawn[79] and sum(drawn) < 20
+    page.locator(".pv-thumb").last.scroll_into_view_if_needed()
+    page.wait_for_function(f"() => ({DRAWN})()[79]")
+    labels = page.locator(".pv-thumb").evaluate_all("(all) => all.map((each) => each.ariaLabel)")
+    assert labels[79].startswith(f"Layer 79, {pairs_below(layers[79], 0.9):,} pairs below tau")
+    assert labels[79].endswith(f"{len(algorithm_1(layers[79], 0.9))} to remove")
+    page.close()

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from pruneviz.figures.agreement import agreement_figure, agreement_info, pair_info, spearman, unit_params
+from pruneviz.figures.agreement import (
+    _ranks,
+    agreement_figure,
+    agreement_info,
+    pair_info,
+    spearman,
+    unit_params,
+)
 from pruneviz.figures.scores import heat_figure, heat_info, kinds_scored
 from tests.pruneviz.samples import FFN, HIDDEN, graph
 
@@ -108,3 +115,13 @@ def test_the_price_of_a_unit_is_what_a_plan_counts() -> None:
     for group in one.of_kind("ffn_channel", "query_head"):
         saved = cost(one, {}).params - cost(one, {group.id: (0,)}).params
         assert unit_params(one, group) == saved
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ranks_share_ties_as_scipy_does(seed: int) -> None:
+    from scipy.stats import rankdata
+
+    values = np.random.default_rng(seed).integers(0, 9, 50).astype(np.float32)
+    assert np.array_equal(_ranks(values), rankdata(values))
+    values[3] = np.nan
+    assert np.isnan(_ranks(values)).all() and np.isnan(rankdata(values, nan_policy="propagate")).all()

@@ -49,6 +49,15 @@ def test_the_address_chooses(run: Path) -> None:
     assert [g["id"] for g in json.loads(page["scatter"])["groups"]] == ["L01.query_head"]
 
 
+def test_of_too_many_units_one_layer_is_drawn_at_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "MOST_POINTS", 23)  # two layers of 12 channels
+    page = shown(run, "", "", "", "", "Whole model", "Lowest first")
+    assert page["layer"].value == "0" and scores.ALL not in [value for _, value in page["layer"].choices]
+    assert [group["id"] for group in json.loads(page["scatter"])["groups"]] == ["L00.ffn_channel"]
+    heads = shown(run, "", "", "query_head", "", "Whole model", "Lowest first")
+    assert heads["layer"].value == scores.ALL
+
+
 def test_what_does_not_exist_falls_back(run: Path) -> None:
     page = shown(run, "nothing", "nothing", "expert", "99", "", "")
     assert page["criterion"].value == "l2" and page["layer"].value == scores.ALL
