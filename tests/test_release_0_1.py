@@ -149,6 +149,28 @@ def test_a_spec_is_run_again_with_the_same_result(
     assert all(now[group] == pytest.approx(values, rel=1e-4) for group, values in scores.items())
 
 
+@pytest.mark.parametrize("name", ["ragged", "refitted", "fused"])
+def test_a_model_is_pruned_again(past: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run_dir = run_of(past, name)
+    ask = [
+        "prune",
+        str(run_dir),
+        "--method",
+        "l2",
+        "--sparsity",
+        "0.1",
+        "--calibration",
+        "none",
+        "--length",
+        "32",
+        *PPL,
+    ]
+    shown = answer(capsys, [*ask, "--name", "again", "--runs-dir", str(past), "--device", "cpu"])
+    before, whole = (read_plan(Path(run) / "model") for run in (run_dir, shown["run_dir"]))
+    assert whole.before == before.before and shown["params_before"] == before.after.params
+    assert all(set(units) <= set(whole.removed[group]) for group, units in before.removed.items())
+
+
 def test_a_run_goes_on_with_the_scores_that_it_kept(past: Path) -> None:
     run_dir = run_of(past, "uncoupled")
     spec = json.loads((run_dir / "spec.json").read_text())

@@ -208,9 +208,21 @@ def base_of(source: str, records: Sequence[RunRecord]) -> str:
     return source_key(source)
 
 
+def _beginning(record: RunRecord, records: Sequence[RunRecord]) -> RunRecord:
+    """The run of a chain that had the dense model in hand, or whose numbers of it a recovery took over."""
+    by_path, seen, at = {str(each.path): each for each in records}, set[str](), record
+    while (before := by_path.get(source_key(at.model))) is not None and at.id not in seen:
+        seen.add(at.id)
+        if at.spec is not None and at.spec.goal == "prune":
+            record = before
+        at = before
+    return record
+
+
 def _dense(chosen: Sequence[RunRecord], records: Sequence[RunRecord], model: str) -> Contender:
-    """With the numbers of the first run that measured it."""
-    first = next((r for r in chosen if r.metrics.get("ppl_before") is not None), None)
+    """With the numbers of the first run that measured it: of a model that was cut twice, the run before."""
+    measured = [_beginning(record, records) for record in chosen]
+    first = next((r for r in measured if r.metrics.get("ppl_before") is not None), None)
     source = base_of(str(chosen[0].path), records) if chosen else model
     return Contender(DENSE, "Dense model", _name(source), source, "dense", first)
 

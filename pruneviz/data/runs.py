@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core.errors import ArtifactError
-from core.files import DAMAGES, json_text, there
+from core.files import DAMAGES, json_text, reading, there
 from core.graph.records import Graph
+from core.plan.composed import what_is_left
 from core.plan.records import PruningPlan
 from core.results import efficiency as efficiency_results
 from core.results import perplexity as perplexity_results
@@ -21,7 +22,17 @@ from core.results.efficiency import EFFICIENCY, Efficiency
 from core.results.perplexity import PERPLEXITY, Perplexity
 from core.results.tasks import BENCHMARKS, BenchmarkResult
 from core.runs import watch
-from core.runs.artifacts import GROUPS, METRICS, PLAN, SAMPLES, SPEC, read_graph, read_metrics, read_spec
+from core.runs.artifacts import (
+    GROUPS,
+    METRICS,
+    MODEL,
+    PLAN,
+    SAMPLES,
+    SPEC,
+    read_graph,
+    read_metrics,
+    read_spec,
+)
 from core.runs.artifacts import read_plan as read_kept_plan
 from core.runs.artifacts import read_samples as read_kept_samples
 from core.runs.events import Event
@@ -184,6 +195,20 @@ def graph_of(run_dir: Path) -> Graph:
 @lru_cache(maxsize=4)
 def _graph(run_dir: Path, changed: int) -> Graph:
     return read_graph(run_dir)
+
+
+def graph_left(model: str) -> Graph | None:
+    """What the run of this folder left of its groups; None if it left no model. Raises ArtifactError."""
+    folder = Path(model) / MODEL
+    if not (folder / PLAN).is_file():
+        return None
+    return _graph_left(folder, _changed(folder / GROUPS), _changed(folder / PLAN))
+
+
+@lru_cache(maxsize=2)
+def _graph_left(folder: Path, *changed: int) -> Graph:
+    with reading(folder / PLAN, "run the pruning again"):
+        return what_is_left(read_graph(folder), read_kept_plan(folder), model=folder.parent.name)
 
 
 def read_samples(run_dir: Path) -> list[dict[str, Any]]:

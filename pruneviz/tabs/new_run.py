@@ -219,7 +219,7 @@ def _asked(app: AppContext, model: str, values: tuple[Any, ...], graph: Graph | 
 
 def _graph(app: AppContext, model: str) -> Graph | None:
     run = app.latest(model, GROUPS)
-    return runs.graph_of(run) if run else None
+    return runs.graph_of(run) if run else runs.graph_left(model)
 
 
 def _scores(app: AppContext, model: str, spec: RunSpec) -> Any:

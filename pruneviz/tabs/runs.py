@@ -1,14 +1,14 @@
 """The Runs tab: every run in one table, one of them in detail, and the form for a new one.
 
 Element ids: runs-table, runs-first, runs-refresh, run-box, run-detail, run-curves, run-log, run-command,
-run-spec, run-stop, run-end, run-resume, run-clone, run-compare, run-widths, run-message; the form's are in
-`new_run.py`, those of a training in `training.py`.
+run-spec, run-stop, run-end, run-resume, run-clone, run-again, run-compare, run-widths, run-message; the
+form's are in `new_run.py`, those of a training in `training.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -19,6 +19,7 @@ from core.runs import launch
 from core.runs.command_line import command_line
 from core.runs.events import Event, warnings
 from core.runs.watch import log_tail, worker_alive
+from core.spec.run import RunSpec
 from pruneviz import scripts
 from pruneviz.actions import launch as actions
 from pruneviz.components.base import panel
@@ -63,6 +64,7 @@ class View(Parts):
     end: gr.Button
     resume: gr.Button
     clone: gr.Button
+    again: gr.Button
     compare: gr.Button
     widths: gr.Button
     timer: gr.Timer
@@ -90,6 +92,7 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
         stop = gr.Button("Stop", elem_id="run-stop", scale=0, interactive=False)
         resume = gr.Button("Resume", elem_id="run-resume", scale=0, interactive=False)
         clone = gr.Button("Clone", elem_id="run-clone", scale=0, interactive=False)
+        again = gr.Button("Prune again", elem_id="run-again", scale=0, interactive=False)
         compare = gr.Button("Open in Compare", elem_id="run-compare", scale=0, interactive=False)
         widths = gr.Button("Open in Widths", elem_id="run-widths", scale=0, interactive=False)
         # Last, so that none of the others moves under the pointer when it comes.
@@ -112,8 +115,8 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
     timer = gr.Timer(POLL_S, active=False)
     sent = memory("runs-sent")
     return View(
-        table, first, box, detail, lines, curves, log, command, spec, stop, end, resume, clone, compare,
-        widths, timer, training, sent,
+        table, first, box, detail, lines, curves, log, command, spec, stop, end, resume, clone, again,
+        compare, widths, timer, training, sent,
     )  # fmt: skip
 
 
@@ -139,6 +142,7 @@ def _wire(app: AppContext, view: View, form: NewRun, problem: gr.HTML, refresh: 
         button.click(act(action), here, [problem, *view.all()], **QUIET)
     cloned = [problem, url.run, url.model, *form.filled()]
     view.clone.click(lambda *where: _clone(app, form, *where), [url.run, url.model], cloned, **QUIET)
+    view.again.click(lambda run: _again(app, form, run), url.run, [url.model, *form.filled()], **QUIET)
     view.compare.click(None, None, None, js=scripts.open_tab("compare"), api_visibility="private")
     view.widths.click(None, None, None, js=scripts.open_tab("widths"), api_visibility="private")
     view.first.click(lambda: gr.Accordion(open=True), None, form.box, **QUIET)
@@ -172,6 +176,19 @@ def _clone(app: AppContext, form: NewRun, run: str, model: str) -> list[Any]:
             return [message(states.failure_html(error)), gr.skip(), *unchanged]
     source = record.model if record and spec else gr.skip()
     return [message(""), gr.skip(), source, *form.filled_from(record)]
+
+
+def _again(app: AppContext, form: NewRun, run: str) -> list[Any]:
+    """The model that the chosen run left, and the form that asks to cut it by the same way once more.
+
+    Units chosen by hand are numbered otherwise now; training is asked for anew.
+    """
+    record = _chosen(app, run)
+    if record is None or record.spec is None:
+        return [gr.skip(), *form.filled_from(None)]
+    prune = RunSpec().prune if record.spec.prune.units else record.spec.prune
+    spec = replace(record.spec, goal="prune", name="", prune=prune, recover=RunSpec().recover)
+    return [str(record.path), *form.filled_from(replace(record, spec=spec))]
 
 
 def _chosen(app: AppContext, run: str) -> RunRecord | None:
@@ -260,6 +277,7 @@ def _buttons(record: RunRecord | None) -> dict[str, gr.Button]:
         "end": gr.Button(visible=state == "stopping" or silent),
         "resume": gr.Button(interactive=state in ("failed", "stopped", "crashed")),
         "clone": gr.Button(YOURS if example else "Clone", interactive=pruned or example),
+        "again": gr.Button(interactive=record is not None and not example and left_a_model(record)),
         "compare": gr.Button(interactive=record is not None and left_a_model(record)),
         "widths": gr.Button(interactive=has_widths),
     }
