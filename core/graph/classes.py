@@ -35,13 +35,17 @@ def auto_class(config: PretrainedConfig) -> Any | None:
     kind = config.model_type
     if AutoModelForCausalLM.__name__ in (getattr(config, "auto_map", None) or {}):
         return AutoModelForCausalLM
-    doors: list[tuple[Any, Any]] = [_CAUSAL, _SEEING, _HEARING]
+    more = takes_more_than_text(config)
+    doors: list[tuple[Any, Any]] = [_SEEING, _HEARING, _CAUSAL] if more else [_CAUSAL, _SEEING, _HEARING]
     named = (config.architectures or [""])[0]
     from_which = [auto for auto, names in doors if kind in names and names[kind] == named]
-    if takes_more_than_text(config):
-        doors = [_SEEING, _HEARING, _CAUSAL]
     able = [auto for auto, names in doors if kind in names or type(config) in auto._model_mapping]
     return next(iter(from_which + able), None)
+
+
+def door(config: PretrainedConfig) -> str:
+    """The name of the class of transformers that people read such a model with."""
+    return str((auto_class(config) or AutoModelForCausalLM).__name__)
 
 
 def build(config: PretrainedConfig, **arguments: Any) -> Any:

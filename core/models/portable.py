@@ -16,6 +16,7 @@ from torch import nn
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from core.files import write_text
+from core.graph.classes import door
 from core.graph.hooks import evaluating
 from core.models.empty import empty_model
 from core.models.stored import brings_code
@@ -59,7 +60,7 @@ def make_portable(model: PreTrainedModel, replayed: PreTrainedModel, folder: Pat
     stock = empty_model(model.config, type(model))
     before = config.get("auto_map") or {}
     config[RECORD] = {**differences(stock, replayed), "auto_map": before}
-    doors = {"AutoModelForCausalLM": f"{CODE}.PrunedForCausalLM"}
+    doors = {name: f"{CODE}.PrunedForCausalLM" for name in ("AutoModelForCausalLM", door(model.config))}
     if "class PrunedModel" in code:
         doors["AutoModel"] = f"{CODE}.PrunedModel"
     config["auto_map"] = before | doors

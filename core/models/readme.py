@@ -25,8 +25,8 @@ def card(
     """The card as Markdown, which is not escaped: whoever shows it does that.
 
     Args:
-        facts: values under the names of `metrics.json`, `license`, `brings_code` and `reconstruct`; None and
-            absent ones are left out.
+        facts: values under the names of `metrics.json`, `license`, `brings_code`, `door` and `reconstruct`;
+            None and absent ones are left out.
         stock: whether plain `from_pretrained` reads the folder; portable: whether the code there does.
     """
     values = defaultdict(lambda: None, _counted(plan) | {k: v for k, v in facts.items() if v is not None})
@@ -35,6 +35,7 @@ def card(
         "readme.md", name=plan.model or graph.model, family=graph.family, plan=plan, facts=values,
         head=head(plan.model or graph.model, values),
         license=values["license"], rows=_rows(values), errors=errors, stock=stock, portable=portable,
+        door=values["door"] or "AutoModelForCausalLM",
         texts=by_text(values),
     )  # fmt: skip
     return f"{text}\n"

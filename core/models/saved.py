@@ -21,13 +21,14 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 
 from core.errors import ArtifactError, NotPrunableError
 from core.files import all_or_nothing, write_text
+from core.graph.classes import door
 from core.graph.places import tied_names
 from core.graph.records import Graph
 from core.models.empty import empty_model, fill
 from core.models.portable import make_portable, without_record
 from core.models.readback import probe, read_back
 from core.models.readme import card
-from core.models.stored import brings_code, carried_class, carry_code, round_to, stays_wide
+from core.models.stored import brings_code, carried_class, carry_code, carry_senses, round_to, stays_wide
 from core.models.uniform import uniform_config
 from core.models.weights import read_weights, write_weights
 from core.plan.records import PruningPlan
@@ -77,12 +78,13 @@ def save(
         portable = reduced is None and make_portable(model, replayed, beside)
         write_text(beside / PLAN, plan.to_json())
         write_text(beside / GROUPS, graph.to_json())
-        described = {**(facts or {}), "brings_code": brings_code(model)}
+        described = {**(facts or {}), "brings_code": brings_code(model), "door": door(model.config)}
         write_text(
             beside / "README.md", card(graph, plan, described, stock=reduced is not None, portable=portable)
         )
         if tokenizer is not None:
             tokenizer.save_pretrained(beside)
+        carry_senses(model.config, beside)
         if model.generation_config is not None:
             model.generation_config.save_pretrained(beside)
         write_weights(weights, beside)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any, cast
@@ -11,10 +12,17 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import PretrainedConfig
 from transformers.dynamic_module_utils import custom_object_save, get_class_from_dynamic_module
+from transformers.utils.hub import cached_file
 
 from core.errors import ArtifactError
+from core.graph.classes import takes_more_than_text
 
 _TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+#: How pictures, films and sound are prepared, and how a conversation about them is written.
+_SENSES = (
+    "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json",
+    "chat_template.json",
+)  # fmt: skip
 #: Where transformers puts code that came with a model.
 _DYNAMIC = "transformers_modules"
 
@@ -69,6 +77,19 @@ def carry_code(model: Any, config: PretrainedConfig, folder: Path) -> None:
         if brings_code(thing):
             type(thing)._auto_class = door
             custom_object_save(thing, folder, config=cast(Any, config))
+
+
+def carry_senses(config: PretrainedConfig, folder: Path) -> None:
+    """Copy what says how pictures and sound become numbers, where the model takes such and it is at hand."""
+    if not takes_more_than_text(config):
+        return
+    for name in _SENSES:
+        at_hand = cached_file(
+            config._name_or_path, name, _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False, _raise_exceptions_for_gated_repo=False,
+        )  # fmt: skip
+        if at_hand is not None:
+            shutil.copyfile(at_hand, folder / name)
 
 
 def carried_class(config: PretrainedConfig, folder: Path) -> Any:

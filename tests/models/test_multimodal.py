@@ -63,6 +63,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         parameter.data.copy_(torch.randn(parameter.shape) * 0.15 + (parameter.ndim == 1))
     model.save_pretrained(tmp_path / "source")
     word_tokenizer().save_pretrained(tmp_path / "source")
+    (tmp_path / "source" / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5]}')
     return tmp_path / "source"
 
 
@@ -82,6 +83,13 @@ def test_the_rest_stays_as_it_was(folder: Path, tmp_path: Path, removed: dict[st
         cut = operate(loaded.model, graph, plan.removed)
         rows = saved.save(cut, loaded.tokenizer, graph, plan, tmp_path / "model", facts={})
         read = saved.load(tmp_path / "model")[0]
+    ours = "preprocessor_config.json"
+    assert (tmp_path / "model" / ours).read_text() == (folder / ours).read_text()
+    stock = AutoModelForImageTextToText.from_pretrained(tmp_path / "model", trust_remote_code=True).eval()
+    with torch.no_grad():
+        assert torch.allclose(stock(IDS).logits, wanted, atol=1e-4)
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "AutoModelForImageTextToText.from_pretrained(" in card
     assert len(rows) == 2 and all(row.holds for row in rows)
     assert torch.allclose(read(IDS).logits, wanted, atol=1e-4)
     after = read.state_dict()
