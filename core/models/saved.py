@@ -33,10 +33,8 @@ from core.models.uniform import uniform_config
 from core.models.weights import read_weights, write_weights
 from core.plan.records import PruningPlan
 from core.results.agreement import Agreement
-from core.runs.artifacts import GROUPS, PLAN, read_graph
+from core.runs.artifacts import BASE_CONFIG, GROUPS, PLAN, read_graph
 from core.surgery.operate import cut
-
-BASE_CONFIG = "base_config.json"
 
 
 def save(

@@ -21,6 +21,8 @@ CHECKPOINT = "checkpoint"
 RECONSTRUCTED = "reconstructed.safetensors"
 RECONSTRUCTION = "reconstruction.json"
 MODEL = "model"
+#: In `MODEL`, where its `config.json` is no longer that of the dense model.
+BASE_CONFIG = "base_config.json"
 #: An empty file with this name asks the worker to stop after the step it is in.
 STOP = "stop"
 #: How the names in `metrics.json` begin that hold numbers; `TEXTS` are the exceptions.

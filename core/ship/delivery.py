@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import errno
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from core.errors import ArtifactError, ModelError, SpecError, storage_error
+from core.errors import ModelError, SpecError, storage_error
 from core.files import all_or_nothing
-from core.models.saved import BASE_CONFIG
 from core.models.sources import resolve
 from core.results.exported import Exported
-from core.runs.artifacts import read_graph, read_plan
 from core.ship import hub
-from core.ship.records import Parcel, Route, Subject
+from core.ship.records import Parcel, Route, subject_of
 from core.ship.routes import require
 from core.spec.run import RunSpec
-
-
-def subject_of(model: Path) -> Subject:
-    """What was saved in a folder, on paper. Raises ArtifactError."""
-    path = model / (BASE_CONFIG if (model / BASE_CONFIG).is_file() else "config.json")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} is missing or damaged ({error}); run the pruning again.") from error
-    return Subject(read_graph(model), read_plan(model), config)
 
 
 def check(spec: RunSpec) -> Route:
@@ -71,7 +58,8 @@ def deliver(spec: RunSpec, out: Path, say: Callable[[str], None], progress: Call
         written = route.write(parcel)
         files = {str(path.relative_to(beside)): path.stat().st_size for path in sorted(beside.rglob("*"))
                  if path.is_file()}  # fmt: skip
-    return Exported(route.name, str(out), files, list(written.use), list(written.notes))
+    use = route.use(subject, out.absolute(), spec.export)
+    return Exported(route.name, str(out), files, list(use), list(written.notes))
 
 
 def weights_bytes(model: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def write(parcel: Parcel) -> Written:
         tokens = gguf_keys.tokens_of(model)
         notes.append(gguf_tokens.add_tokenizer(writer, parcel.model, tokens, given))
         _write_tensors(writer, entries, parcel)
-    return Written(_use(path.name), (*_prices(parcel.subject, laid), *_about_k_quants(laid), *notes))
+    return Written((*_prices(parcel.subject, laid), *_about_k_quants(laid), *notes))
 
 
 def file_name(subject: Subject, kind: str) -> str:
@@ -88,13 +89,19 @@ def _write_tensors(writer: Any, entries: list[Any], parcel: Parcel) -> None:
     writer.close()
 
 
-def _use(name: str) -> tuple[str, ...]:
-    smaller = name.rpartition("-")[0] + "-Q4_K_M.gguf"
+def use(subject: Subject, folder: Path, options: ExportSpec) -> tuple[str, ...]:
+    """Commands of llama.cpp."""
+    path = folder / file_name(subject, options.type)
+    name, smaller = (shlex.quote(str(each)) for each in (path, path.with_stem(_quantised(path.stem))))
     return (
         f"llama-cli -m {name} -p 'The capital of France is' -n 24",
         f"llama-server -m {name}",
-        f"llama-quantize {name} {smaller} Q4_K_M",
+        *([f"llama-quantize {name} {smaller} Q4_K_M"] if options.type == "f16" else []),
     )
+
+
+def _quantised(stem: str) -> str:
+    return f"{stem.rpartition('-')[0]}-Q4_K_M"
 
 
 def _about_k_quants(laid: Layout) -> list[str]:
@@ -125,4 +132,4 @@ def check_request(options: ExportSpec) -> None:
     tokenizer_file(options)
 
 
-ROUTE = Route("gguf", "llama.cpp", verdict, write, ready=check_request)
+ROUTE = Route("gguf", "llama.cpp", verdict, use, write, ready=check_request)

@@ -8,6 +8,7 @@ from typing import Any
 from core.errors import ArtifactError
 from core.runs.artifacts import read_metrics
 from core.ship.records import Parcel, Route, Subject, Verdict, Written
+from core.spec.export import ExportSpec
 
 
 def verdict(subject: Subject) -> Verdict:
@@ -42,13 +43,29 @@ def write(parcel: Parcel) -> Written:
     dtype = stored_dtype(parcel.model, model.config)
     saved.save(model, tokenizer, graph, plan, parcel.out, facts=facts, dtype=dtype)
     parcel.progress(2, 2, "steps")
-    code = ", trust_remote_code=True" if (parcel.out / "modeling_pruned.py").is_file() else ""
-    return Written(
-        use=(
-            "from transformers import AutoModelForCausalLM",
-            f"model = AutoModelForCausalLM.from_pretrained(FOLDER{code})",
-        )
+    return Written()
+
+
+def use(subject: Subject, folder: Path, options: ExportSpec) -> tuple[str, ...]:
+    """A program that reads the folder and, where a tokenizer lies there, lets the model go on with a text."""
+    lines = [f"model = AutoModelForCausalLM.from_pretrained(folder{code_in(folder)})"]
+    if not (folder / "tokenizer_config.json").is_file():
+        return ("from transformers import AutoModelForCausalLM", "", f"folder = {str(folder)!r}", *lines)
+    return (
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        f"folder = {str(folder)!r}",
+        "tokenizer = AutoTokenizer.from_pretrained(folder)",
+        *lines,
+        'inputs = tokenizer("The capital of France is", return_tensors="pt")',
+        "tokens = model.generate(**inputs, max_new_tokens=24, do_sample=False)",
+        "print(tokenizer.decode(tokens[0], skip_special_tokens=True))",
     )
+
+
+def code_in(folder: Path) -> str:
+    """The argument that lets transformers run the code in a folder, if there is some."""
+    return ", trust_remote_code=True" if any(folder.glob("*.py")) else ""
 
 
 def _measured(model: Path) -> dict[str, Any]:
@@ -59,4 +76,4 @@ def _measured(model: Path) -> dict[str, Any]:
         return {}
 
 
-ROUTE = Route("hf", "transformers", verdict, write)
+ROUTE = Route("hf", "transformers", verdict, use, write)

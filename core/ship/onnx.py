@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
+from pathlib import Path
 from typing import Any
 
 from core.errors import ModelError, SpecError
@@ -63,15 +64,20 @@ def write(parcel: Parcel) -> Written:
     parcel.progress(3, 3, "steps")
     return Written(
         (
-            "from transformers.exporters import ExportedModel",
-            "model = ExportedModel.from_pretrained('FOLDER')  # runs in onnxruntime",
-        ),
-        (
             f"Prefill and decode with its cache were computed by onnxruntime, too: {farthest:.1g} apart from "
             "torch, relative to the largest logit.",
             f"{PREFILL}.onnx reads a prompt, {DECODE}.onnx goes on with its cache; all texts of a batch are "
             "of one length.",
         ),
+    )
+
+
+def use(subject: Subject, folder: Path, options: ExportSpec) -> tuple[str, ...]:
+    """A program that lets onnxruntime go on with a text."""
+    return (
+        "from transformers.exporters import ExportedModel",
+        "",
+        f"model = ExportedModel.from_pretrained({str(folder)!r})  # runs in onnxruntime",
     )
 
 
@@ -156,4 +162,4 @@ def _run(session: Any, ids: Any, start: int, cache: dict[str, Any]) -> dict[str,
     return dict(zip(names, session.run(names, feed), strict=True))
 
 
-ROUTE = Route("onnx", "onnxruntime", verdict, write, ready=check_packages)
+ROUTE = Route("onnx", "onnxruntime", verdict, use, write, ready=check_packages)

@@ -8,10 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from core.files import read_record
 from core.graph.records import Attention, Graph
 from core.plan.blocks import blocks_gone, without_blocks
 from core.plan.heads import Heads, heads_left
 from core.plan.records import PruningPlan, implied
+from core.runs.artifacts import BASE_CONFIG, read_graph, read_plan
 from core.spec.export import ExportSpec
 
 
@@ -102,6 +104,12 @@ class Subject:
         return Heads([*query], [*key_value], [head // each for head in query])
 
 
+def subject_of(model: Path) -> Subject:
+    """What was saved in a folder, on paper. Raises ArtifactError."""
+    path = model / (BASE_CONFIG if (model / BASE_CONFIG).is_file() else "config.json")
+    return Subject(read_graph(model), read_plan(model), read_record(path, dict[str, Any], "run it again"))
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether a format holds a model, and why: one sentence for people, with the price if there is one."""
@@ -132,9 +140,8 @@ class Parcel:
 
 @dataclass(frozen=True)
 class Written:
-    """What a writer says of its files: how to use them, line by line to copy, and notes for people."""
+    """What a writer says of its files: notes for people."""
 
-    use: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -145,6 +152,7 @@ class Route:
     Attributes:
         name: of the format, e.g. `gguf`; title: of what runs it.
         verdict: whether it holds a model, from paper alone.
+        use: how its files in a folder are run, line by line to copy.
         write: writes the files, or None where there is nothing to write: what is said is the verdict.
         ready: raises InputError for what is wrong with a request beside the model.
     """
@@ -152,5 +160,6 @@ class Route:
     name: str
     title: str
     verdict: Callable[[Subject], Verdict]
+    use: Callable[[Subject, Path, ExportSpec], tuple[str, ...]]
     write: Callable[[Parcel], Written] | None = None
     ready: Callable[[ExportSpec], None] | None = None

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from core.errors import SpecError
-from core.ship import gguf, hf, onnx, vllm
-from core.ship.records import Route, Subject
+from core.ship import gguf, hf, onnx, peft, vllm
+from core.ship.records import Route, Subject, Verdict
 
-ROUTES: dict[str, Route] = {route.name: route for route in (hf.ROUTE, gguf.ROUTE, onnx.ROUTE, vllm.ROUTE)}
+ROUTES: dict[str, Route] = {
+    route.name: route for route in (hf.ROUTE, peft.ROUTE, gguf.ROUTE, onnx.ROUTE, vllm.ROUTE)
+}
+
+
+def verdicts(subject: Subject) -> dict[str, Verdict]:
+    """Whether each way is open to a model."""
+    return {name: route.verdict(subject) for name, route in ROUTES.items()}
 
 
 def require(name: str, subject: Subject) -> Route:

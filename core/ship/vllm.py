@@ -8,7 +8,11 @@ all with one number of query heads. Sources: vLLM, `model_executor/models/transf
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 from core.ship.records import Route, Subject, Verdict
+from core.spec.export import ExportSpec
 
 #: Nemotron-NAS is a Llama; its widths are 2/3 of a multiplier of the hidden width, rounded up to these.
 _NAS, _NAS_WIDTH = "llama", 256
@@ -49,4 +53,10 @@ def verdict(subject: Subject) -> Verdict:
     return Verdict(True, f"all layers are alike, an ordinary {subject.family}. This was not run.")
 
 
-ROUTE = Route("vllm", "vLLM", verdict)
+def use(subject: Subject, folder: Path, options: ExportSpec) -> tuple[str, ...]:
+    """The command that serves it."""
+    more = " --model-impl transformers --trust-remote-code" if any(folder.glob("*.py")) else ""
+    return (f"vllm serve {shlex.quote(str(folder))}{more}",)
+
+
+ROUTE = Route("vllm", "vLLM", verdict, use)

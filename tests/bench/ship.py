@@ -78,8 +78,7 @@ def _models(folder: Path) -> dict[str, Path]:
 def _written(model: Path, out: Path, kind: str) -> Path:
     from core.models.demo import demo_gguf
     from core.ship import gguf
-    from core.ship.delivery import subject_of
-    from core.ship.records import Parcel
+    from core.ship.records import Parcel, subject_of
     from core.spec.export import ExportSpec
 
     out.mkdir()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from core.errors import SpecError
 from core.graph.discover import discover_config
 from core.plan.records import PruningPlan
-from core.ship.records import Route, Subject, Verdict, Written
-from core.ship.routes import ROUTES, require
+from core.ship.records import Subject, Verdict
+from core.ship.routes import ROUTES, require, verdicts
 from core.spec.export import FORMATS
 from tests.conftest import llama_config
 
@@ -29,15 +31,11 @@ def test_a_subject_counts_what_is_left_of_every_layer(subject: Subject) -> None:
 
 def test_every_format_that_a_spec_offers_has_a_route_with_a_verdict_in_words(subject: Subject) -> None:
     assert set(FORMATS) <= set(ROUTES)
-    assert all(
-        verdict.reason.endswith(".") for verdict in (route.verdict(subject) for route in ROUTES.values())
-    )
+    assert all(verdict.reason.endswith(".") for verdict in verdicts(subject).values())
 
 
 def test_a_closed_route_says_which_are_open(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = Route(
-        "gguf", "llama.cpp", lambda _: Verdict(False, "it has no such shape."), lambda _: Written()
-    )
+    closed = replace(ROUTES["gguf"], verdict=lambda _: Verdict(False, "it has no such shape."))
     monkeypatch.setitem(ROUTES, "gguf", closed)
     with pytest.raises(SpecError, match=r"llama.cpp cannot hold .*: it has no such shape\. .*: hf"):
         require("gguf", subject)
