@@ -15,7 +15,7 @@ from core.results import words
 FILTERS = (
     words.age, words.calibrated_on, words.count, words.duration, words.measured_on,
     words.memory, words.number, words.percent, words.perplexity,
-    words.signed, words.size, words.sparsity, words.with_error,
+    words.sentence, words.signed, words.size, words.sparsity, words.with_error,
 )  # fmt: skip
 
 

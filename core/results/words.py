@@ -29,6 +29,11 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}"
 
 
+def sentence(text: str) -> str:
+    """A sentence that stands alone, of one that follows a colon."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def size(value: float | None) -> str:
     """Bytes as `22.5 KiB`, `513 MiB`."""
     if value is None:

@@ -9,11 +9,13 @@ from typing import Any
 
 from markupsafe import Markup
 
+from core.errors import ArtifactError
 from core.results import words
 from core.results.noise import Difference, perplexity_difference
 from core.results.perplexity import by_text, on_text
 from core.results.quantities import QUANTITIES, perplexity_titles
-from pruneviz.data import runs
+from core.spec.export import FORMATS, ExportSpec
+from pruneviz.data import exports, runs
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
 from pruneviz.figures.render import render
@@ -85,9 +87,25 @@ def run_facts(record: RunRecord, now: float) -> list[tuple[str, str]]:
             ("With earlier cuts", words.all_cuts(metrics)),
             ("Parameters", before_after(metrics, "params", words.count)),
         ]
-    facts += _perplexities(record)
+    facts += _files(record) if spec and spec.goal == "export" else _perplexities(record)
     took = words.duration(status.worked_s(now))
     return [(label, text) for label, text in [*facts, ("Took", took)] if text and text != words.DASH]
+
+
+def _files(record: RunRecord) -> list[tuple[str, str]]:
+    """What an export wrote, and where."""
+    try:
+        exported = exports.written(record)
+    except ArtifactError as error:
+        return [("Files", str(error))]
+    asked = record.spec.export if record.spec else ExportSpec()
+    facts = [("Format", FORMATS[asked.to])]
+    if exported is None:
+        return facts
+    count = len(exported.files)
+    facts += [("Files", f"{count:,} file{'' if count == 1 else 's'}, {words.size(exported.bytes)}")]
+    facts += [("Folder", exported.folder), ("On the hub", exported.pushed)]
+    return [*facts, *(("To know", note) for note in exported.notes)]
 
 
 def _perplexities(record: RunRecord) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 Element ids: runs-table, runs-first, runs-refresh, run-box, run-detail, run-curves, run-log, run-command,
 run-spec, run-stop, run-end, run-resume, run-clone, run-again, run-compare, run-widths, run-message; the
-form's are in `new_run.py`, those of a training in `training.py`.
+form's are in `new_run.py`, those of a training in `training.py`, those of exports in `taking.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from core.runs import launch
 from core.runs.command_line import command_line
 from core.runs.events import Event, warnings
 from core.runs.watch import log_tail, worker_alive
+from core.spec.export import FORMATS, ExportSpec
 from core.spec.run import RunSpec
 from pruneviz import scripts
 from pruneviz.actions import launch as actions
@@ -36,6 +37,7 @@ from pruneviz.figures.runs_table import row_info, table_html
 from pruneviz.tabs.example import fresh_spec
 from pruneviz.tabs.new_run import NewRun, build_new_run
 from pruneviz.tabs.parts import QUIET, Parts, intro, message, only_changed, while_open
+from pruneviz.tabs.taking import TakingView, build_taking, start, taking_updates
 from pruneviz.tabs.training import TrainingView, build_training, training_updates
 
 INTRO = "All runs in this folder. They go on when you close this page; come back any time."
@@ -69,6 +71,7 @@ class View(Parts):
     widths: gr.Button
     timer: gr.Timer
     training: TrainingView
+    taking: TakingView
     sent: gr.Textbox
 
 
@@ -97,6 +100,7 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
         widths = gr.Button("Open in Widths", elem_id="run-widths", scale=0, interactive=False)
         # Last, so that none of the others moves under the pointer when it comes.
         end = gr.Button("End now", variant="stop", elem_id="run-end", scale=0, visible=False)
+    taking = build_taking()
     training = build_training()
     with gr.Column(visible=False) as lines:
         curves = plotly_figure(elem_id="run-curves")
@@ -116,7 +120,7 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
     sent = memory("runs-sent")
     return View(
         table, first, box, detail, lines, curves, log, command, spec, stop, end, resume, clone, again,
-        compare, widths, timer, training, sent,
+        compare, widths, timer, training, taking, sent,
     )  # fmt: skip
 
 
@@ -130,7 +134,16 @@ def _wire(app: AppContext, view: View, form: NewRun, problem: gr.HTML, refresh: 
 
     def act(action: Any) -> Any:
         def clicked(run: str, tab: str, model: str) -> dict[Any, Any]:
-            return {problem: message(_attempt(app, action, run)), **show(run, tab, model)}
+            done = _attempt(app, lambda record: action(record.path), run)
+            return {problem: message(done), **show(run, tab, model)}
+
+        return clicked
+
+    def export(to: str) -> Any:
+        def clicked(kind: str, run: str, tab: str, model: str) -> dict[Any, Any]:
+            asked = ExportSpec(to=to, type=kind)
+            launched = _attempt(app, lambda record: start(app, record, asked), run)
+            return {**show(run, tab, model), view.taking.problem: message(launched)}
 
         return clicked
 
@@ -140,6 +153,9 @@ def _wire(app: AppContext, view: View, form: NewRun, problem: gr.HTML, refresh: 
     url.tab.change(None, url.tab, view.timer, js=scripts.pause_unless("runs"), api_visibility="private")
     for button, action in ((view.stop, launch.stop), (view.end, launch.kill), (view.resume, launch.resume)):
         button.click(act(action), here, [problem, *view.all()], **QUIET)
+    for name in FORMATS:
+        button = getattr(view.taking, name)
+        button.click(export(name), [view.taking.type, *here], view.all(), **QUIET)
     cloned = [problem, url.run, url.model, *form.filled()]
     view.clone.click(lambda *where: _clone(app, form, *where), [url.run, url.model], cloned, **QUIET)
     view.again.click(lambda run: _again(app, form, run), url.run, [url.model, *form.filled()], **QUIET)
@@ -155,7 +171,7 @@ def _attempt(app: AppContext, action: Any, run: str) -> str:
     if record is None:
         return _missing(run)
     try:
-        action(record.path)
+        action(record)
     except PruneError as error:
         return states.failure_html(error)
     return ""
@@ -214,6 +230,7 @@ def _view(app: AppContext, run: str, tab: str, model: str = "") -> dict[str, Any
         "timer": gr.Timer(active=tab == "runs" and any(record.live for record in records)),
         **_buttons(chosen),
         **(_detail(chosen) if chosen else _no_detail(run)),
+        "taking": taking_updates(chosen, records),
     }
 
 

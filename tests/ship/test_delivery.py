@@ -34,7 +34,8 @@ def test_an_export_is_a_run_that_leaves_a_folder(
     assert all(torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
     assert read_spec(Path(shown["run_dir"])).extra["versions"]
     assert "AutoTokenizer" in record.use[0]
-    exec("\n".join(record.use), space := {})  # what is offered to copy
+    space: dict[str, Any] = {}
+    exec("\n".join(record.use), space)  # what is offered to copy
     assert space["tokens"].shape[1] == space["inputs"].input_ids.shape[1] + 24
     heads = [read_head(Path(folder)) for folder in (f"{pruned}/model", record.folder)]
     assert heads[0] == heads[1] and heads[0]["model-index"][0]["results"][0]["metrics"][0]["args"]["stderr"]
