@@ -23,7 +23,8 @@ from core.results.words import all_cuts
 from core.runs import launch
 from core.runs.artifacts import METRICS, MODEL, PLAN, read_graph, read_plan, read_spec
 from core.runs.events import Event
-from core.ship.delivery import deliver, subject_of
+from core.ship.delivery import deliver
+from core.ship.records import subject_of
 from core.ship.routes import require
 from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
