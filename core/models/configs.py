@@ -1,17 +1,20 @@
-"""A model's config, read and checked before anything is built of it: sizes, lists per layer, quantising."""
+"""A model's config, read and checked before anything is built of it: sizes, lists per layer, quantising.
+
+What is checked of its values alone needs no transformers: the dashboard says it before anything is loaded.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, PretrainedConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from core.errors import UNREADABLE, ModelError, unreadable
-from core.graph.classes import auto_class
 from core.models.sources import Source
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 #: Formats of which transformers makes plain weights again by itself.
 DEQUANTISED = ("fp8", "mxfp4")
@@ -32,6 +35,8 @@ _PARTS = ("text_config", "llm_config", "language_config", "thinker_config", "dec
 
 def read_config(source: Source, given: str, trust_remote_code: bool) -> PretrainedConfig:
     """The config of a model that predicts the next token, checked. Raises ModelError."""
+    from transformers import AutoConfig, PretrainedConfig
+
     try:
         values, _ = PretrainedConfig.get_config_dict(source.where, **source.arguments())
         check_values(values, given)
@@ -132,6 +137,10 @@ def _check_heads(values: Mapping[str, Any], given: str) -> None:
 
 def check_decoder(config: PretrainedConfig, given: str) -> None:
     """Raise ModelError for an encoder, with or without a decoder."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    from core.graph.classes import auto_class
+
     kind = config.model_type
     masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and getattr(config, "is_decoder", None) is False
     if config.is_encoder_decoder or config.get_text_config().is_encoder_decoder:

@@ -37,6 +37,7 @@ class Card:
         params: numbers in its weight files; tied output weights are counted once, as they are stored.
         stored_bytes, stored_dtype: the weight files.
         device, dtype, memory_gib: as loaded in the engine, empty or None until then.
+        refusal: why its config says that it cannot be pruned, for people; empty if it does not.
     """
 
     source: str
@@ -60,6 +61,7 @@ class Card:
     device: str = ""
     dtype: str = ""
     memory_gib: float | None = None
+    refusal: str = ""
 
 
 def local_folder(source: str) -> Path | None:
@@ -96,12 +98,27 @@ def read_card(source: str) -> Card | None:
     if folder.name == MODEL:
         name = folder.parent.name
     try:
-        card = card_from_config(source, name, read_json(folder / "config.json"))
+        config = read_json(folder / "config.json")
+        card = card_from_config(source, name, config)
     except (PruneError, *DAMAGES) as error:
         raise ModelError(f"{folder / 'config.json'} cannot be read; download the model again.") from error
     params, size, dtype = stored_weights(folder)
     stored: dict[str, Any] = {"params": params, "stored_bytes": size, "stored_dtype": dtype}
-    return replace(card, **stored, chat_template=_has_chat_template(folder))
+    return replace(card, **stored, chat_template=_has_chat_template(folder), refusal=_refusal(config, name))
+
+
+def _refusal(config: dict[str, Any], name: str) -> str:
+    from core.models.configs import check_values
+
+    try:
+        check_values(config, name)
+    except ModelError as error:
+        return str(error)
+    if config.get("is_encoder_decoder") is True:
+        return (
+            f"{name} is an encoder with a decoder; only decoders that predict the next token can be pruned."
+        )
+    return ""
 
 
 def card_from_config(source: str, name: str, config: dict[str, Any]) -> Card:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+import psutil
 from markupsafe import Markup
 
 from core.graph.records import Graph
@@ -90,17 +91,24 @@ def _either(value: bool | None, yes: str, no: str) -> str:
     return words.DASH if value is None else yes if value else no
 
 
-def memory_words(card: Card) -> str:
-    """Where the weights are."""
+def memory_words(card: Card, free: int | None = None) -> str:
+    """Where the weights are, or what they would take of so many bytes of memory that are free."""
     if not card.device:
-        return "Not in memory. Weights are read when Compare or a what-if needs them."
+        where = "Not in memory. Weights are read when Compare or a what-if needs them"
+        if card.params is None or free is None:
+            return f"{where}."
+        plain, half = (words.size(card.params * wide) for wide in (4, 2))
+        short = "" if card.params * 4 <= free else ": more than is free in float32"
+        needed = f"they take {plain} in float32, half in 16 bits ({half})"
+        return f"{where}: {needed}; {words.size(free)} of this machine’s memory are free{short}."
     gib = f", {card.memory_gib:.2f} GiB" if card.memory_gib is not None else ""
     return f"In memory on {card.device} in {card.dtype}{gib}."
 
 
 def card_html(card: Card) -> Markup:
     """The architecture card."""
-    return render("card.html", name=card.name, pairs=card_facts(card), memory=memory_words(card))
+    memory = memory_words(card, int(psutil.virtual_memory().available))
+    return render("card.html", name=card.name, pairs=card_facts(card), memory=memory, refusal=card.refusal)
 
 
 #: Artifact -> (what it is, the tab that shows it).

@@ -1,16 +1,18 @@
 """The Model tab: what is loaded, what could be, and which analyses are kept.
 
-Element ids: model-source, model-open, model-state, model-card, model-parts, model-analyses, model-analyse,
-model-stop, model-load, model-give-up, model-progress.
+Element ids: model-source, model-open, model-here, model-state, model-card, model-parts, model-analyses,
+model-analyse, model-stop, model-load, model-give-up, model-progress.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from huggingface_hub.constants import HF_HUB_CACHE
 
 from core.errors import ArtifactError, PruneError
 from core.runs import launch
@@ -24,6 +26,7 @@ from pruneviz.context import AppContext
 from pruneviz.data import runs
 from pruneviz.data.cards import Card, read_card
 from pruneviz.data.runs import RunRecord
+from pruneviz.data.sources import model_choices
 from pruneviz.figures import states
 from pruneviz.figures.model import analyses_html, analyses_info, card_html, parts_html, parts_info
 from pruneviz.tabs.parts import QUIET, Parts, intro, message
@@ -40,6 +43,7 @@ class ModelPage(Parts):
     """The components that callbacks change."""
 
     source: gr.Textbox
+    here: gr.Dropdown
     state: gr.HTML
     card: gr.HTML
     parts: gr.HTML
@@ -58,6 +62,10 @@ def build_model_tab(app: AppContext) -> None:
             app.model, label="Model", info=SOURCES, elem_id="model-source", scale=5, max_lines=1
         )
         opener = gr.Button("Open", elem_id="model-open", scale=0, min_width=110)
+    here = gr.Dropdown(
+        [], label="Or one that is here already", elem_id="model-here", filterable=True, value=None,
+        info="worked on lately, left by a run, or in the hub\u2019s cache",
+    )  # fmt: skip
     state = panel("model-state", visible=False)
     give_up = gr.Button("Stop reading", elem_id="model-give-up", size="sm", scale=0, visible=False)
     with gr.Row():
@@ -65,13 +73,13 @@ def build_model_tab(app: AppContext) -> None:
         stop = gr.Button("Stop", elem_id="model-stop", scale=0, visible=False)
         load = gr.Button("Load into memory", elem_id="model-load", scale=0)
     progress = panel("model-progress", visible=False)
-    with gr.Row(equal_height=True):
+    with gr.Row(equal_height=True, elem_classes="pv-cards"):
         card = panel("model-card", elem_classes="pv-fill", min_height=330)
         parts = panel("model-parts", elem_classes="pv-fill", min_height=330)
     analyses = panel("model-analyses", min_height=230)
     timer = gr.Timer(POLL_S, active=False)
 
-    page = ModelPage(source, state, card, parts, analyses, progress, analyse, stop, timer)
+    page = ModelPage(source, here, state, card, parts, analyses, progress, analyse, stop, timer)
     _wire(app, page)
     _wire_reading(app, page, opener, load, give_up)
 
@@ -121,19 +129,23 @@ def _wire_reading(
     def _said(said: str) -> dict[Any, Any]:
         return {page.state: message(said), give_up: gr.Button(visible=bool(said))}
 
-    asking = [opener.click, page.source.submit]
-    gr.on(asking, open_model, page.source, [page.state, url.model, give_up], **QUIET)
+    told = [page.state, url.model, give_up]
+    gr.on([opener.click, page.source.submit], open_model, page.source, told, **QUIET)
+    chosen = page.here.input(lambda source: source or gr.skip(), page.here, page.source, **QUIET)
+    chosen.then(open_model, page.source, told, **QUIET)
     load.click(load_now, url.model, [page.state, page.card, give_up], **QUIET)
     give_up.click(lambda: app.stop_answers(), None, None, **QUIET)
 
 
 def _describe(app: AppContext, model: str) -> dict[str, Any]:
     """Source box, state, card and parts of `model`, from files alone."""
+    choices = model_choices(runs.list_runs(app.runs_dir), Path(HF_HUB_CACHE))
+    fields = {"source": model, "here": gr.Dropdown(choices, value=None)}
     try:
         card = app.known_card(model) or Card(model, model)
     except PruneError as error:
-        return {"source": model, "state": message(states.failure_html(error)), "card": "", "parts": ""}
-    return {"source": model, "state": message(""), "card": card_html(card), "parts": _parts(app, model)}
+        return {**fields, "state": message(states.failure_html(error)), "card": "", "parts": ""}
+    return {**fields, "state": message(""), "card": card_html(card), "parts": _parts(app, model)}
 
 
 def _parts(app: AppContext, model: str) -> str:
@@ -172,7 +184,7 @@ def _tick(app: AppContext, model: str) -> dict[str, Any]:
     if runs.live_run(app.runs_dir, model):
         return live
     described = _describe(app, model)
-    del described["source"]  # somebody may be typing there
+    del described["source"], described["here"]  # somebody may be typing there
     return {**described, **live}
 
 
