@@ -61,6 +61,10 @@ NAMES = ("x" * 200, "<img src=x onerror=alert(1)>", "a b", "a'\"b", "a,b", "a&ru
          "ü", "𝒳", os.fsdecode(b"\xff\xfe"), "{{value}}", "CON", "a;b", "..x", "~", "a\x1b[31m")  # fmt: skip
 
 
+#: The run beside the damaged one, by its name the older of the two: the page reads the damaged one first.
+WHOLE = "0-whole"
+
+
 @dataclass(frozen=True)
 class Damage:
     """What is done to one file: `how` names it, `at` says where, `value` what stands there then."""
@@ -190,7 +194,7 @@ def _special_file(path: Path, how: str) -> None:
             os.chdir(before)
     else:
         where = {"link to a file": "/etc/passwd", "link to itself": path.name, "link to nothing": "/none"}
-        path.symlink_to(where.get(how, path.parent.parent / "healthy" / path.name))
+        path.symlink_to(where.get(how, path.parent.parent / WHOLE / path.name))
 
 
 def _inside(path: Path, damage: Damage) -> None:
