@@ -15,6 +15,7 @@ PruneError                  anything below; `str(error)` says what, what was got
 """
 
 import errno
+import os
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -74,11 +75,23 @@ class StopRequested(PruneError):
     """Raised inside a worker between two steps once somebody asked the run to stop."""
 
 
-def storage_error(path: Path, error: OSError) -> StorageError:
+def storage_error(path: Path, error: Exception) -> StorageError:
     """What cannot be written, why, and what to do."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = full_disk(error)
     fix = "free some space" if full else "choose another folder with --runs-dir"
-    return StorageError(f"{path} cannot be written: {error.strerror or error}; {fix}.")
+    why = getattr(error, "strerror", None) or full or error
+    return StorageError(f"{path} cannot be written: {why}; {fix}.")
+
+
+def full_disk(error: Exception) -> str:
+    """The words of an error that says that no room is left, else none.
+
+    safetensors and torch raise classes of their own, which have no number but these words.
+    """
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+            return os.strerror(number)
+    return ""
 
 
 def unreadable(given: str, error: Exception) -> ModelError:

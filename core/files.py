@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from core.errors import ArtifactError, SpecError, StorageError, storage_error
+from core.errors import ArtifactError, SpecError, StorageError, full_disk, storage_error
 
 T = TypeVar("T")
 #: What a reader may stumble over in a file that somebody damaged.
@@ -149,8 +149,7 @@ def written_beside(path: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         with suppress(OSError):  # the folder itself may be missing
             beside.unlink()
-        cause = error if isinstance(error, OSError) else OSError(str(error))
-        raise storage_error(path, cause) from error
+        raise storage_error(path, error) from error
 
 
 @contextmanager
@@ -259,15 +258,12 @@ def all_or_nothing(folder: Path, size: int) -> Iterator[Path]:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _storage_cause(error: Exception) -> OSError | None:
+def _storage_cause(error: BaseException | None) -> Exception | None:
     """The disk's own error; libraries in Rust report it as text only."""
-    if isinstance(error, OSError):
-        return error
     if isinstance(error, StorageError):
-        return error.__cause__ if isinstance(error.__cause__, OSError) else None
-    words = str(error).lower()
-    if "os error 28" in words or "no space left" in words:
-        return OSError(28, "No space left on device")
-    if isinstance(error, SafetensorError) or "os error" in words:
-        return OSError(str(error))
+        return _storage_cause(error.__cause__)
+    if isinstance(error, (OSError, SafetensorError)):
+        return error
+    if isinstance(error, Exception) and (full_disk(error) or "os error" in str(error)):
+        return error
     return None

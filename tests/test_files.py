@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
-from core.errors import ArtifactError
-from core.files import save_arrays
+from core.errors import ArtifactError, StorageError
+from core.files import save_arrays, written_beside
 from core.results.activations import ACTIVATIONS, Activation, Activations, read_activations
 from core.results.efficiency import EFFICIENCY, Efficiency, Timing, read_efficiency
 from core.results.masks import MASKS, read_masks
@@ -137,3 +138,14 @@ def test_the_message_names_the_place_and_what_to_do(tmp_path: Path) -> None:
     (tmp_path / SWEEP).write_text(json.dumps({**WHOLE[SWEEP][1], "params": "10", "new": 1}))
     with pytest.raises(ArtifactError, match=r"damaged \(params: Input .* valid integer; .*sweep again"):
         read_sweep(tmp_path)
+
+
+def test_a_full_disk_is_told_from_one_that_cannot_be_written(tmp_path: Path) -> None:
+    """safetensors has an error of its own for both, with words and no number."""
+    for said, told in (
+        ("No space left on device (os error 28)", "No space left on device; free some space"),
+        ("Permission denied (os error 13)", "denied .*; choose another folder"),
+    ):
+        wanted = pytest.raises(StorageError, match=f"cannot be written: .*{told}")
+        with wanted, written_beside(tmp_path / "x.safetensors"):
+            raise SafetensorError(f"Error while serializing: I/O error: {said}")

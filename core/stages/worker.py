@@ -6,7 +6,6 @@ that is killed is noticed at once, and the next queued run starts without any da
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -16,7 +15,15 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from core.errors import InputError, LaunchError, PruneError, StopRequested, StorageError, storage_error
+from core.errors import (
+    InputError,
+    LaunchError,
+    PruneError,
+    StopRequested,
+    StorageError,
+    full_disk,
+    storage_error,
+)
 from core.files import write_text
 from core.runs import launch, watch
 from core.runs.artifacts import LOG, SPEC, STOP, read_spec
@@ -136,9 +143,8 @@ def translate(error: Exception, run_dir: Path) -> Exception:
     """What a library says about memory or the disk, as one of our errors; anything else as it is."""
     if isinstance(error, PruneError):
         return error
-    # safetensors and torch have their own classes for these, recognised by what they say.
-    if "No space left on device" in str(error) or getattr(error, "errno", None) == errno.ENOSPC:
-        return storage_error(run_dir, OSError(errno.ENOSPC, "No space left on device"))
+    if full_disk(error):
+        return storage_error(run_dir, error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         from core.stages.peak import memory_words
 
