@@ -24,7 +24,8 @@ from core.results.scores import write_scores
 from core.results.sensitivity import Sensitivity, write_sensitivity
 from core.results.similarity import Similarity, write_similarity
 from core.results.sweep import Point, Sweep, write_sweep
-from core.runs.artifacts import EVENTS, LOG
+from core.runs.artifacts import CHECKPOINT, EVENTS, LOG, MODEL, STOP
+from core.runs.origin import ORIGIN
 from core.runs.status import STATES, STATUS
 from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec
@@ -39,6 +40,7 @@ EVENT_LINES: list[Any] = [
     ("message", "load", {"text": "Warning: x", "level": "warning"}),
     *(("metric", "recover", {"name": "recover.loss", "step": step, "value": 2.0}) for step in (1, 2)),
     *(("metric", "train", {"name": "train.expected", "step": step, "value": 0.1}) for step in (1, 2)),
+    *(("metric", "search", {"name": "search.front", "step": step, "value": 9.0}) for step in (10, 20)),
     *(("metric", "x", {"name": f"sensitivity.ffn.{at}", "step": 0, "value": 9.0}) for at in (0.2, 0.4)),
     ("progress", "recover", {"done": 1, "total": 2, "unit": "steps"}),
     ("done", "export", {"state": "finished"}),
@@ -112,7 +114,7 @@ FILES = (
     STATUS, "spec.json", "metrics.json", EVENTS, STATUS, "spec.json", "metrics.json", LOG, "groups.json",
     "plan.json", "scores.safetensors", "similarity.safetensors", "masks.safetensors", "sensitivity.json",
     "sweep.json", "activations.json", "perplexity.json", "efficiency.json", "benchmarks.json", "widths.json",
-    "samples.json",
+    "samples.json", STOP, ORIGIN, MODEL, CHECKPOINT,
 )  # fmt: skip
 
 _value = st.tuples(
@@ -152,7 +154,7 @@ class Folder:
 folders = st.builds(
     Folder,
     st.just("20261122-231455-l2-20") | st.sampled_from(NAMES),
-    st.sampled_from(["prune", "explore", "evaluate", "recover", "sweep"]),
+    st.sampled_from(["prune", "explore", "evaluate", "recover", "sweep", "export"]),
     st.sampled_from([*STATES, "finished", "finished"]),
     pids,
     st.lists(damages, min_size=1, max_size=3).map(tuple),
