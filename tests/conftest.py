@@ -140,6 +140,13 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def silent_hub() -> Iterator[dict[str, str]]:
+    """The environment in which the hub takes every question and answers none."""
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        yield {"HF_ENDPOINT": f"http://127.0.0.1:{hub.getsockname()[1]}", "HF_HUB_OFFLINE": "0"}
+
+
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test here may reach a network; the bundled tasks are made once for all of them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.engine.client import Engine
-from core.errors import LaunchError, PruneError, StopRequested
+from core.errors import LaunchError, PruneError
 from tests.engine.asking import PROMPT
 from tests.runs.waiting import until
 
@@ -18,11 +17,9 @@ SOURCE = "some/model"
 
 
 @pytest.fixture(autouse=True)
-def silent_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with socket.create_server(("127.0.0.1", 0)) as hub:
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.getsockname()[1]}")
-        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-        yield
+def nothing_is_answered(silent_hub: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in silent_hub.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
@@ -38,35 +35,49 @@ def make() -> Iterator[Callable[[float], Engine]]:
         engine.close()
 
 
-def test_reading_has_a_time_limit_and_what_is_asked_next_is_answered(
-    make: Callable[[float], Engine], endless: str
-) -> None:
-    engine = make(600)
-    engine.card(endless)
-    engine._child._limit_s = 1  # type: ignore[union-attr]
+@pytest.fixture(scope="module")
+def own() -> Iterator[Engine]:
+    """One that may be ended, whose process the next test goes on with: it takes seconds to come up."""
+    engine = Engine("cpu", load_limit_s=600)
+    yield engine
+    engine.close()
+
+
+def test_reading_has_a_time_limit_and_what_is_asked_next_is_answered(own: Engine, endless: str) -> None:
+    own.card(endless)
+    own._child._limit_s = 1  # type: ignore[union-attr]
     with pytest.raises(LaunchError, match="some/model could not be read within 1 s and was given up"):
-        engine.card(SOURCE)
-    assert engine.card(endless)["name"] == "endless"
+        own.card(SOURCE)
+    assert own.card(endless)["name"] == "endless"
 
 
-def test_stop_ends_an_answer_whose_model_is_being_read(make: Callable[[float], Engine]) -> None:
-    engine = make(600)
+def test_stop_ends_an_answer_whose_model_is_being_read(own: Engine) -> None:
+    raised = asking(lambda: list(own.generate(SOURCE, PROMPT)))
+    until(lambda: own._child is not None and own._child.reading == SOURCE, seconds=240)
+    own.stop()
+    assert raised() == "StopRequested: Stopped while some/model was being read."
+    assert own.state() == {"started": False, "busy": False, "models": {}}
+
+
+def asking(call: Callable[[], object]) -> Callable[[], str]:
+    """Ask in a thread of its own; gives who waits for what is raised there."""
     raised: list[PruneError] = []
 
     def ask() -> None:
         try:
-            list(engine.generate(SOURCE, PROMPT))
+            call()
         except PruneError as error:
             raised.append(error)
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    until(lambda: engine._child is not None and engine._child.reading == SOURCE, seconds=240)
-    engine.stop()
-    asking.join(60)  # left alone, it would say after 10 s that there is no such hub
-    assert [type(error) for error in raised] == [StopRequested]
-    assert "Stopped while some/model was being read" in str(raised[0])
-    assert engine.state() == {"started": False, "busy": False, "models": {}}
+    thread = threading.Thread(target=ask)
+    thread.start()
+
+    def ended() -> str:
+        thread.join(60)  # left alone, a read would say after 10 s that there is no such hub
+        (error,) = raised
+        return f"{type(error).__name__}: {error}"
+
+    return ended
 
 
 @pytest.fixture
@@ -91,17 +102,7 @@ def test_stop_ends_an_engine_that_does_not_come_up(
     make: Callable[[float], Engine], hanging_torch: None, endless: str
 ) -> None:
     engine = make(600)
-    raised: list[PruneError] = []
-
-    def ask() -> None:
-        try:
-            engine.card(endless)
-        except PruneError as error:
-            raised.append(error)
-
-    asking = threading.Thread(target=ask)
-    asking.start()
+    raised = asking(lambda: engine.card(endless))
     until(lambda: engine.state()["busy"])
     engine.stop()
-    asking.join(60)
-    assert [str(error) for error in raised] == ["Stopped while torch was being read."]
+    assert raised() == "StopRequested: Stopped while torch was being read."

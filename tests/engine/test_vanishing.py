@@ -1,4 +1,4 @@
-"""The process of an engine: what it needs, its death, and its end."""
+"""The process of an engine: what it needs, its death, and its end, which nothing here comes after."""
 
 from __future__ import annotations
 
