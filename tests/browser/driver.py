@@ -57,6 +57,7 @@ def start(
             break
         time.sleep(0.02)
     process.kill()
+    process.wait()
     raise RuntimeError(f"{command} did not answer at {url}:\n{log.read_text()[-2000:]}")
 
 
