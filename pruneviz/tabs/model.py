@@ -117,17 +117,15 @@ def _wire_reading(
     url = app.url
 
     def open_model(typed: str) -> Iterator[dict[Any, Any]]:
-        for said, model in _open(app, typed.strip()):
-            yield {**_said(said), **({url.model: model} if model else {})}
-        yield {give_up: gr.Button(visible=False)}
+        for said, reading, model in _open(app, typed.strip()):
+            yield {**_said(said, reading), **({url.model: model} if model else {})}
 
     def load_now(model: str) -> Iterator[dict[Any, Any]]:
-        for said, card in _load(app, model):
-            yield {**_said(said), **({page.card: card} if card else {})}
-        yield {give_up: gr.Button(visible=False)}
+        for said, reading, card in _load(app, model):
+            yield {**_said(said, reading), **({page.card: card} if card else {})}
 
-    def _said(said: str) -> dict[Any, Any]:
-        return {page.state: message(said), give_up: gr.Button(visible=bool(said))}
+    def _said(said: str, reading: bool) -> dict[Any, Any]:
+        return {page.state: message(said), give_up: gr.Button(visible=reading)}
 
     told = [page.state, url.model, give_up]
     gr.on([opener.click, page.source.submit], open_model, page.source, told, **QUIET)
@@ -188,30 +186,30 @@ def _tick(app: AppContext, model: str) -> dict[str, Any]:
     return {**described, **live}
 
 
-def _open(app: AppContext, typed: str) -> Iterator[tuple[str, str]]:
-    """What to say meanwhile and, if there is such a model, what the address calls it."""
+def _open(app: AppContext, typed: str) -> Iterator[tuple[str, bool, str]]:
+    """What to say, whether a model is being read, and what the address calls it if there is such a one."""
     if not typed:
-        yield states.error_html("No model was given.", f"Type {SOURCES}."), ""
+        yield states.error_html("No model was given.", f"Type {SOURCES}."), False, ""
         return
     try:
         if read_card(typed) is None:
             for step in ticking(app.card, typed):
                 if isinstance(step, Given):
                     break
-                yield states.loading_html(f"Looking for {typed}", step, "reading its description"), ""
+                yield states.loading_html(f"Looking for {typed}", step, "reading its description"), True, ""
     except PruneError as error:
-        yield states.failure_html(error), ""
+        yield states.failure_html(error), False, ""
         return
-    yield "", runs.source_key(typed)
+    yield "", False, runs.source_key(typed)
 
 
-def _load(app: AppContext, model: str) -> Iterator[tuple[str, str]]:
-    """Have the engine read the weights: what to say meanwhile, and the model's card in the end."""
+def _load(app: AppContext, model: str) -> Iterator[tuple[str, bool, str]]:
+    """Have the engine read the weights: what to say, whether they are being read, and the card in the end."""
     try:
         for step in ticking(app.load, model):
             if isinstance(step, Given):
-                yield "", card_html(step.value)
+                yield "", False, card_html(step.value)
             else:
-                yield states.loading_html("Reading the weights", step), ""
+                yield states.loading_html("Reading the weights", step), True, ""
     except PruneError as error:
-        yield states.failure_html(error), ""
+        yield states.failure_html(error), False, ""

@@ -168,8 +168,8 @@ def test_an_unknown_folder_is_refused_with_the_cause(app):
             raise ModelError(f"There is no folder or file {source}; give a hub id.")
 
     app._engine = Engine()
-    state, address = list(model._open(app, "/nowhere/model"))[-1]
-    assert "There is no folder" in state and address == ""
+    state, reading, address = list(model._open(app, "/nowhere/model"))[-1]
+    assert "There is no folder" in state and address == "" and not reading
 
 
 def test_units_handed_over_reach_the_field_for_units(page):
