@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from core.errors import ArtifactError, NotPrunableError
@@ -112,6 +113,22 @@ def _cut_again(
     return small
 
 
+def cut_before(loaded: Loaded, graph: Graph, plan: PruningPlan, tensors: Mapping[str, Tensor]) -> Loaded:
+    """A model as a cut left it, and what came after the cut, whose tensors were kept.
+
+    Args:
+        loaded: what the plan is about, which is of no use afterwards; graph: its coupled groups.
+    """
+    model, base, whole = loaded.model, graph, plan
+    if loaded.plan is not None and loaded.graph is not None:
+        base, whole = loaded.graph, composed(loaded.graph, loaded.plan, plan)
+    small = cut(empty_model(model.config, type(model)), base, whole)
+    types = {name: value.dtype for name, value in model.state_dict().items()}
+    fill(small, {name: value.to(types.get(name, model.dtype)) for name, value in tensors.items()})
+    small = _settled(small, model)
+    return replace(loaded, model=small, config=small.config, plan=whole, graph=base)
+
+
 def _replayed(model: PreTrainedModel, base: Graph, whole: PruningPlan) -> PreTrainedModel:
     """An empty model of the first base under the whole plan, with the weights of a model that was sliced."""
     small = cut(empty_model(model.config, type(model)), base, whole)
@@ -124,6 +141,11 @@ def _replayed(model: PreTrainedModel, base: Graph, whole: PruningPlan) -> PreTra
         )
     aliases = tied_names(model)
     fill(small, {name: value for name, value in model.state_dict().items() if name not in aliases})
+    return _settled(small, model)
+
+
+def _settled(small: PreTrainedModel, model: PreTrainedModel) -> PreTrainedModel:
+    """A filled model where and as another one stands."""
     small.to(model.device)  # type: ignore[arg-type]
     small.config.dtype = model.config.dtype
     small.generation_config = model.generation_config

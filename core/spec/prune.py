@@ -179,6 +179,13 @@ class PruneSpec:
         flag="--uniform/--ragged",
         allocates=True,
     )
+    rounds: int = option(
+        1,
+        "Go in so many parts: score, cut and refit one, then look anew at what is left.",
+        title="Rounds",
+        ge=1,
+        ranking=True,
+    )
     search_tokens: int = option(
         1024,
         "Tokens of the calibration text on which every group's loss is measured at several widths, for scope "

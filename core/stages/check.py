@@ -58,6 +58,7 @@ def check(spec: RunSpec) -> RunSpec:
         return spec
     spec = settle(spec)
     check_method(spec)
+    check_rounds(spec)
     check_device(spec)
     config = load_config(spec.model.source, spec.model.trust_remote_code).get_text_config()
     if spec.prunes and spec.prune.layers is not None:
@@ -96,6 +97,27 @@ def check_method(spec: RunSpec) -> None:
         method.component.check(spec.prune, method.settings(spec.prune.options))
     elif spec.prunes:
         check_scopes(criteria_of(spec), spec.sweep.scopes if spec.goal == "sweep" else (spec.prune.scope,))
+
+
+def check_rounds(spec: RunSpec) -> None:
+    """Whether what is asked for can go in several parts. Raises SpecError."""
+    asked = spec.prune
+    if asked.rounds == 1 or not spec.prunes:
+        return
+    stray = {
+        "a sweep": spec.goal == "sweep",
+        f"method {asked.method}": method_of(spec) is not None or bool(asked.units),
+        "--target": bool(asked.target),
+        "--kind-sparsity": bool(asked.kind_sparsity),
+        "--max-share": asked.max_share < 1,
+        f"--scope {SEARCHED}": asked.scope == SEARCHED,
+        "--without-dependency": asked.without_dependency,
+    }
+    if both := [name for name, given in stray.items() if given]:
+        raise SpecError(
+            f"rounds take a method that ranks units and one sparsity for all, got {asked.rounds} with "
+            f"{', '.join(both)}; leave that out, or take --rounds 1."
+        )
 
 
 def check_reach(spec: RunSpec) -> None:

@@ -124,6 +124,13 @@ LAST = (
     benchmark("pruned", "tasks_after", lambda spec: not trains(spec)),
     Stage("export", "Saving the smaller model", result.export),
 )
+RECONSTRUCT = Stage(
+    "reconstruct",
+    "Refitting what stays",
+    reconstruct.reconstruct,
+    lambda spec: spec.prune.reconstruct != "none",
+)
+SURGERY = Stage("surgery", "Cutting the model", result.surgery)
 #: Measure the dense model, cut it to the target, train it if that is asked for, measure it again, save it.
 PRUNE = (
     LOAD,
@@ -138,13 +145,20 @@ PRUNE = (
     replace(PLAN, run=nuteprune.plan, when=learns),
     SEARCH,
     PLAN,
-    Stage(
-        "reconstruct",
-        "Refitting what stays",
-        reconstruct.reconstruct,
-        lambda spec: spec.prune.reconstruct != "none",
-    ),
-    Stage("surgery", "Cutting the model", result.surgery),
+    RECONSTRUCT,
+    SURGERY,
+    MEASURE,
+    *LAST,
+)
+#: The same part by part: each is scored, cut and refitted, and the next one is of what is left.
+PRUNE_IN_ROUNDS = (
+    LOAD,
+    GRAPH,
+    WRITE,
+    TEACH,
+    BASELINE,
+    benchmark("dense", "tasks_before"),
+    Repeated(result.rounds, (CAPTURE, SCORE, replace(PLAN, run=result.plan_round), RECONSTRUCT, SURGERY)),
     MEASURE,
     *LAST,
 )
@@ -221,6 +235,8 @@ GOALS: dict[str, tuple[Stage | Repeated, ...]] = {
 
 def parts_of(spec: RunSpec) -> tuple[Stage | Repeated, ...]:
     """What a run of this goal goes through, as far as it is due."""
+    if spec.goal == "prune" and spec.prune.rounds > 1:
+        return PRUNE_IN_ROUNDS
     return ABLATE if ablates(spec) else GOALS[spec.goal]
 
 
@@ -237,6 +253,7 @@ def run(spec: RunSpec, run_dir: Path, recorder: Recorder) -> None:
     metrics.write(state)
     recover.forget(state.work)
     reconstruct.forget(state.work)
+    result.forget_rounds(state.work)
     nuteprune.forget(run_dir)
     reference.forget(run_dir)
     written.forget(run_dir)

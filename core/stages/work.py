@@ -71,6 +71,7 @@ class State:
         loaded: the model as it is by now: dense, cut, trained.
         statistics: what capture found, until the scores are made of it.
         training: masks that were learned, until there is a plan; searched: the plan that a search found.
+        sparsity: of a round, how much of what the rounds before have left goes.
         before: the dense model, measured; dense: a copy of it that is timed beside the final one.
         cut: the pruned model before it is trained, measured; coupled: the model under the plan with its
             couplings, where they are then ignored; coupled_recovered: that one trained; control: the dense
@@ -87,6 +88,7 @@ class State:
     training: MaskTraining = field(init=False)
     searched: PruningPlan | None = None
     plan: PruningPlan = field(init=False)
+    sparsity: float = 0.0
     before: Measured | None = None
     dense: Loaded | None = None
     cut: Measured | None = None

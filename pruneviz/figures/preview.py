@@ -99,7 +99,7 @@ def preview_info(spec: RunSpec, graph: Graph | None, scores: Scores | None) -> P
         plan.sparsity_total,
         [*_lines(plan), *_sizes(graph, plan, choice.target)],
         _ranges(graph, plan),
-        exact=(scores is not None and choice.scope != SEARCHED) or bool(choice.units),
+        exact=(scores is not None and choice.scope != SEARCHED and choice.rounds == 1) or bool(choice.units),
         even=scores is None and not choice.units and choice.scope not in ("local", SEARCHED),
         searched=choice.scope == SEARCHED and not choice.units,
         learned=method_of(spec) is not None,
