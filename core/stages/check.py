@@ -216,6 +216,6 @@ def check_graph(spec: RunSpec, loaded: Loaded, graph: Graph) -> None:
     if spec.prune.layers is not None:
         parse_layers(spec.prune.layers, len(graph.layer_modules))
     check_plan(graph, spec.prune.units)
-    if spec.prune.target:
+    if spec.prune.target or method_of(spec):  # which would train before it finds that so much cannot go
         allocate(graph, None, **spec.prune.allocation())
     recover.check_targets(loaded, graph, spec.recover)

@@ -65,10 +65,14 @@ def check(spec: RunSpec) -> None:
     """Find out whether the teacher can teach this student, before anything is started.
 
     Raises:
-        ModelError: there is no such model. SpecError: its tokens are others than the student's.
+        ModelError: there is no such model. SpecError: its tokens are others than the student's, or what is to
+            hold what it says is no folder.
     """
     if spec.recover.controls:
         dense_of(spec)
+    folder = Path(spec.recover.logits).expanduser() if spec.recover.logits else None
+    if folder and folder.exists() and not folder.is_dir():
+        raise SpecError(f"teacher-logits must be a folder, got the file {folder}; name a new one.")
     if not spec.recover.distils or (spec.goal == "prune" and not spec.recover.teacher):
         return
     source, trust = source_of(spec).source, spec.model.trust_remote_code

@@ -163,6 +163,14 @@ def test_a_teacher_with_other_tokens_is_refused(tmp_path: Path, spec: RunSpec) -
         check(replace(spec, recover=replace(spec.recover, teacher=str(tmp_path / "other"))))
 
 
+def test_a_file_in_the_place_of_a_folder_is_refused_before_anything_starts(
+    spec: RunSpec, words: list[Path]
+) -> None:
+    kept = replace(spec.recover, top_k=8, logits=str(words[0]))
+    with pytest.raises(SpecError, match="teacher-logits must be a folder, got the file"):
+        check(replace(spec, recover=kept))
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from core.capture.memory import free_memory
-from core.errors import DataError, SpecError
+from core.errors import DataError, NotPrunableError, SpecError
 from core.recover.memory import Taken, needed_bytes
 from core.runs import launch
 from core.runs.artifacts import read_spec
@@ -144,3 +144,8 @@ def test_the_estimate_is_near_what_a_step_keeps(tmp_path: Path) -> None:
 
 def test_the_machine_says_what_is_free() -> None:
     assert free_memory(torch.device("cpu")) > 2**20
+
+
+def test_more_than_can_go_is_said_before_anything_is_measured(tmp_path: Path, spec: RunSpec) -> None:
+    much = replace(spec, prune=replace(spec.prune, sparsity=0.995))
+    refused(tmp_path, much, NotPrunableError, "At most .* can go")
