@@ -71,12 +71,17 @@ def _turns(turns: list[Any]) -> Iterable[dict[str, str]]:
         if isinstance(turn, dict):
             role = str(next((turn[key] for key in _SPEAKER if key in turn), "user"))
             said = next((turn[key] for key in _SAID if key in turn), "")
-            yield {
-                "role": _ROLES.get(role, role),
-                "content": said if isinstance(said, str) else str(said or ""),
-            }
+            yield {"role": _ROLES.get(role, role), "content": _words(said)}
         else:
             yield {"role": "user", "content": str(turn)}
+
+
+def _words(said: Any) -> str:
+    """What was said; of several parts, among them pictures, those that are text."""
+    if not isinstance(said, list):
+        return str(said or "")
+    parts = [part.get("text") if isinstance(part, dict) else part for part in said]
+    return "\n".join(part for part in parts if isinstance(part, str))
 
 
 def instruction_of(row: Any) -> dict[str, str] | None:

@@ -127,10 +127,14 @@ def test_a_lone_parquet_file_and_a_column_by_name_are_read(tmp_path: Path) -> No
 
 
 MESSAGES = [{"role": "user", "content": "the a"}, {"role": "assistant", "content": "of in"}]
+PARTS = [
+    {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "the a"}]},
+    {"role": "assistant", "content": [{"type": "text", "text": "of in"}]},
+]
 SHARED = [{"from": "human", "value": "the a"}, {"from": "gpt", "value": "of in"}]
 
 
-@pytest.mark.parametrize("row", [{"messages": MESSAGES}, {"conversations": SHARED}])
+@pytest.mark.parametrize("row", [{"messages": MESSAGES}, {"messages": PARTS}, {"conversations": SHARED}])
 def test_conversations_are_read_plainly_or_by_the_template(
     tmp_path: Path, tiny_tokenizer: Any, row: dict[str, Any]
 ) -> None:
