@@ -146,8 +146,8 @@ function drawThumbs(counts) {
     const words = "Layer " + data.layers[index] + ", " + pairs + " below tau, " + one.gone + " to remove";
     if (button.title === words) return;
     button.title = words;
-    button.setAttribute("aria-label", words);
     button.lastChild.textContent = one.pairs ? pairs : "none";
+    button.setAttribute("aria-label", "L" + data.layers[index] + " " + button.lastChild.textContent + " below tau, " + one.gone + " to remove");
     bar.title = "Layer " + data.layers[index] + ": " + pairs + " below τ";
   });
   seen.forEach((index) => drawThumb(index));

@@ -1,7 +1,7 @@
 // A Plotly figure that keeps its zoom when data comes in, follows light and dark, and reports clicks.
 // Gradio has a Plotly of its own as window.Plotly; ours is loaded beside it and leaves that name alone.
 
-const host = make("div", {class: "pv-plot", role: "img"});
+const host = make("div", {class: "pv-plot"});
 element.replaceChildren(host);
 let figure = null, library = null, waiting = false;
 
@@ -61,6 +61,8 @@ async function draw() {
   }
   if (!host.isConnected) return;
   host.style.height = (figure.layout.height || 380) + "px";
+  host.setAttribute("role", "group");  // an image may hold nothing to click, and its legend and buttons are that
+  host.setAttribute("aria-roledescription", "chart");
   host.setAttribute("aria-label", figure.layout.meta?.description || "Chart");
   const first = !host.data;
   await library.react(host, resolve(figure.data), themed(resolve(figure.layout)), {displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "sendChartToCloud"]});

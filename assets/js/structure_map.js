@@ -15,11 +15,12 @@ function words(cell) {
 function chosenIn(cell) { return data.chosen[cell.group] || 0; }
 
 function button(cell) {
-  const share = Math.sqrt(cell.params / data.most);
+  const share = Math.sqrt(cell.params / data.most), units = cell.units.toLocaleString("en-US");
+  const below = chosenIn(cell) ? "−" + chosenIn(cell).toLocaleString("en-US") : cell.size;
   return make("button", {
-    type: "button", class: "pv-cell" + (cell.prunable ? "" : " fixed"), "data-group": cell.group, title: words(cell), "aria-label": words(cell),
+    type: "button", class: "pv-cell" + (cell.prunable ? "" : " fixed"), "data-group": cell.group, title: words(cell), "aria-label": units + " " + below + ": " + words(cell),
     "aria-pressed": String(cell.group === data.selected), tabindex: cell.group === (data.selected || data.cells[0].group) ? 0 : -1, onclick: () => pick(cell.group),
-  }, make("b", {}, cell.units.toLocaleString("en-US")), make("small", {class: chosenIn(cell) ? "chosen" : ""}, chosenIn(cell) ? "−" + chosenIn(cell).toLocaleString("en-US") : cell.size), make("i", {style: "width:" + 100 * share + "%;--own:var(--pv-" + cell.colour + ")"}));
+  }, make("b", {}, units), make("small", {class: chosenIn(cell) ? "chosen" : ""}, below), make("i", {style: "width:" + 100 * share + "%;--own:var(--pv-" + cell.colour + ")"}));
 }
 
 function pick(group) {

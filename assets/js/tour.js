@@ -69,7 +69,7 @@ function draw() {
   STOPS.forEach((each, index) => {
     const over = done.includes(each.id), button = buttons[index];
     button.textContent = (over ? "✓ " : index + 1 + " ") + each.title;
-    button.setAttribute("aria-label", each.title + (over ? ", done" : ""));
+    button.setAttribute("aria-label", button.textContent + (over ? ", done" : ""));
     button.setAttribute("aria-current", each.id === at ? "step" : "false");
   });
   words.textContent = !stop ? "Each stop is something to do on this page. Begin with any." : done.includes(stop.id) ? stop.seen : stop.todo;
