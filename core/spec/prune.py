@@ -250,8 +250,8 @@ class PruneSpec:
         return Recipe(self.method, self.scope, self.reconstruct)
 
     def _case(self, unseen: bool) -> dict[str, bool]:
-        alone = self.without_dependency
-        return {"unseen": unseen or alone, "unbiased": alone or self.uniform or self.uniform_heads}
+        alike = self.uniform or self.uniform_heads
+        return {"unseen": unseen, "alone": self.without_dependency, "unbiased": alike}
 
     @property
     def share(self) -> float | None:

@@ -32,25 +32,26 @@ class Recipe(NamedTuple):
     scope: str
     refit: str
 
-    def settled(self, *, unseen: bool = False, unbiased: bool = False) -> Recipe:
+    def settled(self, *, unseen: bool = False, alone: bool = False, unbiased: bool = False) -> Recipe:
         """The same with a name in the place of every `recommended`.
 
         Args:
             unseen: what matrices read cannot be watched in this model.
+            alone: every matrix is cut by its own scores.
             unbiased: what is cut shall get no biases.
         """
-        (method,) = with_best([self.method], unseen=unseen)
+        (method,) = with_best([self.method], unseen=unseen or alone)
         scope, refit = RECOMMENDED_FOR.get(method, USUAL)
-        refit = USUAL[1] if unbiased else refit
+        refit = USUAL[1] if unbiased or alone else refit
         return Recipe(
             method,
             scope if self.scope == RECOMMENDED else self.scope,
             refit if self.refit == RECOMMENDED else self.refit,
         )
 
-    def because(self, *, unseen: bool = False, unbiased: bool = False) -> str:
+    def because(self, *, unseen: bool = False, alone: bool = False, unbiased: bool = False) -> str:
         """What is recommended in this one's place, with the reason; empty where nothing was left open."""
-        chosen = self.settled(unseen=unseen, unbiased=unbiased)
+        chosen = self.settled(unseen=unseen, alone=alone, unbiased=unbiased)
         left_open = [new for old, new in zip(self, chosen, strict=True) if old == RECOMMENDED]
         if not left_open or (self.method != RECOMMENDED and chosen[1:] == USUAL):
             return ""
@@ -60,11 +61,12 @@ class Recipe(NamedTuple):
     def _reason(self, chosen: Recipe, unseen: bool) -> str:
         if self.method != RECOMMENDED:
             return f"that is how the paper of {chosen.method} has it"
-        if chosen.method == BEST:
-            return (
-                "criterion and scope left the lowest perplexity of all that does not train, on both texts, "
-                f"and biases, nearly free, come close to least squares ({TABLE})"
-            )
-        return f"{BEST} has to see what matrices read, which is not to be seen " + (
-            "in a stack of experts" if unseen else "where every matrix is cut by itself"
+        if chosen.method != BEST:
+            where = "in a stack of experts" if unseen else "where every matrix is cut by itself"
+            return f"{BEST} has to see what matrices read, which is not to be seen {where}"
+        if chosen != (BEST, *RECOMMENDED_FOR[BEST]):
+            return f"{BEST} was the best criterion of all that does not train ({TABLE})"
+        return (
+            "criterion and scope left the lowest perplexity of all that does not train, on both texts, with "
+            f"heads and FFN channels, and biases, nearly free, come close to least squares ({TABLE})"
         )

@@ -80,6 +80,9 @@ def test_what_was_recommended_is_said_with_its_reason() -> None:
     experts = PruneSpec().because(unseen=True)
     assert experts.startswith("taylor_first, scope local, no refit, because ifv has to see")
     assert "stack of experts" in experts
+    assert "by itself" in PruneSpec(without_dependency=True).because()
+    for other in (PruneSpec(uniform=True), PruneSpec(scope="local"), PruneSpec(reconstruct="none")):
+        assert "best criterion" in other.because() and "biases" not in other.because()
     assert "paper of wifv" in PruneSpec("wifv").because()
     assert not PruneSpec("l2").because() and not PruneSpec("ifv", 0.2, "local", reconstruct="none").because()
 
