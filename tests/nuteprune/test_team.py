@@ -73,21 +73,6 @@ def others() -> set[psutil.Process]:
     return set(psutil.Process().children())
 
 
-def test_two_processes_learn_what_one_learns(
-    tmp_path: Path, spec: RunSpec, alone: Path, others: set[psutil.Process]
-) -> None:
-    run_dir, before = started(tmp_path, together(spec)), {**os.environ}
-    execute(run_dir)
-    assert "2 processes train together" in (run_dir / LOG).read_text()
-    assert read_plan(run_dir) == read_plan(alone)
-    ours, theirs = curves(run_dir), curves(alone)
-    for name in ("kl", "expected", "lambda_1", "ppl_cut"):
-        assert ours[f"train.{name}"] == pytest.approx(theirs[f"train.{name}"], rel=1e-3), name
-    assert ours["train.teacher"] == theirs["train.teacher"] and max(ours["train.teacher"].values()) > 0
-    assert set(psutil.Process().children()) <= others and {**os.environ} == before
-    assert not torch.distributed.is_initialized()
-
-
 def test_all_skip_a_step_that_is_no_number_for_one_and_stop_together(
     tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch, others: set[psutil.Process]
 ) -> None:
@@ -106,8 +91,12 @@ def test_all_skip_a_step_that_is_no_number_for_one_and_stop_together(
     assert set(psutil.Process().children()) <= others
 
 
-def test_one_that_dies_ends_the_run_in_words_and_it_goes_on_from_its_checkpoint(
-    tmp_path: Path, spec: RunSpec, alone: Path, monkeypatch: pytest.MonkeyPatch
+def test_one_that_dies_ends_the_run_in_words_and_two_learn_what_one_learns(
+    tmp_path: Path,
+    spec: RunSpec,
+    alone: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    others: set[psutil.Process],
 ) -> None:
     run_dir = started(tmp_path, together(spec))
     misbehave(monkeypatch, "os.kill(os.getpid(), signal.SIGKILL)", step=8)
@@ -116,11 +105,19 @@ def test_one_that_dies_ends_the_run_in_words_and_it_goes_on_from_its_checkpoint(
     assert read_status(run_dir).state == "failed"
     assert sorted(curves(run_dir)["train.kl"]) == list(range(1, 8))
     monkeypatch.undo()
+    before = {**os.environ}
     write_status(run_dir, Status(state="queued"))
-    execute(run_dir)
+    execute(run_dir)  # from its checkpoint on
     said = [event.data.get("text", "") for event in EventReader(run_dir / "events.jsonl").read()]
     assert "Training goes on after step 6 of 12" in said
+    assert "2 processes train together" in (run_dir / LOG).read_text()
     assert read_plan(run_dir) == read_plan(alone)
+    ours, theirs = curves(run_dir), curves(alone)
+    for name in ("kl", "expected", "lambda_1", "ppl_cut"):
+        assert ours[f"train.{name}"] == pytest.approx(theirs[f"train.{name}"], rel=1e-3), name
+    assert ours["train.teacher"] == theirs["train.teacher"] and max(ours["train.teacher"].values()) > 0
+    assert set(psutil.Process().children()) <= others and {**os.environ} == before
+    assert not torch.distributed.is_initialized()
 
 
 def test_one_that_cannot_start_says_why(tmp_path: Path, spec: RunSpec, others: set[psutil.Process]) -> None:
