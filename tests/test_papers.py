@@ -11,8 +11,8 @@ import pytest
 
 from core.criteria import CRITERIA
 from core.methods import METHODS
+from core.spec.choices import RECONSTRUCTIONS, SCOPES, STRATEGIES
 from core.spec.fields import OPTIONS
-from core.spec.prune import RECONSTRUCTIONS, SCOPES, STRATEGIES
 from core.spec.recover import PRESETS as RECIPES
 from core.spec.recover import RECOVERIES, TARGETS
 from core.spec.texts import NAMED

@@ -17,8 +17,8 @@ from core.methods import METHODS
 from core.runs.artifacts import read_metrics, read_spec
 from core.runs.command_line import RANKING
 from core.spec.checks import check_name
+from core.spec.choices import STRATEGIES
 from core.spec.fields import OPTIONS
-from core.spec.prune import STRATEGIES
 from core.spec.run import RunSpec
 from core.spec.units import MANUAL, read_plan_file
 

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from core.errors import NotPrunableError, SpecError
 from core.graph.records import Graph, Group
 from core.plan.aligned import about_widths
+from core.plan.blocks import without_blocks
 from core.plan.budgets import Removed, block_of, within
-from core.plan.cost import params_in, with_costs
+from core.plan.cost import params_in, saving, with_costs
+from core.plan.dropping import Worth, droppable, dropped
 from core.plan.meter import Counts, Meter
 from core.plan.ranking import Curves, Scores, Track, removal_order, tracks
 from core.plan.records import PruningPlan, bias_sizes, missing_biases
@@ -25,7 +27,8 @@ from core.plan.solving import Goal, Part, solve
 from core.plan.uniform import alike, in_turns, joined
 from core.spec.budget import Budget, budgets_of
 from core.spec.checks import check_kind_sparsity, check_name, check_sparsity, parse_layers
-from core.spec.prune import SCOPES
+from core.spec.choices import SCOPES
+from core.spec.depth import drops_of
 
 DEFAULT_KINDS = ("query_head", "ffn_channel")
 #: group id -> its units in the order in which they go.
@@ -42,6 +45,8 @@ def allocate(
     layers: str | None = None,
     kind_sparsity: Mapping[str, float] | None = None,
     target: str = "",
+    drop: str = "",
+    worth: Worth | None = None,
     multiple: int = 1,
     uniform_heads: bool = False,
     uniform: bool = False,
@@ -63,6 +68,8 @@ def allocate(
             not name share `sparsity`.
         target: budgets in the place of all sparsities, see `core.spec.budget`; a size in blocks makes
             `multiple` one of theirs.
+        drop: whole blocks that go first, as in `core.spec.depth`; they count towards sparsity and target.
+        worth: block -> what it is worth, lowest goes; None previews, for sizes alone.
         multiple: channels that stay are whole multiples of it, in groups that lose some.
         uniform_heads, uniform: all layers keep the same heads, or the same of all, see `core.plan.uniform`.
         max_share: the largest share of its units that one group may lose.
@@ -80,7 +87,11 @@ def allocate(
     check_sparsity(sparsity)
     check_name("scope", scope, SCOPES)
     check_kind_sparsity(kind_sparsity or {}, kinds)
-    groups, budgets = groups_in_scope(graph, kinds, layers), budgets_of(target)
+    gone, budgets = dropped(graph, drop, worth, layers), budgets_of(target)
+    dense, (graph, _) = graph, without_blocks(graph, gone)
+    groups = groups_in_scope(graph, kinds, layers)
+    scope_of = [group for kind in drops_of(drop) for group in droppable(dense, kind, layers)]
+    scope_of += groups_in_scope(dense, kinds, layers)
     kinds_alike = alike(uniform_heads, uniform)
     orders = {group.id: removal_order(group, scores) for group in groups}
     orders |= {g.id: in_turns(g, orders[g.id]) for g in groups if g.kind in kinds_alike}
@@ -98,20 +109,26 @@ def allocate(
         kinds_alike,
         curves,
     )
+    if gone:
+        total, taken = params_in(dense, scope_of), saving(dense, gone).params
+        requests = [replace(requests[0], goal=sparsity * total - taken, total=total, gone=taken)]
     removed, biases = (
-        _within(graph, requests[0], orders, budgets, biased)
+        _within(dense, gone, requests[0], orders, budgets, biased)
         if budgets
         else _near(graph, requests, orders, biased)
     )
+    removed |= gone
     notes = _remarks(curves if scope == "searched" else scores, scope, multiple)
-    overall = sum(request.goal for request in requests) / sum(request.total for request in requests)
+    notes += ["Made without measurements of blocks: those that go will be others."] * bool(gone and not worth)
+    overall = sum(each.goal + each.gone for each in requests) / sum(each.total for each in requests)
     plan = PruningPlan(
-        removed=removed, model=model or graph.model, method=method, scope=scope, kinds=tuple(kinds),
+        removed=removed, model=model or graph.model, method=method, scope=scope,
+        kinds=(*kinds, *drops_of(drop)),
         target=overall if kind_sparsity else sparsity, layers=layers, biases=biases,
         notes=(*_left_out(graph, kinds), *notes),
     )  # fmt: skip
-    counted = with_costs(graph, plan, groups)
-    counted = replace(counted, notes=(*about_widths(graph, removed, biases), *counted.notes))
+    counted = with_costs(dense, plan, scope_of)
+    counted = replace(counted, notes=(*about_widths(dense, removed, biases), *counted.notes))
     return replace(counted, target=counted.sparsity) if budgets else counted
 
 
@@ -174,13 +191,14 @@ class _Request:
     """Groups that share one target.
 
     Attributes:
-        goal: how many parameters shall go, of `total`.
+        goal: how many parameters shall go, of `total`, beside those that are `gone` with whole blocks.
     """
 
     tracks: list[Track]
     meter: Meter
     goal: float
     total: int
+    gone: int = 0
 
     def part(self) -> Part:
         """What is to be solved."""
@@ -215,11 +233,11 @@ def _requests(
 
 
 def _within(
-    graph: Graph, request: _Request, orders: Orders, budgets: Sequence[Budget], biased: bool
+    graph: Graph, gone: Removed, request: _Request, orders: Orders, budgets: Sequence[Budget], biased: bool
 ) -> tuple[Removed, tuple[str, ...]]:
     """The units that go so that budgets are met, and the biases that are added."""
     units = partial(_units, orders)
-    return within(graph, request.tracks, request.meter, budgets, units, biased=biased)
+    return within(graph, request.tracks, request.meter, budgets, units, gone=gone, biased=biased)
 
 
 def _near(
@@ -256,7 +274,8 @@ def _check_reach(request: _Request) -> None:
     most = request.meter.removed(part.counts(part.every()))
     if most < request.goal:
         raise NotPrunableError(
-            f"At most {most / request.total:.4f} of the parameters in scope can go, since one unit of every "
-            f"group must stay, and what max_share leaves; {request.goal / request.total:.4f} was asked for. "
+            f"At most {(most + request.gone) / request.total:.4f} of the parameters in scope can go, since "
+            "one unit of every group must stay, and what max_share leaves; "
+            f"{(request.goal + request.gone) / request.total:.4f} was asked for. "
             "Lower the sparsity or add kinds or layers."
         )

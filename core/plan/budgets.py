@@ -38,33 +38,36 @@ def within(
     budgets: Sequence[Budget],
     units: Callable[[Counts], Removed],
     *,
+    gone: Removed,
     biased: bool,
 ) -> tuple[Removed, tuple[str, ...]]:
     """What goes so that every budget is met, and no more than that, every step in its turn.
 
     Args:
-        units: the units that go with so many of every group.
+        graph: of the dense model; units: the units that go with so many of every group.
+        gone: whole blocks that go in any case; tracks and meter are of what is left.
         biased: modules that read what goes get a bias where they have none; budgets hold these, too.
 
     Returns:
-        The units that go, by group, and the biases that are added.
+        The units that go, by group, the blocks among them, and the biases that are added.
 
     Raises:
         NotPrunableError: the dense model meets all of them, or some cannot be met; says the least.
     """
     dense = {budget: taken(graph, budget, {}) for budget in budgets}
-    over = {budget: dense[budget] - budget.most(dense[budget]) for budget in budgets}
-    if max(over.values()) <= 0:
+    start = {budget: taken(graph, budget, gone) for budget in budgets}
+    if all(amount <= budget.most(amount) for budget, amount in dense.items()):
         takes = " and ".join(typed(budget, amount) for budget, amount in dense.items())
         asked = ",".join(budget.text for budget in budgets)
         raise NotPrunableError(f"The model takes {takes} as it is, so target {asked} is met; ask for less.")
-    while True:
+    over = {budget: start[budget] - budget.most(dense[budget]) for budget in budgets}
+    while max(over.values()) > 0:
         goals = {
             budget: Goal(_saved(graph, meter, budget), more) for budget, more in over.items() if more > 0
         }
         part = Part(useful(tracks, [*goals.values()]), (*goals.values(),), least=True)
-        _check_reach(part, goals, dense)
-        removed = units(solve(part))
+        _check_reach(part, goals, dense, start)
+        removed = gone | units(solve(part))
         biases = missing_biases(graph, removed) if biased else ()
         left = {budget: taken(graph, budget, removed, biases) for budget in budgets}
         short = {budget: left[budget] - budget.most(dense[budget]) for budget in budgets}
@@ -72,6 +75,7 @@ def within(
             return removed, biases
         # What the biases take has to go besides; with more units gone there may be more of them.
         over = {budget: more + max(0.0, short[budget]) for budget, more in over.items()}
+    return gone, ()
 
 
 def _saved(graph: Graph, meter: Meter, budget: Budget) -> Callable[[Counts], float]:
@@ -88,7 +92,9 @@ def _saved(graph: Graph, meter: Meter, budget: Budget) -> Callable[[Counts], flo
     return lambda counts: meter.saved(counts, takes)
 
 
-def _check_reach(part: Part, goals: Mapping[Budget, Goal], dense: Mapping[Budget, int]) -> None:
+def _check_reach(
+    part: Part, goals: Mapping[Budget, Goal], dense: Mapping[Budget, int], start: Mapping[Budget, int]
+) -> None:
     """Raises NotPrunableError where even with every step taken a budget is not met; says the least of it."""
     every = part.every() if part.tracks else None
     gone = {
@@ -97,8 +103,8 @@ def _check_reach(part: Part, goals: Mapping[Budget, Goal], dense: Mapping[Budget
     short = [budget for budget, goal in goals.items() if gone[budget] < goal.amount]
     if short:
         # The biases that are added then are part of what has to go.
-        beside = {b: goals[b].amount - (dense[b] - b.most(dense[b])) for b in short}
-        least = ",".join(typed(b, dense[b] - gone[b] + beside[b], up=True) for b in short)
+        beside = {b: goals[b].amount - (start[b] - b.most(dense[b])) for b in short}
+        least = ",".join(typed(b, start[b] - gone[b] + beside[b], up=True) for b in short)
         raise NotPrunableError(
             f"Target {','.join(budget.text for budget in short)} is out of reach: the least is {least}, "
             "since one unit of every group must stay, and what kinds, layers and max_share leave. "

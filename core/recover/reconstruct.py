@@ -35,7 +35,7 @@ from core.recover.pre_pruning import pre_prune
 from core.recover.pre_pruning_refit import pre_prune_and_refit
 from core.recover.rescoring import Rescoring
 from core.recover.walk import KINDS, Walk, readers_of
-from core.spec.prune import RECHOOSING
+from core.spec.choices import RECHOOSING
 from core.surgery.masks import Removed
 from core.surgery.operate import add_biases
 

@@ -20,45 +20,13 @@ from core.spec.checks import (
     parse_sparsity,
     require,
 )
+from core.spec.choices import BIASED, KINDS, RECHOOSING, RECONSTRUCTIONS, SCOPES, SEARCHED
+from core.spec.depth import BY, check_drop, drops_of
 from core.spec.recommended import BEST, RECOMMENDED, UNSEEN, Recipe
 from core.spec.settings import own_options
 from core.spec.units import MANUAL, Units, checked_units, parse_units, units_entries
 
-#: Unit kinds a plan may cut, and how a form calls them. `attention` kinds exclude each other: both own the
-#: same query heads.
-KINDS = {
-    "ffn_channel": "Feed-forward channels",
-    "query_head": "Query heads",
-    "kv_group": "Key-value groups",
-    "residual_channel": "Hidden channels",
-}
-#: How a target is spread: evenly, by value per parameter, or by how a unit stands out in its layer.
-SCOPES = {
-    "local": "Every layer alike",
-    "global": "By worth per parameter",
-    "al_am": "By how channels stand out, FLAP's AL-AM",
-    "standardised": "By how units stand out",
-    "raw": "By scores as they are",
-    "searched": "By search: as much of each group as is measured to hurt least",
-}
-#: The scope that is measured, see `core.search`.
-SEARCHED = "searched"
-#: What is done about the error that pruning makes, without training.
-RECONSTRUCTIONS = {
-    "none": "Nothing",
-    "bias": "Biases",
-    "least_squares": "Weights, by least squares",
-    "pre_pruning": "Modules, before their units are chosen again: pre-pruning recovery",
-    "pre_pruning_refit": "The same with biases, and what stays is fitted once more",
-}
 _WHICH = f"{RECOMMENDED} is {{}} for ifv, wifv and wifn, as in FLAP, and {{}} for every other method."
-#: Those which put part of what they find into a bias, also where the dense model has none.
-BIASED = ("bias", "least_squares", "pre_pruning_refit")
-#: Those which choose the units of every module again.
-RECHOOSING = ("pre_pruning", "pre_pruning_refit")
-#: LLM-Pruner's two ways (Section 3.1): blocks lose heads and channels of their own, or all lose the same
-#: hidden channels.
-STRATEGIES = {"block": ("query_head", "ffn_channel"), "channel": ("residual_channel",)}
 
 
 @checked
@@ -212,6 +180,28 @@ class PruneSpec:
         ranking=True,
         allocates=True,
     )
+    drop: str = option(
+        "",
+        "Whole blocks that go before anything else: layer=3, attention_block=2 or ffn_block=2, several with "
+        "commas. They count towards the sparsity or the budget; units of what is left give the rest, and "
+        "with sparsity 0 nothing else goes. layers says which may go.",
+        title="Whole blocks that go",
+        default_text="none",
+        check=check_drop,
+        wanted="layer, attention_block or ffn_block with how many",
+        metavar="KIND=N,...",
+        ranking=True,
+        allocates=True,
+    )
+    drop_by: str = option(
+        "block_influence",
+        "What says which blocks are dropped, on the calibration text: block_influence is ShortGPT's, how far "
+        "a block turns the hidden states, perplexity how much worse the model is without it, summed what "
+        "the method says of its units.",
+        title="Which blocks go",
+        choices=BY,
+        ranking=True,
+    )
     reconstruct: str = option(
         RECOMMENDED,
         "Refit what stays on the calibration text, without training. " + _WHICH.format("bias", "none"),
@@ -290,6 +280,12 @@ class PruneSpec:
         free = not alike or self.reconstruct not in RECHOOSING
         wanted = f"left out with {self.reconstruct}, which chooses units again"
         require(free, "uniform", alike, wanted)
+        whole = not (self.drop and (self.units or self.kind_sparsity or self.without_dependency))
+        wanted = "left out with units chosen by hand, targets per kind, or couplings left out"
+        require(whole, "drop", self.drop, wanted)
+        chosen = self.reconstruct in RECHOOSING or self.scope == SEARCHED
+        wanted = "left out with scope searched and refits that choose units again"
+        require(not (drops_of(self.drop) and chosen), "drop", self.drop, wanted)
         ranked = not (self.without_dependency and self.units)
         require(ranked, "without_dependency", True, "left out where units are chosen by hand")
 

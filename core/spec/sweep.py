@@ -8,7 +8,7 @@ from core.checked import checked
 from core.errors import SpecError
 from core.option import option
 from core.spec.checks import check_sparsity
-from core.spec.prune import RECONSTRUCTIONS, SCOPES
+from core.spec.choices import RECONSTRUCTIONS, SCOPES
 from core.spec.recommended import RECOMMENDED
 
 #: More is a mistake, not a wish: weeks on a CPU.

@@ -22,7 +22,7 @@ from core.registry import check_options, unknown
 from core.results.sweep import planned, run_of
 from core.ship import delivery
 from core.spec.checks import check_length, parse_layers
-from core.spec.prune import SEARCHED
+from core.spec.choices import SEARCHED
 from core.spec.run import RunSpec
 from core.spec.texts import BUNDLED, NONE, SELF
 from core.spec.units import MANUAL
@@ -127,11 +127,11 @@ def check_reach(spec: RunSpec) -> None:
         NotPrunableError: they are not. ArtifactError: the files of an earlier cut are damaged.
     """
     again = spec.prunes and resolve(spec.model.source).kind == "pruned"
-    if not (again or spec.prune.units or (spec.prunes and spec.prune.target)):
+    if not (again or spec.prune.units or (spec.prunes and (spec.prune.target or spec.prune.drop))):
         return
     graph = graph_of(spec.model, config_only=True)
     check_plan(graph, spec.prune.units)
-    if spec.prune.target or (again and spec.goal == "prune" and not spec.prune.units):
+    if spec.prune.target or spec.prune.drop or (again and spec.goal == "prune" and not spec.prune.units):
         allocate(graph, None, **spec.prune.allocation())
 
 
@@ -216,6 +216,7 @@ def check_graph(spec: RunSpec, loaded: Loaded, graph: Graph) -> None:
     if spec.prune.layers is not None:
         parse_layers(spec.prune.layers, len(graph.layer_modules))
     check_plan(graph, spec.prune.units)
-    if spec.prune.target or method_of(spec):  # which would train before it finds that so much cannot go
+    # What trains would find that so much cannot go only afterwards, and blocks are measured first.
+    if spec.prune.target or spec.prune.drop or method_of(spec):
         allocate(graph, None, **spec.prune.allocation())
     recover.check_targets(loaded, graph, spec.recover)

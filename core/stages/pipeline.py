@@ -17,6 +17,7 @@ from core.runs.recorder import Recorder
 from core.spec.run import RunSpec
 from core.stages import (
     ablate,
+    blocks,
     control,
     explore,
     export,
@@ -45,6 +46,11 @@ def learns(spec: RunSpec) -> bool:
 def ranks(spec: RunSpec) -> bool:
     """Whether units are scored."""
     return bool(criteria_of(spec))
+
+
+def drops(spec: RunSpec) -> bool:
+    """Whether whole blocks go first."""
+    return bool(spec.prune.drop)
 
 
 def trains(spec: RunSpec) -> bool:
@@ -109,6 +115,7 @@ CAPTURE = Stage(
     lambda spec: bool(needs(criteria_of(spec))),
 )
 SCORE = Stage("score", "Scoring units", steps.score, ranks)
+BLOCKS = Stage("blocks", "Measuring what whole blocks are worth", blocks.measure, drops)
 SEARCH = Stage("search", "Searching how much each group gives", search_plan, searches)
 PLAN = Stage("plan", "Planning what to remove", steps.plan, lambda spec: not learns(spec))
 MEASURE = Stage("measure", "Measuring the model before its training", measure.before_training, trains)
@@ -143,6 +150,7 @@ PRUNE = (
     SCORE,
     Stage("train", "Learning what goes", nuteprune.learn, learns),
     replace(PLAN, run=nuteprune.plan, when=learns),
+    BLOCKS,
     SEARCH,
     PLAN,
     RECONSTRUCT,

@@ -20,7 +20,7 @@ from core.search.compensated import compensated
 from core.search.kept import Kept
 from core.search.losses import Losses
 from core.search.search import Searcher, Trial
-from core.spec.prune import SEARCHED
+from core.spec.choices import SEARCHED
 from core.spec.texts import SELF
 from core.stages.steps import windows
 from core.stages.work import State, Work

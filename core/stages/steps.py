@@ -26,7 +26,7 @@ from core.results.activations import ACTIVATIONS, Activations, read_activations,
 from core.results.scores import AL_AM, SCORES, Scores, ranked_by, read_all_scores, write_scores
 from core.results.widths import WIDTHS, widths
 from core.runs.artifacts import GROUPS, PLAN, read_graph, read_plan
-from core.spec.prune import KINDS
+from core.spec.choices import KINDS
 from core.spec.run import RunSpec
 from core.spec.texts import SELF
 from core.stages.check import check_graph, check_lengths, check_tokens
@@ -231,7 +231,8 @@ def plan(state: State) -> None:
         chosen = state.searched
     if chosen is None:
         scores = state.scores[ranked_by(asked.method, asked.scope)]
-        chosen = allocate(graph, scores, **asked.allocation(), method=asked.method, model=graph.model)
+        arguments = asked.allocation() | {"worth": state.worth, "method": asked.method}
+        chosen = allocate(graph, scores, **arguments, model=graph.model)
     state.plan = keep_plan(work, graph, chosen)
     state.dense = dense_to_time(state)
 

@@ -26,7 +26,8 @@ from core.results.perplexity import Perplexity, read_perplexities
 from core.results.scores import ranked_by
 from core.results.sweep import SWEEP, Other, OtherText, Point, Sweep, planned, read_sweep, run_of, write_sweep
 from core.runs.artifacts import CHECKPOINT
-from core.spec.prune import SEARCHED
+from core.spec.choices import SEARCHED
+from core.stages.blocks import worth_of
 from core.stages.measure import measure_texts, text_windows
 from core.stages.reconstruct import recounted, rescoring
 from core.stages.search import searched
@@ -131,7 +132,10 @@ def _plan(work: Work, state: State) -> PruningPlan:
     if asked.scope == SEARCHED:
         return searched(work, state, scores)
     ranked = scores[ranked_by(asked.method, asked.scope)]
-    return allocate(graph, ranked, **asked.allocation(), method=asked.method, model=graph.model)
+    arguments = asked.allocation() | {"method": asked.method, "model": graph.model}
+    if asked.drop:
+        arguments["worth"] = worth_of(work, state, scores).worth
+    return allocate(graph, ranked, **arguments)
 
 
 def _perplexities(

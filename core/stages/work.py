@@ -27,8 +27,8 @@ from core.results.scores import Scores
 from core.results.sweep import Sweep, planned
 from core.runs.artifacts import SPEC, read_metrics, read_spec
 from core.runs.recorder import Recorder
+from core.spec.choices import SEARCHED
 from core.spec.evaluate import PROTOCOLS
-from core.spec.prune import SEARCHED
 from core.spec.run import RunSpec
 from core.spec.texts import NAMED, NONE, SELF
 from core.spec.units import MANUAL
@@ -70,6 +70,7 @@ class State:
         folder: where scores are kept: the run's directory, or one below it for a pass of a sweep.
         loaded: the model as it is by now: dense, cut, trained.
         statistics: what capture found, until the scores are made of it.
+        worth: what whole blocks are worth, where some are dropped.
         training: masks that were learned, until there is a plan; searched: the plan that a search found.
         sparsity: of a round, how much of what the rounds before have left goes.
         before: the dense model, measured; dense: a copy of it that is timed beside the final one.
@@ -85,6 +86,7 @@ class State:
     graph: Graph = field(init=False)
     statistics: Statistics | None = None
     scores: Scores = field(default_factory=dict)
+    worth: dict[str, float] | None = None
     training: MaskTraining = field(init=False)
     searched: PruningPlan | None = None
     plan: PruningPlan = field(init=False)
@@ -226,7 +228,11 @@ def refits(spec: RunSpec) -> set[str]:
 def reads_text(spec: RunSpec) -> bool:
     """Whether the model that a pruning run or a sweep makes depends on the calibration text."""
     ranking = spec.sweep.methods if spec.goal == "sweep" else [spec.prune.method]
-    return method_of(spec) is not None or searches(spec) or bool(needs(ranking) or refits(spec))
+    return (
+        method_of(spec) is not None
+        or searches(spec)
+        or bool(needs(ranking) or refits(spec) or spec.prune.drop)
+    )
 
 
 def searches(spec: RunSpec) -> bool:

@@ -18,7 +18,7 @@ from core.results import words
 from core.results.widths import widths
 from core.runs.command_line import command_line
 from core.spec.budget import budgets_of
-from core.spec.prune import SEARCHED
+from core.spec.choices import SEARCHED
 from core.spec.run import RunSpec
 from core.spec.texts import reads_the_same
 from pruneviz.figures import states

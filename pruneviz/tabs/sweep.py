@@ -22,8 +22,8 @@ from core.results import words
 from core.results.sweep import SWEEP, planned, read_sweep, run_of
 from core.runs.artifacts import read_spec
 from core.runs.watch import log_tail
+from core.spec.choices import RECONSTRUCTIONS, SCOPES
 from core.spec.fields import OPTIONS, changed, field_of
-from core.spec.prune import RECONSTRUCTIONS, SCOPES
 from core.spec.recommended import RECOMMENDED
 from core.spec.run import RunSpec
 from core.spec.sweep import SweepSpec

@@ -20,7 +20,7 @@ from core.plan.records import PruningPlan
 from core.recover.layers import layers_of, watching
 from core.recover.reconstruct import reconstruct, reconstructed
 from core.recover.rescoring import Rescoring
-from core.spec.prune import BIASED
+from core.spec.choices import BIASED
 from core.stages.reconstruct import recounted
 from core.surgery.masks import masked
 from core.surgery.operate import operate

@@ -12,7 +12,8 @@ from core.criteria import CRITERIA
 from core.criteria.registry import check_scopes
 from core.results.sweep import planned
 from core.runs.command_line import command_line
-from core.spec.prune import RECONSTRUCTIONS, SCOPES, PruneSpec
+from core.spec.choices import RECONSTRUCTIONS, SCOPES
+from core.spec.prune import PruneSpec
 from core.spec.recommended import RECOMMENDED, RECOMMENDED_FOR, USUAL, Recipe
 from core.spec.run import RunSpec
 from core.spec.sweep import SweepSpec

@@ -21,7 +21,7 @@ from core.results.widths import WIDTHS
 from core.runs import launch, watch
 from core.runs.artifacts import CHECKPOINT, GROUPS, METRICS, MODEL, PLAN, RECONSTRUCTED, read_plan
 from core.runs.events import Event
-from core.spec.prune import BIASED, RECHOOSING
+from core.spec.choices import BIASED, RECHOOSING
 from core.spec.run import RunSpec
 from core.stages import reconstruct as refitting
 from core.stages import result

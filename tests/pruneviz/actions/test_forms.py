@@ -10,11 +10,12 @@ from core.errors import PruneError, SpecError, UnknownNameError
 from core.methods import with_preset
 from core.runs.command_line import command_line
 from core.spec.calibration import DataSpec
+from core.spec.choices import RECHOOSING, RECONSTRUCTIONS
 from core.spec.evaluate import EvalSpec
 from core.spec.fields import OPTIONS
 from core.spec.model import ModelSpec
 from core.spec.nuteprune import PRESETS
-from core.spec.prune import RECHOOSING, RECONSTRUCTIONS, PruneSpec
+from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec, recover_preset
 from core.spec.run import RunSpec
 from pruneviz.actions.forms import (

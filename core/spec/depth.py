@@ -1,0 +1,40 @@
+"""Whole blocks that go: how many of each kind, such as `layer=3,attention_block=2`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.errors import SpecError
+from core.spec.checks import check_name
+
+#: Kinds of blocks that may be dropped, and how people call them.
+DROPPED = {"layer": "layers", "attention_block": "attention blocks", "ffn_block": "feed-forward blocks"}
+#: What says which of them go.
+INFLUENCE, PERPLEXITY, SUMMED = "block_influence", "perplexity", "summed"
+BY = {
+    INFLUENCE: "Those that turn the hidden states least: ShortGPT's block influence",
+    PERPLEXITY: "Those without which the loss grows least",
+    SUMMED: "Those whose units are worth least together",
+}
+_EXAMPLE = "write layer=3, attention_block=2 or ffn_block=2, several with commas"
+
+
+def drops_of(text: str) -> dict[str, int]:
+    """Read `layer=3,ffn_block=2`: kind -> how many. Raises SpecError."""
+    drops: dict[str, int] = {}
+    for entry in filter(str.strip, text.split(",")):
+        kind, _, number = (part.strip() for part in entry.partition("="))
+        if not (number.isdecimal() and int(number) > 0):
+            raise SpecError(f"drop takes a kind and how many, got {entry.strip()!r}; {_EXAMPLE}.")
+        check_name("drop", kind, list(DROPPED))
+        if kind in drops:
+            raise SpecError(f"drop names {kind} twice; {_EXAMPLE}.")
+        drops[kind] = int(number)
+    return drops
+
+
+def check_drop(given: Any) -> Any:
+    """Return `given` if it says which blocks go, or is empty. Raises SpecError."""
+    if isinstance(given, str):
+        drops_of(given)
+    return given

@@ -1,0 +1,40 @@
+"""Runs that drop whole blocks: measured, planned, saved, resumed, and refused before anything is slow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core.errors import NotPrunableError
+from core.models.saved import load
+from core.results.blocks import read_blocks
+from core.results.widths import read_widths
+from core.runs.artifacts import MODEL, read_metrics, read_plan
+from core.spec.prune import PruneSpec
+from core.spec.run import RunSpec
+from core.stages.check import check
+from tests.stages.steps import done, staged
+
+
+@pytest.mark.parametrize("by", ["block_influence", "perplexity", "summed"])
+def test_blocks_go_by_what_is_measured(by: str, tmp_path: Path, spec: RunSpec) -> None:
+    asked = PruneSpec("taylor_first", 0.6, "local", drop="ffn_block=1,attention_block=1", drop_by=by)
+    run_dir = done(tmp_path, replace(spec, prune=asked))
+    plan, worth = read_plan(run_dir), read_blocks(run_dir)
+    assert staged(run_dir).index("blocks") == staged(run_dir).index("plan") - 1
+    assert worth.by == by and worth.criterion == ("taylor_first" if by == "summed" else "")
+    for kind in ("ffn_block", "attention_block"):
+        least = min((name for name in worth.worth if kind in name), key=lambda name: worth.worth[name])
+        assert plan.removed[least] == (0,)
+    assert abs(plan.sparsity - 0.6) * plan.params_in_scope <= 96
+    model, _, _ = load(run_dir / MODEL)
+    params = sum(parameter.numel() for parameter in model.parameters())
+    assert params == read_metrics(run_dir)["params_after"] == plan.after.params  # type: ignore[union-attr]
+    assert 0 in {layer["ffn"] for layer in read_widths(run_dir).layers}
+
+
+def test_more_blocks_than_there_are_are_refused_at_once(spec: RunSpec) -> None:
+    with pytest.raises(NotPrunableError, match="at most 1 can go"):
+        check(replace(spec, prune=PruneSpec(drop="layer=2")))
