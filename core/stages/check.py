@@ -109,6 +109,7 @@ def check_rounds(spec: RunSpec) -> None:
         f"method {asked.method}": method_of(spec) is not None or bool(asked.units),
         "--target": bool(asked.target),
         "--kind-sparsity": bool(asked.kind_sparsity),
+        "--drop": bool(asked.drop),
         "--max-share": asked.max_share < 1,
         f"--scope {SEARCHED}": asked.scope == SEARCHED,
         "--without-dependency": asked.without_dependency,

@@ -60,6 +60,7 @@ class PreviewInfo:
         even: whether the scores will spread the target; without them every layer is shown to lose alike.
         learned: whether training decides which units go; every layer is shown to lose alike here, too.
         searched: whether measurements will spread the target; here, too, every layer is shown to lose alike.
+        dropping: whether measurements will say which whole blocks go; the first are shown to.
         recommended: what was left open, and what is taken; empty if nothing was.
         problem: why there is no plan; then everything else but `command` is empty.
     """
@@ -73,6 +74,7 @@ class PreviewInfo:
     even: bool = False
     learned: bool = False
     searched: bool = False
+    dropping: bool = False
     warnings: list[str] = field(default_factory=list)
     recommended: str = ""
     problem: str = ""
@@ -99,7 +101,9 @@ def preview_info(spec: RunSpec, graph: Graph | None, scores: Scores | None) -> P
         plan.sparsity_total,
         [*_lines(plan), *_sizes(graph, plan, choice.target)],
         _ranges(graph, plan),
-        exact=(scores is not None and choice.scope != SEARCHED and choice.rounds == 1) or bool(choice.units),
+        exact=(scores is not None and choice.scope != SEARCHED and choice.rounds == 1 and not choice.drop)
+        or bool(choice.units),
+        dropping=bool(choice.drop),
         even=scores is None and not choice.units and choice.scope not in ("local", SEARCHED),
         searched=choice.scope == SEARCHED and not choice.units,
         learned=method_of(spec) is not None,
@@ -119,7 +123,7 @@ def warnings_for(spec: RunSpec) -> list[str]:
         return warnings
     if spec.prune.sparsity > 0.5 and not method_of(spec):
         warnings.append("Above 50 % a model usually falls apart unless it is trained again afterwards.")
-    if spec.prune.sparsity == 0:
+    if spec.prune.sparsity == 0 and not spec.prune.drop:
         warnings.append("At 0 nothing is removed: the run measures and saves the dense model.")
     return [*warnings, *_training_warnings(spec)]
 
@@ -197,6 +201,8 @@ def preview_html(info: PreviewInfo) -> Markup:
 def _basis(info: PreviewInfo) -> str:
     if info.exact:
         return "Exact: the units are known."
+    if info.dropping:
+        return "Sizes are those without the first blocks; which blocks go is measured in the run."
     if info.learned:
         return "The total is exact; how much each layer gives is learned."
     if info.searched:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import NotPrunableError
+from core.errors import NotPrunableError, SpecError
 from core.models.saved import load
 from core.results.blocks import read_blocks
 from core.results.widths import read_widths
@@ -38,3 +38,5 @@ def test_blocks_go_by_what_is_measured(by: str, tmp_path: Path, spec: RunSpec) -
 def test_more_blocks_than_there_are_are_refused_at_once(spec: RunSpec) -> None:
     with pytest.raises(NotPrunableError, match="at most 1 can go"):
         check(replace(spec, prune=PruneSpec(drop="layer=2")))
+    with pytest.raises(SpecError, match="with --drop; leave that out"):
+        check(replace(spec, prune=PruneSpec(drop="layer=1", rounds=2)))

@@ -12,6 +12,7 @@ from core.spec.evaluate import EvalSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from pruneviz.figures.preview import preview_html, preview_info, warnings_for
+from tests.graph.families import graph_of
 from tests.pruneviz.samples import FFN, HEADS, graph
 
 
@@ -46,6 +47,16 @@ def test_the_preview_of_a_budget_is_the_plan_that_meets_it():
     out = preview_info(RunSpec(prune=PruneSpec(target="params=1")), graph(), None)
     assert "out of reach: the least is params=" in out.problem
     assert not warnings_for(RunSpec(prune=PruneSpec(target="params=-20%", sparsity=0.9)))
+
+
+def test_the_preview_of_whole_blocks_counts_them_and_says_what_is_measured():
+    spec = RunSpec(prune=PruneSpec("wanda", 0.0, "local", drop="layer=1"))
+    info, traced = preview_info(spec, graph_of("llama"), None), graph_of("llama")
+    assert "--drop layer=1" in info.command and not info.exact and not info.warnings
+    assert info.lines[0].after == cost(traced, {"L00.layer": (0,)}).params
+    assert "which blocks go is measured in the run" in preview_html(info)
+    more = preview_info(RunSpec(prune=PruneSpec(drop="layer=2")), traced, None)
+    assert "at most 1 can go" in more.problem
 
 
 def test_the_preview_of_a_search_says_what_is_measured_in_the_run():
