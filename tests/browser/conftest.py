@@ -34,9 +34,12 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def dashboard(tmp_path_factory: pytest.TempPathFactory, tiny_llama_folder: Path) -> Iterator[Dashboard]:
-    """A dashboard on the tiny Llama with an empty runs folder."""
-    app = Dashboard(tmp_path_factory.mktemp("browser") / "runs", model=str(tiny_llama_folder))
+def dashboard(
+    tmp_path_factory: pytest.TempPathFactory, tiny_llama_folder: Path, silent_hub: dict[str, str]
+) -> Iterator[Dashboard]:
+    """A dashboard on the tiny Llama with an empty runs folder, and a hub that never answers."""
+    runs_dir = tmp_path_factory.mktemp("browser") / "runs"
+    app = Dashboard(runs_dir, model=str(tiny_llama_folder), variables=silent_hub)
     app.start()
     yield app
     app.stop()

@@ -57,6 +57,13 @@ def type_into(field: Any, text: str) -> None:
     expect(field).to_have_value(text)
 
 
+def open_model(page: Any, source: str) -> None:
+    """Open a model by what a person types."""
+    expect(page.locator("#model-card")).to_contain_text("Parameters")
+    type_into(page.locator("#model-source textarea, #model-source input").first, source)
+    page.locator("#model-open").click()
+
+
 def finished(dashboard: Dashboard, goal: str) -> Path:
     """The one run with this goal."""
     return next(run for run in list_runs(dashboard.runs_dir) if read_spec(run).goal == goal)
@@ -84,11 +91,19 @@ def test_every_empty_tab_offers_the_next_action(page: Any, dashboard: Dashboard)
 
 def test_an_unknown_model_is_refused_in_words(page: Any, dashboard: Dashboard) -> None:
     page.goto(dashboard.url)
-    expect(page.locator("#model-card")).to_contain_text("Parameters")
-    page.locator("#model-source textarea, #model-source input").first.fill("/no/such/folder")
-    page.locator("#model-open").click()
-    expect(page.locator("#model-give-up")).to_be_visible()
-    expect(page.locator("#model-state")).to_contain_text("There is no folder or file /no/such/folder")
+    open_model(page, "/no/such/folder")
+    refused = "There is no folder or file /no/such/folder"  # the engine comes up first
+    expect(page.locator("#model-state")).to_contain_text(refused, timeout=LONG)
+    expect(page.locator("#model-give-up")).to_be_hidden()
+
+
+def test_a_model_that_does_not_come_can_be_given_up(page: Any, dashboard: Dashboard) -> None:
+    page.goto(dashboard.url)
+    open_model(page, "some/model")
+    expect(page.locator("#model-state")).to_contain_text("Looking for some/model")
+    page.locator("#model-give-up").click()
+    expect(page.locator("#model-state")).to_contain_text("being read", timeout=LONG)
+    expect(page.locator("#model-state [role=alert]")).to_have_count(0)
     expect(page.locator("#model-give-up")).to_be_hidden()
 
 
