@@ -50,7 +50,7 @@ function choose(index) {
 
 // What one layer looks like at this tau.
 function look(index) {
-  const {d, at} = data.parts[index], {heads} = data, pairs = pairsBelow(d, heads, tau), limit = Math.fround(tau);
+  const {d, at} = data.parts[index], {heads} = data, pairs = nearestFirst(index).slice(0, countBelow(d, heads, tau)), limit = Math.fround(tau);
   return {d, heads, at, pairs, gone: algorithm1(d, heads, tau), community: communities(pairs, heads), below: ([i, j]) => d[i * heads + j] < limit};
 }
 
@@ -167,6 +167,7 @@ onGone(() => inSight.disconnect());
 // More edges tell nothing on a thumbnail: of many, those of the heads that are most alike.
 const MOST_EDGES = 60;
 
+// All pairs of a layer, those most alike first: what lies below tau is where it begins.
 function nearestFirst(index) {
   const part = data.parts[index], {heads} = data;
   if (!part.order) {
@@ -178,15 +179,22 @@ function nearestFirst(index) {
 
 function drawThumb(index) {
   const one = look(index), width = 64, height = 52, brush = context(thumbs.children[index].firstChild, width, height), point = ([x, y]) => [6 + x * (width - 12), 6 + y * (height - 12)];
-  const edges = one.pairs.length > MOST_EDGES ? nearestFirst(index).slice(0, MOST_EDGES) : one.pairs;
   brush.globalAlpha = 0.8;
   brush.lineWidth = 1;
-  strokeEdges(brush, edges, one.community, (i) => point(one.at[i]));
+  strokeEdges(brush, one.pairs.slice(0, MOST_EDGES), one.community, (i) => point(one.at[i]));
   brush.globalAlpha = 1;
+  const radius = one.heads > 24 ? 1.4 : 2.6, dots = new Map();
   one.at.forEach((place, i) => {
-    brush.fillStyle = one.gone.has(i) ? colour("removed") : one.community[i] < 0 ? colour("quiet") : colour(COMMUNITY[one.community[i] % COMMUNITY.length]);
-    brush.beginPath(); brush.arc(...point(place), one.heads > 24 ? 1.4 : 2.6, 0, 7); brush.fill();
+    const own = one.gone.has(i) ? "removed" : one.community[i] < 0 ? "quiet" : COMMUNITY[one.community[i] % COMMUNITY.length];
+    if (!dots.has(own)) dots.set(own, []);
+    dots.get(own).push(point(place));
   });
+  for (const [own, places] of dots) {
+    brush.fillStyle = colour(own);
+    brush.beginPath();
+    for (const [x, y] of places) { brush.moveTo(x + radius, y); brush.arc(x, y, radius, 0, 7); }
+    brush.fill();
+  }
 }
 
 // The address is where tau and layer come from when the page opens.

@@ -30,7 +30,13 @@ function algorithm1(d, heads, tau) {
 function communities(pairs, heads) {
   const parent = [...Array(heads).keys()];
   const root = (i) => { while (parent[i] !== i) i = parent[i] = parent[parent[i]]; return i; };
-  for (const [i, j] of pairs) parent[Math.max(root(i), root(j))] = Math.min(root(i), root(j));
+  let left = heads;
+  for (const [i, j] of pairs) {
+    const a = root(i), b = root(j);
+    if (a === b) continue;
+    parent[Math.max(a, b)] = Math.min(a, b);
+    if (--left === 1) break;  // all are one
+  }
   const size = new Map(), number = new Map();
   for (let i = 0; i < heads; i++) size.set(root(i), (size.get(root(i)) || 0) + 1);
   return [...Array(heads).keys()].map((i) => {
