@@ -27,7 +27,7 @@ from pruneviz.data import methods
 
 OWN = "prune.options"
 #: Paths of the fields with a label, and what methods that train are asked for besides.
-_OF_SPEC = tuple(path for path, option in OPTIONS.items() if option.title)
+_OF_SPEC = tuple(path for path in OPTIONS if OPTIONS[path].title and path in TAKES["prune"])
 REST = "rest"
 FIELDS = (*_OF_SPEC, OWN, "preset", "steps", "recipe", REST)
 #: What is not asked of a method that trains, and what follows from units that are chosen by hand.
