@@ -138,7 +138,7 @@ def _perplexity(
 
 def made_on(contender: Contender) -> str:
     """What chose the units that went: calibration text, its windows, the seed; empty of a dense model."""
-    if contender.record is None or contender.side == "dense":
+    if contender.record is None or contender.side in ("dense", "control"):
         return ""
     rows = by_text(contender.record.metrics)
     return words.calibrated_on(rows[0]) if rows else ""

@@ -81,6 +81,7 @@ def test_it_stands_beside_the_others_everywhere(finished: Path) -> None:
     by_name = {row.name: row.cells[2].text for row in info.rows}
     assert by_name["params"] == info.rows[[row.name for row in info.rows].index("params")].cells[0].text
     assert by_name["ppl"] != by_name["kl"] != "–"
+    assert entries_of(lineup, [record])[2].made_on == "", "no text chose what goes of a dense model"
 
 
 @pytest.mark.parametrize("goal", ["prune", "recover"])
