@@ -16,13 +16,14 @@ from transformers import AutoTokenizer, PretrainedConfig
 from core.errors import UNREADABLE, ModelError, short
 from core.graph.records import Graph
 from core.models.actual import check_vocabulary, settle
-from core.models.adapters import left_out, merge
+from core.models.adapters import adapter_folder, left_out, merge
 from core.models.configs import read_config
-from core.models.pretrained import read_pretrained
+from core.models.pretrained import check_stored, read_pretrained
 from core.models.sources import Source, resolve
 from core.models.stored import stored_dtype
 from core.plan.records import PruningPlan
 from core.runs.artifacts import read_graph
+from core.spec.model import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,22 @@ def _folder(source: Source) -> Path | None:
 def load_config(source: str, trust_remote_code: bool = False) -> PretrainedConfig:
     """The config alone, which must be a decoder's. Raises ModelError."""
     return read_config(resolve(source), source, trust_remote_code)
+
+
+def check_model(spec: ModelSpec) -> PretrainedConfig:
+    """Find out what a model's files say against it without reading its weights; give its config.
+
+    Raises:
+        ModelError: as `load`, where config, tokenizer, adapter or the heads of the weights' files say it.
+    """
+    config = load_config(spec.source, spec.trust_remote_code)
+    load_tokenizer(spec.source, spec.trust_remote_code)
+    source = resolve(spec.source)
+    if source.kind == "folder":
+        check_stored(Path(source.where), config, spec.source)
+    if spec.adapter:
+        adapter_folder(spec.adapter)
+    return config
 
 
 def load_tokenizer(source: str, trust_remote_code: bool = False) -> Any:

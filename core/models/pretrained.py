@@ -41,16 +41,21 @@ def read_pretrained(
     if source.kind != "folder":
         return _read(source.where, source, config, given, dtype, trust_remote_code)
     folder = Path(source.where)
-    _refuse_pickles(folder)
-    counts = _counts(folder, given)
-    if method is None:
-        _refuse_packed(counts, given)
-    if counts:
+    if counts := check_stored(folder, config, given):
         _refuse_absurd(config, counts, given, trust_remote_code)
     with without_adapter(folder) as plain:
         model, notes = _read(str(plain), source, config, given, dtype, trust_remote_code)
     model.name_or_path = model.config._name_or_path = str(folder)
     return model, notes
+
+
+def check_stored(folder: Path, config: PretrainedConfig, given: str) -> Counter[str]:
+    """How many numbers of each type a folder holds. Raises ModelError where they cannot be pruned."""
+    _refuse_pickles(folder)
+    counts = _counts(folder, given)
+    if method_of_quantising(config.to_dict()) is None:
+        _refuse_packed(counts, given)
+    return counts
 
 
 def _read(

@@ -16,9 +16,10 @@ from transformers import AutoConfig
 from core.errors import ModelError
 from core.graph.discover import discover
 from core.models import saved
-from core.models.load import Loaded, load, load_config, load_tokenizer
+from core.models.load import Loaded, check_model, load, load_config
 from core.plan.cost import with_costs
 from core.plan.records import PruningPlan
+from core.spec.model import ModelSpec
 from core.surgery.masks import masked
 from core.surgery.operate import operate
 from tests.conftest import llama_config, random_model, word_tokenizer
@@ -158,8 +159,10 @@ def test_packed_weights_are_refused_without_a_word_in_the_config(tmp_path: Path)
     def pack(name: str, value: Tensor) -> tuple[str, Tensor]:
         return (name.replace("weight", "qweight"), value.int()) if "proj" in name else (name, value)
 
-    with pytest.raises(ModelError, match="quantised weights cannot be pruned"):
-        load(str(rewrite(write(tmp_path), pack)), device="cpu")
+    folder = str(rewrite(write(tmp_path), pack))
+    for read in (lambda: load(folder, device="cpu"), lambda: check_model(ModelSpec(source=folder))):
+        with pytest.raises(ModelError, match="quantised weights cannot be pruned"):
+            read()
 
 
 @pytest.mark.parametrize(
@@ -201,7 +204,7 @@ def test_a_tokenizer_with_more_tokens_than_rows_is_refused(tmp_path: Path) -> No
     tokenizer = word_tokenizer()
     tokenizer.add_tokens(["<|user|>", "extra"])
     folder = str(write(tmp_path, tokenizer=tokenizer))
-    for read in (lambda: load(folder, device="cpu"), lambda: load_tokenizer(folder)):
+    for read in (lambda: load(folder, device="cpu"), lambda: check_model(ModelSpec(source=folder))):
         with pytest.raises(
             ModelError, match=r"128 rows in its embedding.*up to number 129, first '<\|user\|>'"
         ):

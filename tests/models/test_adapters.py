@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from core.errors import ModelError
-from core.models.load import load
+from core.models.load import check_model, load
 from core.models.sources import resolve
 from core.runs.command_line import command_line
 from core.runs.paths import absolute
@@ -81,7 +81,7 @@ def test_a_folder_that_is_no_adapter_is_refused(adapted: tuple[Path, Path, torch
     base, folder, _ = adapted
     (folder / "adapter_model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"no adapter that can be merged: it has no adapter_model"):
-        load(str(base), device="cpu", adapter=str(folder))
+        check_model(ModelSpec(source=str(base), adapter=str(folder)))
 
 
 def test_a_run_keeps_the_adapter(adapted: tuple[Path, Path, torch.Tensor], tmp_path: Path) -> None:
