@@ -35,6 +35,8 @@ TABS = {
 }
 SIZE = {"width": 1400, "height": 1000}
 SETTLE_MS = 2500
+#: As for somebody who has been here before.
+NO_TOUR = """localStorage.setItem("pv-tour", '{"done": [], "away": true}')"""
 
 
 def main() -> None:
@@ -73,6 +75,7 @@ def pictures(browser: Any, url: str, out: Path, run: str) -> Iterator[Path]:
     """Take them one by one."""
     for theme in ("light", "dark"):
         context = browser.new_context(viewport=SIZE, color_scheme=theme)
+        context.add_init_script(NO_TOUR)
         for tab, (query, wanted) in TABS.items():
             page = context.new_page()
             page.goto(f"{url}?{query}&run={run}")
