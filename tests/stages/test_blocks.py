@@ -10,10 +10,13 @@ import pytest
 from core.errors import NotPrunableError, SpecError
 from core.models.saved import load
 from core.results.blocks import read_blocks
+from core.results.sweep import read_sweep
 from core.results.widths import read_widths
 from core.runs.artifacts import MODEL, read_metrics, read_plan
 from core.spec.prune import PruneSpec
+from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
+from core.spec.sweep import SweepSpec
 from core.stages.check import check
 from tests.stages.steps import done, staged
 
@@ -40,3 +43,24 @@ def test_more_blocks_than_there_are_are_refused_at_once(spec: RunSpec) -> None:
         check(replace(spec, prune=PruneSpec(drop="layer=2")))
     with pytest.raises(SpecError, match="with --drop; leave that out"):
         check(replace(spec, prune=PruneSpec(drop="layer=1", rounds=2)))
+
+
+def test_what_is_left_is_refitted_and_trained_back(tmp_path: Path, spec: RunSpec) -> None:
+    asked = PruneSpec("ifv", 0.6, "al_am", drop="ffn_block=1", reconstruct="bias")
+    text = spec.calibration.name
+    recipe = RecoverSpec(method="lora", data=text, length=16, steps=2, batch=2, micro_batch=2)
+    run_dir = done(tmp_path, replace(spec, prune=asked, recover=recipe))
+    plan = read_plan(run_dir)
+    gone = next(name for name in plan.removed if "ffn_block" in name)[:3]
+    assert plan.biases and not any(f"layers.{int(gone[1:])}.mlp" in name for name in plan.biases)
+    assert read_metrics(run_dir)["params_after"] == plan.after.params  # type: ignore[union-attr]
+    load(run_dir / MODEL)
+
+
+def test_points_of_a_sweep_drop_blocks_too(tmp_path: Path, spec: RunSpec) -> None:
+    asked = replace(spec.prune, drop="layer=1", drop_by="perplexity")
+    sweep = SweepSpec(("l2",), (0.5, 0.6), samples=(4,))
+    run_dir = done(tmp_path, replace(spec, goal="sweep", prune=asked, sweep=sweep))
+    assert [point.params for point in read_sweep(run_dir).points] and all(
+        point.sparsity == pytest.approx(point.target, abs=0.05) for point in read_sweep(run_dir).points
+    )

@@ -102,6 +102,21 @@ def generated(model: PreTrainedModel, *, cache: bool) -> list[list[int]]:
     return out.tolist()  # type: ignore[no-any-return]
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox"])
+@pytest.mark.parametrize("gone", ["L00.attention_block", "L00.layer"])
+def test_static_caches_beams_and_padding_do_not_miss_the_first_attention(family: str, gone: str) -> None:
+    small = operate(copy.deepcopy(model_of(family, None)), graph_of(family), {gone: (0,)})
+    prompt = ids(small, length=5)
+    mask = torch.ones_like(prompt)
+    mask[0, :2] = 0
+    for way in ({"cache_implementation": "static"}, {"num_beams": 3}, {}):
+        texts = [
+            small.generate(prompt, attention_mask=mask, max_new_tokens=6, do_sample=False, **how).tolist()
+            for how in (way, {**{k: v for k, v in way.items() if k == "num_beams"}, "use_cache": False})
+        ]
+        assert texts[0] == texts[1], way
+
+
 @pytest.mark.parametrize("family", PROMISED)
 def test_every_block_is_offered(family: str) -> None:
     graph = graph_of(family)
