@@ -121,7 +121,7 @@ def lost(status: Status) -> bool:
 def _crashed(run_dir: Path, status: Status, exit_code: int | None) -> Status:
     if exit_code is None and worker_alive(status):
         message = f"The worker (process {status.pid}) is there but silent; it may be stuck or suspended."
-        fix = "It goes on by itself if it wakes up; otherwise stop it, then resume the run."
+        fix = "It goes on by itself if it wakes up; otherwise press End now on the Runs tab, then Resume."
     else:
         message = f"The worker {describe_exit(exit_code)}."
         fix = "Resume the run; if memory was short, use fewer samples, a shorter length or bfloat16."

@@ -81,15 +81,15 @@ def build_runs_tab(app: AppContext) -> None:
         intro(INTRO)
         refresh = gr.Button("Refresh", elem_id="runs-refresh", size="sm", scale=0, min_width=90)
     form = build_new_run(app)
-    problem = panel("run-message", visible=False)
+    problem = panel("run-message", visible=False, render=False)
     table = panel("runs-table", min_height=104)
     first = gr.Button("Set up the first run", variant="primary", elem_id="runs-first", visible=False, scale=0)
     with gr.Column(elem_id="run-box", visible=False) as box:
-        view = _build_detail(table, first, box)
+        view = _build_detail(table, first, box, problem)
     _wire(app, view, form, problem, refresh)
 
 
-def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
+def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column, problem: gr.HTML) -> View:
     detail = panel("run-detail", min_height=150)
     with gr.Row(elem_id="run-buttons"):
         stop = gr.Button("Stop", elem_id="run-stop", scale=0, interactive=False)
@@ -100,6 +100,7 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column) -> View:
         widths = gr.Button("Open in Widths", elem_id="run-widths", scale=0, interactive=False)
         # Last, so that none of the others moves under the pointer when it comes.
         end = gr.Button("End now", variant="stop", elem_id="run-end", scale=0, visible=False)
+    problem.render()  # beside the buttons that it is about: on a phone the top of the page is out of sight
     taking = build_taking()
     training = build_training()
     with gr.Column(visible=False) as lines:
