@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 
 from core.errors import ArtifactError
-from core.files import reading
+from core.files import read_record, reading, there
+from core.graph.records import Graph
 from core.plan.cost import stored_sizes
+from core.plan.records import PruningPlan
 from core.results.exported import Exported, read_exported
 from core.runs.artifacts import GROUPS, MODEL, PLAN
 from core.ship.records import Subject, Verdict, subject_of
 from core.ship.routes import verdicts
+from pruneviz.data.cards import local_folder
 from pruneviz.data.contenders import left_a_model
 from pruneviz.data.runs import RunRecord, source_key
 
@@ -63,6 +70,39 @@ def _on_paper(folder: Path, stamps: tuple[int, ...]) -> tuple[Subject, dict[str,
     plan = subject.plan
     sizes = stored_sizes(subject.graph, plan.removed, PACKINGS, plan.biases)
     return subject, verdicts(subject), sizes
+
+
+def config_of(source: str) -> dict[str, Any] | None:
+    """The dense model's `config.json`, from its files or the hub's cache; None where neither has it.
+
+    A model that is pruned already has none here: what is left of it after another cut is not known on paper.
+    """
+    folder = local_folder(source)
+    if folder is not None and there(folder / PLAN):
+        return None
+    cached = None if folder else _in_cache(source)
+    path = folder / "config.json" if folder else Path(cached) if cached else None
+    try:
+        return read_record(path, dict[str, Any]) if path else None
+    except ArtifactError:
+        return None
+
+
+def _in_cache(source: str) -> str | None:
+    """Where the hub's cache has a model's config."""
+    try:
+        path = try_to_load_from_cache(source, "config.json")
+    except HFValidationError:
+        return None
+    return path if isinstance(path, str) else None
+
+
+def expected(graph: Graph, plan: PruningPlan, config: Mapping[str, Any]) -> dict[str, Verdict]:
+    """What can be said of a plan before it is carried out; empty where its config does not say enough."""
+    try:
+        return verdicts(Subject(graph, plan, config))
+    except (KeyError, ValueError, TypeError, LookupError, ArithmeticError):
+        return {}
 
 
 def weights_bytes(record: RunRecord) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from core.errors import PruneError
@@ -17,10 +20,13 @@ from core.plan.records import KV_BITS, PruningPlan
 from core.results import words
 from core.results.widths import widths
 from core.runs.command_line import command_line
+from core.ship.routes import ROUTES
 from core.spec.budget import budgets_of
 from core.spec.choices import SEARCHED
+from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from core.spec.texts import reads_the_same
+from pruneviz.data import exports
 from pruneviz.figures import states
 from pruneviz.figures.render import render
 
@@ -61,6 +67,7 @@ class PreviewInfo:
         learned: whether training decides which units go; every layer is shown to lose alike here, too.
         searched: whether measurements will spread the target; here, too, every layer is shown to lose alike.
         dropping: whether measurements will say which whole blocks go; the first are shown to.
+        ways: title of a way to run the result, whether it is open, and why; empty where that is not known.
         recommended: what was left open, and what is taken; empty if nothing was.
         problem: why there is no plan; then everything else but `command` is empty.
     """
@@ -76,12 +83,19 @@ class PreviewInfo:
     searched: bool = False
     dropping: bool = False
     warnings: list[str] = field(default_factory=list)
+    ways: list[tuple[str, bool, str]] = field(default_factory=list)
     recommended: str = ""
     problem: str = ""
 
 
-def preview_info(spec: RunSpec, graph: Graph | None, scores: Scores | None) -> PreviewInfo:
-    """Make the plan this run would make. A model that was never analysed has no preview yet."""
+def preview_info(
+    spec: RunSpec, graph: Graph | None, scores: Scores | None, config: Mapping[str, Any] | None = None
+) -> PreviewInfo:
+    """Make the plan this run would make. A model that was never analysed has no preview yet.
+
+    Args:
+        config: the dense model's `config.json`, to tell where the result will run.
+    """
     spec = spec.settled()
     command, warnings, choice = command_line(spec), warnings_for(spec), spec.prune
     recommended = spec.extra.get("recommended", "")
@@ -95,21 +109,43 @@ def preview_info(spec: RunSpec, graph: Graph | None, scores: Scores | None) -> P
         )
     except PruneError as error:
         return PreviewInfo(command, warnings=warnings, problem=str(error))
+    ranked = scores is not None and choice.scope != SEARCHED and choice.rounds == 1 and not choice.drop
+    exact = ranked or bool(choice.units)
     return PreviewInfo(
         command,
         plan.sparsity,
         plan.sparsity_total,
         [*_lines(plan), *_sizes(graph, plan, choice.target)],
         _ranges(graph, plan),
-        exact=(scores is not None and choice.scope != SEARCHED and choice.rounds == 1 and not choice.drop)
-        or bool(choice.units),
+        exact=exact,
         dropping=bool(choice.drop),
         even=scores is None and not choice.units and choice.scope not in ("local", SEARCHED),
         searched=choice.scope == SEARCHED and not choice.units,
         learned=method_of(spec) is not None,
         warnings=warnings,
+        ways=_ways(graph, plan if exact else _like(graph, plan, choice), config),
         recommended=recommended,
     )
+
+
+def _like(graph: Graph, plan: PruningPlan, choice: PruneSpec) -> PruningPlan:
+    """A plan as uneven as the real one will be, whose units are not known yet: drawn by lot."""
+    if choice.uniform:
+        return plan
+    lots = np.random.default_rng(0)
+    scores = {group.id: lots.random(group.units) for group in graph.groups}
+    scope = "local" if choice.scope == "local" else "global"
+    try:
+        return allocate(graph, scores, **{**choice.allocation(), "scope": scope})
+    except PruneError:
+        return plan
+
+
+def _ways(graph: Graph, plan: PruningPlan, config: Mapping[str, Any] | None) -> list[tuple[str, bool, str]]:
+    verdicts = exports.expected(graph, plan, config) if config else {}
+    return [
+        (ROUTES[name].title, each.possible, words.sentence(each.reason)) for name, each in verdicts.items()
+    ]
 
 
 def warnings_for(spec: RunSpec) -> list[str]:

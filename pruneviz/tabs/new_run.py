@@ -35,7 +35,7 @@ from pruneviz.actions.forms import (
 )
 from pruneviz.components.base import panel, payload
 from pruneviz.context import AppContext, memory
-from pruneviz.data import methods, runs
+from pruneviz.data import exports, methods, runs
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
 from pruneviz.figures.preview import preview_html, preview_info
@@ -204,7 +204,7 @@ def _preview(app: AppContext, model: str, values: tuple[Any, ...]) -> list[Any]:
     try:
         graph = _graph(app, model)
         spec = _asked(app, model, values, graph)
-        info = preview_info(spec, graph, _scores(app, model, spec))
+        info = preview_info(spec, graph, _scores(app, model, spec), exports.config_of(model))
     except PruneError as error:
         problem = states.error_html(str(error), title="This cannot be launched yet")
         return [problem, "", gr.Button(interactive=False)]

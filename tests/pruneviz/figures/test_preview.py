@@ -105,3 +105,19 @@ def test_a_training_is_previewed_and_a_short_one_warned_of():
 def test_a_target_out_of_reach_is_said_of_a_training():
     spec = with_preset(RunSpec(prune=PruneSpec(sparsity=0.95)), "nuteprune", "demo", None)
     assert "95" in preview_info(spec, graph(), None).problem
+
+
+def test_where_the_result_will_run_is_said_before_anything_is_cut():
+    config = {"model_type": "llama", "hidden_size": 16}
+    units = {"L00.ffn_channel": (0, 1)}
+    by_hand = preview_info(RunSpec(prune=PruneSpec("manual", units=units)), graph(), None, config)
+    ways = {title: possible for title, possible, _ in by_hand.ways}
+    assert ways["transformers"] and ways["vLLM"] and "not known yet" not in preview_html(by_hand)
+    ragged = PruneSpec(sparsity=0.25, scope="local", kinds=("query_head",))
+    info = preview_info(RunSpec(prune=ragged), graph(), None, config)
+    assert ("vLLM", False) in [way[:2] for way in info.ways], "one head of four leaves them uneven"
+    assert "Its attention takes" in preview_html(info) and "not known yet" in preview_html(info)
+    alike = PruneSpec(sparsity=0.4, scope="local", uniform=True)
+    even = preview_info(RunSpec(prune=alike), graph(), None, config).ways
+    assert ("vLLM", True) in [way[:2] for way in even]
+    assert not preview_info(RunSpec(), graph(), None).ways
