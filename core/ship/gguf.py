@@ -22,7 +22,7 @@ def verdict(subject: Subject) -> Verdict:
         laid = layout(subject)
     except SpecError as error:
         return Verdict(False, str(error))
-    return Verdict(True, " ".join([f"llama.cpp runs it as {laid.architecture}.", *_prices(subject, laid)]))
+    return Verdict(True, " ".join([f"as a file of architecture {laid.architecture}.", *_prices(subject, laid)]))
 
 
 def _prices(subject: Subject, laid: Layout) -> list[str]:

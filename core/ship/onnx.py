@@ -26,7 +26,7 @@ _TOLERANCE = 1e-4
 
 def verdict(subject: Subject) -> Verdict:
     """Any decoder is traced as it is; whether its operations exist in ONNX shows when it is."""
-    return Verdict(True, "onnxruntime runs what is traced of it, with layers as uneven as they are.")
+    return Verdict(True, "as it is traced, with layers as uneven as they are.")
 
 
 def check_packages(options: ExportSpec) -> None:
