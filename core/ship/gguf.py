@@ -22,7 +22,8 @@ def verdict(subject: Subject) -> Verdict:
         laid = layout(subject)
     except SpecError as error:
         return Verdict(False, str(error))
-    return Verdict(True, " ".join([f"as a file of architecture {laid.architecture}.", *_prices(subject, laid)]))
+    holds = f"as a file of architecture {laid.architecture}."
+    return Verdict(True, " ".join([holds, *_prices(subject, laid)]))
 
 
 def _prices(subject: Subject, laid: Layout) -> list[str]:
