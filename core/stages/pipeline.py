@@ -18,7 +18,6 @@ from core.spec.run import RunSpec
 from core.stages import (
     ablate,
     blocks,
-    control,
     explore,
     export,
     measure,
@@ -119,7 +118,7 @@ BLOCKS = Stage("blocks", "Measuring what whole blocks are worth", blocks.measure
 SEARCH = Stage("search", "Searching how much each group gives", search_plan, searches)
 PLAN = Stage("plan", "Planning what to remove", steps.plan, lambda spec: not learns(spec))
 MEASURE = Stage("measure", "Measuring the model before its training", measure.before_training, trains)
-CONTROL = Stage("control", "Training the dense model on the same text", control.control, control.controls)
+CONTROL = Stage("control", "Training the dense model on the same text", recover.control, recover.controls)
 EVALUATE = Stage("evaluate", "Measuring before and after", measure.after)
 #: The pruned model is trained, measured and saved.
 LAST = (

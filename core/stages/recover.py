@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +29,24 @@ from core.recover.lora import target_modules
 from core.recover.team import Team, accelerator
 from core.recover.train import Recovery
 from core.recover.written import mixed, shares
+from core.results.measured import Measured
 from core.results.widths import WIDTHS, widths
 from core.runs.artifacts import CHECKPOINT, GROUPS, PLAN, read_graph, read_plan
 from core.runs.recorder import Recorder
 from core.spec.checks import check_length
 from core.spec.recover import WEIGHTS, RecoverSpec
 from core.spec.run import RunSpec
-from core.stages import teacher
+from core.stages import measure, teacher
 from core.stages.measure import watched
 from core.stages.needs import fitted_recipe
 from core.stages.training import run
-from core.stages.work import Work, kept, warn_of_same
+from core.stages.work import State, Work, kept, silent, warn_of_same
 
 #: Names of a training: of its curves and of its folder of checkpoints. An ablation trains a coupled cut, too,
 #: and beside any training the dense model may be trained.
 FOLDER, COUPLED, CONTROL = "recover", "coupled", "control"
+#: The dense model trained beside, measured, as a resumed run finds it.
+MEASURED = "control.json"
 #: So many sequences are surely enough, and need no counting before a run.
 _PLENTY = 100
 
@@ -120,6 +123,29 @@ def _tell(recorder: Recorder, facts: dict[str, Any]) -> None:
         f"Perplexity on the sequences kept apart {before:.2f} -> {after:.2f}{taught}, "
         f"best after {facts['best_step']} of {facts['steps']} steps; merged into the weights"
     )
+
+
+def controls(spec: RunSpec) -> bool:
+    """Whether the dense model is trained beside the pruned one."""
+    return spec.recover.controls
+
+
+def control(state: State) -> None:
+    """Train the dense model with LoRA on the same sequences, and measure it: perplexity alone.
+
+    What training gives a pruned model is repair in so far as it is more than the same text gives a model
+    from which nothing was cut.
+    """
+    state.control = measure.kept_or(state.work, MEASURED, lambda: _control(state))
+    measure.tell(state.work, f"ppl_{CONTROL}", state.control)
+
+
+def _control(state: State) -> Measured:
+    work = state.work
+    work = silent(replace(work, spec=replace(work.spec, recover=work.spec.recover.of_control())))
+    dense = teacher.dense_model(work)
+    recover(work, dense, state.graph, CONTROL)
+    return measure.quality(work, dense, CONTROL)
 
 
 def forget(work: Work) -> None:

@@ -112,9 +112,9 @@ def _require(run_dir: Path) -> None:
 def _pipeline(run_dir: Path, recorder: Recorder) -> None:
     from transformers.utils import logging
 
+    from core.runs.track import mirrored
     from core.stages import pipeline
     from core.stages.settle import settle
-    from core.stages.track import mirrored
 
     logging.disable_progress_bar()  # a log file is no place for bars
     asked = read_spec(run_dir)

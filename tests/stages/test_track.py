@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from core.runs import launch
+from core.runs import launch, track
 from core.runs.artifacts import LOG
 from core.runs.command_line import command_line
 from core.runs.recorder import Recorder
+from core.runs.track import mirrored
 from core.spec.run import RunSpec
-from core.stages import track
-from core.stages.track import mirrored
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`python -m core.stages.tracker NAME RUN_DIR`: tell a tracker the points that come in, a JSON list a line.
+"""`python -m core.runs.tracker NAME RUN_DIR`: tell a tracker the points that come in, a JSON list a line.
 
 A process of its own, through accelerate's trackers: whatever they print, start or wait for is not the run's.
 The first line holds the settings of the run; further ones are [name, value, step].
@@ -15,7 +15,7 @@ from typing import Any
 from accelerate.state import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-from core.stages.track import PROJECT
+from core.runs.track import PROJECT
 
 
 def main(name: str, run_dir: Path, lines: Iterable[str]) -> None:

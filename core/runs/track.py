@@ -1,6 +1,6 @@
 """The curves and results of a run, mirrored to where people keep theirs.
 
-Each tracker is talked to by a process of its own (`core.stages.tracker`), and that by a thread: one that is
+Each tracker is talked to by a process of its own (`core.runs.tracker`), and that by a thread: one that is
 slow, out of reach or broken costs the run nothing but a warning.
 """
 
@@ -33,7 +33,7 @@ PROJECT = "pruneviz"
 _PATIENCE_S = 30.0
 #: So many points may wait to be sent.
 _MOST = 100_000
-_TRACKER = (sys.executable, "-m", "core.stages.tracker")
+_TRACKER = (sys.executable, "-m", "core.runs.tracker")
 
 
 class _Mirror:
