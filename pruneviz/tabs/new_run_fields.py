@@ -7,6 +7,7 @@ new-every-option, new-options, new-recipe, new-advanced.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,9 @@ class Builder:
         words = {"label": option.title, "info": option.help, "value": self.start[path]}
         component, kind = _kind(option)
         elem_id = f"new-{option.flag.removeprefix('--').partition('/')[0]}"
-        self.built[path] = component(**{**words, **kind, "elem_id": elem_id, **more})
+        # The words of a checkbox stand beside it; alone it takes no least width.
+        with gr.Column(min_width=260) if option.kind is bool else nullcontext():
+            self.built[path] = component(**{**words, **kind, "elem_id": elem_id, **more})
         return self.built[path]
 
     def others(self) -> None:
@@ -82,7 +85,7 @@ def _kind(option: Option) -> tuple[Any, dict[str, Any]]:
     if option.examples:
         return gr.Dropdown, {"choices": list(map(str, option.examples)), "allow_custom_value": True}
     if option.kind is bool:
-        return gr.Checkbox, {"min_width": 260}  # its words stand beside it, and need more room than a field
+        return gr.Checkbox, {}
     if option.kind is int and not option.optional:  # an empty number box turns into a zero
         return gr.Number, {"precision": 0}
     return gr.Textbox, {"max_lines": 1, "placeholder": option.default_text if option.optional else None}
