@@ -191,8 +191,7 @@ def _clone(app: AppContext, form: NewRun, run: str, model: str) -> list[Any]:
             return [message(""), actions.launch(app, fresh_spec(app, record)).name, *unchanged]
         except PruneError as error:
             return [message(states.failure_html(error)), gr.skip(), *unchanged]
-    source = record.model if record and spec else gr.skip()
-    return [message(""), gr.skip(), source, *form.filled_from(record)]
+    return [message(""), gr.skip(), record.model if record and spec else gr.skip(), *form.filled_from(record)]
 
 
 def _again(app: AppContext, form: NewRun, run: str) -> list[Any]:
