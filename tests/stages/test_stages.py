@@ -141,7 +141,7 @@ def test_the_stages_that_are_told_are_the_stages_that_run(name: str, tmp_path: P
 def test_a_run_that_recovers_tells_its_stages_too(tmp_path: Path, spec: RunSpec) -> None:
     pruned = done(tmp_path, replace(spec, prune=PruneSpec("random", 0.3)))
     asked = replace(training(spec), goal="recover", model=ModelSpec(str(pruned), "cpu"))
-    check(done(tmp_path, asked), ["load", "measure", "recover", "evaluate", "export"])
+    check(done(tmp_path, asked), ["refer", "load", "measure", "recover", "evaluate", "export"])
     last = ["load", "measure", "benchmark pruned", "recover", "evaluate", "benchmark recovered", "export"]
     check(done(tmp_path, scoring(lambda _: asked)(spec)), last)
 
