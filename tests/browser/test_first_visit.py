@@ -62,7 +62,7 @@ def test_the_stops_are_walked_by_keyboard_and_remembered(page: Any, visited: Das
     page.keyboard.press("Enter")
     expect(page.locator("#structure-map .pv-cell").first).to_be_focused()
     page.keyboard.press("Enter")
-    expect(page.locator("[data-stop=structure]")).to_have_accessible_name("Structure, done")
+    expect(page.locator("[data-stop=structure]")).to_have_accessible_name("✓ Structure, done")
     page.locator("#tour-next").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#heads-tau")).to_be_focused()
