@@ -89,7 +89,8 @@ def full_disk(error: Exception) -> str:
     safetensors and torch raise classes of their own, which have no number but these words.
     """
     for number in (errno.ENOSPC, errno.EDQUOT):
-        if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+        said = (os.strerror(number), f"os error {number}")
+        if getattr(error, "errno", None) == number or any(words in str(error) for words in said):
             return os.strerror(number)
     return ""
 

@@ -11,7 +11,7 @@ from core.errors import DataError, SpecError
 from core.graph.records import Graph
 from core.methods import METHODS, method_of
 from core.models.again import graph_of
-from core.models.load import Loaded, check_model, load_tokenizer, pick_device
+from core.models.load import Loaded, check_model, load_config, load_tokenizer, pick_device
 from core.models.sources import resolve
 from core.models.texts import Text
 from core.models.windows import sample_windows
@@ -60,7 +60,9 @@ def check(spec: RunSpec) -> RunSpec:
     check_method(spec)
     check_rounds(spec)
     check_device(spec)
-    config = check_model(spec.model).get_text_config()
+    bare = config_only(spec)  # nothing but the config is read
+    config = load_config(spec.model.source, spec.model.trust_remote_code) if bare else check_model(spec.model)
+    config = config.get_text_config()
     if spec.prunes and spec.prune.layers is not None:
         parse_layers(spec.prune.layers, config.num_hidden_layers)
     check_reach(spec)

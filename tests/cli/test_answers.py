@@ -200,13 +200,13 @@ def test_what_libraries_print_stays_off_stdout(
     capsys: pytest.CaptureFixture[str], asked: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from core.graph.discover import discover
-    from core.stages import steps as stages
+    from core.models import again
 
     def noisy(*args: Any, **kwargs: Any) -> Any:
         print("tracing, tracing")
         return discover(*args, **kwargs)
 
-    monkeypatch.setattr(stages, "discover", noisy)
+    monkeypatch.setattr(again, "discover", noisy)
     assert main([*asked["explore"], "--json"]) == 0
     shown = capsys.readouterr()
     assert (

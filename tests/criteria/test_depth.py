@@ -35,7 +35,7 @@ def test_it_ranks_layers_and_is_refused_where_units_of_a_layer_are_ranked() -> N
     spec = RunSpec(prune=PruneSpec("alternate_layers", 0.5, scope="raw"))
     check_method(spec)
     with pytest.raises(SpecError, match="alternate_layers needs scope raw, got local; write --scope raw"):
-        check_method(replace(spec, prune=PruneSpec("alternate_layers", 0.5)))
+        check_method(replace(spec, prune=PruneSpec("alternate_layers", 0.5, scope="local")))
     sweep = SweepSpec(methods=("alternate_layers",), scopes=("global",))
     with pytest.raises(SpecError, match="needs scope raw, got global"):
         check_method(RunSpec(goal="sweep", sweep=sweep))

@@ -24,6 +24,7 @@ from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
 from pruneviz.actions.trial import measured_html
 from pruneviz.components import coupled_structure
+from pruneviz.components.taking import Made, Way, taking_html
 from pruneviz.context import AppContext
 from pruneviz.data import runs
 from pruneviz.data.cards import Card
@@ -54,6 +55,7 @@ from pruneviz.present import answer
 from pruneviz.tabs import scores
 from pruneviz.tabs import sweep as sweep_tab
 from pruneviz.tabs.compare import present_link
+from pruneviz.tabs.example import example_html
 from tests.pruneviz.samples import MEASURED, graph, make_run
 from tests.pruneviz.scored import task, write_benchmarks
 from tests.report.test_page import EVIL, Tags
@@ -173,7 +175,10 @@ def pieces(records: list[runs.RunRecord]) -> Iterator[tuple[str, Callable[[], st
     yield "parts", lambda: model.parts_html(model.parts_info(dense))
     yield "card", lambda: model.card_html(Card(EVIL, EVIL, EVIL, EVIL, 2, licence=EVIL, stored_dtype=EVIL))
     analyses = [model.Analysis("x", "Scores", "scores", EVIL, 1.0), model.Analysis("y", "Heads", "heads")]
-    yield "analyses", lambda: model.analyses_html(analyses, 1e9)
+    yield "example", lambda: example_html([records[0]])
+    made = Made(EVIL, (EVIL, "idle"), 0.4, EVIL, EVIL)
+    yield "ways to run it", lambda: taking_html([Way(EVIL, EVIL, True, EVIL, EVIL, EVIL, made)])
+    yield "analyses", lambda: model.analyses_html(analyses, [EVIL], 1e9)
     for focus in (levels.Focus(), levels.Focus("L00.ffn_channel"), levels.Focus("L00.ffn_channel", 3)):
         yield f"crumbs {focus.text}", lambda focus=focus: levels.crumbs_html(bad, focus, 3)
     kinds = [levels.KindRow(EVIL, 2, 4, 8, COST, EVIL), levels.KindRow("ffn_channel", 2, 4, 8, COST, "")]

@@ -273,7 +273,10 @@ def test_the_command_line_runs_it_and_lists_it(
     assert asked.prune.options["steps"] == 3 and asked.recover.method == "none"
     assert main(["methods", "--json"]) == 0
     (listed,) = [one for one in json.loads(capsys.readouterr().out)["methods"] if one["name"] == "nuteprune"]
-    assert set(listed["presets"]) == {"demo", *(f"paper-7b-{n}" for n in (20, 25, 50))} and listed["trains"]
+    assert (
+        set(listed["presets"]) == {"demo", "demo-distill", *(f"paper-7b-{n}" for n in (20, 25, 50))}
+        and listed["trains"]
+    )
     assert set(listed["options"]) == set(METHODS["nuteprune"].options)
 
 

@@ -142,7 +142,16 @@ def test_a_run_that_recovers_tells_its_stages_too(tmp_path: Path, spec: RunSpec)
     pruned = done(tmp_path, replace(spec, prune=PruneSpec("random", 0.3)))
     asked = replace(training(spec), goal="recover", model=ModelSpec(str(pruned), "cpu"))
     check(done(tmp_path, asked), ["refer", "load", "measure", "recover", "evaluate", "export"])
-    last = ["load", "measure", "benchmark pruned", "recover", "evaluate", "benchmark recovered", "export"]
+    last = [
+        "refer",
+        "load",
+        "measure",
+        "benchmark pruned",
+        "recover",
+        "evaluate",
+        "benchmark recovered",
+        "export",
+    ]
     check(done(tmp_path, scoring(lambda _: asked)(spec)), last)
 
 

@@ -110,6 +110,6 @@ def test_of_80_layers_only_the_thumbnails_in_sight_are_drawn(blank: Any) -> None
     page.locator(".pv-thumb").last.scroll_into_view_if_needed()
     page.wait_for_function(f"() => ({DRAWN})()[79]")
     labels = page.locator(".pv-thumb").evaluate_all("(all) => all.map((each) => each.ariaLabel)")
-    assert labels[79].startswith(f"Layer 79, {pairs_below(layers[79], 0.9):,} pairs below tau")
+    assert labels[79].startswith(f"L79 {pairs_below(layers[79], 0.9):,} pairs below tau")
     assert labels[79].endswith(f"{len(algorithm_1(layers[79], 0.9))} to remove")
     page.close()
