@@ -65,6 +65,7 @@ def test_the_stops_are_walked_by_keyboard_and_remembered(page: Any, visited: Das
     expect(page.locator("[data-stop=structure]")).to_have_accessible_name("✓ Structure, done")
     page.locator("#tour-next").focus()
     page.keyboard.press("Enter")
+    expect(page.locator("#heads-candidates p").first).to_be_visible()  # until then there is nothing to move
     expect(page.locator("#heads-tau")).to_be_focused()
     page.keyboard.press("ArrowRight")
     expect(page.locator("#tour-next")).to_have_text("Next: Scores")
