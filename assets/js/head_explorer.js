@@ -126,7 +126,7 @@ function drawList(own) {
 
 function buildThumbs() {
   const buttons = data.layers.map((name, index) => make("button", {type: "button", class: "pv-thumb", role: "option", "data-layer": name, onclick: () => choose(index)},
-    make("canvas", {"aria-hidden": "true"}), make("span", {}, "L" + name), make("small", {})));
+    make("canvas", {"aria-hidden": "true"}), make("span", {}, "L" + name), " ", make("small", {})));
   thumbs.replaceChildren(...buttons);
   inSight.disconnect();
   seen.clear();

@@ -9,7 +9,7 @@ function flip(one, names) {
 onValue((value) => {
   const lists = value.lists.map(({title, count: total, flips}) => make("section", {},
     make("h4", {}, title + ": " + total),
-    make("ul", {class: "pv-flips"}, ...flips.map((one) => flip(one, value))),
+    make("ul", {class: "pv-flips", tabindex: "0", "aria-label": "Questions"}, ...flips.map((one) => flip(one, value))),
     total > flips.length ? make("p", {class: "pv-quiet"}, "The first " + flips.length + " are shown.") : ""));
   element.replaceChildren(make("div", {class: "pv-flip-lists"}, ...lists));
 });

@@ -20,7 +20,7 @@ function button(cell) {
   return make("button", {
     type: "button", class: "pv-cell" + (cell.prunable ? "" : " fixed"), "data-group": cell.group, title: words(cell), "aria-label": units + " " + below + ": " + words(cell),
     "aria-pressed": String(cell.group === data.selected), tabindex: cell.group === (data.selected || data.cells[0].group) ? 0 : -1, onclick: () => pick(cell.group),
-  }, make("b", {}, units), make("small", {class: chosenIn(cell) ? "chosen" : ""}, below), make("i", {style: "width:" + 100 * share + "%;--own:var(--pv-" + cell.colour + ")"}));
+  }, make("b", {}, units), " ", make("small", {class: chosenIn(cell) ? "chosen" : ""}, below), make("i", {style: "width:" + 100 * share + "%;--own:var(--pv-" + cell.colour + ")"}));
 }
 
 function pick(group) {
