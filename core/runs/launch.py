@@ -88,6 +88,14 @@ def require_consent(run_dir: Path, spec: RunSpec) -> None:
         )
 
 
+def rewrite(run_dir: Path, spec: RunSpec) -> None:
+    """Write down what a run was settled to; it was created here as much as before. Raises StorageError."""
+    ours = made_here(run_dir)
+    write_text(run_dir / SPEC, spec.to_json())
+    if ours:
+        sign(run_dir)
+
+
 def _room_in(runs_dir: Path) -> None:
     """Raises LaunchError if the queue is full, InputError if its length is none."""
     given = os.environ.get("PRUNEVIZ_QUEUE", str(MOST_QUEUED))

@@ -26,7 +26,7 @@ from core.errors import (
 )
 from core.files import write_text
 from core.runs import launch, watch
-from core.runs.artifacts import LOG, SPEC, STOP, read_spec
+from core.runs.artifacts import LOG, STOP, read_spec
 from core.runs.events import Event
 from core.runs.recorder import GONE, Recorder, mine
 from core.runs.status import write_status
@@ -119,7 +119,7 @@ def _pipeline(run_dir: Path, recorder: Recorder) -> None:
     logging.disable_progress_bar()  # a log file is no place for bars
     asked = read_spec(run_dir)
     if (spec := settle(asked)) != asked:  # a request from the page may not know the model yet
-        write_text(run_dir / SPEC, spec.to_json())
+        launch.rewrite(run_dir, spec)
     if spec.warning:
         recorder.warn(spec.warning)
     with mirrored(spec, run_dir, recorder):

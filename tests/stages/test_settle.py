@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import ModelError
+from core.errors import ModelError, StopRequested
+from core.runs import launch
 from core.runs.artifacts import read_plan, read_spec
+from core.runs.events import Event
 from core.spec.explore import ExploreSpec
 from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from core.stages import settle as settling
 from core.stages.settle import settle
+from core.stages.worker import execute
 from tests.graph.families import graph_of
 from tests.stages.steps import done
 
@@ -26,6 +29,22 @@ def test_a_run_writes_down_what_was_recommended_to_it(tmp_path: Path, spec: RunS
     assert (kept.prune.method, kept.prune.scope, kept.prune.reconstruct) == ("ifv", "al_am", "bias")
     assert (plan.method, plan.scope) == ("ifv", "al_am") and plan.biases
     assert kept.extra["recommended"] == PruneSpec().because()
+
+
+def test_a_run_that_may_run_a_model_s_code_still_may_after_what_is_recommended_is_written_down(
+    tmp_path: Path, spec: RunSpec
+) -> None:
+    trusting = replace(spec, prune=PruneSpec(sparsity=0.3), model=replace(spec.model, trust_remote_code=True))
+    run_dir = launch.create(tmp_path, trusting, mine=True)
+
+    def stop_there(event: Event) -> None:
+        if event.stage == "graph":
+            raise StopRequested("here")
+
+    with pytest.raises(StopRequested):
+        execute(run_dir, stop_there)
+    assert read_spec(run_dir).prune.method == "ifv"
+    launch.require_consent(run_dir, read_spec(run_dir))  # as Resume asks
 
 
 def test_experts_in_one_stack_get_what_works_there(monkeypatch: pytest.MonkeyPatch) -> None:
