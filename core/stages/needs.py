@@ -41,6 +41,11 @@ class Way:
         parts = f"batches in {self.parts} parts" if self.parts > 1 else "whole batches"
         return parts + (", layers computed again on the way back" if self.recompute else "")
 
+    @property
+    def checkpointing(self) -> str:
+        """The option `gradient_checkpointing` that asks for it."""
+        return "on" if self.recompute else "off"
+
 
 def ways(share: int, least: int, tokens: int, checkpointing: str) -> list[Way]:
     """What may be done about memory, the quickest first, that asked for before all; all learn the same.
@@ -79,8 +84,9 @@ def check_needs(work: Work, loaded: Loaded, graph: Graph) -> None:
         )  # fmt: skip
 
     every = ways(share, settings.accumulate, length, settings.gradient_checkpointing)
-    way = _fit(work, loaded, graph, every, taken, method.name)
-    _note(work, method.name, accumulate=way.parts, gradient_checkpointing="on" if way.recompute else "off")
+    if not _noted(read_spec(work.run_dir), method.name):
+        way = _fit(work, loaded, graph, every, taken)
+        _note(work, method.name, accumulate=way.parts, gradient_checkpointing=way.checkpointing)
     if recipe.method != "none":
         source = read_source(recipe.data, wanted(recipe), recipe.length, work.spec.data_dir)
         examples(loaded.tokenizer, source, length=recipe.length, held=recipe.held, seed=work.spec.seed)
@@ -94,8 +100,12 @@ def fitted_settings(run_dir: Path) -> Settings:
     return replace(method.settings(spec.prune.options), **_noted(spec, method.name))
 
 
-def fitted_recipe(work: Work, loaded: Loaded, graph: Graph) -> RecoverSpec:
-    """How the pruned model is trained, fitted into memory. Raises SpecError where that cannot be."""
+def fitted_recipe(work: Work, loaded: Loaded, graph: Graph, name: str) -> RecoverSpec:
+    """How a model is trained after the cut, fitted into memory. Raises SpecError where that cannot be.
+
+    Args:
+        name: of this training, of which a run may have several.
+    """
     recipe = work.spec.recover
     whole, live = recipe.targets == WEIGHTS, recipe.distils and not recipe.top_k
 
@@ -109,15 +119,14 @@ def fitted_recipe(work: Work, loaded: Loaded, graph: Graph) -> RecoverSpec:
 
     least = recipe.batch // recipe.micro_batch
     every = ways(recipe.batch, least, recipe.length, recipe.gradient_checkpointing)
-    way = _fit(work, loaded, graph, every, taken, recipe.method)
-    checkpointing = "on" if way.recompute else "off"
-    _note(work, "recover", micro_batch=recipe.batch // way.parts, gradient_checkpointing=checkpointing)
-    return replace(recipe, **_noted(read_spec(work.run_dir), "recover"))
+    if not _noted(read_spec(work.run_dir), name):
+        way = _fit(work, loaded, graph, every, taken)
+        micro_batch = recipe.batch // way.parts
+        _note(work, name, micro_batch=micro_batch, gradient_checkpointing=way.checkpointing)
+    return replace(recipe, **_noted(read_spec(work.run_dir), name))
 
 
-def _fit(
-    work: Work, loaded: Loaded, graph: Graph, every: list[Way], taken: Callable[[Way], Taken], name: str
-) -> Way:
+def _fit(work: Work, loaded: Loaded, graph: Graph, every: list[Way], taken: Callable[[Way], Taken]) -> Way:
     """The first way that memory holds, and word of it. Raises SpecError."""
     free = free_memory(loaded.device)
     sizes = {way: needed_bytes(loaded.model, graph, taken(way)) for way in every}
@@ -138,11 +147,11 @@ def _needs(size: int, free: int) -> str:
 
 
 def _note(work: Work, training: str, **choice: Any) -> None:
-    """Write down a choice, unless the run goes on with one from before."""
+    """Write down a choice."""
     noted = read_spec(work.run_dir).extra.get(FITTED, {})
-    if training not in noted:
-        add_facts(work, **{FITTED: {**noted, training: choice}})
+    add_facts(work, **{FITTED: {**noted, training: choice}})
 
 
 def _noted(spec: RunSpec, training: str) -> dict[str, Any]:
+    """The choice that a run goes on with; empty where none was made yet."""
     return dict(spec.extra.get(FITTED, {}).get(training, {}))

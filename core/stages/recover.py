@@ -53,7 +53,7 @@ _PLENTY = 100
 
 def recover(work: Work, loaded: Loaded, graph: Graph, name: str = FOLDER) -> dict[str, Any]:
     """Train the pruned model in place. Returns what `metrics.json` says of it, under `recover_…`."""
-    recorder, recipe = work.recorder, fitted_recipe(work, loaded, graph)
+    recorder, recipe = work.recorder, fitted_recipe(work, loaded, graph, name)
     folder = work.run_dir / CHECKPOINT / name
 
     def on_curve(curve: str, step: int, value: float) -> None:

@@ -13,7 +13,7 @@ from core.report.numbers import numbers
 from core.report.run import Run
 from core.results.perplexity import read_perplexities
 from core.runs import launch
-from core.runs.artifacts import STOP
+from core.runs.artifacts import STOP, read_spec
 from core.runs.events import Event
 from core.runs.status import Status, write_status
 from core.spec.model import ModelSpec
@@ -59,6 +59,7 @@ def test_the_dense_model_learns_the_same_text(finished: Path, asked: RunSpec, tm
     assert read_perplexities(finished)["control"][0].ppl == facts["ppl_control"]
     alone = metrics(done(tmp_path, replace(asked, recover=replace(asked.recover, control=False))))
     beside = {name for name in facts if name.endswith("_control")}
+    assert set(read_spec(finished).extra["fitted"]) == {"recover", "control"}  # into memory, each by itself
     assert beside == {"ppl_control", "ppl_stderr_control", "kl_control", "kl_stderr_control"}
     rest = {name: value for name, value in facts.items() if name not in beside | {"perplexities"}}
     assert rest == {name: value for name, value in alone.items() if name != "perplexities"}
