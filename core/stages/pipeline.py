@@ -137,14 +137,11 @@ RECONSTRUCT = Stage(
     lambda spec: spec.prune.reconstruct != "none",
 )
 SURGERY = Stage("surgery", "Cutting the model", result.surgery)
+#: All that is wanted of the dense model.
+FIRST = (LOAD, GRAPH, WRITE, TEACH, BASELINE, benchmark("dense", "tasks_before"))
 #: Measure the dense model, cut it to the target, train it if that is asked for, measure it again, save it.
 PRUNE = (
-    LOAD,
-    GRAPH,
-    WRITE,
-    TEACH,
-    BASELINE,
-    benchmark("dense", "tasks_before"),
+    *FIRST,
     CAPTURE,
     SCORE,
     Stage("train", "Learning what goes", nuteprune.learn, learns),
@@ -159,12 +156,7 @@ PRUNE = (
 )
 #: The same part by part: each is scored, cut and refitted, and the next one is of what is left.
 PRUNE_IN_ROUNDS = (
-    LOAD,
-    GRAPH,
-    WRITE,
-    TEACH,
-    BASELINE,
-    benchmark("dense", "tasks_before"),
+    *FIRST,
     Repeated(result.rounds, (CAPTURE, SCORE, replace(PLAN, run=result.plan_round), RECONSTRUCT, SURGERY)),
     MEASURE,
     *LAST,
