@@ -91,8 +91,8 @@ class Comparing:
             rows = self._reference.expected[done + start : done + start + len(some)]
             # Rounded numbers add up to 1 only after this.
             theirs = rows.to(ours.device).float().log_softmax(dim=-1)
-            apart = (theirs.exp() * (theirs - ours)).sum(dim=-1)
-            self._apart += [(first + w, float(kl)) for (w, _), kl in zip(some, apart, strict=True)]
+            apart = (theirs.exp() * (theirs - ours)).sum(dim=-1).tolist()
+            self._apart += [(first + window, kl) for (window, _), kl in zip(some, apart, strict=True)]
 
     def by_window(self) -> tuple[float, ...]:
         """The mean divergence in every window that has a position, in nats."""
