@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import warnings
 from pathlib import Path
 from typing import Any
 
 from core.errors import ModelError, SpecError
+from core.ship.onnx_step import step
 from core.ship.records import Parcel, Route, Subject, Verdict, Written
 from core.spec.export import ExportSpec
 
@@ -20,6 +22,24 @@ from core.spec.export import ExportSpec
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 PREFILL, DECODE = "prefill", "decode"
 _SAMPLE, _TRIAL = (2, 7), (3, 11)
+#: What follows in the program to copy, without a tokenizer and with one.
+_LOOP = (
+    "out, tokens = step(graphs[0], ids, 0, {}), []",
+    "for place in range(ids.shape[1], ids.shape[1] + 24):",
+    '    tokens.append(int(out["logits"][0, -1].argmax()))',
+)
+_STEP = "    out = step(graphs[1], np.array([tokens[-1:]]), place, out)"
+_PROGRAM = {
+    False: ("ids = np.array([[1, 2, 3]])", *_LOOP, _STEP, "print(tokens)"),
+    True: (
+        'ids = tokenizer("The capital of France is", return_tensors="np").input_ids',
+        *_LOOP,
+        "    if tokens[-1] == tokenizer.eos_token_id:",
+        "        break",
+        _STEP,
+        "print(tokenizer.decode(tokens))",
+    ),
+}
 #: Logits of onnxruntime and of torch may differ by this, relative to the largest.
 _TOLERANCE = 1e-4
 
@@ -73,11 +93,25 @@ def write(parcel: Parcel) -> Written:
 
 
 def use(subject: Subject, folder: Path, options: ExportSpec) -> tuple[str, ...]:
-    """A program that lets onnxruntime go on with a text."""
+    """A program that lets onnxruntime go on with a text, or with token ids where no tokenizer lies there."""
+    worded = (folder / "tokenizer_config.json").is_file()
     return (
-        "from transformers.exporters import ExportedModel",
+        "from typing import Any",
         "",
-        f"model = ExportedModel.from_pretrained({str(folder)!r})  # runs in onnxruntime",
+        "import numpy as np",
+        "import onnxruntime",
+        *(["from transformers import AutoTokenizer"] if worded else []),
+        "",
+        f"folder = {str(folder)!r}",
+        *(["tokenizer = AutoTokenizer.from_pretrained(folder)"] if worded else []),
+        f'names = [f"{{folder}}/{{name}}.onnx" for name in ("{PREFILL}", "{DECODE}")]',
+        "graphs = [onnxruntime.InferenceSession(name) for name in names]",
+        "",
+        "",
+        *inspect.getsource(step).splitlines(),
+        "",
+        "",
+        *_PROGRAM[worded],
     )
 
 
@@ -110,32 +144,21 @@ def _traced(model: Any) -> Any:
 
 
 def _compared(model: Any, parcel: Parcel) -> float:
-    """How far onnxruntime is from torch in a prompt and the token after it, relative to the largest logit.
+    """How far onnxruntime is from torch in a prompt and two tokens after it, relative to the largest logit.
 
     Raises SpecError beyond `_TOLERANCE`.
     """
     import torch
 
-    ids = _sample(model, _TRIAL)
-    with torch.no_grad():
-        first = model(ids[:, :-1], use_cache=True)
-        second = model(ids[:, -1:], past_key_values=first.past_key_values)
-    onnxruntime = importlib.import_module("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    sessions = {
-        name: onnxruntime.InferenceSession(
-            str(parcel.out / f"{name}.onnx"), options, ["CPUExecutionProvider"]
-        )
-        for name in (PREFILL, DECODE)
-    }
-    read = _run(sessions[PREFILL], ids[:, :-1], 0, {})
-    told = _run(sessions[DECODE], ids[:, -1:], ids.shape[1] - 1, read)
-    pairs = ((read["logits"], first.logits), (told["logits"], second.logits))
-    farthest = max(
-        float((torch.from_numpy(theirs)[:, -1] - ours[:, -1]).abs().max() / ours.abs().max())
-        for theirs, ours in pairs
-    )
+    ids, graphs = _sample(model, _TRIAL), _sessions(parcel.out)
+    cache, read, start, farthest = None, dict[str, Any](), 0, 0.0
+    for piece in ids.split([ids.shape[1] - 2, 1, 1], dim=1):
+        with torch.no_grad():
+            ours = model(piece, past_key_values=cache, use_cache=True)
+        read = step(graphs[DECODE if start else PREFILL], piece.numpy(), start, read)
+        cache, start = ours.past_key_values, start + piece.shape[1]
+        apart = torch.from_numpy(read["logits"])[:, -1] - ours.logits[:, -1]
+        farthest = max(farthest, float(apart.abs().max() / ours.logits.abs().max()))
     if not farthest <= _TOLERANCE:
         raise SpecError(
             f"onnxruntime computes something else than torch does: logits {farthest:.1g} apart, relative to "
@@ -144,22 +167,17 @@ def _compared(model: Any, parcel: Parcel) -> float:
     return farthest
 
 
-def _run(session: Any, ids: Any, start: int, cache: dict[str, Any]) -> dict[str, Any]:
-    """Outputs by name; what a graph takes as `input.X` another gives as `X`."""
-    import numpy as np
+def _sessions(folder: Path) -> dict[str, Any]:
+    """Both graphs, ready to run on the CPU."""
+    import torch
 
-    places = np.broadcast_to(np.arange(start, start + ids.shape[1]), tuple(ids.shape)).copy()
-    length = start + ids.shape[1]
-    known = {
-        "input_ids": ids.numpy(),
-        "position_ids": places,
-        "cache_position": places[0],
-        "attention_mask": np.ones((ids.shape[0], length), dtype=np.int64),
-        **{f"input.{name}": value for name, value in cache.items()},
+    onnxruntime = importlib.import_module("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return {
+        name: onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), options, ["CPUExecutionProvider"])
+        for name in (PREFILL, DECODE)
     }
-    feed = {each.name: known[each.name] for each in session.get_inputs()}
-    names = [each.name for each in session.get_outputs()]
-    return dict(zip(names, session.run(names, feed), strict=True))
 
 
 ROUTE = Route("onnx", "onnxruntime", verdict, use, write, ready=check_packages)
