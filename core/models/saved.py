@@ -1,7 +1,8 @@
 """Save a pruned model as base config + plan + safetensors, and load it again.
 
     model/  config.json  model.safetensors  plan.json  groups.json  tokenizer  README.md
-            base_config.json   only where config.json describes the pruned model (all layers alike)
+            base_config.json   only where config.json describes the pruned model (all layers alike, and
+                               numbered anew where whole layers are gone)
 
 Loading replays the plan on an empty model and loads strictly; the base weights are not needed.
 """
@@ -29,7 +30,7 @@ from core.models.portable import make_portable, without_record
 from core.models.readback import probe, read_back
 from core.models.readme import card
 from core.models.stored import brings_code, carried_class, carry_code, carry_senses, round_to, stays_wide
-from core.models.uniform import uniform_config
+from core.models.uniform import numbered_anew, renamed, uniform_config
 from core.models.weights import read_weights, write_weights
 from core.plan.records import PruningPlan
 from core.results.agreement import Agreement
@@ -72,6 +73,7 @@ def save(
         reduced = uniform_config(model, graph, plan)
         if reduced is not None:
             write_text(beside / BASE_CONFIG, _config_text(model.config, model, weights, beside))
+            weights = renamed(weights, numbered_anew(graph, plan))
         write_text(beside / "config.json", _config_text(reduced or model.config, model, weights, beside))
         portable = reduced is None and make_portable(model, replayed, beside)
         write_text(beside / PLAN, plan.to_json())
@@ -119,6 +121,8 @@ def load(
     except NotPrunableError as error:
         raise ArtifactError(f"The plan in {folder} does not fit its config: {error}") from error
     tensors = read_weights(folder, torch.device(device), dtype)
+    if (folder / BASE_CONFIG).is_file():
+        tensors = renamed(tensors, {now: was for was, now in numbered_anew(graph, plan).items()})
     fill(model, tensors)
     model.to(torch.device(device))  # type: ignore[arg-type]
     model.config.dtype = next(iter(tensors.values())).dtype

@@ -1,22 +1,31 @@
 """A config for the pruned model itself, if its layers are all alike.
 
 With it the saved folder is an ordinary model, which any tool reads. A trial decides whether it is one:
-the same weights in a model built from the reduced config must give the same logits.
+the same weights in a model built from the reduced config must give the same logits. Whole layers may be gone:
+those that stay are numbered anew.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
+from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from core.errors import PruneError
 from core.graph.places import tied_names
 from core.graph.records import Graph
 from core.models.empty import empty_model, fill
+from core.plan.blocks import blocks_gone, without_blocks
 from core.plan.heads import heads_left
 from core.plan.records import PruningPlan, implied
 from core.surgery.agreement import check, refer
+
+#: Lists in a config that may be as long as a model is deep, and say nothing of its layers.
+_NO_LAYERS = ("token_id", "token_ids", "architectures")
 
 
 def uniform_config(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> PretrainedConfig | None:
@@ -29,19 +38,70 @@ def uniform_config(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> P
         for name, value in changes.items():
             setattr(config.get_text_config(), name, value)
         twin = empty_model(config, type(model))
-        aliases = tied_names(model)
-        fill(twin, {name: value for name, value in model.state_dict().items() if name not in aliases})
+        aliases, places = tied_names(model), numbered_anew(graph, plan)
+        weights = {name: value for name, value in model.state_dict().items() if name not in aliases}
+        fill(twin, renamed(weights, places))
         twin.to(model.device)  # type: ignore[arg-type]
+        own, its = (_of_layers(graph, layers) for layers in (places.keys(), places.values()))
         when = "in a stock model"
-        check(twin, graph, refer(model, graph, when=when), when=when)
+        check(twin, its, refer(model, own, when=when), when=when)
     except (PruneError, ValueError, TypeError, RuntimeError, AttributeError):
         return None  # this family derives one size from another; the plan is replayed instead
     return config
 
 
-def _changes(config: PretrainedConfig, graph: Graph, plan: PruningPlan) -> dict[str, int] | None:
+def numbered_anew(graph: Graph, plan: PruningPlan) -> dict[str, str]:
+    """The module of every layer that stays -> that of the layer which it is in a model of those alone."""
+    left = _layers_left(graph, plan)
+    return {graph.layer_modules[number]: graph.layer_modules[place] for place, number in enumerate(left)}
+
+
+def renamed(tensors: Mapping[str, Tensor], modules: Mapping[str, str]) -> dict[str, Tensor]:
+    """The same tensors, those inside a module that has another name under that name."""
+
+    def name_of(name: str) -> str:
+        inside = next((module for module in modules if name.startswith(f"{module}.")), None)
+        return name if inside is None else modules[inside] + name.removeprefix(inside)
+
+    return {name_of(name): value for name, value in tensors.items()}
+
+
+def _layers_left(graph: Graph, plan: PruningPlan) -> list[int]:
+    gone = {group.layer for group in blocks_gone(graph, plan.removed) if group.kind == "layer"}
+    return [number for number in range(len(graph.layer_modules)) if number not in gone]
+
+
+def _of_layers(graph: Graph, modules: Iterable[str]) -> Graph:
+    """The graph as far as comparing goes: with these layers."""
+    return replace(graph, layer_modules=tuple(modules), attentions=())
+
+
+def _changes(config: PretrainedConfig, graph: Graph, plan: PruningPlan) -> dict[str, Any] | None:
+    """Config fields and their new values, or None where no config can say it."""
+    if any(group.kind != "layer" for group in blocks_gone(graph, plan.removed)):
+        return None
+    left, removed = without_blocks(graph, plan.removed)
+    sizes = _sizes(config, left, implied(left, removed))
+    return None if sizes is None else {**_depth(config, graph, plan), **sizes}
+
+
+def _depth(config: PretrainedConfig, graph: Graph, plan: PruningPlan) -> dict[str, Any]:
+    """How many layers there are, and what is told of each of them; nothing where all stay."""
+    left, depth = _layers_left(graph, plan), len(graph.layer_modules)
+    if len(left) == depth:
+        return {}
+    shorter = {
+        name: [value[number] for number in left]
+        for name, value in config.to_dict().items()
+        if isinstance(value, list) and len(value) == depth and not name.endswith(_NO_LAYERS)
+    }
+    return {**shorter, "num_hidden_layers": len(left)}
+
+
+def _sizes(
+    config: PretrainedConfig, graph: Graph, full: Mapping[str, tuple[int, ...]]
+) -> dict[str, int] | None:
     """Config fields and their new sizes, or None where one number cannot say it."""
-    full = implied(graph, plan.removed)
     if full.get("residual_channel"):
         return None  # norms were rescaled, which a config cannot say
     heads, key_values, inner = set(), set(), set()

@@ -61,9 +61,15 @@ class Subject:
 
     @property
     def gaps(self) -> tuple[int, ...]:
-        """The layers that have lost a whole block, or everything."""
-        layers = {group.layer for group in blocks_gone(self.graph, self.plan.removed)}
+        """The layers that have lost a whole block, but not everything."""
+        gone = blocks_gone(self.graph, self.plan.removed)
+        layers = {group.layer for group in gone if group.kind != "layer"}
         return tuple(sorted(layer for layer in layers if layer is not None))
+
+    @property
+    def shorter(self) -> bool:
+        """Whether whole layers go."""
+        return any(group.kind == "layer" for group in blocks_gone(self.graph, self.plan.removed))
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:

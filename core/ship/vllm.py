@@ -37,6 +37,12 @@ def verdict(subject: Subject) -> Verdict:
     if subject.plan.biases:
         where = f"its own {subject.family} has no bias at {subject.plan.biases[0]}."
         return Verdict(False, f"{where} Prune with --reconstruct none.")
+    if subject.shorter and (len(subject.widths) > 1 or subject.narrower):
+        return Verdict(
+            False,
+            "whole layers are gone, and the config of those that stay cannot say how they differ. Prune with "
+            "--uniform, or leave whole layers in.",
+        )
     if len(subject.widths) > 1:
         whole = all(width % _NAS_WIDTH == 0 for width in subject.widths)
         nas = subject.family == _NAS and not subject.narrower and whole
