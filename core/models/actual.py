@@ -6,7 +6,6 @@ model can work with is refused. All behind relies on it: surgery, saving and rel
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from core.errors import ModelError
+from core.models.early import of_other_senses, tokens_of, too_many_tokens
 from core.models.stored import stays_wide
 
 _TIED = "tie_word_embeddings"
@@ -91,18 +91,13 @@ def check_vocabulary(tokenizer: Any, config: PretrainedConfig, given: str, folde
     if not strange:
         names = ", ".join(sorted(beyond))
         return [f"{given} has no rows in its embedding for {names}: no text may have them in it"]
-    raise ModelError(
-        f"{given} has {rows:,} rows in its embedding, but its tokenizer has tokens up to number "
-        f"{max(tokens.values()):,}, first {min(strange, key=tokens.__getitem__)!r}; put the tokenizer beside "
-        "it that it was trained with, or give it rows for the new tokens (resize_token_embeddings) and train."
-    )
+    raise too_many_tokens(given, rows or 0, tokens, strange)
 
 
 def _of_other_senses(tokenizer: Any) -> set[str]:
     """Tokens for a picture, a film or sound: Gemma 3 has one in the tokenizer of its text models, too."""
     named = getattr(tokenizer, "special_tokens_map", {})
-    senses = ("image", "boi", "eoi", "video", "audio", "vision")
-    return {str(token) for name, token in named.items() if any(sense in name for sense in senses)}
+    return {str(token) for name, token in named.items() if of_other_senses(name)}
 
 
 def _of_the_class(tokens: set[str], folder: Path | None) -> set[str]:
@@ -110,8 +105,4 @@ def _of_the_class(tokens: set[str], folder: Path | None) -> set[str]:
     path = folder / "tokenizer.json" if folder is not None else None
     if path is None or not path.is_file():
         return set()
-    written = json.loads(path.read_text(encoding="utf-8"))
-    vocabulary = written["model"].get("vocab", {})
-    said = {token["content"] for token in written.get("added_tokens", ())}
-    said |= set(vocabulary) if isinstance(vocabulary, dict) else {entry[0] for entry in vocabulary}
-    return tokens - said
+    return tokens - set(tokens_of(path))

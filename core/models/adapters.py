@@ -14,14 +14,22 @@ from core.errors import UNREADABLE, ModelError, short
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+#: Kinds of peft that add tokens or layers of their own instead of numbers to weights.
+_NOT_IN_WEIGHTS = (
+    "PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "CPT",
+)  # fmt: skip
 
 
 def base_of(folder: Path) -> str:
     """The name of the model that an adapter is for, as its config says. Raises ModelError."""
+    return str(_told(folder).get("base_model_name_or_path") or "a model that it does not name")
+
+
+def _told(folder: Path) -> dict[str, Any]:
+    """What an adapter's config says. Raises ModelError."""
     try:
-        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        return str(values.get("base_model_name_or_path") or "a model that it does not name")
-    except (OSError, ValueError, AttributeError) as error:
+        return dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise ModelError(
             f"{folder / CONFIG} cannot be read: {short(error)}; give a complete adapter."
         ) from error
@@ -72,12 +80,23 @@ def adapter_folder(adapter: str) -> Path:
             raise ModelError(
                 f"There is no adapter '{adapter}', here or on the hub ({short(error)})."
             ) from error
+    check_adapter(folder, adapter)
+    return folder
+
+
+def check_adapter(folder: Path, given: str) -> None:
+    """Raise ModelError where an adapter lacks files, or is of a kind that cannot be merged."""
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise ModelError(
-                f"{adapter} is no adapter that can be merged: it has no {name}; save it with peft."
+                f"{given} is no adapter that can be merged: it has no {name}; save it with peft."
             )
-    return folder
+    kind = str(_told(folder).get("peft_type"))
+    if kind in _NOT_IN_WEIGHTS:
+        raise ModelError(
+            f"{given}, an adapter of {base_of(folder)}, cannot be merged: it is {kind}, which adds no "
+            "numbers to weights; only such adapters (LoRA) can be."
+        )
 
 
 def merge(model: Any, adapter: str, given: str) -> Any:

@@ -9,21 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from core.errors import ArtifactError, NotPrunableError
+from core.errors import NotPrunableError
 from core.graph.discover import discover, discover_config
 from core.graph.places import tied_names
 from core.graph.records import Graph
+from core.models.early import groups_left
 from core.models.empty import empty_model, fill
 from core.models.load import Loaded, load, load_config
-from core.models.sources import Source, resolve
+from core.models.sources import resolve
 from core.plan.composed import composed, what_is_left
 from core.plan.records import PruningPlan, check_plan, implied
-from core.runs.artifacts import GROUPS, PLAN, read_graph, read_plan
 from core.spec.model import ModelSpec
 from core.surgery.agreement import OnChecked, check, refer
 from core.surgery.masks import masked
@@ -43,19 +42,6 @@ def graph_of(spec: ModelSpec, config_only: bool) -> Graph:
     if not config_only:
         return groups_of(load(**vars(spec)))
     return discover_config(load_config(spec.source, spec.trust_remote_code), name=source.name)
-
-
-def groups_left(source: Source) -> Graph:
-    """The coupled groups of a pruned model, from its files alone. Raises ArtifactError."""
-    folder = Path(source.where)
-    graph, plan = read_graph(folder), read_plan(folder)
-    try:
-        check_plan(graph, plan.removed)
-        return what_is_left(graph, plan, model=source.name)
-    except (NotPrunableError, KeyError, IndexError) as error:
-        raise ArtifactError(
-            f"{folder / PLAN} and {GROUPS} beside it do not belong together ({error}); run the pruning again."
-        ) from error
 
 
 def groups_of(loaded: Loaded) -> Graph:

@@ -30,6 +30,10 @@ _NEEDED = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "num_key_value_heads", "head_dim", "n_layer", "n_layers", "n_head", "n_heads", "n_embd", "d_model",
 )  # fmt: skip
+_SEQ2SEQ = "an encoder with a decoder (sequence to sequence)"
+_ENCODER = "an encoder, or another model that does not predict the next token"
+#: Classes that predict no next token end in one of these.
+_NO_DECODERS = ("ForMaskedLM", "ForImageClassification", "ForAudioClassification", "ForCTC")
 _PARTS = ("text_config", "llm_config", "language_config", "thinker_config", "decoder")
 
 
@@ -52,24 +56,24 @@ def read_config(source: Source, given: str, trust_remote_code: bool) -> Pretrain
 def check_values(values: Mapping[str, Any], given: str) -> None:
     """Raise ModelError for a config of quantised weights, of absurd sizes, or that contradicts itself."""
     _check_quantised(values, given)
-    for part in _texts(values):
+    for part in texts(values):
         for name, value in part.items():
             _check_size(name, value, given)
         _check_lists(part, given)
         _check_heads(part, given)
 
 
-def _texts(values: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def texts(values: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """A config, and those of the language model in it."""
     yield values
     for name in _PARTS:
         if isinstance(values.get(name), dict):
-            yield from _texts(values[name])
+            yield from texts(values[name])
 
 
 def method_of_quantising(values: Mapping[str, Any]) -> str | None:
     """By which method the weights are quantised, or None."""
-    for part in _texts(values):
+    for part in texts(values):
         for name in ("quantization_config", "compression_config"):
             told = part.get(name)
             if isinstance(told, dict) and told:
@@ -144,13 +148,30 @@ def check_decoder(config: PretrainedConfig, given: str) -> None:
     kind = config.model_type
     masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and getattr(config, "is_decoder", None) is False
     if config.is_encoder_decoder or config.get_text_config().is_encoder_decoder:
-        problem = "an encoder with a decoder (sequence to sequence)"
+        problem = _SEQ2SEQ
     elif masked or auto_class(config) is None:
-        problem = "an encoder, or another model that does not predict the next token"
+        problem = _ENCODER
     else:
         return
-    name = ", ".join(config.architectures or []) or type(config).__name__
-    raise ModelError(
+    raise not_a_decoder(given, ", ".join(config.architectures or []) or type(config).__name__, kind, problem)
+
+
+def refuse_encoder(values: Mapping[str, Any], given: str) -> None:
+    """Raise ModelError for an encoder, with or without a decoder, as far as a config says so by itself."""
+    named = [str(name) for name in values.get("architectures") or ()]
+    if any(part.get("is_encoder_decoder") is True for part in texts(values)):
+        problem = _SEQ2SEQ
+    elif named and not values.get("is_decoder") and all(name.endswith(_NO_DECODERS) for name in named):
+        problem = _ENCODER
+    else:
+        return
+    kind = str(values.get("model_type", "of no type"))
+    raise not_a_decoder(given, ", ".join(named) or kind, kind, problem)
+
+
+def not_a_decoder(given: str, name: str, kind: str, problem: str) -> ModelError:
+    """The error for a model that does not predict the next token."""
+    return ModelError(
         f"{given} is {name} ({kind}): {problem}. Only decoders that predict the next token are accepted, "
         "those that AutoModelForCausalLM or AutoModelForImageTextToText loads, for example Llama, Mistral, "
         "Qwen, GPT-2, Gemma 3 or LLaVA."

@@ -26,15 +26,24 @@ def gguf_folder(gguf: Path) -> Path:
         ModelError: the file cannot be read, or is one of several parts.
         StorageError: the cache cannot be written.
     """
+    folder = check_gguf(gguf)
+    if not folder.is_dir():
+        once(folder, lambda beside: _convert(gguf, beside, progress(gguf.name)))
+    return folder
+
+
+def check_gguf(gguf: Path) -> Path:
+    """Where in the cache the model of a GGUF belongs; it may be there already.
+
+    Raises:
+        ModelError: the file cannot be read, or is one of several parts.
+    """
     if part := _PART.search(gguf.name):
         raise ModelError(
             f"{gguf} is part {int(part[1])} of {int(part[2])}; put the parts together first "
             "(llama-gguf-split --merge), and give that file."
         )
-    folder = cache_folder() / f"{gguf.stem}-{_fingerprint(gguf)}"
-    if not folder.is_dir():
-        once(folder, lambda beside: _convert(gguf, beside, progress(gguf.name)))
-    return folder
+    return cache_folder() / f"{gguf.stem}-{_fingerprint(gguf)}"
 
 
 def _fingerprint(gguf: Path) -> str:

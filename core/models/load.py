@@ -18,7 +18,8 @@ from core.graph.records import Graph
 from core.models.actual import check_vocabulary, settle
 from core.models.adapters import adapter_folder, left_out, merge
 from core.models.configs import read_config
-from core.models.pretrained import check_stored, read_pretrained
+from core.models.early import check_files
+from core.models.pretrained import read_pretrained
 from core.models.sources import Source, resolve
 from core.models.stored import stored_dtype
 from core.plan.records import PruningPlan
@@ -148,11 +149,9 @@ def check_model(spec: ModelSpec) -> PretrainedConfig:
     Raises:
         ModelError: as `load`, where config, tokenizer, adapter or the heads of the weights' files say it.
     """
+    check_files(spec)
     config = load_config(spec.source, spec.trust_remote_code)
     load_tokenizer(spec.source, spec.trust_remote_code)
-    source = resolve(spec.source)
-    if source.kind == "folder":
-        check_stored(Path(source.where), config, spec.source)
     if spec.adapter:
         adapter_folder(spec.adapter)
     return config

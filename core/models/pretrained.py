@@ -14,20 +14,12 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.utils import logging
 
-from core.errors import UNREADABLE, ArtifactError, ModelError, unreadable
+from core.errors import UNREADABLE, ModelError, unreadable
 from core.graph.classes import auto_class, build
-from core.models.adapters import WEIGHTS as ADAPTER
 from core.models.adapters import without_adapter
-from core.models.configs import DEQUANTISED, method_of_quantising, quantised
+from core.models.configs import DEQUANTISED, method_of_quantising
+from core.models.early import MOST_MISSING, check_stored, too_few
 from core.models.sources import Source
-from core.models.stored import numbers
-
-#: Types of numbers that only quantised weights have, as safetensors calls them.
-_PACKED = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "F8_E4M3", "F8_E5M2", "F4", "F8_E8M0")
-#: From this share on, packed numbers are weights, not indices beside them.
-_MOST_PACKED = 0.2
-#: A model of this many times what is stored is none of these weights (shared ones are stored once).
-_MOST_MISSING = 4
 
 
 def read_pretrained(
@@ -41,21 +33,12 @@ def read_pretrained(
     if source.kind != "folder":
         return _read(source.where, source, config, given, dtype, trust_remote_code)
     folder = Path(source.where)
-    if counts := check_stored(folder, config, given):
+    if counts := check_stored(folder, config.to_dict(), given):
         _refuse_absurd(config, counts, given, trust_remote_code)
     with without_adapter(folder) as plain:
         model, notes = _read(str(plain), source, config, given, dtype, trust_remote_code)
     model.name_or_path = model.config._name_or_path = str(folder)
     return model, notes
-
-
-def check_stored(folder: Path, config: PretrainedConfig, given: str) -> Counter[str]:
-    """How many numbers of each type a folder holds. Raises ModelError where they cannot be pruned."""
-    _refuse_pickles(folder)
-    counts = _counts(folder, given)
-    if method_of_quantising(config.to_dict()) is None:
-        _refuse_packed(counts, given)
-    return counts
 
 
 def _read(
@@ -151,39 +134,6 @@ def _forget_quantising(model: Any) -> None:
                 delattr(thing, name)
 
 
-def _refuse_pickles(folder: Path) -> None:
-    """Raise ModelError if a folder has its weights in pickles, or in a GGUF, only."""
-    if any(folder.glob("*.safetensors")):
-        return
-    pickled = sorted(file.name for end in ("bin", "pt", "pth", "ckpt") for file in folder.glob(f"*.{end}"))
-    if pickled:
-        raise ModelError(
-            f"{folder} has its weights in {pickled[0]} only, a pickle, which can run code when it is read; "
-            "save the model as safetensors, as save_pretrained of transformers does, and give that folder."
-        )
-    for file in sorted(folder.glob("*.gguf")):
-        raise ModelError(f"{folder} has its weights in a GGUF; give the file {file} instead.")
-
-
-def _counts(folder: Path, given: str) -> Counter[str]:
-    """How many numbers of each type the weights of a folder are. Raises ModelError."""
-    counts: Counter[str] = Counter()
-    for path in folder.glob("*.safetensors"):
-        if path.name != ADAPTER:
-            try:
-                counts.update(numbers(path))
-            except ArtifactError as error:
-                raise unreadable(given, error.__cause__ or error) from error  # type: ignore[arg-type]
-    return counts
-
-
-def _refuse_packed(counts: Counter[str], given: str) -> None:
-    """Raise ModelError for quantised weights whose config does not say so."""
-    packed = {name: counts[name] for name in _PACKED if counts[name]}
-    if sum(packed.values()) > _MOST_PACKED * sum(counts.values()):
-        raise quantised(given, f"most are {max(packed, key=packed.__getitem__)}")
-
-
 def _refuse_absurd(config: PretrainedConfig, counts: Counter[str], given: str, trust: bool) -> None:
     """Raise ModelError where a config describes far more than the files hold, before it takes any memory."""
     try:
@@ -192,8 +142,5 @@ def _refuse_absurd(config: PretrainedConfig, counts: Counter[str], given: str, t
     except UNREADABLE as error:
         raise unreadable(given, error) from error
     stored = sum(counts.values())
-    if wanted > _MOST_MISSING * stored:
-        raise ModelError(
-            f"{given} has {stored:,} numbers in its weights, and its config describes a model of {wanted:,}; "
-            "give the config that belongs to these weights."
-        )
+    if wanted > MOST_MISSING * stored:
+        raise too_few(given, stored, f"{wanted:,}")

@@ -29,9 +29,17 @@ from core.models.empty import empty_model, fill
 from core.models.portable import make_portable, without_record
 from core.models.readback import probe, read_back
 from core.models.readme import card
-from core.models.stored import brings_code, carried_class, carry_code, carry_senses, round_to, stays_wide
+from core.models.stored import (
+    brings_code,
+    carried_class,
+    carry_code,
+    carry_senses,
+    read_weights,
+    round_to,
+    stays_wide,
+    write_weights,
+)
 from core.models.uniform import numbered_anew, renamed, uniform_config
-from core.models.weights import read_weights, write_weights
 from core.plan.records import PruningPlan
 from core.results.agreement import Agreement
 from core.runs.artifacts import BASE_CONFIG, GROUPS, PLAN, read_graph

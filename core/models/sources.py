@@ -42,20 +42,32 @@ def resolve(source: str) -> Source:
     """Find out what a source is, without reading weights. Raises ModelError."""
     if source == "demo":
         return Source("folder", str(demo_folder()), DEMO_NAME)
+    if (here := at_hand(source)) is not None:
+        return here
+    path = Path(source).expanduser()
+    return Source("folder", str(gguf_folder(path)), path.stem) if path.is_file() else _resolve_hub(source)
+
+
+def at_hand(source: str) -> Source | None:
+    """What a source is, where its files lie here as they are read; None for the demo, a GGUF and the hub.
+
+    Raises:
+        ModelError: it is nothing of these, or a folder with no model in it.
+    """
     path = Path(source).expanduser()
     if path.name == "config.json" and path.is_file():
         path = path.parent
-    if path.is_dir():
+    if source != "demo" and path.is_dir():
         return _resolve_folder(path)
-    if path.is_file():
-        if path.suffix.lower() != ".gguf":
-            raise ModelError(f"{source} is a file, but not a .gguf file; give the folder it lies in.")
-        return Source("folder", str(gguf_folder(path)), path.stem)
+    if path.is_file() and path.suffix.lower() != ".gguf":
+        raise ModelError(f"{source} is a file, but not a .gguf file; give the folder it lies in.")
+    if source == "demo" or path.is_file():
+        return None
     if path.is_absolute() or source.startswith((".", "~")) or path.suffix.lower() == ".gguf":
         raise ModelError(f"There is no folder or file {source}; give {ACCEPTED}.")
     if not _HUB_ID.fullmatch(source):
         raise ModelError(f"'{source}' is not a model; give {ACCEPTED}.")
-    return _resolve_hub(source)
+    return None
 
 
 def _resolve_folder(path: Path) -> Source:

@@ -1,22 +1,30 @@
-"""How a model lies on disk: in which precision, with code of its own."""
+"""How a model lies on disk: in one file or several, in which precision, with code of its own."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 from transformers import PretrainedConfig
 from transformers.dynamic_module_utils import custom_object_save, get_class_from_dynamic_module
 from transformers.utils.hub import cached_file
 
 from core.errors import ArtifactError
 from core.graph.classes import takes_more_than_text
+from core.models.early import numbers
 
+WEIGHTS = "model.safetensors"
+INDEX = f"{WEIGHTS}.index.json"
+#: No file is larger.
+SHARD = "5GB"
 _TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 #: How pictures, films and sound are prepared, and how a conversation about them is written.
 _SENSES = (
@@ -27,6 +35,42 @@ _SENSES = (
 _DYNAMIC = "transformers_modules"
 
 
+def write_weights(weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Write `model.safetensors`, or `model-00001-of-0000N.safetensors` and their index."""
+    save_torch_state_dict(dict(weights), folder, max_shard_size=SHARD, metadata={"format": "pt"})
+
+
+def read_weights(folder: Path, device: torch.device, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """Every tensor in a folder's files by its name; None keeps the type that it has there.
+
+    Raises:
+        ArtifactError: one is missing or damaged.
+    """
+    tensors: dict[str, Tensor] = {}
+    for path in _files(folder):
+        try:
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                for name in file.keys():  # noqa: SIM118  (the handle is not a dict)
+                    tensor = file.get_tensor(name)
+                    rounded = dtype is not None and tensor.is_floating_point()
+                    tensors[name] = tensor.to(dtype) if rounded else tensor
+        except (OSError, SafetensorError) as error:
+            raise ArtifactError(f"{path} is missing or damaged ({error}); run the pruning again.") from error
+    return tensors
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files that the index names, or the only one."""
+    index = folder / INDEX
+    if not index.is_file():
+        return [folder / WEIGHTS]
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{index} is damaged ({error}); run the pruning again.") from error
+    return [folder / str(name) for name in sorted(names)]
+
+
 def stored_dtype(folder: Path | None, config: PretrainedConfig) -> torch.dtype | None:
     """The type of most numbers in a folder's safetensors; of the config where there are none, or None."""
     counts: Counter[str] = Counter()
@@ -35,19 +79,6 @@ def stored_dtype(folder: Path | None, config: PretrainedConfig) -> torch.dtype |
     usual = [_TYPES[name] for name, _ in counts.most_common() if name in _TYPES]
     told = getattr(config.get_text_config(), "dtype", None)
     return usual[0] if usual else told if told in _TYPES.values() else None
-
-
-def numbers(path: Path) -> Counter[str]:
-    """How many numbers of each type a file holds, by its header. Raises ArtifactError."""
-    counts: Counter[str] = Counter()
-    try:
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118  (the handle is not a dict)
-                part = file.get_slice(name)
-                counts[part.get_dtype()] += int(torch.Size(part.get_shape()).numel())
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); load the model anew.") from error
-    return counts
 
 
 def round_to(model: nn.Module, dtype: torch.dtype | None) -> None:

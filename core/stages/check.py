@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.capture.statistics import CAPTURED_KINDS
 from core.criteria import CRITERIA
 from core.criteria.registry import check_scopes
 from core.criteria.scoring import check_alone
@@ -12,7 +13,6 @@ from core.graph.records import Graph
 from core.methods import METHODS, method_of
 from core.models.again import graph_of
 from core.models.load import Loaded, check_model, load_config, load_tokenizer, pick_device
-from core.models.sources import resolve
 from core.models.texts import Text
 from core.models.windows import sample_windows
 from core.plan.allocation import allocate
@@ -20,19 +20,18 @@ from core.plan.records import check_plan
 from core.recover.team import devices
 from core.registry import check_options, unknown
 from core.results.sweep import planned, run_of
-from core.ship import delivery
-from core.spec.checks import check_length, parse_layers
+from core.spec.checks import parse_layers
 from core.spec.choices import SEARCHED
+from core.spec.recommended import RECOMMENDED
 from core.spec.run import RunSpec
 from core.spec.texts import BUNDLED, NONE, SELF
 from core.spec.units import MANUAL
 from core.stages import recover
 from core.stages.benchmark import check as check_benchmarks
+from core.stages.early import check_early, check_lengths, config_only
 from core.stages.measure import text_windows
-from core.stages.settle import settle
 from core.stages.work import (
     calibration_of,
-    config_only,
     criteria_of,
     evaluation_of,
     needs,
@@ -53,8 +52,8 @@ def check(spec: RunSpec) -> RunSpec:
     Raises:
         InputError, NotPrunableError: what is wrong.
     """
+    check_early(spec)
     if spec.goal == "export":
-        delivery.check(spec)
         return spec
     spec = settle(spec)
     check_method(spec)
@@ -82,6 +81,27 @@ def check(spec: RunSpec) -> RunSpec:
     if spec.goal in ("prune", "recover", "evaluate"):
         check_benchmarks(spec.evaluate)
     return spec
+
+
+def settle(spec: RunSpec) -> RunSpec:
+    """A request with a name for all that is recommended; the model is traced only where it matters.
+
+    Raises:
+        InputError: there is no such model; NotPrunableError: it cannot be traced.
+    """
+    if RECOMMENDED not in _left_open(spec):
+        return spec.settled()
+    graph, kinds = graph_of(spec.model, config_only=True), spec.prune.kinds
+    return spec.settled(unseen=graph.unseen(*(kinds if spec.prunes else CAPTURED_KINDS)))
+
+
+def _left_open(spec: RunSpec) -> tuple[str, ...]:
+    """What ranks or scores in a run, where that depends on the model."""
+    if spec.goal == "explore":
+        return spec.explore.criteria if "scores" in spec.explore.analyses else ()
+    if spec.goal == "sweep":
+        return spec.sweep.methods
+    return (spec.prune.method,) if spec.goal == "prune" and not spec.prune.without_dependency else ()
 
 
 def check_method(spec: RunSpec) -> None:
@@ -124,17 +144,16 @@ def check_rounds(spec: RunSpec) -> None:
 
 
 def check_reach(spec: RunSpec) -> None:
-    """Whether units chosen by hand are there, and enough for budgets, or after an earlier cut for a sparsity.
+    """Whether units chosen by hand are there, and enough for budgets.
 
     Raises:
         NotPrunableError: they are not. ArtifactError: the files of an earlier cut are damaged.
     """
-    again = spec.prunes and resolve(spec.model.source).kind == "pruned"
-    if not (again or spec.prune.units or (spec.prunes and (spec.prune.target or spec.prune.drop))):
+    if not (spec.prune.units or (spec.prunes and (spec.prune.target or spec.prune.drop))):
         return
     graph = graph_of(spec.model, config_only=True)
     check_plan(graph, spec.prune.units)
-    if spec.prune.target or spec.prune.drop or (again and spec.goal == "prune" and not spec.prune.units):
+    if spec.prune.target or spec.prune.drop:
         allocate(graph, None, **spec.prune.allocation())
 
 
@@ -171,15 +190,6 @@ def check_calibration(spec: RunSpec) -> None:
             )
     if spec.calibration.name not in (SELF, NONE):
         calibration_of(spec)
-
-
-def check_lengths(spec: RunSpec, config: Any) -> None:
-    """Raises SpecError where the run would give a model of this config more tokens at once than it reads."""
-    if spec.goal in ("explore", "prune", "sweep"):
-        check_length("length", spec.calibration.length, config)
-    asked = spec.evaluate
-    whose = "window" if asked.window else f"the window of protocol {asked.protocol}"
-    check_length(whose, asked.window_length, config)
 
 
 def check_tokens(spec: RunSpec, tokenizer: Any = None) -> None:

@@ -33,8 +33,9 @@ from core.stages import (
 )
 from core.stages.benchmark import benchmark, scored_earlier
 from core.stages.check import check_device
+from core.stages.early import config_only
 from core.stages.stage import Repeated, Stage, run_stages
-from core.stages.work import State, Work, ablates, config_only, criteria_of, kept, needs, searches
+from core.stages.work import State, Work, ablates, criteria_of, kept, needs, searches
 
 
 def learns(spec: RunSpec) -> bool:

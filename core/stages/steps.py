@@ -29,7 +29,8 @@ from core.runs.artifacts import GROUPS, PLAN, read_graph, read_plan
 from core.spec.choices import KINDS
 from core.spec.run import RunSpec
 from core.spec.texts import SELF
-from core.stages.check import check_graph, check_lengths, check_tokens
+from core.stages.check import check_graph, check_tokens
+from core.stages.early import check_lengths, config_only
 from core.stages.measure import dense_to_time
 from core.stages.needs import check_needs
 from core.stages.work import (
@@ -37,7 +38,6 @@ from core.stages.work import (
     Work,
     ablates,
     add_facts,
-    config_only,
     criteria_of,
     kept,
     needs,

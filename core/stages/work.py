@@ -184,11 +184,6 @@ def add_facts(work: Work, **facts: Any) -> None:
         write_text(work.run_dir / SPEC, replace(spec, extra={**spec.extra, **facts}).to_json())
 
 
-def config_only(spec: RunSpec) -> bool:
-    """Whether the run reads no weights."""
-    return spec.goal == "explore" and spec.explore.config_only
-
-
 def ablates(spec: RunSpec) -> bool:
     """Whether the run cuts every matrix by its own scores, and saves no model."""
     return spec.goal == "prune" and spec.prune.without_dependency

@@ -114,7 +114,7 @@ def _pipeline(run_dir: Path, recorder: Recorder) -> None:
 
     from core.runs.track import mirrored
     from core.stages import pipeline
-    from core.stages.settle import settle
+    from core.stages.check import settle
 
     logging.disable_progress_bar()  # a log file is no place for bars
     asked = read_spec(run_dir)

@@ -9,6 +9,7 @@ from core.errors import ModelError
 from core.runs import launch as launcher
 from core.spec.explore import ANALYSES, Analysis, ExploreSpec
 from core.spec.run import RunSpec
+from core.stages.early import check_early
 from pruneviz.context import AppContext
 from pruneviz.data.cards import weightless
 
@@ -37,11 +38,13 @@ def launch(app: AppContext, spec: RunSpec) -> Path:
     """Queue `spec` and start it if nothing else runs.
 
     Raises:
-        PruneError: it cannot be started, or would run a model's own code where nobody has allowed that.
+        PruneError: the request or the model's files say that it cannot be, it cannot be started, or it would
+            run a model's own code where nobody has allowed that. No run is left of it.
     """
     if spec.model.trust_remote_code and not app.allow_remote_code:
         raise ModelError(
             f"This would run code that comes with {spec.model.source}. Read that code; if you trust it, "
             "start the dashboard with --allow-remote-code."
         )
+    check_early(spec)
     return launcher.start(app.runs_dir, spec)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import struct
+from collections import Counter
 from dataclasses import dataclass, replace
-from math import prod
 from pathlib import Path
 from typing import Any
 
-from core.errors import ModelError, PruneError
-from core.files import DAMAGES, MOST_BYTES, read_json, sound
+from core.errors import ArtifactError, ModelError, PruneError
+from core.files import DAMAGES, read_json
 from core.runs.artifacts import MODEL, SPEC
 
 #: Our word -> the names configs use for it, the common one first.
@@ -163,29 +160,22 @@ def stored_weights(folder: Path) -> tuple[int | None, int | None, str]:
     files = sorted(folder.glob("*.safetensors"))
     params, dtypes = 0, set()
     for file in files:
-        for shape, dtype in _tensors(file):
-            params += prod(shape)
-            dtypes.add(dtype)
+        counts = _numbers(file)
+        params += counts.total()
+        dtypes |= set(counts)
     if not files:
         return None, None, ""
     return params, sum(file.stat().st_size for file in files), ", ".join(sorted(dtypes))
 
 
-def _tensors(file: Path) -> list[tuple[list[int], str]]:
-    """Shape and dtype of every tensor. Raises ModelError."""
+def _numbers(file: Path) -> Counter[str]:
+    """How many numbers of each type a file holds. Raises ModelError."""
+    from core.models.early import numbers
+
     try:
-        if not file.is_file():  # a link to one will do; a pipe would never end
-            raise ValueError("it is no file")
-        with file.open("rb") as opened:
-            (length,) = struct.unpack("<Q", opened.read(8))
-            size = os.fstat(opened.fileno()).st_size
-            if not 0 < length <= min(size - 8, MOST_BYTES):
-                raise ValueError(f"its header would have {length:,} bytes, the file has {size:,}")
-            header = sound(json.loads(opened.read(length)))
-        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-        return [([int(size) for size in entry["shape"]], str(entry["dtype"])) for entry in tensors]
-    except (*DAMAGES, struct.error) as error:
-        raise ModelError(f"{file} is damaged ({error}); download the model again.") from error
+        return numbers(file)
+    except ArtifactError as error:
+        raise ModelError(str(error)) from error
 
 
 def _has_chat_template(folder: Path) -> bool:

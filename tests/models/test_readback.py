@@ -20,8 +20,7 @@ from core.models import reading, saved
 from core.models.empty import empty_model
 from core.models.readback import longest, probe
 from core.models.saved import from_pretrained, save
-from core.models.stored import round_to
-from core.models.weights import read_weights
+from core.models.stored import read_weights, round_to
 from core.plan.cost import with_costs
 from core.plan.records import PruningPlan
 from core.surgery.operate import operate

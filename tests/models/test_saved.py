@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from core.errors import ArtifactError, NotPrunableError, StorageError
 from core.graph.records import Graph
-from core.models import weights
+from core.models import stored
 from core.models.saved import from_pretrained, load, save
 from core.plan.cost import with_costs
 from core.plan.records import PruningPlan
@@ -133,7 +133,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(weights, "save_torch_state_dict", fail)
+    monkeypatch.setattr(stored, "save_torch_state_dict", fail)
     with pytest.raises(StorageError, match="free some space"):
         save(model, None, graph, plan, tmp_path / "model", facts={})
     assert left_over(tmp_path) == []
@@ -158,7 +158,7 @@ def test_a_failed_save_keeps_the_model_that_was_there(
     def fail(*_: object, **__: object) -> None:
         raise ValueError("a bug")
 
-    monkeypatch.setattr(weights, "save_torch_state_dict", fail)
+    monkeypatch.setattr(stored, "save_torch_state_dict", fail)
     with pytest.raises(ValueError, match="a bug"):
         save(model, None, graph, plan, tmp_path / "model", facts={})
     assert left_over(tmp_path) == ["model"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ArtifactError
-from core.models import weights
+from core.models import stored
 from core.models.saved import from_pretrained
 from tests.handmade import ids, logits
 from tests.models.test_saved import EVEN, RAGGED, pruned, save
@@ -16,7 +16,7 @@ from tests.models.test_saved import EVEN, RAGGED, pruned, save
 def test_large_weights_are_several_files_which_are_read_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "SHARD", "20KB")
+    monkeypatch.setattr(stored, "SHARD", "20KB")
     model, graph, plan = pruned(RAGGED)
     save(model, None, graph, plan, tmp_path / "model", facts={})
     assert len([*(tmp_path / "model").glob("model-*.safetensors")]) > 1

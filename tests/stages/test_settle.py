@@ -15,8 +15,8 @@ from core.spec.explore import ExploreSpec
 from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
-from core.stages import settle as settling
-from core.stages.settle import settle
+from core.stages import check as settling
+from core.stages.check import settle
 from core.stages.worker import execute
 from tests.graph.families import graph_of
 from tests.stages.steps import done

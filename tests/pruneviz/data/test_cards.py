@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from core.errors import ModelError
+from core.models import early
 from pruneviz.data import cards
 
 CONFIG = {
@@ -75,7 +76,7 @@ def test_a_header_is_no_longer_than_its_file(folder, length, monkeypatch):
 
 
 def test_a_header_is_no_longer_than_any_of_ours(folder, monkeypatch):
-    monkeypatch.setattr(cards, "MOST_BYTES", 64)
+    monkeypatch.setattr(early, "MOST_BYTES", 64)
     with pytest.raises(ModelError, match="its header would have"):
         cards.stored_weights(folder)
 
