@@ -40,7 +40,8 @@ Preset = Annotated[
     typer.Option(
         "--preset",
         metavar="NAME",
-        help="Recipe of the training: paper (LLM-Pruner), or demo (two cores, 20 minutes). Default: paper.",
+        help="Recipe of the training: paper (LLM-Pruner), demo (LoRA, two cores, 20 minutes), minutes or "
+        "hour (taught by the dense model). Default: paper.",
     ),
 ]
 #: Dotted path of a field -> its value, for the fields that were given.

@@ -18,6 +18,7 @@ from core.runs.artifacts import read_metrics, read_spec
 from core.runs.command_line import RANKING
 from core.spec.checks import check_name
 from core.spec.choices import STRATEGIES
+from core.spec.efforts import EFFORTS, with_effort
 from core.spec.fields import OPTIONS
 from core.spec.run import RunSpec
 from core.spec.units import MANUAL, read_plan_file
@@ -63,8 +64,9 @@ def prune(
         typer.Option(
             "--preset",
             metavar="NAME",
-            help="Recipe of the training. For --recover: paper (LLM-Pruner), or demo (two cores, 20 "
-            "minutes). A --method that trains has presets of its own; see `methods`.",
+            help="The whole run: recommended (no training), minutes or hour (of training). Or the recipe of "
+            "a training: with --recover, demo (two cores, 20 minutes) or paper (LLM-Pruner); a --method that "
+            "trains has presets of its own, see `methods`.",
         ),
     ] = None,
     detach: options.Detach = False,
@@ -80,6 +82,8 @@ def prune(
     method = given.get("prune.method", base.prune.method)
     if method in METHODS.names():  # then the preset and the steps are the method's
         base = methods.with_preset(base, method, preset, changes.pop("recover.steps", None))
+    elif preset in EFFORTS:
+        base = with_effort(base, preset)
     else:
         base = with_preset(base, given.get("recover.method"), preset)
     spec = ask("prune", model, {**changes, **_by_hand(changes, plan, base)}, base)

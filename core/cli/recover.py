@@ -24,11 +24,12 @@ def with_preset(spec: RunSpec, method: str | None, preset: str | None) -> RunSpe
     """The spec with the recipe of that name; `method` says whether it trains. Raises SpecError."""
     if preset is None:
         return spec
+    recipe = recover_preset(preset)
     if (method or spec.recover.method) == "none":
         raise SpecError(
             f"--preset {preset} is a recipe of training; add --recover lora or distill, or leave it out."
         )
-    return replace(spec, recover=replace(recover_preset(preset), method=method or spec.recover.method))
+    return replace(spec, recover=replace(recipe, method=method or spec.recover.method))
 
 
 @options.takes("recover")

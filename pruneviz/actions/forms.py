@@ -17,10 +17,11 @@ from core.methods import METHODS, preset_of
 from core.option import Option, options_of
 from core.registry import unknown
 from core.runs.command_line import TAKES
+from core.spec.efforts import SAYS, with_effort
 from core.spec.fields import OPTIONS, changed, field_of
 from core.spec.model import ModelSpec
 from core.spec.prune import ALLOCATION
-from core.spec.recover import RecoverSpec, recipe_of, recover_preset
+from core.spec.recover import WEIGHTS, RecoverSpec, recipe_of, recover_preset
 from core.spec.run import RunSpec
 from core.spec.units import MANUAL
 from pruneviz.data import methods
@@ -38,6 +39,8 @@ FILLED = (
     "steps", OWN, "prune.sparsity", "prune.kinds",
     "calibration.name", "calibration.samples", "calibration.length", "recover.method", "recover.data", REST,
 )  # fmt: skip
+#: What an effort fills in.
+OF_EFFORTS = (*SAYS, OWN, "preset", "steps", "recipe", "recover.method", REST)
 Form = dict[str, Any]
 
 
@@ -138,6 +141,13 @@ def training_start(method: str, preset: str) -> Form:
     return {**filled, **rest, "steps": steps, OWN: ""}
 
 
+def effort_start(name: str, rest: str) -> Form:
+    """What an effort puts into the form; of `rest` what is no training stays."""
+    form = form_from(with_effort(RunSpec(), name))
+    asked = _without_training(rest) | json.loads(form[REST] or "{}")
+    return {path: form[path] for path in OF_EFFORTS} | {REST: _rest(asked)}
+
+
 def recipe_start(name: str, rest: str, method: str = "") -> Form:
     """What a recipe puts into the form, in the place of the one before.
 
@@ -145,11 +155,16 @@ def recipe_start(name: str, rest: str, method: str = "") -> Form:
         rest: what the form holds; method: how to train, as it stands in the form.
     """
     recipe, usual = recover_preset(name), RecoverSpec()
-    others = {p: value for p, value in json.loads(rest or "{}").items() if not p.startswith("recover.")}
     own = {f"recover.{each}": getattr(recipe, each) for each in options_of(RecoverSpec)}
     own = {p: value for p, value in own.items() if value != getattr(usual, p.partition(".")[2])}
-    method = recipe.method if method in ("", "none") else method
-    return {"recipe": name, "recover.method": method, "recover.data": recipe.data, REST: _rest(others | own)}
+    method = recipe.method if method in ("", "none") or recipe.targets == WEIGHTS else method
+    rest = _rest(_without_training(rest) | own)
+    return {"recipe": name, "recover.method": method, "recover.data": recipe.data, REST: rest}
+
+
+def _without_training(rest: str) -> Form:
+    """What the form asks for beside its fields, without what says how to train."""
+    return {path: v for path, v in json.loads(rest or "{}").items() if not path.startswith("recover.")}
 
 
 def _rest(asked: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from core.ship.routes import ROUTES
 from core.spec.budget import budgets_of
 from core.spec.choices import SEARCHED
 from core.spec.prune import PruneSpec
+from core.spec.recover import WEIGHTS, RecoverSpec
 from core.spec.run import RunSpec
 from core.spec.texts import reads_the_same
 from pruneviz.data import exports
@@ -69,6 +70,7 @@ class PreviewInfo:
         dropping: whether measurements will say which whole blocks go; the first are shown to.
         ways: title of a way to run the result, whether it is open, and why; empty where that is not known.
         recommended: what was left open, and what is taken; empty if nothing was.
+        training: how what is left is trained; empty if it is not.
         problem: why there is no plan; then everything else but `command` is empty.
     """
 
@@ -85,6 +87,7 @@ class PreviewInfo:
     warnings: list[str] = field(default_factory=list)
     ways: list[tuple[str, bool, str]] = field(default_factory=list)
     recommended: str = ""
+    training: str = ""
     problem: str = ""
 
 
@@ -98,9 +101,9 @@ def preview_info(
     """
     spec = spec.settled()
     command, warnings, choice = command_line(spec), warnings_for(spec), spec.prune
-    recommended = spec.extra.get("recommended", "")
+    recommended, training = spec.extra.get("recommended", ""), _training(spec.recover)
     if graph is None:
-        return PreviewInfo(command, warnings=warnings, recommended=recommended)
+        return PreviewInfo(command, warnings=warnings, recommended=recommended, training=training)
     try:
         plan = (
             chosen_plan(graph, choice.units, biased=choice.biased)
@@ -125,7 +128,17 @@ def preview_info(
         warnings=warnings,
         ways=_ways(graph, plan if exact else _like(graph, plan, choice), config),
         recommended=recommended,
+        training=training,
     )
+
+
+def _training(recover: RecoverSpec) -> str:
+    if recover.method == "none":
+        return ""
+    what = "all weights" if recover.targets == WEIGHTS else "LoRA"
+    who = f"the dense model teaches {what}" if recover.distils else f"{what} learns the next token"
+    long = f"{recover.steps:,} steps" if recover.steps else f"{recover.epochs} passes over the text, in steps"
+    return f"{who}: {long} of {recover.batch} sequences of {recover.length} tokens, from {recover.data}"
 
 
 def _like(graph: Graph, plan: PruningPlan, choice: PruneSpec) -> PruningPlan:

@@ -17,6 +17,7 @@ from core.graph.records import Graph
 from core.methods import METHODS
 from core.results.scores import SCORES, ranked_by, read_all_scores
 from core.runs.artifacts import GROUPS
+from core.spec.efforts import effort_of
 from core.spec.run import RunSpec
 from core.spec.units import MANUAL
 from pruneviz import scripts
@@ -24,9 +25,11 @@ from pruneviz.actions import launch as actions
 from pruneviz.actions.forms import (
     FIELDS,
     FILLED,
+    OF_EFFORTS,
     OF_RANKING,
     OWN,
     REST,
+    effort_start,
     form_from,
     form_of,
     recipe_start,
@@ -101,7 +104,7 @@ def _wire(
 ) -> None:
     fields = form.fields
     asked, sparsity = [app.url.model, *fields.by_path.values()], fields["prune.sparsity"]
-    seen = [preview, command, launch]
+    seen = [preview, command, launch, fields.effort]
 
     def show(model: str, *values: Any) -> list[Any]:
         return _preview(app, model, values)
@@ -168,6 +171,13 @@ def _wire_method(app: AppContext, form: NewRun) -> None:
     )  # fmt: skip
     fields.table.set(_own_options, None, own, **QUIET)
 
+    of_efforts = {path: fields[path] for path in OF_EFFORTS}
+
+    def spend(name: str, said: str) -> dict[Any, Any]:
+        return {of_efforts[path]: value for path, value in effort_start(name, said).items()}
+
+    fields.effort.input(spend, [fields.effort, fields[REST]], list(of_efforts.values()), **QUIET)
+
     recover, recipe, rest = fields["recover.method"], fields["recipe"], fields[REST]
 
     def train(way: str, chosen: str | None, said: str, model: str) -> dict[Any, Any]:
@@ -200,15 +210,16 @@ _TO_SLIDER = """(text) => {
 
 
 def _preview(app: AppContext, model: str, values: tuple[Any, ...]) -> list[Any]:
-    """Preview, command and whether Launch makes sense."""
+    """Preview, command, whether Launch makes sense, and whose effort this is."""
     try:
         graph = _graph(app, model)
         spec = _asked(app, model, values, graph)
         info = preview_info(spec, graph, _scores(app, model, spec), exports.config_of(model))
     except PruneError as error:
         problem = states.error_html(str(error), title="This cannot be launched yet")
-        return [problem, "", gr.Button(interactive=False)]
-    return [preview_html(info), info.command, gr.Button(interactive=not info.problem)]
+        return [problem, "", gr.Button(interactive=False), None]
+    asked = effort_of(spec_from(app.model_spec(model), form_of(values)))
+    return [preview_html(info), info.command, gr.Button(interactive=not info.problem), asked]
 
 
 def _asked(app: AppContext, model: str, values: tuple[Any, ...], graph: Graph | None) -> RunSpec:

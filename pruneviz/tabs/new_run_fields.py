@@ -1,7 +1,7 @@
 """The fields of the New run form; what they do stands in `new_run.py`.
 
 A field of the spec has the element id `new-` and its option on the command line: new-method, new-sparsity,
-new-kinds, … The others: new-about, new-slider, new-ranking, new-training, new-preset, new-steps,
+new-kinds, … The others: new-effort, new-about, new-slider, new-ranking, new-training, new-preset, new-steps,
 new-every-option, new-options, new-recipe, new-advanced.
 """
 
@@ -14,8 +14,10 @@ from typing import Any
 import gradio as gr
 
 from core.option import Option, options_of
+from core.spec.efforts import EFFORTS
 from core.spec.fields import OPTIONS
 from core.spec.nuteprune import Settings
+from core.spec.recommended import RECOMMENDED
 from core.spec.recover import PRESETS as RECIPES
 from pruneviz.actions.forms import FIELDS, OWN, REST, Form
 from pruneviz.components.base import panel
@@ -32,9 +34,11 @@ class Fields:
         by_path: path in a form -> its field, in the order of `FIELDS`.
         ranking: what says how much goes and of what, of no use where units were chosen by hand.
         training: preset, steps and options, of methods that train; table: the options one by one.
+        effort: how long it may take, which fills in others.
     """
 
     by_path: dict[str, Any]
+    effort: gr.Radio
     slider: gr.Slider
     about: gr.HTML
     ranking: gr.Column
@@ -94,6 +98,14 @@ def _kind(option: Option) -> tuple[Any, dict[str, Any]]:
 def build_fields(start: Form) -> Fields:
     """Build them where the page stands."""
     form = Builder(start)
+    effort = gr.Radio(
+        [(each.title, name) for name, each in EFFORTS.items()],
+        value=RECOMMENDED,
+        label="How long may it take?",
+        info="Fills in what follows, which can be changed then. Of the demo model, on two cores: "
+        + "; ".join(each.about for each in EFFORTS.values()),
+        elem_id="new-effort",
+    )
     with gr.Row():
         with gr.Column(min_width=160):
             method = OPTIONS["prune.method"]
@@ -114,7 +126,9 @@ def build_fields(start: Form) -> Fields:
     form.built[OWN], form.built[REST] = memory("new-options-own"), memory("new-rest")
     with gr.Accordion("Advanced", open=False, elem_id="new-advanced"):
         form.others()
-    return Fields({path: form.built[path] for path in FIELDS}, slider, about, ranking, training, table)
+    return Fields(
+        {path: form.built[path] for path in FIELDS}, effort, slider, about, ranking, training, table
+    )
 
 
 def _build_ranking(form: Builder) -> gr.Slider:
@@ -137,7 +151,8 @@ def _build_recovery(form: Builder) -> None:
         form.built["recipe"] = gr.Dropdown(
             list(RECIPES), value=None, label="Recipe of that training", elem_id="new-recipe",
             filterable=False,
-            info="demo: 20 minutes on two cores; paper: LLM-Pruner's, two epochs of Alpaca",
+            info="minutes, hour: taught by the dense model; demo: LoRA, 20 minutes on two cores; paper: "
+            "LLM-Pruner's, two epochs of Alpaca",
         )  # fmt: skip
         form.field("recover.data")
 

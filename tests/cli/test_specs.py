@@ -16,6 +16,7 @@ from core.cli.app import main
 from core.runs import launch
 from core.runs.command_line import command_line
 from core.spec.calibration import DataSpec
+from core.spec.efforts import EFFORTS, with_effort
 from core.spec.evaluate import EvalSpec
 from core.spec.explore import ExploreSpec
 from core.spec.model import ModelSpec
@@ -51,6 +52,7 @@ SPECS = [
         calibration=DataSpec(samples=8),
         prune=PruneSpec("nuteprune", 0.3, options={"start": 2.0, "start_from": "", "stage_2": False}),
     ),
+    with_effort(RunSpec(prune=PruneSpec(sparsity=0.3)), "minutes"),
     RunSpec(goal="evaluate", model=ModelSpec("x"), evaluate=EvalSpec(tokens=512)),
     RunSpec(goal="explore", explore=ExploreSpec(("groups",), config_only=True)),
     RunSpec(
@@ -61,6 +63,27 @@ SPECS = [
         calibration=DataSpec(samples=5),
     ),
 ]
+
+
+def parsed_of(monkeypatch: pytest.MonkeyPatch, *words: str) -> RunSpec:
+    """What a `prune` would start."""
+    parsed = []
+
+    def capture(runs_dir: Path, spec: RunSpec) -> Path:
+        parsed.append(spec)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("core.cli.prune.foreground", capture)
+    assert main(["prune", *words]) == 130
+    return parsed[0]
+
+
+@pytest.mark.parametrize("name", EFFORTS)
+def test_a_preset_is_of_a_whole_run(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert parsed_of(monkeypatch, "demo", "--preset", name) == with_effort(RunSpec(), name)
+    other = parsed_of(monkeypatch, "demo", "--preset", name, "--method", "l2", "--samples", "3")
+    assert (other.prune.method, other.calibration.samples) == ("l2", 3)
+    assert other.recover == with_effort(RunSpec(), name).recover
 
 
 @pytest.mark.parametrize("spec", SPECS)

@@ -11,6 +11,7 @@ from core.methods import with_preset
 from core.runs.command_line import command_line
 from core.spec.calibration import DataSpec
 from core.spec.choices import RECHOOSING, RECONSTRUCTIONS
+from core.spec.efforts import EFFORTS, with_effort
 from core.spec.evaluate import EvalSpec
 from core.spec.fields import OPTIONS
 from core.spec.model import ModelSpec
@@ -22,6 +23,7 @@ from pruneviz.actions.forms import (
     FIELDS,
     OWN,
     REST,
+    effort_start,
     form_from,
     form_of,
     recipe_start,
@@ -224,3 +226,22 @@ def test_a_training_of_the_form_follows_a_recipe():
     form |= recipe_start("paper", form[REST], "distill")
     assert spec_from(MODEL, form).recover == replace(recover_preset("paper"), method="distill")
     assert spec_from(MODEL, START).recover.method == "none"
+
+
+@pytest.mark.parametrize("name", EFFORTS)
+def test_an_effort_fills_the_form_and_leaves_what_is_not_of_it(name):
+    typed = {"prune.sparsity": "0.3", "name": "mine", "evaluate.text": "a.txt", REST: '{"seed": 3}'}
+    form = START | typed | recipe_start("paper", '{"evaluate.window": 64}')
+    form |= effort_start(name, form[REST])
+    base = RunSpec(
+        name="mine", model=MODEL, prune=PruneSpec(sparsity=0.3), evaluate=EvalSpec("a.txt", window=64)
+    )
+    wanted = with_effort(base, name)
+    assert spec_from(MODEL, form) == replace(wanted, recover=replace(wanted.recover, data="alpaca,bundled"))
+    trained_before = trained() | effort_start(name, trained()[REST])
+    assert spec_from(MODEL, trained_before).recover.method == wanted.recover.method
+
+
+def test_a_recipe_that_trains_all_weights_is_taught_whatever_way_was_chosen():
+    form = START | {"recover.method": "lora"} | recipe_start("minutes", "", "lora")
+    assert spec_from(MODEL, form).recover == recover_preset("minutes")

@@ -8,8 +8,10 @@ from core.methods import with_preset
 from core.plan.allocation import allocate
 from core.plan.cost import cost
 from core.spec.calibration import DataSpec
+from core.spec.efforts import with_effort
 from core.spec.evaluate import EvalSpec
 from core.spec.prune import PruneSpec
+from core.spec.recover import recover_preset
 from core.spec.run import RunSpec
 from pruneviz.figures.preview import preview_html, preview_info, warnings_for
 from tests.graph.families import graph_of
@@ -121,3 +123,12 @@ def test_where_the_result_will_run_is_said_before_anything_is_cut():
     even = preview_info(RunSpec(prune=alike), graph(), None, config).ways
     assert ("vLLM", True) in [way[:2] for way in even]
     assert not preview_info(RunSpec(), graph(), None).ways
+
+
+def test_a_training_after_the_cut_is_said_with_its_length():
+    taught = preview_info(with_effort(RunSpec(), "minutes"), None, None)
+    said = "the dense model teaches all weights: 150 steps of 4 sequences of 128 tokens, from bundled"
+    assert taught.training == said and f"Then {said}." in preview_html(taught)
+    lora = preview_info(RunSpec(recover=recover_preset("paper")), None, None)
+    assert lora.training.startswith("LoRA learns the next token: 2 passes over the text, in steps of 64")
+    assert preview_info(RunSpec(), None, None).training == ""

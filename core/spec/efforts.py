@@ -1,0 +1,72 @@
+"""How much time a run may spend on what is left: each way as a whole, with its training, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from core.registry import unknown
+from core.spec.fields import changed, field_of
+from core.spec.recommended import RECOMMENDED
+from core.spec.recover import RecoverSpec, recipe_of, recover_preset
+from core.spec.run import RunSpec
+
+
+class Effort(NamedTuple):
+    """A way to cut and to train what is left.
+
+    Attributes:
+        title: what a form calls it; about: what it does, and what that took of the demo model on two cores.
+        changes: what it changes of a spec, by dotted path; nothing of `recover`.
+        recipe: of the training, a name in `core.spec.recover.PRESETS`; empty for none.
+    """
+
+    title: str
+    about: str
+    changes: Mapping[str, Any]
+    recipe: str = ""
+
+
+#: The cut that gains most by being trained, see docs/measured.md, With training.
+_CUT = MappingProxyType(
+    {"prune.reconstruct": "least_squares", "calibration.samples": 16, "calibration.length": 256}
+)
+EFFORTS = {
+    RECOMMENDED: Effort(
+        "No training (recommended)",
+        "the best known cut without training, 5 minutes with its measurements",
+        MappingProxyType({}),
+    ),
+    "minutes": Effort(
+        "A few minutes of training",
+        "a better refit, and the dense model teaches all weights, 18 minutes in all",
+        _CUT,
+        "minutes",
+    ),
+    "hour": Effort("An hour of training", "the same, taught four times as long", _CUT, "hour"),
+}
+#: What an effort says, beside `recover`.
+SAYS = ("prune.method", "prune.scope", *_CUT)
+
+
+def with_effort(spec: RunSpec, name: str) -> RunSpec:
+    """A spec that asks for this effort; target, kinds and texts stay. Raises UnknownNameError."""
+    if name not in EFFORTS:
+        raise unknown("preset", name, list(EFFORTS))
+    effort, usual = EFFORTS[name], RunSpec()
+    training = recover_preset(effort.recipe) if effort.recipe else RecoverSpec()
+    fields = {path: field_of(usual, path) for path in SAYS} | {**effort.changes}
+    return replace(changed(spec, fields), recover=replace(training, data=spec.recover.data))
+
+
+def effort_of(spec: RunSpec) -> str | None:
+    """The effort that a spec asks for, or None if it asks for something of its own."""
+    return next((name for name in EFFORTS if _asks_for(spec, name)), None)
+
+
+def _asks_for(spec: RunSpec, name: str) -> bool:
+    like, recipe = with_effort(spec, name), EFFORTS[name].recipe or None
+    same = all(field_of(spec, path) == field_of(like, path) for path in SAYS)
+    return same and spec.recover.method == like.recover.method and recipe_of(spec.recover) == recipe

@@ -1,0 +1,60 @@
+"""What a run may spend on what is left: three ways, said once, on the command line and the form."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import replace
+
+import pytest
+
+from core.errors import UnknownNameError
+from core.spec.efforts import EFFORTS, SAYS, effort_of, with_effort
+from core.spec.evaluate import EvalSpec
+from core.spec.fields import OPTIONS
+from core.spec.prune import PruneSpec
+from core.spec.recommended import RECOMMENDED
+from core.spec.recover import PRESETS, RecoverSpec
+from core.spec.run import RunSpec
+
+
+@pytest.mark.parametrize("name", EFFORTS)
+def test_an_effort_is_told_from_what_it_asks_for(name: str) -> None:
+    spec = with_effort(RunSpec(), name)
+    assert effort_of(spec) == name
+    recipe = EFFORTS[name].recipe
+    assert spec.recover == (PRESETS[recipe] if recipe else RecoverSpec())
+    assert with_effort(with_effort(RunSpec(), "hour"), name) == spec  # nothing of the one before stays
+    assert set(EFFORTS[name].changes) <= set(SAYS) <= set(OPTIONS)
+
+
+def test_nothing_said_is_what_is_recommended() -> None:
+    assert next(iter(EFFORTS)) == RECOMMENDED and with_effort(RunSpec(), RECOMMENDED) == RunSpec()
+
+
+def test_target_texts_and_name_are_nobody_s_effort() -> None:
+    spec = RunSpec(
+        name="mine", prune=PruneSpec(sparsity=0.4, kinds=("ffn_channel",)), evaluate=EvalSpec("text.txt"),
+        recover=RecoverSpec(data="alpaca"),
+    )  # fmt: skip
+    taught = with_effort(spec, "minutes")
+    assert (taught.name, taught.evaluate, taught.prune.sparsity) == ("mine", spec.evaluate, 0.4)
+    assert taught.recover.data == "alpaca" and effort_of(taught) == "minutes"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prune": PruneSpec("l2")},
+        {"prune": PruneSpec(reconstruct="none")},
+        {"recover": RecoverSpec("lora")},
+        {"recover": replace(PRESETS["minutes"], steps=151)},
+        {"recover": replace(PRESETS["minutes"], method="none")},
+    ],
+)
+def test_what_differs_is_no_effort(change: dict[str, object]) -> None:
+    assert effort_of(dataclasses.replace(with_effort(RunSpec(), "minutes"), **change)) is None
+
+
+def test_a_name_that_is_none_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'minutes'"):
+        with_effort(RunSpec(), "minute")
