@@ -11,8 +11,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 run: setup
 	$(BIN)/python app.py $(ARGS)
 
+# One process a core; the tests that drive a browser stay together in one, and it starts with them.
 test: setup-dev browser
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 slow: setup-dev browser
 	$(BIN)/python -m pytest -m slow $(ARGS)

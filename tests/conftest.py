@@ -14,6 +14,20 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if "PYTEST_XDIST_WORKER" in os.environ:  # torch in each of several processes would take all cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a file, and all that drive a browser, run in one process; browsers first."""
+    items.sort(key=lambda item: "browser" not in item.keywords)
+    for item in items:
+        group = (
+            "browser"
+            if "browser" in item.keywords
+            else item.path.relative_to(item.config.rootpath).as_posix()
+        )
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True, scope="session")
