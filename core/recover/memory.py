@@ -16,6 +16,8 @@ from core.recover.lora import target_modules
 _LEARNED = 12
 #: Bytes of a logit in float32.
 _LOGIT = 4
+#: Bytes of a number in bfloat16.
+_HALF = 2
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Taken:
         rank, targets: of LoRA; rank 0 for none. whole: all weights are trained, in float32.
         copies: of what is learned, beside itself. logits: of a token that are in memory at once, in float32.
         layers: tensors of every layer's output that a loss looks at. models: further ones in memory.
+        precision: `bf16` where matrices are multiplied in it, whatever the weights are in.
     """
 
     tokens: int
@@ -39,6 +42,7 @@ class Taken:
     layers: int = 0
     models: int = 0
     whole: bool = False
+    precision: str = "no"
 
 
 def needed_bytes(model: PreTrainedModel, graph: Graph, taken: Taken) -> int:
@@ -55,7 +59,8 @@ def needed_bytes(model: PreTrainedModel, graph: Graph, taken: Taken) -> int:
     }
     config, count = model.config.get_text_config(), len(graph.layer_modules)
     weights = sum(value.numel() for value in model.parameters())
-    itemsize = 4 if taken.whole else model.dtype.itemsize
+    master = 4 if taken.whole else model.dtype.itemsize
+    itemsize = min(master, _HALF) if taken.precision == "bf16" else master
     kept = _kept(sizes, graph.layer_modules, config.hidden_size, taken.recompute) * itemsize
     kept += taken.layers * count * config.hidden_size * 4 + taken.logits * _LOGIT * config.vocab_size
     return (
@@ -63,6 +68,7 @@ def needed_bytes(model: PreTrainedModel, graph: Graph, taken: Taken) -> int:
         + taken.tokens * kept
         + taken.models * weights * model.dtype.itemsize
         + (4 - model.dtype.itemsize) * weights * taken.whole
+        + itemsize * weights * (itemsize < master)  # they are rounded once, and kept for the way back
     )
 
 

@@ -88,18 +88,26 @@ def accelerator(device: torch.device, precision: str) -> Accelerator:
     """What multiplies matrices in a precision while training on this device.
 
     Args:
-        precision: `no`, `bf16`, or `auto`: bfloat16 where the hardware is made for it.
+        precision: as `multiplied_in` takes it.
     """
     # A training before this one may have had another precision, or company.
     AcceleratorState._reset_state(reset_partial_state=True)
-    chosen = ("bf16" if _fast(device) else "no") if precision == "auto" else precision
-    return Accelerator(cpu=device.type == "cpu", mixed_precision=chosen)
+    return Accelerator(cpu=device.type == "cpu", mixed_precision=multiplied_in(precision, device))
 
 
-def _fast(device: torch.device) -> bool:
+def multiplied_in(precision: str, device: torch.device) -> str:
+    """What matrices are multiplied in on this device: `no` lower precision, or `bf16`.
+
+    Args:
+        precision: either of them, or `auto`: bfloat16 where the hardware has instructions for it.
+    """
+    if precision != "auto":
+        return precision
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
+        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+    # Without such instructions a CPU takes longer for bfloat16 than for float32.
+    able = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if device.type == "cpu" and able else "no"
 
 
 def why_lost(followers: Sequence[Follower], store: Store | None, wait_s: float = 0.0) -> str:

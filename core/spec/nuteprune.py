@@ -9,7 +9,7 @@ from core.checked import checked
 from core.errors import SpecError
 from core.option import option, options_of
 from core.spec.prune import PruneSpec
-from core.spec.recover import CHECKPOINTING, TARGETS
+from core.spec.recover import CHECKPOINTING, PRECISION_HELP, PRECISIONS, TARGETS
 
 #: Half of log alpha's range, and the fastest a mask may go however short a run is.
 _HALF_RANGE, _FASTEST = 4.605, 1.0
@@ -169,9 +169,7 @@ class Settings:
         "falling: that rate goes down to 0 from the first step; held: only once the plan is fixed",
         choices=("falling", "held"),
     )
-    precision: str = option(
-        "auto", "of matrix products; auto: bfloat16 where fast", choices=("auto", "no", "bf16")
-    )
+    precision: str = option("auto", PRECISION_HELP, choices=PRECISIONS)
     measure_every: int = option(10, "steps between two perplexities of what would be cut now", ge=1, le=10**7)
     held: int = option(4, "windows kept apart for that perplexity", ge=1, le=4096)
     patience: int = option(

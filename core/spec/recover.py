@@ -20,6 +20,12 @@ RECOVERIES = {
 TARGETS = ("all", "attention", "query_value", "ffn")
 #: Whether layers keep nothing of what is inside them for the way back, and compute it again.
 CHECKPOINTING = ("auto", "on", "off")
+#: What matrices are multiplied in while training, and what that says to people.
+PRECISIONS = ("auto", "no", "bf16")
+PRECISION_HELP = (
+    "Of matrix products while training, bf16 or no lower one; auto: bf16 where the hardware multiplies it "
+    "faster. What is trained, losses and norms stay in float32."
+)
 #: Trains all numbers of the model, and no LoRA.
 WEIGHTS = "weights"
 
@@ -137,6 +143,7 @@ class RecoverSpec:
         metavar="FOLDER",
     )
 
+    precision: str = option("auto", PRECISION_HELP, choices=PRECISIONS, flag="--precision")
     gradient_checkpointing: str = option(
         "auto",
         "Compute layers again on the way back, a third slower, and keep nothing of what is inside them; "

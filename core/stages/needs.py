@@ -15,6 +15,7 @@ from core.models.load import Loaded
 from core.recover.examples import examples, read_source
 from core.recover.examples import needed as wanted
 from core.recover.memory import Taken, needed_bytes
+from core.recover.team import multiplied_in
 from core.runs.artifacts import read_spec
 from core.spec.nuteprune import Settings
 from core.spec.recover import WEIGHTS, RecoverSpec
@@ -74,6 +75,7 @@ def check_needs(work: Work, loaded: Loaded, graph: Graph) -> None:
         return
     settings = method.settings(work.spec.prune.options)
     length, share = work.spec.calibration.length, settings.batch // settings.processes
+    precision = multiplied_in(settings.precision, loaded.device)
 
     def taken(way: Way) -> Taken:
         return Taken(
@@ -81,12 +83,13 @@ def check_needs(work: Work, loaded: Loaded, graph: Graph) -> None:
             copies=2,  # the student's and the teacher's
             logits=3,  # the student's, the teacher's, and what the divergence makes of them
             layers=3 * (settings.layer_weight > 0), models=int(settings.distillation == "second_model"),
+            precision=precision,
         )  # fmt: skip
 
     every = ways(share, settings.accumulate, length, settings.gradient_checkpointing)
     if not _noted(read_spec(work.run_dir), method.name):
         way = _fit(work, loaded, graph, every, taken)
-        _note(work, method.name, accumulate=way.parts, gradient_checkpointing=way.checkpointing)
+        _note(work, method.name, way, precision, accumulate=way.parts)
     if recipe.method != "none":
         source = read_source(recipe.data, wanted(recipe), recipe.length, work.spec.data_dir)
         examples(loaded.tokenizer, source, length=recipe.length, held=recipe.held, seed=work.spec.seed)
@@ -108,22 +111,23 @@ def fitted_recipe(work: Work, loaded: Loaded, graph: Graph, name: str) -> Recove
     """
     recipe = work.spec.recover
     whole, live = recipe.targets == WEIGHTS, recipe.distils and not recipe.top_k
+    precision = multiplied_in(recipe.precision, loaded.device)
 
     def taken(way: Way) -> Taken:
         return Taken(
             recipe.batch // way.parts * recipe.length, way.recompute, recipe.rank, recipe.targets,
             copies=1 if whole else 2,  # the best so far
             logits=3 if recipe.distils else 2,
-            layers=3 * (recipe.layer_weight > 0), models=int(live), whole=whole,
+            layers=3 * (recipe.layer_weight > 0), models=int(live), whole=whole, precision=precision,
         )  # fmt: skip
 
     least = recipe.batch // recipe.micro_batch
     every = ways(recipe.batch, least, recipe.length, recipe.gradient_checkpointing)
     if not _noted(read_spec(work.run_dir), name):
         way = _fit(work, loaded, graph, every, taken)
-        micro_batch = recipe.batch // way.parts
-        _note(work, name, micro_batch=micro_batch, gradient_checkpointing=way.checkpointing)
-    return replace(recipe, **_noted(read_spec(work.run_dir), name))
+        _note(work, name, way, precision, micro_batch=recipe.batch // way.parts)
+    # One that was fitted before there was a choice of precision began in float32.
+    return replace(recipe, **{"precision": "no", **_noted(read_spec(work.run_dir), name)})
 
 
 def _fit(work: Work, loaded: Loaded, graph: Graph, every: list[Way], taken: Callable[[Way], Taken]) -> Way:
@@ -138,7 +142,8 @@ def _fit(work: Work, loaded: Loaded, graph: Graph, every: list[Way], taken: Call
             "take shorter sequences, a smaller model or another device."
         )
     instead = "" if way is every[0] else f"; {every[0].words} would take {sizes[every[0]] / _GIB:.1f} GiB"
-    work.recorder.message(f"{_needs(sizes[way], free)}: {way.words}{instead}")
+    products = ", products of matrices in bfloat16" if taken(way).precision == "bf16" else ""
+    work.recorder.message(f"{_needs(sizes[way], free)}: {way.words}{products}{instead}")
     return way
 
 
@@ -146,8 +151,9 @@ def _needs(size: int, free: int) -> str:
     return f"Training needs about {size / _GIB:.1f} GiB beside the model, and {free / _GIB:.1f} GiB are free"
 
 
-def _note(work: Work, training: str, **choice: Any) -> None:
-    """Write down a choice."""
+def _note(work: Work, training: str, way: Way, precision: str, **parts: int) -> None:
+    """Write down how this training goes, by the names of its options."""
+    choice = {**parts, "gradient_checkpointing": way.checkpointing, "precision": precision}
     noted = read_spec(work.run_dir).extra.get(FITTED, {})
     add_facts(work, **{FITTED: {**noted, training: choice}})
 

@@ -65,7 +65,7 @@ def recover(work: Work, loaded: Loaded, graph: Graph, name: str = FOLDER) -> dic
         seed=work.spec.seed, on_curve=on_curve, watched=watched(work.spec, loaded.tokenizer),
         teacher=teacher.teacher_of(work, loaded, graph),
     )  # fmt: skip
-    loop = Loop(training, Team(accelerator(loaded.device, "no")), folder / "recover.safetensors")
+    loop = Loop(training, Team(accelerator(loaded.device, recipe.precision)), folder / "recover.safetensors")
     if (folder / "facts.json").is_file():
         recorder.warn("the checkpoint is of release 0.1, whose steps read other data; training starts again.")
         forget(work)
@@ -80,6 +80,7 @@ def recover(work: Work, loaded: Loaded, graph: Graph, name: str = FOLDER) -> dic
         "recover_data_sha256": source.sha256,
         **({"recover_data_instead": source.instead} if source.instead else {}),
         "recover_template": data.template,
+        "recover_precision": recipe.precision,
         **({"recover_self_written": recipe.self_written} if recipe.self_written else {}),
     }
 

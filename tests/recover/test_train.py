@@ -64,7 +64,8 @@ def recover(
 ) -> Recovered:
     """All of a training, from the checkpoint if there is one."""
     training = Recovery(loaded, graph, data, asked, seed=0, on_curve=on_curve)
-    loop = Loop(training, Team(accelerator(loaded.device, "no")), folder / "recover.safetensors")
+    precision = "no" if asked.precision == "auto" else asked.precision  # the same on every machine
+    loop = Loop(training, Team(accelerator(loaded.device, precision)), folder / "recover.safetensors")
     loop.resume()
     loop.run(lambda report: None, on_progress)
     return training.finish()

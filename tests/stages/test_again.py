@@ -36,7 +36,9 @@ from pruneviz.data.runs import read_run
 from pruneviz.figures.run_detail import run_facts
 from tests.stages.steps import again, done, outcome
 
-LAST = RecoverSpec("lora", learning_rate=1e-2, warmup=1, steps=2, batch=2, micro_batch=2, length=16, held=2)
+LAST = RecoverSpec(
+    "lora", learning_rate=1e-2, warmup=1, steps=2, batch=2, micro_batch=2, length=16, held=2, precision="no"
+)
 
 
 def of_run(spec: RunSpec, run_dir: Path, **changes: object) -> RunSpec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ import torch
 
 from core.capture.memory import free_memory
 from core.errors import DataError, NotPrunableError, SpecError
+from core.graph.records import Graph
 from core.recover.memory import Taken, needed_bytes
+from core.recover.team import multiplied_in
 from core.runs import launch
 from core.runs.artifacts import read_spec
 from core.runs.events import EventReader
@@ -80,7 +83,7 @@ def test_a_training_is_fitted_into_memory_or_refused(
     log = (run_dir / "log.txt").read_text()
     assert "layers computed again on the way back; whole batches would take" in log
     assert read_spec(run_dir).extra[needs.FITTED] == {
-        "nuteprune": {"accumulate": 1, "gradient_checkpointing": "on"}
+        "nuteprune": {"accumulate": 1, "gradient_checkpointing": "on", "precision": "no"}
     }
     monkeypatch.setattr(needs, "free_memory", lambda device: 1)
     refused(
@@ -109,11 +112,24 @@ def test_a_recovery_is_fitted_too_and_a_resumed_one_goes_on_alike(
     recipe = RecoverSpec("lora", spec.calibration.name, length=16, batch=4, micro_batch=4, steps=1, held=2)
     prune = PruneSpec("l2", sparsity=0.3)
     run_dir = launch.create(tmp_path, replace(spec, prune=prune, recover=recipe), mine=True)
+    precision = multiplied_in("auto", torch.device("cpu"))  # this machine's, for whichever goes on
     monkeypatch.setattr(needs, "needed_bytes", needed)
     monkeypatch.setattr(needs, "free_memory", lambda device: 40)
     execute(run_dir)
-    chosen = {"recover": {"micro_batch": 2, "gradient_checkpointing": "off"}}
+    chosen = {"recover": {"micro_batch": 2, "gradient_checkpointing": "off", "precision": precision}}
     assert read_spec(run_dir).extra[needs.FITTED] == chosen
+
+
+def test_a_recovery_that_was_fitted_before_there_was_a_choice_goes_on_in_float32(
+    tmp_path: Path, spec: RunSpec
+) -> None:
+    fitted = {"recover": {"micro_batch": 2, "gradient_checkpointing": "off"}}
+    recipe = RecoverSpec("lora", precision="bf16")
+    run_dir = launch.create(tmp_path, replace(spec, recover=recipe, extra={needs.FITTED: fitted}), mine=True)
+    work: Any = SimpleNamespace(run_dir=run_dir, spec=read_spec(run_dir))
+    loaded: Any = SimpleNamespace(device=torch.device("cpu"))
+    goes_on = needs.fitted_recipe(work, loaded, Graph("tiny", "llama", False, 0.0, {}, (), (), ()), "recover")
+    assert (goes_on.precision, goes_on.micro_batch) == ("no", 2)
 
 
 def test_the_estimate_is_near_what_a_step_keeps(tmp_path: Path) -> None:

@@ -36,8 +36,9 @@ from tests.conftest import WORDS
 
 TEXTS = ("evaluation.txt", "World Factbook, evaluation part")
 TRAIN = RecoverSpec(
-    "lora", learning_rate=5e-2, warmup=1, steps=6, batch=4, micro_batch=4, length=16, eval_every=2, held=4
-)
+    "lora", learning_rate=5e-2, warmup=1, steps=6, batch=4, micro_batch=4, length=16, eval_every=2, held=4,
+    precision="no",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +130,7 @@ def test_an_existing_run_is_recovered_to_the_same_model(
     cut = done(tmp_path, replace(spec, recover=RecoverSpec()))
     options = ["--learning-rate", "5e-2", "--warmup", "1", "--steps", "6", "--batch", "4", "--held", "4"]
     options += ["--recover-length", "16", "--eval-every", "2", "--recover-data", spec.recover.data]
+    options += ["--precision", "no"]
     capsys.readouterr()
     assert main(["recover", cut.name, *options, "--runs-dir", str(tmp_path), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
