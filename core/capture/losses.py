@@ -12,7 +12,11 @@ from core.models.tokens import special_positions
 
 def sample_losses(model: PreTrainedModel, ids: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy of every sample's next tokens that count, and how many those are, (batch,) each."""
-    logits = model(input_ids=ids, use_cache=False).logits  # (batch, length, vocabulary)
+    return _of_logits(model(input_ids=ids, use_cache=False).logits, ids, counted)
+
+
+def _of_logits(logits: Tensor, ids: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of what a model said, (batch, length, vocabulary)."""
     # The last position predicts nothing; leaving it out of the logits would copy them.
     targets = F.pad(ids.masked_fill(~counted, -100)[:, 1:], (0, 1), value=-100)  # (batch, length)
     losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
@@ -20,13 +24,18 @@ def sample_losses(model: PreTrainedModel, ids: Tensor, counted: Tensor) -> tuple
     return losses.view_as(targets).sum(dim=1) / predicted.clamp_min(1), predicted
 
 
-def next_token_loss(model: PreTrainedModel, ids: Tensor) -> tuple[Tensor, int]:
+def next_token_loss(model: PreTrainedModel, ids: Tensor, logits: Tensor | None = None) -> tuple[Tensor, int]:
     """Mean cross-entropy of every next token that is not a special token, and how many those are.
+
+    Args:
+        logits: what the model says of these ids, where it has been asked already.
 
     Raises:
         DataError: all of them are special.
     """
-    losses, predicted = sample_losses(model, ids, ~special_positions(model, ids))
+    if logits is None:
+        logits = model(input_ids=ids, use_cache=False).logits
+    losses, predicted = _of_logits(logits, ids, ~special_positions(model, ids))
     tokens = int(predicted.sum())
     if not tokens:
         raise DataError("The calibration text holds nothing but special tokens; give another text.")

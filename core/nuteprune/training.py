@@ -42,7 +42,8 @@ class Report:
             gates that are rather closed than open.
         lambda_1, lambda_2: the multipliers of Eq. 11.
         teacher: sparsity of the teacher, 0 the dense model, None if nobody taught.
-        loss: what was learned from: the divergence, or the next-token loss without a teacher.
+        loss: what was learned from: the divergence, with its share of the next-token loss where that has a
+            weight, or the next-token loss without a teacher.
         layer_loss: None where it has no weight.
         finite: False where the step was skipped, because the loss was not finite.
     """
@@ -174,7 +175,7 @@ class MaskTraining:
         return learned + self.settings.layer_weight * layer, (learned, layer)
 
     def _losses(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """The divergence from the teacher (or the next-token loss) and the layer loss, scalars."""
+        """The divergence from the teacher, the next-token loss, or both; and the layer loss; scalars."""
         settings, twin, nothing = self.settings, self.twin, torch.zeros((), device=ids.device)
         if settings.distillation == "none":
             with recomputing(self._forgetful):
@@ -190,7 +191,11 @@ class MaskTraining:
             student = twin.forward(ids, layers=layers)
         far = {"paper": layer_loss, "relative": relative_layer_loss}[settings.layer_loss]
         apart = far(student.layers, teacher.layers) if layers else nothing
-        return distillation(student.logits, teacher.logits, settings.temperature), apart
+        learned = distillation(student.logits, teacher.logits, settings.temperature)
+        if settings.next_token:
+            own = next_token_loss(twin.model, ids, student.logits)[0]
+            learned = learned + settings.next_token * own
+        return learned, apart
 
     def update(self, step: int) -> None:
         """One step of the masks and LoRA downwards, one of the multipliers upwards."""

@@ -125,6 +125,9 @@ class Settings:
     interval: float = option(0.01, "sparsity i between two snapshots", ge=1e-4, le=1.0)
     last: float = option(0.5, "share of stage 2 that the dense model teaches at the end", ge=0, le=1)
     temperature: float = option(2 / 3, "of the softmax whose divergence is learned from", ge=0.05, le=100.0)
+    next_token: float = option(
+        0.0, "weight of the loss of the next token beside the divergence; ours", ge=0.0, le=1e6
+    )
     layer_weight: float = option(0.0, "alpha_1: weight of the layer loss; 0 saves its memory", ge=0.0, le=1e6)
     layer_loss: str = option(
         "paper",

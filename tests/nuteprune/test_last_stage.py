@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from core.errors import SpecError
 from core.nuteprune import training as module
 from core.nuteprune.training import Judged
+from core.recover.loop import rows_of_step
 from core.spec.nuteprune import check
 from tests.nuteprune.small import settings, trainer
 from tests.nuteprune.test_training import RESIDUAL
@@ -45,6 +47,24 @@ def test_the_layer_loss_is_the_one_that_is_asked_for(
         shares.append(float((student[left] - teacher[left]).square().mean() / size))
     wanted = sum(shares) / (len(shares) if way == "relative" else 1)
     assert report.layer_loss == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("way", ["dense", "second_model"])
+def test_the_next_token_counts_beside_the_divergence(tmp_path: Path, way: str) -> None:
+    """Its weight times the mean of every next token's loss is what it adds."""
+    loops = {
+        weight: trainer(tmp_path / str(weight), distillation=way, next_token=weight, accumulate=1)
+        for weight in (0.0, 0.5)
+    }
+    alone, both = (loop.step().loss for loop in loops.values())
+    training = trainer(tmp_path / "own").training
+    rows = rows_of_step(6, 2, 0, 0)
+    training.begin(0, rows)
+    read = training.windows[rows]
+    with torch.no_grad():
+        logits = training.twin.act(training.masks.factors())(input_ids=read).logits.double()
+    own = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), read[:, 1:].flatten())
+    assert both - alone == pytest.approx(0.5 * float(own), rel=1e-5)
 
 
 def test_steps_after_which_nothing_is_gained_are_not_made(tmp_path: Path) -> None:
