@@ -218,7 +218,7 @@ def _sums(weight: Tensor, gradient: Tensor, axes: Axes, keeps: Sequence[Tensor |
 
 
 def _sizes(values: Tensor, axes: Axes) -> Tensor:
-    """Absolute values summed over all dimensions but `axes`, (size,) or (experts * size,)."""
+    """Absolute values, in place, summed over all dimensions but `axes`, (size,) or (experts * size,)."""
+    values.abs_()  # and then a sum takes a quarter of the time of `torch.linalg.vector_norm`
     others = [dim for dim in range(values.dim()) if dim not in axes]
-    sizes: Tensor = torch.linalg.vector_norm(values, 1, dim=others) if others else values.abs()
-    return sizes.flatten()
+    return (values.sum(dim=others) if others else values).flatten()

@@ -32,6 +32,8 @@ _C = tuple(
         -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
     )
 )  # fmt: skip
+#: Keys of a whole step of a loop: the few after the last step would go one by one.
+_WIDE = 32
 #: Numbers that torch works on at a time.
 _LARGE = 1 << 24
 #: Pairs of numbers per thread: with fewer, another thread costs more than it saves.
@@ -155,7 +157,7 @@ def _log(x: Any) -> Any:
 def _distances(attention: Any, counted: Any, first: Any, last: Any, total: Any) -> None:
     """Add the positions from first to last, counted over batch and queries."""
     _, heads, queries, keys = attention.shape
-    p = np.empty((heads, keys), F32)
+    p = np.full((heads, (keys + _WIDE - 1) // _WIDE * _WIDE), _TINY, F32)
     negative = np.empty((heads, heads), F32)  # minus the entropy of the mean of two heads
     for position in range(first, last):
         b, q = position // queries, position % queries
@@ -174,6 +176,7 @@ def _distances(attention: Any, counted: Any, first: Any, last: Any, total: Any) 
                 if attention[b, i, q, k] != 0:
                     seen = k + 1
                     break
+        seen = (seen + _WIDE - 1) // _WIDE * _WIDE
         for i in range(heads):
             for j in range(i, heads):  # i itself too, by the very same loop: then equal heads are at 0
                 entropy = F32(0)
