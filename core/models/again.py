@@ -56,13 +56,19 @@ def groups_of(loaded: Loaded) -> Graph:
 
 
 def cut_loaded(
-    loaded: Loaded, graph: Graph, plan: PruningPlan, *, on_checked: OnChecked | None = None
+    loaded: Loaded,
+    graph: Graph,
+    plan: PruningPlan,
+    *,
+    on_checked: OnChecked | None = None,
+    checked: bool = True,
 ) -> Loaded:
     """Remove the units of a plan for good. The model that was given is of no use afterwards.
 
     Args:
         graph: of the model as it is, which the plan is about.
         on_checked: told how close each layer came to what it gave under masks.
+        checked: False for a model whose answers nobody will read; of one that was cut before they are.
 
     Returns:
         The smaller model; its `plan` and `graph` are about the first base, earlier cuts included.
@@ -71,7 +77,9 @@ def cut_loaded(
         NotPrunableError: the plan does not fit, or the sliced model does not do what the masked one does.
     """
     if loaded.plan is None or loaded.graph is None:
-        model = operate(loaded.model, graph, plan.removed, plan.biases, on_checked=on_checked)
+        model = operate(
+            loaded.model, graph, plan.removed, plan.biases, on_checked=on_checked, checked=checked
+        )
         return replace(loaded, model=model, plan=plan, graph=graph)
     whole = composed(loaded.graph, loaded.plan, plan)
     model = _cut_again(loaded.model, graph, plan, loaded.graph, whole, on_checked)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import lcm
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +16,16 @@ from core.errors import NotPrunableError, SpecError
 from core.graph.records import Graph, Group
 from core.plan.aligned import about_widths
 from core.plan.blocks import without_blocks
-from core.plan.budgets import Removed, block_of, within
+from core.plan.budgets import Removed, step_of, within
 from core.plan.cost import params_in, saving, with_costs
 from core.plan.dropping import Worth, droppable, dropped
+from core.plan.latency import Timings, require_timed
 from core.plan.meter import Counts, Meter
 from core.plan.ranking import Curves, Scores, Track, removal_order, tracks
 from core.plan.records import PruningPlan, bias_sizes, missing_biases
 from core.plan.solving import Goal, Part, solve
 from core.plan.uniform import alike, in_turns, joined
-from core.spec.budget import Budget, budgets_of
+from core.spec.budget import budgets_of
 from core.spec.checks import check_kind_sparsity, check_name, check_sparsity, parse_layers
 from core.spec.choices import SCOPES
 from core.spec.depth import drops_of
@@ -52,6 +52,7 @@ def allocate(
     uniform: bool = False,
     max_share: float = 1.0,
     biased: bool = False,
+    timings: Timings | None = None,
     curves: Curves | None = None,
     method: str = "",
     model: str = "",
@@ -74,6 +75,7 @@ def allocate(
         uniform_heads, uniform: all layers keep the same heads, or the same of all, see `core.plan.uniform`.
         max_share: the largest share of its units that one group may lose.
         biased: modules that read what goes get a bias where they have none; the target counts it.
+        timings: of the model on this machine, where the target has a latency.
         curves: what each group costs, for scope `searched`; without them every group loses alike.
 
     Returns:
@@ -88,6 +90,8 @@ def allocate(
     check_name("scope", scope, SCOPES)
     check_kind_sparsity(kind_sparsity or {}, kinds)
     gone, budgets = dropped(graph, drop, worth, layers), budgets_of(target)
+    if any(budget.quantity == "latency" for budget in budgets):
+        timings = require_timed(timings, target)
     dense, (graph, _) = graph, without_blocks(graph, gone)
     groups = groups_in_scope(graph, kinds, layers)
     scope_of = [group for kind in drops_of(drop) for group in droppable(dense, kind, layers)]
@@ -95,7 +99,7 @@ def allocate(
     kinds_alike = alike(uniform_heads, uniform)
     orders = {group.id: removal_order(group, scores) for group in groups}
     orders |= {g.id: in_turns(g, orders[g.id]) for g in groups if g.kind in kinds_alike}
-    multiple = lcm(multiple, block_of(budgets))
+    multiple = step_of(target, multiple)
     requests = _requests(
         graph,
         groups,
@@ -113,7 +117,16 @@ def allocate(
         total, taken = params_in(dense, scope_of), saving(dense, gone).params
         requests = [replace(requests[0], goal=sparsity * total - taken, total=total, gone=taken)]
     removed, biases = (
-        _within(dense, gone, requests[0], orders, budgets, biased)
+        within(
+            dense,
+            requests[0].tracks,
+            requests[0].meter,
+            budgets,
+            partial(_units, orders),
+            gone=gone,
+            biased=biased,
+            timings=timings,
+        )
         if budgets
         else _near(graph, requests, orders, biased)
     )
@@ -230,14 +243,6 @@ def _requests(
         steps = [track.up_to(max_share) for track in steps]
         requests.append(_Request(steps, meter, target * total, total))
     return requests
-
-
-def _within(
-    graph: Graph, gone: Removed, request: _Request, orders: Orders, budgets: Sequence[Budget], biased: bool
-) -> tuple[Removed, tuple[str, ...]]:
-    """The units that go so that budgets are met, and the biases that are added."""
-    units = partial(_units, orders)
-    return within(graph, request.tracks, request.meter, budgets, units, gone=gone, biased=biased)
 
 
 def _near(

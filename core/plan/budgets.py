@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import prod
+from math import lcm, prod
 
 from core.errors import NotPrunableError
 from core.graph.records import Graph
 from core.plan.cost import bytes_of, cost, stored_bytes
+from core.plan.latency import Timings
 from core.plan.meter import Counts, Meter
 from core.plan.ranking import Track
 from core.plan.records import missing_biases
 from core.plan.solving import Goal, Part, solve, useful
-from core.spec.budget import PACKINGS, Budget, typed
+from core.spec.budget import PACKINGS, Budget, budgets_of, typed
 
 Removed = dict[str, tuple[int, ...]]
+_ROUNDING = 1e-12
 
 
-def taken(graph: Graph, budget: Budget, removed: Removed, biases: Sequence[str] = ()) -> int:
-    """How much of a budget's quantity the model takes once these units are gone and these biases added."""
+def taken(
+    graph: Graph,
+    budget: Budget,
+    removed: Removed,
+    biases: Sequence[str] = (),
+    timings: Timings | None = None,
+) -> float:
+    """How much of a budget's quantity the model takes once these units are gone and these biases added.
+
+    Args:
+        timings: of the model on this machine, for a latency.
+    """
+    if budget.quantity == "latency":
+        assert timings, "allocate asks for them"
+        return timings.predicted(graph, removed)
     if budget.quantity == "size":
         return stored_bytes(graph, removed, budget.packing, biases)
     left = cost(graph, removed, biases)
@@ -31,6 +46,11 @@ def block_of(budgets: Sequence[Budget]) -> int:
     return max((PACKINGS[budget.packing].block for budget in budgets), default=1)
 
 
+def step_of(target: str, multiple: int) -> int:
+    """Of which whole multiples widths are, by what is asked for and by the sizes among these budgets."""
+    return lcm(multiple, block_of(budgets_of(target)))
+
+
 def within(
     graph: Graph,
     tracks: Sequence[Track],
@@ -40,6 +60,7 @@ def within(
     *,
     gone: Removed,
     biased: bool,
+    timings: Timings | None = None,
 ) -> tuple[Removed, tuple[str, ...]]:
     """What goes so that every budget is met, and no more than that, every step in its turn.
 
@@ -47,6 +68,7 @@ def within(
         graph: of the dense model; units: the units that go with so many of every group.
         gone: whole blocks that go in any case; tracks and meter are of what is left.
         biased: modules that read what goes get a bias where they have none; budgets hold these, too.
+        timings: of the model on this machine, where a budget is of time.
 
     Returns:
         The units that go, by group, the blocks among them, and the biases that are added.
@@ -54,8 +76,8 @@ def within(
     Raises:
         NotPrunableError: the dense model meets all of them, or some cannot be met; says the least.
     """
-    dense = {budget: taken(graph, budget, {}) for budget in budgets}
-    start = {budget: taken(graph, budget, gone) for budget in budgets}
+    dense = {budget: taken(graph, budget, {}, (), timings) for budget in budgets}
+    start = {budget: taken(graph, budget, gone, (), timings) for budget in budgets}
     if all(amount <= budget.most(amount) for budget, amount in dense.items()):
         takes = " and ".join(typed(budget, amount) for budget, amount in dense.items())
         asked = ",".join(budget.text for budget in budgets)
@@ -63,14 +85,17 @@ def within(
     over = {budget: start[budget] - budget.most(dense[budget]) for budget in budgets}
     while max(over.values()) > 0:
         goals = {
-            budget: Goal(_saved(graph, meter, budget), more) for budget, more in over.items() if more > 0
+            budget: Goal(_saved(graph, meter, budget, timings), more)
+            for budget, more in over.items()
+            if more > 0
         }
         part = Part(useful(tracks, [*goals.values()]), (*goals.values(),), least=True)
         _check_reach(part, goals, dense, start)
         removed = gone | units(solve(part))
         biases = missing_biases(graph, removed) if biased else ()
-        left = {budget: taken(graph, budget, removed, biases) for budget in budgets}
-        short = {budget: left[budget] - budget.most(dense[budget]) for budget in budgets}
+        left = {budget: taken(graph, budget, removed, biases, timings) for budget in budgets}
+        # Times are no whole numbers: what is over by rounding alone is met.
+        short = {b: left[b] - b.most(dense[b]) * (1 + _ROUNDING) for b in budgets}
         if max(short.values()) <= 0:
             return removed, biases
         # What the biases take has to go besides; with more units gone there may be more of them.
@@ -78,8 +103,10 @@ def within(
     return gone, ()
 
 
-def _saved(graph: Graph, meter: Meter, budget: Budget) -> Callable[[Counts], float]:
+def _saved(graph: Graph, meter: Meter, budget: Budget, timings: Timings | None) -> Callable[[Counts], float]:
     """How much of a budget's quantity goes with so many units of every group."""
+    if timings and budget.quantity == "latency":
+        return timings.of_counts(graph)
     if budget.quantity == "kv":
         return meter.cache_saved
 
@@ -93,7 +120,7 @@ def _saved(graph: Graph, meter: Meter, budget: Budget) -> Callable[[Counts], flo
 
 
 def _check_reach(
-    part: Part, goals: Mapping[Budget, Goal], dense: Mapping[Budget, int], start: Mapping[Budget, int]
+    part: Part, goals: Mapping[Budget, Goal], dense: Mapping[Budget, float], start: Mapping[Budget, float]
 ) -> None:
     """Raises NotPrunableError where even with every step taken a budget is not met; says the least of it."""
     every = part.every() if part.tracks else None

@@ -1,9 +1,10 @@
-"""Budgets: what the pruned model may take at most, such as `params=100M,size=8GiB@q4_0`."""
+"""Budgets: what the pruned model may take at most, as `params=100M,size=8GiB@q4_0,latency=30ms@1x128`."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +17,20 @@ QUANTITIES = {
     "size": "weights in memory or on disk",
     "macs": "multiply-adds per token",
     "kv": "key-value cache per token",
+    "latency": "time to read prompts, and to write on",
 }
 _COUNTS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 _BYTES = {
     **{"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12},
     **{"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40},
 }
-_SHAPE = re.compile(r"([a-z_]+)=(-?)(\d+(?:\.\d+)?)\s*([a-zA-Z]*|%)(?:@(\w+))?")
-_EXAMPLES = "write params=100M, params=-20%, size=8GiB@q4_0, macs=-30% or kv=-50%, several with commas"
+_TIMES = {"us": 1e-3, "ms": 1.0, "s": 1e3}  # in milliseconds
+_SHAPE = re.compile(r"([a-z_]+)=(-?)(\d+(?:\.\d+)?)\s*([a-zA-Z]*|%)(?:@([\w+]+))?")
+_READS = re.compile(r"(\d+)x(\d+)(?:\+(\d+))?")
+_EXAMPLES = (
+    "write params=100M, params=-20%, size=8GiB@q4_0, macs=-30%, kv=-50% or latency=30ms@1x128, several with "
+    "commas"
+)
 
 
 @dataclass(frozen=True)
@@ -46,13 +53,33 @@ PACKINGS = {
 
 
 @dataclass(frozen=True)
+class Reads:
+    """What is timed: so many prompts at once, of so many tokens each, and so many tokens written to each."""
+
+    batch: int = 1
+    tokens: int = 128
+    new: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.batch}x{self.tokens}" + (f"+{self.new}" if self.new else "")
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        prompts = "a prompt" if self.batch == 1 else f"{self.batch} prompts"
+        return f"reading {prompts} of {self.tokens:,} tokens" + (
+            f" and writing {self.new:,}" if self.new else ""
+        )
+
+
+@dataclass(frozen=True)
 class Budget:
     """The most of a quantity that the pruned model may take.
 
     Attributes:
         text: as it was given; quantity: of `QUANTITIES`.
         amount: a number, or bytes; or, where `of_dense`, the share of what the dense model takes.
-        packing: of `PACKINGS`, for sizes.
+        packing: of `PACKINGS`, for sizes; reads: what is timed, for a latency, whose amount is in ms.
     """
 
     text: str
@@ -60,6 +87,7 @@ class Budget:
     amount: float
     of_dense: bool = False
     packing: str = "f16"
+    reads: Reads = Reads()
 
     def most(self, dense: float) -> float:
         """The amount, for a model that takes this much."""
@@ -83,25 +111,50 @@ def _budget(text: str) -> Budget:
     read = _SHAPE.fullmatch(text)
     if read is None:
         raise SpecError(f"target must be a quantity with what it may be at most, got {text!r}; {_EXAMPLES}.")
-    quantity, minus, number, unit, packing = read.groups()
+    quantity, minus, number, unit, after = read.groups()
     check_name("target", quantity, list(QUANTITIES))
-    if packing is not None and quantity != "size":
-        raise SpecError(f"target {text}: only a size has a packing; write {text.partition('@')[0]}.")
-    if packing is not None:
-        check_name("packing of a size", packing, list(PACKINGS))
-    packing = packing or Budget.packing
+    packing, reads = _after_at(text, quantity, after)
     if unit == "%":
         share = (100 - float(number) if minus else float(number)) / 100
         if not 0 < share < 1:
             raise SpecError(f"target {text} leaves {share:.0%} of the dense model; write -30% for 30 % less.")
-        return Budget(text, quantity, share, True, packing)
-    units = _BYTES if quantity in ("size", "kv") else _COUNTS
+        return Budget(text, quantity, share, True, packing, reads)
+    units, wanted, _ = _units(quantity)
     if minus or unit.lower() not in units or float(number) == 0:
-        wanted = "GiB, MiB, KiB, GB, MB, kB, B" if units is _BYTES else "k, M, B, T"
         raise SpecError(
             f"target {text} must be an amount above 0 in {wanted}, or a change in percent; {_EXAMPLES}."
         )
-    return Budget(text, quantity, float(number) * units[unit.lower()], False, packing)
+    return Budget(text, quantity, float(number) * units[unit.lower()], False, packing, reads)
+
+
+def _units(quantity: str) -> tuple[Mapping[str, float], str, tuple[str, ...]]:
+    """Units of a quantity with what each stands for, those to name, and those to write in, large first."""
+    if quantity == "latency":
+        return _TIMES, "ms or s", ("s", "ms", "us")
+    if quantity in ("size", "kv"):
+        return _BYTES, "GiB, MiB, KiB, GB, MB, kB, B", ("GiB", "MiB", "KiB", "B")
+    return _COUNTS, "k, M, B, T", ("T", "B", "M", "k", "")
+
+
+def _after_at(text: str, quantity: str, after: str | None) -> tuple[str, Reads]:
+    """How a size is packed and what is timed, as far as that stands after the @. Raises SpecError."""
+    if after is not None and quantity not in ("size", "latency"):
+        raise SpecError(
+            f"target {text}: only a size has a packing, and a latency what is read; write "
+            f"{text.partition('@')[0]}."
+        )
+    if after is None:
+        return Budget.packing, Reads()
+    if quantity == "size":
+        check_name("packing of a size", after, list(PACKINGS))
+        return after, Reads()
+    read = _READS.fullmatch(after)
+    if read is None or "0" in (read[1], read[2]):
+        raise SpecError(
+            f"target {text}: a latency is of prompts x tokens, and of tokens written if any; write "
+            "latency=30ms@1x128 or latency=2s@1x128+64."
+        )
+    return Budget.packing, Reads(*(int(number or 0) for number in read.groups()))
 
 
 def check_target(given: Any) -> Any:
@@ -113,11 +166,21 @@ def check_target(given: Any) -> Any:
 
 def typed(budget: Budget, amount: float, *, up: bool = False) -> str:
     """An amount of a budget's quantity as it may be typed, in four digits; `up` rounds it upwards."""
-    units = _BYTES if budget.quantity in ("size", "kv") else _COUNTS
-    names = ("GiB", "MiB", "KiB", "B") if units is _BYTES else ("T", "B", "M", "k", "")
+    units, _, names = _units(budget.quantity)
     name = next((each for each in names if amount >= units[each.lower()]), names[-1])
     scaled = amount / units[name.lower()]
     step = 10 ** (len(str(int(scaled))) - 4)
     scaled = (math.ceil(scaled / step) if up else round(scaled / step)) * step
     at = f"@{budget.packing}" if budget.packing != Budget.packing else ""
+    at = f"@{budget.reads}" if budget.quantity == "latency" else at
     return f"{budget.quantity}={scaled:.10g}{name}{at}"
+
+
+def latency_of(target: str) -> Budget | None:
+    """The budget of time among these, which holds on a machine that was timed."""
+    return next((budget for budget in budgets_of(target) if budget.quantity == "latency"), None)
+
+
+def without_latency(target: str) -> str:
+    """The other budgets, which hold on every machine."""
+    return ",".join(budget.text for budget in budgets_of(target) if budget.quantity != "latency")

@@ -7,7 +7,7 @@ from typing import Any
 
 from core.checked import checked
 from core.option import option, options_of
-from core.spec.budget import check_target
+from core.spec.budget import check_target, latency_of
 from core.spec.checks import (
     check_kind_sparsity,
     check_layers,
@@ -109,11 +109,13 @@ class PruneSpec:
     target: str = option(
         "",
         "What the pruned model may take at most, in the place of a sparsity: params=100M, size=8GiB@q4_0, "
-        "macs=-30%, kv=-50%, several with commas. Sizes are at 16 bits, or as a GGUF packs them.",
+        "macs=-30%, kv=-50%, latency=30ms@1x128, several with commas. Sizes are at 16 bits, or as a GGUF "
+        "packs them. A latency is of prompts x tokens, 1x128+64 with 64 written to each; the run times this "
+        "machine first.",
         title="Budget, in the place of the sparsity",
         default_text="none, the sparsity counts",
         check=check_target,
-        wanted="params, size, macs or kv with what it may be at most",
+        wanted="params, size, macs, kv or latency with what it may be at most",
         metavar="QUANTITY=AMOUNT,...",
         ranking=True,
         allocates=True,
@@ -270,6 +272,9 @@ class PruneSpec:
         ragged = self.scope != SEARCHED or not (self.uniform or self.uniform_heads)
         require(ragged, "scope", self.scope, "another than searched where layers are to end alike")
         check_kind_sparsity(self.kind_sparsity, self.kinds)
+        timed = "residual_channel" not in self.kinds or latency_of(self.target) is None
+        wanted = "other kinds where a latency is asked for, since hidden channels are not timed; or macs=-30%"
+        require(timed, "kinds", list(self.kinds), wanted)
         alone = not (self.target and self.kind_sparsity)
         require(alone, "target", self.target, "left out where kinds have sparsities of their own")
         bound = self.max_share == 1 or self.reconstruct not in RECHOOSING

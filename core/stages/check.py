@@ -15,7 +15,6 @@ from core.models.again import graph_of
 from core.models.load import Loaded, check_model, load_config, load_tokenizer, pick_device
 from core.models.texts import Text
 from core.models.windows import sample_windows
-from core.plan.allocation import allocate
 from core.plan.records import check_plan
 from core.recover.team import devices
 from core.registry import check_options, unknown
@@ -28,7 +27,7 @@ from core.spec.texts import BUNDLED, NONE, SELF
 from core.spec.units import MANUAL
 from core.stages import recover
 from core.stages.benchmark import check as check_benchmarks
-from core.stages.early import check_early, check_lengths, config_only
+from core.stages.early import check_amount, check_early, check_lengths, config_only
 from core.stages.measure import text_windows
 from core.stages.work import (
     calibration_of,
@@ -154,7 +153,7 @@ def check_reach(spec: RunSpec) -> None:
     graph = graph_of(spec.model, config_only=True)
     check_plan(graph, spec.prune.units)
     if spec.prune.target or spec.prune.drop:
-        allocate(graph, None, **spec.prune.allocation())
+        check_amount(spec, graph)
 
 
 def check_device(spec: RunSpec) -> None:
@@ -231,5 +230,5 @@ def check_graph(spec: RunSpec, loaded: Loaded, graph: Graph) -> None:
     check_plan(graph, spec.prune.units)
     # What trains would find that so much cannot go only afterwards, and blocks are measured first.
     if spec.prune.target or spec.prune.drop or method_of(spec):
-        allocate(graph, None, **spec.prune.allocation())
+        check_amount(spec, graph)
     recover.check_targets(loaded, graph, spec.recover)

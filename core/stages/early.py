@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+from core.graph.records import Graph
 from core.models.configs import texts
 from core.models.early import check_files, groups_left
 from core.models.sources import at_hand
 from core.plan.allocation import allocate
 from core.plan.records import check_plan
+from core.runs.timings import newest_here
 from core.ship import delivery
+from core.spec.budget import latency_of, without_latency
 from core.spec.checks import check_length, parse_layers
 from core.spec.run import RunSpec
 
@@ -47,6 +51,21 @@ def check_lengths(spec: RunSpec, config: Any) -> None:
     asked = spec.evaluate
     whose = "window" if asked.window else f"the window of protocol {asked.protocol}"
     check_length(whose, asked.window_length, config)
+    if spec.prunes and (budget := latency_of(spec.prune.target)):
+        reads = budget.reads
+        check_length(f"what target {budget.text} reads and writes", reads.tokens + reads.new, config)
+
+
+def check_amount(spec: RunSpec, graph: Graph) -> None:
+    """Whether so much can go, as far as that is known: a time is only where this machine was timed before.
+
+    Raises:
+        NotPrunableError: it cannot; says the most.
+    """
+    asked, timings = spec.prune.allocation(), newest_here(graph, spec.prune)
+    if timings is None and (others := without_latency(spec.prune.target)) != spec.prune.target:
+        asked |= {"target": others, "sparsity": 0.0}
+    allocate(graph, None, **asked, timings=timings)
 
 
 def _check_again(spec: RunSpec) -> None:
@@ -59,4 +78,4 @@ def _check_again(spec: RunSpec) -> None:
     if spec.prunes:
         check_plan(graph, asked.units)
     if spec.goal == "prune" and not asked.units:
-        allocate(graph, None, **asked.allocation())
+        check_amount(replace(spec, prune=asked), graph)

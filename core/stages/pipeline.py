@@ -20,6 +20,7 @@ from core.stages import (
     blocks,
     explore,
     export,
+    latency,
     measure,
     metrics,
     nuteprune,
@@ -106,6 +107,7 @@ def evaluate_alone(state: State) -> None:
 LOAD = Stage("load", "Loading the model", steps.load, lambda spec: not config_only(spec))
 GRAPH = Stage("graph", "Finding coupled groups", steps.graph)
 WRITE = Stage("write", "Letting the dense model write training text", write_training_text, written.writes)
+TIME = Stage("time", "Timing this machine", latency.time_here, latency.budgets_time)
 TEACH = Stage("teach", "Keeping what the teacher says", teacher.keep, keeps_teacher)
 BASELINE = Stage("baseline", "Measuring the dense model", measure.baseline)
 CAPTURE = Stage(
@@ -139,7 +141,7 @@ RECONSTRUCT = Stage(
 )
 SURGERY = Stage("surgery", "Cutting the model", result.surgery)
 #: All that is wanted of the dense model.
-FIRST = (LOAD, GRAPH, WRITE, TEACH, BASELINE, benchmark("dense", "tasks_before"))
+FIRST = (LOAD, GRAPH, TIME, WRITE, TEACH, BASELINE, benchmark("dense", "tasks_before"))
 #: Measure the dense model, cut it to the target, train it if that is asked for, measure it again, save it.
 PRUNE = (
     *FIRST,
@@ -152,6 +154,7 @@ PRUNE = (
     PLAN,
     RECONSTRUCT,
     SURGERY,
+    Stage("retime", "Timing the smaller model", latency.time_result, latency.budgets_time),
     MEASURE,
     *LAST,
 )
@@ -167,6 +170,7 @@ PRUNE_IN_ROUNDS = (
 ABLATE = (
     LOAD,
     GRAPH,
+    TIME,
     WRITE,
     TEACH,
     BASELINE,

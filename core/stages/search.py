@@ -67,13 +67,22 @@ def searched(work: Work, state: State, scores: Scores) -> PruningPlan:
 
     def start(scope: str) -> PruningPlan:
         arguments = asked.allocation() | {"scope": scope}
-        return replace(allocate(graph, ranked, **arguments, method=asked.method), scope=SEARCHED)
+        made = allocate(graph, ranked, **arguments, timings=state.timings, method=asked.method)
+        return replace(made, scope=SEARCHED)
 
     def plan(curves: Curves, share: float) -> PruningPlan:
         arguments = asked.allocation()
         if share < 1:
             arguments |= {"sparsity": share * plan(curves, 1.0).sparsity, "target": ""}
-        return allocate(graph, ranked, **arguments, curves=curves, method=asked.method, model=graph.model)
+        return allocate(
+            graph,
+            ranked,
+            **arguments,
+            curves=curves,
+            timings=state.timings,
+            method=asked.method,
+            model=graph.model,
+        )
 
     def of_plan(tried: PruningPlan) -> float:
         with compensated(model, graph, tried.removed, means):

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from core.capture.peak import forget_peak, peak_gib
 from core.spec.run import RunSpec
-from core.stages.peak import forget_peak, peak_gib
 from core.stages.work import State
 
 

@@ -232,7 +232,7 @@ def plan(state: State) -> None:
     if chosen is None:
         scores = state.scores[ranked_by(asked.method, asked.scope)]
         arguments = asked.allocation() | {"worth": state.worth, "method": asked.method}
-        chosen = allocate(graph, scores, **arguments, model=graph.model)
+        chosen = allocate(graph, scores, **arguments, timings=state.timings, model=graph.model)
     state.plan = keep_plan(work, graph, chosen)
     state.dense = dense_to_time(state)
 

@@ -20,6 +20,7 @@ from core.methods import method_of
 from core.models.load import Loaded
 from core.models.texts import Text, calibration_text, evaluation_text, same_text
 from core.nuteprune.training import MaskTraining
+from core.plan.latency import Timings
 from core.plan.records import PruningPlan
 from core.results.measured import Measured
 from core.results.perplexity import Perplexity
@@ -70,7 +71,8 @@ class State:
         folder: where scores are kept: the run's directory, or one below it for a pass of a sweep.
         loaded: the model as it is by now: dense, cut, trained.
         statistics: what capture found, until the scores are made of it.
-        worth: what whole blocks are worth, where some are dropped.
+        worth: what whole blocks are worth, where some are dropped; timings: of the model on this machine,
+            where a time is to be met.
         training: masks that were learned, until there is a plan; searched: the plan that a search found.
         sparsity: of a round, how much of what the rounds before have left goes.
         before: the dense model, measured; dense: a copy of it that is timed beside the final one.
@@ -87,6 +89,7 @@ class State:
     statistics: Statistics | None = None
     scores: Scores = field(default_factory=dict)
     worth: dict[str, float] | None = None
+    timings: Timings | None = None
     training: MaskTraining = field(init=False)
     searched: PruningPlan | None = None
     plan: PruningPlan = field(init=False)

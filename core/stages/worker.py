@@ -146,7 +146,7 @@ def translate(error: Exception, run_dir: Path) -> Exception:
     if full_disk(error):
         return storage_error(run_dir, error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        from core.stages.peak import memory_words
+        from core.capture.peak import memory_words
 
         where = memory_words()
         return LaunchError(

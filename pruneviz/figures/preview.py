@@ -15,13 +15,15 @@ from core.methods import method_of
 from core.plan.allocation import allocate
 from core.plan.chosen import chosen_plan
 from core.plan.cost import stored_bytes
+from core.plan.latency import Timings
 from core.plan.ranking import Scores
 from core.plan.records import KV_BITS, PruningPlan
 from core.results import words
 from core.results.widths import widths
 from core.runs.command_line import command_line
+from core.runs.timings import newest_here
 from core.ship.routes import ROUTES
-from core.spec.budget import budgets_of
+from core.spec.budget import budgets_of, latency_of
 from core.spec.choices import SEARCHED
 from core.spec.prune import PruneSpec
 from core.spec.recover import WEIGHTS, RecoverSpec
@@ -71,6 +73,8 @@ class PreviewInfo:
         ways: title of a way to run the result, whether it is open, and why; empty where that is not known.
         recommended: what was left open, and what is taken; empty if nothing was.
         training: how what is left is trained; empty if it is not.
+        timed: when and where the times were taken that a latency is predicted with; empty without one.
+        untimed: there are no such times yet, so everything else but `command` is empty: the run takes them.
         problem: why there is no plan; then everything else but `command` is empty.
     """
 
@@ -88,6 +92,8 @@ class PreviewInfo:
     ways: list[tuple[str, bool, str]] = field(default_factory=list)
     recommended: str = ""
     training: str = ""
+    timed: str = ""
+    untimed: bool = False
     problem: str = ""
 
 
@@ -104,11 +110,16 @@ def preview_info(
     recommended, training = spec.extra.get("recommended", ""), _training(spec.recover)
     if graph is None:
         return PreviewInfo(command, warnings=warnings, recommended=recommended, training=training)
+    timings = newest_here(graph, choice)
+    if timings is None and latency_of(choice.target):
+        return PreviewInfo(
+            command, warnings=warnings, recommended=recommended, training=training, untimed=True
+        )
     try:
         plan = (
             chosen_plan(graph, choice.units, biased=choice.biased)
             if choice.units
-            else allocate(graph, scores, **choice.allocation())
+            else allocate(graph, scores, **choice.allocation(), timings=timings)
         )
     except PruneError as error:
         return PreviewInfo(command, warnings=warnings, problem=str(error))
@@ -118,7 +129,7 @@ def preview_info(
         command,
         plan.sparsity,
         plan.sparsity_total,
-        [*_lines(plan), *_sizes(graph, plan, choice.target)],
+        [*_lines(plan), *_sizes(graph, plan, choice.target), *_times(graph, plan, choice.target, timings)],
         _ranges(graph, plan),
         exact=exact,
         dropping=bool(choice.drop),
@@ -126,9 +137,10 @@ def preview_info(
         searched=choice.scope == SEARCHED and not choice.units,
         learned=method_of(spec) is not None,
         warnings=warnings,
-        ways=_ways(graph, plan if exact else _like(graph, plan, choice), config),
+        ways=_ways(graph, plan if exact else _like(graph, plan, choice, timings), config),
         recommended=recommended,
         training=training,
+        timed=f"on {timings.machine}, {words.age(timings.at)}" if timings else "",
     )
 
 
@@ -141,7 +153,7 @@ def _training(recover: RecoverSpec) -> str:
     return f"{who}: {long} of {recover.batch} sequences of {recover.length} tokens, from {recover.data}"
 
 
-def _like(graph: Graph, plan: PruningPlan, choice: PruneSpec) -> PruningPlan:
+def _like(graph: Graph, plan: PruningPlan, choice: PruneSpec, timings: Timings | None) -> PruningPlan:
     """A plan as uneven as the real one will be, whose units are not known yet: drawn by lot."""
     if choice.uniform:
         return plan
@@ -149,7 +161,7 @@ def _like(graph: Graph, plan: PruningPlan, choice: PruneSpec) -> PruningPlan:
     scores = {group.id: lots.random(group.units) for group in graph.groups}
     scope = "local" if choice.scope == "local" else "global"
     try:
-        return allocate(graph, scores, **{**choice.allocation(), "scope": scope})
+        return allocate(graph, scores, **{**choice.allocation(), "scope": scope}, timings=timings)
     except PruneError:
         return plan
 
@@ -219,6 +231,15 @@ def _sizes(graph: Graph, plan: PruningPlan, target: str) -> list[Line]:
         for budget in budgets_of(target)
         if budget.quantity == "size"
     ]
+
+
+def _times(graph: Graph, plan: PruningPlan, target: str, timings: Timings | None) -> list[Line]:
+    """What is predicted of the time that the budget is of."""
+    budget = latency_of(target)
+    if budget is None or timings is None:
+        return []
+    predicted = timings.predicted(graph, plan.removed)
+    return [Line(f"Time for {budget.reads.words}", timings.dense_ms, predicted, words.time_ms)]
 
 
 def _ranges(graph: Graph, plan: PruningPlan) -> dict[str, tuple[int, int, int]]:

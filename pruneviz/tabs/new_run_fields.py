@@ -137,7 +137,7 @@ def _build_ranking(form: Builder) -> gr.Slider:
         words: dict[str, Any] = {"label": sparsity.title, "info": sparsity.help, "elem_id": "new-slider"}
         slider = gr.Slider(0, 0.95, sparsity.value, step=0.01, scale=3, buttons=[], **words)
         form.field("prune.sparsity", label="As a number", info=None)
-    form.field("prune.target", placeholder="params=100M, size=8GiB@q4_0, macs=-30%, kv=-50%")
+    form.field("prune.target", placeholder="params=100M, size=8GiB@q4_0, macs=-30%, latency=30ms@1x128")
     form.field("prune.kinds")
     form.row("prune.layers", "seed")
     form.row("calibration.name", "calibration.samples", "calibration.length")

@@ -18,6 +18,7 @@ BENCHES = (
     "graph",
     "benchmarks",
     "efficiency",
+    "latency",
     "nuteprune",
     "browsers",
     "large",

@@ -15,7 +15,7 @@ from tests.plan.made import model_graph, random_scores
 
 
 def test_a_spec_gives_allocation_what_it_takes_and_nothing_else() -> None:
-    of_the_run = {"graph", "scores", "curves", "worth", "method", "model"}
+    of_the_run = {"graph", "scores", "curves", "timings", "worth", "method", "model"}
     assert set(PruneSpec().allocation()) == set(inspect.signature(allocate).parameters) - of_the_run
 
 

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import platform
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from core.methods import with_preset
 from core.plan.allocation import allocate
 from core.plan.cost import cost
+from core.plan.latency import Machine, Timings, fingerprint
+from core.runs.timings import keep_timings
 from core.spec.calibration import DataSpec
 from core.spec.efforts import with_effort
 from core.spec.evaluate import EvalSpec
@@ -132,3 +137,24 @@ def test_a_training_after_the_cut_is_said_with_its_length():
     lora = preview_info(RunSpec(recover=recover_preset("paper")), None, None)
     assert lora.training.startswith("LoRA learns the next token: 2 passes over the text, in steps of 64")
     assert preview_info(RunSpec(), None, None).training == ""
+
+
+def test_a_time_is_predicted_where_this_machine_was_timed_and_otherwise_said_to_be_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRUNEVIZ_STATE_DIR", str(tmp_path))
+    spec = RunSpec(prune=PruneSpec(target="latency=-10%@1x64"))
+    untimed = preview_info(spec, graph(), None)
+    assert untimed.untimed and not untimed.problem and "was not timed yet" in preview_html(untimed)
+    machine = Machine(platform.node(), "a processor", 2, "float32", "sdpa", "2")
+    saves = {kind: ((1.0, 30.0),) for kind in ("ffn_channel", "query_head")}
+    timings = Timings(fingerprint(graph()), "1x64", 1, machine, time.time(), 100.0, 1.0, saves, {})
+    keep_timings(timings)
+    info = preview_info(spec, graph(), None)
+    (line,) = (each for each in info.lines if each.title == "Time for reading a prompt of 64 tokens")
+    assert line.before == 100.0 and 80 < line.after <= 90.0
+    assert "a processor with 2 threads" in preview_html(info) and "just now" in info.timed
+    far = preview_info(RunSpec(prune=PruneSpec(target="latency=1ms@1x64")), graph(), None)
+    assert "the least is latency=" in far.problem
+    keep_timings(replace(timings, machine=replace(machine, host="another")))
+    assert preview_info(spec, graph(), None).timed == info.timed, "times of another host are no help"
