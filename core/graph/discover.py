@@ -27,42 +27,54 @@ from core.graph.trace import Ref, Tape, meta_copy, trace
 from core.graph.units import GroupBuilder
 
 
-def discover(model: PreTrainedModel, *, name: str | None = None, trace_length: int = 7) -> Graph:
+def discover(
+    model: PreTrainedModel,
+    *,
+    name: str | None = None,
+    trace_length: int = 7,
+    config_only: bool = False,
+    twin: nn.Module | None = None,
+) -> Graph:
     """Find the coupled groups of a model; its weights are neither read nor changed.
 
     Args:
         model: on any device, the meta device included.
         name: how to call it in the result; None takes what it was loaded from, or its family.
         trace_length: tokens per sequence of the recorded pass.
+        config_only: whether it has no weights, which the result then says.
+        twin: a copy of it on the meta device, where one was made already.
 
     Raises:
         ModelError: an encoder or a sequence-to-sequence model.
         NotPrunableError: the forward pass cannot be recorded; names the operation and the module.
     """
     name = name or model.name_or_path or str(model.config.model_type)
-    return _discover(model, name, trace_length, config_only=False)
+    return _discover(model, name, trace_length, config_only, twin if twin is not None else meta_copy(model))
 
 
 def discover_config(config: PretrainedConfig, *, name: str) -> Graph:
-    """Find the coupled groups of the model a config describes, without any weights.
+    """Find the coupled groups of the model a config describes. Raises what `bare_model` and `discover` do."""
+    return discover(bare_model(config, name), name=name, config_only=True)
+
+
+def bare_model(config: PretrainedConfig, name: str) -> PreTrainedModel:
+    """The model a config describes, without any weights.
 
     Raises:
         ModelError: no decoder-only language model can be built from the config.
-        NotPrunableError: as in `discover`.
     """
     _refuse_encoders(config, None)
     try:
         with torch.device("meta"):
-            model = build(config, attn_implementation="eager")
+            model: PreTrainedModel = build(config, attn_implementation="eager")
     except (ValueError, KeyError, AttributeError, TypeError, AssertionError) as error:
         raise ModelError(f"No decoder can be built from the config of '{name}': {error}") from error
-    return _discover(model, name, 7, config_only=True)
+    return model
 
 
-def _discover(model: PreTrainedModel, name: str, length: int, config_only: bool) -> Graph:
+def _discover(model: PreTrainedModel, name: str, length: int, config_only: bool, twin: nn.Module) -> Graph:
     start = time.perf_counter()
     _refuse_encoders(model.config, model)
-    twin = meta_copy(model)
     tape = trace(model, length=length, twin=twin)
     layers = decoder_layers(model, tape)
     if not layers:

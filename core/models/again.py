@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from core.errors import NotPrunableError
-from core.graph.discover import discover, discover_config
+from core.graph.discover import bare_model, discover
 from core.graph.places import tied_names
 from core.graph.records import Graph
 from core.models.early import groups_left
@@ -27,6 +27,7 @@ from core.spec.model import ModelSpec
 from core.surgery.agreement import OnChecked, check, refer
 from core.surgery.masks import masked
 from core.surgery.operate import add_biases, cut, operate, scaled_norms, slice_parameters
+from core.surgery.trial import heads_tried
 
 
 def graph_of(spec: ModelSpec, config_only: bool) -> Graph:
@@ -41,7 +42,8 @@ def graph_of(spec: ModelSpec, config_only: bool) -> Graph:
         return groups_left(source)
     if not config_only:
         return groups_of(load(**vars(spec)))
-    return discover_config(load_config(spec.source, spec.trust_remote_code), name=source.name)
+    model = bare_model(load_config(spec.source, spec.trust_remote_code), source.name)
+    return heads_tried(model, discover(model, name=source.name, config_only=True))
 
 
 def groups_of(loaded: Loaded) -> Graph:
@@ -52,7 +54,7 @@ def groups_of(loaded: Loaded) -> Graph:
     """
     if loaded.plan is not None and loaded.graph is not None:
         return what_is_left(loaded.graph, loaded.plan, model=loaded.name)
-    return discover(loaded.model, name=loaded.name)
+    return heads_tried(loaded.model, discover(loaded.model, name=loaded.name))
 
 
 def cut_loaded(
