@@ -97,7 +97,7 @@ def use(subject: Subject, folder: Path, options: ExportSpec) -> tuple[str, ...]:
     return (
         f"llama-cli -m {name} -p 'The capital of France is' -n 24",
         f"llama-server -m {name}",
-        *([f"llama-quantize {name} {smaller} Q4_K_M"] if options.type == "f16" else []),
+        *([f"llama-quantize {name} {smaller} Q4_K_M"] if options.type != "q8_0" else []),
     )
 
 

@@ -14,7 +14,11 @@ from core.ship.gguf_layout import Layout, rope_of
 from core.ship.gguf_tensors import Entry, Quantised
 from core.surgery.norms import epsilon_of, is_norm
 
-FILE_TYPES = {"f16": gguf.LlamaFileType.MOSTLY_F16, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
+FILE_TYPES = {
+    "f16": gguf.LlamaFileType.MOSTLY_F16,
+    "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
+    "f32": gguf.LlamaFileType.ALL_F32,
+}
 
 
 def add_sizes(writer: gguf.GGUFWriter, model: Any, layout: Layout, kind: str) -> list[str]:

@@ -50,7 +50,8 @@ def layout(subject: Subject, *, pad: int = BLOCK, sparing: str = "params") -> La
     """Lay a model out for llama.cpp.
 
     Args:
-        pad: widths are filled up with zeros to whole multiples of it; 1 for none.
+        pad: widths are filled up with zeros to whole multiples of it, or of a block of 32 where they would
+            become more than the dense model has; 1 for none.
         sparing: what uneven heads shall take little of.
 
     Raises:
@@ -63,16 +64,17 @@ def layout(subject: Subject, *, pad: int = BLOCK, sparing: str = "params") -> La
         raise SpecError("its heads differ in width from layer to layer, or keys from values.")
     left = {number: layer for number, layer in enumerate(subject.layers) if layer.heads or layer.ffn}
     return Layout(
-        architecture, subject.hidden, _filled(subject.hidden, pad), head_dim,
-        tuple(_width(layer, pad) for layer in left.values()),
+        architecture, subject.hidden, _filled(subject.hidden, pad, subject.config["hidden_size"]), head_dim,
+        tuple(_width(layer, pad, subject.config["intermediate_size"]) for layer in left.values()),
         tuple(_slots(layer, number == min(left), number, sparing, architecture)
               for number, layer in left.items()),
         tuple(left),
     )  # fmt: skip
 
 
-def _filled(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple
+def _filled(size: int, multiple: int, dense: int) -> int:
+    filled = -(-size // multiple) * multiple
+    return filled if filled <= dense or multiple <= BLOCK else -(-size // BLOCK) * BLOCK
 
 
 def _architecture(subject: Subject) -> str:
@@ -122,11 +124,11 @@ def _check_positions(config: Any, architecture: str) -> None:
         raise SpecError(f"{architecture} turns whole heads, this model {partial:g} of each.")
 
 
-def _width(layer: Layer, pad: int) -> int:
+def _width(layer: Layer, pad: int, dense: int) -> int:
     """The width of a layer's FFN; of none some zeros are left, or llama.cpp drops the attention, too."""
     if len(layer.ffn) > 1:
         raise SpecError("it has experts, which deci and openelm have not.")
-    return _filled(max(sum(layer.ffn), 1), pad)
+    return _filled(max(sum(layer.ffn), 1), pad, dense)
 
 
 def _slots(layer: Layer, first: bool, number: int, sparing: str, architecture: str) -> Slots:

@@ -28,7 +28,7 @@ from core.ship.slots import Slots
 
 Quantised = gguf.GGMLQuantizationType
 #: The types that a file may have its matrices in.
-TYPES = {"f16": Quantised.F16, "q8_0": Quantised.Q8_0}
+TYPES = {"f16": Quantised.F16, "q8_0": Quantised.Q8_0, "f32": Quantised.F32}
 _LARGEST_F16 = 65504
 
 
@@ -123,7 +123,7 @@ def _entry(name: str, value: Tensor, layout: Layout, kind: Quantised) -> Entry:
 def _kind(shape: tuple[int, ...], kind: Quantised) -> Quantised:
     if len(shape) == 1:
         return Quantised.F32
-    return kind if shape[-1] % BLOCK == 0 else Quantised.F16
+    return kind if kind == Quantised.F32 or shape[-1] % BLOCK == 0 else Quantised.F16
 
 
 #: What stands along a dimension: so many channels, the heads at these places, or whatever is there.

@@ -37,7 +37,11 @@ class ExportSpec:
         "f16",
         "Of the matrices in a GGUF file. Smaller types are made of an f16 file by llama.cpp itself.",
         title="Type of a GGUF file",
-        choices={"f16": "16 bits", "q8_0": "8 bits, in blocks of 32"},
+        choices={
+            "f16": "16 bits",
+            "q8_0": "8 bits, in blocks of 32",
+            "f32": "32 bits, nothing rounded",
+        },
     )
     pad: str = option(
         "32",
