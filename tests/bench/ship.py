@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,8 +16,16 @@ ROUNDS, PREFILL, DECODE = 3, 384, 48
 PROMPT = "The capital of France is Paris, and its river is the Seine. In the north of the country"
 
 
+#: How a cut by half or by a fifth is told: its key in `_models`, and its words.
+HALVES = {"50": "uneven heads", "50 groups": "whole key-value heads"}
+FIFTHS = {"20": "in uneven heads", "20 groups": "in whole key-value heads", "run": "as prune takes it"}
+
+
 def run() -> list[Figure]:
-    """The dense model, and cuts of 20 and 50 % of every group alike: about shapes, not about quality."""
+    """The dense model and cuts of 20 and 50 % of every group alike, which are about shapes.
+
+    How close files are to torch is told of what `prune` makes of the demo model.
+    """
     with tempfile.TemporaryDirectory() as folder:
         models = _models(Path(folder))
         files: dict[tuple[str, str], Path] = {}
@@ -24,28 +35,40 @@ def run() -> list[Figure]:
                 began = time.perf_counter()
                 files[name, kind] = _written(model, Path(folder) / f"{name}-{kind}", kind)
                 seconds[name, kind] = time.perf_counter() - began
-        size = {key: path.stat().st_size for key, path in files.items()}
-        speeds = _speeds(files)
-        close = [_close(models["20"], files["20", "f16"]), _close(models["50"], files["50", "f16"])]
-    decode = {name: speeds[name, "f16"][1] for name in models}
-    prefill = {name: speeds[name, "q8_0"][0] for name in models}
+        size = {name: path.stat().st_size for (name, kind), path in files.items() if kind == "q8_0"}
+        speeds = _speeds({key: path for key, path in files.items() if key[0] in ("dense", *HALVES)})
+        close = _close(models["run"], files["run", "f16"])
+    slowest = Figure(
+        "writing a GGUF of the demo model", max(seconds.values()), "at most", 10, "s", "the slowest"
+    )
+    return [*_faster(speeds), *_smaller(size), slowest, _closer(*close)]
+
+
+def _faster(speeds: dict[Any, tuple[float, float]]) -> list[Figure]:
+    decode, prefill = ({name: speeds[name, kind][which] for name in ("dense", *HALVES)}
+                       for kind, which in (("f16", 1), ("q8_0", 0)))  # fmt: skip
     return [
-        _ratio("llama.cpp, f16 decode, 50 % cut / dense", decode["50"], decode["dense"], 1.6, "tokens/s"),
-        _ratio("llama.cpp, Q8_0 prefill, 50 % cut / dense", prefill["50"], prefill["dense"], 1.9, "tokens/s"),
+        _ratio(f"llama.cpp, {what}, 50 % cut in {heads} / dense", told[name], told["dense"], goal, "tokens/s")
+        for what, told, goal in (("f16 decode", decode, 1.6), ("Q8_0 prefill", prefill, 1.9))
+        for name, heads in HALVES.items()
+    ]
+
+
+def _smaller(size: dict[str, int]) -> list[Figure]:
+    return [
         Figure(
-            "size, Q8_0 of a 20 % cut / dense",
-            size["20", "q8_0"] / size["dense", "q8_0"], "at most", 0.85, "x",
-            f"{size['20', 'q8_0'] / 1e6:.1f} MB / {size['dense', 'q8_0'] / 1e6:.1f} MB",
-        ),
-        Figure("writing a GGUF of the demo model", max(seconds.values()), "at most", 10, "s", "the slowest"),
-        *(
-            Figure(
-                f"llama.cpp, f16 of a {name} % cut, mean KL from torch", 1e4 * mean, "at most", 1, "e-4",
-                f"{most:.1e} at most; {parted} of 24 greedy tokens are not torch's, by {behind:.2g} at most",
-            )
-            for name, (mean, most, parted, behind) in zip(("20", "50"), close, strict=True)
-        ),
+            f"size, Q8_0 of a 20 % cut {what} / dense", size[name] / size["dense"], "at most", 0.85, "x",
+            f"{size[name] / 1e6:.1f} MB / {size['dense'] / 1e6:.1f} MB",
+        )
+        for name, what in FIFTHS.items()
     ]  # fmt: skip
+
+
+def _closer(mean: float, most: float, parted: int, behind: float) -> Figure:
+    return Figure(
+        "llama.cpp, f16 of what prune leaves at 20 %, mean KL from torch", 1e4 * mean, "at most", 1, "e-4",
+        f"{most:.1e} at most; {parted} of 24 greedy tokens are not torch's, by {behind:.2g} at most",
+    )  # fmt: skip
 
 
 def _ratio(name: str, ours: float, dense: float, goal: float, unit: str) -> Figure:
@@ -53,7 +76,7 @@ def _ratio(name: str, ours: float, dense: float, goal: float, unit: str) -> Figu
 
 
 def _models(folder: Path) -> dict[str, Path]:
-    """Folders of the dense demo model and of two cuts."""
+    """Folders of the dense demo model, of four cuts, and of a run of `prune`."""
     import copy
 
     from core.graph.discover import discover
@@ -68,11 +91,29 @@ def _models(folder: Path) -> dict[str, Path]:
     groups = graph.of_kind("query_head", "ffn_channel")
     plans = {"dense": with_costs(graph, PruningPlan({}, "demo", "none"), groups)}
     for percent in (20, 50):
-        plans[str(percent)] = allocate(graph, None, sparsity=percent / 100, method="evenly", model="demo")
+        for name, heads in (("", "query_head"), (" groups", "kv_group")):
+            plans[f"{percent}{name}"] = allocate(
+                graph,
+                None,
+                sparsity=percent / 100,
+                kinds=(heads, "ffn_channel"),
+                method="evenly",
+                model="demo",
+            )
     for name, plan in plans.items():
         model = operate(copy.deepcopy(loaded.model), graph, plan.removed)
         saved.save(model, loaded.tokenizer, graph, plan, folder / name)
-    return {name: folder / name for name in plans}
+    return {**{name: folder / name for name in plans}, "run": _pruned(folder)}
+
+
+def _pruned(folder: Path) -> Path:
+    """The model that `prune` leaves of the demo without being told how."""
+    words = "-m core prune demo --sparsity 0.2 --samples 4 --tokens 1024 --no-efficiency --json"
+    told = subprocess.run(
+        [sys.executable, *words.split(), "--ppl-also", "", "--prompt", "", "--runs-dir", folder / "runs"],
+        stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    return Path(json.loads(told.stdout)["run_dir"]) / "model"
 
 
 def _written(model: Path, out: Path, kind: str) -> Path:
