@@ -18,7 +18,7 @@ from core.errors import ModelError
 from core.graph.blocks import add_blocks
 from core.graph.classes import build, takes_more_than_text
 from core.graph.edges import find_edges
-from core.graph.layers import Walk, decoder_layers, walk
+from core.graph.layers import Walk, decoder_layers, no_layers, walk
 from core.graph.places import tied_names
 from core.graph.records import Graph, Group, Parameter
 from core.graph.replicate import replicate
@@ -78,7 +78,7 @@ def _discover(model: PreTrainedModel, name: str, length: int, config_only: bool,
     tape = trace(model, length=length, twin=twin)
     layers = decoder_layers(model, tape)
     if not layers:
-        raise ModelError(f"'{name}' has no list of decoder layers that its forward pass runs through.")
+        raise ModelError(no_layers(model, tape, name))
     result = walk(tape, layers)
     followed = GroupBuilder(result).run()
     add_blocks(result, followed)

@@ -81,6 +81,27 @@ def decoder_layers(model: nn.Module, tape: Tape) -> tuple[str, ...]:
     return best[1]
 
 
+def no_layers(model: nn.Module, tape: Tape, name: str) -> str:
+    """Why no list of decoder layers was found: the largest that ran in part, and what of it did not."""
+    ran = {node.module for node in tape.nodes}
+    partly: dict[str, int] = {}
+    for place, module in model.named_modules():
+        children = dict(module.named_children()) if isinstance(module, nn.ModuleList) else {}
+        idle = [n for n in children if not any(f"{m}.".startswith(f"{place}.{n}.") for m in ran)]
+        if 0 < len(idle) < len(children):
+            size = sum(p.numel() for p in module.parameters())
+            text = (
+                f"a pass over text runs {len(children) - len(idle)} of the {len(children)} layers in "
+                f"'{place}', and not layer {', '.join(idle[:4])}{', …' * (len(idle) > 4)} "
+                f"({type(children[idle[0]]).__name__}), which may read pictures or sound, so that what is "
+                "coupled with them cannot be followed"
+            )
+            partly[text] = size
+    if not partly:
+        return f"'{name}' has no list of decoder layers that its forward pass runs through."
+    return f"'{name}' cannot be pruned: {max(partly, key=partly.__getitem__)}."
+
+
 def walk(tape: Tape, layers: tuple[str, ...]) -> Walk:
     """Follow the labels through the whole tape."""
     result = Walk(Flow(tape), layers, _segments(tape, layers), _last_uses(tape))

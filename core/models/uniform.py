@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from core.errors import PruneError
+from core.graph.classes import takes_more_than_text
 from core.graph.places import tied_names
 from core.graph.records import Graph
 from core.models.empty import empty_model, fill
@@ -33,6 +34,8 @@ def uniform_config(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> P
     changes = _changes(model.config.get_text_config(), graph, plan)
     if changes is None or model.device.type == "meta":
         return None
+    if "num_hidden_layers" in changes and takes_more_than_text(model.config):
+        return None  # pictures may enter at layers by their number, which the trial over text does not see
     config = copy.deepcopy(model.config)
     try:
         for name, value in changes.items():

@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from core.graph.discover import discover
+from core.errors import ModelError
+from core.graph.discover import discover, discover_config
 from core.models import saved
 from core.models.load import load
 from core.plan.cost import with_costs
@@ -47,6 +48,16 @@ CASES: dict[str, dict[str, Any]] = {
             "rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}},
         "vision_config": QWEN_EYES, "image_token_id": 127, "video_token_id": 126,
         "vision_start_token_id": 125, "vision_end_token_id": 124,
+    },
+    "qwen3_vl": {
+        "text_config": {**TEXT, "head_dim": 8, "rope_parameters": {
+            "rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}},
+        "vision_config": {
+            "depth": 2, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "in_channels": 3,
+            "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": 32,
+            "num_position_embeddings": 16, "deepstack_visual_indexes": [0, 1]},
+        "image_token_id": 127, "video_token_id": 126, "vision_start_token_id": 125,
+        "vision_end_token_id": 124,
     },
 }  # fmt: skip
 REMOVED = {"L00.ffn_channel": (1, 5), "L01.query_head": (2,), "L01.ffn_channel": (0, 7)}
@@ -101,3 +112,42 @@ def test_hidden_channels_are_refused_where_pictures_enter(folder: Path) -> None:
     graph = discover(load(str(folder), device="cpu").model)
     (group,) = graph.of_kind("residual_channel")
     assert not group.prunable and "a pass over text does not run" in str(group.reason)
+
+
+@pytest.mark.parametrize("folder", ["qwen3_vl"], indirect=True)
+def test_answers_to_pictures_are_those_of_the_masked_model(folder: Path, tmp_path: Path) -> None:
+    """What it sees is added after the first layers, by their number: that stays with a layer gone."""
+    loaded = load(str(folder), device="cpu")
+    seen: dict[str, Any] = {
+        "input_ids": torch.tensor([[5, 125, 127, 124, 6, 7]]), "image_grid_thw": torch.tensor([[1, 2, 2]]),
+        "pixel_values": torch.randn(4, 1176), "mm_token_type_ids": torch.tensor([[0, 0, 1, 0, 0, 0]]),
+    }  # fmt: skip
+    graph = discover(loaded.model)
+    plan = with_costs(graph, PruningPlan({"L00.layer": (0,)}), list(graph.groups))
+    with torch.no_grad():
+        dense = loaded.model(**seen).logits
+        with masked(loaded.model, graph, plan.removed):
+            wanted = loaded.model(**seen).logits
+            blind = loaded.model(**{**seen, "pixel_values": seen["pixel_values"] * 0}).logits
+        cut = operate(loaded.model, graph, plan.removed)
+        saved.save(cut, loaded.tokenizer, graph, plan, tmp_path / "model", facts={})
+        read = saved.load(tmp_path / "model")[0]
+        stock = AutoModelForImageTextToText.from_pretrained(tmp_path / "model", trust_remote_code=True).eval()
+        assert (wanted - dense).abs().max() > 1e-2 and (wanted - blind).abs().max() > 1e-2
+        for model in (cut, read, stock):
+            assert torch.allclose(model(**seen).logits, wanted, atol=1e-4)
+
+
+def test_layers_that_text_does_not_run_are_named() -> None:
+    """Llama 3.2 Vision: what its layers between read is the picture."""
+    rope = {"rope_type": "default", "rope_theta": 1e4}
+    text = {**TEXT, "num_hidden_layers": 3, "cross_attention_layers": [1], "rope_parameters": rope}
+    eyes = {
+        "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_global_layers": 1,
+        "attention_heads": 2, "image_size": 28, "patch_size": 14, "max_num_tiles": 1, "vision_output_dim": 32,
+        "supported_aspect_ratios": [[1, 1]], "intermediate_layers_indices": [0],
+    }  # fmt: skip
+    config = AutoConfig.for_model("mllama", text_config=text, vision_config=eyes, image_token_index=127)
+    told = r"runs 2 of the 3 layers in '.*layers', and not layer 1 \(MllamaCrossAttentionDecoderLayer\)"
+    with pytest.raises(ModelError, match=told):
+        discover_config(config, name="mllama")
