@@ -25,6 +25,9 @@ MODEL = "model"
 BASE_CONFIG = "base_config.json"
 #: An empty file with this name asks the worker to stop after the step it is in.
 STOP = "stop"
+#: What an executor of a cluster keeps of its jobs, in a folder each; the parts of a run that is split.
+JOBS = "jobs"
+PARTS = "parts"
 #: How the names in `metrics.json` begin that hold numbers; `TEXTS` are the exceptions.
 NUMBERS = (
     "params",

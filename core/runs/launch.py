@@ -1,7 +1,8 @@
 """Create, queue, start, stop and resume runs.
 
-One worker at a time per runs folder. Every decision is taken under a lock on that folder, so two
-dashboards never start the same run twice; a worker that ends starts the next queued run itself.
+One worker at a time per runs folder; those that only wait for a cluster do not count. Every decision is taken
+under a lock on that folder, so two dashboards never start the same run twice; a worker that ends starts the
+next queued run itself.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from typing import IO
 
 from core.errors import ArtifactError, InputError, LaunchError, StorageError, storage_error
 from core.files import regular, remove, write_text
-from core.runs.artifacts import LOG, SPEC, STOP, read_spec
+from core.runs.artifacts import JOBS, LOG, SPEC, STOP, read_spec
 from core.runs.origin import made_here, sign
 from core.runs.paths import absolute
-from core.runs.processes import host, kill_worker, require_alone, started_at, works_on
+from core.runs.processes import cancel_jobs, host, kill_worker, require_alone, started_at, works_on
 from core.runs.status import ENDED, Status, read_status, write_status
 from core.runs.watch import ACTIVE, list_runs, locked, lost, read, refresh, worker_alive
 from core.spec.run import RunSpec
@@ -62,7 +63,7 @@ def create(runs_dir: Path, spec: RunSpec, *, mine: bool = False) -> Path:
     runs_dir = runs_dir.absolute()
     if not mine:
         _room_in(runs_dir)
-    status = Status(created=time.time())
+    status = Status(created=time.time(), executor=spec.cluster.executor)
     if mine:
         pid = os.getpid()
         status = replace(
@@ -121,7 +122,9 @@ def _into_place(beside: Path, wanted: Path) -> Path:
 
 
 def start_next(runs_dir: Path) -> Path | None:
-    """Start the oldest queued run, unless a worker is busy; return what was started.
+    """Start the oldest queued run, unless a worker is busy, and all for a cluster: it has its own queue.
+
+    Returns the first that was started.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -135,10 +138,15 @@ def start_next(runs_dir: Path) -> Path | None:
         refresh(path)  # a worker that died must not hold up the queue
     with locked(runs_dir):
         statuses = [(path, read(path)) for path in list_runs(runs_dir)]
-        queued = [(status.created, path) for path, status in statuses if status.state == "queued"]
-        if any(_busy(status) for _, status in statuses):
-            return None
-        return next((path for _, path in sorted(queued) if _begun(path)), None)
+        queued = [(status.created, path, status) for path, status in statuses if status.state == "queued"]
+        busy = any(_busy(status) and status.executor == "local" for _, status in statuses)
+        started = []
+        for _, path, status in sorted(queued, key=lambda each: each[:2]):
+            here = status.executor == "local"
+            if not (here and busy) and _begun(path):
+                busy |= here
+                started.append(path)
+        return next(iter(started), None)
 
 
 def _begun(run_dir: Path) -> bool:
@@ -241,6 +249,7 @@ def kill(run_dir: Path) -> Status:
             "If you started the run in a terminal, end it there with Ctrl-C."
         )
     kill_worker(status.pid, WORKER, run_dir)
+    cancel_jobs(run_dir / JOBS)
     with locked(run_dir.parent):
         status = read(run_dir)
         if status.state not in ENDED or status.state == "crashed":
@@ -279,7 +288,13 @@ def resume(run_dir: Path) -> Status:
         now = time.time()
         before = status.worked_s(now) or 0.0
         write_status(
-            run_dir, Status(created=status.created or now, before_s=before, message="Waiting to go on")
+            run_dir,
+            Status(
+                created=status.created or now,
+                before_s=before,
+                message="Waiting to go on",
+                executor=read_spec(run_dir).cluster.executor,
+            ),
         )
     start_next(run_dir.parent)
     return refresh(run_dir)

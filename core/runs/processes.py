@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -89,6 +91,17 @@ def kill_worker(pid: int, command: Sequence[str], folder: Path, wait_s: float = 
             with suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(family, wait_s)
+
+
+def cancel_jobs(folder: Path) -> None:
+    """Take back what SLURM has of a run; tasks of Ray end with the process that waits for them.
+
+    Args:
+        folder: has one for each job, named by its number.
+    """
+    jobs = [job.name for job in folder.glob("*") if job.name.isdecimal()]
+    if jobs and (scancel := shutil.which("scancel")):
+        subprocess.run([scancel, *jobs], check=False, capture_output=True, timeout=60)
 
 
 def describe_exit(code: int | None) -> str:

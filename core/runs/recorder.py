@@ -13,12 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from core.errors import LaunchError, StopRequested, StorageError, storage_error
+from core.errors import ArtifactError, LaunchError, StopRequested, StorageError, storage_error
 from core.files import never_made_again, regular, remove
 from core.runs.artifacts import EVENTS, LOG, STOP
 from core.runs.events import Event, EventType, EventWriter, Level, in_words
 from core.runs.processes import host, started_at
-from core.runs.status import Status, read_status, write_status
+from core.runs.status import ENDED, Status, read_status, write_status
 
 BEAT_S = 2.0
 #: Progress is written at most this often.
@@ -37,6 +37,7 @@ class Recorder:
 
     Args:
         on_event: called with every event, e.g. to draw a progress bar.
+        kept: another process waits for this one, and is the run's: on a cluster.
         clock: seconds, for throttling and the time left.
     """
 
@@ -45,9 +46,12 @@ class Recorder:
         run_dir: Path,
         on_event: Callable[[Event], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        kept: bool = False,
     ) -> None:
         self.run_dir = run_dir
-        self.status = mine(read_status(run_dir))
+        self._kept = kept
+        self.status = replace(read_status(run_dir), error=None) if kept else mine(read_status(run_dir))
         self._on_event, self._clock = on_event, clock
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -120,6 +124,11 @@ class Recorder:
     def counter(self, unit: str) -> Callable[[int, int], None]:
         """`progress` for a stage function's `on_progress`."""
         return lambda done, total: self.progress(done, total, unit)
+
+    def computes_on(self, gpu: str) -> None:
+        """Say which card the run computes on; empty for a CPU."""
+        with self._lock:
+            self.status.gpu = gpu
 
     def metric(self, name: str, step: float, value: float) -> None:
         """A point of a curve."""
@@ -202,8 +211,19 @@ class Recorder:
                 status.state = "stopping" if (self.run_dir / STOP).exists() else "running"
             write_status(self.run_dir, status)
 
+    def _taken_over(self) -> bool:
+        """Whether somebody gave this run up for lost: another may work on it by now."""
+        with suppress(ArtifactError):
+            status = read_status(self.run_dir)
+            return status.started != self.status.started or status.state in ENDED
+        return False
+
     def _beat(self) -> None:
         while not self._over.wait(BEAT_S):
+            if self._kept and self._taken_over():
+                self._over.set()
+                _thread.interrupt_main()
+                return
             # The disk may have room again at the next beat; the main thread reports it if not.
             with suppress(StorageError):
                 self._write()

@@ -31,7 +31,9 @@ class Status:
         progress: share of the stage done, in [0, 1]; message: the same for people.
         pid, pid_started: the worker and when it started (seconds since the epoch): both name a process.
         heartbeat: when the worker last wrote, seconds since the epoch.
-        host: the machine the worker runs on; a pid means nothing on another one.
+        host: the machine that process is on; a pid means nothing on another one.
+        executor: what starts the worker; of a cluster, pid and host are those of the process that waits.
+        node: of a cluster, where the worker works; gpu: what it computes on there, empty for a CPU.
         created, started, ended: seconds since the epoch; started is when it was last started or resumed.
         before_s: seconds at work before it was last resumed.
         eta_s: seconds left in this stage, None if unknown.
@@ -54,6 +56,9 @@ class Status:
     before_s: Length = 0.0
     eta_s: Length | None = None
     error: dict[str, str] | None = None
+    executor: str = "local"
+    node: str = ""
+    gpu: str = ""
 
     @property
     def title(self) -> str:

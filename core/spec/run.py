@@ -14,6 +14,7 @@ from core.errors import SpecError
 from core.option import option
 from core.spec.calibration import DataSpec
 from core.spec.checks import require
+from core.spec.cluster import ClusterSpec
 from core.spec.evaluate import EvalSpec
 from core.spec.explore import ExploreSpec
 from core.spec.export import ExportSpec
@@ -73,6 +74,7 @@ class RunSpec:
     evaluate: EvalSpec = dataclasses.field(default_factory=EvalSpec)
     sweep: SweepSpec = dataclasses.field(default_factory=SweepSpec)
     export: ExportSpec = dataclasses.field(default_factory=ExportSpec)
+    cluster: ClusterSpec = dataclasses.field(default_factory=ClusterSpec)
     extra: dict[str, Any] = option(dict, flag="")
 
     def __post_init__(self) -> None:

@@ -57,7 +57,8 @@ def check(spec: RunSpec) -> RunSpec:
     spec = settle(spec)
     check_method(spec)
     check_rounds(spec)
-    check_device(spec)
+    if spec.cluster.here:  # the devices of a node are looked at there
+        check_device(spec)
     bare = config_only(spec)  # nothing but the config is read
     config = load_config(spec.model.source, spec.model.trust_remote_code) if bare else check_model(spec.model)
     config = config.get_text_config()

@@ -56,6 +56,7 @@ def load(state: State) -> None:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     record_facts(work)
     state.loaded = loaded = models.load(**vars(work.spec.model))
+    work.recorder.computes_on(_card(loaded.device))
     check_lengths(work.spec, loaded.config.get_text_config())  # a request from the page was not looked at yet
     check_tokens(work.spec, loaded.tokenizer)
     count = sum(parameter.numel() for parameter in loaded.model.parameters())
@@ -68,6 +69,16 @@ def load(state: State) -> None:
             f"{loaded.name} lacks {loaded.plan.sparsity_total:.1%} of {loaded.plan.model} already; sparsity "
             "is counted of what is left, and both plans are saved as one"
         )
+
+
+def _card(device: torch.device) -> str:
+    """Which card this is, in words: its number is the machine's, not that among those the run may see."""
+    if device.type != "cuda":
+        return ""
+    index = device.index or 0
+    visible = [number for number in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if number]
+    number = visible[index] if index < len(visible) else index
+    return f"{torch.cuda.get_device_name(device)}, number {number}"
 
 
 def graph(state: State) -> None:

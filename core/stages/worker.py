@@ -9,12 +9,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from core.cluster import keeper
+from core.cluster.scatter import scatter, seed, splits
 from core.errors import (
     InputError,
     LaunchError,
@@ -28,12 +33,15 @@ from core.files import write_text
 from core.runs import launch, watch
 from core.runs.artifacts import LOG, STOP, read_spec
 from core.runs.events import Event
+from core.runs.processes import host
 from core.runs.recorder import GONE, Recorder, mine
 from core.runs.status import write_status
 from core.runs.watch import DAMAGED, locked, read
 from core.spec.run import RunSpec
 
 Job = Callable[[Path, Recorder], None]
+#: What a node of a cluster is to import: its `kept` does the work.
+NODE = "core.stages.worker"
 
 
 def run(
@@ -81,9 +89,33 @@ def execute(run_dir: Path, on_event: Callable[[Event], None] | None = None, job:
         Exception: a bug of ours, after it was written down with its traceback.
     """
     adopt(run_dir)
-    with Recorder(run_dir, on_event) as recorder:
+    asked = read_spec(run_dir)
+    if job is None and not asked.cluster.here:
+        if not splits(asked):
+            return keeper.keep(run_dir, NODE, on_event)
+        job = partial(scatter, module=NODE)
+    _recorded(run_dir, on_event, job or _pipeline)
+
+
+def kept(run_dir: Path, waiting: tuple[str, int, float], job: Job | None = None) -> None:
+    """Run the spec in `run_dir` on a node of a cluster; its status says how that went.
+
+    Args:
+        waiting: host, pid and start time of the process that waits, which the run belongs to.
+        job: what to do; the pipeline if None.
+    """
+    adopt_for(run_dir, waiting)
+    seed(run_dir)
+    with suppress(Exception):  # what went wrong was written down, and who waits reads that
+        _recorded(run_dir, None, job or _pipeline, kept=True)
+
+
+def _recorded(
+    run_dir: Path, on_event: Callable[[Event], None] | None, job: Job, *, kept: bool = False
+) -> None:
+    with Recorder(run_dir, on_event, kept=kept) as recorder:
         try:
-            (job or _pipeline)(run_dir, recorder)
+            job(run_dir, recorder)
         except (StopRequested, KeyboardInterrupt) as error:
             _require(run_dir)
             before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -137,6 +169,18 @@ def adopt(run_dir: Path) -> None:
         if status.state != "queued" and not (status.state == "starting" and status.pid in ours):
             raise LaunchError(f"{run_dir.name} is {status.state} and does not wait for a worker; resume it.")
         write_status(run_dir, mine(status))
+
+
+def adopt_for(run_dir: Path, waiting: tuple[str, int, float]) -> None:
+    """Take over a run for the process that waits. Raises LaunchError if it waits for another, or not."""
+    with locked(run_dir.parent):
+        status = read(run_dir)
+        if status.state != "starting" or (status.host, status.pid, status.pid_started) != waiting:
+            raise LaunchError(f"{run_dir.name} is {status.state} and does not wait for this node any more.")
+        now = time.time()
+        write_status(
+            run_dir, replace(status, state="running", message="", node=host(), started=now, heartbeat=now)
+        )
 
 
 def translate(error: Exception, run_dir: Path) -> Exception:

@@ -1,0 +1,1 @@
+"""Runs on other machines: given to a cluster, watched there, and gone on with where a node is lost."""
