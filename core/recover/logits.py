@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
@@ -139,16 +140,17 @@ class Kept:
         Returns:
             Values and indices, each (positions, k). Raises ArtifactError where a sequence was not kept.
         """
-        values, indices = list[Tensor](), list[Tensor]()
+        values, indices = list[NDArray[np.float16]](), list[NDArray[np.int64]]()
         for example in batch:
             place = self._places.get(key_of(example))
             if place is None:
                 raise ArtifactError(f"{self.folder} lacks a sequence of {self.about.text}; remove it.")
             path, first, last = place
             file = self._opened[path]
-            values.append(torch.from_numpy(file.get_slice("values")[first:last]))
-            indices.append(torch.from_numpy(file.get_slice("indices")[first:last].astype(np.int64)))
-        return torch.cat(values), torch.cat(indices)
+            values.append(file.get_slice("values")[first:last])
+            indices.append(file.get_slice("indices")[first:last].astype(np.int64))
+        # By numpy: while matrices are multiplied in bfloat16, torch joins no float16 on a CPU.
+        return torch.from_numpy(np.concatenate(values)), torch.from_numpy(np.concatenate(indices))
 
     def add(
         self,

@@ -74,8 +74,9 @@ def test_the_student_comes_nearer_to_the_dense_model(finished: Path) -> None:
     ids=["weights", "sum", "kept"],
 )
 def test_every_way_helps(tmp_path: Path, spec: RunSpec, more: dict[str, Any]) -> None:
-    run_dir = done(tmp_path, replace(spec, recover=replace(spec.recover, **more)))
+    run_dir = done(tmp_path, replace(spec, recover=replace(spec.recover, precision="bf16", **more)))
     facts = metrics(run_dir)
+    assert facts["recover_precision"] == "bf16"
     assert facts["recover_held_kl_after"] < facts["recover_held_kl_before"]
     assert not (run_dir / "checkpoint" / "teacher").exists()
     named = {event.data["name"] for event in events(run_dir, "metric")}
