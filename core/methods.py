@@ -32,6 +32,9 @@ class Method(Protocol):
     def start_from(self, options: Mapping[str, Any]) -> str | None:
         """The criterion whose scores it starts from, or None."""
 
+    def start_scope(self, options: Mapping[str, Any]) -> str:
+        """What those scores are compared by: `al_am` has scores of its own."""
+
     def start_samples(self, options: Mapping[str, Any]) -> int:
         """How many of the calibration windows that criterion reads."""
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from core.errors import DataError
 from core.graph.records import Group
 from core.nuteprune.gates import BOUND
+from core.results.scores import AL_AM
 from core.spec.nuteprune import Settings
 
 #: A unit this many standard deviations off the mean starts as far off as one can.
@@ -29,7 +30,8 @@ def starting_point(
     if scores is None:
         return settings.start
     log_alpha: dict[str, Tensor] = {}
-    for group, off in standardised(groups, scores).items():
+    compared = in_one_list if settings.start_scope == AL_AM else standardised
+    for group, off in compared(groups, scores).items():
         start = settings.start + settings.start_spread * np.clip(off, -_FAR, _FAR)
         log_alpha[group] = torch.from_numpy(start).clamp(-BOUND, BOUND).float()
     return log_alpha
@@ -54,6 +56,25 @@ def standardised(
         for group, log in zip(members, logs, strict=True):
             scaled[group.id] = (log - every.mean()) / (every.std() or 1.0)
     return scaled
+
+
+def in_one_list(
+    groups: Sequence[Group], scores: Mapping[str, NDArray[np.floating]]
+) -> dict[str, NDArray[np.float64]]:
+    """Where units of all kinds stand in one list of their scores, group id -> (units,).
+
+    It is the standard normal deviate of a unit's place, since scores of AL-AM lie close together below and
+    far apart above; equal ones share their place.
+
+    Raises:
+        DataError: a group has no finite scores.
+    """
+    every = np.concatenate([_scores(group, scores) for group in groups])
+    _, number, counts = np.unique(every, return_inverse=True, return_counts=True)
+    places = ((counts.cumsum() - counts / 2) / len(every))[number]
+    off = torch.special.ndtri(torch.from_numpy(places)).numpy()
+    parts = np.split(off, np.cumsum([group.units for group in groups])[:-1])
+    return {group.id: part for group, part in zip(groups, parts, strict=True)}
 
 
 def _scores(group: Group, scores: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float64]:

@@ -154,10 +154,16 @@ class Settings:
     start_from: str = option(
         "", "a criterion whose scores order the units at the start; empty: all start alike"
     )
+    start_scope: str = option(
+        "kind",
+        "what a unit's score is compared with: those of its kind in all layers; al_am: by what stands out in "
+        "a layer, all kinds in one list, as the scope of that name",
+        choices=("kind", "al_am"),
+    )
     start_samples: int = option(16, "training windows that criterion reads", ge=1, le=10**6)
     start_spread: float = option(
         1.0,
-        "log alpha added per standard deviation of a unit's score above its kind's mean, for two at most",
+        "log alpha added per standard deviation of a unit's score above the mean, for two at most",
         ge=0.0,
         le=4.0,
     )
@@ -275,6 +281,10 @@ class NutePrune:
         if options.get("rule") in ("magnitude", "lora_gradient") and not options.get("start_from"):
             return "l2"
         return options.get("start_from", Settings().start_from) or None
+
+    def start_scope(self, options: Mapping[str, Any]) -> str:
+        """What those scores are compared by."""
+        return str(options.get("start_scope", Settings().start_scope))
 
     def start_samples(self, options: Mapping[str, Any]) -> int:
         """How many of the calibration windows that criterion reads."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from core.capture.statistics import CAPTURED_KINDS
 from core.criteria import CRITERIA
-from core.criteria.registry import check_scopes
+from core.criteria.registry import Criterion, check_scopes
 from core.criteria.scoring import check_alone
 from core.errors import DataError, SpecError
 from core.graph.records import Graph
@@ -17,7 +17,8 @@ from core.models.texts import Text
 from core.models.windows import sample_windows
 from core.plan.records import check_plan
 from core.recover.team import devices
-from core.registry import check_options, unknown
+from core.registry import Entry, check_options, unknown
+from core.results.scores import AL_AM
 from core.results.sweep import planned, run_of
 from core.spec.checks import parse_layers
 from core.spec.choices import SEARCHED
@@ -117,8 +118,19 @@ def check_method(spec: RunSpec) -> None:
         )
     if method:
         method.component.check(spec.prune, method.settings(spec.prune.options))
+        check_start(ranking, method.component.start_scope(spec.prune.options))
     elif spec.prunes:
         check_scopes(criteria_of(spec), spec.sweep.scopes if spec.goal == "sweep" else (spec.prune.scope,))
+
+
+def check_start(ranking: list[Entry[Criterion]], scope: str) -> None:
+    """Whether a method that trains can start by this scope from these criteria. Raises SpecError."""
+    without = [entry.name for entry in ranking if not entry.channels]
+    if scope == AL_AM and without:
+        raise SpecError(
+            f"start_scope={AL_AM} compares the channels of units, which {without[0]} does not score; write "
+            "start_from=ifv, or start_scope=kind."
+        )
 
 
 def check_rounds(spec: RunSpec) -> None:

@@ -26,6 +26,7 @@ from core.nuteprune.twin import Twin
 from core.plan.allocation import groups_in_scope
 from core.plan.records import PruningPlan
 from core.recover.loop import Loop
+from core.results.scores import ranked_by
 from core.runs.artifacts import CHECKPOINT
 from core.spec.nuteprune import Settings
 from core.spec.run import RunSpec
@@ -48,7 +49,7 @@ def learn(state: State) -> None:
     request, method = state.work.spec.prune, method_of(state.work.spec)
     assert method is not None, "a method that trains is what asks for this stage"
     settings, first = fitted_settings(state.work.run_dir), method.component.start_from(request.options)
-    scores = state.scores[first] if first else None
+    scores = state.scores[ranked_by(first, settings.start_scope)] if first else None
     state.training = _train(state.work, state.loaded, state.graph, settings, scores)
 
 

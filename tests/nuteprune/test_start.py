@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 import torch
 
-from core.errors import DataError
+from core.criteria import CRITERIA
+from core.errors import DataError, SpecError
 from core.nuteprune.gates import BOUND
 from core.nuteprune.start import starting_point
+from core.stages.check import check_start
 from tests.handmade import graph_of, tiny
 from tests.nuteprune.small import settings
 
@@ -47,3 +51,26 @@ def test_without_scores_all_start_alike_and_bad_ones_are_refused() -> None:
     assert starting_point(groups, settings(start=1.5), None) == 1.5
     with pytest.raises(DataError, match="finite scores"):
         starting_point(groups, settings(), {group.id: np.full(group.units, np.nan) for group in groups})
+
+
+def test_in_one_list_the_order_is_that_of_the_scores_whatever_their_kind_and_shape() -> None:
+    groups = graph_of(tiny()).of_kind("query_head", "ffn_channel")
+    rng = np.random.default_rng(0)
+    scores = {group.id: rng.lognormal(sigma=2.0, size=group.units) for group in groups}
+    scores["L00.ffn_channel"][:2] = 0.125
+    start = settings(start=1.0, start_spread=0.5, start_scope="al_am")
+    placed = starting_point(groups, start, scores)
+    assert isinstance(placed, dict)
+    every = np.concatenate([scores[group.id] for group in groups])
+    values = np.concatenate([placed[group.id].numpy() for group in groups])
+    assert (np.diff(values[np.argsort(every)]) >= 0).all() and np.ptp(values[every == 0.125]) == 0
+    deviate = NormalDist().inv_cdf((sorted(every).index(every[0]) + 0.5) / len(every))
+    assert values[0] == pytest.approx(1.0 + 0.5 * np.clip(deviate, -2, 2), rel=1e-5)
+    assert np.median(values) == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_criterion_without_channels_cannot_start_by_what_stands_out() -> None:
+    check_start([CRITERIA["ifv"]], "al_am")
+    check_start([CRITERIA["taylor_first"]], "kind")
+    with pytest.raises(SpecError, match="taylor_first does not score; write start_from=ifv"):
+        check_start([CRITERIA["taylor_first"]], "al_am")
