@@ -202,7 +202,7 @@ class Loop(Generic[R_co]):
         if state.in_a_row >= min(_TOO_MANY, self.training.course.steps):
             raise TrainingError(
                 f"The loss was not finite in {state.in_a_row} steps in a row, the last of them step "
-                f"{state.step}; try float32, or lower {self.training.rates}."
+                f"{state.step}; try float32 with precision no, or lower {self.training.rates}."
             )
 
     def save(self) -> None:
