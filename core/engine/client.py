@@ -75,6 +75,7 @@ class Engine:
         chat: bool = False,
         removed: Removed | None = None,
         int8: bool = False,
+        adapter: str = "",
     ) -> Iterator[Event]:
         """Yield {"piece"} as the model writes, and at last what it took.
 
@@ -84,6 +85,7 @@ class Engine:
         Args:
             removed: group id -> units that a mask silences during this call.
             int8: use the model with its weights in 8 bits, which the engine holds as another model.
+            adapter: merged into its weights, which is another model, too.
         """
         settings = {
             "max_new_tokens": max_new_tokens,
@@ -92,7 +94,8 @@ class Engine:
             "seed": seed,
             "chat": chat,
         }
-        arguments = {"source": source, "prompt": prompt, "removed": _plain(removed), "int8": int8, **settings}
+        which = {"source": source, "int8": int8, "adapter": adapter}
+        arguments = {**which, "prompt": prompt, "removed": _plain(removed), **settings}
         return self._stream("generate", arguments)
 
     def attention(self, source: str, text: str, layer: int, heads: Sequence[int]) -> dict[str, Any]:

@@ -38,10 +38,14 @@ Removed = Mapping[str, Sequence[int]]
 
 @dataclass
 class Held:
-    """A model in memory, in 8 bits if `int8`; its graph is traced when a mask needs it."""
+    """A model in memory, with an adapter merged if one is named, in 8 bits if `int8`.
+
+    Its graph is traced when a mask needs it.
+    """
 
     source: str
     int8: bool
+    adapter: str
     loaded: Loaded
     card: dict[str, Any]
     graph: Graph | None = None
@@ -90,10 +94,17 @@ class Host:
             self._drop(slot)
 
     def generate(
-        self, call: int, source: str, prompt: str, removed: Removed | None, int8: bool, **settings: Any
+        self,
+        call: int,
+        source: str,
+        prompt: str,
+        removed: Removed | None,
+        int8: bool,
+        adapter: str,
+        **settings: Any,
     ) -> None:
         """Send {"piece"} for every token, and at last {"done", …}; see `Engine.generate`."""
-        held = self._model(call, source, int8)
+        held = self._model(call, source, int8, adapter)
         model, tokenizer = held.loaded.model, held.loaded.tokenizer
         with _masked(held, removed):
             began, tokens = time.perf_counter(), -1  # the last piece is what was held back, not a token
@@ -133,23 +144,23 @@ class Host:
         tokens = [held.loaded.tokenizer.decode([int(token)]) for token in shown]
         return {"tokens": tokens, "maps": maps.tolist(), "cut": len(ids) - len(shown)}
 
-    def _find(self, source: str, int8: bool = False) -> Held | None:
-        matches = (held for held in self._held.values() if (held.source, held.int8) == (source, int8))
-        return next(matches, None)
+    def _find(self, source: str, int8: bool = False, adapter: str = "") -> Held | None:
+        wanted, held = (source, int8, adapter), self._held.values()
+        return next((each for each in held if (each.source, each.int8, each.adapter) == wanted), None)
 
-    def _model(self, call: int, source: str, int8: bool = False) -> Held:
+    def _model(self, call: int, source: str, int8: bool = False, adapter: str = "") -> Held:
         """The model, loaded unless it is in memory; the other dense or pruned model is freed first."""
-        held = self._find(source, int8)
+        held = self._find(source, int8, adapter)
         if held is not None:
             return held
         with self._reading(call, source):
             slot = "pruned" if resolve(source).kind == "pruned" else "dense"
             self._drop(slot)
-            loaded = load(source, device=self.device, dtype=self.dtype)
+            loaded = load(source, device=self.device, dtype=self.dtype, adapter=adapter)
             if int8:
                 loaded = replace(loaded, model=quantize(loaded.model))
         card = model_card.describe(loaded, source) | ({"dtype": _int8_name(loaded)} if int8 else {})
-        self._held[slot] = Held(source, int8, loaded, card)
+        self._held[slot] = Held(source, int8, adapter, loaded, card)
         return self._held[slot]
 
     @contextmanager

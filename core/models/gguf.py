@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import re
+import shutil
+import struct
 from collections import Counter
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from core.cache import OnProgress, cache_folder, once, progress
-from core.errors import UNREADABLE, ModelError, short
+from core.errors import UNREADABLE, ModelError, StorageError, short
 
 _SAMPLE_BYTES = 2**20
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 _STEPS = 3
-#: What weights are kept in: those of a quantised file as they come out, exactly.
-_KEPT = {"F16": "float16", "BF16": "bfloat16"}
+#: Number of a GGUF's type -> what weights are kept in: those of a quantised file as they come out, exactly.
+_KEPT = {1: "float16", 30: "bfloat16"}
+_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
+#: How a GGUF's values are packed, by the number of their type; texts and lists are not in it.
+_VALUES = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
+_TEXT, _LIST = 8, 9
 
 
 def gguf_folder(gguf: Path) -> Path:
@@ -37,13 +46,106 @@ def check_gguf(gguf: Path) -> Path:
 
     Raises:
         ModelError: the file cannot be read, or is one of several parts.
+        StorageError: the cache has no room for it.
     """
     if part := _PART.search(gguf.name):
         raise ModelError(
             f"{gguf} is part {int(part[1])} of {int(part[2])}; put the parts together first "
             "(llama-gguf-split --merge), and give that file."
         )
-    return cache_folder() / f"{gguf.stem}-{_fingerprint(gguf)}"
+    folder = cache_folder() / f"{gguf.stem}-{_fingerprint(gguf)}"
+    if not folder.is_dir():
+        _require_room(gguf, read_head(gguf))
+    return folder
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the beginning of a GGUF says.
+
+    Attributes:
+        facts: texts about the model, by their keys.
+        counts: type of numbers, as GGUF numbers them -> how many there are.
+    """
+
+    facts: dict[str, str]
+    counts: Counter[int]
+
+    @property
+    def dtype(self) -> str:
+        """What its weights are kept in."""
+        return _KEPT.get(self.counts.most_common(1)[0][0] if self.counts else 0, "float32")
+
+
+class _Bytes:
+    """A file from its beginning, value by value. Raises struct.error or ValueError at its end."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data, self.at = data, 0
+
+    def number(self, code: str) -> Any:
+        """The next number, packed as the `struct` module names it."""
+        (value,) = struct.unpack_from(f"<{code}", self.data, self.at)
+        self.at += struct.calcsize(f"<{code}")
+        return value
+
+    def text(self) -> str:
+        """The next text."""
+        length = self.number("Q")
+        self.skip(length)
+        return self.data[self.at - length : self.at].decode("utf-8", errors="replace")
+
+    def skip(self, length: int) -> None:
+        """Go on so many bytes further."""
+        self.at += length
+        if self.at > len(self.data):
+            raise ValueError("it ends before its head does")
+
+    def value(self, kind: int) -> Any:
+        """The next value of a type; of a list nothing is kept."""
+        if kind == _TEXT:
+            return self.text()
+        if kind != _LIST:
+            return self.number(_VALUES[kind])
+        inner, length = self.number("I"), self.number("Q")
+        if inner in _VALUES:
+            self.skip(struct.calcsize(f"<{_VALUES[inner]}") * length)
+        else:
+            for _ in range(length):
+                self.value(inner)
+        return None
+
+
+def read_head(gguf: Path) -> Head:
+    """What the beginning of a GGUF says, much sooner than the `gguf` package reads it. Raises ModelError."""
+    try:
+        with gguf.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            read = _Bytes(data)
+            if read.number("4s") != b"GGUF" or not 2 <= read.number("I") <= 3:
+                raise ValueError("it does not begin as a GGUF of version 2 or 3 does")
+            tensors, values = read.number("Q"), read.number("Q")
+            facts = {read.text(): read.value(read.number("I")) for _ in range(values)}
+            counts: Counter[int] = Counter()
+            for _ in range(tensors):
+                read.text()
+                size = prod(read.number("Q") for _ in range(read.number("I")))
+                counts[read.number("I")] += size
+                read.skip(8)  # where its numbers are
+    except (OSError, ValueError, KeyError, RecursionError, MemoryError, struct.error) as error:
+        raise ModelError(f"{gguf} cannot be read as a GGUF model: {short(error)}.") from error
+    return Head({key: value for key, value in facts.items() if isinstance(value, str)}, counts)
+
+
+def _require_room(gguf: Path, head: Head) -> None:
+    """Raises StorageError where the cache's disk has no room for the weights as plain numbers."""
+    cache = cache_folder()
+    disk = next(folder for folder in (cache, *cache.absolute().parents) if folder.is_dir())
+    free, size = shutil.disk_usage(disk).free, head.counts.total() * _BYTES[head.dtype]
+    if size > free:
+        raise StorageError(
+            f"{gguf} would be {size / 1e9:,.1f} GB in {cache}, in {head.dtype}, and {free / 1e9:,.1f} GB are "
+            "free there: free some space, or set PRUNEVIZ_CACHE to another folder."
+        )
 
 
 def _fingerprint(gguf: Path) -> str:
@@ -61,21 +163,11 @@ def _fingerprint(gguf: Path) -> str:
 
 
 def _convert(gguf: Path, folder: Path, on_progress: OnProgress) -> None:
-    from gguf import GGUFReader
-
-    try:
-        reader = GGUFReader(str(gguf))
-        told = {name: reader.get_field(f"general.{name}") for name in ("name", "license")}
-        facts = {name: field.contents() for name, field in told.items() if field is not None}
-        counts: Counter[str] = Counter()
-        for tensor in reader.tensors:
-            counts[tensor.tensor_type.name] += int(tensor.n_elements)
-        kept = _KEPT.get(counts.most_common(1)[0][0] if counts else "", "float32")
-    except UNREADABLE as error:
-        raise ModelError(f"{gguf} cannot be read as a GGUF model: {short(error)}.") from error
-    convert(gguf, folder, on_progress, dtype=kept)
-    licence = f"---\nlicense: {facts['license']}\n---\n" if facts.get("license") else ""
-    said = f"{licence}{facts.get('name', gguf.stem)}, converted from {gguf.name}.\n"
+    head = read_head(gguf)
+    convert(gguf, folder, on_progress, dtype=head.dtype)
+    name, licence = (head.facts.get(f"general.{key}", "") for key in ("name", "license"))
+    licence = f"---\nlicense: {licence}\n---\n" if licence else ""
+    said = f"{licence}{name or gguf.stem}, converted from {gguf.name}.\n"
     (folder / "README.md").write_text(said, encoding="utf-8")
 
 

@@ -42,6 +42,7 @@ class Side:
 
     Attributes:
         int8: whether its weights are put in 8 bits.
+        adapter: merged into its weights when it is read.
         refused: why it cannot be asked, for people; empty if it can.
     """
 
@@ -51,6 +52,7 @@ class Side:
     detail: str = ""
     removed: Units | None = None
     int8: bool = False
+    adapter: str = ""
     refused: str = ""
 
 
@@ -111,7 +113,12 @@ def _one(app: AppContext, side: Side, question: Question, answer: Answer) -> Ite
         return
     try:
         pieces = app.engine.generate(
-            side.source, question.prompt, removed=side.removed, int8=side.int8, **question.settings()
+            side.source,
+            question.prompt,
+            removed=side.removed,
+            int8=side.int8,
+            adapter=side.adapter,
+            **question.settings(),
         )
         for step in ticking_items(pieces):
             if not isinstance(step, Given):

@@ -36,6 +36,7 @@ class Contender:
         record: the run whose numbers and kept answers these are; None for a model that no run left, whose
             numbers are those of its newest measurement.
         int8: its weights are put in 8 bits once it is read.
+        adapter: merged into the weights when it is read, as the run did; empty for none.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Contender:
     side: str
     record: RunRecord | None = None
     int8: bool = False
+    adapter: str = ""
 
     @property
     def example(self) -> bool:
@@ -208,6 +210,15 @@ def base_of(source: str, records: Sequence[RunRecord]) -> str:
     return source_key(source)
 
 
+def _adapter(record: RunRecord, records: Sequence[RunRecord]) -> str:
+    """The adapter that was merged into the dense model at the beginning of a run's chain."""
+    by_path, seen, at = {str(each.path): each for each in records}, set[str](), record
+    while (before := by_path.get(source_key(at.model))) is not None and at.id not in seen:
+        seen.add(at.id)
+        at = before
+    return at.spec.model.adapter if at.spec else ""
+
+
 def _beginning(record: RunRecord, records: Sequence[RunRecord]) -> RunRecord:
     """The run of a chain that had the dense model in hand, or whose numbers of it a recovery took over."""
     by_path, seen, at = {str(each.path): each for each in records}, set[str](), record
@@ -224,12 +235,15 @@ def _dense(chosen: Sequence[RunRecord], records: Sequence[RunRecord], model: str
     measured = [_beginning(record, records) for record in chosen]
     first = next((r for r in measured if r.metrics.get("ppl_before") is not None), None)
     source = base_of(str(chosen[0].path), records) if chosen else model
-    return Contender(DENSE, "Dense model", _name(source), source, "dense", first)
+    adapter = _adapter(chosen[0], records) if chosen else ""
+    named = f"{_name(source)} with {_name(adapter)} merged" if adapter else _name(source)
+    return Contender(DENSE, "Dense model", named, source, "dense", first, adapter=adapter)
 
 
 def _baseline(record: RunRecord) -> Contender:
     """A model as it was measured, whose name is all that is known of where it comes from."""
-    return Contender(record.id, _name(record.model), f"measured by {record.id}", record.model, "dense")
+    adapter, told = record.spec.model.adapter if record.spec else "", f"measured by {record.id}"
+    return Contender(record.id, _name(record.model), told, record.model, "dense", adapter=adapter)
 
 
 def _name(source: str) -> str:

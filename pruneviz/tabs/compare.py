@@ -270,7 +270,7 @@ def _answer(
         return
     sides = [
         Side(
-            each.key, each.title, each.source, each.detail, int8=each.int8,
+            each.key, each.title, each.source, each.detail, int8=each.int8, adapter=each.adapter,
             refused=NO_WEIGHTS if each.example else "",
         )
         for each in contenders

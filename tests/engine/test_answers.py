@@ -98,3 +98,23 @@ def test_errors_keep_their_kind_and_words(engine: Engine, tiny_llama_folder: Pat
         )
     with pytest.raises(LaunchError, match="The engine failed: TypeError"):
         engine.perplexity(str(tiny_llama_folder), text, window="x")  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_a_model_with_an_adapter_is_another_one(
+    engine: Engine, tiny_llama: Any, tiny_tokenizer: Any, tiny_llama_folder: Path, tmp_path: Path
+) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from core.evaluate.generation import generate
+
+    config = LoraConfig(r=2, target_modules=["down_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
+    torch.manual_seed(0)
+    both = get_peft_model(tiny_llama, config)
+    both.save_pretrained(tmp_path, save_embedding_layers=False)
+    wanted = generate(both.merge_and_unload(), tiny_tokenizer, PROMPT, max_new_tokens=12)
+    for adapter in ("", str(tmp_path), ""):
+        events = engine.generate(str(tiny_llama_folder), PROMPT, max_new_tokens=12, adapter=adapter)
+        text = "".join(event.get("piece", "") for event in events)
+        assert (text == wanted.text) == bool(adapter)

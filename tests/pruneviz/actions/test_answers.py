@@ -56,6 +56,7 @@ def test_all_models_get_the_same_question(app):
         "chat": True,
         "removed": None,
         "int8": False,
+        "adapter": "",
     }
     assert [asked[1:] for asked in app.engine.asked] == [("Hi", settings)] * 3
 

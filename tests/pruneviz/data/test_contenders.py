@@ -76,6 +76,19 @@ def test_the_dense_model_is_the_one_at_the_beginning_of_the_chain(tmp_path):
     assert dense.source == "/models/x"
 
 
+def test_the_dense_model_has_the_adapter_that_the_run_merged(tmp_path):
+    merged = RunSpec(model=ModelSpec("org/base", adapter="org/lora"))
+    make_run(tmp_path, "a", merged, metrics=MEASURED)
+    make_run(tmp_path, "b", RunSpec(model=ModelSpec(str(tmp_path / "a"))), metrics=MEASURED)
+    for key in ("a", "b"):
+        dense, cut = line_up(records(tmp_path), ["dense", key], "demo").contenders
+        assert (dense.source, dense.adapter, cut.adapter) == ("org/base", "org/lora", "")
+        assert dense.detail == "base with lora merged"
+    make_run(tmp_path / "others", "c", RunSpec(goal="evaluate", model=merged.model), metrics=MEASURED)
+    (measured,) = line_up(records(tmp_path / "others"), ["c"], "demo").contenders
+    assert (measured.source, measured.adapter) == ("org/base", "org/lora")
+
+
 def test_numbers_are_the_run_s_own_by_side(tmp_path):
     make_run(tmp_path, "a", metrics=MEASURED)
     found = records(tmp_path)
