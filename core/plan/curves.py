@@ -36,7 +36,16 @@ def widths_of(units: int) -> tuple[int, ...]:
 
 
 def marginal(curve: Curve, units: int) -> NDArray[np.float64]:
-    """What each further unit costs, never less than the one before it, (units,).
+    """What each further unit costs, never less than the one before it, (units,)."""
+    each = np.interp(np.arange(units) + 0.5, *slopes_of(curve, units))
+    each[: curve.floor] = -np.inf
+    if curve.ceiling is not None:
+        each[curve.ceiling :] = np.inf
+    return each
+
+
+def slopes_of(curve: Curve, units: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Units gone, rising, and what one more costs there; between two it lies on the line between.
 
     Slopes are those of the lower convex hull, since only plans on it can be best at some budget (the
     Lagrangian of the knapsack); between the middles of its pieces they rise evenly.
@@ -45,12 +54,7 @@ def marginal(curve: Curve, units: int) -> NDArray[np.float64]:
     slopes = np.diff(loss) / np.diff(gone)
     middles = (gone[1:] + gone[:-1]) / 2
     first, last = min(slopes[0], slopes[0] / 2), max(slopes[-1], slopes[-1] * 2)
-    at = np.arange(units) + 0.5
-    each = np.interp(at, [0.0, *middles, units], [first, *slopes, last])
-    each[: curve.floor] = -np.inf
-    if curve.ceiling is not None:
-        each[curve.ceiling :] = np.inf
-    return each
+    return np.array([0.0, *middles, units]), np.array([first, *slopes, last])
 
 
 def _hull(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

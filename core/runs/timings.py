@@ -58,21 +58,32 @@ def keep_timings(timings: Timings) -> None:
 
 def kept_timings(graph: Graph, prune: PruneSpec) -> list[Timings]:
     """What is kept of a model for the latency that is asked for, of any machine, newest first."""
-    budget, kept = latency_of(prune.target), list[Timings]()
+    budget = latency_of(prune.target)
     if budget is None:
         return []
+    wanted = (str(budget.reads), step_of(prune.target, prune.multiple))
+    fitting = [each for each in _every(graph) if (each.reads, each.multiple) == wanted]
+    return sorted(fitting, key=lambda each: -each.at)
+
+
+def _every(graph: Graph) -> list[Timings]:
+    kept = list[Timings]()
     for path in _folder().glob(f"{fingerprint(graph)}-*.json"):
         with suppress(ArtifactError):  # a damaged one counts as none: it is measured again
             kept.append(read_record(path, Timings))
-    wanted = (str(budget.reads), step_of(prune.target, prune.multiple))
-    fitting = [each for each in kept if (each.reads, each.multiple) == wanted]
-    return sorted(fitting, key=lambda each: -each.at)
+    return kept
 
 
 def newest_here(graph: Graph, prune: PruneSpec) -> Timings | None:
     """The newest times of this host, which a run most likely goes by; None if there are none."""
     host = platform.node()
     return next((each for each in kept_timings(graph, prune) if each.machine.host == host), None)
+
+
+def timings_here(graph: Graph) -> Timings | None:
+    """The newest times of a model on this host, whatever was read; None if there are none."""
+    every = [each for each in _every(graph) if each.machine.host == platform.node() and each.multiple == 1]
+    return max(every, key=lambda each: each.at, default=None)
 
 
 def read_reached(run_dir: Path) -> Reached | None:

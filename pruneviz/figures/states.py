@@ -33,6 +33,11 @@ def _state(
     return render("state.html", kind=kind, title=title, text=text, share=share, fix=fix, log=log)
 
 
+def launched_html(run: str) -> Markup:
+    """A run was started: where to follow it."""
+    return render("launched.html", run=run)
+
+
 def notes_html(*texts: object) -> Markup:
     """Sentences that somebody should read, one below the other."""
     return render("notes.html", texts=texts)

@@ -37,6 +37,7 @@ from pruneviz.figures.sensitivity import (
     table_html,
 )
 from pruneviz.tabs.analysis import AnalysisFrame
+from pruneviz.tabs.deciding import build_deciding
 from pruneviz.tabs.parts import QUIET, Parts, intro
 
 INTRO = (
@@ -63,6 +64,7 @@ class SensitivityPage(Parts):
 def build_sensitivity_tab(app: AppContext) -> None:
     """Build the tab and wire it."""
     intro(INTRO)
+    wire_deciding = build_deciding(app)
     form = _build_form()
     frame = AnalysisFrame(
         app, "sensitivity", "sensitivity", SENSITIVITY, ("groups", "scores", "sensitivity"),
@@ -98,6 +100,7 @@ def build_sensitivity_tab(app: AppContext) -> None:
             return gr.skip()
 
     frame.wire(load, page.all(), [scale], partial, ask=(functools.partial(spec_from, app), form))
+    wire_deciding(frame.shown)
     scale.change(rescale, [app.url.model, app.url.run, scale], chart, **QUIET)
 
 

@@ -147,6 +147,7 @@ def pieces(records: list[runs.RunRecord]) -> Iterator[tuple[str, Callable[[], st
     yield "error", lambda: states.error_html(EVIL, EVIL, EVIL, EVIL)
     yield "loading", lambda: states.loading_html(EVIL, 3.0, EVIL)
     yield "notes", lambda: states.notes_html(EVIL)
+    yield "launched", lambda: states.launched_html(EVIL)
     yield "paragraph", lambda: states.paragraph_html(EVIL)
     yield "runs", lambda: runs_table.table_html([*rows, replace(rows[0], state=EVIL)], "a")
     for record in records:
