@@ -19,6 +19,11 @@ BESIDE = {
 }
 
 
+def several(number: int, thing: str) -> str:
+    """`1 query head`, `1,024 query heads`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def count(value: float | None) -> str:
     """`134.5 M`, `1.2 B`, `512`."""
     if value is None:

@@ -31,9 +31,10 @@ def check(spec: RunSpec) -> Route:
             "run: its id or its folder."
         )
     model = Path(source.where)
-    route = require(spec.export.to, subject_of(model))
+    subject = subject_of(model)
+    route = require(spec.export.to, subject)
     if route.ready is not None:
-        route.ready(spec.export)
+        route.ready(subject, model, spec.export)
     hub.check(spec.export.push_to, spec.export.dry_run)
     if spec.export.out is not None:
         out = Path(spec.export.out)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ModelError, SpecError
+from core.results.words import several
 from core.ship.gguf_layout import Layout, layout
 from core.ship.records import Parcel, Route, Subject, Verdict, Written
 from core.spec.export import ExportSpec
@@ -32,9 +33,9 @@ def _prices(subject: Subject, laid: Layout) -> list[str]:
     keys = sum(slots.extra[1] for slots in laid.slots)
     channels = sum(laid.ffn) - sum(sum(layer.ffn) for layer in subject.layers)
     hidden = laid.wide - laid.hidden
-    counts = {"query heads": queries, "FFN channels": channels, "hidden channels": hidden}
-    parts = [f"{count:,} {what} of zeros" for what, count in counts.items() if count]
-    parts += [f"{keys:,} key-value heads once more"] if keys else []
+    counts = {"query head": queries, "FFN channel": channels, "hidden channel": hidden}
+    parts = [f"{several(count, what)} of zeros" for what, count in counts.items() if count]
+    parts += [f"{several(keys, 'key-value head')} once more"] if keys else []
     return [f"To be even and in whole blocks, it holds {', '.join(parts)}."] if parts else []
 
 
@@ -128,9 +129,15 @@ def tokenizer_file(options: ExportSpec) -> Path | None:
     return path
 
 
-def check_request(options: ExportSpec) -> None:
-    """Raises ModelError where a file that is named is not there."""
-    tokenizer_file(options)
+def check_request(subject: Subject, model: Path, options: ExportSpec) -> None:
+    """Raises ModelError where a named file is not there, SpecError where the tokenizer cannot be told."""
+    import gguf
+
+    from core.ship import gguf_tokens
+
+    given = tokenizer_file(options)
+    if subject.tokens is not None:
+        gguf_tokens.add_tokenizer(gguf.GGUFWriter(None, "none"), model, subject.tokens, given)
 
 
 ROUTE = Route("gguf", "llama.cpp", verdict, use, write, ready=check_request)

@@ -68,7 +68,9 @@ def _epsilon(model: Any) -> float:
         if is_norm(module) and module.weight.shape[0] == width
     }
     if len(values) != 1:
-        raise SpecError(f"its norms add different numbers ({sorted(values)}) where llama.cpp adds one.")
+        raise SpecError(
+            f"The model's norms add different numbers ({sorted(values)}) where llama.cpp adds one."
+        )
     return values.pop()
 
 

@@ -64,8 +64,8 @@ def layout(subject: Subject, *, pad: int = BLOCK, sparing: str = "params") -> La
         raise SpecError("its heads differ in width from layer to layer, or keys from values.")
     left = {number: layer for number, layer in enumerate(subject.layers) if layer.heads or layer.ffn}
     return Layout(
-        architecture, subject.hidden, _filled(subject.hidden, pad, subject.config["hidden_size"]), head_dim,
-        tuple(_width(layer, pad, subject.config["intermediate_size"]) for layer in left.values()),
+        architecture, subject.hidden, _filled(subject.hidden, pad, subject.dense_hidden), head_dim,
+        tuple(_width(layer, pad, subject.dense_width) for layer in left.values()),
         tuple(_slots(layer, number == min(left), number, sparing, architecture)
               for number, layer in left.items()),
         tuple(left),

@@ -112,7 +112,9 @@ def _tell(writer: gguf.GGUFWriter, described: Mapping[str, Any], model: Path, to
     """Write what `tokenizer.json` says. Raises SpecError for what llama.cpp has no word for."""
     rules = described["model"]
     if rules.get("type") != "BPE":
-        raise SpecError(f"its tokenizer is of type {rules.get('type')}, where BPE can be told; {_ADVICE}.")
+        raise SpecError(
+            f"The model's tokenizer is of type {rules.get('type')}, where BPE can be told; {_ADVICE}."
+        )
     vocabulary: dict[int, str] = {number: text for text, number in rules["vocab"].items()}
     kinds = dict.fromkeys(vocabulary, gguf.TokenType.NORMAL)
     for token in described.get("added_tokens", ()):
@@ -124,7 +126,9 @@ def _tell(writer: gguf.GGUFWriter, described: Mapping[str, Any], model: Path, to
     else:
         _bytewise(writer, described)
     if max(vocabulary, default=0) >= tokens:
-        raise SpecError(f"its tokenizer has more than the {tokens:,} tokens of its embedding; {_ADVICE}.")
+        raise SpecError(
+            f"The model's tokenizer has more than the {tokens:,} tokens of its embedding; {_ADVICE}."
+        )
     if scores is not None:
         kinds |= {i: gguf.TokenType.BYTE for i, text in vocabulary.items() if _is_byte(text)}
         kinds |= {
@@ -145,10 +149,12 @@ def _bytewise(writer: gguf.GGUFWriter, described: Mapping[str, Any]) -> None:
     steps = _steps(described.get("pre_tokenizer"))
     normaliser = (described.get("normalizer") or {}).get("type")
     if steps not in SPLITS or normaliser not in (None, "NFC"):
-        raise SpecError(f"its tokenizer splits text in a way that is not known of llama.cpp; {_ADVICE}.")
+        raise SpecError(
+            f"The model's tokenizer splits text in a way that is not known of llama.cpp; {_ADVICE}."
+        )
     name, whole = SPLITS[steps]
     if bool(described["model"].get("ignore_merges")) != whole:
-        raise SpecError(f"its tokenizer splits as {name}, but merges otherwise; {_ADVICE}.")
+        raise SpecError(f"The model's tokenizer splits as {name}, but merges otherwise; {_ADVICE}.")
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(name)
 
@@ -175,7 +181,9 @@ def _scores(writer: gguf.GGUFWriter, described: Mapping[str, Any]) -> dict[str, 
     """
     text = json.dumps([described.get("normalizer"), described.get("pre_tokenizer")], ensure_ascii=False)
     if "▁" not in text or "Split" in text:
-        raise SpecError(f"its tokenizer writes spaces in a way that is not known of llama.cpp; {_ADVICE}.")
+        raise SpecError(
+            f"The model's tokenizer writes spaces in a way that is not known of llama.cpp; {_ADVICE}."
+        )
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
     writer.add_add_space_prefix("Prepend" in text or '"always"' in text or '"first"' in text)

@@ -49,7 +49,7 @@ def verdict(subject: Subject) -> Verdict:
     return Verdict(True, "as it is traced, with layers as uneven as they are.")
 
 
-def check_packages(options: ExportSpec) -> None:
+def check_packages(*_: Any) -> None:
     """Raises ModelError where what traces and checks is not installed."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
@@ -65,7 +65,7 @@ def write(parcel: Parcel) -> Written:
     Raises:
         ModelError: a package is missing. SpecError: the model cannot be traced, or computes something else.
     """
-    check_packages(parcel.options)
+    check_packages()
     import torch
 
     from core.models import saved

@@ -82,9 +82,28 @@ class Subject:
     @property
     def hidden(self) -> int:
         """Hidden channels that stay."""
+        gone = (len(self.gone.get(group.id, ())) for group in self.graph.of_kind("residual_channel"))
+        return self.dense_hidden - sum(gone)
+
+    @property
+    def dense_hidden(self) -> int:
+        """Hidden channels of the dense model."""
         for group in self.graph.of_kind("residual_channel"):
-            return group.units - len(self.gone.get(group.id, ()))
+            return group.units
         return int(self.config["hidden_size"])
+
+    @property
+    def dense_width(self) -> int:
+        """Channels of the dense model's widest FFN."""
+        return max((group.units for group in self.graph.of_kind("ffn_channel")), default=0)
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens of the embedding, where the graph shows it: a config leaves out what is usual."""
+        members = [each for group in self.graph.of_kind("residual_channel") for each in group.members]
+        embeddings = (each for each in members if each.role == "embedding")
+        sizes = (self.graph.parameters[each.parameter].shape[1 - each.dim] for each in embeddings)
+        return next(sizes, None)
 
     @property
     def narrower(self) -> bool:
@@ -160,7 +179,8 @@ class Route:
         verdict: whether it holds a model, from paper alone.
         use: how its files in a folder are run, line by line to copy.
         write: writes the files, or None where there is nothing to write: what is said is the verdict.
-        ready: raises InputError for what is wrong with a request beside the model.
+        ready: raises InputError for what is wrong with a request beside the shapes: it is given the model on
+            paper, its folder and what was asked for.
     """
 
     name: str
@@ -168,4 +188,4 @@ class Route:
     verdict: Callable[[Subject], Verdict]
     use: Callable[[Subject, Path, ExportSpec], tuple[str, ...]]
     write: Callable[[Parcel], Written] | None = None
-    ready: Callable[[ExportSpec], None] | None = None
+    ready: Callable[[Subject, Path, ExportSpec], None] | None = None

@@ -13,6 +13,7 @@ import gradio as gr
 
 from core.errors import ModelError, PruneError
 from core.option import options_of
+from core.runs.artifacts import MODEL
 from core.ship.routes import require
 from core.spec.export import FORMATS, ExportSpec
 from core.spec.run import RunSpec
@@ -78,7 +79,8 @@ def start(app: AppContext, record: RunRecord, export: ExportSpec) -> None:
     source = exports.source_of(record, runs.list_runs(app.runs_dir))
     if source is None:
         raise ModelError(f"Run {record.id} has left no model; choose a finished pruning run.")
-    ready = require(export.to, exports.on_paper(source)[0]).ready
+    subject = exports.on_paper(source)[0]
+    ready = require(export.to, subject).ready
     if ready is not None:
-        ready(export)
+        ready(subject, source.path / MODEL, export)
     actions.launch(app, RunSpec(goal="export", model=app.model_spec(str(source.path)), export=export))

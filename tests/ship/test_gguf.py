@@ -16,6 +16,7 @@ from core.ship.records import Subject
 from core.ship.slots import lay_out
 from core.spec.export import ExportSpec
 from core.surgery.operate import operate
+from tests.conftest import word_tokenizer
 from tests.handmade import graph_of, tiny
 from tests.ship.llama import Llama
 from tests.ship.made import RAGGED, divergence, fallen_behind, parcel, prompt, written
@@ -158,7 +159,18 @@ def test_a_window_of_attention_is_the_context_of_the_file(tmp_path: Path) -> Non
 
 def test_a_tokenizer_that_is_not_there_is_refused_at_once() -> None:
     with pytest.raises(ModelError, match="There is no file nowhere"):
-        route.check_request(ExportSpec(to="gguf", tokenizer="nowhere.gguf"))
+        route.check_request(subject_of_tiny(), Path(), ExportSpec(to="gguf", tokenizer="nowhere.gguf"))
+
+
+def test_a_tokenizer_that_cannot_be_told_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    word_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(SpecError, match=r"The model's tokenizer is of type WordLevel.*--tokenizer FILE"):
+        route.check_request(subject_of_tiny(), tmp_path, ExportSpec(to="gguf"))
+
+
+def subject_of_tiny() -> Subject:
+    model = tiny("llama")
+    return Subject(graph_of(model), PruningPlan(RAGGED), model.config.to_dict())
 
 
 @pytest.mark.parametrize(
