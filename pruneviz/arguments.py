@@ -6,12 +6,15 @@ import argparse
 import errno
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from core.engine.client import LOAD_LIMIT_S
-from core.errors import InputError, LaunchError, storage_error
+from core.errors import InputError, LaunchError, SpecError, storage_error
+from core.option import options_of
+from core.spec.cluster import ClusterSpec
 from core.spec.model import DTYPES
 from pruneviz import access
 
@@ -35,6 +38,7 @@ class Arguments:
     allow_hosts: tuple[str, ...]
     load_limit_s: float
     allow_remote_code: bool
+    cluster: ClusterSpec
 
 
 class _Parser(argparse.ArgumentParser):
@@ -64,14 +68,35 @@ def parse(argv: list[str] | None = None) -> Arguments:
         "--allow-remote-code", action="store_true",
         help="let runs that are started here run code that comes with a model",
     )  # fmt: skip
+    _where_runs_work(parser)
     _who_may_reach(parser)
     given = parser.parse_args(argv)
     return Arguments(
         given.model, given.host, free_port(given.host, given.port), writable(given.runs_dir), given.device,
         given.dtype, reachable(given.host, access.login(given.auth, given.auth_file), given.insecure),
         tuple(access.host_name(name) for name in given.allow_host), positive(given.load_limit),
-        given.allow_remote_code,
+        given.allow_remote_code, cluster(vars(given)),
     )  # fmt: skip
+
+
+def _where_runs_work(parser: argparse.ArgumentParser) -> None:
+    """The options of a run's `cluster`, for all runs of the page that say nothing else."""
+    for name, option in options_of(ClusterSpec).items():
+        parser.add_argument(
+            option.flag, dest=f"cluster_{name}", metavar=option.spoken.upper(), help=option.help
+        )
+
+
+def cluster(given: Mapping[str, Any]) -> ClusterSpec:
+    """Where runs work. Raises SpecError."""
+    options = options_of(ClusterSpec)
+    typed = {name: given[f"cluster_{name}"] for name in options if given[f"cluster_{name}"] is not None}
+    for name, text in typed.items():
+        if options[name].kind is int:
+            if not text.isdecimal():
+                raise SpecError(f"{options[name].flag} must be {options[name].accepted()}, got {text!r}.")
+            typed[name] = int(text)
+    return ClusterSpec(**typed)
 
 
 def _who_may_reach(parser: argparse.ArgumentParser) -> None:

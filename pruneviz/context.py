@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from core.spec.cluster import ClusterSpec
 from core.spec.explore import TAU
 from core.spec.model import ModelSpec
+from core.spec.run import RunSpec
 from pruneviz.data import runs
 from pruneviz.data.cards import Card, card_from_engine, read_card
 from pruneviz.data.examples import Examples, read_examples
@@ -88,7 +90,7 @@ class AppContext:
     Attributes:
         runs_dir: where run directories are.
         model: the source given on the command line; the one in use is the value of `url.model`.
-        device, dtype, load_limit_s, allow_remote_code: as given on the command line.
+        device, dtype, load_limit_s, allow_remote_code, cluster: as given on the command line.
         examples_dir: runs that come with the program and are only read; None for none.
         url: the state in the address; set by `ui.build` before any tab is built.
         answers_stopped: how often Stop was pressed for the engine.
@@ -104,6 +106,7 @@ class AppContext:
     load_limit_s: float = 600.0
     allow_remote_code: bool = False
     examples_dir: Path | None = None
+    cluster: ClusterSpec = field(default_factory=ClusterSpec)
     url: UrlState = field(init=False)
     cards: dict[str, Card] = field(default_factory=dict, init=False)
     handing_over: list[Callable[..., Any]] = field(default_factory=list, init=False)
@@ -174,6 +177,10 @@ class AppContext:
     def model_spec(self, source: str) -> ModelSpec:
         """`source` with the device and precision of the command line. Raises SpecError."""
         return ModelSpec(source, self.device, self.dtype, self.allow_remote_code)
+
+    def usual(self, model: str) -> RunSpec:
+        """A run of this model where and how the command line says. Raises SpecError."""
+        return RunSpec(model=self.model_spec(model), cluster=self.cluster)
 
     def close(self) -> None:
         """Give the engine back."""

@@ -37,6 +37,7 @@ def serve(arguments: Arguments) -> None:
         arguments.load_limit_s,
         arguments.allow_remote_code,
         ASSETS / "examples",
+        arguments.cluster,
     )
     config = uvicorn.Config(
         build(app, arguments),

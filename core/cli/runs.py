@@ -22,9 +22,12 @@ app = typer.Typer(help="List, show, stop and resume runs.", no_args_is_help=True
 def list_(runs_dir: options.RunsDir = RUNS, as_json: options.Json = False) -> None:
     """List all runs, newest first."""
     records = [record(path) for path in watch.list_runs(runs_dir)]
-    rows = [["id", "state", "stage", "model", "progress"]]
+    rows = [["id", "state", "stage", "model", "progress", "where"]]
     rows += [
-        [run["id"], run["state"], run["stage"], str(run["model"] or "-"), f"{run['progress']:.0%}"]
+        [
+            *(run["id"], run["state"], run["stage"], str(run["model"] or "-"), f"{run['progress']:.0%}"),
+            run["node"] or run["gpu"] or "-",
+        ]
         for run in records
     ]
     warnings = [f"{run['id']}: {run['warning']}" for run in records if run["warning"]]
@@ -63,7 +66,20 @@ def _emit_status(run_dir: Path, as_json: bool) -> None:
 
 
 def _status(run: dict[str, Any]) -> list[str]:
-    keys = ("id", "state", "stage", "message", "goal", "model", "method", "sparsity", "warning", "command")
+    keys = (
+        "id",
+        "state",
+        "stage",
+        "message",
+        "node",
+        "gpu",
+        "goal",
+        "model",
+        "method",
+        "sparsity",
+        "warning",
+        "command",
+    )
     shown = {key: run[key] for key in keys if run.get(key)}
     for key in ("created", "started", "ended"):
         if run.get(key):

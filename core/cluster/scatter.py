@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -98,6 +99,7 @@ class _Scattered:
             if over:
                 del self.at_work[folder]
                 self._collect(folder)
+        self._say_where()
         measured = len(self._record.points) if self._record else 0
         self.recorder.progress(measured, len(self.points), "points")
         return not (self.left or self.at_work)
@@ -113,6 +115,17 @@ class _Scattered:
         part.ready()
         part.submit(self._keeper, self._versions)
         self.at_work[folder] = part
+
+    def _say_where(self) -> None:
+        """On which nodes points are measured now, and on which cards."""
+        working = [part.status for part in self.at_work.values() if part.status.node]
+        nodes = Counter(status.node for status in working)
+        cards = dict.fromkeys(f"{status.gpu} of {status.node}" for status in working if status.gpu)
+        if nodes:
+            self.recorder.works_on(
+                ", ".join(cards),
+                ", ".join(f"{node} ({count} point{'s' * (count > 1)})" for node, count in nodes.items()),
+            )
 
     def _sayer(self, number: int) -> Callable[[str], None]:
         return lambda text: self.recorder.warn(f"Point {number + 1}: {text}")

@@ -125,10 +125,11 @@ class Recorder:
         """`progress` for a stage function's `on_progress`."""
         return lambda done, total: self.progress(done, total, unit)
 
-    def computes_on(self, gpu: str) -> None:
-        """Say which card the run computes on; empty for a CPU."""
+    def works_on(self, gpu: str, node: str | None = None) -> None:
+        """Say which card the run computes on, empty for a CPU; of one that is split, on which nodes."""
         with self._lock:
             self.status.gpu = gpu
+            self.status.node = self.status.node if node is None else node
 
     def metric(self, name: str, step: float, value: float) -> None:
         """A point of a curve."""

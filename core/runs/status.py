@@ -61,6 +61,11 @@ class Status:
     gpu: str = ""
 
     @property
+    def place(self) -> str:
+        """Node and card, as far as they are told; empty for a CPU of this machine."""
+        return " · ".join(part for part in (self.node, self.gpu) if part)
+
+    @property
     def title(self) -> str:
         """What people read of the stage being worked on; empty before the first."""
         return self.title_of(self.stage)

@@ -20,7 +20,12 @@ class ModelSpec:
         flag="",
         wanted="a hub id, folder, .gguf file or 'demo'",
     )
-    device: str = option("auto", "cpu, cuda, cuda:1, mps, or auto: the best that the machine has.")
+    device: str = option(
+        "auto",
+        "cpu, cuda, cuda:1, mps, or auto: the best that the machine has.",
+        title="Device",
+        examples=("auto", "cpu", "cuda:0", "cuda:1"),
+    )
     dtype: str = option("auto", "Precision of the weights; auto: by the device.", choices=DTYPES)
     trust_remote_code: bool = option(False, "Run code that comes with the model.")
     adapter: str = option(

@@ -56,7 +56,7 @@ def load(state: State) -> None:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     record_facts(work)
     state.loaded = loaded = models.load(**vars(work.spec.model))
-    work.recorder.computes_on(_card(loaded.device))
+    work.recorder.works_on(_card(loaded.device))
     check_lengths(work.spec, loaded.config.get_text_config())  # a request from the page was not looked at yet
     check_tokens(work.spec, loaded.tokenizer)
     count = sum(parameter.numel() for parameter in loaded.model.parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def explore_spec(app: AppContext, model: str, analyses: tuple[Analysis, ...], **
             )
         analyses, settings = ("groups",), {**settings, "config_only": True}
     asked = ExploreSpec(analyses=analyses, **settings)
-    return RunSpec(goal="explore", model=app.model_spec(model), explore=asked)
+    return replace(app.usual(model), goal="explore", explore=asked)
 
 
 def launch(app: AppContext, spec: RunSpec) -> Path:

@@ -89,7 +89,12 @@ def run_facts(record: RunRecord, now: float) -> list[tuple[str, str]]:
         ]
     facts += _files(record) if spec and spec.goal == "export" else _perplexities(record)
     took = words.duration(status.worked_s(now))
-    return [(label, text) for label, text in [*facts, ("Took", took)] if text and text != words.DASH]
+    place = "Works on" if record.live else "Worked on"
+    return [
+        (label, text)
+        for label, text in [*facts, (place, status.place), ("Took", took)]
+        if text and text != words.DASH
+    ]
 
 
 def _files(record: RunRecord) -> list[tuple[str, str]]:

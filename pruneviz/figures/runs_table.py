@@ -1,4 +1,4 @@
-"""Every run in one table."""
+"""Every run in one table, and the GPUs of this machine with who holds their memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from core.results import words
 from core.results.perplexity import by_text
+from core.runs.gpus import Gpu, gpus
 from core.spec.run import RunSpec
 from pruneviz.data.runs import RunRecord, share_done
 from pruneviz.figures.render import render
@@ -69,6 +70,7 @@ class Row:
     age: str
     took: str
     example: bool = False
+    place: str = ""
 
     @property
     def short_model(self) -> str:
@@ -100,6 +102,7 @@ def row_info(record: RunRecord, now: float | None = None) -> Row:
         age=words.age(status.created or None, now),
         took=words.duration(status.worked_s(now)) or words.DASH,
         example=record.example,
+        place=status.place,
     )
 
 
@@ -152,3 +155,45 @@ def _change(row: Mapping[str, Any]) -> str:
 def table_html(rows: Sequence[Row], chosen: str = "", notes: Sequence[str] = ()) -> Markup:
     """The table; each row's name opens the run. Below it what has to be said of the examples."""
     return render("runs_table.html", heads=HEADS, rows=rows, chosen=chosen, notes_below=notes)
+
+
+@dataclass(frozen=True)
+class GpuRow:
+    """A card for people; `holders` are texts, runs by their id."""
+
+    device: str
+    name: str
+    memory: str
+    share: float
+    busy: str
+    holders: tuple[str, ...]
+
+
+def gpus_info(cards: Sequence[Gpu], records: Sequence[RunRecord]) -> list[GpuRow]:
+    """What is said of every card; a process that works on a run is called by it."""
+    runs = {record.status.pid: record.id for record in records if record.live and record.status.pid}
+    return [
+        GpuRow(
+            gpu.device,
+            gpu.name,
+            f"{gpu.used_gib:.1f} of {gpu.total_gib:.1f} GiB",
+            gpu.used_gib / gpu.total_gib if gpu.total_gib else 0.0,
+            "" if gpu.busy is None else f"{words.percent(gpu.busy, 0)} busy",
+            tuple(
+                f"{runs.get(each.pid, f'{each.name}, process {each.pid}')}"
+                + ("" if each.gib is None else f": {each.gib:.1f} GiB")
+                for each in gpu.holders
+            ),
+        )
+        for gpu in cards
+    ]
+
+
+def of_this_machine(records: Sequence[RunRecord]) -> Markup:
+    """The cards that are here; nothing where there is none."""
+    return gpus_html(gpus_info(gpus(), records))
+
+
+def gpus_html(rows: Sequence[GpuRow]) -> Markup:
+    """A line for every card; nothing where there is none."""
+    return render("gpus.html", rows=rows) if rows else Markup()

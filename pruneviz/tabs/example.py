@@ -89,7 +89,8 @@ def fresh_spec(app: AppContext, example: RunRecord) -> RunSpec:
     """What an example was asked for, on the device of this dashboard. Raises SpecError or ArtifactError."""
     if example.spec is None:
         raise ArtifactError(f"What {example.id} was asked for cannot be read.")
-    return replace(example.spec, extra={}, model=app.model_spec(example.model))
+    usual = app.usual(example.model)
+    return replace(example.spec, extra={}, model=usual.model, cluster=usual.cluster)
 
 
 def example_html(examples: list[RunRecord]) -> Markup:

@@ -18,6 +18,7 @@ from core.methods import METHODS
 from core.results.scores import SCORES, ranked_by, read_all_scores
 from core.runs.artifacts import GROUPS
 from core.spec.efforts import effort_of
+from core.spec.model import ModelSpec
 from core.spec.run import RunSpec
 from core.spec.units import MANUAL
 from pruneviz import scripts
@@ -75,7 +76,8 @@ def build_new_run(app: AppContext) -> NewRun:
     """Build the form inside an accordion and wire it."""
     with gr.Accordion("New run", open=False, elem_id="new-run") as box, gr.Row(equal_height=False):
         with gr.Column(scale=3):
-            fields = build_fields(form_from(RunSpec()))
+            start = RunSpec(model=ModelSpec(device=app.device), cluster=app.cluster)
+            fields = build_fields(form_from(start))
         with gr.Column(scale=2):
             preview = panel("new-preview", min_height=320)
             command = gr.Textbox(

@@ -33,7 +33,7 @@ from pruneviz.data.tail import drawn, read_events
 from pruneviz.figures import states
 from pruneviz.figures.curves import curves_figure, curves_info
 from pruneviz.figures.run_detail import detail_html
-from pruneviz.figures.runs_table import row_info, table_html
+from pruneviz.figures.runs_table import of_this_machine, row_info, table_html
 from pruneviz.tabs.example import fresh_spec
 from pruneviz.tabs.new_run import NewRun, build_new_run
 from pruneviz.tabs.parts import QUIET, Parts, intro, message, only_changed, while_open
@@ -225,7 +225,7 @@ def _view(app: AppContext, run: str, tab: str, model: str = "") -> dict[str, Any
     chosen = _shown(records, run)
     table = table_html([row_info(r) for r in records], chosen.id if chosen else "", notes)
     return {
-        "table": table if records else NO_RUNS + states.notes_html(*notes),
+        "table": of_this_machine(records) + (table if records else NO_RUNS + states.notes_html(*notes)),
         "first": gr.Button(visible=all(record.example for record in records)),
         "timer": gr.Timer(active=tab == "runs" and any(record.live for record in records)),
         **_buttons(chosen),
@@ -275,9 +275,8 @@ def _curves(record: RunRecord, events: list[Event]) -> dict[str, Any]:
 
 
 def _missing(run: str) -> str:
-    if not run:
-        return ""
-    return states.error_html(f"There is no run {run} in this folder.", "Choose one from the table above.")
+    gone = f"There is no run {run} in this folder."
+    return states.error_html(gone, "Choose one from the table above.") if run else ""
 
 
 def _buttons(record: RunRecord | None) -> dict[str, gr.Button]:

@@ -199,7 +199,7 @@ def spec_from(
         OPTIONS["sweep.samples"].read(samples or ""),
     )  # fmt: skip
     check_scopes(asked.methods, asked.scopes)
-    spec = RunSpec(goal="sweep", model=app.model_spec(model), sweep=asked)
+    spec = replace(app.usual(model), goal="sweep", sweep=asked)
     spec = changed(spec, {path: read(path, text) for path, text in zip(TEXTS, texts, strict=False)})
     for point in planned(spec.settled()):
         run_of(spec, point)  # its parts are checked as they are made

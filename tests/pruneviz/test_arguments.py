@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import InputError, LaunchError, StorageError
+from core.spec.cluster import ClusterSpec
 from pruneviz import arguments
 from tests.browser.driver import free_port
 
@@ -68,3 +69,27 @@ def test_the_program_answers_a_wrong_option_in_one_line(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "--runs-dir" in done.stderr
+
+
+def test_where_runs_work_is_said_once_for_the_page(tmp_path):
+    given = arguments.parse(
+        [
+            "--port",
+            str(free_port()),
+            "--runs-dir",
+            str(tmp_path),
+            "--executor",
+            "slurm",
+            "--gpus",
+            "2",
+            "--partition",
+            "gpu",
+        ]
+    )
+    assert given.cluster == ClusterSpec("slurm", gpus=2, partition="gpu")
+    with pytest.raises(InputError, match=r"--gpus must be a whole number from 0 up, got 'two'"):
+        arguments.parse(
+            ["--port", str(free_port()), "--runs-dir", str(tmp_path), "--executor", "ray", "--gpus", "two"]
+        )
+    with pytest.raises(InputError, match=r"Unknown executor 'rey'\. Did you mean 'ray'"):
+        arguments.parse(["--port", str(free_port()), "--runs-dir", str(tmp_path), "--executor", "rey"])
