@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import typer
 from typer.exceptions import TyperException
@@ -64,8 +65,8 @@ def _usage(error: TyperException, given: Sequence[str]) -> str:
     text = getattr(error, "format_message", error.__str__)().rstrip(".")
     for option in getattr(getattr(error, "param", None), "opts", ()):
         typed = [word.removeprefix(f"{option}=") for word in given if word.startswith(f"{option}=")]
-        typed += given[given.index(option) + 1 :] if option in given else []
-        text += f", got {typed[0]!r}" if typed else ""
+        typed += [after for word, after in pairwise(given) if word == option]
+        text += f", got {', '.join(map(repr, typed))}" if typed else ""
     if text.startswith("No such command"):
         there = "list, show, stop, resume" if "runs" in given[:1] else ", ".join([*COMMANDS, "runs"])
         return f"{text}; there is {there}. See: {PROGRAM} --help"

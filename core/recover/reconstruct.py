@@ -42,6 +42,7 @@ from core.surgery.operate import add_biases
 #: (parameter, dimension) -> mean of what is read along it, (size,).
 Means = Mapping[tuple[str, int], Tensor]
 _MEAN = "input_mean"
+_THROUGH = "hidden channels run through every layer, and what reads them is not refitted for those that go"
 
 
 def reconstruct(
@@ -135,7 +136,7 @@ def _matrices(graph: Graph, roles: set[str]) -> set[str]:
 
 
 def _skipped(model: PreTrainedModel, graph: Graph, removed: Removed) -> list[str]:
-    """Notes on the matrices that read units that go but are not linear layers of their own."""
+    """Notes on what reads units that go and is not refitted: more than a layer, or a stack of matrices."""
     stacks = {
         member.parameter
         for group in implied(graph, dict(removed))
@@ -143,7 +144,8 @@ def _skipped(model: PreTrainedModel, graph: Graph, removed: Removed) -> list[str
         if member.role == "layer2"
         and not isinstance(owner_of(model, member.parameter)[0], (nn.Linear, Conv1D))
     }
-    return [
+    through = any(units and graph.group(group).kind not in KINDS for group, units in removed.items())
+    return [_THROUGH] * through + [
         f"{name} is a stack of matrices, which cannot be refitted: left as it is" for name in sorted(stacks)
     ]
 

@@ -52,15 +52,20 @@ class Recipe(NamedTuple):
     def because(self, *, unseen: bool = False, alone: bool = False, unbiased: bool = False) -> str:
         """What is recommended in this one's place, with the reason; empty where nothing was left open."""
         chosen = self.settled(unseen=unseen, alone=alone, unbiased=unbiased)
-        left_open = [new for old, new in zip(self, chosen, strict=True) if old == RECOMMENDED]
-        if not left_open or (self.method != RECOMMENDED and chosen[1:] == USUAL):
-            return ""
+        if self.method != RECOMMENDED:
+            return self._as_in_paper(chosen)
         refit = "no refit" if chosen.refit == "none" else f"refit {chosen.refit}"
         return f"{chosen.method}, scope {chosen.scope}, {refit}, because {self._reason(chosen, unseen)}"
 
+    def _as_in_paper(self, chosen: Recipe) -> str:
+        """What was left open and now is as the method's paper has it, and nothing that somebody chose."""
+        scope, refit = RECOMMENDED_FOR.get(self.method, ("", ""))
+        parts = [f"scope {scope}"] if self.scope == RECOMMENDED and scope else []
+        if self.refit == RECOMMENDED and chosen.refit == refit != "none":
+            parts.append(f"refit {refit}")
+        return f"{', '.join(parts)}, because that is how the paper of {self.method} has it" if parts else ""
+
     def _reason(self, chosen: Recipe, unseen: bool) -> str:
-        if self.method != RECOMMENDED:
-            return f"that is how the paper of {chosen.method} has it"
         if chosen.method != BEST:
             where = "in a stack of experts" if unseen else "where every matrix is cut by itself"
             return f"{BEST} has to see what matrices read, which is not to be seen {where}"

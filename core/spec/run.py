@@ -14,6 +14,7 @@ from core.errors import SpecError
 from core.option import option
 from core.spec.calibration import DataSpec
 from core.spec.checks import require
+from core.spec.choices import SEARCHED
 from core.spec.cluster import ClusterSpec
 from core.spec.evaluate import EvalSpec
 from core.spec.explore import ExploreSpec
@@ -86,6 +87,24 @@ class RunSpec:
         """What the run was asked for that this release does not know; empty if nothing."""
         unread = ", ".join(f"{path}={value!r}" for path, value in self.extra.get("unread", {}).items())
         return f"its spec asks for {unread}, which no longer exists; that is left out." if unread else ""
+
+    @property
+    def idle(self) -> list[str]:
+        """A sentence for each option of `prune` that was given and counts for nothing in this run."""
+        asked, usual = self.prune, PruneSpec()
+        if self.goal != "prune":
+            return []
+        counts = {
+            "recovery_samples": (asked.reconstruct == "pre_pruning", "--reconstruct pre_pruning"),
+            "search_tokens": (asked.scope == SEARCHED, f"--scope {SEARCHED}"),
+            "search_rounds": (asked.scope == SEARCHED, f"--scope {SEARCHED}"),
+            "drop_by": (bool(asked.drop), "--drop"),
+        }
+        return [
+            f"{name} {getattr(asked, name)} counts for nothing without {wanted}."
+            for name, (used, wanted) in counts.items()
+            if not used and getattr(asked, name) != getattr(usual, name)
+        ]
 
     def settled(self, *, unseen: bool = False) -> RunSpec:
         """The same with a name for all that is `recommended`, and in `extra` why; a sweep settles its points.

@@ -241,7 +241,7 @@ def check_graph(spec: RunSpec, loaded: Loaded, graph: Graph) -> None:
     if spec.prune.layers is not None:
         parse_layers(spec.prune.layers, len(graph.layer_modules))
     check_plan(graph, spec.prune.units)
-    # What trains would find that so much cannot go only afterwards, and blocks are measured first.
-    if spec.prune.target or spec.prune.drop or method_of(spec):
+    # The plan itself would find that so much cannot go only when the dense model was measured, or trained.
+    if not spec.prune.units and not spec.prune.without_dependency:
         check_amount(spec, graph)
     recover.check_targets(loaded, graph, spec.recover)

@@ -91,7 +91,8 @@ def graph(state: State) -> None:
         else:
             traced = groups_of(state.loaded)
         write_text(work.run_dir / GROUPS, traced.to_json())
-    work.recorder.message(f"{len(traced.groups)} coupled groups in {len(traced.layer_modules)} layers")
+    groups, layers = len(traced.groups), len(traced.layer_modules)
+    work.recorder.message(f"{groups} coupled groups in {layers} layer{'s' if layers != 1 else ''}")
     work.recorder.artifact(GROUPS)
     state.graph = traced
     if work.spec.goal == "prune":

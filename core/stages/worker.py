@@ -154,6 +154,8 @@ def _pipeline(run_dir: Path, recorder: Recorder) -> None:
         launch.rewrite(run_dir, spec)
     if spec.warning:
         recorder.warn(spec.warning)
+    for idle in spec.idle:
+        recorder.warn(idle)
     with mirrored(spec, run_dir, recorder):
         pipeline.run(spec, run_dir, recorder)
 

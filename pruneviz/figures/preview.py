@@ -180,6 +180,7 @@ def warnings_for(spec: RunSpec) -> list[str]:
         warnings.append(
             f"Calibration and perplexity read the same text, {name}: that is no measurement on it."
         )
+    warnings += spec.settled().idle
     if spec.prune.share is None:
         return warnings
     if spec.prune.sparsity > 0.5 and not method_of(spec):

@@ -60,6 +60,7 @@ from tests.cli.calls import refused
         (["--window", "300", "--tokens", "600"], "window is 300, but this model reads 256 tokens"),
         (["--samples", "many"], "'--samples'"),
         (["--samples=many"], ", got 'many'. See: python -m core prune --help"),
+        (["--samples", "4", "--samples", "many"], ", got '4', 'many'. See: python -m core prune --help"),
         (["--sparsity="], "got nothing; write"),
         (
             ["--calibration", ""],

@@ -190,6 +190,14 @@ def test_gradient_criteria_keep_the_plans_units_and_say_so(llama: Any) -> None:
     assert record.removed == plan.removed and "taylor_first cannot score" in record.notes[0]
 
 
+@pytest.mark.parametrize("how", ["bias", "least_squares", "pre_pruning"])
+def test_that_nothing_is_refitted_for_hidden_channels_is_said(llama: Any, how: str) -> None:
+    model, graph = copy.deepcopy(llama[0]), llama[1]
+    plan = planned(graph, kinds=("residual_channel",))
+    record = reconstruct(model, graph, plan, windows(model, count=4), how=how)
+    assert record.fits == [] and "not refitted" in record.notes[0]
+
+
 def test_stacks_of_experts_are_left_as_they_are_and_said() -> None:
     model, graph = build("mixtral")
     plan = planned(graph)

@@ -84,7 +84,12 @@ def test_what_was_recommended_is_said_with_its_reason() -> None:
     assert "by itself" in PruneSpec(without_dependency=True).because()
     for other in (PruneSpec(uniform=True), PruneSpec(scope="local"), PruneSpec(reconstruct="none")):
         assert "best criterion" in other.because() and "biases" not in other.because()
-    assert "paper of wifv" in PruneSpec("wifv").because()
+    paper = ", because that is how the paper of wifv has it"
+    assert PruneSpec("wifv").because() == f"scope al_am, refit bias{paper}"
+    for chosen in (PruneSpec("wifv", reconstruct="least_squares"), PruneSpec("wifv", uniform=True)):
+        assert chosen.because() == f"scope al_am{paper}"
+    for refit in ("least_squares", "recommended"):
+        assert not PruneSpec("wanda", reconstruct=refit).because(), "no paper has what somebody chose"
     assert not PruneSpec("l2").because() and not PruneSpec("ifv", 0.2, "local", reconstruct="none").because()
 
 

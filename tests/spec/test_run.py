@@ -217,6 +217,17 @@ def test_a_list_becomes_a_tuple() -> None:
     assert PruneSpec(kinds=["ffn_channel"]).kinds == ("ffn_channel",)  # type: ignore[arg-type]
 
 
+def test_what_was_given_and_counts_for_nothing_is_said() -> None:
+    given = {"recovery_samples": 64, "search_tokens": 64, "search_rounds": 1, "drop_by": "summed"}
+    for name, value in given.items():
+        (said,) = RunSpec(prune=PruneSpec(**{name: value})).settled().idle
+        assert said.startswith(f"{name} {value} counts for nothing without --")
+    used = {"reconstruct": "pre_pruning", "scope": "searched"}
+    assert [said[:7] for said in RunSpec(prune=PruneSpec(**given, **used)).idle] == ["drop_by"]
+    assert not RunSpec(prune=PruneSpec(drop="layer=1", drop_by="summed")).idle and not RunSpec().idle
+    assert not RunSpec(goal="sweep", prune=PruneSpec(**given)).idle, "a sweep has refits of its own"
+
+
 def test_what_pre_pruning_was_goes_on_under_its_new_name() -> None:
     """Before format 2 the name meant what `pre_pruning_refit` is; a spec that a run kept says so itself."""
     old = {"prune": {"reconstruct": "pre_pruning"}, "sweep": {"reconstruct": ["none", "pre_pruning"]}}

@@ -165,3 +165,5 @@ def test_the_machine_says_what_is_free() -> None:
 def test_more_than_can_go_is_said_before_anything_is_measured(tmp_path: Path, spec: RunSpec) -> None:
     much = replace(spec, prune=replace(spec.prune, sparsity=0.995))
     refused(tmp_path, much, NotPrunableError, "At most .* can go")
+    ranked = replace(spec, prune=PruneSpec("random", 0.995))
+    refused(tmp_path, ranked, NotPrunableError, "At most .* can go")

@@ -94,6 +94,8 @@ def test_warnings():
     same = RunSpec(calibration=DataSpec("/a.txt"), evaluate=EvalSpec(text="/a.txt"))
     assert any("same text" in text for text in warnings_for(same))
     assert warnings_for(RunSpec()) == []
+    (idle,) = warnings_for(RunSpec(prune=PruneSpec(recovery_samples=64)))
+    assert "counts for nothing without --reconstruct pre_pruning" in idle
     assert warnings_for(RunSpec(prune=PruneSpec(sparsity=0.6)))
     assert warnings_for(RunSpec(prune=PruneSpec(sparsity=0.0)))
 
