@@ -51,7 +51,7 @@ def target_modules(model: nn.Module, graph: Graph, targets: str) -> list[str]:
     names = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, (nn.Linear, Conv1D)) and name.startswith(layers) and wanted(name)
+        if _plain(module) and name.startswith(layers) and wanted(name)
     ]
     if not names:
         raise InputError(
@@ -59,6 +59,11 @@ def target_modules(model: nn.Module, graph: Graph, targets: str) -> list[str]:
             "their own, e.g. a stack of experts. Choose other targets."
         )
     return names
+
+
+def _plain(module: nn.Module) -> bool:
+    """Whether it gives the product alone: a router may be a linear layer that says more."""
+    return type(module).forward in (nn.Linear.forward, Conv1D.forward)
 
 
 def attach(

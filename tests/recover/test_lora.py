@@ -117,3 +117,12 @@ def test_queries_and_values_are_those_of_every_layer(family: str, names: set[str
     assert {name.rpartition(".")[2] for name in chosen} == names
     assert len(chosen) == len(names) * len(graph.layer_modules)
     assert target_modules(model, Graph.from_json(graph.to_json()), "query_value") == chosen
+
+
+def test_a_router_that_says_more_than_a_product_is_left_alone() -> None:
+    """Of Llama 4 it is a linear layer by its class, and gives a pair."""
+    model = build("llama4")
+    names = target_modules(model, discover(model, name="llama4"), "all")
+    assert names and not any("router" in name for name in names)
+    wrapped = attach(model, discover(model, name="llama4"), rank=2, alpha=2.0, targets="all")
+    assert wrapped(ids(model), use_cache=False).logits.isfinite().all()
