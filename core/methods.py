@@ -60,6 +60,25 @@ def method_of(spec: RunSpec) -> Entry[Method] | None:
     return METHODS[spec.prune.method] if spec.prune.method in names else None
 
 
+def criteria_of(spec: RunSpec) -> list[str]:
+    """The criteria a run scores with, each once."""
+    if spec.goal == "prune":
+        method = method_of(spec)
+        name = method.component.start_from(spec.prune.options) if method else spec.prune.method
+        return [] if spec.prune.units or name is None else [name]
+    if spec.goal == "sweep":
+        return list(spec.sweep.methods)
+    asked = list(spec.explore.criteria) if "scores" in spec.explore.analyses else []
+    if "sensitivity" in spec.explore.analyses:
+        asked.append(spec.explore.sensitivity_criterion)
+    return list(dict.fromkeys(asked)) if spec.goal == "explore" else []
+
+
+def criteria_options(spec: RunSpec) -> dict[str, Any]:
+    """The criteria's own options, as they were given."""
+    return spec.prune.options if spec.prunes else spec.explore.options
+
+
 def with_preset(spec: RunSpec, name: str, preset: str | None, steps: int | None) -> RunSpec:
     """A spec that asks for a method with a preset of its own.
 

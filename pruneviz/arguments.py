@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,6 +40,7 @@ class Arguments:
     load_limit_s: float
     allow_remote_code: bool
     cluster: ClusterSpec
+    mcp: bool
 
 
 class _Parser(argparse.ArgumentParser):
@@ -69,13 +71,16 @@ def parse(argv: list[str] | None = None) -> Arguments:
         help="let runs that are started here run code that comes with a model",
     )  # fmt: skip
     _where_runs_work(parser)
+    parser.add_argument(
+        "--mcp", action="store_true", help="let models call the endpoints of docs/api.md (MCP)"
+    )
     _who_may_reach(parser)
     given = parser.parse_args(argv)
     return Arguments(
         given.model, given.host, free_port(given.host, given.port), writable(given.runs_dir), given.device,
         given.dtype, reachable(given.host, access.login(given.auth, given.auth_file), given.insecure),
         tuple(access.host_name(name) for name in given.allow_host), positive(given.load_limit),
-        given.allow_remote_code, cluster(vars(given)),
+        given.allow_remote_code, cluster(vars(given)), speakable(given.mcp),
     )  # fmt: skip
 
 
@@ -111,6 +116,16 @@ def _who_may_reach(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--insecure", action="store_true", help="listen where other machines reach it without a login"
     )
+
+
+def speakable(mcp: bool) -> bool:
+    """`mcp`, if what it needs is installed. Raises InputError."""
+    if mcp and find_spec("mcp") is None:
+        raise InputError(
+            "--mcp needs the package mcp, which is not installed; run pip install -r requirements-mcp.txt, "
+            "or leave it out."
+        )
+    return mcp
 
 
 def reachable(host: str, login: tuple[str, str] | None, insecure: bool) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ import ipaddress
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 
 if TYPE_CHECKING:
@@ -99,6 +100,25 @@ def _foreign(scope: Scope) -> bool:
     if opened and scope.get("method") in ("GET", "HEAD"):
         return False
     return headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
+
+
+class LoggedIn:
+    """Refuses who has not logged in; for what Gradio mounts beside the routes on which it asks that itself.
+
+    Args:
+        app: what is behind.
+        allowed: whether a request with these cookies is of somebody who has logged in.
+    """
+
+    def __init__(self, app: ASGIApp, allowed: Callable[[Mapping[str, str]], bool]) -> None:
+        self.app, self.allowed = app, allowed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not self.allowed(HTTPConnection(scope).cookies):
+            text = "Refused: log in first (POST /login), and send the cookie you get.\n"
+            await PlainTextResponse(text, 401)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
 
 
 class Bounded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read while gradio is imported
@@ -9,6 +10,9 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import gradio as gr
 import uvicorn
@@ -25,6 +29,8 @@ from pruneviz.theme import build_css, build_theme
 #: What Gradio keeps of open pages is a copy of the page each; the one that was quiet longest goes first.
 MOST_SESSIONS = 64
 MOST_WAITING = 256
+#: Where Gradio answers models.
+MCP = "/gradio_api/mcp"
 
 
 def serve(arguments: Arguments) -> None:
@@ -74,7 +80,7 @@ def build(app: AppContext, arguments: Arguments) -> FastAPI:
         ssr_mode=False,
         show_error=True,
         enable_monitoring=False,
-        mcp_server=False,
+        mcp_server=arguments.mcp,
         theme=build_theme(),
         css=build_css(),
         head=scripts.HEAD,
@@ -83,7 +89,28 @@ def build(app: AppContext, arguments: Arguments) -> FastAPI:
     (mounted,) = (route.app for route in server.routes if isinstance(route, Mount))
     assert isinstance(mounted, App)
     present.add_route(mounted, app)
+    if arguments.mcp:
+        _answer_models(mounted)
     return server
+
+
+def _answer_models(server: App) -> None:
+    """Put the login before what models ask, and JSON into what they get, where Gradio writes Python.
+
+    Raises:
+        LaunchError: there is nothing that answers them.
+    """
+    where = next((r for r in server.routes if isinstance(r, Mount) and r.path == MCP), None)
+    tools = server.get_blocks().mcp_server_obj
+    if where is None or tools is None:
+        raise LaunchError(f"--mcp does not work here: {server.get_blocks().mcp_error}; leave it out.")
+    in_json = partial(_in_json, tools.postprocess_output_data)
+    tools.postprocess_output_data = in_json  # type: ignore[method-assign]
+    where.app = boundary.LoggedIn(where.app, lambda cookies: present.logged_in(server, cookies))
+
+
+def _in_json(write: Callable[[list[Any], str], list[Any]], data: list[Any], root_url: str) -> list[Any]:
+    return write(list(map(json.dumps, data)), root_url)
 
 
 def _started(server: uvicorn.Server, where: str) -> threading.Thread:
@@ -101,6 +128,8 @@ def _where(arguments: Arguments) -> str:
     """Where the page is found, and who may open it."""
     found = " or ".join(access.addresses(arguments.host, arguments.port))
     lines = [f"Pruning workbench: {found}  (runs in {arguments.runs_dir})"]
+    if arguments.mcp:
+        lines.append(f"For models (MCP): {access.addresses(arguments.host, arguments.port)[0]}{MCP[1:]}/")
     if access.exposed(arguments.host) and not arguments.auth:
         lines.append("Without a login: whoever reaches this address can start runs here as you.")
     return "\n".join(lines)

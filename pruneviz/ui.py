@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 import gradio as gr
 
-from pruneviz import scripts
+from pruneviz import api, scripts
 from pruneviz.components.base import panel
 from pruneviz.components.tour import TOGGLE, tour
 from pruneviz.context import TABS, AppContext, build_url_state
@@ -65,6 +65,7 @@ HEADER = """
 def build(app: AppContext) -> gr.Blocks:
     """The whole page around `app`, not launched yet."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+        api.add_endpoints(app)  # before others take these names
         app.url = build_url_state(app.model)
         with gr.Column(elem_id="header"):
             panel("brand", HEADER)

@@ -7,15 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from core.cli.options import Given
 from core.cli.terminal import ProgressBar, emit, stdout_kept_clean
 from core.errors import SpecError, UnknownNameError
 from core.results.noise import error_of
 from core.results.words import with_error
 from core.runs import launch, watch
 from core.runs.records import record
-from core.spec.fields import changed, field_of
-from core.spec.run import Goal, RunSpec
+from core.spec.run import RunSpec
 
 RUNS = Path("runs")
 #: What is asked for where only the config is read.
@@ -31,27 +29,6 @@ def read_spec_file(path: Path | None) -> RunSpec:
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"--spec {path} cannot be read: {error}; give the spec.json of a run.") from error
     return replace(RunSpec.from_json(text), extra={})
-
-
-def ask(goal: Goal, model: str | None, given: Given, base: RunSpec | None = None) -> RunSpec:
-    """The spec that the options ask for. Fields that were not given leave `base` as it is.
-
-    Raises:
-        SpecError: options that do not fit, or a model's own code is to run and only `base` says so.
-    """
-    base, own = base or RunSpec(), {}
-    for path in ("prune.options", "explore.options"):
-        if path in given:
-            own[path] = {**field_of(base, path), **given[path]}
-    if given.get("prune.method", base.prune.method) != base.prune.method:  # another has other options
-        own["prune.options"] = given.get("prune.options", {})
-    spec = changed(base, {"goal": goal, "model.source": model, **given, **own})
-    if spec.model.trust_remote_code and "model.trust_remote_code" not in given:
-        raise SpecError(
-            f"This spec asks to run code that comes with {spec.model.source}. Read that code; if you trust "
-            "it, add --trust-remote-code, else --no-trust-remote-code."
-        )
-    return spec
 
 
 def foreground(runs_dir: Path, spec: RunSpec) -> Path:

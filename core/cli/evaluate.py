@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from core.cli import options
-from core.cli.ask import RUNS, ask, foreground, source_of, with_errors
+from core.cli.ask import RUNS, foreground, source_of, with_errors
 from core.cli.terminal import emit, keys_and_values, perplexity_lines, score_lines
 from core.runs.artifacts import read_metrics
+from core.runs.request import FIELDS, Given, ask
 
 #: What `evaluate` prints, and the errors of it, which people read after a ±.
 MEASURED = ("ppl", "tasks", "params", "macs", "latency_ms", "tokens_per_second", "memory_gib")
@@ -15,7 +16,7 @@ HOW_SURE = ("ppl_stderr", "latency_spread_ms", "tokens_per_second_spread")
 @options.takes("evaluate")
 def evaluate(
     model: options.ModelOrRun,
-    given: options.Given = options.FIELDS,
+    given: Given = FIELDS,
     runs_dir: options.RunsDir = RUNS,
     as_json: options.Json = False,
 ) -> None:

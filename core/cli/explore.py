@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from core.cli import options
-from core.cli.ask import GROUPS_ALONE, RUNS, ask, emit_run, foreground, seconds
+from core.cli.ask import GROUPS_ALONE, RUNS, emit_run, foreground, seconds
 from core.cli.terminal import table
 from core.results.activations import ACTIVATIONS
 from core.results.noise import Difference, kept_difference
@@ -14,12 +14,13 @@ from core.results.scores import read_scores
 from core.results.sensitivity import Sensitivity, read_sensitivity
 from core.results.words import with_error
 from core.runs.artifacts import read_metrics
+from core.runs.request import FIELDS, Given, ask
 
 
 @options.takes("score")
 def score(
     model: options.ModelArgument,
-    given: options.Given = options.FIELDS,
+    given: Given = FIELDS,
     runs_dir: options.RunsDir = RUNS,
     as_json: options.Json = False,
 ) -> None:
@@ -34,7 +35,7 @@ def score(
 @options.takes("similarity")
 def similarity(
     model: options.ModelArgument,
-    given: options.Given = options.FIELDS,
+    given: Given = FIELDS,
     runs_dir: options.RunsDir = RUNS,
     as_json: options.Json = False,
 ) -> None:
@@ -52,7 +53,7 @@ def similarity(
 @options.takes("sensitivity")
 def sensitivity(
     model: options.ModelArgument,
-    given: options.Given = options.FIELDS,
+    given: Given = FIELDS,
     runs_dir: options.RunsDir = RUNS,
     as_json: options.Json = False,
 ) -> None:
@@ -98,7 +99,7 @@ def _kind(point: dict[str, Any]) -> str:
 @options.takes("explore")
 def explore(
     model: options.ModelArgument,
-    given: options.Given = options.FIELDS,
+    given: Given = FIELDS,
     runs_dir: options.RunsDir = RUNS,
     as_json: options.Json = False,
 ) -> None:

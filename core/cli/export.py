@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from core.cli import options
-from core.cli.ask import RUNS, ask, detached, emit_run, foreground, source_of
+from core.cli.ask import RUNS, detached, emit_run, foreground, source_of
 from core.cli.terminal import keys_and_values
 from core.results.exported import read_exported
+from core.runs.request import FIELDS, Given, ask
 
 
 @options.takes("export")
 def export(
     run: options.PrunedRun,
-    given: options.Given = options.FIELDS,
+    given: Given = FIELDS,
     detach: options.Detach = False,
     runs_dir: options.RunsDir = RUNS,
     as_json: options.Json = False,

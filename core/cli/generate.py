@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from core.cli import options
-from core.cli.ask import RUNS, ask, source_of
+from core.cli.ask import RUNS, source_of
 from core.cli.terminal import emit, stdout_kept_clean
+from core.runs.request import FIELDS, Given, ask
 
 
 @options.takes("generate")
@@ -30,7 +31,7 @@ def generate(
     chat: Annotated[
         bool, typer.Option("--chat", help="Put the prompt into the model's chat template.")
     ] = False,
-    given: options.Given = options.FIELDS,
+    given: Given = FIELDS,
     runs_dir: options.RunsDir = RUNS,
     as_json: options.Json = False,
 ) -> None:

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from core.cli import options
-from core.cli.ask import GROUPS_ALONE, ask
+from core.cli.ask import GROUPS_ALONE
 from core.cli.terminal import emit, stdout_kept_clean, table
 from core.graph.records import BLOCKS, Graph
 from core.plan.cost import params_in
+from core.runs.request import FIELDS, Given, ask
 
 
 @options.takes("groups")
@@ -22,7 +23,7 @@ def groups(
             "--between", metavar="PARAMETER PARAMETER", help="Say what couples these two parameters."
         ),
     ] = None,
-    given: options.Given = options.FIELDS,
+    given: Given = FIELDS,
     as_json: options.Json = False,
 ) -> None:
     """Find the coupled groups: what has to be removed together."""

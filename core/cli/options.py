@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -44,10 +43,6 @@ Preset = Annotated[
         "hour (taught by the dense model). Default: paper.",
     ),
 ]
-#: Dotted path of a field -> its value, for the fields that were given.
-Given = Mapping[str, Any]
-#: Stands in a command's signature where the options of fields come.
-FIELDS: Given = MappingProxyType({})
 
 
 def takes(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

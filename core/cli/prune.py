@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from core import methods
 from core.cli import options
-from core.cli.ask import RUNS, ask, detached, emit_run, foreground, read_spec_file, with_errors
-from core.cli.recover import AGAIN, with_preset
+from core.cli.ask import RUNS, detached, emit_run, foreground, read_spec_file, with_errors
+from core.cli.recover import AGAIN
 from core.cli.terminal import keys_and_values, perplexity_lines, score_lines
 from core.errors import SpecError
-from core.methods import METHODS
 from core.runs.artifacts import read_metrics, read_spec
-from core.runs.command_line import RANKING
+from core.runs.request import FIELDS, Given, ask_to_prune
 from core.spec.checks import check_name
 from core.spec.choices import STRATEGIES
-from core.spec.efforts import EFFORTS, with_effort
-from core.spec.fields import OPTIONS
-from core.spec.run import RunSpec
-from core.spec.units import MANUAL, read_plan_file
 
 #: What `prune` prints of `metrics.json`, after the run's directory.
 RESULT = ("params_before", "params_after", "sparsity", "sparsity_total", "ppl_before", "ppl_after", "seconds")
@@ -40,7 +34,7 @@ def prune(
         str | None,
         typer.Argument(metavar="MODEL", help="'demo', a hub id, a folder, a .gguf file, or a pruned run."),
     ] = None,
-    given: options.Given = options.FIELDS,
+    given: Given = FIELDS,
     strategy: Annotated[
         str | None,
         typer.Option(
@@ -79,16 +73,7 @@ def prune(
     changes, base = dict(given), read_spec_file(spec_file)
     if strategy is not None:
         changes["prune.kinds"] = _kinds_of(strategy, given.get("prune.kinds"))
-    method = given.get("prune.method", base.prune.method)
-    if method in METHODS.names():  # then the preset and the steps are the method's
-        base = methods.with_preset(base, method, preset, changes.pop("recover.steps", None))
-    elif preset in EFFORTS:
-        base = with_effort(base, preset)
-    else:
-        base = with_preset(base, given.get("recover.method"), preset)
-    spec = ask("prune", model, {**changes, **_by_hand(changes, plan, base)}, base)
-    _check_amount(spec, changes)
-    _check_trains(spec, changes)
+    spec = ask_to_prune(model, changes, base, preset=preset, plan=plan)
     if detach:
         return detached(runs_dir, spec, as_json)
     run_dir = foreground(runs_dir, spec)
@@ -103,47 +88,6 @@ def prune(
     shown += [f"recommended: {why}"] if why else []
     scores = {key.removeprefix("tasks_"): metrics[key] for key in SCORED if key in metrics}
     return emit_run(run_dir, result, as_json, [*shown, *score_lines(scores)])
-
-
-def _check_trains(spec: RunSpec, changes: options.Given) -> None:
-    """Raises SpecError where an option of the training is given, and nothing is trained by it."""
-    stray = [path for path in changes if path.startswith("recover.") and path != "recover.method"]
-    if not stray or spec.recover.method != "none":
-        return
-    flags = ", ".join(OPTIONS[path].flag for path in stray)
-    told = f"{flags} {'belongs' if len(stray) == 1 else 'belong'} to --recover lora or distill; add one"
-    if spec.prune.method not in METHODS.names():
-        raise SpecError(f"{told}, or leave out {flags}.")
-    names = [path.removeprefix("recover.") for path in stray]
-    takes = METHODS[spec.prune.method].options
-    own = [f"--set {option}=…" for name in names for option in (f"lora_{name}", name) if option in takes]
-    instead = f"write {' '.join(own)}" if own else "see `methods`"
-    raise SpecError(f"{told}, or for the training of {spec.prune.method} {instead}.")
-
-
-def _check_amount(spec: RunSpec, changes: options.Given) -> None:
-    """Raises SpecError where both a sparsity and a budget say how much goes."""
-    if spec.prune.target and "prune.sparsity" in changes:
-        raise SpecError(
-            f"--sparsity {changes['prune.sparsity']:g} and --target {spec.prune.target} both say how much "
-            "goes; leave out one of them (--target '' for none)."
-        )
-
-
-def _by_hand(changes: options.Given, plan: Path | None, base: RunSpec) -> dict[str, Any]:
-    """Units and method where the user gives units; options that rank units are refused then."""
-    sources = [*(["--units"] if "prune.units" in changes else []), *(["--plan"] if plan else [])]
-    if len(sources) > 1:
-        raise SpecError("Give either --units or --plan, got both.")
-    if not sources and not base.prune.units:
-        return {}
-    stray = [OPTIONS[path].flag for path in RANKING if changes.get(path, MANUAL) != MANUAL]
-    if stray:
-        raise SpecError(f"{(sources or ['--spec'])[0]} says which units go, so leave out {', '.join(stray)}.")
-    if not sources:
-        return {}
-    units = changes["prune.units"] if plan is None else read_plan_file(plan)
-    return {"prune.units": units, "prune.method": MANUAL}
 
 
 def _kinds_of(strategy: str, kinds: tuple[str, ...] | None) -> tuple[str, ...]:

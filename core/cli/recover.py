@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.cli import options
-from core.cli.ask import RUNS, ask, detached, emit_run, foreground, source_of, with_errors
+from core.cli.ask import RUNS, detached, emit_run, foreground, source_of, with_errors
 from core.cli.terminal import keys_and_values, perplexity_lines
-from core.errors import ArtifactError, SpecError
+from core.errors import ArtifactError
 from core.runs.artifacts import read_metrics, read_spec
+from core.runs.request import FIELDS, Given, ask
 from core.spec.recover import recover_preset
 from core.spec.run import RunSpec
 
@@ -20,23 +21,11 @@ SIZES = ("params_before", "params_after", "sparsity", "sparsity_total", "seconds
 AGAIN = ("base", "params_base", "sparsity_base", "sparsity_total_base")
 
 
-def with_preset(spec: RunSpec, method: str | None, preset: str | None) -> RunSpec:
-    """The spec with the recipe of that name; `method` says whether it trains. Raises SpecError."""
-    if preset is None:
-        return spec
-    recipe = recover_preset(preset)
-    if (method or spec.recover.method) == "none":
-        raise SpecError(
-            f"--preset {preset} is a recipe of training; add --recover lora or distill, or leave it out."
-        )
-    return replace(spec, recover=replace(recipe, method=method or spec.recover.method))
-
-
 @options.takes("recover")
 def recover(
     run: options.PrunedRun,
     preset: options.Preset = None,
-    given: options.Given = options.FIELDS,
+    given: Given = FIELDS,
     detach: options.Detach = False,
     runs_dir: options.RunsDir = RUNS,
     as_json: options.Json = False,

@@ -7,17 +7,18 @@ from dataclasses import asdict
 from typing import Any
 
 from core.cli import options
-from core.cli.ask import RUNS, ask, detached, emit_run, foreground, seconds
+from core.cli.ask import RUNS, detached, emit_run, foreground, seconds
 from core.cli.terminal import table
 from core.results.quantities import perplexity_titles
 from core.results.sweep import Sweep, read_sweep
 from core.results.words import divergence, measured_on, with_error
+from core.runs.request import FIELDS, Given, ask
 
 
 @options.takes("sweep")
 def sweep(
     model: options.ModelArgument,
-    given: options.Given = options.FIELDS,
+    given: Given = FIELDS,
     detach: options.Detach = False,
     runs_dir: options.RunsDir = RUNS,
     as_json: options.Json = False,

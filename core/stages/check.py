@@ -5,37 +5,37 @@ from __future__ import annotations
 from typing import Any
 
 from core.capture.statistics import CAPTURED_KINDS
-from core.criteria import CRITERIA
-from core.criteria.registry import Criterion, check_scopes
 from core.criteria.scoring import check_alone
 from core.errors import DataError, SpecError
 from core.graph.records import Graph
-from core.methods import METHODS, method_of
+from core.methods import criteria_of, method_of
 from core.models.again import graph_of
 from core.models.load import Loaded, check_model, load_config, load_tokenizer, pick_device
 from core.models.texts import Text
 from core.models.windows import sample_windows
 from core.plan.records import check_plan
 from core.recover.team import devices
-from core.registry import Entry, check_options, unknown
-from core.results.scores import AL_AM
 from core.results.sweep import planned, run_of
 from core.spec.checks import parse_layers
 from core.spec.choices import SEARCHED
 from core.spec.recommended import RECOMMENDED
 from core.spec.run import RunSpec
 from core.spec.texts import BUNDLED, NONE, SELF
-from core.spec.units import MANUAL
 from core.stages import recover
 from core.stages.benchmark import check as check_benchmarks
-from core.stages.early import check_amount, check_early, check_lengths, config_only
+from core.stages.early import (
+    check_amount,
+    check_early,
+    check_lengths,
+    check_method,
+    check_rounds,
+    config_only,
+)
 from core.stages.measure import text_windows
 from core.stages.work import (
     calibration_of,
-    criteria_of,
     evaluation_of,
     needs,
-    options,
     reads_text,
     refits,
     searches,
@@ -103,56 +103,6 @@ def _left_open(spec: RunSpec) -> tuple[str, ...]:
     if spec.goal == "sweep":
         return spec.sweep.methods
     return (spec.prune.method,) if spec.goal == "prune" and not spec.prune.without_dependency else ()
-
-
-def check_method(spec: RunSpec) -> None:
-    """Whether there are such criteria or such a method, with such options. Raises InputError."""
-    method, names = method_of(spec), [*CRITERIA.names(), *METHODS.names(), MANUAL]
-    if spec.goal == "prune" and spec.prune.method not in names:
-        raise unknown("method", spec.prune.method, names)
-    ranking = [CRITERIA[name] for name in criteria_of(spec)]
-    check_options([*([method] if method else []), *ranking], options(spec))
-    if method and spec.prune.target:
-        raise SpecError(
-            f"{spec.prune.method} learns towards a sparsity, got target {spec.prune.target}; give a sparsity."
-        )
-    if method:
-        method.component.check(spec.prune, method.settings(spec.prune.options))
-        check_start(ranking, method.component.start_scope(spec.prune.options))
-    elif spec.prunes:
-        check_scopes(criteria_of(spec), spec.sweep.scopes if spec.goal == "sweep" else (spec.prune.scope,))
-
-
-def check_start(ranking: list[Entry[Criterion]], scope: str) -> None:
-    """Whether a method that trains can start by this scope from these criteria. Raises SpecError."""
-    without = [entry.name for entry in ranking if not entry.channels]
-    if scope == AL_AM and without:
-        raise SpecError(
-            f"start_scope={AL_AM} compares the channels of units, which {without[0]} does not score; write "
-            "start_from=ifv, or start_scope=kind."
-        )
-
-
-def check_rounds(spec: RunSpec) -> None:
-    """Whether what is asked for can go in several parts. Raises SpecError."""
-    asked = spec.prune
-    if asked.rounds == 1 or not spec.prunes:
-        return
-    stray = {
-        "a sweep": spec.goal == "sweep",
-        f"method {asked.method}": method_of(spec) is not None or bool(asked.units),
-        "--target": bool(asked.target),
-        "--kind-sparsity": bool(asked.kind_sparsity),
-        "--drop": bool(asked.drop),
-        "--max-share": asked.max_share < 1,
-        f"--scope {SEARCHED}": asked.scope == SEARCHED,
-        "--without-dependency": asked.without_dependency,
-    }
-    if both := [name for name, given in stray.items() if given]:
-        raise SpecError(
-            f"rounds take a method that ranks units and one sparsity for all, got {asked.rounds} with "
-            f"{', '.join(both)}; leave that out, or take --rounds 1."
-        )
 
 
 def check_reach(spec: RunSpec) -> None:

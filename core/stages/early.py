@@ -6,17 +6,25 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+from core.criteria import CRITERIA
+from core.criteria.registry import Criterion, check_scopes
+from core.errors import SpecError
 from core.graph.records import Graph
+from core.methods import METHODS, criteria_of, criteria_options, method_of
 from core.models.configs import texts
 from core.models.early import check_files, groups_left
 from core.models.sources import at_hand
 from core.plan.allocation import allocate
 from core.plan.records import check_plan
+from core.registry import Entry, check_options, unknown
+from core.results.scores import AL_AM
 from core.runs.timings import newest_here
 from core.ship import delivery
 from core.spec.budget import latency_of, without_latency
 from core.spec.checks import check_length, parse_layers
+from core.spec.choices import SEARCHED
 from core.spec.run import RunSpec
+from core.spec.units import MANUAL
 
 
 def check_early(spec: RunSpec) -> None:
@@ -29,6 +37,9 @@ def check_early(spec: RunSpec) -> None:
     if spec.goal == "export":
         delivery.check(spec)
         return
+    settled = spec.settled()
+    check_method(settled)
+    check_rounds(settled)
     values = check_files(spec.model, weights=not config_only(spec))
     *_, text = texts(values)
     config = SimpleNamespace(**{str(name): value for name, value in text.items()})
@@ -37,6 +48,56 @@ def check_early(spec: RunSpec) -> None:
         parse_layers(spec.prune.layers, layers)
     check_lengths(spec, config)
     _check_again(spec)
+
+
+def check_method(spec: RunSpec) -> None:
+    """Whether there are such criteria or such a method, with such options. Raises InputError."""
+    method, names = method_of(spec), [*CRITERIA.names(), *METHODS.names(), MANUAL]
+    if spec.goal == "prune" and spec.prune.method not in names:
+        raise unknown("method", spec.prune.method, names)
+    ranking = [CRITERIA[name] for name in criteria_of(spec)]
+    check_options([*([method] if method else []), *ranking], criteria_options(spec))
+    if method and spec.prune.target:
+        raise SpecError(
+            f"{spec.prune.method} learns towards a sparsity, got target {spec.prune.target}; give a sparsity."
+        )
+    if method:
+        method.component.check(spec.prune, method.settings(spec.prune.options))
+        check_start(ranking, method.component.start_scope(spec.prune.options))
+    elif spec.prunes:
+        check_scopes(criteria_of(spec), spec.sweep.scopes if spec.goal == "sweep" else (spec.prune.scope,))
+
+
+def check_start(ranking: list[Entry[Criterion]], scope: str) -> None:
+    """Whether a method that trains can start by this scope from these criteria. Raises SpecError."""
+    without = [entry.name for entry in ranking if not entry.channels]
+    if scope == AL_AM and without:
+        raise SpecError(
+            f"start_scope={AL_AM} compares the channels of units, which {without[0]} does not score; write "
+            "start_from=ifv, or start_scope=kind."
+        )
+
+
+def check_rounds(spec: RunSpec) -> None:
+    """Whether what is asked for can go in several parts. Raises SpecError."""
+    asked = spec.prune
+    if asked.rounds == 1 or not spec.prunes:
+        return
+    stray = {
+        "a sweep": spec.goal == "sweep",
+        f"method {asked.method}": method_of(spec) is not None or bool(asked.units),
+        "--target": bool(asked.target),
+        "--kind-sparsity": bool(asked.kind_sparsity),
+        "--drop": bool(asked.drop),
+        "--max-share": asked.max_share < 1,
+        f"--scope {SEARCHED}": asked.scope == SEARCHED,
+        "--without-dependency": asked.without_dependency,
+    }
+    if both := [name for name, given in stray.items() if given]:
+        raise SpecError(
+            f"rounds take a method that ranks units and one sparsity for all, got {asked.rounds} with "
+            f"{', '.join(both)}; leave that out, or take --rounds 1."
+        )
 
 
 def config_only(spec: RunSpec) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.evaluate import dense as reference
-from core.methods import method_of
+from core.methods import criteria_of, method_of
 from core.recover import written
 from core.runs.artifacts import read_plan
 from core.runs.recorder import Recorder
@@ -36,7 +36,7 @@ from core.stages.benchmark import benchmark, scored_earlier
 from core.stages.check import check_device
 from core.stages.early import config_only
 from core.stages.stage import Repeated, Stage, run_stages
-from core.stages.work import State, Work, ablates, criteria_of, kept, needs, searches
+from core.stages.work import State, Work, ablates, kept, needs, searches
 
 
 def learns(spec: RunSpec) -> bool:

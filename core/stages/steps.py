@@ -14,7 +14,7 @@ from core.criteria.scoring import check_readable
 from core.errors import DataError
 from core.files import write_json, write_text
 from core.graph.records import Graph
-from core.methods import method_of
+from core.methods import criteria_of, criteria_options, method_of
 from core.models import load as models
 from core.models.again import graph_of, groups_of
 from core.models.load import Loaded
@@ -38,10 +38,8 @@ from core.stages.work import (
     Work,
     ablates,
     add_facts,
-    criteria_of,
     kept,
     needs,
-    options,
     reading,
     record_facts,
     refits,
@@ -201,7 +199,7 @@ def score(state: State) -> None:
             state.statistics,
             seed=spec.seed,
             kinds=kinds(spec, state.graph),
-            options=options(spec),
+            options=criteria_options(spec),
             scopes=(AL_AM,),
         )
         write_scores(state.folder, scores)

@@ -192,25 +192,6 @@ def ablates(spec: RunSpec) -> bool:
     return spec.goal == "prune" and spec.prune.without_dependency
 
 
-def criteria_of(spec: RunSpec) -> list[str]:
-    """The criteria a run scores with, each once."""
-    if spec.goal == "prune":
-        method = method_of(spec)
-        name = method.component.start_from(spec.prune.options) if method else spec.prune.method
-        return [] if spec.prune.units or name is None else [name]
-    if spec.goal == "sweep":
-        return list(spec.sweep.methods)
-    asked = list(spec.explore.criteria) if "scores" in spec.explore.analyses else []
-    if "sensitivity" in spec.explore.analyses:
-        asked.append(spec.explore.sensitivity_criterion)
-    return list(dict.fromkeys(asked)) if spec.goal == "explore" else []
-
-
-def options(spec: RunSpec) -> dict[str, Any]:
-    """The criteria's own options, as they were given."""
-    return spec.prune.options if spec.prunes else spec.explore.options
-
-
 def needs(names: Sequence[str]) -> set[str]:
     """The statistics these criteria read; units chosen by hand need none."""
     return {statistic for name in names if name != MANUAL for statistic in CRITERIA[name].needs}

@@ -13,7 +13,7 @@ from core.plan.allocation import allocate
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from core.spec.sweep import SweepSpec
-from core.stages.check import check_method
+from core.stages.early import check_method
 from tests.handmade import tiny
 
 

@@ -12,7 +12,7 @@ from core.criteria import CRITERIA
 from core.errors import DataError, SpecError
 from core.nuteprune.gates import BOUND
 from core.nuteprune.start import starting_point
-from core.stages.check import check_start
+from core.stages.early import check_start
 from tests.handmade import graph_of, tiny
 from tests.nuteprune.small import settings
 

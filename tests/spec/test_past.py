@@ -12,6 +12,7 @@ import pytest
 
 from core.errors import ArtifactError, SpecError
 from core.files import save_arrays
+from core.methods import criteria_of, criteria_options
 from core.plan.records import PruningPlan
 from core.results.scores import SCORES, read_scores, write_scores
 from core.results.sensitivity import SENSITIVITY, Sensitivity, read_sensitivity, write_sensitivity
@@ -19,8 +20,7 @@ from core.spec.explore import ExploreSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from core.spec.sweep import SweepSpec
-from core.stages.check import check_method
-from core.stages.work import criteria_of, options
+from core.stages.early import check_method
 
 TEACHES = {"start_from": "taylor_mix", "start_samples": 4}
 FROM_VECTOR = {"start_from": "taylor_vector"}
@@ -61,7 +61,7 @@ def test_a_spec_of_before_scores_sample_by_sample(goal: str, scored: list[str]) 
     assert criteria_of(old(spec)) == scored
     assert RunSpec.from_run(old(spec).to_json()) == old(spec), "told once, it stays so"
     assert RunSpec.from_run(spec.to_json()) == spec, "today's means what it says"
-    assert options(old(spec)).keys() == options(spec).keys()
+    assert criteria_options(old(spec)).keys() == criteria_options(spec).keys()
     check_method(old(spec))
 
 
@@ -81,9 +81,11 @@ def test_a_spec_of_before_scores_sample_by_sample(goal: str, scored: list[str]) 
 )
 def test_a_vector_of_before_was_a_whole_slice(spec: RunSpec, said: dict[str, Any]) -> None:
     """The option is set where `taylor_vector` scores, and nowhere else: others would refuse it."""
-    assert options(old(spec)) == said
+    assert criteria_options(old(spec)) == said
     check_method(old(spec))
-    assert options(RunSpec.from_run(spec.to_json())) == options(spec), "today's means what it says"
+    assert criteria_options(RunSpec.from_run(spec.to_json())) == criteria_options(spec), (
+        "today's means what it says"
+    )
 
 
 def test_what_is_no_spec_is_still_refused_by_name() -> None:

@@ -12,7 +12,7 @@ import typer
 
 from core.cli.app import main
 from core.spec.run import RunSpec
-from core.stages.check import check_method
+from core.stages.early import check_method
 from pruneviz.data.command_pieces import Command
 from pruneviz.data.commands import commands, markdown
 from pruneviz.data.published import published_table, published_tables
