@@ -132,9 +132,10 @@ def test_a_recovery_that_was_fitted_before_there_was_a_choice_goes_on_in_float32
     assert (goes_on.precision, goes_on.micro_batch) == ("no", 2)
 
 
-def test_the_estimate_is_near_what_a_step_keeps(tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_the_estimate_is_near_what_a_step_keeps(tmp_path: Path, precision: str) -> None:
     """Everything that autograd keeps for the backward pass of a step, and is no parameter, counted once."""
-    loop = trainer(tmp_path, batch=4, lora_rank=2, layer_weight=0.1)
+    loop = trainer(tmp_path, batch=4, lora_rank=2, layer_weight=0.1, precision=precision)
     training, kept = loop.training, dict[int, int]()
     model = training.twin.model
     parameters = {value.untyped_storage().data_ptr() for value in model.parameters()}
@@ -147,12 +148,13 @@ def test_the_estimate_is_near_what_a_step_keeps(tmp_path: Path) -> None:
 
     alive = []  # a storage that is given back could be counted twice, or not at all
     training.begin(0, [0, 1, 2, 3])
-    with torch.autograd.graph.saved_tensors_hooks(
+    hooks = torch.autograd.graph.saved_tensors_hooks(
         lambda value: alive.append(value) or note(value), lambda v: v
-    ):
+    )
+    with hooks, loop.team.accelerator.autocast():
         training.loss([0, 1, 2, 3])
     fresh = trainer(tmp_path / "fresh", lora_rank=0).training
-    taken = Taken(4 * ids(model).shape[1], False, 0, "all", copies=2, logits=3, layers=3)
+    taken = Taken(4 * ids(model).shape[1], False, 0, "all", copies=2, logits=3, layers=3, precision=precision)
     estimate = needed_bytes(fresh.twin.model, fresh.masks.graph, taken)
     assert 0.5 < estimate / sum(kept.values()) < 2.0
     assert needed_bytes(fresh.twin.model, fresh.masks.graph, replace(taken, recompute=True)) < estimate
