@@ -22,7 +22,13 @@ RECOVERS = {
     "distill": {"method": "distill"},
     "distill+lora": {"method": "distill", "next_token": 0.5},
 }
-LEARNS = ("nuteprune", "nuteprune+distill")
+#: Ways to learn masks, and what each changes of the preset: numerous teachers, the dense model, or nobody.
+LEARNS: dict[str, dict[str, Any]] = {
+    "nuteprune": {},
+    "nuteprune-dense": {"distillation": "dense"},
+    "nuteprune-alone": {"distillation": "none"},
+    "nuteprune+distill": {},
+}
 METHODS = ("cut", *RECOVERS, *LEARNS)
 POINTS = "points.json"
 
@@ -169,6 +175,7 @@ def spec_of(asked: Asked, point: Point, steps: int) -> Any:
     if learns:
         gap = min(0.1, point.sparsity / 2)
         own = {**PRESETS["demo"]["prune.options"], "steps": each, "batch": asked.batch, "gap": gap}
+        own |= LEARNS[point.method]
         own |= {"interval": min(0.01, gap / 2), "measure_every": max(1, each // 4)}
         prune = PruneSpec("nuteprune", point.sparsity, options=own)
         calibration = DataSpec(asked.train, samples=min(600, each * asked.batch), length=asked.length)

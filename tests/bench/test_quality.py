@@ -12,7 +12,7 @@ from core.runs import launch
 from core.runs.artifacts import METRICS, read_spec
 from core.runs.status import Status, read_status, write_status
 from tests.bench import __main__ as bench
-from tests.bench.quality import POINTS, Asked, points, run
+from tests.bench.quality import POINTS, Asked, points, run, spec_of
 from tests.bench.quality_table import Result, mean_of, over_minutes, rows, seconds_of
 from tests.stages.test_recover import words
 
@@ -91,3 +91,10 @@ def test_it_is_not_among_those_that_run_unnamed(capsys: pytest.CaptureFixture[st
     assert "quality" not in bench.BENCHES and "quality" in bench.LONG
     assert bench.main(["qualty", "seeds=0"]) == 2
     assert "No bench qualty" in capsys.readouterr().err
+
+
+def test_who_teaches_is_all_that_differs() -> None:
+    asked = Asked(methods=("nuteprune", "nuteprune-dense", "nuteprune-alone"))
+    specs = [spec_of(asked, point, 10) for point in points(asked) if point.seed == 0]
+    taught = [spec.prune.options.pop("distillation", "progressive") for spec in specs]
+    assert taught == ["progressive", "dense", "none"] and specs[0] == specs[1] == specs[2]
