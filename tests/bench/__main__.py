@@ -25,6 +25,7 @@ BENCHES = (
     "reconstruct",
     "recover",
     "ship",
+    "cluster",
     "gpu",
 )
 #: Measured only where they are named, since they can take days: how good models are has no goal here.
