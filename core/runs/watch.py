@@ -23,6 +23,8 @@ ACTIVE = ("starting", "running", "stopping")
 DAMAGED = "damaged"
 #: A worker beats every 2 s; after this long without, it is stuck or lost.
 SILENT_S = 60.0
+#: On a cluster the disk that is shared may hold back what a node wrote, and who waits hears of lost nodes.
+SILENT_THERE_S = 240.0
 #: The lock is never needed for longer than it takes to start a process.
 LOCK_S = 10.0
 
@@ -57,7 +59,7 @@ def find(runs_dir: Path, name: str) -> Path:
 def worker_alive(status: Status) -> bool:
     """Whether the worker's process exists; by its start time too, for the system reuses pids."""
     if status.host and status.host != host():
-        return abs(time.time() - status.heartbeat) < SILENT_S
+        return abs(time.time() - status.heartbeat) < silence(status)
     return status.pid is not None and alive(status.pid, status.pid_started)
 
 
@@ -107,12 +109,17 @@ def _damage(run_dir: Path, error: ArtifactError) -> dict[str, str]:
     return {"type": "ArtifactError", "message": str(error), "fix": fix}
 
 
+def silence(status: Status) -> float:
+    """After how many seconds without a beat a worker counts as stuck or lost."""
+    return SILENT_S if status.executor == "local" else SILENT_THERE_S
+
+
 def lost(status: Status) -> bool:
     """Whether a run that should be at work has no living worker."""
     # A time that is yet to come is no sign of life: whoever wrote it has another clock.
-    latest = time.time() + SILENT_S
+    latest = time.time() + silence(status)
     seen = [at for at in (status.heartbeat, status.started or 0.0, status.created) if at < latest]
-    silent = time.time() - max(seen, default=0.0) > SILENT_S
+    silent = time.time() - max(seen, default=0.0) > silence(status)
     if status.pid is None:
         return silent  # its launcher died between taking it from the queue and starting a worker
     return silent or not worker_alive(status)

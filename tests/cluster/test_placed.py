@@ -190,3 +190,11 @@ def test_runs_for_a_cluster_do_not_wait_for_one_here(tmp_path: Path, monkeypatch
     )
     assert launch.start_next(tmp_path) == here
     assert begun == [here, there] and behind not in begun
+
+
+def test_a_shared_disk_may_be_late(case: Case) -> None:
+    late = time.time() - 100.0
+    there = Status(state="running", pid=os.getpid(), pid_started=started_at(os.getpid()), host=host())
+    there = replace(there, heartbeat=late, started=late, created=late, executor="ray")
+    assert not watch.lost(there) and watch.lost(replace(there, executor="local"))
+    assert watch.lost(replace(there, heartbeat=late - 200, started=late - 200, created=late - 200))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,3 +132,16 @@ def test_points_of_a_sweep_give_what_they_give_here(
     assert one == other and len(one) == 4
     parts = sorted((there / PARTS).glob("0*"))
     assert len(parts) == 4 and all(read_status(part).node for part in parts)
+
+
+def test_a_shell_waits_for_its_run_and_prints_what_came_out(
+    runs: Path, ray_cluster: Any, tiny_llama_folder: Path, texts: tuple[Path, Path]
+) -> None:
+    command = [sys.executable, "-m", "core", "evaluate", str(tiny_llama_folder), "--ppl", str(texts[1])]
+    command += ["--window", "32", "--tokens", "320", "--runs-dir", str(runs), "--json"]
+    where = ["--executor", "ray", "--ray-address", ray_cluster.address]
+    done = subprocess.run([*command, *where], cwd=launch.ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["ppl"] > 1 and "Measuring the model" in done.stderr
+    (run_dir,) = watch.list_runs(runs)
+    assert read_status(run_dir).node
