@@ -38,8 +38,7 @@ def check(spec: RunSpec) -> Route:
     hub.check(spec.export.push_to, spec.export.dry_run)
     if spec.export.out is not None:
         out = Path(spec.export.out)
-        if out.exists():
-            raise SpecError(f"--out {out} is there already; give a folder that is not, or remove it.")
+        _check_free(out)
         _check_room(out, weights_bytes(model))
     return route
 
@@ -59,6 +58,8 @@ def deliver(spec: RunSpec, out: Path, say: Callable[[str], None], progress: Call
         written = route.write(parcel)
         files = {str(path.relative_to(beside)): path.stat().st_size for path in sorted(beside.rglob("*"))
                  if path.is_file()}  # fmt: skip
+        if spec.export.out is not None:
+            _check_free(out)  # another export may have written there meanwhile
     use = route.use(subject, out.absolute(), spec.export)
     return Exported(route.name, str(out), files, list(use), list(written.notes))
 
@@ -66,6 +67,12 @@ def deliver(spec: RunSpec, out: Path, say: Callable[[str], None], progress: Call
 def weights_bytes(model: Path) -> int:
     """How large a model's weights are on disk."""
     return sum(path.stat().st_size for path in model.glob("*.safetensors"))
+
+
+def _check_free(out: Path) -> None:
+    """Raises SpecError if there is something where an export shall be written."""
+    if out.exists():
+        raise SpecError(f"--out {out} is there already; give a folder that is not, or remove it.")
 
 
 def _check_room(out: Path, size: int) -> None:

@@ -80,6 +80,9 @@ def add_tokenizer(writer: gguf.GGUFWriter, model: Path, tokens: int, given: Path
 
 def _copy(writer: gguf.GGUFWriter, source: Path, tokens: int) -> None:
     """Copy every word that a file says of its tokenizer. Raises SpecError."""
+    with source.open("rb") as file:
+        if file.read(4) != gguf.GGUF_MAGIC.to_bytes(4, "little"):
+            raise SpecError(f"{source} is no GGUF file; give one of the base model.")
     try:
         fields = gguf.GGUFReader(source).fields
         held = len(fields[gguf.Keys.Tokenizer.LIST].data)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from core.errors import SpecError
 from core.models import saved
 from core.models.card_head import read_head
 from core.results.exported import read_exported
 from core.runs.artifacts import read_spec
+from core.ship import hf
+from core.ship.delivery import deliver
+from core.ship.records import Parcel, Written
+from core.ship.routes import ROUTES
+from core.spec.export import ExportSpec
+from core.spec.model import ModelSpec
+from core.spec.run import RunSpec
 from tests.cli.calls import answer, refused
 
 
@@ -74,3 +83,22 @@ def test_bad_input_is_one_line_before_anything_is_written(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
     assert "No space left on device; free some space" in said(pruned, "--out", str(tmp_path / "new"))
     assert len(list(runs.iterdir())) == count and not (tmp_path / "new").exists()
+
+
+def test_of_two_exports_into_one_folder_the_second_does_not_replace_the_first(
+    pruned: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "mine"
+    spec = RunSpec(goal="export", model=ModelSpec(pruned), export=ExportSpec(to="hf", out=str(out)))
+    real = hf.write
+
+    def slow(parcel: Parcel) -> Written:
+        out.mkdir()
+        (out / "of another").touch()
+        return real(parcel)
+
+    monkeypatch.setitem(ROUTES, "hf", replace(ROUTES["hf"], write=slow))
+    with pytest.raises(SpecError, match="mine is there already"):
+        deliver(spec, out, print, lambda *_: None)
+    assert [path.name for path in out.iterdir()] == ["of another"]
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".mine")] == []
