@@ -8,12 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from core.errors import ArtifactError
 from core.files import read_record
 from core.graph.records import Attention, Graph
 from core.plan.blocks import blocks_gone, without_blocks
 from core.plan.heads import Heads, heads_left
 from core.plan.records import PruningPlan, implied
-from core.runs.artifacts import BASE_CONFIG, read_graph, read_plan
+from core.runs.artifacts import BASE_CONFIG, GROUPS, PLAN, read_graph, read_plan
 from core.spec.export import ExportSpec
 
 
@@ -131,6 +132,9 @@ class Subject:
 
 def subject_of(model: Path) -> Subject:
     """What was saved in a folder, on paper. Raises ArtifactError."""
+    lacking = next((name for name in (PLAN, GROUPS) if not (model / name).is_file()), None)
+    if lacking is not None:
+        raise ArtifactError(f"{model} lacks {lacking}, which says what was cut; run the pruning again.")
     path = model / (BASE_CONFIG if (model / BASE_CONFIG).is_file() else "config.json")
     return Subject(read_graph(model), read_plan(model), read_record(path, dict[str, Any], "run it again"))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from core.errors import SpecError
+from core.errors import ArtifactError, SpecError
 from core.graph.discover import discover_config
 from core.plan.records import PruningPlan
-from core.ship.records import Subject, Verdict
+from core.ship.records import Subject, Verdict, subject_of
 from core.ship.routes import ROUTES, require, verdicts
 from core.spec.export import FORMATS
 from tests.conftest import llama_config
@@ -27,6 +28,12 @@ def test_a_subject_counts_what_is_left_of_every_layer(subject: Subject) -> None:
     assert (first.heads.query, first.heads.key_value, first.heads.kv_index) == ([0, 2, 3], [0, 1], [0, 1, 1])
     assert (second.heads.query, second.heads.kv_index) == ([0, 1, 2, 3], [0, 0, 1, 1])
     assert (first.ffn, second.ffn, subject.family) == ((48,), (45,), "llama")
+
+
+def test_a_folder_that_lacks_a_file_is_named_with_it(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").touch()
+    with pytest.raises(ArtifactError, match=r"test_a_folder.* lacks groups\.json, .*run the pruning again"):
+        subject_of(tmp_path)
 
 
 def test_every_format_that_a_spec_offers_has_a_route_with_a_verdict_in_words(subject: Subject) -> None:
