@@ -28,9 +28,21 @@ def absolute(spec: RunSpec) -> RunSpec:
         data_dir=folder(spec.data_dir),
         model=replace(spec.model, source=source, adapter=full(spec.model.adapter)),
         calibration=replace(spec.calibration, name=full(spec.calibration.name)),
-        recover=replace(spec.recover, data=full(spec.recover.data)),
-        evaluate=replace(
-            spec.evaluate, text=full(spec.evaluate.text), benchmarks_dir=folder(spec.evaluate.benchmarks_dir)
+        recover=replace(
+            spec.recover,
+            data=",".join(map(full, spec.recover.data.split(","))),
+            teacher=full(spec.recover.teacher),
+            logits=folder(spec.recover.logits),
         ),
-        export=replace(spec.export, out=folder(spec.export.out)),
+        evaluate=replace(
+            spec.evaluate,
+            text=full(spec.evaluate.text),
+            also=tuple(map(full, spec.evaluate.also)),
+            benchmarks_dir=folder(spec.evaluate.benchmarks_dir),
+        ),
+        export=replace(
+            spec.export,
+            out=folder(spec.export.out),
+            tokenizer=spec.export.tokenizer and full(spec.export.tokenizer),
+        ),
     )

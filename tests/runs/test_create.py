@@ -12,11 +12,14 @@ import pytest
 from core.errors import LaunchError, StorageError, UnknownNameError
 from core.runs import launch, watch
 from core.runs.artifacts import read_spec
+from core.runs.paths import absolute
 from core.runs.status import Status
 from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
+from core.spec.export import ExportSpec
 from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
+from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
 from tests.runs.waiting import environment, named, state
 
@@ -33,6 +36,33 @@ def test_one_of_several_processes_makes_no_run(
     with pytest.raises(LaunchError, match="one of 2 processes"):
         launch.resume(run_dir)
     assert watch.list_runs(runs) == [run_dir]
+
+
+def test_every_file_of_a_spec_is_found_from_elsewhere(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker runs in a folder of its own, and so does who resumes it."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.txt", "b.txt", "rows.jsonl", "teacher", "adapter"):
+        Path(name).touch()
+    spec = RunSpec(
+        data_dir="copies",
+        model=ModelSpec("demo", adapter="adapter"),
+        calibration=DataSpec("a.txt"),
+        recover=RecoverSpec("distill", "alpaca,rows.jsonl", teacher="teacher", logits="logits", top_k=8),
+        evaluate=EvalSpec("a.txt", also=("factbook", "b.txt", "a.txt"), benchmarks_dir="tasks"),
+        export=ExportSpec(out="out", tokenizer="a.txt"),
+    )
+    kept = absolute(spec)
+    here = str(tmp_path)
+    assert kept.evaluate.texts == (f"{here}/a.txt", "factbook", f"{here}/b.txt"), "each once"
+    assert kept.recover.data == f"alpaca,{here}/rows.jsonl"
+    paths = (
+        kept.data_dir, kept.model.adapter, kept.calibration.name, kept.recover.teacher, kept.recover.logits,
+        kept.evaluate.benchmarks_dir, kept.export.out, kept.export.tokenizer,
+    )  # fmt: skip
+    assert all(path and path.startswith(here) for path in paths), paths
+    assert kept.model.source == "demo"
 
 
 def test_ids_are_readable_and_unique(tmp_path: Path) -> None:
