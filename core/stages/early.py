@@ -55,6 +55,9 @@ def check_method(spec: RunSpec) -> None:
     method, names = method_of(spec), [*CRITERIA.names(), *METHODS.names(), MANUAL]
     if spec.goal == "prune" and spec.prune.method not in names:
         raise unknown("method", spec.prune.method, names)
+    if trains := [name for name in criteria_of(spec) if name in METHODS.names()]:
+        takes = ", ".join(CRITERIA.names())
+        raise SpecError(f"{trains[0]} trains, and scores no units: give one of {takes}.")
     ranking = [CRITERIA[name] for name in criteria_of(spec)]
     check_options([*([method] if method else []), *ranking], criteria_options(spec))
     if method and spec.prune.target:
