@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from core.cli import runs
+from core.cli.advise import advise
 from core.cli.evaluate import evaluate
 from core.cli.explore import explore, score, sensitivity, similarity
 from core.cli.export import export
@@ -35,7 +36,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
     for command in (
         groups, score, similarity, sensitivity, explore, prune, recover, sweep, evaluate, generate, export,
-        report, methods,
+        report, methods, advise,
     )
 }  # fmt: skip
 for name, command in COMMANDS.items():

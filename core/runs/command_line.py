@@ -35,6 +35,7 @@ TAKES: dict[str, tuple[str, ...]] = {
     ),
     "export": (*paths("export"), "name", "model.trust_remote_code"),
     "groups": ("explore.config_only", *MODEL),
+    "advise": ("prune.sparsity", "prune.target", "prune.kinds", "prune.layers", *MODEL),
     "generate": ("evaluate.max_new_tokens", "seed", *MODEL),
 }
 #: Written out even where they are the default: they are what the run is about.

@@ -29,6 +29,7 @@ from pruneviz.data.runs import RunRecord
 from pruneviz.data.sources import model_choices
 from pruneviz.figures import states
 from pruneviz.figures.model import analyses_html, analyses_info, card_html, parts_html, parts_info
+from pruneviz.tabs.advice import build_advice
 from pruneviz.tabs.parts import QUIET, Parts, intro, message
 
 INTRO = (
@@ -77,6 +78,7 @@ def build_model_tab(app: AppContext) -> None:
         card = panel("model-card", elem_classes="pv-fill", min_height=330)
         parts = panel("model-parts", elem_classes="pv-fill", min_height=330)
     analyses = panel("model-analyses", min_height=230)
+    build_advice(app)
     timer = gr.Timer(POLL_S, active=False)
 
     page = ModelPage(source, here, state, card, parts, analyses, progress, analyse, stop, timer)

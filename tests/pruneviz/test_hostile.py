@@ -19,6 +19,7 @@ from core.report.run import Run
 from core.results.activations import Activation, Activations
 from core.results.render import environment
 from core.results.sweep import Point, Sweep
+from core.runs.advice import advise
 from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
@@ -54,6 +55,7 @@ from pruneviz.figures.structure import Link, Slice, StructureInfo
 from pruneviz.present import answer
 from pruneviz.tabs import scores
 from pruneviz.tabs import sweep as sweep_tab
+from pruneviz.tabs.advice import advice_html
 from pruneviz.tabs.compare import present_link
 from pruneviz.tabs.example import example_html
 from tests.pruneviz.samples import MEASURED, graph, make_run
@@ -147,6 +149,9 @@ def pieces(records: list[runs.RunRecord]) -> Iterator[tuple[str, Callable[[], st
     yield "error", lambda: states.error_html(EVIL, EVIL, EVIL, EVIL)
     yield "loading", lambda: states.loading_html(EVIL, 3.0, EVIL)
     yield "notes", lambda: states.notes_html(EVIL)
+    doubtful = advise(RunSpec(), graph(), [])[0]
+    ways = [replace(doubtful, problem=EVIL, doubts=(EVIL,)), replace(doubtful, after=EVIL, title=EVIL)]
+    yield "advice", lambda: advice_html(ways)
     yield "launched", lambda: states.launched_html(EVIL)
     yield "paragraph", lambda: states.paragraph_html(EVIL)
     yield "runs", lambda: runs_table.table_html([*rows, replace(rows[0], state=EVIL)], "a")

@@ -1,0 +1,181 @@
+"""What to do: three ways to a budget, with what each takes, what it gave of the demo model, and doubts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from core.errors import ArtifactError, NotPrunableError
+from core.graph.records import Graph
+from core.plan.allocation import allocate
+from core.plan.cost import cost
+from core.results.demo_figures import AT_20, DEMO_MACS, DENSE, PROTOCOL, SEARCHED_40, TEXTS, UNTRAINED_40
+from core.results.words import count, duration, memory, percent
+from core.runs.artifacts import METRICS, read_metrics, read_spec
+from core.runs.command_line import command_line
+from core.runs.timings import newest_here
+from core.runs.watch import list_runs
+from core.spec.budget import latency_of
+from core.spec.efforts import EFFORTS, SAYS, with_effort
+from core.spec.fields import field_of
+from core.spec.recover import recipe_of
+from core.spec.run import RunSpec
+
+#: Bytes per parameter: two models in float32 where nothing is trained; where all weights are, the model and
+#: its teacher, and for each weight its gradient and two numbers of Adam's.
+_CUT, _TAUGHT = 8, 20
+#: Shares around those that were measured; beyond, a figure says little.
+_NEAR = (0.15, 0.3)
+#: How long an effort is meant to take of the demo model where nobody measured it, in minutes.
+_MEANT = {"hour": 60.0}
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A way to the budget.
+
+    Attributes:
+        effort: of `core.spec.efforts`; title, about: what it is; spec: the run to launch, and its command.
+        after: what is left, in words; empty where that is not known yet.
+        seconds, seconds_from: how long it will take, and what says so. gib: memory at least.
+        measured: what it gave of the demo model; doubts: what is not known.
+        problem: why it cannot be launched; empty if it can.
+    """
+
+    effort: str
+    title: str
+    about: str
+    spec: RunSpec
+    command: str
+    after: str
+    seconds: float
+    seconds_from: str
+    gib: float
+    measured: str
+    doubts: tuple[str, ...]
+    problem: str = ""
+
+    @property
+    def takes(self) -> str:
+        """Time and memory in words."""
+        return f"about {duration(self.seconds)} ({self.seconds_from}), {memory(self.gib)} of memory at least"
+
+
+def advise(
+    asked: RunSpec, graph: Graph, finished: Sequence[tuple[RunSpec, dict[str, Any]]], scanned: bool = False
+) -> list[Advice]:
+    """Three ways to prune a model to what is asked, from no training to an hour of it.
+
+    Args:
+        asked: model, sparsity or budget, kinds and layers; its texts stay.
+        graph: of the model as it is; finished: runs of it, each with its `metrics.json`.
+        scanned: whether a scan of its layers is kept.
+    """
+    return [_way(name, with_effort(asked, name), graph, finished, scanned) for name in EFFORTS]
+
+
+def finished_runs(runs_dir: Path, source: str) -> list[tuple[RunSpec, dict[str, Any]]]:
+    """The runs of a folder that pruned this model and were measured, each with its metrics."""
+    pairs = list[tuple[RunSpec, dict[str, Any]]]()
+    for run_dir in list_runs(runs_dir):
+        with suppress(ArtifactError):  # a damaged run has nothing to say
+            spec = read_spec(run_dir)
+            if spec.model.source == source and (run_dir / METRICS).is_file():
+                pairs.append((spec, read_metrics(run_dir)))
+    return pairs
+
+
+def _way(
+    name: str, spec: RunSpec, graph: Graph, finished: Sequence[tuple[RunSpec, dict[str, Any]]], scanned: bool
+) -> Advice:
+    effort, dense = EFFORTS[name], cost(graph, {})
+    share, after, problem = _left(spec, graph)
+    seconds, source = _seconds(name, dense.macs_per_token, finished)
+    gib = (_TAUGHT if effort.recipe else _CUT) * dense.params / 2**30
+    return Advice(
+        name, effort.title, effort.about, spec, command_line(spec), after, seconds, source, gib,
+        _measured(name), tuple(_doubts(name, spec, share, scanned)), problem,
+    )  # fmt: skip
+
+
+def _left(spec: RunSpec, graph: Graph) -> tuple[float | None, str, str]:
+    """The share of the block parameters that goes, what is left in words, and why nothing can."""
+    timings = newest_here(graph, spec.prune)
+    if timings is None and latency_of(spec.prune.target):
+        return None, "known once this machine is timed, which the run does first", ""
+    try:
+        plan = allocate(graph, None, **spec.settled().prune.allocation(), timings=timings)
+    except NotPrunableError as error:
+        return None, "", str(error)
+    assert plan.before and plan.after, "a plan is allocated with its costs"
+    left = f"{count(plan.after.params)} of {count(plan.before.params)} parameters"
+    if timings:
+        left += f", {timings.predicted(graph, plan.removed):.3g} of {timings.dense_ms:.3g} ms predicted"
+    return plan.sparsity, f"{left}; {percent(plan.sparsity)} of the block parameters go", ""
+
+
+def _seconds(name: str, macs: int, finished: Sequence[tuple[RunSpec, dict[str, Any]]]) -> tuple[float, str]:
+    """How long it will take: as such runs of this model did, else as the demo model's, by multiply-adds."""
+    own = [
+        float(metrics["seconds"])
+        for spec, metrics in finished
+        if metrics.get("seconds") and _is_of(spec, name)
+    ]
+    if own:
+        return median(own), f"as {len(own)} such run{'s' * (len(own) > 1)} of this model took"
+    figure = AT_20.get(name)
+    minutes = figure.minutes if figure and figure.minutes else _MEANT[name]
+    ratio = macs / DEMO_MACS
+    said = (
+        "as the demo model on two cores"
+        if abs(ratio - 1) < 0.01
+        else f"{ratio:.3g} x the demo model’s on two cores"
+    )
+    return 60 * minutes * ratio, said
+
+
+def _is_of(spec: RunSpec, name: str) -> bool:
+    """Whether a run did what an effort asks for; its own spec names what was recommended."""
+    if spec.goal != "prune" or spec.prune.units:
+        return False
+    like, recipe = with_effort(spec, name).settled(), EFFORTS[name].recipe or None
+    same = all(field_of(spec, path) == field_of(like, path) for path in SAYS)
+    return same and spec.recover.method == like.recover.method and recipe_of(spec.recover) == recipe
+
+
+def _measured(name: str) -> str:
+    """What the way gave of the demo model."""
+    figure = AT_20.get(name)
+    if figure is None:
+        best = AT_20["minutes"]
+        return f"Not measured. A quarter of this training took the demo model to {best.ppl} at 20 %."
+    return (
+        f"Demo model, 20 %: perplexity {DENSE.ppl} to {figure.ppl} on {TEXTS[0]}, "
+        f"{DENSE.book} to {figure.book} on the {TEXTS[1]}; {PROTOCOL}."
+    )
+
+
+def _doubts(name: str, spec: RunSpec, share: float | None, scanned: bool) -> list[str]:
+    """What is not known, the weightiest first."""
+    doubts = []
+    if spec.model.source != "demo":
+        doubts.append("How this model takes it: the figures are of another one.")
+    if share is not None and share > _NEAR[1]:
+        doubts.append(
+            f"Figures are of 20 %, and {percent(share, 0)} go here. At 40 % the untrained demo model is at "
+            f"{UNTRAINED_40}, at {SEARCHED_40} by the curves of a search (--scope searched)."
+        )
+    elif share is not None and share < _NEAR[0]:
+        doubts.append(f"Figures are of 20 %, and only {percent(share, 0)} go here: it should be better.")
+    if name == "recommended":
+        drag = "drag this budget over the scan on Sensitivity to see, and to prune by it."
+        scan = "scan them on Sensitivity, minutes, before you cut."
+        doubts.append(f"Whether layers differ more than the rule allows for: {drag if scanned else scan}")
+        doubts.append("What your own text would change: the cut reads the bundled one (--calibration).")
+    if EFFORTS[name].recipe:
+        doubts.append("How it does on your task: the training text is a general one unless you give yours.")
+    return [*doubts, "Memory of activations, and times on a GPU: neither is predicted."]

@@ -1,0 +1,82 @@
+"""Advice: three ways to a budget, whose figures stand in docs/measured.md, and what is not known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core.cli.app import main
+from core.plan.allocation import allocate
+from core.plan.cost import cost
+from core.results import demo_figures
+from core.runs.advice import advise
+from core.spec.efforts import EFFORTS, with_effort
+from core.spec.model import ModelSpec
+from core.spec.prune import PruneSpec
+from core.spec.run import RunSpec
+from tests.pruneviz.samples import graph
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def asking(**prune: object) -> RunSpec:
+    return RunSpec(prune=PruneSpec(**prune))  # type: ignore[arg-type]
+
+
+def test_the_figures_are_those_of_the_docs() -> None:
+    text = (DOCS / "measured.md").read_text(encoding="utf-8")
+    for figure in (demo_figures.DENSE, *demo_figures.AT_20.values()):
+        assert figure.written in text, figure
+    for row in (demo_figures.UNTRAINED_40, demo_figures.SEARCHED_40):
+        assert f"| {row}" in text
+    assert set(demo_figures.AT_20) < set(EFFORTS)
+
+
+def test_each_way_says_what_is_left_what_it_takes_and_what_is_not_known() -> None:
+    ways = advise(asking(sparsity=0.4), graph(), [])
+    assert [way.effort for way in ways] == [*EFFORTS]
+    plan = allocate(graph(), None, sparsity=0.4)
+    assert plan.after
+    assert all(f"{plan.after.params:,} of" in way.after or "k of" in way.after for way in ways)
+    none, minutes, hour = ways
+    assert "35.8" in none.measured and "28.5" in minutes.measured and hour.measured.startswith("Not measured")
+    assert any("187.4" in doubt for doubt in none.doubts) and none.gib < minutes.gib
+    assert "--recover distill" in minutes.command and "recover" not in none.command
+    own = advise(replace(asking(), model=ModelSpec("another")), graph(), [])[0]
+    assert "of another one" in own.doubts[0]
+
+
+def test_time_is_that_of_such_runs_here_else_by_multiply_adds() -> None:
+    asked = asking(sparsity=0.2)
+    (none, *_) = advise(asked, graph(), [])
+    macs = cost(graph(), {}).macs_per_token
+    assert none.seconds == pytest.approx(300 * macs / demo_figures.DEMO_MACS)
+    runs = [(with_effort(asked, "recommended").settled(), {"seconds": 42.0})]
+    none, minutes, _ = advise(asked, graph(), [*runs, (with_effort(asked, "minutes").settled(), {})])
+    assert (none.seconds, none.seconds_from) == (42.0, "as 1 such run of this model took")
+    assert minutes.seconds_from != none.seconds_from
+
+
+def test_what_cannot_be_reached_says_the_least_and_a_time_waits_for_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRUNEVIZ_STATE_DIR", str(tmp_path))
+    assert "the least is params=" in advise(asking(target="params=1"), graph(), [])[0].problem
+    waits = advise(asking(target="latency=-20%"), graph(), [])[0]
+    assert "once this machine is timed" in waits.after and not waits.problem
+
+
+def test_the_command_prints_them(
+    tiny_llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["advise", str(tiny_llama_folder), "--runs-dir", str(tmp_path)]
+    assert main([*arguments, "--sparsity", "0.3", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [way["effort"] for way in said["ways"]] == [*EFFORTS] and said["ways"][0]["command"]
+    assert main([*arguments, "--target", "params=-30%"]) == 0
+    assert "not known" in capsys.readouterr().out
+    assert main([*arguments, "--target", "params=-30%", "--sparsity", "0.3"]) == 2
+    assert "both say how much goes" in capsys.readouterr().err
