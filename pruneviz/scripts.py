@@ -8,6 +8,7 @@ from pruneviz.context import ADDRESS, DEFAULT_TAU, TABS
 
 #: Runs before anything is drawn: the visitor's own choice of theme, if there is one, and links of the form
 #: `<a data-go="runs" data-run="ID">`, which open a tab (and choose a run) without loading the page anew.
+#: `<button data-csv="NAME">` downloads the table of the card around it.
 HEAD = """<script>
 (() => {
   const set = (id, value) => {
@@ -25,6 +26,19 @@ HEAD = """<script>
     if (link.dataset.run !== undefined) set("url-run", link.dataset.run);
     const tab = document.getElementById(`tab-${link.dataset.go}-button`);
     if (tab && tab.getAttribute("aria-selected") !== "true") tab.click();
+  });
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest && event.target.closest("[data-csv]");
+    const table = button && button.closest(".pv-card").querySelector("table");
+    if (!table) return;
+    const words = (cell) => [...cell.childNodes].map((n) => n.textContent.trim()).filter(Boolean).join(" ");
+    const safe = (text) => text.replace(/^[=@]/, "'$&").replace(/\\s+/g, " ").replaceAll('"', '""');
+    const lines = [...table.rows].map((row) => [...row.cells].map((c) => `"${safe(words(c))}"`).join(","));
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([lines.join("\\n") + "\\n"], {type: "text/csv"}));
+    link.download = button.dataset.csv;
+    link.click();
+    URL.revokeObjectURL(link.href);
   });
   const wanted = localStorage.getItem("pv-theme");
   if (wanted) {

@@ -57,11 +57,18 @@ function drawCard(card, index, hidden) {
     ...head, answer(card, hidden), make("div", {class: "pv-answer-foot"}, ...foot, ...pick));
 }
 
+// Where a share lies with 95 % confidence (Wilson), in percent.
+function between(won, asked) {
+  const z = 1.96, p = won / asked, scale = 1 + z * z / asked, middle = p + z * z / (2 * asked);
+  const half = z * Math.sqrt(p * (1 - p) / asked + z * z / (4 * asked * asked));
+  return [middle - half, middle + half].map((end) => Math.round(100 * end / scale)).join(" to ");
+}
+
 function tallyLine() {
   const votes = Object.values(tally());
   if (!votes.length) return "";
-  const text = votes.map((own) => own.title + " " + own.won + " of " + own.asked).join(", ");
-  return make("p", {class: "pv-tally"}, "Blind votes in this browser: " + text + ". ",
+  const text = votes.map((own) => own.title + " " + own.won + " of " + own.asked + " (" + between(own.won, own.asked) + " %)").join(", ");
+  return make("p", {class: "pv-tally"}, "Blind votes in this browser, in brackets where the share lies with 95 % confidence: " + text + ". ",
     make("button", {type: "button", class: "pv-copy", onclick: () => { localStorage.removeItem(TALLY); draw(); }}, "Forget them"));
 }
 

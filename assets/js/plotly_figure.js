@@ -49,6 +49,12 @@ function stayDrawn() {
   host.querySelectorAll("[clip-path]").forEach((part) => part.setAttribute("clip-path", part.getAttribute("clip-path").replace(/^url\('[^#]*(#.*)'\)$/, "url($1)")));
 }
 
+// The library's own button takes a PNG.
+const asSvg = {
+  name: "svg", title: "Download plot as an SVG", icon: {width: 24, height: 24, path: "M5 3h14v12h-5l-2 3-2-3H5zM4 20h16v2H4z"},
+  click: (plot) => library.downloadImage(plot, {format: "svg", filename: "figure"}),
+};
+
 // What nobody sees is not drawn: a hidden page has no frames, and a hidden chart is drawn once it is shown.
 async function draw() {
   waiting = Boolean(figure) && !host.offsetWidth;
@@ -65,7 +71,8 @@ async function draw() {
   host.setAttribute("aria-roledescription", "chart");
   host.setAttribute("aria-label", figure.layout.meta?.description || "Chart");
   const first = !host.data;
-  await library.react(host, resolve(figure.data), themed(resolve(figure.layout)), {displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "sendChartToCloud"]});
+  await library.react(host, resolve(figure.data), themed(resolve(figure.layout)), {displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "sendChartToCloud"],
+    toImageButtonOptions: {filename: "figure", scale: 2}, modeBarButtonsToAdd: [asSvg]});
   stayDrawn();
   if (first) host.on("plotly_click", ({points}) => {
     const {x, y, curveNumber, customdata} = points[0];

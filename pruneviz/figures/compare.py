@@ -290,6 +290,6 @@ VERDICTS = {
 }
 
 
-def compare_html(info: CompareInfo) -> Markup:
-    """The table and its notes."""
-    return render("compare.html", info=info, verdicts=VERDICTS)
+def compare_html(info: CompareInfo, *, taken: bool = False) -> Markup:
+    """The table and its notes; `taken` with a button that downloads it."""
+    return render("compare.html", info=info, verdicts=VERDICTS, taken=taken)

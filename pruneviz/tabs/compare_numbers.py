@@ -65,7 +65,7 @@ def fill(lineup: Lineup, records: Sequence[RunRecord]) -> dict[str, Any]:
     choices = flip_choices(lineup, records)
     chosen = choices[0][1] if choices else None
     return {
-        "table": compare_html(info) if entries else "",
+        "table": compare_html(info, taken=True) if entries else "",
         **_chart("costs", costs_chart_info(info, entries), "of the first model", COSTS),
         **_chart("scores", scores_chart_info(info), "score", SCORES),
         "flips_box": gr.Column(visible=bool(choices)),

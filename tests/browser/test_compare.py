@@ -129,7 +129,7 @@ def test_a_blind_round_names_nobody_until_somebody_votes(page: Any, board: Dashb
     expect(cards).to_contain_text("A was ")
     expect(cards).to_contain_text("B was ")
     expect(cards).to_contain_text("Dense model")
-    expect(page.locator(".pv-tally")).to_contain_text("1 of 1")
+    expect(page.locator(".pv-tally")).to_contain_text("1 of 1 (21 to 100 %)")
     assert sum(own["won"] for own in page.evaluate("JSON.parse(localStorage['pv-votes'])").values()) == 1
     assert_inert(page)
 
