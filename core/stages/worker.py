@@ -19,7 +19,8 @@ from pathlib import Path
 from types import FrameType
 
 from core.cluster import keeper
-from core.cluster.scatter import scatter, seed, splits
+from core.cluster.scatter import scatter, splits
+from core.cluster.split_sweep import seed
 from core.errors import (
     InputError,
     LaunchError,

@@ -16,7 +16,7 @@ import pytest
 
 from core.results.sweep import read_sweep
 from core.runs import launch, watch
-from core.runs.artifacts import LOG, METRICS, PARTS
+from core.runs.artifacts import LOG, METRICS, PARTS, read_metrics
 from core.runs.status import read_status
 from core.spec.cluster import ClusterSpec
 from core.spec.evaluate import EvalSpec
@@ -145,3 +145,19 @@ def test_a_shell_waits_for_its_run_and_prints_what_came_out(
     assert json.loads(done.stdout)["ppl"] > 1 and "Measuring the model" in done.stderr
     (run_dir,) = watch.list_runs(runs)
     assert read_status(run_dir).node
+
+
+def test_benchmarks_side_by_side_give_what_they_give_one_after_the_other(
+    runs: Path, ray_cluster: Any, tiny_llama_folder: Path, texts: tuple[Path, Path]
+) -> None:
+    spec = measured(tiny_llama_folder, texts, goal="evaluate")
+    tasks = ("bundled_capitals", "bundled_next_sentence")
+    spec = replace(spec, evaluate=replace(spec.evaluate, tasks=tasks, limit=3))
+    there, here = launch.start(runs, on(ray_cluster, spec)), launch.start(runs, spec)
+    until(lambda: {state(there), state(here)} == {"finished"}, 300)
+    one, other = (read_metrics(path) for path in (there, here))
+    assert one.keys() == other.keys() and list(one["tasks"]) == list(other["tasks"])
+    assert (one["ppl"], one["params"]) == (other["ppl"], other["params"])
+    scores = [{name: task["acc"] for name, task in each["tasks"].items()} for each in (one, other)]
+    assert scores[0] == scores[1]
+    assert {path.name for path in here.iterdir()} <= {path.name for path in there.iterdir()}
