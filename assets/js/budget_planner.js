@@ -23,12 +23,14 @@ function on(xs, ys, x) {
 
 // How many units of a group cost less than `price` per parameter each, at most what it may give.
 function affordable(group, price) {
-  let low = 0, high = group.most;
-  while (low < high) {
-    const middle = (low + high + 1) >> 1;
-    if (on(group.at, group.slopes, middle - 0.5) / group.cost <= price) low = middle; else high = middle - 1;
-  }
-  return low;
+  const {at, slopes, most} = group, limit = price * group.cost;
+  let i = slopes.length;
+  while (i > 0 && slopes[i - 1] > limit) i--;
+  if (i === slopes.length) return most;
+  if (i === 0) return 0;
+  // Unit n costs what the line says at n + 1/2.
+  const far = at[i - 1] + (at[i] - at[i - 1]) * (limit - slopes[i - 1]) / (slopes[i] - slopes[i - 1]);
+  return Math.min(most, Math.floor(far + 0.5));
 }
 
 function params(group, n) {
