@@ -6,7 +6,9 @@ import asyncio
 import inspect
 import json
 import os
+import pickle
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,27 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[AppContext, list[Any
 
     built = asyncio.run(inside())
     return app, [event for event in built.fns.values() if _by_itself(event)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once(page: tuple[AppContext, list[Any]]) -> Iterator[None]:
+    """Every chart is drawn once from the same numbers: those of the whole run come again in every folder."""
+    once: dict[Any, Any] = {}
+
+    def remembering(draw: Callable[..., Any]) -> Callable[..., Any]:
+        def drawn(*numbers: Any, **named: Any) -> Any:
+            key = draw, pickle.dumps((numbers, named))
+            once[key] = once[key] if key in once else draw(*numbers, **named)
+            return once[key]
+
+        return drawn
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in list(sys.modules.items()):
+            for called, draw in list(vars(module).items()) if name.startswith("pruneviz.tabs.") else ():
+                if called.endswith("_figure") and inspect.isfunction(draw):
+                    patch.setattr(module, called, remembering(draw))
+        yield
 
 
 def _by_itself(event: Any) -> bool:
