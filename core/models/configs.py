@@ -55,12 +55,28 @@ def read_config(source: Source, given: str, trust_remote_code: bool) -> Pretrain
 
 def check_values(values: Mapping[str, Any], given: str) -> None:
     """Raise ModelError for a config of quantised weights, of absurd sizes, or that contradicts itself."""
+    _check_kinds(values, given)
     _check_quantised(values, given)
     for part in texts(values):
         for name, value in part.items():
             _check_size(name, value, given)
         _check_lists(part, given)
         _check_heads(part, given)
+
+
+def _check_kinds(values: Mapping[str, Any], given: str) -> None:
+    """Raise ModelError where something is of another kind than whoever reads it takes it for."""
+    named = values.get("architectures")
+    if named is not None and not (isinstance(named, list) and all(isinstance(name, str) for name in named)):
+        raise ModelError(
+            f"{given} cannot be read: its config says architectures {named!r:.80}, which has to be names."
+        )
+    for name in (*_PARTS, "quantization_config", "compression_config"):
+        told = values.get(name)
+        if name.endswith("_config") and not isinstance(told, dict | None):
+            raise ModelError(
+                f"{given} cannot be read: its config says {name} {told!r:.80}, which has to be an object."
+            )
 
 
 def texts(values: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

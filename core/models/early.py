@@ -69,10 +69,9 @@ def check_files(spec: ModelSpec, *, weights: bool = True) -> dict[str, Any]:
 
 def _config(folder: Path, given: str) -> dict[str, Any]:
     try:
-        values = read_json(folder / "config.json")
-    except ArtifactError as error:
-        reason = error.__cause__ or error
-        raise unreadable(given, ValueError(f"its config.json is not a valid JSON file: {reason}")) from error
+        values = sound(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except DAMAGES as error:
+        raise unreadable(given, ValueError(f"its config.json is not a valid JSON file: {error}")) from error
     if not isinstance(values, dict):
         raise unreadable(given, ValueError("its config.json is not a valid JSON object"))
     check_values(values, given)
@@ -104,6 +103,8 @@ def header(path: Path) -> Header:
             entries = sound(json.loads(file.read(length)))
         entries.pop("__metadata__", None)
         told = {name: (str(each["dtype"]), tuple(map(int, each["shape"]))) for name, each in entries.items()}
+        if any(size < 0 for _, shape in told.values() for size in shape):
+            raise ValueError("its header has a shape below zero")
         end = 8 + length + max((int(each["data_offsets"][1]) for each in entries.values()), default=0)
         if end != size:
             raise ValueError(f"its header tells of {end:,} bytes, the file has {size:,}")
@@ -132,10 +133,28 @@ def check_stored(folder: Path, values: Mapping[str, Any], given: str) -> Counter
             raise unreadable(
                 given, ValueError(f"{path.name} is damaged, {error.__cause__ or error}")
             ) from error
+    _refuse_unscaled(folder, given)
     packed = {name: counts[name] for name in _PACKED if counts[name]}
     if method_of_quantising(values) is None and sum(packed.values()) > _MOST_PACKED * sum(counts.values()):
         raise quantised(given, f"most are {max(packed, key=packed.__getitem__)}")
     return counts
+
+
+def _refuse_unscaled(folder: Path, given: str) -> None:
+    """Raise ModelError for weights in 8 bits whose scales have other names than whoever makes them plain reads.
+
+    AutoFP8 and others call them `weight_scale`, one for a matrix: left out, the weights would be others.
+    """
+    told: Header = {}
+    for path in weight_files(folder):
+        told |= header(path)
+    bare = [
+        name
+        for name, (kind, _) in told.items()
+        if kind.startswith("F8_E") and f"{name}_scale_inv" not in told
+    ]
+    if other := sorted(name for name in bare if f"{name}_scale" in told):
+        raise quantised(given, f"fp8 with scales as in {other[0]}_scale")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -247,7 +266,10 @@ def tokens_of(path: Path) -> dict[str, int]:
     written = json.loads(path.read_text(encoding="utf-8"))
     told = written["model"].get("vocab", {})
     tokens = dict(told) if isinstance(told, dict) else {entry[0]: number for number, entry in enumerate(told)}
-    return tokens | {token["content"]: int(token["id"]) for token in written.get("added_tokens") or ()}
+    tokens |= {token["content"]: token["id"] for token in written.get("added_tokens") or ()}
+    if not all(type(number) is int and number >= 0 for number in tokens.values()):
+        raise ValueError("a token has no number")
+    return tokens
 
 
 def _senses(path: Path) -> set[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, PretrainedConfig
 
-from core.errors import UNREADABLE, ModelError, short
+from core.errors import ModelError, short
 from core.graph.records import Graph
 from core.models.actual import check_vocabulary, settle
 from core.models.adapters import adapter_folder, left_out, merge
@@ -173,7 +173,7 @@ def _tokenizer(source: Source, given: str, trust_remote_code: bool) -> Any:
         return AutoTokenizer.from_pretrained(
             source.where, trust_remote_code=trust_remote_code, **source.arguments()
         )
-    except UNREADABLE as error:
+    except Exception as error:  # what tokenizers raises has no narrower class
         raise ModelError(
             f"{given} has no tokenizer that can be read ({short(error)}); put its files beside the weights."
         ) from error

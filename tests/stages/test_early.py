@@ -70,6 +70,47 @@ def _other_rows(folder: Path) -> None:
     edit(folder, vocab_size=4096)
 
 
+def _no_names(folder: Path) -> None:
+    edit(folder, architectures=5)
+
+
+def _no_part(folder: Path) -> None:
+    edit(folder, text_config=[1])
+
+
+def _method_alone(folder: Path) -> None:
+    edit(folder, quantization_config="gptq")
+
+
+def _marked(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+
+
+def _below_zero(folder: Path) -> None:
+    head = b'{"x": {"dtype": "F32", "shape": [-4], "data_offsets": [0, 0]}}'
+    (folder / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head)
+
+
+def _scaled_otherwise(folder: Path) -> None:
+    """As AutoFP8 writes it: read without its scales it would be another model, and run."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    for name in [name for name in weights if "proj" in name]:
+        weights[f"{name}_scale"] = weights[name].abs().max() / 448
+        weights[name] = (weights[name] / weights[f"{name}_scale"]).to(torch.float8_e4m3fn)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    edit(folder, quantization_config={"quant_method": "fp8", "activation_scheme": "static"})
+
+
+def _token_without_number(folder: Path) -> None:
+    written = json.loads((folder / "tokenizer.json").read_text())
+    written["model"]["vocab"]["the"] = "four"
+    edit(folder, "tokenizer.json", model=written["model"])
+
+
 def _encoder(folder: Path) -> None:
     edit(folder, architectures=["BertForMaskedLM"], model_type="bert")
 
@@ -123,6 +164,13 @@ SAID: dict[Callable[[Path], None], str] = {
     _layer_types: "says 2 layers, and layer_types for 1 of them",
     _uneven_heads: "4 query heads and 3 key-value heads",
     _other_rows: "4,096 tokens (vocab_size), and no weight has as many rows: the largest,",
+    _no_names: "architectures 5, which has to be names",
+    _no_part: "text_config [1], which has to be an object",
+    _method_alone: "quantization_config 'gptq', which has to be an object",
+    _marked: "is not a valid JSON file",
+    _below_zero: "its header has a shape below zero",
+    _scaled_otherwise: "has quantised weights (fp8 with scales as in ",
+    _token_without_number: "has no tokenizer that can be read",
     _encoder: "BertForMaskedLM (bert): an encoder",
     _seq2seq: "an encoder with a decoder",
     _large_tokenizer: "but its tokenizer has tokens up to number 128, first '<|user|>'",
