@@ -83,11 +83,17 @@ class SameOrigin:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket") and _foreign(scope):
+        if scope["type"] in ("http", "websocket") and (_said_twice(scope) or _foreign(scope)):
             text = "Refused: another page sent this. If a proxy stands between, it must hand on Host.\n"
             await PlainTextResponse(text, 403)(scope, receive, send)
             return
         await self.app(scope, receive, send)
+
+
+def _said_twice(scope: Scope) -> bool:
+    """Whether a request has two answers to where it goes or comes from; no browser sends that."""
+    headers = Headers(scope=scope)
+    return any(len(headers.getlist(name)) > 1 for name in ("host", "origin", "sec-fetch-site"))
 
 
 def _foreign(scope: Scope) -> bool:

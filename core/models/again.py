@@ -17,10 +17,9 @@ from core.errors import NotPrunableError
 from core.graph.discover import bare_model, discover
 from core.graph.places import tied_names
 from core.graph.records import Graph
-from core.models.early import groups_left
 from core.models.empty import empty_model, fill
 from core.models.load import Loaded, load, load_config
-from core.models.sources import resolve
+from core.models.sources import groups_left, resolve
 from core.plan.composed import composed, what_is_left
 from core.plan.records import PruningPlan, check_plan, implied
 from core.spec.model import ModelSpec

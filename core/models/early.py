@@ -14,17 +14,13 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from core.errors import ArtifactError, ModelError, NotPrunableError, unreadable
+from core.errors import ArtifactError, ModelError, unreadable
 from core.files import DAMAGES, MOST_BYTES, read_json, sound
-from core.graph.records import Graph
 from core.models.adapters import WEIGHTS as ADAPTER
 from core.models.adapters import check_adapter
 from core.models.configs import check_values, method_of_quantising, quantised, refuse_encoder, texts
 from core.models.gguf import check_gguf
 from core.models.sources import Source, at_hand
-from core.plan.composed import what_is_left
-from core.plan.records import check_plan
-from core.runs.artifacts import GROUPS, PLAN, read_graph, read_plan
 from core.spec.model import ModelSpec
 
 #: Tensor name -> type of its numbers, as safetensors calls it, and shape.
@@ -141,20 +137,16 @@ def check_stored(folder: Path, values: Mapping[str, Any], given: str) -> Counter
 
 
 def _refuse_unscaled(folder: Path, given: str) -> None:
-    """Raise ModelError for weights in 8 bits whose scales have other names than whoever makes them plain reads.
+    """Raise ModelError for weights in 8 bits whose scales are not called as those that are read.
 
     AutoFP8 and others call them `weight_scale`, one for a matrix: left out, the weights would be others.
     """
     told: Header = {}
     for path in weight_files(folder):
         told |= header(path)
-    bare = [
-        name
-        for name, (kind, _) in told.items()
-        if kind.startswith("F8_E") and f"{name}_scale_inv" not in told
-    ]
-    if other := sorted(name for name in bare if f"{name}_scale" in told):
-        raise quantised(given, f"fp8 with scales as in {other[0]}_scale")
+    for name in sorted(name for name, (kind, _) in told.items() if kind.startswith("F8_E")):
+        if f"{name}_scale" in told and f"{name}_scale_inv" not in told:
+            raise quantised(given, f"fp8 with scales as in {name}_scale")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -298,16 +290,3 @@ def too_many_tokens(given: str, rows: int, tokens: Mapping[str, int], strange: s
         f"{max(tokens.values()):,}, first {min(strange, key=tokens.__getitem__)!r}; put the tokenizer beside "
         "it that it was trained with, or give it rows for the new tokens (resize_token_embeddings) and train."
     )
-
-
-def groups_left(source: Source) -> Graph:
-    """The coupled groups of a pruned model, from its files alone. Raises ArtifactError."""
-    folder = Path(source.where)
-    graph, plan = read_graph(folder), read_plan(folder)
-    try:
-        check_plan(graph, plan.removed)
-        return what_is_left(graph, plan, model=source.name)
-    except (NotPrunableError, KeyError, IndexError) as error:
-        raise ArtifactError(
-            f"{folder / PLAN} and {GROUPS} beside it do not belong together ({error}); run the pruning again."
-        ) from error

@@ -17,7 +17,7 @@ from transformers.utils import logging
 from core.errors import UNREADABLE, ModelError, unreadable
 from core.graph.classes import auto_class, build
 from core.models.adapters import without_adapter
-from core.models.configs import DEQUANTISED, method_of_quantising
+from core.models.configs import DEQUANTISED, method_of_quantising, quantised
 from core.models.early import MOST_MISSING, check_stored, too_few
 from core.models.sources import Source
 
@@ -76,6 +76,9 @@ def _read(
             f"{given} lacks {len(missing)} of the model's weights, first {missing[0]}; "
             "give a complete decoder checkpoint."
         )
+    unread = sorted(name for name in report["unexpected_keys"] if name.endswith("_scale"))
+    if unread and method_of_quantising(config.to_dict()) in DEQUANTISED:
+        raise quantised(given, f"fp8 with scales as in {unread[0]}")
     _forget_quantising(model)
     return model, _left_over(report["unexpected_keys"], given)
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from core.errors import ModelError
+from core.errors import ArtifactError, ModelError, NotPrunableError
+from core.graph.records import Graph
 from core.models.adapters import CONFIG, alone, base_of
 from core.models.demo import DEMO_NAME, demo_folder
 from core.models.gguf import gguf_folder
-from core.runs.artifacts import MODEL, PLAN, SPEC
+from core.plan.composed import what_is_left
+from core.plan.records import check_plan
+from core.runs.artifacts import GROUPS, MODEL, PLAN, SPEC, read_graph, read_plan
 
 ACCEPTED = "'demo', a hub id such as 'org/name', a folder, a .gguf file, or a run directory"
 #: Files of a model that are fetched together; never a pickle.
@@ -131,3 +134,16 @@ def _snapshot(folder: Path, source: str) -> Source:
         return replace(_resolve_folder(folder), name=source, revision=folder.name)
     except ModelError as error:
         raise ModelError(str(error).replace(str(folder), source)) from error
+
+
+def groups_left(source: Source) -> Graph:
+    """The coupled groups of a pruned model, from its files alone. Raises ArtifactError."""
+    folder = Path(source.where)
+    graph, plan = read_graph(folder), read_plan(folder)
+    try:
+        check_plan(graph, plan.removed)
+        return what_is_left(graph, plan, model=source.name)
+    except (NotPrunableError, KeyError, IndexError) as error:
+        raise ArtifactError(
+            f"{folder / PLAN} and {GROUPS} beside it do not belong together ({error}); run the pruning again."
+        ) from error

@@ -12,8 +12,8 @@ from core.errors import SpecError
 from core.graph.records import Graph
 from core.methods import METHODS, criteria_of, criteria_options, method_of
 from core.models.configs import texts
-from core.models.early import check_files, groups_left
-from core.models.sources import at_hand
+from core.models.early import check_files
+from core.models.sources import at_hand, groups_left
 from core.plan.allocation import allocate
 from core.plan.records import check_plan
 from core.registry import Entry, check_options, unknown

@@ -68,6 +68,19 @@ def test_a_foreign_name_is_refused_everywhere(client: httpx.Client, method: str,
         assert answer.status_code == 400 and is_short(answer)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        [("host", "127.0.0.1"), ("host", "evil.test")],
+        [("host", "127.0.0.1"), ("origin", "http://127.0.0.1"), ("origin", "http://evil.test")],
+        [("host", "127.0.0.1"), ("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")],
+    ],
+)
+def test_who_says_two_things_is_not_believed(client: httpx.Client, said: list[tuple[str, str]]) -> None:
+    answer = client.get("/config", headers=httpx.Headers(said))
+    assert answer.status_code == 403 and is_short(answer)
+
+
 def test_its_names_are_answered_on_any_port(client: httpx.Client) -> None:
     for host in ("localhost", "LOCALHOST:9", "[::1]:7860", "127.0.0.1", "prune.example.org"):
         assert client.get("config", headers={"Host": host}).status_code == 200
