@@ -67,10 +67,13 @@ function stale(found) {
 }
 
 onValue((found) => {
-  if (stale(found)) return;
   const names = (one) => one && one.options.map((option) => option.name).join();
-  if (names(found) !== names(data)) build(found.options);
+  if (names(found) !== names(data)) {
+    told = null; // another method's options: what was told before is of no use
+    build(found.options);
+  } else if (stale(found)) return;
   data = found;
+  all.textContent = data.preset ? "Back to the preset" : "Back to the defaults";
   found.options.forEach((option, at) => {
     const row = body.rows[at], preset = written(option.preset) === written(option.default) ? "" : ", " + data.preset + ": " + written(option.preset);
     if (document.activeElement !== fields.get(option.name)) fill(option, option.value);

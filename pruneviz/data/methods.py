@@ -8,6 +8,7 @@ from typing import Any
 from core.criteria import CRITERIA
 from core.criteria.registry import check_scopes
 from core.methods import METHODS
+from core.option import Option
 from core.registry import Entry, check_options
 from core.spec.explore import ExploreSpec
 from core.spec.recommended import RECOMMENDED, Recipe, with_best
@@ -49,6 +50,12 @@ def _usual() -> list[str]:
 def find(name: str) -> Entry[Any] | None:
     """A method by name; None where this release does not have it."""
     return next((entry for entry in (*CRITERIA, *METHODS, CHOSEN, OPEN) if entry.name == name), None)
+
+
+def options(name: str) -> Mapping[str, Option]:
+    """A method's own options; none where this release does not have it."""
+    entry = find(name)
+    return entry.options if entry else {}
 
 
 def origin(name: str, options: Mapping[str, Any]) -> Entry[Any] | None:

@@ -1,4 +1,4 @@
-"""The options of a method that trains: meaning, default, what the preset says and what is asked for."""
+"""The options of a method: meaning, default, what the preset of a training says and what is asked for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from core.methods import METHODS
 from core.option import Option
 from core.registry import Entry
+from pruneviz.data import methods
 
 #: Options that have a field of their own in the form.
 FIELDS = ("steps",)
@@ -58,6 +59,11 @@ def options_info(
     theirs = [_info(option, option.value, beside) for option in first.options.values()]
     where = {START: first.name}
     return rows + [replace(row, meaning=f"{first.name}: {row.meaning}", where=where) for row in theirs]
+
+
+def own_options_info(method: str, beside: dict[str, Any]) -> list[OptionInfo]:
+    """All options of a method that ranks, in its own order; `beside` as above, against the defaults."""
+    return [_info(option, option.value, beside) for option in methods.options(method).values()]
 
 
 def _info(option: Option, preset: Any, beside: dict[str, Any]) -> OptionInfo:

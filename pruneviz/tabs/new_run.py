@@ -43,7 +43,7 @@ from pruneviz.data import exports, methods, runs
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
 from pruneviz.figures.preview import preview_html, preview_info
-from pruneviz.figures.training_options import options_info, to_browser
+from pruneviz.figures.training_options import options_info, own_options_info, to_browser
 from pruneviz.tabs.new_run_fields import Fields, build_fields
 from pruneviz.tabs.parts import QUIET
 
@@ -140,6 +140,7 @@ def _wire_method(app: AppContext, form: NewRun) -> None:
     def asked_of(name: str) -> dict[Any, Any]:
         trains = methods.trains(name)
         shown = {units: name == MANUAL, fields.ranking: name != MANUAL, fields.training: trains}
+        shown[fields.every] = bool(methods.options(name))
         shown |= dict.fromkeys(ranking, not trains)
         return {field: gr.update(visible=visible) for field, visible in shown.items()}
 
@@ -164,7 +165,7 @@ def _wire_method(app: AppContext, form: NewRun) -> None:
         return {**windows, **emptied}
 
     gr.on([app.tabs["runs"].select, method.change], _about, method, fields.about, **QUIET)
-    method.change(asked_of, method, [units, fields.ranking, fields.training, *ranking], **QUIET)
+    method.change(asked_of, method, [units, fields.ranking, fields.training, fields.every, *ranking], **QUIET)
     method.input(first_preset, [method, preset], filled, **QUIET)
     preset.input(other_preset, [method, preset], filled, **QUIET)
     gr.on(
@@ -263,9 +264,12 @@ def _about(name: str) -> str:
 
 
 def _options(method: str, preset: str | None, own: str | None) -> Any:
-    """The table of options of a method that trains."""
-    if not methods.trains(method):
+    """The table of a method's own options."""
+    if not methods.options(method):
         return gr.skip()
+    if not methods.trains(method):
+        beside = json.loads(own or "{}")
+        return payload(to_browser("", own_options_info(method, beside), own or ""))
     component = METHODS[method].component
     preset, beside = preset or component.preset, json.loads(own or "{}")
     asked = {**component.presets[preset].get(OWN, {}), **beside}

@@ -33,7 +33,8 @@ class Fields:
     Attributes:
         by_path: path in a form -> its field, in the order of `FIELDS`.
         ranking: what says how much goes and of what, of no use where units were chosen by hand.
-        training: preset, steps and options, of methods that train; table: the options one by one.
+        training: preset and steps, of methods that train; every: what shows `table`, a method's own options
+            one by one.
         effort: how long it may take, which fills in others.
     """
 
@@ -43,6 +44,7 @@ class Fields:
     about: gr.HTML
     ranking: gr.Column
     training: gr.Column
+    every: gr.Accordion
     table: gr.HTML
 
     def __getitem__(self, path: str) -> Any:
@@ -119,7 +121,10 @@ def build_fields(start: Form) -> Fields:
     form.field("prune.units", lines=3, max_lines=8, placeholder=units, visible=False)
     with gr.Column(elem_id="new-ranking") as ranking:
         slider = _build_ranking(form)
-        training, table = _build_training(form)
+        training = _build_training(form)
+        words: dict[str, Any] = {"open": False, "visible": False, "elem_id": "new-every-option"}
+        with gr.Accordion("Every option of the method", **words) as every:
+            table = option_table(elem_id="new-options")
     _build_recovery(form)
     form.row("evaluate.text", "evaluate.also", "evaluate.protocol")
     # Not in the column above: what is hidden there shows once the column does.
@@ -127,7 +132,7 @@ def build_fields(start: Form) -> Fields:
     with gr.Accordion("Advanced", open=False, elem_id="new-advanced"):
         form.others()
     return Fields(
-        {path: form.built[path] for path in FIELDS}, effort, slider, about, ranking, training, table
+        {path: form.built[path] for path in FIELDS}, effort, slider, about, ranking, training, every, table
     )
 
 
@@ -157,17 +162,14 @@ def _build_recovery(form: Builder) -> None:
         form.field("recover.data")
 
 
-def _build_training(form: Builder) -> tuple[gr.Column, gr.HTML]:
+def _build_training(form: Builder) -> gr.Column:
     """What methods that train ask for besides; windows and their length stand with the calibration text."""
-    with gr.Column(visible=False, elem_id="new-training") as box:
-        with gr.Row():
-            form.built["preset"] = gr.Dropdown(
-                methods.presets(), value=None, label="Preset", elem_id="new-preset", filterable=False,
-                info="fills in windows, steps and options; a paper's also text, kinds, target, fine-tuning",
-            )  # fmt: skip
-            form.built["steps"] = gr.Number(
-                None, label="Steps", info=options_of(Settings)["steps"].help, elem_id="new-steps", precision=0
-            )
-        with gr.Accordion("Every option of the training", open=False, elem_id="new-every-option"):
-            table = option_table(elem_id="new-options")
-    return box, table
+    with gr.Column(visible=False, elem_id="new-training") as box, gr.Row():
+        form.built["preset"] = gr.Dropdown(
+            methods.presets(), value=None, label="Preset", elem_id="new-preset", filterable=False,
+            info="fills in windows, steps and options; a paper's also text, kinds, target, fine-tuning",
+        )  # fmt: skip
+        form.built["steps"] = gr.Number(
+            None, label="Steps", info=options_of(Settings)["steps"].help, elem_id="new-steps", precision=0
+        )
+    return box

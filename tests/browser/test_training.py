@@ -102,13 +102,32 @@ def test_a_training_is_asked_for_in_the_form(page: Any, board: Dashboard) -> Non
     expect(page.locator("#new-steps input")).to_have_value("150")
     asked = re.compile("--method nuteprune --preset demo")
     expect(page.locator("#new-command textarea")).to_have_value(asked)
-    page.get_by_role("button", name="Every option of the training").click()
+    page.get_by_role("button", name="Every option of the method").click()
     field = page.locator("#new-options input[name=interval]")
     field.fill("0")
     field.blur()
     expect(page.locator("#new-preview")).to_contain_text("interval must be a number from 0.0001 to 1")
     page.get_by_text("Back to the preset").click()
     expect(page.locator("#new-command textarea")).to_have_value(asked)
+
+
+def test_a_criterion_is_told_its_own_options_in_the_form(page: Any, board: Dashboard) -> None:
+    open_form(page, board)
+    command = page.locator("#new-command textarea")
+
+    def choose(method: str) -> None:
+        page.locator("#new-method input").click()
+        page.get_by_role("option", name=method, exact=True).click()
+
+    choose("taylor_vector")
+    expect(command).to_have_value(re.compile("--method taylor_vector"))
+    page.get_by_role("button", name="Every option of the method").click()
+    page.locator("#new-options select[name=vector]").select_option("structure")
+    expect(command).to_have_value(re.compile("--set vector=structure"))
+    page.get_by_text("Back to the defaults").click()
+    expect(command).not_to_have_value(re.compile("--set"))
+    choose("l2")
+    expect(page.locator("#new-every-option")).not_to_be_visible()
 
 
 def test_a_preset_of_the_paper_fills_in_what_it_says(page: Any, board: Dashboard) -> None:
@@ -140,7 +159,7 @@ def test_a_clone_asks_for_the_same_of_the_criterion_it_starts_from(page: Any, bo
     command = page.locator("#new-command textarea")
     expect(command).to_have_value(re.compile("--set steps=4 --set aggregation=max"))
     expect(page.locator("#new-launch")).to_be_enabled()
-    page.get_by_role("button", name="Every option of the training").click()
+    page.get_by_role("button", name="Every option of the method").click()
     expect(page.locator("#new-options select[name=aggregation]")).to_have_value("max")
     fill(page, {"[name=start_from]": "l2"})
     expect(command).to_have_value(re.compile("--set start_from=l2"))
@@ -153,7 +172,7 @@ def test_a_training_is_watched_stopped_resumed_and_looked_at(
     text = tmp_path / "text.txt"
     text.write_text(" ".join(random.Random(0).choices(WORDS.split(), k=4000)))
     open_form(page, board)
-    page.get_by_role("button", name="Every option of the training").click()
+    page.get_by_role("button", name="Every option of the method").click()
     fill(page, {"[name=batch]": "2", "[name=held]": "2"})
     fill(page, {"#new-steps": str(STEPS), "#new-samples": "16", "#new-length": "16"})
     fill(page, {"#new-calibration": str(text), "#new-ppl": str(text)})

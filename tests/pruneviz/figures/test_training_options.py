@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from core.criteria import CRITERIA
 from core.methods import METHODS
-from pruneviz.figures.training_options import options_info, to_browser
+from pruneviz.figures.training_options import options_info, own_options_info, to_browser
 
 
 def test_every_option_is_offered_with_what_the_registry_says():
@@ -36,3 +36,10 @@ def test_a_field_suits_its_option():
     }
     names = ("stage_1", "rule", "batch", "gap", "start_from")
     assert [kinds[name] for name in names] == ["flag", "choice", "whole", "number", "text"]
+
+
+def test_a_method_that_ranks_has_its_own_options():
+    rows = own_options_info("taylor_vector", {"vector": "structure"})
+    assert [row.name for row in rows] == ["aggregation", "vector"]
+    assert [(row.value, row.own) for row in rows] == [("sum", False), ("structure", True)]
+    assert own_options_info("random", {}) == []
