@@ -83,7 +83,7 @@ def l2(group: GroupView) -> Tensor:
     needs=("gradient_first",),
     options=Aggregation,
     summary="Estimates how much the loss on the calibration data changes without a unit, weight by weight, "
-    "from one backward over all of it. The usual first choice.",
+    "from one backward over all of it. What its paper votes for.",
 )
 def taylor_first(group: GroupView) -> Tensor:
     """Sum of |w g| over each structure, aggregated, (units,), g the gradient over all samples.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"attention": "attention", "attention_out": "residual", "ffn": "ffn", "ffn_out": "accent"}
 SYMBOLS = {"attention": "circle", "attention_out": "square", "ffn": "diamond", "ffn_out": "triangle-up"}
+FEW_LAYERS = 10
 _DASHES = ("solid", "dot")
 
 
@@ -99,6 +100,8 @@ def activations_figure(info: ActivationsInfo) -> go.Figure:
             )  # fmt: skip
     title_of: dict[str, object] = {"font": {"size": 13}}
     axis: dict[str, object] = {"rangemode": "tozero"}
+    last = max((x for trace in figure.data for x in trace.x), default=0)
+    whole = last >= FEW_LAYERS  # of fewer, marks would stand between layers
     if info.log:
         marks = round_marks(info.means)
         axis = {"type": "log", "tickvals": marks, "ticktext": [f"{mark:g}" for mark in marks]}
@@ -106,7 +109,7 @@ def activations_figure(info: ActivationsInfo) -> go.Figure:
         height=430 + 22 * max(0, len(info.curves) - 1) * 2,
         margin={"l": 64, "r": 24, "t": 78, "b": 56},
         legend={"orientation": "h", "x": 0, "y": 1.03, "yanchor": "bottom"},
-        xaxis={"title": title_of | {"text": "Layer"}},
+        xaxis={"title": title_of | {"text": "Layer"}, "tickmode": "auto" if whole else "linear", "dtick": 1},
         yaxis={"title": title_of | {"text": "Mean size of a feature"}, **axis},
         meta={"description": "Mean absolute activation over layers, at four places of each layer"},
     )  # fmt: skip

@@ -21,6 +21,7 @@ def test_curves_are_in_the_order_of_layers_and_what_is_missing_is_left_out() -> 
     assert info.curves["tiny"]["ffn"] == () and not info.empty and not info.log
     figure = activations_figure(info)
     assert [trace.name for trace in figure.data] == ["What attention reads", "What its down projection reads"]
+    assert (figure.layout.xaxis.tickmode, figure.layout.xaxis.dtick) == ("linear", 1), "no half layers"
     assert "64 tokens of “a text”" in about_html(info) and "mean 1.5 over all layers" in about_html(info)
 
 
