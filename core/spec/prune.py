@@ -137,7 +137,7 @@ class PruneSpec:
     uniform_heads: bool = option(
         False,
         "Keep equally many query heads of every key-value head in every layer, as servers such as vLLM want "
-        "them; coarser, and worse than choosing freely.",
+        "them; the target is met more coarsely.",
         title="The same heads in every layer",
         flag="--uniform-heads/--ragged-heads",
         allocates=True,
