@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 import numpy as np
@@ -121,7 +121,7 @@ def time_machine(
         of = timed({"dense": loaded.model, "cut": small.model}, reads)
         dense += of["dense"]
         saved.setdefault(each.kind, []).append((each.share, 1 - median(of["cut"]) / median(of["dense"])))
-    whole = median(dense)
+    whole, quarters = median(dense), quantiles(dense, n=4)
     return Timings(
         fingerprint(graph),
         str(reads),
@@ -129,7 +129,7 @@ def time_machine(
         machine_of(loaded),
         time.time(),
         whole,
-        max(dense) - min(dense),
+        quarters[2] - quarters[0],
         {kind: _rising(points, whole) for kind, points in saved.items() if kind in TIMED_KINDS},
         {
             kind: max(0.0, share / of * whole)
@@ -152,12 +152,14 @@ def _widths(graph: Graph, multiple: int) -> Iterator[_Cut]:
     for kind in TIMED_KINDS:
         groups = [group for group in graph.of_kind(kind) if group.prunable]
         gone = {group.id: lots.permutation(group.units) for group in groups}
+        before: dict[str, int] = {}
         for share in SHARES if groups else ():
             counts = {group.id: _count(group, share, multiple) for group in groups}
             actual = sum(counts.values()) / sum(group.units for group in groups)
             removed = {name: tuple(sorted(gone[name][:n].tolist())) for name, n in counts.items() if n}
-            if removed:
+            if removed and counts != before:
                 yield _Cut(kind, actual, removed)
+            before = counts
 
 
 def _count(group: Group, share: float, multiple: int) -> int:

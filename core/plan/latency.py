@@ -46,7 +46,7 @@ class Timings:
     Attributes:
         model: `fingerprint` of its graph; reads: what was timed, as in `core.spec.budget.Reads`.
         multiple: of which widths were kept; machine: where; at: when, in seconds since 1970.
-        dense_ms: the model as it is, the median; spread_ms: slowest minus fastest.
+        dense_ms: the model as it is, the median; spread_ms: from its lower to its upper quartile.
         saved_ms: kind -> (share of every group's units that are gone, how much faster that is), rising.
         blocks_ms: kind of block -> how much faster the model would be without all of them.
     """

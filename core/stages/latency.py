@@ -18,6 +18,8 @@ from core.stages.work import State
 
 #: A prediction that is off by more is worth a warning.
 TOLERANCE = 0.1
+#: Times whose middle half spans more of their median are taken again by the next run.
+NOISY = 0.3
 _ROUNDS = 9
 
 
@@ -42,7 +44,13 @@ def time_here(state: State) -> None:
         counter = work.recorder.counter("widths timed")
         step = step_of(asked.target, asked.multiple)
         timings = time_machine(state.loaded, graph, budget.reads, step, counter)
-        keep_timings(timings)
+        if timings.spread_ms <= NOISY * timings.dense_ms:
+            keep_timings(timings)
+        else:
+            work.recorder.warn(
+                f"the machine is busy: half of the times of one model span {time_ms(timings.spread_ms)}; "
+                "the prediction is rough, and these times are not kept for the next run"
+            )
     state.timings = timings
     takes = f"{time_ms(timings.dense_ms)} for {budget.reads.words}"
     work.recorder.message(f"The model as it is takes {takes} on {here}")

@@ -90,3 +90,15 @@ def test_what_cannot_be_met_stops_before_anything_is_measured(
     with pytest.raises(SpecError, match="target latency=-9%@1x9999 reads and writes is 9999"):
         check(asking(spec, "latency=-9%@1x9999"))
     check(asking(spec, "latency=-99%@1x16"))  # nobody knows yet
+
+
+def test_times_of_a_busy_machine_serve_one_run_and_are_not_kept(
+    tmp_path: Path, spec: RunSpec, timed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(models: dict[str, Any], *args: Any, **named: Any) -> dict[str, tuple[float, ...]]:
+        return {name: (1 * ms, 2 * ms) for name, (ms,) in by_size(models, *args, **named).items()}
+
+    monkeypatch.setattr(timing, "timed", busy)
+    run_dir = done(tmp_path / "runs", asking(spec, "latency=-25%@1x8"))
+    assert "the machine is busy" in (run_dir / LOG).read_text()
+    assert not (state_dir() / "latency").exists() and read_reached(run_dir)
