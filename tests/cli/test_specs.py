@@ -13,6 +13,7 @@ import pytest
 
 from core import methods
 from core.cli.app import main
+from core.option import options_of
 from core.runs import launch
 from core.runs.command_line import command_line
 from core.spec.calibration import DataSpec
@@ -20,9 +21,12 @@ from core.spec.efforts import EFFORTS, with_effort
 from core.spec.evaluate import EvalSpec
 from core.spec.explore import ExploreSpec
 from core.spec.model import ModelSpec
+from core.spec.nuteprune import PRESETS, Settings
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 
+#: What the preset `demo` says otherwise, as it is without a preset.
+UNLIKE_DEMO = {name: options_of(Settings)[name].value for name in PRESETS["demo"]["prune.options"]}
 SPECS = [
     RunSpec(),
     RunSpec(
@@ -50,7 +54,7 @@ SPECS = [
     methods.with_preset(RunSpec(calibration=DataSpec(samples=3)), "nuteprune", "demo", 20),
     RunSpec(
         calibration=DataSpec(samples=8),
-        prune=PruneSpec("nuteprune", 0.3, options={"start": 2.0, "start_from": "", "stage_2": False}),
+        prune=PruneSpec("nuteprune", 0.3, options={**UNLIKE_DEMO, "stage_2": False}),
     ),
     with_effort(RunSpec(prune=PruneSpec(sparsity=0.3)), "minutes"),
     RunSpec(goal="evaluate", model=ModelSpec("x"), evaluate=EvalSpec(tokens=512)),
