@@ -18,6 +18,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # torch in each of several processes wo
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of a file, and all that drive a browser, run in one process; browsers first."""
     items.sort(key=lambda item: "browser" not in item.keywords)
