@@ -13,7 +13,7 @@ run: setup
 
 # One process a core; the tests that drive a browser stay together in one, and it starts with them.
 test: setup-dev browser
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --no-loadscope-reorder $(ARGS)
 
 slow: setup-dev browser
 	$(BIN)/python -m pytest -m slow $(ARGS)

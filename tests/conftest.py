@@ -14,21 +14,26 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+BROWSER = "tests/browser/"
 if "PYTEST_XDIST_WORKER" in os.environ:  # torch in each of several processes would take all cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a file, and all that drive a browser, run in one process; browsers first."""
-    items.sort(key=lambda item: "browser" not in item.keywords)
-    for item in items:
-        group = (
-            "browser"
-            if "browser" in item.keywords
-            else item.path.relative_to(item.config.rootpath).as_posix()
-        )
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Tests that drive a browser come first: all of them run in one process, which has most to do."""
+    items.sort(key=lambda item: not item.nodeid.startswith(BROWSER))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests of a file, and all that drive a browser, run in one process."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return BROWSER if nodeid.startswith(BROWSER) else nodeid.partition("::")[0]
+
+    return Together(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")
