@@ -205,8 +205,8 @@ def _keeping_what_failed(beside: Path, folder: Path) -> Iterator[None]:
         unread = folder.with_name(f"{folder.name}-unread")
         shutil.rmtree(unread, ignore_errors=True)
         beside.rename(unread)
-        words = str(error).replace(str(beside), "What was saved")
-        raise ArtifactError(f"{words} It is kept in {unread}, and nothing else is lost.") from error
+        words = str(error).replace(str(beside), "What was saved").rstrip(".")
+        raise ArtifactError(f"{words}. It is kept in {unread}, and nothing else is lost.") from error
 
 
 def _read_plan(folder: Path) -> PruningPlan:
