@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from core.errors import SpecError
 from core.registry import unknown
 from core.spec.fields import changed, field_of
 from core.spec.recommended import RECOMMENDED
@@ -47,17 +48,24 @@ EFFORTS = {
     ),
     "hour": Effort("An hour of training", "the same, taught four times as long", _CUT, "hour"),
 }
+#: What an effort says of which units go, unless they were chosen by hand.
+CHOICE = ("prune.method", "prune.scope")
 #: What an effort says, beside `recover`.
-SAYS = ("prune.method", "prune.scope", *_CUT)
+SAYS = (*CHOICE, *_CUT)
 
 
 def with_effort(spec: RunSpec, name: str) -> RunSpec:
-    """A spec that asks for this effort; target, kinds and texts stay. Raises UnknownNameError."""
+    """A spec that asks for this effort; target, kinds, texts and units chosen by hand stay.
+
+    Raises:
+        UnknownNameError: there is no such effort. SpecError: it does not go with what else the spec says.
+    """
     if name not in EFFORTS:
         raise unknown("preset", name, list(EFFORTS))
     effort, usual = EFFORTS[name], RunSpec()
     training = recover_preset(effort.recipe) if effort.recipe else RecoverSpec()
-    fields = {path: field_of(usual, path) for path in SAYS} | {**effort.changes}
+    says = [path for path in SAYS if path not in CHOICE or not spec.prune.units]
+    fields = {path: field_of(usual, path) for path in says} | {**effort.changes}
     return replace(changed(spec, fields), recover=replace(training, data=spec.recover.data))
 
 
@@ -67,6 +75,9 @@ def effort_of(spec: RunSpec) -> str | None:
 
 
 def _asks_for(spec: RunSpec, name: str) -> bool:
-    like, recipe = with_effort(spec, name), EFFORTS[name].recipe or None
+    try:
+        like, recipe = with_effort(spec, name), EFFORTS[name].recipe or None
+    except SpecError:  # what else it says goes with no such effort
+        return False
     same = all(field_of(spec, path) == field_of(like, path) for path in SAYS)
     return same and spec.recover.method == like.recover.method and recipe_of(spec.recover) == recipe

@@ -58,3 +58,15 @@ def test_what_differs_is_no_effort(change: dict[str, object]) -> None:
 def test_a_name_that_is_none_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'minutes'"):
         with_effort(RunSpec(), "minute")
+
+
+@pytest.mark.parametrize("name", EFFORTS)
+def test_units_chosen_by_hand_stay(name: str) -> None:
+    chosen = RunSpec(prune=PruneSpec("manual", units={"L00.query_head": (3,)}))
+    taught = with_effort(chosen, name)
+    assert (taught.prune.method, taught.prune.units) == ("manual", chosen.prune.units)
+    assert effort_of(taught) == name
+
+
+def test_options_of_a_criterion_that_is_not_taken_are_no_effort() -> None:
+    assert effort_of(RunSpec(prune=PruneSpec("l2", options={"p": 1.0}))) is None
