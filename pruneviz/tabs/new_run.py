@@ -17,7 +17,7 @@ from core.graph.records import Graph
 from core.methods import METHODS
 from core.results.scores import SCORES, ranked_by, read_all_scores
 from core.runs.artifacts import GROUPS
-from core.spec.efforts import effort_of
+from core.spec.efforts import CHOICE, effort_of
 from core.spec.model import ModelSpec
 from core.spec.run import RunSpec
 from core.spec.units import MANUAL
@@ -176,10 +176,13 @@ def _wire_method(app: AppContext, form: NewRun) -> None:
 
     of_efforts = {path: fields[path] for path in OF_EFFORTS}
 
-    def spend(name: str, said: str) -> dict[Any, Any]:
-        return {of_efforts[path]: value for path, value in effort_start(name, said).items()}
+    def spend(name: str, said: str, method: str) -> dict[Any, Any]:
+        stay = CHOICE if method == MANUAL else ()
+        start = effort_start(name, said)
+        return {of_efforts[path]: value for path, value in start.items() if path not in stay}
 
-    fields.effort.input(spend, [fields.effort, fields[REST]], list(of_efforts.values()), **QUIET)
+    asked = [fields.effort, fields[REST], fields["prune.method"]]
+    fields.effort.input(spend, asked, list(of_efforts.values()), **QUIET)
 
     recover, recipe, rest = fields["recover.method"], fields["recipe"], fields[REST]
 
