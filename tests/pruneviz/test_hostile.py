@@ -154,6 +154,8 @@ def pieces(records: list[runs.RunRecord]) -> Iterator[tuple[str, Callable[[], st
     yield "advice", lambda: advice_html(ways)
     yield "launched", lambda: states.launched_html(EVIL)
     yield "paragraph", lambda: states.paragraph_html(EVIL)
+    busy = runs_table.GpuRow(EVIL, EVIL, EVIL, 0.5, EVIL, (EVIL,))
+    yield "cards", lambda: runs_table.gpus_html([busy])
     yield "runs", lambda: runs_table.table_html([*rows, replace(rows[0], state=EVIL)], "a")
     for record in records:
         yield f"run {record.id}", lambda record=record: run_detail.detail_html(record, EVIL, [EVIL], 1e9)
