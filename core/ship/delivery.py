@@ -43,8 +43,17 @@ def check(spec: RunSpec) -> Route:
     return route
 
 
-def deliver(spec: RunSpec, out: Path, say: Callable[[str], None], progress: Callable[..., None]) -> Exported:
+def deliver(
+    spec: RunSpec,
+    out: Path,
+    say: Callable[[str], None],
+    progress: Callable[..., None],
+    note: Callable[[Exported], None],
+) -> Exported:
     """Write the files of a format into `out`, which appears whole or not at all.
+
+    Args:
+        note: is told what was written before `out` appears, so that whoever is interrupted knows whose it is.
 
     Raises:
         PruneError: as `check`, or what the writer meets; StopRequested.
@@ -60,8 +69,11 @@ def deliver(spec: RunSpec, out: Path, say: Callable[[str], None], progress: Call
                  if path.is_file()}  # fmt: skip
         if spec.export.out is not None:
             _check_free(out)  # another export may have written there meanwhile
-    use = route.use(subject, out.absolute(), spec.export)
-    return Exported(route.name, str(out), files, list(use), list(written.notes))
+        looked_at, final = str(beside.absolute()), str(out.absolute())
+        use = [line.replace(looked_at, final) for line in route.use(subject, Path(looked_at), spec.export)]
+        exported = Exported(route.name, str(out), files, use, list(written.notes))
+        note(exported)
+    return exported
 
 
 def weights_bytes(model: Path) -> int:

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from core.files import write_json
-from core.results.exported import EXPORTED, read_exported
+from core.results.exported import EXPORTED, Exported, read_exported
 from core.ship import delivery
 from core.ship.hub import push
 from core.stages.work import State, add_facts, kept, versions
@@ -25,12 +25,17 @@ def write(state: State) -> None:
     exported = kept(read_exported, work.run_dir)
     if exported is None or not Path(exported.folder).is_dir():
         out = Path(work.spec.export.out or work.run_dir / work.spec.export.to)
-        exported = delivery.deliver(work.spec, out, say, work.recorder.progress)
-        write_json(work.run_dir / EXPORTED, asdict(exported))
+        exported = delivery.deliver(
+            work.spec, out, say, work.recorder.progress, lambda what: _keep(work.run_dir, what)
+        )
     asked = work.spec.export
     if asked.push_to and not exported.pushed:
         pushed = push(Path(exported.folder), asked.push_to, exported.files, dry=asked.dry_run, say=say)
         exported = replace(exported, pushed=pushed)
-        write_json(work.run_dir / EXPORTED, asdict(exported))
+        _keep(work.run_dir, exported)
     work.recorder.message(f"{len(exported.files)} files, {exported.bytes:,} bytes in {exported.folder}")
     work.recorder.artifact(EXPORTED)
+
+
+def _keep(run_dir: Path, exported: Exported) -> None:
+    write_json(run_dir / EXPORTED, asdict(exported))

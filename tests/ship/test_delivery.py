@@ -10,19 +10,23 @@ from typing import Any
 import pytest
 import torch
 
-from core.errors import SpecError
+from core.errors import PruneError, SpecError
 from core.models import saved
 from core.models.card_head import read_head
-from core.results.exported import read_exported
+from core.results.exported import Exported, read_exported
+from core.runs import launch
 from core.runs.artifacts import read_spec
-from core.ship import hf
+from core.runs.status import read_status
+from core.ship import delivery, hf
 from core.ship.delivery import deliver
 from core.ship.records import Parcel, Written
 from core.ship.routes import ROUTES
 from core.spec.export import ExportSpec
 from core.spec.model import ModelSpec
 from core.spec.run import RunSpec
+from core.stages.worker import execute
 from tests.cli.calls import answer, refused
+from tests.stages.steps import again
 
 
 @pytest.fixture
@@ -99,6 +103,27 @@ def test_of_two_exports_into_one_folder_the_second_does_not_replace_the_first(
 
     monkeypatch.setitem(ROUTES, "hf", replace(ROUTES["hf"], write=slow))
     with pytest.raises(SpecError, match="mine is there already"):
-        deliver(spec, out, print, lambda *_: None)
+        deliver(spec, out, print, lambda *_: None, lambda _: None)
     assert [path.name for path in out.iterdir()] == ["of another"]
     assert [path for path in tmp_path.iterdir() if path.name.startswith(".mine")] == []
+
+
+def test_who_is_gone_after_the_folder_appeared_goes_on_with_it(
+    pruned: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "mine"
+    spec = RunSpec(goal="export", model=ModelSpec(pruned), export=ExportSpec(to="hf", out=str(out)))
+    run_dir = launch.create(tmp_path / "runs", spec, mine=True)
+
+    def gone(*what: Any) -> Exported:
+        deliver(*what)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(delivery, "deliver", gone)
+        with pytest.raises((KeyboardInterrupt, PruneError)):
+            execute(run_dir)
+    first = (out / "config.json").stat()
+    again(run_dir)
+    assert read_status(run_dir).state == "finished" and read_exported(run_dir).folder == str(out)
+    assert (out / "config.json").stat().st_mtime_ns == first.st_mtime_ns

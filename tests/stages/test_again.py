@@ -154,7 +154,7 @@ def test_its_folders_are_exported_and_pruned_again(runs: list[Path], spec: RunSp
     for to in ("hf", "gguf"):
         require(to, subject_of(runs[-1] / MODEL))
     folder = tmp_path / "hf"
-    deliver(asked, folder, lambda _: None, lambda *_: None)
+    deliver(asked, folder, lambda _: None, lambda *_: None, lambda _: None)
     last = done(tmp_path / "runs", of_run(spec, folder, prune=PruneSpec("l2", 0.1)))
     before = read_plan(runs[-1] / MODEL)
     assert read_plan(last).before == before.after and read_plan(last / MODEL).before == before.before
