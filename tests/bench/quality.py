@@ -24,7 +24,7 @@ RECOVERS = {
 }
 #: Ways to learn masks, and what each changes of the preset: numerous teachers, the dense model, or nobody.
 LEARNS: dict[str, dict[str, Any]] = {
-    "nuteprune": {},
+    "nuteprune": {"distillation": "progressive"},
     "nuteprune-dense": {"distillation": "dense"},
     "nuteprune-alone": {"distillation": "none"},
     "nuteprune+distill": {},
@@ -157,7 +157,7 @@ def spec_of(asked: Asked, point: Point, steps: int) -> Any:
     from core.spec.calibration import DataSpec
     from core.spec.evaluate import EvalSpec
     from core.spec.model import ModelSpec
-    from core.spec.nuteprune import PRESETS
+    from core.spec.nuteprune_presets import PRESETS
     from core.spec.prune import PruneSpec
     from core.spec.recover import RecoverSpec
     from core.spec.run import RunSpec

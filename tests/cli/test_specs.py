@@ -21,7 +21,8 @@ from core.spec.efforts import EFFORTS, with_effort
 from core.spec.evaluate import EvalSpec
 from core.spec.explore import ExploreSpec
 from core.spec.model import ModelSpec
-from core.spec.nuteprune import PRESETS, Settings
+from core.spec.nuteprune import Settings
+from core.spec.nuteprune_presets import PRESETS
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 

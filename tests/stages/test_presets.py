@@ -14,7 +14,7 @@ from core.models.saved import from_pretrained
 from core.runs.artifacts import METRICS, MODEL, read_plan, read_spec
 from core.runs.events import EventReader
 from core.runs.status import read_status
-from core.spec.nuteprune import PRESETS
+from core.spec.nuteprune_presets import PRESETS
 
 #: What every preset is scaled down by; all else is as it says.
 SMALL = {"steps": 8, "batch": 2, "accumulate": 1, "held": 2, "precision": "no", "measure_every": 4}

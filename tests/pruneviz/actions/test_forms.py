@@ -15,7 +15,7 @@ from core.spec.efforts import EFFORTS, with_effort
 from core.spec.evaluate import EvalSpec
 from core.spec.fields import OPTIONS
 from core.spec.model import ModelSpec
-from core.spec.nuteprune import PRESETS
+from core.spec.nuteprune_presets import PRESETS
 from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec, recover_preset
 from core.spec.run import RunSpec
@@ -161,7 +161,10 @@ def test_a_training_may_give_options_to_the_criterion_it_starts_from(start):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ('{"aggregation": "most"}', "taylor_first: aggregation must be one of sum, prod, max, last, got"),
+        (
+            '{"start_from": "taylor_first", "aggregation": "most"}',
+            "taylor_first: aggregation must be one of sum, prod, max, last, got",
+        ),
         ('{"start_from": "tailor_first"}', "Did you mean 'taylor_first'"),
     ],
 )
@@ -198,11 +201,17 @@ def test_what_is_not_asked_of_a_training_does_not_reach_it():
             {"options": '{"interval": 0}'},
             "interval must be a number from 0.0001 to 1, got 0.0; sparsity i between",
         ),
-        ({"options": '{"gap": 0.3}'}, "gap must be below the sparsity, which is 0.2, got 0.3"),
+        (
+            {"options": '{"distillation": "progressive", "gap": 0.3}'},
+            "gap must be below the sparsity, which is 0.2, got 0.3",
+        ),
         ({"options": '{"held": 1.5}'}, "held must be a whole number from 1 to 4096, got 1.5"),
         ({"options": '{"gab": 0.1}'}, "Did you mean 'gap'"),
         ({"steps": 0}, "steps must be a whole number from 1"),
-        ({"prune.sparsity": "0.05"}, "gap must be below the sparsity, which is 0.05"),
+        (
+            {"options": '{"distillation": "progressive"}', "prune.sparsity": "0.05"},
+            "gap must be below the sparsity, which is 0.05",
+        ),
     ],
 )
 def test_a_wrong_option_is_named(change, message):
