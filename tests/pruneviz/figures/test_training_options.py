@@ -17,7 +17,7 @@ def test_every_option_is_offered_with_what_the_registry_says():
             list(option.choices),
         )
     assert (found["gap"].default, found["gap"].value, found["gap"].own) == (0.1, 0.05, True)
-    assert (found["start"].default, found["start"].preset, found["start"].own) == (2.0, 1.5, False)
+    assert (found["warmup"].default, found["warmup"].preset, found["warmup"].own) == (0.4, 0.15, False)
     assert (found["gap"].low, found["gap"].high) == (0.0, 1.0)
 
 
