@@ -1,4 +1,4 @@
-// Turns the slides: buttons, arrow keys, and the number in the address. The theme is the visitor's.
+// Turns the slides: buttons, arrow keys outside of texts, and the number in the address. The theme is the visitor's.
 const wanted = localStorage.getItem("pv-theme");
 const dark = wanted ? wanted === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 document.documentElement.classList.add("turning", dark ? "dark" : "light");
@@ -20,8 +20,9 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   };
   document.addEventListener("keydown", (event) => {
-    const pressing = event.key === " " && event.target.closest("summary, a");
-    if (!(event.key in step) || pressing || event.ctrlKey || event.metaKey || event.altKey) return;
+    const pressing = event.key === " " && event.target.closest("summary, a, button");
+    const typing = event.target.closest("textarea, .pv-answer-text");
+    if (!(event.key in step) || pressing || typing || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     history.replaceState(null, "", "#" + Math.min(last, Math.max(1, at() + step[event.key])));
     show();

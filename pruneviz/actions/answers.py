@@ -9,10 +9,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core.errors import PruneError
+from core.runs.artifacts import MODEL
 from core.spec.units import Units
 from pruneviz.actions.waiting import Given, ticking_items
 from pruneviz.context import AppContext
+from pruneviz.data.contenders import Contender
 from pruneviz.figures import states
+
+NO_WEIGHTS = (
+    "The example came without its weights, so it cannot answer: make it yours, or take one of the prompts "
+    "answered in the run."
+)
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,26 @@ class Round:
     state: str = ""
     blind: bool = False
     done: bool = False
+
+
+def sides_of(contenders: Sequence[Contender]) -> list[Side]:
+    """Those who are asked for these models, and who of them cannot answer, and why."""
+    return [
+        Side(
+            each.key, each.title, each.source, each.detail, int8=each.int8, adapter=each.adapter,
+            refused=_refusal(each),
+        )
+        for each in contenders
+    ]  # fmt: skip
+
+
+def _refusal(contender: Contender) -> str:
+    record = contender.record
+    if contender.example:
+        return NO_WEIGHTS
+    if contender.side == "dense" or record is None or (record.path / MODEL).is_dir():
+        return ""
+    return f"The weights of run {record.id} are no longer in its folder, so it cannot answer: run it again."
 
 
 def ask(app: AppContext, sides: Sequence[Side], question: Question) -> Iterator[Round]:

@@ -1,7 +1,7 @@
 """Finished runs as slides for people who were not there: numbers, scores, layers, answers, how it was made.
 
-Read from the runs' files alone: no model is loaded and nothing can be changed. Whatever a model wrote is
-escaped by the templates.
+Read from the runs' files alone: no model is loaded to show them, and nothing can be changed. Whatever a model
+wrote is escaped by the templates.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ class Slide:
     body: Markup
 
 
-def slides(lineup: Lineup, entries: Sequence[Entry]) -> list[Slide]:
+def slides(lineup: Lineup, entries: Sequence[Entry], asking: Slide | None = None) -> list[Slide]:
     """All slides, in order; what a run did not leave has no slide.
 
     Args:
         entries: the numbers of the lineup's models, before recovery included.
+        asking: where an audience asks; it follows what the runs were asked.
     """
     info = compare_info(entries)
     costs = costs_chart_info(info, entries)
@@ -50,7 +51,8 @@ def slides(lineup: Lineup, entries: Sequence[Entry]) -> list[Slide]:
     drawn = [Slide(title, bars(chart, note)) for title, chart, note in charts if not chart.empty]
     numbers = Slide("In numbers", compare_html(info))
     runs = [run for run in map(_read, lineup.contenders) if run is not None]
-    return [cover(lineup, entries), *drawn, numbers, *_layers(runs), *answers(lineup), *map(_made, runs)]
+    shown = [cover(lineup, entries), *drawn, numbers, *_layers(runs)]
+    return [*shown, *answers(lineup), *([asking] if asking else []), *map(_made, runs)]
 
 
 def cover(lineup: Lineup, entries: Sequence[Entry]) -> Slide:

@@ -15,7 +15,7 @@ import gradio as gr
 
 from core.spec.evaluate import EvalSpec
 from pruneviz import scripts
-from pruneviz.actions.answers import Answer, Question, Round, Side, ask, library_choices
+from pruneviz.actions.answers import Answer, Question, Round, ask, library_choices, sides_of
 from pruneviz.components.answer_cards import answer_cards, round_payload
 from pruneviz.components.base import panel
 from pruneviz.context import AppContext, memory
@@ -41,10 +41,6 @@ NOTHING = states.empty_html(
     "Prune a model on the Runs tab; once that run has finished it can be chosen here. So can any other model "
     "that was measured: python -m core evaluate MODEL",
 )
-NO_WEIGHTS = (
-    "The example came without its weights, so it cannot answer: make it yours, or take one of the prompts "
-    "answered in the run."
-)
 TURNS = (
     "The engine holds one dense and one pruned model at a time: these models take turns, and each answer "
     "waits until its model has been read."
@@ -63,6 +59,8 @@ class Page(Parts):
     present: gr.HTML
     library: gr.Dropdown
     prompt: gr.Textbox
+    chat: gr.Checkbox
+    blind: gr.Checkbox
     answers: gr.HTML
     shown: gr.Textbox
     numbers: Numbers
@@ -86,7 +84,8 @@ def build_compare_tab(app: AppContext) -> None:
         numbers = build_numbers()
     published = build_published()
     shown = memory("compare-shown")
-    page = Page(models, state, bar, to_runs, box, present, library, prompt, answers, shown, numbers)
+    asked_as = (prompt, options[1], options[-1])
+    page = Page(models, state, bar, to_runs, box, present, library, *asked_as, answers, shown, numbers)
     _wire(app, page, published)
     _wire_question(app, page, options, waiting, go, stop)
 
@@ -111,9 +110,9 @@ def _build_question() -> tuple[gr.Dropdown, gr.Textbox, list[Any], gr.Button, gr
             with gr.Row():
                 chat = gr.Checkbox(False, label="As a chat message", elem_id="compare-chat", min_width=140)
                 blind = gr.Checkbox(False, label="Blind, with a vote", elem_id="compare-blind", min_width=140)
-    with gr.Row(elem_classes="pv-line"):
-        go = gr.Button("Answer", variant="primary", elem_id="compare-go", scale=0)
-        stop = gr.Button("Stop", elem_id="compare-stop", scale=0)
+    with gr.Row(elem_classes="pv-line", elem_id="compare-asking"):
+        go = gr.Button("Answer", variant="primary", elem_id="compare-go", scale=0, min_width=110)
+        stop = gr.Button("Stop", elem_id="compare-stop", scale=0, min_width=110)
         present = panel("compare-present")
     return library, prompt, [prompt, chat, seed, tokens, warmth, blind], go, stop, present
 
@@ -122,8 +121,9 @@ def _wire(app: AppContext, page: Page, published: Published) -> None:
     url, numbers = app.url, page.numbers
     where = [url.models, url.run, url.model]
 
-    def shown(models: str, run: str, model: str, before: str) -> dict[Any, Any]:
-        return page.filled(_fill(app, models, run, model, before))
+    def shown(models: str, run: str, model: str, before: str, chat: bool, blind: bool) -> dict[Any, Any]:
+        filled = _fill(app, models, run, model, before, chat=chat, blind=blind)
+        return page.filled(filled)
 
     def chosen(picked: list[str], models: str, run: str, model: str) -> Any:
         shown = [contender.key for contender in _lineup(app, models, run, model)[0].contenders]
@@ -139,7 +139,7 @@ def _wire(app: AppContext, page: Page, published: Published) -> None:
         return shown_table(name, *_lineup(app, models, run, model))
 
     events = [app.tabs["compare"].select, while_open(app, "compare", url.run, url.models).change]
-    gr.on(events, shown, [*where, page.shown], page.all(), **QUIET)
+    gr.on(events, shown, [*where, page.shown, page.chat, page.blind], page.all(), **QUIET)
     gr.on([*events, published.of.input], table, [*where, published.of], published.shown, **QUIET)
     # Not `input`: Gradio leaves that out when the Backspace key takes a model away.
     page.models.change(chosen, [page.models, *where], [url.models, url.run], **QUIET)
@@ -158,11 +158,15 @@ def _wire_question(
         for said, answers in _answer(app, models, run, model, question):
             yield {waiting: message(said), **({page.answers: answers} if answers else {})}
 
+    def link(models: str, run: str, model: str, chat: bool, blind: bool) -> str:
+        return present_link(_lineup(app, models, run, model)[0].contenders, chat=chat, blind=blind)
+
     def kept(models: str, run: str, model: str, prompt: str) -> dict[Any, Any]:
         return page.filled(_kept(_lineup(app, models, run, model)[0].contenders, prompt))
 
     gr.on([go.click, page.prompt.submit], answer, [*where, *options], [waiting, page.answers], **QUIET)
     page.library.select(kept, [*where, page.library], [page.prompt, page.answers], **QUIET)
+    gr.on([page.chat.input, page.blind.input], link, [*where, page.chat, page.blind], page.present, **QUIET)
     stop.click(lambda: app.stop_answers(), None, None, **QUIET)
 
 
@@ -177,7 +181,9 @@ def _lineup(app: AppContext, models: str, run: str, model: str) -> tuple[Lineup,
     return line_up(records, keys_of(models, run, records), model), records
 
 
-def _fill(app: AppContext, models: str, run: str, model: str, before: str | None = "") -> dict[str, Any]:
+def _fill(
+    app: AppContext, models: str, run: str, model: str, before: str | None = "", **asked_as: bool
+) -> dict[str, Any]:
     """What `Page` shows for the models in the address.
 
     Several things ask for it while the page opens, and coming back to the tab does: where the same models
@@ -201,7 +207,7 @@ def _fill(app: AppContext, models: str, run: str, model: str, before: str | None
         "state": message(notes),
         "to_runs": gr.Button(visible=False),
         "box": gr.Column(visible=True),
-        "present": present_link(contenders),
+        "present": present_link(contenders, **asked_as),
         "bar": _example_bar(contenders),
         **(_first_question(contenders) if names != before else {}),
         "shown": names,
@@ -236,10 +242,11 @@ def _notes_html(lineup: Lineup) -> str:
     return states.notes_html(*notes)
 
 
-def present_link(contenders: tuple[Contender, ...]) -> str:
-    """Leads to the slides of the runs among them; empty without any."""
+def present_link(contenders: tuple[Contender, ...], *, chat: bool = False, blind: bool = False) -> str:
+    """Leads to the slides of the runs among them, where models are asked as here; empty without any."""
     ids = dict.fromkeys(each.record.id for each in contenders if each.record and each.side != "dense")
-    return render("present_link.html", runs=list(ids)) if ids else ""
+    chosen = {name: "1" for name, on in (("chat", chat), ("blind", blind)) if on}
+    return render("present_link.html", address={"run": ",".join(ids), **chosen}) if ids else ""
 
 
 def _library(contenders: tuple[Contender, ...]) -> list[tuple[str, str]]:
@@ -268,12 +275,5 @@ def _answer(
     if not contenders:
         yield NOTHING, ""
         return
-    sides = [
-        Side(
-            each.key, each.title, each.source, each.detail, int8=each.int8, adapter=each.adapter,
-            refused=NO_WEIGHTS if each.example else "",
-        )
-        for each in contenders
-    ]  # fmt: skip
-    for answers in ask(app, sides, Question(*question)):
+    for answers in ask(app, sides_of(contenders), Question(*question)):
         yield answers.state, round_payload(answers, contenders[0].key)

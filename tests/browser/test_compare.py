@@ -239,7 +239,36 @@ def test_present_turns_pages_by_keys_and_shares_the_place(page: Any, board: Dash
     page.locator("#on").click()
     expect(page.locator("#place")).not_to_have_text(place)
     assert_inert(page)
-    assert not page.locator("form, input, button, select, textarea").count()
+    assert page.locator("form").count() == 1, "for a prompt"
+
+
+def test_an_audience_asks_its_own_prompt(page: Any, board: Dashboard) -> None:
+    page.goto(board.url + f"?tab=compare&models=dense,{RUN}")
+    expect(answer(page, 1)).to_contain_text("pwned")
+    page.locator("#compare-blind input").check()
+    expect(page.locator(".pv-present")).to_have_attribute("href", f"present?run={RUN}&blind=1")
+    page.goto(board.url + f"present?run={RUN}&blind=1")
+    while not page.locator("#asking").is_visible():
+        page.keyboard.press("ArrowRight")
+    place = page.locator("#place").inner_text()
+    page.locator("#asking-prompt").fill(f"{IMAGE}4 {IMAGE}8")
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="B is better").wait_for(timeout=LONG)
+    expect(page.locator("#asking-answers")).not_to_contain_text("Dense")
+    page.get_by_role("button", name="B is better").click()
+    cards = page.locator("#asking-answers")
+    expect(cards).to_contain_text("Dense model")
+    expect(cards.locator(".pv-answer-text").first).to_contain_text("pwned")
+    expect(cards).to_contain_text("1 of 1 (21 to 100 %)")
+    assert page.locator("#place").inner_text() == place
+    page.locator("#asking-prompt").fill("x " * 2001)
+    page.locator("#asking-go").click()
+    expect(page.get_by_role("alert")).to_contain_text("at most 4,000 characters, got 4,002")
+    page.locator("#asking-prompt").fill("x " * 300)
+    page.locator("#asking-go").click()
+    expect(cards).to_contain_text("this model reads 256", timeout=LONG)
+    assert_inert(page)
 
 
 def test_present_says_what_is_not_there(browser: Any, board: Dashboard) -> None:
