@@ -90,7 +90,7 @@ def asking(contenders: Sequence[Contender], run: str, blind: bool, chat: bool) -
 
 
 def answer_prompt(app: AppContext, floor: Floor, asked: Asked) -> Response:
-    """The answers as they grow, in lines of JSON: `state` is HTML of ours, `round` the cards; or why not."""
+    """Lines of JSON as the answers grow: `state` is what is awaited, `round` the cards. Or a refusal."""
     contenders = _presented(app, asked.run)[0].contenders
     sides = sides_of(contenders)
     if why_not := refusal(asked) or unanswerable(sides):

@@ -17,13 +17,20 @@ document.addEventListener("DOMContentLoaded", () => {
   answerCards(box, props, (_, run) => { redraw = run; });
 
   const show = (round) => { last = round; props.value = JSON.stringify(round); redraw(); };
-  const say = (words) => {
-    const note = document.createElement("p");
-    note.className = "pv-note";
-    note.setAttribute("role", "alert");
-    note.textContent = words;
-    state.replaceChildren(...words ? [note] : []);
+  const element = (tag, attributes, ...children) => {
+    const node = document.createElement(tag);
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    node.append(...children);
+    return node;
   };
+  const say = (words) => state.replaceChildren(...words ? [element("p", {class: "pv-note", role: "alert"}, words)] : []);
+
+  // Of what the server says of the wait, its words alone.
+  function wait(html) {
+    const said = new DOMParser().parseFromString(html, "text/html"), text = (tag) => said.querySelector(tag)?.textContent || "";
+    const head = element("h3", {}, element("span", {class: "pv-spin"}), text("h3"));
+    state.replaceChildren(...html ? [element("div", {class: "pv-state pv-loading", role: "status"}, head, element("p", {}, text("p")))] : []);
+  }
 
   async function ask() {
     const {run} = form.dataset, wanted = {run, prompt: prompt.value, blind: "blind" in form.dataset, chat: "chat" in form.dataset};
@@ -32,7 +39,7 @@ document.addEventListener("DOMContentLoaded", () => {
     if (!reply.ok) return say((await reply.text()) || "The workbench refused the prompt (" + reply.status + ").");
     for await (const line of lines(reply.body)) {
       const now = JSON.parse(line), round = JSON.parse(now.round);
-      state.innerHTML = now.state;
+      wait(now.state);
       if (round.cards.length) show(round);
     }
     if (!last?.done) say("The answers ended too early: ask again.");
