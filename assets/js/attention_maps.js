@@ -9,10 +9,16 @@ element.replaceChildren(make("div", {class: "pv-panel"}, readout, row));
 // A token as a person can see it: spaces and line breaks have a sign.
 function visible(token) { return token.replace(/\n/g, "⏎").replace(/^ /, "") || "␣"; }
 
-function paint(map, canvas, over) {
-  const n = data.tokens.length, width = Math.min(620, (element.clientWidth - 60) / data.maps.length), edge = 84;
-  const cell = Math.max(4, Math.floor((width - edge) / n)), side = edge + cell * n, brush = context(canvas, side, side);
-  const most = Math.max(1e-6, ...map.map((line) => Math.max(...line)));
+const edge = 84;
+
+function measures() {
+  const n = data.tokens.length, wide = element.clientWidth - 60, width = Math.min(620, Math.max(wide / data.maps.length, Math.min(wide, 300)));
+  const cell = Math.max(4, Math.floor((width - edge) / n));
+  return {n, cell, side: edge + cell * n};
+}
+
+function paint(map, brush, over) {
+  const {n, cell} = measures(), most = Math.max(1e-6, ...map.map((line) => Math.max(...line)));
   for (let i = 0; i < n; i++)
     for (let j = 0; j <= i; j++) {
       brush.fillStyle = mix(colour("sunken"), colour("attention"), Math.sqrt(map[i][j] / most));
@@ -29,19 +35,31 @@ function paint(map, canvas, over) {
     brush.save(); brush.translate(at, edge - 5); brush.rotate(-Math.PI / 2); brush.textAlign = "left"; brush.fillText(word, 0, 0); brush.restore();
   });
   if (over) { brush.strokeStyle = colour("text"); brush.lineWidth = 1.5; brush.strokeRect(edge + over[1] * cell, edge + over[0] * cell, cell, cell); }
-  return {edge, cell};
+}
+
+// One head's map for a file, and as rows: a token that looks, and the shares of those it looks at.
+function drawing(at) {
+  const {side} = measures(), brush = new SvgBrush(side, side);
+  paint(data.maps[at], brush, null);
+  return brush.svg;
+}
+
+function shares(at) {
+  const names = data.tokens.map((token) => '"' + visible(token).replace(/^[=@+-]/, "'$&").replaceAll('"', '""') + '"');
+  return [["token", ...names], ...data.maps[at].map((line, i) => [names[i], ...line])];
 }
 
 const draw = once(() => {
   if (!data || !element.offsetWidth) return;
   const canvases = data.heads.map(() => make("canvas", {role: "img"}));
-  row.replaceChildren(...data.heads.map((head, at) => make("figure", {}, make("figcaption", {}, "Layer " + data.layer + ", head " + head), canvases[at])));
-  const paintAll = (over) => data.maps.map((map, at) => paint(map, canvases[at], over));
-  const sizes = paintAll(null);
+  row.replaceChildren(...data.heads.map((head, at) => make("figure", {}, make("figcaption", {}, "Layer " + data.layer + ", head " + head), canvases[at],
+    saving("the attention of head " + head, () => "attention-layer-" + data.layer + "-head-" + head, () => drawing(at), () => shares(at)))));
+  const {n, cell, side} = measures(), paintAll = (over) => data.maps.forEach((map, at) => paint(map, context(canvases[at], side, side), over));
+  paintAll(null);
   canvases.forEach((canvas, at) => {
     canvas.setAttribute("aria-label", "Attention of head " + data.heads[at] + " in layer " + data.layer);
     canvas.onpointermove = ({offsetX, offsetY}) => {
-      const {edge, cell} = sizes[at], i = Math.floor((offsetY - edge) / cell), j = Math.floor((offsetX - edge) / cell), n = data.tokens.length;
+      const i = Math.floor((offsetY - edge) / cell), j = Math.floor((offsetX - edge) / cell);
       const inside = i >= 0 && j >= 0 && i < n && j <= i;
       readout.textContent = inside ? describe(i, j) : rest();
       paintAll(inside ? [i, j] : null);

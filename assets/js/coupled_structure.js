@@ -27,6 +27,10 @@ function move(event) {
 }
 
 element.addEventListener("keydown", move);
-element.addEventListener("click", (event) => { const box = event.target.closest("g[data-parameter]"); if (box) pick(box); });
+element.addEventListener("click", (event) => {
+  const box = event.target.closest("g[data-parameter]"), button = event.target.closest("button[data-save]");
+  if (box) pick(box);
+  if (button) saveDrawing(dressed(element.querySelector("svg")), button.dataset.name, button.dataset.save);
+});
 // A new drawing says itself which boxes were asked for.
 watch("value", () => { pair = boxes().filter((one) => one.getAttribute("aria-pressed") === "true").map((one) => one.dataset.parameter); });

@@ -29,9 +29,26 @@ class DivergenceMatrix {
 
   paint(pair) {
     if (!this.state) return;
-    const {heads} = this.state, {cell, margin} = this, side = margin + cell * heads + 2;
-    const brush = context(this.canvas, side, side), gap = cell > 12 ? 1 : 0;
-    brush.drawImage(this.cells(side, gap), 0, 0, side, side);
+    const brush = context(this.canvas, this.side, this.side);
+    brush.drawImage(this.cells(), 0, 0, this.side, this.side);
+    this.paintMarks(brush, pair);
+    this.paintLegend();
+  }
+
+  get side() { return this.margin + this.cell * this.state.heads + 2; }
+  get gap() { return this.cell > 12 ? 1 : 0; }
+
+  // The matrix for a file.
+  drawing(pair) {
+    const brush = new SvgBrush(this.side, this.side);
+    this.paintCells(brush);
+    this.paintMarks(brush, pair);
+    return brush.svg;
+  }
+
+  // What moves with tau and the pointer.
+  paintMarks(brush, pair) {
+    const {heads} = this.state, {cell, margin, gap} = this;
     const radius = Math.max(1.2, Math.min(4, cell / 7)), middle = margin + (cell - gap) / 2;
     brush.fillStyle = colour("text"); brush.beginPath();
     for (let i = 0; i < heads; i++)
@@ -45,21 +62,25 @@ class DivergenceMatrix {
       brush.strokeStyle = colour("text"); brush.lineWidth = 2;
       brush.strokeRect(margin + j * cell, margin + i * cell, cell - gap, cell - gap);
     }
-    this.paintLegend();
   }
 
   // The colours, which do not move with tau: painted once per layer, size and theme.
-  cells(side, gap) {
-    const {d, heads} = this.state, {cell, margin} = this, tint = colour("accent") + side + " " + (window.devicePixelRatio || 1);
+  cells() {
+    const {d} = this.state, {side} = this, tint = colour("accent") + side + " " + (window.devicePixelRatio || 1);
     if (this.painted && this.painted.d === d && this.painted.tint === tint) return this.painted.canvas;
-    const canvas = make("canvas"), brush = context(canvas, side, side);
+    const canvas = make("canvas");
+    this.paintCells(context(canvas, side, side));
+    this.painted = {d, tint, canvas};
+    return canvas;
+  }
+
+  paintCells(brush) {
+    const {d, heads} = this.state, {cell, margin, gap} = this;
     for (let i = 0; i < heads; i++)
       for (let j = 0; j < heads; j++) {
         brush.fillStyle = i === j ? colour("page") : this.shade(d[i * heads + j]);
         brush.fillRect(margin + j * cell, margin + i * cell, cell - gap, cell - gap);
       }
-    this.painted = {d, tint, canvas};
-    return canvas;
   }
 
   numbers(brush) {

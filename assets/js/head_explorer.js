@@ -24,8 +24,10 @@ element.replaceChildren(make("div", {class: "pv-heads"},
     make("h3", {}, "All layers"), make("p", {class: "pv-quiet"}, "Bars count the pairs of heads below τ. Choose a layer."), strip, thumbs),
   make("div", {class: "pv-panel"}, heading, readout,
     make("div", {class: "pv-columns"},
-      make("figure", {}, make("figcaption", {}, "Similarity graph: an edge joins two heads below τ"), graph.host),
-      make("figure", {}, make("figcaption", {}, "Divergence matrix: a dot marks a pair below τ"), matrix.host),
+      make("figure", {}, make("figcaption", {}, "Similarity graph: an edge joins two heads below τ"), graph.host,
+        saving("the similarity graph", () => "heads-graph-layer-" + data.layers[layer], () => graph.drawing(pinned))),
+      make("figure", {}, make("figcaption", {}, "Divergence matrix: a dot marks a pair below τ"), matrix.host,
+        saving("the divergences", () => "divergence-layer-" + data.layers[layer], () => matrix.drawing(pinned), divergences)),
       make("div", {}, make("h4", {}, "Algorithm 1"), list, taking)))));
 
 function setTau(text) {
@@ -108,6 +110,12 @@ function take(indices) {
     if (gone.length && data.groups[index]) removed[data.groups[index]] = gone;
   }
   trigger("take", {removed});
+}
+
+// The layer's divergences as rows, with their heads.
+function divergences() {
+  const {heads} = data, {d} = data.parts[layer], names = [...Array(heads).keys()];
+  return [["head", ...names], ...names.map((i) => [i, ...d.subarray(i * heads, (i + 1) * heads)])];
 }
 
 function share(i, j) {

@@ -36,7 +36,7 @@ class HeadGraph {
 
   place() {
     const {at, heads, gone, community} = this.state;
-    const radius = heads > 40 ? 10 : heads > 20 ? 13 : 17, margin = radius + 6, room = this.size - 2 * margin;
+    const radius = this.radius = heads > 40 ? 10 : heads > 20 ? 13 : 17, margin = radius + 6, room = this.size - 2 * margin;
     const left = (this.width - this.size) / 2;
     this.points = at.map(([x, y]) => [left + margin + x * room, margin + y * room]);
     const sizes = new Map();
@@ -55,8 +55,11 @@ class HeadGraph {
 
   // Edges; `pair` is drawn strong whether or not it lies below tau.
   paint(pair) {
-    if (!this.state) return;
-    const {pairs, community} = this.state, brush = context(this.canvas, this.width, this.size);
+    if (this.state) this.paintEdges(context(this.canvas, this.width, this.size), pair);
+  }
+
+  paintEdges(brush, pair) {
+    const {pairs, community} = this.state;
     const line = ([i, j], style, width, dash = []) => {
       brush.strokeStyle = style; brush.lineWidth = width; brush.setLineDash(dash); brush.beginPath();
       brush.moveTo(...this.points[i]); brush.lineTo(...this.points[j]); brush.stroke();
@@ -68,6 +71,23 @@ class HeadGraph {
     brush.globalAlpha = 1;
     if (!pair) return;
     line(pair, colour("text"), 2.6, this.state.below(pair) ? [] : [4, 4]);
+  }
+
+  // The whole graph for a file, where heads cannot be buttons.
+  drawing(pair) {
+    const brush = new SvgBrush(this.width, this.size), radius = this.radius;
+    this.paintEdges(brush, pair);
+    Object.assign(brush, {textAlign: "center", textBaseline: "middle", font: font(radius > 14 ? 13 : 10), lineWidth: 2});
+    this.points.forEach(([x, y], i) => {
+      const own = this.state.community[i], gone = this.state.gone.has(i), alone = own < 0;
+      brush.strokeStyle = colour(gone ? "removed" : alone ? "line" : COMMUNITY[own % COMMUNITY.length]);
+      brush.fillStyle = gone || alone ? colour("panel") : brush.strokeStyle;
+      brush.setLineDash(gone ? [4, 3] : []);
+      brush.beginPath(); brush.arc(x, y, radius - 1); brush.fill(); brush.stroke();
+      brush.fillStyle = colour(gone ? "removed" : alone ? "text" : "panel");
+      brush.fillText(i, x, y);
+    });
+    return brush.svg;
   }
 
   nearest(i) {

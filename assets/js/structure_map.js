@@ -2,7 +2,13 @@
 
 let data = null;
 const table = make("table", {class: "pv-map"});
-element.replaceChildren(make("div", {class: "pv-mapbox"}, table));
+element.replaceChildren(make("div", {class: "pv-mapbox"}, table), make("button", {type: "button", "data-save": "csv", class: "pv-save", onclick: save}, "Download as CSV"));
+
+function save() {
+  const rows = data.cells.map((cell) => [cell.kind, cell.layer ?? "all", cell.units, cell.params, chosenIn(cell)]);
+  const lines = [["kind", "layer", "units", "parameters", "chosen"], ...rows].map((row) => row.join(",") + "\n");
+  download(new Blob(lines, {type: "text/csv"}), "structure.csv");
+}
 
 // Holding an arrow key down asks for the last cell only.
 const send = later((group) => trigger("pick", {group, unit: 0}), 120);

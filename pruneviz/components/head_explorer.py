@@ -20,9 +20,9 @@ def head_explorer(**options: Any) -> gr.HTML:
     Events, to be listened to in JavaScript only: `tau`, `layer`, `pin`. Event `take`, with `removed`: group
     id -> the heads that Algorithm 1 would remove.
     """
-    return canvas("head_maths", "head_graph", "divergence_matrix", "head_explorer", **options)
+    return canvas("saving", "head_maths", "head_graph", "divergence_matrix", "head_explorer", **options)
 
 
 def attention_maps(**options: Any) -> gr.HTML:
     """Shows `payload({"layer", "heads", "tokens", "maps", "cut"})`, as `Engine.attention` gives them."""
-    return canvas("attention_maps", **options)
+    return canvas("saving", "attention_maps", **options)

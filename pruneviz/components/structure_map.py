@@ -11,7 +11,7 @@ from pruneviz.components.base import canvas, script, sheet
 
 def structure_map(**options: Any) -> gr.HTML:
     """Shows `payload(MapInfo.to_browser(selected))`. Event `pick`, with `group` and `unit` (always 0)."""
-    return canvas("structure_map", **options)
+    return canvas("saving", "structure_map", **options)
 
 
 def unit_picker(**options: Any) -> gr.HTML:
@@ -27,7 +27,7 @@ def coupled_drawing(**options: Any) -> gr.HTML:
 
     Event `pair`, with `first` and `second`: the parameters whose boxes were chosen, or empty texts.
     """
-    return _written("coupled_structure", **options)
+    return _written("saving", "coupled_structure", **options)
 
 
 def buttons(**options: Any) -> gr.HTML:
@@ -35,5 +35,5 @@ def buttons(**options: Any) -> gr.HTML:
     return _written("buttons", **options)
 
 
-def _written(name: str, **options: Any) -> gr.HTML:
-    return gr.HTML(css_template=sheet(), js_on_load=script(name), apply_default_css=False, **options)
+def _written(*names: str, **options: Any) -> gr.HTML:
+    return gr.HTML(css_template=sheet(), js_on_load=script(*names), apply_default_css=False, **options)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from core.results.similarity import algorithm_1, pairs_below
 from pruneviz.components.base import payload, script
+from pruneviz.components.head_explorer import head_explorer
 from pruneviz.figures.heads import HeadsInfo
 from tests.browser.driver import chromium, find_browser
 
@@ -103,8 +104,7 @@ def test_of_80_layers_only_the_thumbnails_in_sight_are_drawn(blank: Any) -> None
     info = HeadsInfo(tuple(range(80)), layers, None, "text", 10)
     page = blank.context.browser.new_page()
     page.add_style_tag(content=".pv-thumbs { height: 300px; overflow-y: auto } .pv-thumb { display: block }")
-    code = script("head_maths", "head_graph", "divergence_matrix", "head_explorer")
-    page.evaluate(RUN, [code, payload(info.to_browser(0.9))])
+    page.evaluate(RUN, [head_explorer().js_on_load, payload(info.to_browser(0.9))])
     drawn = page.evaluate(DRAWN)
     assert len(drawn) == 80 and drawn[0] and not drawn[79] and sum(drawn) < 20
     page.locator(".pv-thumb").last.scroll_into_view_if_needed()
