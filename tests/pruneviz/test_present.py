@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -94,7 +95,7 @@ def stage(app):
 
 
 def serving(app, auth=None):
-    server = FastAPI()
+    server: Any = FastAPI()
     server.auth, server.cookie_id, server.tokens = auth, "c", {}
     add_route(server, app)
     return server
