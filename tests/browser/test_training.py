@@ -37,7 +37,7 @@ def board(tmp_path_factory: pytest.TempPathFactory, tiny_llama_folder: Any) -> I
     """A dashboard of its own, with one training that was stopped before it told anything."""
     app = Dashboard(tmp_path_factory.mktemp("training") / "runs", model=str(tiny_llama_folder))
     spec = replace(with_preset(RunSpec(), "nuteprune", "demo", 4), model=ModelSpec(app.model))
-    own = {**spec.prune.options, "aggregation": "max"}
+    own = {**spec.prune.options, "start_from": "taylor_first", "aggregation": "max"}
     spec = replace(spec, prune=replace(spec.prune, options=own))
     make_run(app.runs_dir, "trained", spec, state="stopped", stage="train", with_graph=True)
     app.start()
@@ -157,7 +157,7 @@ def test_a_clone_asks_for_the_same_of_the_criterion_it_starts_from(page: Any, bo
     expect(page.locator("#run-detail")).to_contain_text("trained")
     page.locator("#run-clone").click()
     command = page.locator("#new-command textarea")
-    expect(command).to_have_value(re.compile("--set steps=4 --set aggregation=max"))
+    expect(command).to_have_value(re.compile("--set steps=4 .*--set aggregation=max"))
     expect(page.locator("#new-launch")).to_be_enabled()
     page.get_by_role("button", name="Every option of the method").click()
     expect(page.locator("#new-options select[name=aggregation]")).to_have_value("max")
@@ -173,6 +173,7 @@ def test_a_training_is_watched_stopped_resumed_and_looked_at(
     text.write_text(" ".join(random.Random(0).choices(WORDS.split(), k=4000)))
     open_form(page, board)
     page.get_by_role("button", name="Every option of the method").click()
+    page.locator("#new-options select[name=distillation]").select_option("progressive")
     fill(page, {"[name=batch]": "2", "[name=held]": "2"})
     fill(page, {"#new-steps": str(STEPS), "#new-samples": "16", "#new-length": "16"})
     fill(page, {"#new-calibration": str(text), "#new-ppl": str(text)})
