@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from core.devices.lending import device_of
 from core.graph.records import Graph, Group, Member
 
 #: A parameter and one of its dimensions.
@@ -56,8 +57,9 @@ class Slice:
         return positions[:, self._flat].view(len(positions), *self.rows.shape).movedim(1, 0).flatten(1)
 
     def weight(self, model: nn.Module) -> Float[Tensor, "units width elements"]:
-        """The unit's weights, (units, width, elements per index), float32."""
-        whole, dim = model.get_parameter(self.member.parameter).detach(), self.member.dim
+        """The unit's weights where they are multiplied, (units, width, elements per index), float32."""
+        resting, dim = model.get_parameter(self.member.parameter).detach(), self.member.dim
+        whole = resting.to(device_of(model, resting))
         if self.member.at is not None:
             whole, dim = whole[self.member.at], dim - 1
         rows = whole.movedim(dim, 0).index_select(0, self._flat.to(whole.device))

@@ -20,9 +20,10 @@ from core.capture.activations import FeatureSizes
 from core.capture.divergence import Divergences, attending_plainly
 from core.capture.gradients import COARSE, OVER_DATA, PER_INDEX, PER_SAMPLE, Gradients
 from core.capture.losses import sample_losses
-from core.capture.memory import FEW, Needed, Reading, free_memory, reading, window_bytes
+from core.capture.memory import FEW, Needed, Reading, reading, window_bytes
 from core.capture.moments import ModuleMoments, Moments, Squares
 from core.capture.slices import Key, slices
+from core.devices.memory import free_memory
 from core.errors import DataError, UnknownNameError
 from core.graph.hooks import evaluating
 from core.graph.places import maker_of, reader_of

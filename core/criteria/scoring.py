@@ -27,6 +27,7 @@ from core.capture.statistics import (
 )
 from core.criteria.flap import al_am
 from core.criteria.registry import CRITERIA, Criterion, GroupView, Part, check_scopes
+from core.devices.lending import device_of
 from core.errors import DataError, SpecError
 from core.graph.places import maker_of, reader_of
 from core.graph.records import Graph, Group, Member
@@ -226,7 +227,7 @@ def check_readable(model: nn.Module, graph: Graph, names: Sequence[str], kinds: 
 def _parts(model: nn.Module, graph: Graph, group: Group, statistics: Statistics | None) -> list[Part]:
     parts = []
     for number, part in enumerate(slices(graph, group)):
-        device = model.get_parameter(part.member.parameter).device
+        device = device_of(model, model.get_parameter(part.member.parameter))
         captured = {} if statistics is None else _captured(statistics, group, number, part)
         placed = {name: values.to(device) for name, values in captured.items()}
         read = partial(part.weight, model)

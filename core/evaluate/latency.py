@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.capture.memory import free_memory
+from core.devices.memory import free_memory
 from core.errors import LaunchError
 from core.evaluate.efficiency import measure, weights_bytes
 from core.graph.records import Graph, Group

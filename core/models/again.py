@@ -13,6 +13,7 @@ from dataclasses import replace
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from core.devices.lending import stand_like
 from core.errors import NotPrunableError
 from core.graph.discover import bare_model, discover
 from core.graph.places import tied_names
@@ -141,7 +142,7 @@ def _replayed(model: PreTrainedModel, base: Graph, whole: PruningPlan) -> PreTra
 
 def _settled(small: PreTrainedModel, model: PreTrainedModel) -> PreTrainedModel:
     """A filled model where and as another one stands."""
-    small.to(model.device)  # type: ignore[arg-type]
+    stand_like(small, model)
     small.config.dtype = model.config.dtype
     small.generation_config = model.generation_config
     return small.eval()

@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, PretrainedConfig
 
+from core.devices.lending import rest
+from core.devices.picked import pick_device, pick_dtype
+from core.devices.spread import planned
 from core.errors import ModelError, short
 from core.graph.records import Graph
 from core.models.actual import check_vocabulary, settle
@@ -61,6 +64,8 @@ def load(
     dtype: str = "auto",
     trust_remote_code: bool = False,
     adapter: str = "",
+    device_map: str = "none",
+    max_memory: str = "",
     attn_implementation: str = "sdpa",
 ) -> Loaded:
     """Load a decoder in evaluation mode, with its tokenizer.
@@ -71,22 +76,28 @@ def load(
         dtype: auto, float32, bfloat16 or float16.
         trust_remote_code: let a model that brings code of its own run it.
         adapter: one that is merged into the weights, a folder or a hub id; empty for none.
+        device_map: none for all weights on the device, auto for as many as fit there.
+        max_memory: what devices may hold of the weights then, such as cuda:0=20GiB,cpu=100GiB.
 
     Raises:
         ModelError: there is no such model, it is not a decoder, or it cannot be read.
+        StorageError: no room for weights that rest on disk.
         ArtifactError: the plan of a pruned model is damaged.
     """
     where = pick_device(device)
     precision = pick_dtype(dtype, where)
-    resolved = resolve(source)
+    resolved, mapped = resolve(source), device_map != "none"
+    first = torch.device("cpu") if mapped else where
     if resolved.kind == "pruned":
-        read = _pruned(resolved, source, where, precision, trust_remote_code)
+        read = _pruned(resolved, source, first, precision, trust_remote_code)
     else:
-        read = _dense(resolved, source, where, precision, trust_remote_code)
+        read = _dense(resolved, source, first, precision, trust_remote_code)
     model, notes, folder = read.model, list(read.notes), _folder(resolved)
     if adapter:
         model = merge(model, adapter, source)
     notes += settle(model, read.config, precision, source)
+    if mapped:
+        rest(model, planned(model, where, precision, max_memory))
     if attn_implementation != "sdpa":
         model.set_attn_implementation(attn_implementation)
     stored = stored_dtype(folder, read.config)
@@ -177,29 +188,3 @@ def _tokenizer(source: Source, given: str, trust_remote_code: bool) -> Any:
         raise ModelError(
             f"{given} has no tokenizer that can be read ({short(error)}); put its files beside the weights."
         ) from error
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA, else MPS, else the CPU. Raises ModelError for a device that is not here."""
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if name == "auto":
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ModelError(f"Unknown device '{name}'; write auto, cpu, cuda, cuda:0 or mps.") from error
-    count = {"cpu": 1, "cuda": torch.cuda.device_count() if cuda else 0, "mps": int(mps)}.get(device.type, 0)
-    if (device.index or 0) >= count:
-        present = ["cpu"] + ["cuda"] * cuda + ["mps"] * mps
-        raise ModelError(f"Device '{name}' is not here; this machine has {', '.join(present)}. Write auto.")
-    return device
-
-
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 on CUDA and float32 elsewhere. Raises ModelError."""
-    names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if name not in names:
-        raise ModelError(f"Unknown dtype '{name}'; write auto, {', '.join(names)}.")
-    return names[name]

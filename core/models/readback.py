@@ -116,7 +116,8 @@ def _reach(model: PreTrainedModel) -> tuple[int, int]:
     """How many tokens the input has, and at which position it starts."""
     length = longest(model.config)
     products = sum(parameter.numel() for parameter in model.parameters())
-    most = max(_SHORT, int(_MOST_PRODUCTS.get(model.device.type, 2e11) / products))
+    slower = torch.device(_device(model)).type  # of the processes that run it
+    most = max(_SHORT, int(_MOST_PRODUCTS.get(slower, 2e11) / products))
     tokens = max(_SHORT, length + 1) if length < most else most
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if isinstance(limit, int) and limit > 0 and length < limit:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
+from core.devices.lending import spread_of, stand_like
 from core.errors import PruneError
 from core.graph.classes import takes_more_than_text
 from core.graph.places import tied_names
@@ -24,6 +24,8 @@ from core.plan.blocks import blocks_gone, without_blocks
 from core.plan.heads import heads_left
 from core.plan.records import PruningPlan, implied
 from core.surgery.agreement import check, refer
+
+T = TypeVar("T")
 
 #: Lists in a config that may be as long as a model is deep, and say nothing of its layers.
 _NO_LAYERS = ("token_id", "token_ids", "architectures")
@@ -44,7 +46,8 @@ def uniform_config(model: PreTrainedModel, graph: Graph, plan: PruningPlan) -> P
         aliases, places = tied_names(model), numbered_anew(graph, plan)
         weights = {name: value for name, value in model.state_dict().items() if name not in aliases}
         fill(twin, renamed(weights, places))
-        twin.to(model.device)  # type: ignore[arg-type]
+        spread = spread_of(model)
+        stand_like(twin, model, spread and replace(spread, places=renamed(spread.places, places)))
         own, its = (_of_layers(graph, layers) for layers in (places.keys(), places.values()))
         when = "in a stock model"
         check(twin, its, refer(model, own, when=when), when=when)
@@ -59,14 +62,14 @@ def numbered_anew(graph: Graph, plan: PruningPlan) -> dict[str, str]:
     return {graph.layer_modules[number]: graph.layer_modules[place] for place, number in enumerate(left)}
 
 
-def renamed(tensors: Mapping[str, Tensor], modules: Mapping[str, str]) -> dict[str, Tensor]:
-    """The same tensors, those inside a module that has another name under that name."""
+def renamed(values: Mapping[str, T], modules: Mapping[str, str]) -> dict[str, T]:
+    """The same values of parameters, those inside a module that has another name under that name."""
 
     def name_of(name: str) -> str:
         inside = next((module for module in modules if name.startswith(f"{module}.")), None)
         return name if inside is None else modules[inside] + name.removeprefix(inside)
 
-    return {name_of(name): value for name, value in tensors.items()}
+    return {name_of(name): value for name, value in values.items()}
 
 
 def _layers_left(graph: Graph, plan: PruningPlan) -> list[int]:

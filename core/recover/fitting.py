@@ -188,8 +188,8 @@ def in_range(reader: Reader, best: Fit) -> bool:
 
 def write(reader: Reader, best: Fit, record: Reconstruction) -> None:
     """Put a fit into the model."""
-    matrix = reader.matrix()
-    matrix[reader.stay] = best.weight.to(matrix.dtype)
+    matrix = reader.resting()
+    matrix[reader.stay.to(matrix.device)] = best.weight.to(matrix)
     names = [reader.weight]
     if best.bias is not None:
         reader.module.bias.data.copy_(best.bias)

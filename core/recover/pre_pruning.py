@@ -90,7 +90,8 @@ def _level_2(
     """Reconstruct a module's second matrix; collect the criterion's statistics in the same pass."""
     reader = whole(step.walk.model, writer)
     sums = step.walk.normal(*reader.matrix().shape)
-    bias = getattr(reader.module.bias, "data", torch.zeros(1, device=step.walk.model.device)).double()
+    own = reader.bias()
+    bias = 0.0 if own is None else own.double()
     with moments.watch() if moments else nullcontext():
         for batch, inputs, target in step.inputs(writer, moments):
             if fits and batch < step.walk.fitting:

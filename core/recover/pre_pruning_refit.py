@@ -86,7 +86,8 @@ def _level_1(step: Step, writer: nn.Module, record: Reconstruction) -> None:
         for maker in reading.makers:
             reader = whole(walk.model, maker)
             dense = reader.matrix().double()
-            bias = None if to_dense.bias is None else maker.bias.double() + to_dense.bias @ dense
+            own = reader.bias()
+            bias = None if own is None or to_dense.bias is None else own.double() + to_dense.bias @ dense
             best = Fit(to_dense.weight @ dense, bias, to_dense.ridge, to_dense.before, to_dense.after)
             if in_range(reader, best):
                 write(reader, best, record)

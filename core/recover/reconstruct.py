@@ -172,5 +172,5 @@ def _shift_biases(model: PreTrainedModel, graph: Graph, means: Means, record: Re
         for reader in readers_of(graph, model, record.removed, layer):
             mean = means[reader.weight, reader.dim][reader.gone].to(model.device).double()
             shift = mean @ reader.matrix()[reader.gone].double()
-            reader.module.bias.data += shift.to(reader.module.bias.dtype)
+            reader.module.bias.data += shift.to(reader.module.bias)
             record.changed.add(f"{reader.name}.bias")

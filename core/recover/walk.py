@@ -45,9 +45,18 @@ class Reader:
     stay: Tensor
 
     def matrix(self) -> Tensor:
-        """A view of its weights, (inputs, outputs)."""
+        """Its weights where they are multiplied, (inputs, outputs)."""
+        return self.resting().to(self.stay.device)
+
+    def resting(self) -> Tensor:
+        """A view of its weights where they rest, (inputs, outputs)."""
         weight: Tensor = self.module.weight.detach()
         return weight if isinstance(self.module, Conv1D) else weight.T
+
+    def bias(self) -> Tensor | None:
+        """Its bias where it is added, (outputs,), or None."""
+        bias: Tensor | None = self.module.bias
+        return None if bias is None else bias.detach().to(self.stay.device)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from core.spec.prune import ALLOCATION
 from core.spec.recommended import RECOMMENDED_FOR, USUAL
 from core.spec.run import RunSpec
 
-MODEL = ("model.device", "model.dtype", "model.trust_remote_code", "model.adapter")
+MODEL = paths("model")
 SHARED = ("name", "seed", "data_dir", "track", *MODEL, *paths("cluster"))
 CALIBRATION = paths("calibration")
 PERPLEXITY = ("evaluate.text", "evaluate.protocol", "evaluate.window")

@@ -20,7 +20,8 @@ QUANTITIES = {
     "latency": "time to read prompts, and to write on",
 }
 _COUNTS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
-_BYTES = {
+#: Units of memory in small letters -> bytes.
+BYTES = {
     **{"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12},
     **{"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40},
 }
@@ -132,7 +133,7 @@ def _units(quantity: str) -> tuple[Mapping[str, float], str, tuple[str, ...]]:
     if quantity == "latency":
         return _TIMES, "ms or s", ("s", "ms", "us")
     if quantity in ("size", "kv"):
-        return _BYTES, "GiB, MiB, KiB, GB, MB, kB, B", ("GiB", "MiB", "KiB", "B")
+        return BYTES, "GiB, MiB, KiB, GB, MB, kB, B", ("GiB", "MiB", "KiB", "B")
     return _COUNTS, "k, M, B, T", ("T", "B", "M", "k", "")
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from transformers.utils import logging
 
+from core.devices.picked import pick_device
 from core.errors import LaunchError, PruneError
 from core.models import load as models
 from core.recover.loop import Loop
@@ -61,7 +62,7 @@ def _end_with(leader: int) -> None:
 def _follow(run_dir: Path, rank: int, store: TCPStore) -> None:
     spec = read_spec(run_dir)
     settings = fitted_settings(run_dir)
-    where = devices(models.pick_device(spec.model.device), settings.processes)
+    where = devices(pick_device(spec.model.device), settings.processes)
     loaded = models.load(**{**vars(spec.model), "device": str(where[rank])})
     graph = read_graph(run_dir)
     store.set(ready(rank), "")

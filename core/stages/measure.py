@@ -11,8 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
-from core.capture.memory import free_memory
 from core.capture.statistics import check_weights
+from core.devices.lending import spread_of
+from core.devices.memory import free_memory
 from core.errors import ArtifactError
 from core.evaluate import dense as reference
 from core.evaluate.efficiency import measure as measure_efficiency
@@ -161,9 +162,10 @@ def measure_texts(work: Work, loaded: Loaded, side: str) -> tuple[Perplexity, ..
 def roomy(loaded: Loaded) -> bool:
     """Whether the dense model stays, to be timed in turns: if memory holds it twice with as much again.
 
-    On CUDA it never does: there is no other work there to be fair about, and others need the memory.
+    On CUDA it never does: there is no other work there to be fair about, and others need the memory. Nor does
+    one whose weights rest elsewhere, since they found no room.
     """
-    if loaded.device.type == "cuda":
+    if loaded.device.type == "cuda" or spread_of(loaded.model):
         return False
     size = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
     return free_memory(loaded.device) > 3 * size

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from core.capture.memory import free_memory
+from core.devices.memory import free_memory
 from core.errors import SpecError
 from core.graph.records import Graph
 from core.methods import method_of

@@ -11,6 +11,8 @@ from core.capture.activations import FeatureSizes
 from core.capture.statistics import capture as capture_statistics
 from core.criteria import CRITERIA, scoring
 from core.criteria.scoring import check_readable
+from core.devices.lending import spread_of
+from core.devices.spread import words
 from core.errors import DataError
 from core.files import write_json, write_text
 from core.graph.records import Graph
@@ -62,6 +64,8 @@ def load(state: State) -> None:
     for note in loaded.notes:
         work.recorder.warn(f"{note}.")
     work.recorder.message(f"{loaded.name}: {count:,} parameters, {dtype} on {loaded.device}")
+    if spread := spread_of(loaded.model):
+        work.recorder.message(words(loaded.model, spread))
     if loaded.plan is not None and work.spec.prunes:
         work.recorder.message(
             f"{loaded.name} lacks {loaded.plan.sparsity_total:.1%} of {loaded.plan.model} already; sparsity "

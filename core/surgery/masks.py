@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers.pytorch_utils import Conv1D
 
+from core.devices.lending import lent
 from core.errors import NotPrunableError
 from core.graph.places import owner_of, reads_last_dim
 from core.graph.records import BLOCKS, Graph, Member
@@ -215,7 +216,8 @@ def _mask_norm(owner: nn.Module, features: Features) -> list[RemovableHandle]:
             return out
         if not centred:
             return out * m
-        shift = module.forward(torch.zeros_like(out[..., :1, :]))  # the bias alone
+        with lent(module):
+            shift = module.forward(torch.zeros_like(out[..., :1, :]))  # the bias alone
         stretch = (m.numel() / m.sum().clamp_min(1.0)).sqrt()
         return ((out - shift) / stretch + shift) * m
 

@@ -10,8 +10,9 @@ from torch import nn
 
 from core.capture import memory
 from core.capture import statistics as capturing
-from core.capture.memory import GIB, Needed, _allowances, free_memory, reading, window_bytes
+from core.capture.memory import GIB, Needed, reading, window_bytes
 from core.capture.statistics import Statistics, capture
+from core.devices.memory import _allowances, free_memory
 from core.errors import DataError
 from tests.graph.families import graph_of, model_of
 from tests.handmade import ids, tiny

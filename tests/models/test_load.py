@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from core.devices.picked import pick_device, pick_dtype
 from core.errors import ModelError
 from core.models import load as models
 from tests.conftest import llama_config, random_model
@@ -110,23 +111,23 @@ def test_the_best_device_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert models.pick_device("auto").type == "cuda"
-    assert models.pick_dtype("auto", models.pick_device("auto")) == torch.bfloat16
-    assert models.pick_device("cuda:0").index == 0
+    assert pick_device("auto").type == "cuda"
+    assert pick_dtype("auto", pick_device("auto")) == torch.bfloat16
+    assert pick_device("cuda:0").index == 0
     with pytest.raises(ModelError, match="'cuda:1' is not here; this machine has cpu, cuda, mps"):
-        models.pick_device("cuda:1")
+        pick_device("cuda:1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert models.pick_device("auto").type == "mps"
+    assert pick_device("auto").type == "mps"
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert models.pick_device("auto").type == "cpu"
-    assert models.pick_dtype("auto", torch.device("cpu")) == torch.float32
+    assert pick_device("auto").type == "cpu"
+    assert pick_dtype("auto", torch.device("cpu")) == torch.float32
 
 
 def test_absent_devices_and_unknown_names_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ModelError, match="'cuda' is not here; this machine has cpu"):
-        models.pick_device("cuda")
+        pick_device("cuda")
     with pytest.raises(ModelError, match="Unknown device 'gpu'"):
-        models.pick_device("gpu")
+        pick_device("gpu")
     with pytest.raises(ModelError, match="Unknown dtype 'fp8'"):
-        models.pick_dtype("fp8", torch.device("cpu"))
+        pick_dtype("fp8", torch.device("cpu"))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from core.capture.memory import free_memory
+from core.devices.memory import free_memory
 from core.errors import DataError, NotPrunableError, SpecError
 from core.graph.records import Graph
 from core.recover.memory import Taken, needed_bytes
