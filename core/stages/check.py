@@ -6,11 +6,13 @@ from typing import Any
 
 from core.capture.statistics import CAPTURED_KINDS
 from core.criteria.scoring import check_alone
+from core.devices.picked import pick_device
+from core.devices.spread import check_devices
 from core.errors import DataError, SpecError
 from core.graph.records import Graph
 from core.methods import criteria_of, method_of
 from core.models.again import graph_of
-from core.models.load import Loaded, check_model, load_config, load_tokenizer, pick_device
+from core.models.load import Loaded, check_model, load_config, load_tokenizer
 from core.models.texts import Text
 from core.models.windows import sample_windows
 from core.plan.records import check_plan
@@ -27,6 +29,7 @@ from core.stages.early import (
     check_amount,
     check_early,
     check_lengths,
+    check_map,
     check_method,
     check_rounds,
     config_only,
@@ -58,6 +61,7 @@ def check(spec: RunSpec) -> RunSpec:
     spec = settle(spec)
     check_method(spec)
     check_rounds(spec)
+    check_map(spec)
     if spec.cluster.here:  # the devices of a node are looked at there
         check_device(spec)
     bare = config_only(spec)  # nothing but the config is read
@@ -120,7 +124,12 @@ def check_reach(spec: RunSpec) -> None:
 
 
 def check_device(spec: RunSpec) -> None:
-    """Whether there are as many devices as the method is to train on. Raises SpecError, ModelError."""
+    """Whether the devices that are named are here, as many as the method is to train on.
+
+    Raises:
+        SpecError, ModelError: they are not.
+    """
+    check_devices(spec.model.max_memory)
     if method := method_of(spec):
         settings = method.settings(spec.prune.options)
         devices(pick_device(spec.model.device), settings.processes)

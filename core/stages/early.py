@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -40,6 +41,7 @@ def check_early(spec: RunSpec) -> None:
     settled = spec.settled()
     check_method(settled)
     check_rounds(settled)
+    check_map(settled)
     values = check_files(spec.model, weights=not config_only(spec))
     *_, text = texts(values)
     config = SimpleNamespace(**{str(name): value for name, value in text.items()})
@@ -101,6 +103,39 @@ def check_rounds(spec: RunSpec) -> None:
             f"rounds take a method that ranks units and one sparsity for all, got {asked.rounds} with "
             f"{', '.join(both)}; leave that out, or take --rounds 1."
         )
+
+
+def check_map(spec: RunSpec) -> None:
+    """Whether all that is asked for can do with weights that are lent. Raises SpecError."""
+    if spec.model.device_map == "none":
+        return
+    if reason := next(_against(spec), None):
+        raise SpecError(f"--device-map {spec.model.device_map} cannot go with {reason}")
+
+
+def _against(spec: RunSpec) -> Iterator[str]:
+    """What cannot, and what to do instead, ends of a sentence."""
+    asked, forward = spec.prune, "no gradient reaches weights that rest elsewhere"
+    if method_of(spec):
+        yield f"method {asked.method}, which trains: {forward}; take a criterion, such as wifv or wanda."
+    for name in criteria_of(spec):
+        if name != MANUAL and any(need.startswith("gradient") for need in CRITERIA[name].needs):
+            yield f"{name}, which reads gradients: {forward}; take a criterion that does not, such as wifv."
+    if spec.goal in ("prune", "recover") and spec.recover.method != "none":
+        yield (
+            f"recovery by {spec.recover.method}: {forward}; take --reconstruct least_squares, or "
+            "train the result where it fits."
+        )
+    if spec.prunes and asked.without_dependency:
+        yield "without_dependency, which holds the model twice; leave one out."
+    if spec.prunes and (budget := latency_of(asked.target)):
+        yield (
+            f"target {budget.text}: what is timed is how fast weights are lent; give params, size or macs."
+        )
+    if spec.evaluate.int8:
+        yield "int8, which holds the model twice; leave one out."
+    if not spec.cluster.here and spec.cluster.gpus == 0:
+        yield f"--executor {spec.cluster.executor} and --gpus 0: there is no card to compute on; ask for one."
 
 
 def config_only(spec: RunSpec) -> bool:
