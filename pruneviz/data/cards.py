@@ -34,7 +34,8 @@ class Card:
         params: numbers in its weight files; tied output weights are counted once, as they are stored.
         stored_bytes, stored_dtype: the weight files.
         device, dtype, memory_gib: as loaded in the engine, empty or None until then.
-        refusal: why its config says that it cannot be pruned, for people; empty if it does not.
+        refusal: why it cannot be read, or its config says that it cannot be pruned, for people; or empty.
+        access: who may have it from the hub; empty for what is here.
     """
 
     source: str
@@ -59,6 +60,7 @@ class Card:
     dtype: str = ""
     memory_gib: float | None = None
     refusal: str = ""
+    access: str = ""
 
 
 def local_folder(source: str) -> Path | None:
@@ -101,10 +103,11 @@ def read_card(source: str) -> Card | None:
         raise ModelError(f"{folder / 'config.json'} cannot be read; download the model again.") from error
     params, size, dtype = stored_weights(folder)
     stored: dict[str, Any] = {"params": params, "stored_bytes": size, "stored_dtype": dtype}
-    return replace(card, **stored, chat_template=_has_chat_template(folder), refusal=_refusal(config, name))
+    return replace(card, **stored, chat_template=_has_chat_template(folder), refusal=refusal_of(config, name))
 
 
-def _refusal(config: dict[str, Any], name: str) -> str:
+def refusal_of(config: dict[str, Any], name: str) -> str:
+    """Why a config says that its model cannot be pruned, for people; empty if it does not."""
     from core.models.configs import check_values
 
     try:

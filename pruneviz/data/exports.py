@@ -81,7 +81,7 @@ def config_of(source: str) -> dict[str, Any] | None:
     if folder is not None and there(folder / PLAN):
         return None
     cached = None if folder else _in_cache(source)
-    path = folder / "config.json" if folder else Path(cached) if cached else None
+    path = folder / "config.json" if folder else Path(cached).resolve() if cached else None
     try:
         return read_record(path, dict[str, Any]) if path else None
     except ArtifactError:

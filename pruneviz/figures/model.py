@@ -82,6 +82,7 @@ def card_facts(card: Card) -> list[tuple[str, str]]:
         ("Chat template", _either(card.chat_template, "yes", "no")),
         ("Files", " ".join(filter(None, [words.size(card.stored_bytes), card.stored_dtype]))),
         ("Licence", card.licence or words.DASH),
+        ("On the hub", card.access or words.DASH),
         ("Family", " · ".join(filter(None, [card.family, card.architecture])) or words.DASH),
     ]
     return [(label, value) for label, value in facts if value != words.DASH]

@@ -1,7 +1,7 @@
 """The Model tab: what is loaded, what could be, and which analyses are kept.
 
 Element ids: model-source, model-open, model-here, model-state, model-card, model-parts, model-analyses,
-model-analyse, model-stop, model-load, model-give-up, model-progress.
+model-analyse, model-stop, model-load, model-give-up, model-progress; those of the hub in `hub_search.py`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pruneviz.data.sources import model_choices
 from pruneviz.figures import states
 from pruneviz.figures.model import analyses_html, analyses_info, card_html, parts_html, parts_info
 from pruneviz.tabs.advice import build_advice
+from pruneviz.tabs.hub_search import build_hub_search
 from pruneviz.tabs.parts import QUIET, Parts, intro, message
 
 INTRO = (
@@ -67,6 +68,7 @@ def build_model_tab(app: AppContext) -> None:
         [], label="Or one that is here already", elem_id="model-here", filterable=True, value=None,
         info="worked on lately, left by a run, or in the hub\u2019s cache",
     )  # fmt: skip
+    build_hub_search(source)
     state = panel("model-state", visible=False)
     give_up = gr.Button("Stop reading", elem_id="model-give-up", size="sm", scale=0, visible=False)
     with gr.Row():
