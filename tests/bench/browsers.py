@@ -123,7 +123,7 @@ class Site:
     """The dashboard as a page's script sees it.
 
     Args:
-        config: what `/config` answers: components and the events that they start.
+        config: what `/config` answers: components with their values, and the events that they start.
         seconds: kind of update -> how long each took that was requested after `begins`.
     """
 
@@ -132,6 +132,7 @@ class Site:
     ) -> None:
         self.client, self.seconds, self.begins = client, seconds, begins
         names = {box["id"]: box["props"].get("elem_id") for box in config["components"]}
+        self.values = {names[box["id"]]: box["props"].get("value") for box in config["components"]}
         self.events = [
             (
                 event["id"],
