@@ -42,6 +42,8 @@ class Method(Protocol):
         """How many windows of the calibration text it keeps apart, beside those it trains on."""
 
 
+#: Where `spec.json` keeps how a training was fitted into memory, under `extra`: a resumed one goes on alike.
+FITTED = "fitted"
 METHODS: Registry[Method] = Registry("method")
 METHODS.register(
     "nuteprune",
@@ -58,6 +60,28 @@ def method_of(spec: RunSpec) -> Entry[Method] | None:
     """The method that trains in this run, or None where units are ranked or chosen by hand."""
     names = METHODS.names() if spec.goal == "prune" else []
     return METHODS[spec.prune.method] if spec.prune.method in names else None
+
+
+def processes_of(spec: RunSpec) -> int:
+    """How many processes the trainings of a run are to share, as its options say."""
+    method, recipe = method_of(spec), spec.recover
+    learning = method.settings(spec.prune.options).processes if method else 1
+    trains = spec.goal in ("prune", "recover") and recipe.method != "none"
+    return max(learning, recipe.processes if trains else 1)
+
+
+def trained_by(spec: RunSpec) -> int:
+    """How many processes learn what goes: as that was fitted into memory, or as the options say."""
+    noted = spec.extra.get(FITTED, {}).get(spec.prune.method, {})
+    return int(noted.get("processes", processes_of(spec)))
+
+
+def batches_of(spec: RunSpec) -> list[int]:
+    """How many sequences a step reads, in every training of a run."""
+    method, recipe = method_of(spec), spec.recover
+    learning = [method.settings(spec.prune.options).batch] if method else []
+    trains = spec.goal in ("prune", "recover") and recipe.method != "none"
+    return [*learning, *([recipe.batch] if trains else [])]
 
 
 def criteria_of(spec: RunSpec) -> list[str]:

@@ -82,11 +82,17 @@ def of_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str])
             assert (ROOT / word).is_file(), word
 
 
+def of_a_launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]) -> None:
+    """What torchrun or accelerate launch are to start, which is a command of the engine."""
+    of_the_engine(monkeypatch, tmp_path, ["python", *words[words.index("-m") :]])
+
+
 def kind_of(words: list[str]) -> Callable[[pytest.MonkeyPatch, Path, list[str]], None] | None:
     """What tests a command; None where nothing does."""
     if words[:3] == CORE:
         return of_the_engine
     known = {"make": of_make, "python": of_the_page, ".venv/bin/pip": of_others, "pip": of_others}
+    known |= {"torchrun": of_a_launcher, "accelerate": of_a_launcher}
     known |= {".venv/bin/python": of_others, "PLAIN/bin/python": of_others}
     return known.get(words[0])
 

@@ -23,6 +23,7 @@ from core.cli.recover import recover
 from core.cli.report import report
 from core.cli.sweep import sweep
 from core.errors import PruneError, StopRequested
+from core.runs.company import join
 
 PROGRAM = "python -m core"
 app = typer.Typer(
@@ -47,8 +48,16 @@ app.add_typer(runs.app, name="runs")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0; 2 and one line on stderr if the request is wrong; 130 if it was stopped."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if (mine := join()) is None:
+        return _do(given)
+    from core.stages.accompany import accompany
+
+    return accompany(mine, lambda: _do(given))
+
+
+def _do(given: Sequence[str]) -> int:
     try:
-        code = app(args=given or ["--help"], standalone_mode=False, prog_name=PROGRAM)
+        code = app(args=list(given) or ["--help"], standalone_mode=False, prog_name=PROGRAM)
     except TyperException as error:
         return _say(_usage(error, given), 2)
     except (StopRequested, KeyboardInterrupt, typer.Abort) as error:

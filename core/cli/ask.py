@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,10 +37,24 @@ def foreground(runs_dir: Path, spec: RunSpec) -> Path:
     """Run a spec in this process, with a progress bar on stderr; Ctrl-C stops it. Returns the directory."""
     from core.stages.worker import run
 
+    with _watched() as bar:
+        return run(spec, runs_dir, on_begin=lambda run_dir: bar.say(f"{run_dir}"), on_event=bar)
+
+
+def resume_here(run_dir: Path) -> None:
+    """Go on with a run in this process, as `foreground` does with a new one."""
+    from core.stages.worker import execute
+
+    launch.resume(run_dir, mine=True)
+    with _watched() as bar:
+        execute(run_dir, bar)
+
+
+@contextmanager
+def _watched() -> Iterator[ProgressBar]:
     with stdout_kept_clean():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        bar = ProgressBar()
-        return run(spec, runs_dir, on_begin=lambda run_dir: bar.say(f"{run_dir}"), on_event=bar)
+        yield ProgressBar()
 
 
 def detached(runs_dir: Path, spec: RunSpec, as_json: bool) -> None:

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from core.cli import options
-from core.cli.ask import RUNS
+from core.cli.ask import RUNS, resume_here
 from core.cli.terminal import emit, keys_and_values, table
 from core.runs import launch, watch
+from core.runs.company import company
 from core.runs.records import full_record, record
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The run's id, or its beginning.")]
@@ -56,7 +57,10 @@ def stop(run: Id, runs_dir: options.RunsDir = RUNS, as_json: options.Json = Fals
 def resume(run: Id, runs_dir: options.RunsDir = RUNS, as_json: options.Json = False) -> None:
     """Go on with a run that ended early. Finished stages are not repeated."""
     run_dir = watch.find(runs_dir, run)
-    launch.resume(run_dir)
+    if company():  # the processes that were started for it are these
+        resume_here(run_dir)
+    else:
+        launch.resume(run_dir)
     _emit_status(run_dir, as_json)
 
 

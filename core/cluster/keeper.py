@@ -1,4 +1,4 @@
-"""The process that waits for a run on a cluster: it is on the machine that started it, and needs no GPU."""
+"""The process that waits for a run on a cluster, or in processes of its own: it needs no GPU itself."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from core.cluster import placed
 from core.cluster.executor import Executor
 from core.cluster.on_ray import RayCluster
 from core.cluster.on_slurm import Slurm
+from core.cluster.on_torchrun import Torchrun
 from core.cluster.placed import Placed
 from core.errors import LaunchError, StopRequested
+from core.methods import processes_of
 from core.runs.artifacts import EVENTS, JOBS, read_spec
 from core.runs.events import Event, EventReader
 from core.runs.recorder import Recorder
@@ -75,7 +77,11 @@ def reach(asked: ClusterSpec, device: str, folder: Path) -> Executor:
 @contextmanager
 def reached(spec: RunSpec, run_dir: Path) -> Iterator[Executor]:
     """The executor that a run asks for, let go of at the end. Raises LaunchError."""
-    executor = reach(spec.cluster, spec.model.device, run_dir / JOBS)
+    executor: Executor
+    if spec.cluster.here:
+        executor = Torchrun(processes_of(spec))
+    else:
+        executor = reach(spec.cluster, spec.model.device, run_dir / JOBS)
     try:
         yield executor
     finally:

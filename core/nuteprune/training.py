@@ -124,7 +124,7 @@ class MaskTraining:
             settings.last, settings.stage_1, settings.stage_2,
         )  # fmt: skip
         self.course = Course(
-            settings.steps, len(windows), settings.batch, settings.accumulate, settings.checkpoint_every, seed
+            settings.steps, len(windows), settings.batch, settings.part, settings.checkpoint_every, seed
         )
         masks = {"params": [gates.log_alpha], "lr": settings.mask_step, "betas": _BETAS}
         lora = {"params": list(twin.updates().values()), "lr": settings.lora_rate, "max_norm": 1.0}

@@ -38,14 +38,14 @@ class Course:
 
     Attributes:
         steps: in all; count: rows that there are to train on.
-        batch: rows per step; accumulate: parts that a process splits its share of them into.
+        batch: rows per step; part: of its share of them, how many a process reads at once at most.
         save_every: steps between two checkpoints.
     """
 
     steps: int
     count: int
     batch: int
-    accumulate: int
+    part: int
     save_every: int
     seed: int
 
@@ -133,7 +133,7 @@ class Loop(Generic[R_co]):
         self.state, self.seconds = State(), list[float]()
 
     def run(self, on_step: Callable[[R_co], None], on_progress: Callable[[int, int], None]) -> None:
-        """Take the steps that are left.
+        """Take the steps that are left; the first process of a team says when that is over, and saves.
 
         Args:
             on_step: told what there is to tell of each; on_progress: told (steps done, steps in all). It may
@@ -143,15 +143,20 @@ class Loop(Generic[R_co]):
             StorageError: the checkpoint before stays good. Else as `step`.
         """
         course, state = self.training.course, self.state
-        while state.step < course.steps and not self.training.over:
+        while not self.team.agree(self._over):
             on_step(self.step())
-            if self.training.over or state.step == course.steps or state.step % course.save_every == 0:
+            if self._over or state.step % course.save_every == 0:
                 self.save()
             try:
                 on_progress(state.step, course.steps)
             except StopRequested:
                 self.save()
+                self.team.agree(True)
                 raise
+
+    @property
+    def _over(self) -> bool:
+        return self.state.step >= self.training.course.steps or self.training.over
 
     def step(self) -> R_co:
         """Train on one batch.
@@ -177,7 +182,8 @@ class Loop(Generic[R_co]):
 
     def _gradients(self, rows: list[int]) -> list[float]:
         """Gradients of the loss of all processes together; the means of what was measured."""
-        size = len(rows) // self.training.course.accumulate
+        most = min(self.training.course.part, len(rows))
+        size = next(size for size in range(most, 0, -1) if len(rows) % size == 0)  # all parts count alike
         parts = [rows[first : first + size] for first in range(0, len(rows), size)]
         numbers: list[float] = []
         for part in parts:
@@ -206,15 +212,28 @@ class Loop(Generic[R_co]):
             )
 
     def save(self) -> None:
-        """Replace the checkpoint. Raises StorageError; the one before stays good then."""
+        """Replace the checkpoint, in a team the first one does. Raises StorageError; the one before stays."""
+        if not self.team.leads:
+            return
         training = self.training
         facts = {**asdict(self.state), **training.facts()}
         checkpoint.save(self.path, facts, training.tensors(), training.optimizer)
 
     def resume(self) -> bool:
-        """Go on from the checkpoint, if there is one. Raises ArtifactError if it is damaged."""
+        """Go on from the checkpoint, if there is one; a whole team does from what the first one is at.
+
+        Raises:
+            ArtifactError: it is damaged. StorageError: it cannot be written for the others.
+            LostTouchError: a process that trains along is gone.
+        """
         training = self.training
-        return checkpoint.load(self.path, training.tensors(), training.optimizer, self._restore)
+        if not self.team.leads:
+            self.team.wait()
+        goes_on = checkpoint.load(self.path, training.tensors(), training.optimizer, self._restore)
+        if self.team.leads and self.team.size > 1:
+            self.save()
+            self.team.wait()
+        return goes_on
 
     def _restore(self, facts: dict[str, Any]) -> None:
         self.state = State(**{field.name: facts[field.name] for field in fields(State)})

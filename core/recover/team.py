@@ -1,19 +1,16 @@
 """Processes that train together, each on a device of its own and on its share of every batch.
 
-The run's own process leads (`leader`); the others follow it, step by step (`follower`). All hold the same
-trained tensors, average their gradients, and so take the same step. That is little to exchange, so it
-goes over gloo, on CUDA too: gloo says at once that a process has died, where NCCL would wait.
+All hold the same trained tensors, average their gradients, and so take the same step. That is little to
+exchange, so it goes over gloo, on CUDA too: gloo says at once that a process has died, where NCCL would wait.
 """
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from subprocess import Popen
 
 import psutil
 import torch
@@ -22,25 +19,19 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import patch_environment
 from torch import Tensor
-from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import Store  # type: ignore[attr-defined]
 
 from core.errors import LaunchError, SpecError
-from core.runs.processes import describe_exit
+from core.runs.company import Company
 
-HOST = "127.0.0.1"
 #: How long the others wait for one that measures, saves or computes.
 PATIENCE = timedelta(minutes=30)
-#: A process whose connection broke is gone after this long at most.
-_GONE_S = 10.0
+_HOST = "127.0.0.1"
+LOST = "The processes of this training lost touch with each other; see the log."
 
 
-@dataclass(frozen=True)
-class Follower:
-    """A process that was started to train along: its number from 1, and where it trains."""
-
-    rank: int
-    device: torch.device
-    process: Popen[bytes]
+class LostTouchError(LaunchError):
+    """Another process of a training is gone."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +39,21 @@ class Team:
     """The processes of one training, as one of them sees them; one alone is a team, too.
 
     Attributes:
-        followers: those that this process leads, and the store where they leave a last word.
+        why_lost: says why another one is gone, when one is.
     """
 
     accelerator: Accelerator
-    followers: Sequence[Follower] = ()
-    store: Store | None = None
+    why_lost: Callable[[], str] = lambda: LOST
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return int(self.accelerator.num_processes)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the first, which measures, decides and writes."""
+        return bool(self.accelerator.is_main_process)
 
     def share(self, rows: list[int]) -> list[int]:
         """This process's part of a batch."""
@@ -61,27 +61,47 @@ class Team:
             return list(mine)
 
     def wait(self) -> None:
-        """Go on when all have come here. Raises LaunchError if one is gone."""
+        """Go on when all have come here. Raises LostTouchError if one is gone."""
         self.average([], [torch.zeros(1)])
+
+    def agree(self, over: bool) -> bool:
+        """Whether the first says that it is over. Raises LostTouchError if one is gone."""
+        return bool(self.average([float(over and self.leads)], [])[0])
 
     def average(self, numbers: Sequence[float], tensors: Iterable[Tensor]) -> list[float]:
         """The means of numbers over all processes; the tensors, on any device, become theirs in place.
 
         Raises:
-            LaunchError: another process is gone; names it if this one leads.
+            LostTouchError: another process is gone; says which, if this one is the first.
         """
-        if self.accelerator.num_processes == 1:
+        if self.size == 1:
             return list(numbers)
         shared = list(tensors)
         flat = torch.cat([torch.tensor(numbers), *(one.detach().flatten().float().cpu() for one in shared)])
-        try:
+        with self._in_touch():
             flat = self.accelerator.reduce(flat, "mean")
-        except RuntimeError as error:
-            raise LaunchError(why_lost(self.followers, self.store, _GONE_S)) from error
         means, *parts = flat.split([len(numbers), *(one.numel() for one in shared)])
         for one, part in zip(shared, parts, strict=True):
             one.copy_(part.view_as(one))
         return [float(one) for one in means]
+
+    def spread(self, tensor: Tensor) -> Tensor:
+        """The first one's tensor, bit for bit, on the CPU; the others give one of its shape and type.
+
+        Raises:
+            LostTouchError: another process is gone.
+        """
+        held = tensor.detach().cpu().contiguous()
+        with self._in_touch():
+            dist.broadcast(held.view(-1).view(torch.uint8), 0)  # bytes: gloo does not know every type
+        return held
+
+    @contextmanager
+    def _in_touch(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise LostTouchError(self.why_lost()) from error
 
 
 def accelerator(device: torch.device, precision: str) -> Accelerator:
@@ -110,39 +130,8 @@ def multiplied_in(precision: str, device: torch.device) -> str:
     return "bf16" if device.type == "cpu" and able else "no"
 
 
-def why_lost(followers: Sequence[Follower], store: Store | None, wait_s: float = 0.0) -> str:
-    """Which follower is gone, and why; empty if all are there and nobody waits for one to go."""
-    deadline = time.monotonic() + wait_s
-    while True:
-        ended = [one for one in followers if one.process.poll() is not None]
-        # Those that only lost touch with the first that died say nothing, and are not to blame.
-        for one in ended:
-            key = last_word(one.rank)
-            who = f"Process {one.rank + 1} of {len(followers) + 1}, which trains on {one.device},"
-            if store is not None and store.check([key]):
-                return f"{who} failed: {store.get(key).decode()}"
-            if one.process.returncode < 0:
-                return f"{who} {describe_exit(one.process.returncode)}."
-        if time.monotonic() >= deadline:
-            break
-        time.sleep(0.05)
-    if ended or wait_s:
-        return "The processes of this training lost touch with each other; see the log."
-    return ""
-
-
-def last_word(rank: int) -> str:
-    """Where a follower leaves why it failed."""
-    return f"failed/{rank}"
-
-
-def ready(rank: int) -> str:
-    """Where a follower says that it has loaded the model."""
-    return f"ready/{rank}"
-
-
 def devices(first: torch.device, count: int) -> list[torch.device]:
-    """Where each of `count` processes trains, the run's own first: on GPUs in a row, or all on the CPU.
+    """Where each of `count` processes of a machine trains: on GPUs in a row, or all on the CPU.
 
     Raises:
         SpecError: there are fewer devices.
@@ -159,39 +148,48 @@ def devices(first: torch.device, count: int) -> list[torch.device]:
     return [torch.device(first.type, start + rank) for rank in range(count)]
 
 
-def environment(rank: int, where: Sequence[torch.device], port: int) -> dict[str, str]:
-    """What tells a process, and accelerate in it, who it is; processor cores are shared out."""
+def _environment(mine: Company, device: torch.device) -> dict[str, str]:
+    """What tells accelerate who this process is; processor cores are shared out."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     loopback = [
-        name for name, those in psutil.net_if_addrs().items() if any(one.address == HOST for one in those)
+        name for name, those in psutil.net_if_addrs().items() if any(one.address == _HOST for one in those)
     ]
     return {
-        "RANK": str(rank),
-        "WORLD_SIZE": str(len(where)),
-        "LOCAL_RANK": str(where[rank].index if where[rank].index is not None else rank),
-        "LOCAL_WORLD_SIZE": str(len(where)),
-        "MASTER_ADDR": HOST,
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // len(where)))),
+        **{name: mine.variables[name] for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")},
+        "LOCAL_RANK": str(mine.local_rank if device.index is None else device.index),
+        "LOCAL_WORLD_SIZE": str(mine.local_size),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // mine.local_size))),
         # accelerate refuses some GPUs without these; nothing here goes over NCCL.
         "NCCL_P2P_DISABLE": "1",
         "NCCL_IB_DISABLE": "1",
-        **({"GLOO_SOCKET_IFNAME": loopback[0]} if loopback else {}),
+        **({"GLOO_SOCKET_IFNAME": loopback[0]} if loopback and mine.size == mine.local_size else {}),
     }
 
 
 @contextmanager
 def joined(
-    store: TCPStore, rank: int, where: Sequence[torch.device], precision: str
-) -> Iterator[Accelerator]:
-    """An accelerator that knows the others, until the block ends; returns when all have joined."""
-    mine, threads = environment(rank, where, store.port), torch.get_num_threads()
+    mine: Company, store: Store, device: torch.device, precision: str, why_lost: Callable[[], str]
+) -> Iterator[Team]:
+    """The team that this process joins, until the block ends; begins when all have joined.
+
+    Args:
+        store: where they meet, of this training alone.
+
+    Raises:
+        LostTouchError: another process is gone.
+    """
+    environment, threads = _environment(mine, device), torch.get_num_threads()
     try:
-        torch.set_num_threads(int(mine["OMP_NUM_THREADS"]))
-        with patch_environment(**mine):  # a run that this process starts later is alone again
-            dist.init_process_group("gloo", store=store, rank=rank, world_size=len(where), timeout=PATIENCE)
-            ours = accelerator(where[rank], precision)
-        yield ours
+        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+        with patch_environment(**environment):  # what this process starts later is alone again
+            try:
+                dist.init_process_group(
+                    "gloo", store=store, rank=mine.rank, world_size=mine.size, timeout=PATIENCE
+                )
+            except RuntimeError as error:
+                raise LostTouchError(why_lost()) from error
+            team = Team(accelerator(device, precision), why_lost)
+        yield team
     finally:
         torch.set_num_threads(threads)
         if dist.is_initialized():

@@ -83,6 +83,7 @@ class Recovery:
         graph: of the dense model; names of modules do not change by pruning.
         watched: texts to follow: name -> windows, (windows, window).
         teacher: who is learned from; None for the next token of the data alone.
+        leads: whether this process measures, and so knows which updates did best.
 
     Raises:
         InputError: no matrix of the kind asked for.
@@ -101,8 +102,9 @@ class Recovery:
         on_curve: Curve,
         watched: Mapping[str, Tensor] | None = None,
         teacher: Teacher | None = None,
+        leads: bool = True,
     ) -> None:
-        self.watched, self.teacher = watched or {}, teacher
+        self.watched, self.teacher, self._leads = watched or {}, teacher, leads
         torch.manual_seed(seed)
         self._trainable = trainable(loaded.model, graph, recipe)
         self.model = self._trainable.model
@@ -114,7 +116,7 @@ class Recovery:
         steps = steps_of(recipe, len(data.train))
         self.warmup = min(recipe.warmup, steps // 10)
         self.course = Course(
-            steps, len(data.train), recipe.batch, recipe.batch // recipe.micro_batch, recipe.eval_every, seed
+            steps, len(data.train), recipe.batch, recipe.micro_batch, recipe.eval_every, seed
         )
         self.updates, self.best, self._predicted, self._looked = updates(self.model), Best(), 0, 0
         self._best_updates = {name: value.detach().clone() for name, value in self.updates.items()}
@@ -130,7 +132,7 @@ class Recovery:
 
     def begin(self, step: int, rows: list[int]) -> None:
         """Count what this step predicts; before the first, measure the untrained model."""
-        if step == 0:
+        if step == 0 and self._leads:
             self._look(step)
         self.model.train()
         self._predicted = sum(_predicted(self.data.train[row]) for row in rows)
@@ -178,7 +180,7 @@ class Recovery:
                 if weight:
                     self.on_curve(name, step, value)
         self.on_curve("recover.learning_rate", step, self._rate(outcome.step))
-        if step == self.course.steps or step % recipe.eval_every == 0:
+        if self._leads and (step == self.course.steps or step % recipe.eval_every == 0):
             self._look(step)
 
     def _look(self, step: int) -> None:

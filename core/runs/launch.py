@@ -22,11 +22,12 @@ from typing import IO
 from core.errors import ArtifactError, InputError, LaunchError, StorageError, storage_error
 from core.files import regular, remove, write_text
 from core.runs.artifacts import JOBS, LOG, SPEC, STOP, read_spec
+from core.runs.company import require_alone
 from core.runs.origin import made_here, sign
 from core.runs.paths import absolute
-from core.runs.processes import cancel_jobs, host, kill_worker, require_alone, started_at, works_on
+from core.runs.processes import cancel_jobs, host, kill_worker, started_at, works_on
 from core.runs.status import ENDED, Status, read_status, write_status
-from core.runs.watch import ACTIVE, list_runs, locked, lost, read, refresh, worker_alive
+from core.runs.watch import ACTIVE, list_runs, locked, lost, read, refresh, starting, worker_alive
 from core.spec.run import RunSpec
 
 WORKER: tuple[str, ...] = (sys.executable, "-m", "core.stages.worker")
@@ -64,11 +65,7 @@ def create(runs_dir: Path, spec: RunSpec, *, mine: bool = False) -> Path:
     if not mine:
         _room_in(runs_dir)
     status = Status(created=time.time(), executor=spec.cluster.executor)
-    if mine:
-        pid = os.getpid()
-        status = replace(
-            status, state="starting", started=time.time(), pid=pid, pid_started=started_at(pid), host=host()
-        )
+    status = starting(status) if mine else status
     beside = runs_dir / f".new-{uuid.uuid4().hex}"
     try:
         write_text(beside / SPEC, absolute(spec).to_json())
@@ -260,10 +257,11 @@ def kill(run_dir: Path) -> Status:
     return status
 
 
-def resume(run_dir: Path) -> Status:
+def resume(run_dir: Path, *, mine: bool = False) -> Status:
     """Queue an ended run again, in the same directory, and start it if no worker is busy.
 
-    Finished, undamaged stages are not repeated. Returns the new status.
+    Finished, undamaged stages are not repeated. Returns the new status. With `mine` it waits for this very
+    process to execute it.
 
     Raises:
         InputError: the run is queued, at work or finished, its spec cannot be read, or it would run code of
@@ -277,7 +275,8 @@ def resume(run_dir: Path) -> Status:
         require_consent(run_dir, read_spec(run_dir))
     except ArtifactError as error:
         raise InputError(f"{run_dir.name} cannot be resumed: {error} Start a new run instead.") from error
-    _room_in(run_dir.parent)
+    if not mine:
+        _room_in(run_dir.parent)
     with locked(run_dir.parent):
         status = read(run_dir)
         if status.state in ("finished", "queued") or _busy(status):
@@ -286,15 +285,13 @@ def resume(run_dir: Path) -> Status:
         remove(run_dir / STOP)
         sign(run_dir)  # whoever resumes a run that was copied here asks for it here
         now = time.time()
-        before = status.worked_s(now) or 0.0
-        write_status(
-            run_dir,
-            Status(
-                created=status.created or now,
-                before_s=before,
-                message="Waiting to go on",
-                executor=read_spec(run_dir).cluster.executor,
-            ),
+        status = Status(
+            created=status.created or now,
+            before_s=status.worked_s(now) or 0.0,
+            message="Waiting to go on",
+            executor=read_spec(run_dir).cluster.executor,
         )
-    start_next(run_dir.parent)
+        write_status(run_dir, starting(status) if mine else status)
+    if not mine:
+        start_next(run_dir.parent)
     return refresh(run_dir)

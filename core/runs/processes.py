@@ -15,12 +15,9 @@ from types import FrameType
 
 import psutil
 
-from core.errors import LaunchError
 from core.files import write_text
 from core.runs.artifacts import STOP
 
-#: The variables in which launchers give the number of processes: torchrun's and accelerate's, then MPI's.
-_SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 #: The clock behind a process's start time is coarse and differs a little between readings.
 TOLERANCE_S = 2.0
 
@@ -49,19 +46,6 @@ def alive(pid: int, started: float | None) -> bool:
         return process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.Error:
         return False
-
-
-def require_alone() -> None:
-    """Raise LaunchError if a launcher started several such processes: each would do the whole run."""
-    for name in _SIZES:
-        size = os.environ.get(name, "")
-        if size.isdecimal() and int(size) > 1:
-            raise LaunchError(
-                f"This is one of {size} processes ({name}={size}), but a run is started once. Leave out "
-                "torchrun, accelerate launch or mpirun; to train on several GPUs with --method nuteprune, "
-                f"write --set processes={size}; to use them otherwise, start one run for each, with "
-                "--device cuda:1 and so on."
-            )
 
 
 def works_on(pid: int, command: Sequence[str], folder: Path) -> bool:

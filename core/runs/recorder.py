@@ -233,6 +233,19 @@ class Recorder:
                 return
 
 
+class Mute(Recorder):
+    """What a process says that trains along: nothing, for the run is another's."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+
+    def log(self, text: str) -> None:
+        """Write nothing."""
+
+    def _event(self, type: EventType, /, **data: Any) -> None:
+        """Write nothing."""
+
+
 def mine(status: Status) -> Status:
     """The status of a run that this process works on from now."""
     pid = os.getpid()

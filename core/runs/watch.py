@@ -15,7 +15,7 @@ from core.errors import ArtifactError, LaunchError, StorageError, storage_error
 from core.files import regular, there
 from core.registry import unknown
 from core.runs.artifacts import LOG, SPEC, STOP, read_spec
-from core.runs.processes import alive, describe_exit, host
+from core.runs.processes import alive, describe_exit, host, started_at
 from core.runs.status import STATUS, Status, read_status, write_status
 
 ACTIVE = ("starting", "running", "stopping")
@@ -61,6 +61,14 @@ def worker_alive(status: Status) -> bool:
     if status.host and status.host != host():
         return abs(time.time() - status.heartbeat) < silence(status)
     return status.pid is not None and alive(status.pid, status.pid_started)
+
+
+def starting(status: Status) -> Status:
+    """The status of a run that waits for this very process to execute it."""
+    pid = os.getpid()
+    return replace(
+        status, state="starting", started=time.time(), pid=pid, pid_started=started_at(pid), host=host()
+    )
 
 
 def refresh(run_dir: Path, exit_code: int | None = None, of: tuple[int, ...] = ()) -> Status:

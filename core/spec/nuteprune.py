@@ -10,7 +10,7 @@ from core.errors import SpecError
 from core.option import option, options_of
 from core.spec.nuteprune_presets import PRESETS
 from core.spec.prune import PruneSpec
-from core.spec.recover import CHECKPOINTING, PRECISION_HELP, PRECISIONS, TARGETS
+from core.spec.recover import CHECKPOINTING, PRECISION_HELP, PRECISIONS, PROCESSES_HELP, TARGETS
 
 #: Half of log alpha's range, and the fastest a mask may go however short a run is.
 _HALF_RANGE, _FASTEST = 4.605, 1.0
@@ -34,7 +34,7 @@ class Settings:
         "compute layers again on the way back and keep nothing inside them; auto: where memory asks for it",
         choices=CHECKPOINTING,
     )
-    processes: int = option(1, "devices that train together, each on its share of the batch", ge=1, le=64)
+    processes: int = option(1, PROCESSES_HELP, ge=1, le=64)
     warmup: float = option(0.4, "share of the steps in which the target rises to its full height", ge=0, le=1)
     settle: float = option(
         0.4, "share of the steps at the end in which the plan is fixed; 0 as in the paper", ge=0, le=1
@@ -127,6 +127,11 @@ class Settings:
         return round(self.warmup * self.steps)
 
     @property
+    def part(self) -> int:
+        """Windows that a process reads at once, at most."""
+        return self.batch // self.processes // self.accumulate
+
+    @property
     def mask_step(self) -> float:
         """How far a mask may go in a step: far enough to cross half its range before the plan is fixed."""
         return max(self.mask_rate, min(_HALF_RANGE / max(self.settle_step, 1), _FASTEST))
@@ -165,11 +170,6 @@ def check(settings: Settings, sparsity: float) -> None:
         raise SpecError(
             f"patience counts once the plan is fixed, and settle=0 fixes it in the end, got "
             f"{settings.patience}; write settle=0.4, or patience=0."
-        )
-    if settings.patience and settings.processes > 1:
-        raise SpecError(
-            f"patience takes one process, got processes={settings.processes}; write processes=1, or "
-            "patience=0."
         )
     share, left = divmod(settings.batch, settings.processes)
     if left:

@@ -26,6 +26,7 @@ PRECISION_HELP = (
     "Of matrix products while training, bf16 or no lower one; auto: bf16 where the hardware multiplies it "
     "faster. What is trained, losses and norms stay in float32."
 )
+PROCESSES_HELP = "Devices that train together, each on its share of the batch."
 #: Trains all numbers of the model, and no LoRA.
 WEIGHTS = "weights"
 
@@ -151,6 +152,7 @@ class RecoverSpec:
         choices=CHECKPOINTING,
         flag="--gradient-checkpointing",
     )
+    processes: int = option(1, PROCESSES_HELP, ge=1, le=64, unit="devices", flag="--processes")
     self_written: float = option(
         0.0,
         "Share of the sequences to train on that the dense model writes itself, 4,096 of them at most; what "
@@ -171,6 +173,7 @@ class RecoverSpec:
     def __post_init__(self) -> None:
         wanted = f"a divisor of batch, which is {self.batch}"
         require(self.batch % self.micro_batch == 0, "micro_batch", self.micro_batch, wanted)
+        require(self.batch % self.processes == 0, "processes", self.processes, wanted)
         low_rank = self.targets != WEIGHTS or self.method != "lora"
         require(low_rank, "targets", self.targets, f"{', '.join(TARGETS)}; distill trains {WEIGHTS}, too")
         kept = not (self.top_k and self.layer_weight)

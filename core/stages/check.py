@@ -10,7 +10,7 @@ from core.devices.picked import pick_device
 from core.devices.spread import check_devices
 from core.errors import DataError, SpecError
 from core.graph.records import Graph
-from core.methods import criteria_of, method_of
+from core.methods import batches_of, criteria_of, method_of, processes_of
 from core.models.again import graph_of
 from core.models.load import Loaded, check_model, load_config, load_tokenizer
 from core.models.texts import Text
@@ -18,6 +18,7 @@ from core.models.windows import sample_windows
 from core.plan.records import check_plan
 from core.recover.team import devices
 from core.results.sweep import planned, run_of
+from core.runs.company import company
 from core.spec.checks import parse_layers
 from core.spec.choices import SEARCHED
 from core.spec.recommended import RECOMMENDED
@@ -124,15 +125,27 @@ def check_reach(spec: RunSpec) -> None:
 
 
 def check_device(spec: RunSpec) -> None:
-    """Whether the devices that are named are here, as many as the method is to train on.
+    """Whether the devices that are named are here, one and an even share for all that train together.
 
     Raises:
         SpecError, ModelError: they are not.
     """
     check_devices(spec.model.max_memory)
-    if method := method_of(spec):
-        settings = method.settings(spec.prune.options)
-        devices(pick_device(spec.model.device), settings.processes)
+    ours, batches = company(), batches_of(spec)
+    count, here = (ours.size, ours.local_size) if ours else (processes_of(spec),) * 2
+    if not batches or count == 1:
+        return
+    if spec.goal == "prune" and spec.prune.without_dependency:
+        raise SpecError(
+            f"without_dependency trains in one process, got {count}: no file says what others would train; "
+            "start one, or leave out the training."
+        )
+    if uneven := [batch for batch in batches if batch % count]:
+        raise SpecError(
+            f"{count} processes train together, and cannot share a batch of {uneven[0]} evenly; write "
+            f"batch={-(-uneven[0] // count) * count}, or start fewer."
+        )
+    devices(pick_device(spec.model.device), here)
 
 
 def check_ablation(spec: RunSpec) -> None:

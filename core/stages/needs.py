@@ -10,12 +10,13 @@ from typing import Any
 from core.devices.memory import free_memory
 from core.errors import SpecError
 from core.graph.records import Graph
-from core.methods import method_of
+from core.methods import FITTED, method_of
 from core.models.load import Loaded
 from core.recover.examples import examples, read_source
 from core.recover.examples import needed as wanted
 from core.recover.memory import Taken, needed_bytes
 from core.recover.team import multiplied_in
+from core.runs import company
 from core.runs.artifacts import read_spec
 from core.spec.nuteprune import Settings
 from core.spec.recover import WEIGHTS, RecoverSpec
@@ -23,8 +24,6 @@ from core.spec.run import RunSpec
 from core.stages.work import Work, add_facts
 
 _GIB = 2**30
-#: Where `spec.json` keeps how a training was fitted into memory, under `extra`: a resumed one goes on alike.
-FITTED = "fitted"
 #: What going through the model once more costs, in tokens; and what to compute the layers again does.
 _PART, _AGAIN = 256, 1 / 3
 
@@ -74,7 +73,7 @@ def check_needs(work: Work, loaded: Loaded, graph: Graph) -> None:
     if method is None:
         return
     settings = method.settings(work.spec.prune.options)
-    length, share = work.spec.calibration.length, settings.batch // settings.processes
+    length, share = work.spec.calibration.length, settings.batch // company.size()
     precision = multiplied_in(settings.precision, loaded.device)
 
     def taken(way: Way) -> Taken:
@@ -86,10 +85,10 @@ def check_needs(work: Work, loaded: Loaded, graph: Graph) -> None:
             precision=precision,
         )  # fmt: skip
 
-    every = ways(share, settings.accumulate, length, settings.gradient_checkpointing)
+    every = ways(share, -(-share // settings.part), length, settings.gradient_checkpointing)
     if not _noted(read_spec(work.run_dir), method.name):
         way = _fit(work, loaded, graph, every, taken)
-        _note(work, method.name, way, precision, accumulate=way.parts)
+        _note(work, method.name, way, precision, accumulate=way.parts, processes=company.size())
     if recipe.method != "none":
         source = read_source(recipe.data, wanted(recipe), recipe.length, work.spec.data_dir)
         examples(loaded.tokenizer, source, length=recipe.length, held=recipe.held, seed=work.spec.seed)
@@ -111,23 +110,30 @@ def fitted_recipe(work: Work, loaded: Loaded, graph: Graph, name: str) -> Recove
     """
     recipe = work.spec.recover
     whole, live = recipe.targets == WEIGHTS, recipe.distils and not recipe.top_k
+    share = recipe.batch // company.size()
     precision = multiplied_in(recipe.precision, loaded.device)
 
     def taken(way: Way) -> Taken:
         return Taken(
-            recipe.batch // way.parts * recipe.length, way.recompute, recipe.rank, recipe.targets,
+            share // way.parts * recipe.length, way.recompute, recipe.rank, recipe.targets,
             copies=1 if whole else 2,  # the best so far
             logits=3 if recipe.distils else 2,
             layers=3 * (recipe.layer_weight > 0), models=int(live), whole=whole, precision=precision,
         )  # fmt: skip
 
-    least = recipe.batch // recipe.micro_batch
-    every = ways(recipe.batch, least, recipe.length, recipe.gradient_checkpointing)
+    least = -(-share // recipe.micro_batch)
+    every = ways(share, least, recipe.length, recipe.gradient_checkpointing)
     if not _noted(read_spec(work.run_dir), name):
         way = _fit(work, loaded, graph, every, taken)
-        _note(work, name, way, precision, micro_batch=recipe.batch // way.parts)
+        _note(work, name, way, precision, micro_batch=share // way.parts)
+    return noted_recipe(work, name)
+
+
+def noted_recipe(work: Work, name: str) -> RecoverSpec:
+    """How a model is trained after the cut, as it was fitted into memory when that began."""
     # One that was fitted before there was a choice of precision began in float32.
-    return replace(recipe, **{"precision": "no", **_noted(read_spec(work.run_dir), name)})
+    noted = {"precision": "no", **_noted(read_spec(work.run_dir), name)}
+    return replace(work.spec.recover, **noted)
 
 
 def _fit(work: Work, loaded: Loaded, graph: Graph, every: list[Way], taken: Callable[[Way], Taken]) -> Way:

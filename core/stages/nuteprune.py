@@ -26,12 +26,13 @@ from core.nuteprune.twin import Twin
 from core.plan.allocation import groups_in_scope
 from core.plan.records import PruningPlan
 from core.recover.loop import Loop
+from core.recover.team import Team
 from core.results.scores import ranked_by
-from core.runs.artifacts import CHECKPOINT
+from core.runs import company
+from core.runs.artifacts import CHECKPOINT, read_graph
 from core.spec.nuteprune import Settings
-from core.spec.run import RunSpec
-from core.stages import leader
 from core.stages import steps as stages
+from core.stages import together
 from core.stages.measure import dense_to_time, watched
 from core.stages.needs import fitted_settings
 from core.stages.nuteprune_progress import run
@@ -74,24 +75,32 @@ def _train(
         NotPrunableError, TrainingError, StorageError; StopRequested after a whole step, which is saved.
         SpecError, LaunchError: several processes cannot train here, or one of them is gone.
     """
-    recorder, processes, precision = work.recorder, settings.processes, settings.precision
     windows, held = _windows(work, loaded, settings)
-    with leader.team(work.run_dir, loaded.device, processes, precision, recorder.check_stop) as team:
-        training = training_of(work.spec, work.run_dir, loaded, graph, settings, windows, scores)
-        loop = Loop(training, team, checkpoint_of(work.run_dir))
+    if company.size() > 1:
+        save_arrays(_folder(work.run_dir) / _WINDOWS, {"windows": windows.numpy()}, {})
+    with together.team(work, FOLDER, loaded, settings.precision) as team:
+        training = _training(work, loaded, graph, settings, windows, scores)
+        loop = Loop(training, team, _checkpoint(work.run_dir))
         loop.resume()
-        if team.followers:
-            recorder.message(f"{processes} processes train together")
-            loop.save()
-            save_arrays(_folder(work.run_dir) / _WINDOWS, {"windows": windows.numpy()}, {})
-            team.wait()
-        run(recorder, loop, training, held, watched(work.spec, loaded.tokenizer))
+        run(work.recorder, loop, training, held, watched(work.spec, loaded.tokenizer))
     return training
 
 
-def training_of(
-    spec: RunSpec,
-    run_dir: Path,
+def train_along(work: Work, loaded: Loaded, settings: Settings, team: Team) -> None:
+    """Take part in a training that another process leads, from what it has written down.
+
+    Raises:
+        LostTouchError: that one, or another, is gone.
+    """
+    graph, windows = read_graph(work.run_dir), _load_windows(work.run_dir)
+    training = _training(work, loaded, graph, settings, windows, None, leads=False)
+    loop = Loop(training, team, _checkpoint(work.run_dir))
+    loop.resume()
+    loop.run(lambda report: None, lambda done, total: None)
+
+
+def _training(
+    work: Work,
     loaded: Loaded,
     graph: Graph,
     settings: Settings,
@@ -100,18 +109,18 @@ def training_of(
     leads: bool = True,
 ) -> MaskTraining:
     """The training as it starts, with every random choice made by the seed. Raises NotPrunableError."""
-    request = spec.prune
+    request, seed = work.spec.prune, work.spec.seed
     groups = groups_in_scope(graph, request.kinds, request.layers)
     second = copy.deepcopy(loaded.model) if settings.distillation == "second_model" else None
     gates = Gates(groups, starting_point(groups, settings, scores))
-    torch.manual_seed(spec.seed)  # LoRA starts the same, whatever was done or kept before
+    torch.manual_seed(seed)  # LoRA starts the same, whatever was done or kept before
     twin = Twin(
         loaded.model, graph, gates.to(loaded.device),
         rank=settings.lora_rank, alpha=settings.lora_alpha, targets=settings.lora_targets,
     )  # fmt: skip
     return MaskTraining(
         twin, gates, graph, groups, windows, settings,
-        allocation=request.allocation(), seed=spec.seed, folder=_folder(run_dir), leads=leads, second=second,
+        allocation=request.allocation(), seed=seed, folder=_folder(work.run_dir), leads=leads, second=second,
     )  # fmt: skip
 
 
@@ -120,12 +129,12 @@ def _folder(run_dir: Path) -> Path:
     return run_dir / CHECKPOINT / FOLDER
 
 
-def checkpoint_of(run_dir: Path) -> Path:
+def _checkpoint(run_dir: Path) -> Path:
     """The file of the checkpoint, beside that of every teacher."""
     return _folder(run_dir) / "nuteprune.safetensors"
 
 
-def load_windows(run_dir: Path) -> Tensor:
+def _load_windows(run_dir: Path) -> Tensor:
     """The windows that the run's own process trains on, (windows, length). Raises ArtifactError."""
     return torch.from_numpy(load_arrays(_folder(run_dir) / _WINDOWS)[0]["windows"])
 

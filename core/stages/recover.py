@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import PretrainedConfig
 
 from core.errors import ModelError
 from core.files import write_json, write_text
 from core.graph.records import Graph
-from core.models.load import Loaded
+from core.models.again import cut_before
+from core.models.load import Loaded, load
 from core.models.sources import resolve
 from core.plan.records import PruningPlan
 from core.recover.examples import (
@@ -26,7 +28,7 @@ from core.recover.examples import (
 )
 from core.recover.loop import Loop
 from core.recover.lora import target_modules
-from core.recover.team import Team, accelerator
+from core.recover.team import Team
 from core.recover.train import Recovery
 from core.recover.written import mixed, shares
 from core.results.measured import Measured
@@ -36,7 +38,7 @@ from core.runs.recorder import Recorder
 from core.spec.checks import check_length
 from core.spec.recover import WEIGHTS, RecoverSpec
 from core.spec.run import RunSpec
-from core.stages import measure, teacher
+from core.stages import measure, teacher, together
 from core.stages.measure import watched
 from core.stages.needs import fitted_recipe
 from core.stages.training import run
@@ -54,23 +56,23 @@ _PLENTY = 100
 def recover(work: Work, loaded: Loaded, graph: Graph, name: str = FOLDER) -> dict[str, Any]:
     """Train the pruned model in place. Returns what `metrics.json` says of it, under `recover_…`."""
     recorder, recipe = work.recorder, fitted_recipe(work, loaded, graph, name)
-    folder = work.run_dir / CHECKPOINT / name
 
     def on_curve(curve: str, step: int, value: float) -> None:
         recorder.metric(f"{name}{curve.removeprefix(FOLDER)}", step, value)
 
     source, data = _data(work, loaded)
-    training = Recovery(
-        loaded, graph, data, recipe,
-        seed=work.spec.seed, on_curve=on_curve, watched=watched(work.spec, loaded.tokenizer),
-        teacher=teacher.teacher_of(work, loaded, graph),
-    )  # fmt: skip
-    loop = Loop(training, Team(accelerator(loaded.device, recipe.precision)), folder / "recover.safetensors")
-    if (folder / "facts.json").is_file():
-        recorder.warn("the checkpoint is of release 0.1, whose steps read other data; training starts again.")
-        forget(work)
-    loop.resume()
-    run(recorder, loop)
+    with together.team(work, name, loaded, recipe.precision, cut=cuts(work, name)) as team:
+        training = Recovery(
+            loaded, graph, data, recipe,
+            seed=work.spec.seed, on_curve=on_curve, watched=watched(work.spec, loaded.tokenizer),
+            teacher=teacher.teacher_of(work, loaded, graph),
+        )  # fmt: skip
+        loop = Loop(training, team, _checkpoint(work, name))
+        if (_checkpoint(work, name).parent / "facts.json").is_file():
+            recorder.warn("the checkpoint is of release 0.1, whose steps read other data; it starts again.")
+            forget(work)
+        loop.resume()
+        run(recorder, loop)
     facts = asdict(training.finish())
     _tell(recorder, facts)
     return {
@@ -83,6 +85,46 @@ def recover(work: Work, loaded: Loaded, graph: Graph, name: str = FOLDER) -> dic
         "recover_precision": recipe.precision,
         **({"recover_self_written": recipe.self_written} if recipe.self_written else {}),
     }
+
+
+def train_along(
+    work: Work, name: str, loaded: Loaded, weights: Mapping[str, Tensor], recipe: RecoverSpec, team: Team
+) -> None:
+    """Take part in a training that another process leads, from what it has written down and sent.
+
+    Args:
+        loaded: the model that the run was given, or for the control the dense one.
+        weights: what the cut has left of it; empty where nothing was cut.
+
+    Raises:
+        LostTouchError: that one, or another, is gone.
+    """
+    graph = read_graph(work.run_dir)
+    if weights:
+        loaded = cut_before(loaded, graph, read_plan(work.run_dir), weights)
+    _, data = _data(work, loaded)
+    training = Recovery(
+        loaded, graph, data, recipe,
+        seed=work.spec.seed, on_curve=lambda curve, step, value: None,
+        teacher=teacher.teacher_of(work, loaded, graph), leads=False,
+    )  # fmt: skip
+    loop = Loop(training, team, _checkpoint(work, name))
+    loop.resume()
+    loop.run(lambda report: None, lambda done, total: None)
+
+
+def load_along(work: Work, name: str) -> Loaded:
+    """The model that a process trains along with, before it is cut as the first one's was."""
+    return load(**vars(teacher.dense_of(work.spec) if name == CONTROL else work.spec.model))
+
+
+def cuts(work: Work, name: str) -> bool:
+    """Whether what is trained was cut in this run."""
+    return work.spec.goal == "prune" and name != CONTROL
+
+
+def _checkpoint(work: Work, name: str) -> Path:
+    return work.run_dir / CHECKPOINT / name / "recover.safetensors"
 
 
 def _data(work: Work, loaded: Loaded) -> tuple[Source, TrainingData]:
@@ -141,9 +183,14 @@ def control(state: State) -> None:
     measure.tell(state.work, f"ppl_{CONTROL}", state.control)
 
 
+def of_control(work: Work) -> Work:
+    """The work of training the dense model."""
+    return replace(work, spec=replace(work.spec, recover=work.spec.recover.of_control()))
+
+
 def _control(state: State) -> Measured:
     work = state.work
-    work = silent(replace(work, spec=replace(work.spec, recover=work.spec.recover.of_control())))
+    work = silent(of_control(work))
     dense = teacher.dense_model(work)
     recover(work, dense, state.graph, CONTROL)
     return measure.quality(work, dense, CONTROL)

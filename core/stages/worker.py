@@ -11,14 +11,14 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from core.cluster import keeper
+from core.cluster import keeper, on_torchrun
 from core.cluster.scatter import scatter, splits
 from core.cluster.split_sweep import seed
 from core.errors import (
@@ -31,10 +31,12 @@ from core.errors import (
     storage_error,
 )
 from core.files import write_text
+from core.methods import processes_of
 from core.runs import launch, watch
 from core.runs.artifacts import LOG, STOP, read_spec
+from core.runs.company import company
 from core.runs.events import Event
-from core.runs.processes import host
+from core.runs.processes import host, signals_wait
 from core.runs.recorder import GONE, Recorder, mine
 from core.runs.status import write_status
 from core.runs.watch import DAMAGED, locked, read
@@ -95,28 +97,65 @@ def execute(run_dir: Path, on_event: Callable[[Event], None] | None = None, job:
         if not splits(asked):
             return keeper.keep(run_dir, NODE, on_event)
         job = partial(scatter, module=NODE)
+    if job is None and _processes(asked) > 1:
+        return keeper.keep(run_dir, NODE, on_event)
     _recorded(run_dir, on_event, job or _pipeline)
 
 
 def kept(run_dir: Path, waiting: tuple[str, int, float], job: Job | None = None) -> None:
-    """Run the spec in `run_dir` on a node of a cluster; its status says how that went.
+    """Run the spec in `run_dir` for a process that waits for it; its status says how that went.
 
     Args:
         waiting: host, pid and start time of the process that waits, which the run belongs to.
         job: what to do; the pipeline if None.
     """
+    if job is None and (count := _processes(read_spec(run_dir))) > 1:
+        return on_torchrun.start(count, run_dir, waiting).wait()
     adopt_for(run_dir, waiting)
     seed(run_dir)
     with suppress(Exception):  # what went wrong was written down, and who waits reads that
         _recorded(run_dir, None, job or _pipeline, kept=True)
 
 
+def _processes(spec: RunSpec) -> int:
+    """How many processes this one is to start: it is one of them if a launcher has started some already."""
+    with suppress(InputError):  # which the run itself will say
+        return 1 if company() else processes_of(spec)
+    return 1
+
+
+@contextmanager
+def _signals_ask(run_dir: Path) -> Iterator[None]:
+    """A launcher of several ends them by signals: they ask the run to stop, and do not disturb its end."""
+    if company() is None:
+        yield
+        return
+    try:
+        with signals_wait(run_dir):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _led(job: Job, run_dir: Path, recorder: Recorder) -> None:
+    """Do a job; a launcher also asks to stop because another of its processes is gone, which is a failure."""
+    try:
+        job(run_dir, recorder)
+    except StopRequested as error:
+        if company():
+            from core.stages.together import why_lost
+
+            if why := why_lost():
+                raise LaunchError(why) from error
+        raise
+
+
 def _recorded(
     run_dir: Path, on_event: Callable[[Event], None] | None, job: Job, *, kept: bool = False
 ) -> None:
-    with Recorder(run_dir, on_event, kept=kept) as recorder:
+    with _signals_ask(run_dir), Recorder(run_dir, on_event, kept=kept) as recorder:
         try:
-            job(run_dir, recorder)
+            _led(job, run_dir, recorder)
         except (StopRequested, KeyboardInterrupt) as error:
             _require(run_dir)
             before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -180,9 +219,9 @@ def adopt_for(run_dir: Path, waiting: tuple[str, int, float]) -> None:
         status = read(run_dir)
         if status.state != "starting" or (status.host, status.pid, status.pid_started) != waiting:
             raise LaunchError(f"{run_dir.name} is {status.state} and does not wait for this node any more.")
-        now = time.time()
+        now, node = time.time(), "" if company() and status.executor == "local" else host()
         write_status(
-            run_dir, replace(status, state="running", message="", node=host(), started=now, heartbeat=now)
+            run_dir, replace(status, state="running", message="", node=node, started=now, heartbeat=now)
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from core.errors import ArtifactError
-from core.methods import method_of
+from core.methods import method_of, trained_by
 from core.results.masks import MASKS, read_masks
 from core.runs.events import Event
 from pruneviz.components.base import panel
@@ -57,9 +57,8 @@ def training_updates(record: RunRecord | None, events: list[Event]) -> dict[str,
     method = method_of(spec) if spec else None
     if record is None or spec is None or method is None:
         return _nothing()
-    steps, processes = (
-        int(spec.prune.options.get(name, method.options[name].value)) for name in ("steps", "processes")
-    )
+    steps = int(spec.prune.options.get("steps", method.options["steps"].value))
+    processes = trained_by(spec)
     shown = drawn(
         record.path, f"training {steps}", len(events), record.live, lambda: _drawn(events, steps, processes)
     )

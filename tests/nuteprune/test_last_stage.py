@@ -86,10 +86,7 @@ def test_steps_after_which_nothing_is_gained_are_not_made(tmp_path: Path) -> Non
     again.run(lambda report: pytest.fail("a step was made"), lambda done, total: None)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"), [({"settle": 0.0}, "settle=0.4"), ({"processes": 2}, "processes=1")]
-)
-def test_patience_where_it_cannot_count_is_refused(wrong: dict[str, Any], said: str) -> None:
-    with pytest.raises(SpecError, match=said):
-        check(settings(patience=3, **wrong), 0.3)
+def test_patience_where_it_cannot_count_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"settle=0\.4"):
+        check(settings(patience=3, settle=0.0), 0.3)
     check(settings(patience=3), 0.3)

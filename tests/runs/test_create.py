@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import LaunchError, StorageError, UnknownNameError
+from core.errors import StorageError, UnknownNameError
 from core.runs import launch, watch
 from core.runs.artifacts import read_spec
 from core.runs.paths import absolute
@@ -21,21 +21,7 @@ from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
-from tests.runs.waiting import environment, named, state
-
-
-@pytest.mark.parametrize("name", ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE"])
-def test_one_of_several_processes_makes_no_run(
-    name: str, runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(name, "1")
-    run_dir = launch.create(runs, named("alone"))
-    monkeypatch.setenv(name, "2")
-    with pytest.raises(LaunchError, match=f"one of 2 processes .{name}=2.*--set processes=2"):
-        launch.create(runs, named("two"))
-    with pytest.raises(LaunchError, match="one of 2 processes"):
-        launch.resume(run_dir)
-    assert watch.list_runs(runs) == [run_dir]
+from tests.runs.waiting import environment, state
 
 
 def test_every_file_of_a_spec_is_found_from_elsewhere(

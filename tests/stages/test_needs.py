@@ -14,6 +14,7 @@ import torch
 from core.devices.memory import free_memory
 from core.errors import DataError, NotPrunableError, SpecError
 from core.graph.records import Graph
+from core.methods import FITTED
 from core.recover.memory import Taken, needed_bytes
 from core.recover.team import multiplied_in
 from core.runs import launch
@@ -82,8 +83,13 @@ def test_a_training_is_fitted_into_memory_or_refused(
     execute(run_dir)
     log = (run_dir / "log.txt").read_text()
     assert "layers computed again on the way back; whole batches would take" in log
-    assert read_spec(run_dir).extra[needs.FITTED] == {
-        "nuteprune": {"accumulate": 1, "gradient_checkpointing": "on", "precision": "no"}
+    assert read_spec(run_dir).extra[FITTED] == {
+        "nuteprune": {
+            "accumulate": 1,
+            "gradient_checkpointing": "on",
+            "precision": "no",
+            "processes": 1,
+        }
     }
     monkeypatch.setattr(needs, "free_memory", lambda device: 1)
     refused(
@@ -117,7 +123,7 @@ def test_a_recovery_is_fitted_too_and_a_resumed_one_goes_on_alike(
     monkeypatch.setattr(needs, "free_memory", lambda device: 40)
     execute(run_dir)
     chosen = {"recover": {"micro_batch": 2, "gradient_checkpointing": "off", "precision": precision}}
-    assert read_spec(run_dir).extra[needs.FITTED] == chosen
+    assert read_spec(run_dir).extra[FITTED] == chosen
 
 
 def test_a_recovery_that_was_fitted_before_there_was_a_choice_goes_on_in_float32(
@@ -125,7 +131,7 @@ def test_a_recovery_that_was_fitted_before_there_was_a_choice_goes_on_in_float32
 ) -> None:
     fitted = {"recover": {"micro_batch": 2, "gradient_checkpointing": "off"}}
     recipe = RecoverSpec("lora", precision="bf16")
-    run_dir = launch.create(tmp_path, replace(spec, recover=recipe, extra={needs.FITTED: fitted}), mine=True)
+    run_dir = launch.create(tmp_path, replace(spec, recover=recipe, extra={FITTED: fitted}), mine=True)
     work: Any = SimpleNamespace(run_dir=run_dir, spec=read_spec(run_dir))
     loaded: Any = SimpleNamespace(device=torch.device("cpu"))
     goes_on = needs.fitted_recipe(work, loaded, Graph("tiny", "llama", False, 0.0, {}, (), (), ()), "recover")

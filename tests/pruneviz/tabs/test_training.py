@@ -39,6 +39,9 @@ def test_a_training_of_several_processes_says_whose_memory_is_told(tmp_path):
     spec = replace(SPEC, prune=replace(SPEC.prune, options={**SPEC.prune.options, "processes": 2}))
     run = make_run(tmp_path, "two", spec, state="running", stage="train")
     assert "one of 2 processes" in updates(run)["facts"]
+    joined = replace(SPEC, extra={"fitted": {"nuteprune": {"processes": 4}}})  # by a launcher
+    run = make_run(tmp_path, "four", joined, state="running", stage="train")
+    assert "one of 4 processes" in updates(run)["facts"]
 
 
 def test_other_runs_and_trainings_that_have_said_nothing_show_none(tmp_path):

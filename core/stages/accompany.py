@@ -1,0 +1,135 @@
+"""Processes that were started together: one does what is asked for, the others train along.
+
+`python -m core` goes through here where a launcher started several of them. `python -m core.stages.accompany
+RUN_DIR HOST PID STARTED` is what a run starts with torchrun to have some: for the process that waits.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from transformers.utils import logging
+
+from core.devices.picked import pick_device
+from core.errors import LaunchError, PruneError
+from core.models import load as models
+from core.recover.team import LostTouchError, devices
+from core.runs import launch
+from core.runs.artifacts import read_spec
+from core.runs.company import Company, join
+from core.runs.processes import alive, host
+from core.runs.recorder import Mute
+from core.stages import nuteprune, recover
+from core.stages.needs import fitted_settings, noted_recipe
+from core.stages.together import LeaderGoneError, Meeting, meet
+from core.stages.work import Work
+from core.stages.worker import kept, translate
+
+
+def accompany(mine: Company, lead: Callable[[], int]) -> int:
+    """Do what is asked for, or train along with the process that does. Returns the exit code of all.
+
+    Args:
+        lead: does it, and returns the exit code.
+    """
+    try:
+        meeting = meet(mine)
+    except LaunchError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if mine.rank:
+        return follow(meeting)
+    code = lead()
+    meeting.dismiss(code)
+    return code
+
+
+def follow(meeting: Meeting) -> int:
+    """Train along wherever the first process trains, until its command has ended. Returns its exit code."""
+    # Whoever ends the launch ends the first process, which ends the others after its step.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    logging.disable_progress_bar()
+    try:
+        while not isinstance(called := meeting.called(), int):
+            _try_along(meeting, Path(called[0]), called[1])
+    except LeaderGoneError:
+        return 1
+    return called
+
+
+def _try_along(meeting: Meeting, run_dir: Path, training: str) -> None:
+    """Train along once; why that failed is left for the first process, which ends the run."""
+    try:
+        if not run_dir.is_dir():
+            raise LaunchError(
+                f"{host()} has no folder {run_dir}; runs must be on a disk that all machines share."
+            )
+        _train_along(meeting, run_dir, training)
+    except (LostTouchError, LeaderGoneError):
+        return  # another one has failed, which has its own word
+    except Exception as error:
+        told = translate(error, run_dir)
+        if not isinstance(told, PruneError):
+            traceback.print_exc()
+        meeting.failed(str(told))
+
+
+def _train_along(meeting: Meeting, run_dir: Path, training: str) -> None:
+    """Raises LostTouchError, LeaderGoneError if another one is gone; whatever keeps this one from it."""
+    spec, mine = read_spec(run_dir), meeting.mine
+    launch.require_consent(run_dir, spec)
+    where = devices(pick_device(spec.model.device), mine.local_size)[mine.local_rank]
+    spec = replace(spec, model=replace(spec.model, device=str(where)))
+    work = Work(spec, run_dir, Mute(run_dir))
+    if training == nuteprune.FOLDER:
+        settings = fitted_settings(run_dir)
+        loaded = models.load(**vars(spec.model))
+        if meeting.ready():
+            with meeting.team(where, settings.precision) as team:
+                nuteprune.train_along(work, loaded, settings, team)
+        return
+    work = recover.of_control(work) if training == recover.CONTROL else work
+    recipe, loaded = noted_recipe(work, training), recover.load_along(work, training)
+    if meeting.ready():
+        with meeting.team(where, recipe.precision) as team:
+            weights = meeting.spread(team, None) if recover.cuts(work, training) else {}
+            recover.train_along(work, training, loaded, weights, recipe, team)
+
+
+def main(run_dir: Path, waiting: tuple[str, int, float]) -> int:
+    """Run the spec in a folder with the processes of this launch, for the one that waits for them."""
+    mine = join()
+    if mine is None:
+        raise LaunchError("This is started by torchrun, by a run whose trainings are to be shared.")
+    if waiting[0] == host():
+        _end_with(waiting[1], waiting[2])
+
+    def lead() -> int:
+        kept(run_dir, waiting)
+        return 0
+
+    return accompany(mine, lead)
+
+
+def _end_with(pid: int, started: float) -> None:
+    """End this process soon after the one that waits for it has ended, however that came."""
+
+    def watch() -> None:
+        while alive(pid, started):
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="waits", daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), (sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))))
