@@ -77,7 +77,19 @@ def build(app: AppContext) -> gr.Blocks:
                     BUILDERS[name](app)
         toggle.click(None, js=scripts.TOGGLE_THEME)
         _wire_url(page, app, tabs)
+    _mark_little(page, app.url.tab)
     return page
+
+
+def _mark_little(page: gr.Blocks, box: gr.Textbox) -> None:
+    """Have quiet events say to `box` alone that they are under way, and not to all they change.
+
+    Nobody sees it, and each time Gradio tells every such component of the page, which it searches for from
+    the top: while a run was watched, that kept a browser busy.
+    """
+    for event in page.fns.values():
+        if event.show_progress == "hidden":
+            event.show_progress_on = [box]
 
 
 def _build_tour(app: AppContext) -> None:

@@ -38,6 +38,13 @@ def test_element_ids_are_unique(page):
     assert not twice
 
 
+def test_quiet_events_name_one_box_as_loading_and_not_all_they_change(page):
+    events = page[0].get_config_file()["dependencies"]
+    quiet = [event for event in events if event["show_progress"] == "hidden"]
+    (marked,) = {tuple(event["show_progress_on"]) for event in quiet}
+    assert len(quiet) > 50 and len(marked) == 1
+
+
 def test_every_clock_stands_still_at_first(page):
     assert not [b for b in page[0].blocks.values() if isinstance(b, gr.Timer) and b.active]
 
