@@ -16,7 +16,7 @@ from core.engine.client import LOAD_LIMIT_S
 from core.errors import InputError, LaunchError, SpecError, storage_error
 from core.option import options_of
 from core.spec.cluster import ClusterSpec
-from core.spec.model import DTYPES
+from core.spec.model import DEVICE_MAPS, DTYPES, ModelSpec
 from pruneviz import access
 
 #: As it was started, for its help and for what it says of a wrong option.
@@ -41,6 +41,8 @@ class Arguments:
     allow_remote_code: bool
     cluster: ClusterSpec
     mcp: bool
+    device_map: str
+    max_memory: str
 
 
 class _Parser(argparse.ArgumentParser):
@@ -63,6 +65,14 @@ def parse(argv: list[str] | None = None) -> Arguments:
     parser.add_argument("--device", default="auto", help="auto, cpu, mps, cuda or cuda:N")
     parser.add_argument("--dtype", default="auto", choices=DTYPES, help="precision of the weights")
     parser.add_argument(
+        "--device-map", default="none", choices=[*DEVICE_MAPS],
+        help="auto: what of a model does not fit on the device rests elsewhere, and is lent to it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-memory", default="", metavar="DEVICE=SIZE,...",
+        help="what devices may hold of the weights then, such as cuda:0=20GiB,cpu=100GiB",
+    )  # fmt: skip
+    parser.add_argument(
         "--load-limit", type=float, default=LOAD_LIMIT_S, metavar="SECONDS",
         help="longest time that reading a model for a card or an answer may take",
     )  # fmt: skip
@@ -80,7 +90,8 @@ def parse(argv: list[str] | None = None) -> Arguments:
         given.model, given.host, free_port(given.host, given.port), writable(given.runs_dir), given.device,
         given.dtype, reachable(given.host, access.login(given.auth, given.auth_file), given.insecure),
         tuple(access.host_name(name) for name in given.allow_host), positive(given.load_limit),
-        given.allow_remote_code, cluster(vars(given)), speakable(given.mcp),
+        given.allow_remote_code, cluster(vars(given)), speakable(given.mcp), given.device_map,
+        ModelSpec(device_map=given.device_map, max_memory=given.max_memory).max_memory,
     )  # fmt: skip
 
 

@@ -90,7 +90,8 @@ class AppContext:
     Attributes:
         runs_dir: where run directories are.
         model: the source given on the command line; the one in use is the value of `url.model`.
-        device, dtype, load_limit_s, allow_remote_code, cluster: as given on the command line.
+        device, dtype, load_limit_s, allow_remote_code, cluster, device_map, max_memory: as given on the
+            command line.
         examples_dir: runs that come with the program and are only read; None for none.
         url: the state in the address; set by `ui.build` before any tab is built.
         answers_stopped: how often Stop was pressed for the engine.
@@ -107,6 +108,8 @@ class AppContext:
     allow_remote_code: bool = False
     examples_dir: Path | None = None
     cluster: ClusterSpec = field(default_factory=ClusterSpec)
+    device_map: str = "none"
+    max_memory: str = ""
     url: UrlState = field(init=False)
     cards: dict[str, Card] = field(default_factory=dict, init=False)
     handing_over: list[Callable[..., Any]] = field(default_factory=list, init=False)
@@ -142,7 +145,9 @@ class AppContext:
 
         with self._lock:
             if self._engine is None:
-                self._engine = Engine(self.device, self.dtype, self.load_limit_s)
+                self._engine = Engine(
+                    self.device, self.dtype, self.load_limit_s, self.device_map, self.max_memory
+                )
             return self._engine
 
     def known_card(self, source: str) -> Card | None:
@@ -175,8 +180,9 @@ class AppContext:
             self._engine.stop()
 
     def model_spec(self, source: str) -> ModelSpec:
-        """`source` with the device and precision of the command line. Raises SpecError."""
-        return ModelSpec(source, self.device, self.dtype, self.allow_remote_code)
+        """`source` with device, precision and map of the command line. Raises SpecError."""
+        resting = {"device_map": self.device_map, "max_memory": self.max_memory}
+        return ModelSpec(source, self.device, self.dtype, self.allow_remote_code, **resting)
 
     def usual(self, model: str) -> RunSpec:
         """A run of this model where and how the command line says. Raises SpecError."""

@@ -44,6 +44,8 @@ def serve(arguments: Arguments) -> None:
         arguments.allow_remote_code,
         ASSETS / "examples",
         arguments.cluster,
+        arguments.device_map,
+        arguments.max_memory,
     )
     config = uvicorn.Config(
         build(app, arguments),

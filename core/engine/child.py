@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -23,12 +24,12 @@ DIED = (
 PROGRAM = "torch"
 
 
-def _start(channel: Connection, device: str, dtype: str) -> None:
+def _start(channel: Connection, where: Mapping[str, str]) -> None:
     """In the child: import torch and what needs it, once."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes us
     from core.engine import host
 
-    host.start(channel, device, dtype)
+    host.start(channel, where)
 
 
 def _call(name: str, call: int, arguments: dict[str, Any]) -> Any:
@@ -46,10 +47,10 @@ class Child:
             meanwhile, so a read that is stopped, or takes longer than `load_limit_s`, ends the process.
     """
 
-    def __init__(self, device: str, dtype: str, load_limit_s: float) -> None:
+    def __init__(self, where: Mapping[str, str], load_limit_s: float) -> None:
         context = multiprocessing.get_context("spawn")
         self._channel, theirs = context.Pipe()
-        self._pool = ProcessPoolExecutor(1, context, _start, (theirs, device, dtype))
+        self._pool = ProcessPoolExecutor(1, context, _start, (theirs, where))
         others = set(multiprocessing.active_children())
         self._pool.submit(int)  # starts the process, which then has its end of the channel
         (self._process,) = set(multiprocessing.active_children()) - others

@@ -30,8 +30,18 @@ class Engine:
     more than `load_limit_s` to read a model, and StopRequested if they were stopped without a result.
     """
 
-    def __init__(self, device: str = "auto", dtype: str = "auto", load_limit_s: float = LOAD_LIMIT_S) -> None:
-        self._device, self._dtype, self._load_limit_s = device, dtype, load_limit_s
+    def __init__(
+        self,
+        device: str = "auto",
+        dtype: str = "auto",
+        load_limit_s: float = LOAD_LIMIT_S,
+        device_map: str = "none",
+        max_memory: str = "",
+    ) -> None:
+        self._where = {
+            "device": device, "dtype": dtype, "device_map": device_map, "max_memory": max_memory
+        }  # fmt: skip
+        self._load_limit_s = load_limit_s
         self._child: Child | None = None
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
@@ -166,7 +176,7 @@ class Engine:
         call = next(self._numbers)
         with self._lock:
             for _ in range(2):  # a process that died while idle is replaced silently
-                child = self._child or Child(self._device, self._dtype, self._load_limit_s)
+                child = self._child or Child(self._where, self._load_limit_s)
                 try:
                     future = child.submit(name, call, arguments, stream)
                 except BrokenProcessPool:

@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from core.engine import model_card
 from core.engine.attention import MOST_TOKENS, attention_maps
-from core.errors import LaunchError, PruneError, StopRequested
+from core.errors import LaunchError, ModelError, PruneError, StopRequested
 from core.evaluate.generation import stream
 from core.evaluate.perplexity import perplexity
 from core.graph.records import Graph
@@ -57,10 +57,11 @@ class Host:
     Attributes:
         channel: to the caller's process. It sends out (call, event), and receives the number of a call
             to stop, or None to end.
+        where: device, dtype, device_map and max_memory of every model, as `core.models.load.load` takes them.
     """
 
-    def __init__(self, channel: Connection, device: str, dtype: str) -> None:
-        self.channel, self.device, self.dtype = channel, device, dtype
+    def __init__(self, channel: Connection, where: Mapping[str, Any]) -> None:
+        self.channel, self.where = channel, where
         self._held: dict[str, Held] = {}  # "dense" or "pruned" -> model
         self._stopped: set[int] = set()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -153,10 +154,12 @@ class Host:
         held = self._find(source, int8, adapter)
         if held is not None:
             return held
+        if int8 and self.where.get("device_map", "none") != "none":
+            raise ModelError("8 bits take the model twice; for them, start the page without --device-map.")
         with self._reading(call, source):
             slot = "pruned" if resolve(source).kind == "pruned" else "dense"
             self._drop(slot)
-            loaded = load(source, device=self.device, dtype=self.dtype, adapter=adapter)
+            loaded = load(source, adapter=adapter, **self.where)
             if int8:
                 loaded = replace(loaded, model=quantize(loaded.model))
         card = model_card.describe(loaded, source) | ({"dtype": _int8_name(loaded)} if int8 else {})
@@ -204,11 +207,11 @@ def _graph(held: Held) -> Graph:
 _host: Host | None = None
 
 
-def start(channel: Connection, device: str, dtype: str) -> None:
+def start(channel: Connection, where: Mapping[str, str]) -> None:
     """Run once when the process starts."""
     global _host
     transformers_logging.disable_progress_bar()
-    _host = Host(channel, device, dtype)
+    _host = Host(channel, where)
     channel.send((0, {"reading": ""}))  # all that it needs itself is read
 
 

@@ -17,6 +17,13 @@ SENSITIVITY_KINDS = ("attention", "ffn", "both", "head")
 TAU = 0.2
 
 
+#: Settings of an exploring run that take no gradient, where no weight gets any.
+FORWARD_ONLY: dict[str, Any] = {
+    "criteria": (RECOMMENDED, "wanda", "l2", "l1", "random"),
+    "sensitivity_criterion": "wifv",
+}
+
+
 @checked
 class ExploreSpec:
     """Which analyses an exploring run makes, and with what."""

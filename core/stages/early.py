@@ -116,11 +116,14 @@ def check_map(spec: RunSpec) -> None:
 def _against(spec: RunSpec) -> Iterator[str]:
     """What cannot, and what to do instead, ends of a sentence."""
     asked, forward = spec.prune, "no gradient reaches weights that rest elsewhere"
+    flags = {"prune": "--method", "sweep": "--methods", "explore": "--criterion"}
     if method_of(spec):
         yield f"method {asked.method}, which trains: {forward}; take a criterion, such as wifv or wanda."
     for name in criteria_of(spec):
         if name != MANUAL and any(need.startswith("gradient") for need in CRITERIA[name].needs):
-            yield f"{name}, which reads gradients: {forward}; take a criterion that does not, such as wifv."
+            picks = spec.goal == "explore" and name not in spec.explore.criteria
+            flag = "--ratio-by" if picks else flags[spec.goal]
+            yield f"{name}, which reads gradients: {forward}; take one that does not, such as {flag} wifv."
     if spec.goal in ("prune", "recover") and spec.recover.method != "none":
         yield (
             f"recovery by {spec.recover.method}: {forward}; take --reconstruct least_squares, or "

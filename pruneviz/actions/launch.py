@@ -8,7 +8,7 @@ from typing import Any
 
 from core.errors import ModelError
 from core.runs import launch as launcher
-from core.spec.explore import ANALYSES, Analysis, ExploreSpec
+from core.spec.explore import ANALYSES, FORWARD_ONLY, Analysis, ExploreSpec
 from core.spec.run import RunSpec
 from core.stages.early import check_early
 from pruneviz.context import AppContext
@@ -31,6 +31,8 @@ def explore_spec(app: AppContext, model: str, analyses: tuple[Analysis, ...], **
                 "weights (.safetensors) into the same folder for this."
             )
         analyses, settings = ("groups",), {**settings, "config_only": True}
+    if app.device_map != "none":
+        settings = {**FORWARD_ONLY, **settings}
     asked = ExploreSpec(analyses=analyses, **settings)
     return replace(app.usual(model), goal="explore", explore=asked)
 

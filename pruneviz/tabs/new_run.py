@@ -76,7 +76,8 @@ def build_new_run(app: AppContext) -> NewRun:
     """Build the form inside an accordion and wire it."""
     with gr.Accordion("New run", open=False, elem_id="new-run") as box, gr.Row(equal_height=False):
         with gr.Column(scale=3):
-            start = RunSpec(model=ModelSpec(device=app.device), cluster=app.cluster)
+            model = ModelSpec(device=app.device, device_map=app.device_map, max_memory=app.max_memory)
+            start = RunSpec(model=model, cluster=app.cluster)
             fields = build_fields(form_from(start))
         with gr.Column(scale=2):
             preview = panel("new-preview", min_height=320)

@@ -93,3 +93,11 @@ def test_where_runs_work_is_said_once_for_the_page(tmp_path):
         )
     with pytest.raises(InputError, match=r"Unknown executor 'rey'\. Did you mean 'ray'"):
         arguments.parse(["--port", str(free_port()), "--runs-dir", str(tmp_path), "--executor", "rey"])
+
+
+def test_where_weights_rest_is_said_once_for_the_page(tmp_path):
+    given = ["--port", str(free_port()), "--runs-dir", str(tmp_path), "--max-memory", "cpu=2GiB"]
+    read = arguments.parse([*given, "--device-map", "auto"])
+    assert (read.device_map, read.max_memory) == ("auto", "cpu=2GiB")
+    with pytest.raises(InputError, match="counts for nothing without --device-map auto"):
+        arguments.parse(given)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from core.errors import ModelError
+from core.errors import ModelError, SpecError
 from core.runs import launch as launcher
 from core.runs.artifacts import read_spec
-from core.spec.explore import ANALYSES
+from core.spec.explore import ANALYSES, ExploreSpec
 from core.spec.model import ModelSpec
 from core.spec.run import RunSpec
+from core.stages.early import check_map
 from pruneviz.actions.launch import explore_spec, launch
 from pruneviz.context import AppContext
 from pruneviz.tabs.structure_view import groups_spec
@@ -30,6 +32,15 @@ def test_everything_there_is_to_know_of_a_model_without_weights_is_its_groups(ba
         assert spec.explore.analyses == ("groups",) and spec.explore.config_only
     full = explore_spec(app, "demo", ANALYSES).explore
     assert full.analyses == ANALYSES and not full.config_only
+
+
+def test_where_weights_rest_elsewhere_analyses_take_no_gradient() -> None:
+    app = AppContext(Path("runs"), device_map="auto", max_memory="cpu=2GiB")
+    asked = explore_spec(app, "demo", ANALYSES)
+    assert (asked.model.device_map, asked.model.max_memory) == ("auto", "cpu=2GiB")
+    check_map(asked.settled())
+    with pytest.raises(SpecError, match=r"taylor_first, which reads gradients: .* such as --ratio-by wifv"):
+        check_map(replace(asked, explore=ExploreSpec(criteria=("l2",))).settled())
 
 
 def test_what_needs_weights_is_refused_in_words(bare: str) -> None:
