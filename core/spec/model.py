@@ -12,8 +12,8 @@ from core.spec.budget import BYTES
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICE_MAPS = {
-    "none": "On the device, all of them",
-    "auto": "On the device as far as they fit, then on other cards, in memory, on disk",
+    "none": "All on the device",
+    "auto": "As they fit: cards, memory, disk",
 }
 _HOLDS = re.compile(r"(cpu|mps|cuda(?::\d+)?)=(\d+(?:\.\d+)?)\s*([a-zA-Z]+)")
 
