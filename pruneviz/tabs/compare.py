@@ -104,7 +104,7 @@ def _build_question() -> tuple[gr.Dropdown, gr.Textbox, list[Any], gr.Button, gr
                     64, label="Length", info="in tokens", precision=0, elem_id="compare-tokens", min_width=90
                 )
                 warmth = gr.Number(
-                    0, label="Temperature", info="0: no sampling", step=0.1, minimum=0, min_width=90,
+                    0, label="Temperature", info="0: no sampling", step=0.1, minimum=0, min_width=110,
                     elem_id="compare-temperature",
                 )  # fmt: skip
             with gr.Row():
