@@ -11,6 +11,7 @@ from core.errors import ModelError
 from tests.engine.asking import PROMPT
 
 
+@pytest.mark.slow
 def test_a_model_whose_weights_rest_on_disk_answers_alike(tiny_llama_folder: Path, engine: Engine) -> None:
     source = str(tiny_llama_folder)
     away = Engine("cpu", device_map="auto", max_memory="cpu=64KiB")

@@ -81,6 +81,7 @@ def test_analyses_and_measuring_go_with_it(tmp_path: Path, spec: RunSpec, second
         assert read_status(run_dir).state == "finished"
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_weights_elsewhere(
     tmp_path: Path, spec: RunSpec, together: list[Any], second_device: None
 ) -> None:
