@@ -115,7 +115,8 @@ def allocate(
     )
     if gone:
         total, taken = params_in(dense, scope_of), saving(dense, gone).params
-        requests = [replace(requests[0], goal=sparsity * total - taken, total=total, gone=taken)]
+        rest = requests[0] if requests else _Request([], Meter(graph, {}), 0.0, 0)  # all in scope may be gone
+        requests = [replace(rest, goal=sparsity * total - taken, total=total, gone=taken)]
     removed, biases = (
         within(
             dense,
@@ -280,7 +281,7 @@ def _check_reach(request: _Request) -> None:
     if most < request.goal:
         raise NotPrunableError(
             f"At most {(most + request.gone) / request.total:.4f} of the parameters in scope can go, since "
-            "one unit of every group must stay, and what max_share leaves; "
+            "one unit of every group must stay, and what max_share and align leave; "
             f"{(request.goal + request.gone) / request.total:.4f} was asked for. "
             "Lower the sparsity or add kinds or layers."
         )

@@ -134,6 +134,6 @@ def _check_reach(
         least = ",".join(typed(b, start[b] - gone[b] + beside[b], up=True) for b in short)
         raise NotPrunableError(
             f"Target {','.join(budget.text for budget in short)} is out of reach: the least is {least}, "
-            "since one unit of every group must stay, and what kinds, layers and max_share leave. "
+            "since one unit of every group must stay, and what kinds, layers, max_share and align leave. "
             "Ask for more, or add kinds or layers."
         )

@@ -53,7 +53,8 @@ def _check_count(graph: Graph, kind: str, wanted: int, left: list[Group], emptie
     reasons = {g.reason for g in graph.of_kind(kind) if g.reason} | {
         refusal["reason"] for refusal in graph.not_prunable if refusal["kind"] in (kind, "layer")
     }
-    why = f": {'; '.join(sorted(reasons))}" if reasons else ", since one of the model must stay"
+    limit = "layers names no more" if len(left) < len(everywhere) else "one of the model must stay"
+    why = f": {'; '.join(sorted(reasons))}" if reasons else f", since {limit}"
     raise NotPrunableError(
         f"drop asks for {wanted} {DROPPED[kind]}, and at most {most} can go{why}. "
         "Ask for fewer, or for other layers."

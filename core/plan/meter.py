@@ -13,7 +13,7 @@ from core.graph.records import Graph, Group
 from core.plan.cost import holds_keys
 from core.plan.records import KV_BITS
 
-#: group id -> how many of its units go, the first in its order.
+#: group id -> how many of its units go, the first in its order; of a group that is not named, none.
 Counts = dict[str, int]
 #: What a parameter takes of a quantity: its name, and its shape.
 Takes = Callable[[str, Sequence[int]], float]
@@ -72,13 +72,13 @@ class Meter:
         for name, dims in self._slices.items():
             left = list(self._shapes[name])
             for dim, parts in dims.items():
-                left[dim] -= sum(part.width * int(part.taken[counts[part.group]]) for part in parts)
+                left[dim] -= sum(part.width * int(part.taken[counts.get(part.group, 0)]) for part in parts)
             total += takes(name, self._shapes[name]) - takes(name, left)
         return total
 
     def cache_saved(self, counts: Counts) -> int:
         """Bytes of key-value cache per token gone when `counts` units of each group are."""
-        heads = sum(part.width * int(part.taken[counts[part.group]]) for part in self._cached)
+        heads = sum(part.width * int(part.taken[counts.get(part.group, 0)]) for part in self._cached)
         return heads * KV_BITS // 8
 
 

@@ -84,6 +84,8 @@ class Searcher:
         reach = REACH
         for number in range(1, self.rounds + 1):
             better = self._round(number, best, lowest, reach)
+            if better is None and all(round(reach * group.units) <= 1 for group in self.groups):
+                break  # the next round would measure the same once more
             best, lowest, reach = better or (best, lowest, reach / 2)
         return best
 

@@ -98,6 +98,8 @@ class Budget:
 def budgets_of(text: str) -> tuple[Budget, ...]:
     """Read `params=100M,kv=-50%`. Raises SpecError, also where two are of one quantity."""
     budgets = tuple(_budget(part.strip()) for part in text.split(",") if part.strip())
+    if text.strip() and not budgets:
+        raise SpecError(f"target must name a quantity, got {text!r}; {_EXAMPLES}.")
     named: dict[str, Budget] = {}
     for budget in budgets:
         other = named.setdefault(budget.quantity, budget)

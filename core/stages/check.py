@@ -111,16 +111,17 @@ def _left_open(spec: RunSpec) -> tuple[str, ...]:
 
 
 def check_reach(spec: RunSpec) -> None:
-    """Whether units chosen by hand are there, and enough for budgets.
+    """Whether units chosen by hand are there, and enough for budgets and rounds.
 
     Raises:
         NotPrunableError: they are not. ArtifactError: the files of an earlier cut are damaged.
     """
-    if not (spec.prune.units or (spec.prunes and (spec.prune.target or spec.prune.drop))):
+    counted = bool(spec.prune.target or spec.prune.drop or spec.prune.rounds > 1)
+    if not (spec.prune.units or (spec.prunes and counted)):
         return
     graph = graph_of(spec.model, config_only=True)
     check_plan(graph, spec.prune.units)
-    if spec.prune.target or spec.prune.drop:
+    if counted:
         check_amount(spec, graph)
 
 

@@ -162,12 +162,17 @@ def check_amount(spec: RunSpec, graph: Graph) -> None:
     """Whether so much can go, as far as that is known: a time is only where this machine was timed before.
 
     Raises:
-        NotPrunableError: it cannot; says the most.
+        NotPrunableError: it cannot; says the most. SpecError: there are more rounds than units that go.
     """
     asked, timings = spec.prune.allocation(), newest_here(graph, spec.prune)
     if timings is None and (others := without_latency(spec.prune.target)) != spec.prune.target:
         asked |= {"target": others, "sparsity": 0.0}
-    allocate(graph, None, **asked, timings=timings)
+    plan, rounds = allocate(graph, None, **asked, timings=timings), spec.prune.rounds
+    if rounds > 1 and rounds > (units := sum(map(len, plan.removed.values()))):
+        raise SpecError(
+            f"{rounds} rounds are more than the {units} units that go, so in some nothing would; take at most "
+            f"--rounds {max(1, units)}."
+        )
 
 
 def _check_again(spec: RunSpec) -> None:

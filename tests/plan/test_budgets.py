@@ -82,6 +82,11 @@ def test_a_budget_out_of_reach_says_the_least_which_can_be_met(target: str) -> N
     plan_for(least[1])
 
 
+def test_groups_that_may_lose_nothing_are_left_out_of_what_is_searched() -> None:
+    with pytest.raises(NotPrunableError, match="what kinds, layers, max_share and align leave"):
+        plan_for("params=-50%", max_share=0.1)
+
+
 def test_a_budget_that_the_dense_model_meets_is_refused_with_what_it_takes() -> None:
     with pytest.raises(NotPrunableError, match=r"takes params=62.21k as it is, so target params=1M is met"):
         plan_for("params=1M")
@@ -107,3 +112,5 @@ def test_a_target_names_its_packing() -> None:
     assert budget.packing == "q4_0" and budget.most(1.0) == 8 * 2**30
     with pytest.raises(SpecError, match="only a size has a packing"):
         budgets_of("params=1M@q4_0")
+    with pytest.raises(SpecError, match="target must name a quantity, got ','"):
+        budgets_of(",")

@@ -99,3 +99,10 @@ def test_scores_of_a_block_are_those_of_its_units() -> None:
     assert cost(GRAPH, {"L02.layer": (0,)}) != cost(GRAPH, {})
     only = {group: values for group, values in scores.items() if "ffn" in group}
     assert set(summed(GRAPH, only)) == {f"L{at:02d}.ffn_block" for at in range(6)}
+
+
+def test_a_layer_may_go_where_it_is_all_that_is_in_scope() -> None:
+    assert plan_for("layer=1", 0.1, layers="1:2").removed == {"L01.layer": (0,)}
+    assert plan_for("layer=1", target="params=-1%", layers="1:2").removed == {"L01.layer": (0,)}
+    with pytest.raises(NotPrunableError, match="at most 1 can go, since layers names no more"):
+        plan_for("layer=2", layers="1:2")

@@ -88,3 +88,8 @@ def test_a_search_that_was_stopped_goes_on_and_ends_alike() -> None:
     left: list[str] = []
     resumed = searcher(2, half, left).run()
     assert resumed == whole and set(left) == set(calls[len(kept) // 2 :])
+
+
+def test_rounds_end_where_the_next_would_measure_the_same() -> None:
+    few, many = searcher(20, {}, []), searcher(100_000, {}, [])
+    assert few.run().removed == many.run().removed and few.trials == many.trials

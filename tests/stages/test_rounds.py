@@ -76,3 +76,8 @@ def test_what_does_not_go_in_rounds_is_refused_first(changes: dict[str, object],
     asked = replace(ASKED, **{"reconstruct": "none", **changes})  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="rounds"):
         check(replace(spec, prune=asked))
+
+
+def test_more_rounds_than_units_that_go_are_refused_with_the_most_there_can_be(spec: RunSpec) -> None:
+    with pytest.raises(SpecError, match=r"999 rounds are more than the \d+ units that go.* at most --rounds"):
+        check(replace(spec, prune=replace(ASKED, rounds=999)))
