@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
-from core.errors import ArtifactError, DataError, StorageError
+from core.errors import ArtifactError, DataError, StorageError, storage_error
 from core.files import DAMAGES, make_folder, read_record, save_arrays, write_json
 from core.recover.examples import IGNORED, Example, collate
 
@@ -165,7 +165,10 @@ class Kept:
             StorageError: the disk is full, or too small for all of it, which is said first.
         """
         vocabulary = int(model.config.get_text_config().vocab_size)
-        make_folder(self.folder)
+        try:
+            make_folder(self.folder)
+        except OSError as error:
+            raise storage_error(self.folder, error) from error
         self._room(self.bytes_of(model, examples))
         write_json(self.folder / ABOUT, asdict(self.about))
         for first in range(0, len(examples), _OF_PART):

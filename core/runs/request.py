@@ -15,7 +15,7 @@ from core.registry import unknown
 from core.runs.command_line import RANKING, TAKES
 from core.spec.efforts import EFFORTS, with_effort
 from core.spec.fields import OPTIONS, changed, field_of
-from core.spec.recover import recover_preset
+from core.spec.recover import PRESETS, recover_preset
 from core.spec.run import Goal, RunSpec
 from core.spec.units import MANUAL, read_plan_file
 
@@ -104,6 +104,8 @@ def _with_recipe(spec: RunSpec, method: str | None, preset: str | None) -> RunSp
     """The spec with the recipe of that name; `method` says whether it trains. Raises SpecError."""
     if preset is None:
         return spec
+    if preset not in PRESETS:
+        raise unknown("preset", preset, [*dict.fromkeys((*EFFORTS, *PRESETS))])
     recipe = recover_preset(preset)
     if (method or spec.recover.method) == "none":
         raise SpecError(

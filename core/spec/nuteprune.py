@@ -201,8 +201,8 @@ class NutePrune:
         for name in (name for name, field in options_of(PruneSpec).items() if field.ranking):
             if (value := getattr(asked, name)) != (only := getattr(usual, name)):
                 raise SpecError(
-                    f"{name} must be {only or 'left out'} for a method that trains, got {value}; it would undo what was "
-                    "learned, or change nothing. Leave it out, or rank with a criterion."
+                    f"{name} must be {only or 'left out'} for a method that trains, got {value}; it would "
+                    "undo what was learned, or change nothing. Leave it out, or rank with a criterion."
                 )
 
     def start_from(self, options: Mapping[str, Any]) -> str | None:

@@ -30,6 +30,9 @@ PROCESSES_HELP = "Devices that train together, each on its share of the batch."
 #: Trains all numbers of the model, and no LoRA.
 WEIGHTS = "weights"
 
+#: Fields that say how a teacher is learned from.
+OF_A_TEACHER = ("teacher", "temperature", "next_token", "layer_weight", "top_k", "logits")
+
 
 @checked
 class RecoverSpec:
@@ -175,7 +178,12 @@ class RecoverSpec:
         require(self.batch % self.micro_batch == 0, "micro_batch", self.micro_batch, wanted)
         require(self.batch % self.processes == 0, "processes", self.processes, wanted)
         low_rank = self.targets != WEIGHTS or self.method != "lora"
-        require(low_rank, "targets", self.targets, f"{', '.join(TARGETS)}; distill trains {WEIGHTS}, too")
+        require(
+            low_rank,
+            "targets",
+            self.targets,
+            f"{', '.join(TARGETS)} with lora; distill trains {WEIGHTS}, too",
+        )
         kept = not (self.top_k and self.layer_weight)
         require(kept, "layer_weight", self.layer_weight, "0 with top_k, which keeps no layers")
         folder = self.logits is None or self.top_k > 0

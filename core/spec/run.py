@@ -23,7 +23,7 @@ from core.spec.model import ModelSpec
 from core.spec.past import FORMAT, upgrade
 from core.spec.prune import PruneSpec
 from core.spec.recommended import with_best
-from core.spec.recover import RecoverSpec
+from core.spec.recover import OF_A_TEACHER, RecoverSpec
 from core.spec.sweep import SweepSpec
 
 Goal = Literal["explore", "prune", "recover", "evaluate", "sweep", "export"]
@@ -90,20 +90,22 @@ class RunSpec:
 
     @property
     def idle(self) -> list[str]:
-        """A sentence for each option of `prune` that was given and counts for nothing in this run."""
-        asked, usual = self.prune, PruneSpec()
-        if self.goal != "prune":
-            return []
-        counts = {
-            "recovery_samples": (asked.reconstruct == "pre_pruning", "--reconstruct pre_pruning"),
-            "search_tokens": (asked.scope == SEARCHED, f"--scope {SEARCHED}"),
-            "search_rounds": (asked.scope == SEARCHED, f"--scope {SEARCHED}"),
-            "drop_by": (bool(asked.drop), "--drop"),
-        }
+        """A sentence for each option of `prune` and `recover` that was given and counts for nothing here."""
+        asked = self.prune
+        searches, teaches = asked.scope == SEARCHED, self.recover.method != "lora"
+        counts: list[tuple[Any, str, bool, str]] = [
+            (asked, "recovery_samples", asked.reconstruct == "pre_pruning", "--reconstruct pre_pruning"),
+            (asked, "search_tokens", searches, f"--scope {SEARCHED}"),
+            (asked, "search_rounds", searches, f"--scope {SEARCHED}"),
+            (asked, "drop_by", bool(asked.drop), "--drop"),
+        ]
+        counts = counts if self.goal == "prune" else []
+        if self.goal in ("prune", "recover"):
+            counts += [(self.recover, name, teaches, "--recover distill") for name in OF_A_TEACHER]
         return [
-            f"{name} {getattr(asked, name)} counts for nothing without {wanted}."
-            for name, (used, wanted) in counts.items()
-            if not used and getattr(asked, name) != getattr(usual, name)
+            f"{name} {getattr(part, name)} counts for nothing without {wanted}."
+            for part, name, used, wanted in counts
+            if not used and getattr(part, name) != getattr(type(part)(), name)
         ]
 
     def settled(self, *, unseen: bool = False) -> RunSpec:

@@ -170,8 +170,8 @@ def check_amount(spec: RunSpec, graph: Graph) -> None:
     plan, rounds = allocate(graph, None, **asked, timings=timings), spec.prune.rounds
     if rounds > 1 and rounds > (units := sum(map(len, plan.removed.values()))):
         raise SpecError(
-            f"{rounds} rounds are more than the {units} units that go, so in some nothing would; take at most "
-            f"--rounds {max(1, units)}."
+            f"{rounds} rounds are more than the {units} units that go, so in some nothing would; take at "
+            f"most --rounds {max(1, units)}."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 from core.errors import ArtifactError, ModelError, SpecError
 from core.graph.records import Graph
 from core.models.load import Loaded, load, load_config, load_tokenizer
+from core.models.sources import at_hand
 from core.plan.composed import staying
 from core.recover.examples import Example, TrainingData, training_data
 from core.recover.logits import About, Kept, hash_of
@@ -71,8 +73,8 @@ def check(spec: RunSpec) -> None:
     if spec.recover.controls:
         dense_of(spec)
     folder = Path(spec.recover.logits).expanduser() if spec.recover.logits else None
-    if folder and folder.exists() and not folder.is_dir():
-        raise SpecError(f"teacher-logits must be a folder, got the file {folder}; name a new one.")
+    if folder:
+        _check_folder(folder)
     if not spec.recover.distils or (spec.goal == "prune" and not spec.recover.teacher):
         return
     source, trust = source_of(spec).source, spec.model.trust_remote_code
@@ -91,6 +93,34 @@ def check(spec: RunSpec) -> None:
         raise SpecError(
             f"The teacher {source} reads other tokens than {spec.model.source}: {len(theirs):,} and "
             f"{len(ours):,} of them, {others:,} with other numbers; give a --teacher with the same tokenizer."
+        )
+    if spec.recover.layer_weight and spec.goal == "prune":
+        _check_layers(spec.model, source)
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises SpecError where nothing can be kept in a folder of this name."""
+    above = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if not above.is_dir():
+        raise SpecError(f"teacher-logits must be a folder, got the file {above}; name a new one.")
+    if not os.access(above, os.W_OK):
+        raise SpecError(f"teacher-logits must be a folder that can be written, got {folder}; name another.")
+
+
+def _check_layers(model: ModelSpec, source: str) -> None:
+    """Raises SpecError where layers of a teacher are compared that are others than the student's."""
+    if any((known := at_hand(name)) and known.kind == "pruned" for name in (model.source, source)):
+        return  # what an earlier cut took is looked up where both are loaded
+    configs = [load_config(name, model.trust_remote_code) for name in (model.source, source)]
+    ours, theirs = (
+        (config.num_hidden_layers, config.hidden_size)
+        for config in (each.get_text_config() for each in configs)
+    )
+    if ours != theirs:
+        raise SpecError(
+            f"layer_weight compares layer with layer: the teacher {source} has {theirs[0]} layers of "
+            f"{theirs[1]:,} channels, and {model.source} {ours[0]} of {ours[1]:,}; give another --teacher, "
+            "or --layer-weight 0."
         )
 
 

@@ -228,6 +228,15 @@ def test_what_was_given_and_counts_for_nothing_is_said() -> None:
     assert not RunSpec(goal="sweep", prune=PruneSpec(**given)).idle, "a sweep has refits of its own"
 
 
+def test_what_only_a_teacher_needs_counts_for_nothing_with_lora() -> None:
+    given = {"teacher": "demo", "temperature": 2.0, "next_token": 1.0, "layer_weight": 1.0}
+    for name, value in given.items():
+        (said,) = RunSpec(recover=RecoverSpec("lora", **{name: value})).idle  # type: ignore[arg-type]
+        assert said == f"{name} {value} counts for nothing without --recover distill."
+    assert not RunSpec(recover=RecoverSpec("distill", **given)).idle  # type: ignore[arg-type]
+    assert not RunSpec(recover=RecoverSpec("lora")).idle and not RunSpec(goal="explore").idle
+
+
 def test_what_pre_pruning_was_goes_on_under_its_new_name() -> None:
     """Before format 2 the name meant what `pre_pruning_refit` is; a spec that a run kept says so itself."""
     old = {"prune": {"reconstruct": "pre_pruning"}, "sweep": {"reconstruct": ["none", "pre_pruning"]}}

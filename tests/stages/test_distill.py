@@ -27,6 +27,7 @@ from core.spec.run import RunSpec
 from core.spec.sweep import SweepSpec
 from core.stages.check import check
 from core.stages.worker import execute
+from tests.conftest import llama_config, random_model
 from tests.stages.test_recover import TRAIN, done, events, metrics, words
 
 __all__ = ["words"]
@@ -168,8 +169,20 @@ def test_a_file_in_the_place_of_a_folder_is_refused_before_anything_starts(
     spec: RunSpec, words: list[Path]
 ) -> None:
     kept = replace(spec.recover, top_k=8, logits=str(words[0]))
-    with pytest.raises(SpecError, match="teacher-logits must be a folder, got the file"):
-        check(replace(spec, recover=kept))
+    for folder in (words[0], words[0] / "below"):
+        with pytest.raises(SpecError, match="teacher-logits must be a folder, got the file"):
+            check(replace(spec, recover=replace(kept, logits=str(folder))))
+
+
+def test_layers_of_another_shape_are_refused_before_anything_starts(
+    tmp_path: Path, spec: RunSpec, tiny_tokenizer: Any
+) -> None:
+    random_model(llama_config(num_hidden_layers=1)).save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    taught = replace(spec.recover, teacher=str(tmp_path))
+    check(replace(spec, recover=taught))
+    with pytest.raises(SpecError, match=r"has 1 layers of 32 channels, and .* 2 of 32; give another"):
+        check(replace(spec, recover=replace(taught, layer_weight=1.0)))
 
 
 @pytest.mark.parametrize(
