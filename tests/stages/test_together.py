@@ -167,7 +167,13 @@ def test_all_skip_a_step_that_is_no_number_for_one_and_stop_together_and_one_goe
     assert "Training goes on after step 4 of 12" in said(run_dir)
 
 
-@pytest.mark.parametrize("changes", [{}, {"method": "distill", "targets": "weights", "control": True}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, marks=pytest.mark.slow),  # the control of the other is trained like this one
+        {"method": "distill", "targets": "weights", "control": True},
+    ],
+)
 def test_two_recover_what_one_recovers(
     tmp_path: Path, spec: RunSpec, texts: tuple[Path, Path], second: Launch, changes: dict[str, Any]
 ) -> None:
