@@ -118,9 +118,8 @@ def check_plan(graph: Graph, removed: dict[str, tuple[int, ...]]) -> None:
         if units and not group.prunable:
             raise NotPrunableError(f"{group_id} cannot be pruned: {group.reason}.")
         if units and (min(units) < 0 or max(units) >= group.units or len(set(units)) != len(units)):
-            raise NotPrunableError(
-                f"{group_id} has units 0 to {group.units - 1}, each once; got {list(units)}."
-            )
+            got = f"{[*units[:8]]}"[:-1] + (f", … and {len(units) - 8:,} more]" if len(units) > 8 else "]")
+            raise NotPrunableError(f"{group_id} has units 0 to {group.units - 1}, each once; got {got}.")
     for group_id, units in implied(graph, removed).items():
         if len(units) >= groups[group_id].units:
             raise NotPrunableError(

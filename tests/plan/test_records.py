@@ -91,6 +91,7 @@ def test_parameters_in_scope_count_crossing_slices_once(graph: Graph) -> None:
         ({"L09.query_head": (0,)}, "no group 'L09.query_head'"),
         ({"L00.query_head": (4,)}, "units 0 to 3"),
         ({"L00.query_head": (1, 1)}, "each once"),
+        ({"L00.query_head": tuple(range(999))}, r"got \[0, 1, 2, 3, 4, 5, 6, 7, … and 991 more\]\.$"),
         ({"L00.ffn_channel": tuple(range(24))}, "at least one must stay"),
         ({"L00.kv_group": (0,), "L00.query_head": (2, 3)}, "at least one must stay"),
     ],
