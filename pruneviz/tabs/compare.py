@@ -74,7 +74,7 @@ def build_compare_tab(app: AppContext) -> None:
         info="A model of equal size is a baseline here once it was measured: python -m core evaluate MODEL",
         elem_id="compare-models",
     )  # fmt: skip
-    state = panel("compare-state", NOTHING)
+    state = panel("compare-state")  # said once it is known
     bar = build_example_bar("compare")
     to_runs = gr.Button("Open Runs", elem_id="compare-to-runs", variant="primary", visible=False)
     with gr.Column(visible=False, elem_id="compare-box") as box:
