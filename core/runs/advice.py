@@ -30,8 +30,6 @@ from core.spec.run import RunSpec
 _CUT, _TAUGHT = 8, 20
 #: Shares around those that were measured; beyond, a figure says little.
 _NEAR = (0.15, 0.3)
-#: How long an effort is meant to take of the demo model where nobody measured it, in minutes.
-_MEANT = {"hour": 60.0}
 
 
 @dataclass(frozen=True)
@@ -127,8 +125,7 @@ def _seconds(name: str, macs: int, finished: Sequence[tuple[RunSpec, dict[str, A
     ]
     if own:
         return median(own), f"as {len(own)} such run{'s' * (len(own) > 1)} of this model took"
-    figure = AT_20.get(name)
-    minutes = figure.minutes if figure and figure.minutes else _MEANT[name]
+    minutes = AT_20[name].minutes
     ratio = macs / DEMO_MACS
     said = (
         "as the demo model on two cores"
@@ -149,10 +146,7 @@ def _is_of(spec: RunSpec, name: str) -> bool:
 
 def _measured(name: str) -> str:
     """What the way gave of the demo model."""
-    figure = AT_20.get(name)
-    if figure is None:
-        best = AT_20["minutes"]
-        return f"Not measured. A quarter of this training took the demo model to {best.ppl} at 20 %."
+    figure = AT_20[name]
     return (
         f"Demo model, 20 %: perplexity {DENSE.ppl} to {figure.ppl} on {TEXTS[0]}, "
         f"{DENSE.book} to {figure.book} on the {TEXTS[1]}; {PROTOCOL}."

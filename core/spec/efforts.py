@@ -46,7 +46,7 @@ EFFORTS = {
         _CUT,
         "minutes",
     ),
-    "hour": Effort("An hour of training", "the same, taught four times as long", _CUT, "hour"),
+    "hour": Effort("An hour of training", "the same, taught four times as long: an hour", _CUT, "hour"),
 }
 #: What an effort says of which units go, unless they were chosen by hand.
 CHOICE = ("prune.method", "prune.scope")

@@ -32,7 +32,7 @@ def test_the_figures_are_those_of_the_docs() -> None:
         assert figure.written in text, figure
     for row in (demo_figures.UNTRAINED_40, demo_figures.SEARCHED_40):
         assert f"| {row}" in text
-    assert set(demo_figures.AT_20) < set(EFFORTS)
+    assert set(demo_figures.AT_20) == set(EFFORTS)
 
 
 def test_each_way_says_what_is_left_what_it_takes_and_what_is_not_known() -> None:
@@ -42,7 +42,7 @@ def test_each_way_says_what_is_left_what_it_takes_and_what_is_not_known() -> Non
     assert plan.after
     assert all(f"{plan.after.params:,} of" in way.after or "k of" in way.after for way in ways)
     none, minutes, hour = ways
-    assert "35.8" in none.measured and "28.5" in minutes.measured and hour.measured.startswith("Not measured")
+    assert "35.8" in none.measured and "28.5" in minutes.measured and "26.8" in hour.measured
     assert any("187.4" in doubt for doubt in none.doubts) and none.gib < minutes.gib
     assert "--recover distill" in minutes.command and "recover" not in none.command
     own = advise(replace(asking(), model=ModelSpec("another")), graph(), [])[0]
