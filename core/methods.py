@@ -64,10 +64,7 @@ def method_of(spec: RunSpec) -> Entry[Method] | None:
 
 def processes_of(spec: RunSpec) -> int:
     """How many processes the trainings of a run are to share, as its options say."""
-    method, recipe = method_of(spec), spec.recover
-    learning = method.settings(spec.prune.options).processes if method else 1
-    trains = spec.goal in ("prune", "recover") and recipe.method != "none"
-    return max(learning, recipe.processes if trains else 1)
+    return max((settings.processes for settings in _trainings(spec)), default=1)
 
 
 def trained_by(spec: RunSpec) -> int:
@@ -78,10 +75,15 @@ def trained_by(spec: RunSpec) -> int:
 
 def batches_of(spec: RunSpec) -> list[int]:
     """How many sequences a step reads, in every training of a run."""
+    return [settings.batch for settings in _trainings(spec)]
+
+
+def _trainings(spec: RunSpec) -> list[Any]:
+    """The settings of every training of a run: of what goes, then of what is left."""
     method, recipe = method_of(spec), spec.recover
-    learning = [method.settings(spec.prune.options).batch] if method else []
-    trains = spec.goal in ("prune", "recover") and recipe.method != "none"
-    return [*learning, *([recipe.batch] if trains else [])]
+    learning = [method.settings(spec.prune.options)] if method else []
+    recovers = spec.goal in ("prune", "recover") and recipe.method != "none"
+    return [*learning, *([recipe] if recovers else [])]
 
 
 def criteria_of(spec: RunSpec) -> list[str]:
