@@ -271,3 +271,10 @@ def test_more_processes_than_devices_are_refused_before_anything_starts(
     says = "at most 1 here, the number of cuda devices from number 3 on, got 2"
     with pytest.raises(SpecError, match=says):
         check.check(shared(spec, processes=2))
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:
+    asked = PruneSpec("nuteprune", options={"processes": 2, "batch": 4})
+    spec = RunSpec(prune=asked, recover=RecoverSpec("lora", batch=3, micro_batch=3))
+    with pytest.raises(SpecError, match=r"2 processes .* batch of 3 evenly; write batch=4"):
+        check.check_device(spec)
