@@ -18,6 +18,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from core.errors import SpecError
 
 T = TypeVar("T")
+#: A path, and one of its parts in bytes, is no longer where it can be looked for.
+_LONGEST, _LONGEST_PART = 4095, 255
 _NUMBERS: dict[type, str] = {int: "whole number", float: "number"}
 _OTHERS: dict[type, str] = {bool: "true or false", str: "a text", dict: "an object: name -> value"}
 
@@ -74,6 +76,7 @@ def option(
     le: float | None = None,
     lt: float | None = None,
     nonempty: bool = False,
+    place: bool = False,
     check: Callable[[Any], Any] | None = None,
     default_text: str = "",
     **words: Any,
@@ -85,6 +88,7 @@ def option(
         choices: values, or value -> how a form calls it.
         ge, gt, le, lt: bounds of a number, or of every number of a tuple.
         nonempty: a text that is not blank, a tuple with at least one value.
+        place: may say where a file or folder lies.
         check: returns the value it is given, or raises SpecError.
         words: more of `Words`.
     """
@@ -101,6 +105,8 @@ def option(
     )
     if named or least or most:
         info.metadata.append(AfterValidator(lambda value: _within(said, value, several)))
+    if place:
+        info.metadata.append(AfterValidator(lambda value: _sought(value, several)))
     if check:
         info.metadata.append(BeforeValidator(check))
     return info
@@ -117,6 +123,16 @@ def _within(words: Words, value: Any, several: bool) -> Any:
         below = words.most is None or item < words.most[0] or (words.most[1] and item == words.most[0])
         if not (chosen and above and below):
             raise RefusedError(item)
+    return value
+
+
+def _sought(value: Any, several: bool) -> Any:
+    for item in value if several else () if value is None else (value,):
+        parts = item.encode(errors="surrogatepass").split(b"/")
+        if "\0" in item or len(item) > _LONGEST or max(map(len, parts)) > _LONGEST_PART:
+            raise RefusedError(
+                item if len(item) < 80 else f"{item[:40]}… ({len(item):,} characters, too many for a file)"
+            )
     return value
 
 

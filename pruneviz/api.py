@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
+from inspect import Parameter, signature
 from typing import Any, ParamSpec
 
 import gradio as gr
@@ -120,6 +121,26 @@ def endpoints(app: AppContext) -> list[Callable[..., Answer]]:
         }
 
     return [analyse, prune, status, compare]
+
+
+def answer(app: AppContext, name: str, arguments: dict[str, Any]) -> Answer:
+    """What an endpoint answers to who names it and every argument.
+
+    Raises:
+        UnknownNameError: there is no such endpoint or argument. SpecError: an argument is missing.
+        gr.Error: what the endpoint refuses.
+    """
+    functions = {function.__name__: function for function in endpoints(app)}
+    if name not in functions:
+        raise unknown("tool", name, list(functions))
+    takes = signature(functions[name]).parameters
+    for argument in arguments:
+        if argument not in takes:
+            raise unknown(f"argument of {name}", argument, list(takes))
+    for needed, parameter in takes.items():
+        if parameter.default is Parameter.empty and needed not in arguments:
+            raise SpecError(f"{name} needs the argument {needed}; it takes {', '.join(takes)}.")
+    return functions[name](**arguments)
 
 
 class _Refused(gr.Error):

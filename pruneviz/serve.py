@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 
@@ -10,8 +11,6 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import threading
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -21,7 +20,7 @@ from gradio.routes import App
 from starlette.routing import Mount
 
 from core.errors import LaunchError
-from pruneviz import ASSETS, access, boundary, present, scripts, ui
+from pruneviz import ASSETS, access, api, boundary, present, scripts, ui
 from pruneviz.arguments import Arguments
 from pruneviz.context import AppContext
 from pruneviz.theme import build_css, build_theme
@@ -92,12 +91,15 @@ def build(app: AppContext, arguments: Arguments) -> FastAPI:
     assert isinstance(mounted, App)
     present.add_route(mounted, app)
     if arguments.mcp:
-        _answer_models(mounted)
+        _answer_models(mounted, app)
     return server
 
 
-def _answer_models(server: App) -> None:
-    """Put the login before what models ask, and JSON into what they get, where Gradio writes Python.
+def _answer_models(server: App, app: AppContext) -> None:
+    """Put the login before what models ask, and the endpoints' own words into what they get.
+
+    Gradio would look at the types of arguments first and refuse them in words of a schema, and it writes
+    Python where JSON is read.
 
     Raises:
         LaunchError: there is nothing that answers them.
@@ -106,13 +108,14 @@ def _answer_models(server: App) -> None:
     tools = server.get_blocks().mcp_server_obj
     if where is None or tools is None:
         raise LaunchError(f"--mcp does not work here: {server.get_blocks().mcp_error}; leave it out.")
-    in_json = partial(_in_json, tools.postprocess_output_data)
-    tools.postprocess_output_data = in_json  # type: ignore[method-assign]
+    types = tools.types
+
+    async def call(name: str, arguments: dict[str, Any]) -> list[Any]:
+        said = await asyncio.to_thread(api.answer, app, name, arguments)
+        return [types.TextContent(type="text", text=json.dumps(said))]
+
+    tools.mcp_server.call_tool(validate_input=False)(call)
     where.app = boundary.LoggedIn(where.app, lambda cookies: present.logged_in(server, cookies))
-
-
-def _in_json(write: Callable[[list[Any], str], list[Any]], data: list[Any], root_url: str) -> list[Any]:
-    return write(list(map(json.dumps, data)), root_url)
 
 
 def _started(server: uvicorn.Server, where: str) -> threading.Thread:

@@ -57,6 +57,8 @@ def ask(goal: Goal, model: str | None, given: Given, base: RunSpec | None = None
     base, own = base or RunSpec(), {}
     for path in ("prune.options", "explore.options"):
         if path in given:
+            if not isinstance(given[path], Mapping):
+                raise SpecError(f"{_name_of(path)} must be an object: name -> value, got {given[path]!r}.")
             own[path] = {**field_of(base, path), **given[path]}
     if given.get("prune.method", base.prune.method) != base.prune.method:  # another has other options
         own["prune.options"] = given.get("prune.options", {})
@@ -85,6 +87,8 @@ def ask_to_prune(
     Raises:
         SpecError: options that do not fit.
     """
+    if not isinstance(preset, str | None):
+        raise SpecError(f"preset must be a text, got {preset!r}.")
     base = base or RunSpec()
     changes = {**given, **_by_hand(given, plan, base)}
     method = changes.get("prune.method", base.prune.method)

@@ -23,6 +23,7 @@ class DataSpec:
         called="calibration",
         flag="--calibration",
         metavar="NAME_OR_FILE",
+        place=True,
     )
     samples: int = option(16, "Windows of calibration text.", title="Windows", ge=1, unit="windows")
     length: int = option(128, "Tokens in each window.", title="Tokens per window", ge=8, unit="tokens")

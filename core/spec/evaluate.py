@@ -73,6 +73,7 @@ class EvalSpec:
         examples=MEASURE_ON,
         flag="--ppl",
         metavar="TEXT",
+        place=True,
     )
     window: int | None = option(
         None,
@@ -122,6 +123,7 @@ class EvalSpec:
         "Folder to read the questions of tasks from, as <task>/<split>.jsonl.",
         default_text="from the hub",
         metavar="FOLDER",
+        place=True,
     )
     int8: bool = option(
         False,
@@ -141,6 +143,7 @@ class EvalSpec:
         "tokens are read as of the first, if it has them.",
         title="More texts for perplexity",
         flag="--ppl-also",
+        place=True,
     )
     watch: int = option(
         512,

@@ -24,6 +24,7 @@ class ExportSpec:
         title="Folder",
         default_text="one in the export's own run, called as the format",
         metavar="FOLDER",
+        place=True,
     )
     push_to: str | None = option(
         None,
@@ -69,6 +70,7 @@ class ExportSpec:
         title="Tokenizer of a GGUF file",
         default_text="the GGUF file that the model came from, or what its tokenizer.json says",
         metavar="FILE",
+        place=True,
     )
 
     @property

@@ -53,6 +53,7 @@ class ModelSpec:
         called="model",
         flag="",
         wanted="a hub id, folder, .gguf file or 'demo'",
+        place=True,
     )
     device: str = option(
         "auto",
@@ -63,7 +64,10 @@ class ModelSpec:
     dtype: str = option("auto", "Precision of the weights; auto: by the device.", choices=DTYPES)
     trust_remote_code: bool = option(False, "Run code that comes with the model.")
     adapter: str = option(
-        "", "An adapter (LoRA) to merge into the model first: its folder, or a hub id.", default_text="none"
+        "",
+        "An adapter (LoRA) to merge into the model first: its folder, or a hub id.",
+        default_text="none",
+        place=True,
     )
     device_map: str = option(
         "none",

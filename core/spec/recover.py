@@ -63,6 +63,7 @@ class RecoverSpec:
         examples=TRAIN_ON,
         flag="--recover-data",
         metavar="NAME_OR_FILE",
+        place=True,
     )
     targets: str = option(
         "all",
@@ -110,6 +111,7 @@ class RecoverSpec:
         default_text="the dense model",
         flag="--teacher",
         metavar="MODEL",
+        place=True,
     )
     temperature: float = option(
         1.0, "Of the softmax whose divergence distill learns from.", ge=0.05, le=100.0, flag="--temperature"
@@ -145,6 +147,7 @@ class RecoverSpec:
         called="teacher-logits",
         flag="--teacher-logits",
         metavar="FOLDER",
+        place=True,
     )
 
     precision: str = option("auto", PRECISION_HELP, choices=PRECISIONS, flag="--precision")

@@ -59,6 +59,7 @@ class RunSpec:
         title="Folder with data sets",
         default_text="PRUNEVIZ_DATA_DIR, else the hub",
         metavar="FOLDER",
+        place=True,
     )
     track: tuple[str, ...] = option(
         (),

@@ -120,6 +120,7 @@ WRONG = [
     ({"options": {"kinds": ["query_haed"]}}, ["--kinds", "query_haed"]),
     ({"options": {"samples": 0}}, ["--samples", "0"]),
     ({"options": {"rank": 3}}, ["--rank", "3"]),
+    ({"options": {"calibration": "x" * 300}}, ["--calibration", "x" * 300]),
     ({"options": {"target": "params=1M"}, "sparsity": 0.2}, ["--target", "params=1M", "--sparsity", "0.2"]),
 ]
 
@@ -160,6 +161,37 @@ def test_other_requests_are_refused_in_one_line(
     with pytest.raises(AppError) as error:
         client.predict(**arguments, api_name=f"/{name}")
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "line"),
+    [
+        (
+            "prnue",
+            {},
+            "Unknown tool 'prnue'. Did you mean 'prune'? Available: analyse, prune, status, compare.",
+        ),
+        ("status", {"runs": "a"}, "Unknown argument of status 'runs'. Did you mean 'run'? Available: run."),
+        (
+            "analyse",
+            {},
+            "analyse needs the argument model; it takes model, analyses, options.",
+        ),
+        ("prune", {"model": ["demo"]}, "model must be a hub id, folder, .gguf file or 'demo', got ['demo']."),
+        ("prune", {"sparsity": [0.2]}, "sparsity must be in [0, 1), got [0.2]; write 0.2 for 20 %."),
+        ("prune", {"sparsity": 2}, "sparsity must be in [0, 1), got 2; write 0.02 for 2 %."),
+        ("prune", {"method": 7}, "method must be a text, got 7."),
+        ("prune", {"preset": ["minutes"]}, "preset must be a text, got ['minutes']."),
+        ("prune", {"options": {"set": 5}}, "set must be an object: name -> value, got 5."),
+        ("compare", {"models": {"a": 1}}, "models must be a list of runs or 'dense', got {'a': 1}."),
+    ],
+)
+def test_what_no_tool_takes_is_refused_in_the_same_words(
+    dashboard: Dashboard, tool: str, arguments: dict[str, Any], line: str
+) -> None:
+    given = {"model": dashboard.model, **arguments} if tool == "prune" else arguments
+    said = called(dashboard, tool, **given)
+    assert said.isError and said.content[0].text == line
 
 
 @pytest.mark.parametrize("path", ["gradio_api/mcp/", "gradio_api/run/status", "gradio_api/mcp/schema"])

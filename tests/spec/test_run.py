@@ -101,6 +101,10 @@ def test_a_layer_that_does_not_exist_is_refused_with_the_range_there_is(text: st
     ("make", "named"),
     [
         (lambda: ModelSpec(" "), "model"),
+        (lambda: ModelSpec("de\0mo"), "model must be"),
+        (lambda: ModelSpec("demo" * 99), r"'demo.*… \(396 characters, too many for a file\)'"),
+        (lambda: ModelSpec("a/" * 3000), "6,000 characters"),
+        (lambda: EvalSpec(also=("x" * 256,)), "256 characters"),
         (lambda: ModelSpec(dtype="int8"), "dtype"),
         (lambda: DataSpec(samples=0), "samples"),
         (lambda: DataSpec(length=True), "length"),
