@@ -13,6 +13,7 @@ from core.results.quantities import perplexity_titles
 from core.results.sweep import Sweep, read_sweep
 from core.results.words import divergence, measured_on, with_error
 from core.runs.request import FIELDS, Given, ask
+from core.spec.depth import NOTHING
 
 
 @options.takes("sweep")
@@ -25,7 +26,8 @@ def sweep(
 ) -> None:
     """Measure many ways to prune one model.
 
-    Every combination of methods, sparsities, scopes, seeds and calibration sizes is a point.
+    Every combination of methods, sparsities, scopes, refits, blocks that go, seeds and calibration sizes is a
+    point.
     """
     spec = ask("sweep", model, given)
     if detach:
@@ -55,7 +57,7 @@ def _points(swept: Sweep) -> list[dict[str, Any]]:
 def _lines(swept: Sweep) -> list[str]:
     on = [swept.on(number) for number in range(len(swept.texts))]
     titles = perplexity_titles([{"ppl_text": each.text} for each in on])
-    head = ["method", "asked", "scope", "refit", "seed", "windows", "of all", *titles]
+    head = ["method", "asked", "scope", "refit", "drop", "seed", "windows", "of all", *titles]
     rows = [_row(on, number) for number in range(len(swept.points))]
     error = f", ± one standard error over {swept.windows} windows" if swept.ppl_stderr is not None else ""
     return [
@@ -70,9 +72,9 @@ def _lines(swept: Sweep) -> list[str]:
 def _row(on: Sequence[Sweep], number: int) -> list[str]:
     """A point's line: a cell per text."""
     point = on[0].points[number]
-    place = [point.method, f"{point.target:.1%}", point.scope, point.reconstruct, str(point.seed)]
+    place = [point.method, f"{point.target:.1%}", point.scope, point.reconstruct, point.drop or NOTHING]
     of_all = "-" if point.sparsity_total is None else f"{point.sparsity_total:.1%}"
-    return [*place, str(point.samples), of_all, *(_cell(each, number) for each in on)]
+    return [*place, str(point.seed), str(point.samples), of_all, *(_cell(each, number) for each in on)]
 
 
 def _cell(swept: Sweep, number: int) -> str:

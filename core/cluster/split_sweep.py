@@ -90,7 +90,7 @@ def _alone(spec: RunSpec, point: Point) -> RunSpec:
     """The sweep of a single point."""
     sweep = SweepSpec(
         (point.method,), (point.target,), (point.scope,), (point.reconstruct,), (point.seed,),
-        (point.samples,),
+        (point.samples,), (point.drop,),
     )  # fmt: skip
     return replace(spec, name="", sweep=sweep, cluster=ClusterSpec(), track=(), extra={})
 

@@ -20,7 +20,7 @@ from core.spec.run import RunSpec
 
 SWEEP = "sweep.json"
 #: What tells two points of a sweep apart.
-AXES = ("method", "target", "scope", "reconstruct", "seed", "samples")
+AXES = ("method", "target", "scope", "reconstruct", "seed", "samples", "drop")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Point:
         error: why there is no plan or number, e.g. a target out of reach; else empty.
         seconds: for planning and measuring; scoring is shared between points.
         others: the perplexities on `Sweep.others`, in that order; empty where `ppl` is None.
+        drop: whole blocks that went first, as in `core.spec.depth`; empty if none.
     """
 
     method: str
@@ -81,6 +82,7 @@ class Point:
     others: tuple[Other, ...] = ()
     kl: float | None = None
     kl_stderr: float | None = None
+    drop: str = ""
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -173,16 +175,19 @@ def planned(spec: RunSpec) -> list[Point]:
     What is recommended for a method stands in its points by name.
     """
     sweep = spec.sweep
-    axes = (sweep.seeds, sweep.samples, sweep.methods, sweep.scopes, sweep.reconstruct, sweep.sparsities)
+    axes = (
+        *(sweep.seeds, sweep.samples, sweep.methods, sweep.scopes, sweep.reconstruct),
+        *(sweep.drops, sweep.sparsities),
+    )
     points = [
-        _point(Recipe(method, scope, reconstruct).settled(), target, seed, samples)
-        for seed, samples, method, scope, reconstruct, target in itertools.product(*axes)
+        _point(Recipe(method, scope, reconstruct).settled(), target, seed, samples, drop)
+        for seed, samples, method, scope, reconstruct, drop, target in itertools.product(*axes)
     ]
     return list({point.key: point for point in points}.values())
 
 
-def _point(recipe: Recipe, target: float, seed: int, samples: int) -> Point:
-    return Point(recipe.method, target, recipe.scope, recipe.refit, seed, samples)
+def _point(recipe: Recipe, target: float, seed: int, samples: int, drop: str) -> Point:
+    return Point(recipe.method, target, recipe.scope, recipe.refit, seed, samples, drop=drop)
 
 
 def run_of(spec: RunSpec, point: Point) -> RunSpec:
@@ -199,6 +204,7 @@ def run_of(spec: RunSpec, point: Point) -> RunSpec:
             sparsity=point.target,
             scope=point.scope,
             reconstruct=point.reconstruct,
+            drop=point.drop,
         ),
         extra={},
     )

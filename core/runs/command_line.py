@@ -24,6 +24,7 @@ TAKES: dict[str, tuple[str, ...]] = {
     "evaluate": (*paths("evaluate"), *SHARED),
     "sweep": (
         *(*paths("sweep"), "prune.kinds", "prune.layers", "prune.recovery_samples"),
+        *("prune.search_tokens", "prune.search_rounds", "prune.drop_by"),
         *(path for path in _SCORING if path not in ("calibration.samples", "seed")),
         *(*PERPLEXITY, "evaluate.tokens", "evaluate.also"),
     ),

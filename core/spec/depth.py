@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from core.errors import SpecError
@@ -31,6 +32,22 @@ def drops_of(text: str) -> dict[str, int]:
             raise SpecError(f"drop names {kind} twice; {_EXAMPLE}.")
         drops[kind] = int(number)
     return drops
+
+
+#: What a sweep calls dropping nothing.
+NOTHING = "none"
+
+
+def parse_drops(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Read `none,layer=2,layer=1+ffn_block=2`, what points of a sweep drop. Raises SpecError."""
+    texts = given.split(",") if isinstance(given, str) else given
+    drops = [",".join(map(str.strip, text.split("+"))) for text in map(str.strip, texts) if text]
+    return tuple("" if drop == NOTHING else check_drop(drop) for drop in drops)
+
+
+def drop_entries(drops: Sequence[str]) -> list[str]:
+    """What `parse_drops` reads as these drops, as the one text of an option."""
+    return [",".join(drop.replace(",", "+") or NOTHING for drop in drops)]
 
 
 def check_drop(given: Any) -> Any:

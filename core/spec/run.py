@@ -92,15 +92,19 @@ class RunSpec:
     @property
     def idle(self) -> list[str]:
         """A sentence for each option of `prune` and `recover` that was given and counts for nothing here."""
-        asked = self.prune
-        searches, teaches = asked.scope == SEARCHED, self.recover.method != "lora"
+        asked, s, teaches = self.prune, "", self.recover.method != "lora"
+        scopes, refits, drops = [asked.scope], [asked.reconstruct], [asked.drop]
+        if self.goal == "sweep":
+            swept, s = self.sweep, "s"
+            scopes, refits, drops = list(swept.scopes), list(swept.reconstruct), list(swept.drops)
         counts: list[tuple[Any, str, bool, str]] = [
-            (asked, "recovery_samples", asked.reconstruct == "pre_pruning", "--reconstruct pre_pruning"),
-            (asked, "search_tokens", searches, f"--scope {SEARCHED}"),
-            (asked, "search_rounds", searches, f"--scope {SEARCHED}"),
-            (asked, "drop_by", bool(asked.drop), "--drop"),
+            (asked, "recovery_samples", "pre_pruning" in refits, f"--reconstruct{s} pre_pruning"),
+            (asked, "search_tokens", SEARCHED in scopes, f"--scope{s} {SEARCHED}"),
+            (asked, "search_rounds", SEARCHED in scopes, f"--scope{s} {SEARCHED}"),
+            (asked, "drop_by", any(drops), f"--drop{s}"),
+            (asked, "drop", not s, "a pruning run; a sweep takes --drops"),
         ]
-        counts = counts if self.goal == "prune" else []
+        counts = counts if self.goal in ("prune", "sweep") else []
         if self.goal in ("prune", "recover"):
             counts += [(self.recover, name, teaches, "--recover distill") for name in OF_A_TEACHER]
         return [

@@ -9,6 +9,7 @@ from core.errors import SpecError
 from core.option import option
 from core.spec.checks import check_sparsity
 from core.spec.choices import RECONSTRUCTIONS, SCOPES
+from core.spec.depth import check_drop, drop_entries, parse_drops
 from core.spec.recommended import RECOMMENDED
 
 #: More is a mistake, not a wish: weeks on a CPU.
@@ -35,6 +36,16 @@ class SweepSpec:
     )
     seeds: tuple[int, ...] = option((0,), "Seeds of every random choice, with commas.", ge=0)
     samples: tuple[int, ...] = option((16,), "Windows of calibration text, with commas.", ge=1)
+    drops: tuple[str, ...] = option(
+        ("",),
+        "Whole blocks that go first, with commas: none, layer=2, or layer=1+ffn_block=2. They count towards "
+        "the sparsity, so points of one sparsity compare depth with width.",
+        title="Blocks that go",
+        default_text="none",
+        wanted="texts such as none, layer=2 or layer=1+ffn_block=2",
+        parse=parse_drops,
+        write=drop_entries,
+    )
 
     def __post_init__(self) -> None:
         for axis, values in self.axes.items():
@@ -44,6 +55,8 @@ class SweepSpec:
                 raise SpecError(f"{axis} names a value twice: {', '.join(map(str, values))}; give each once.")
         for value in self.sparsities:
             check_sparsity(value)
+        for drop in self.drops:
+            check_drop(drop)
         if self.points > MOST_POINTS:
             raise SpecError(
                 f"This sweep has {self.points:,} points; give fewer values, {MOST_POINTS:,} at most."

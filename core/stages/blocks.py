@@ -30,10 +30,11 @@ def worth_of(work: Work, state: State, scores: Scores) -> BlockWorth:
     """
     asked = work.spec.prune
     criterion = "" if asked.drop_by in (INFLUENCE, PERPLEXITY) else asked.method
-    earlier = kept(read_blocks, state.folder)
-    if earlier is not None and (earlier.by, earlier.criterion) == (asked.drop_by, criterion):
-        return earlier
     blocks = [block for kind in drops_of(asked.drop) for block in droppable(state.graph, kind)]
+    earlier = kept(read_blocks, state.folder)
+    alike = earlier is not None and (earlier.by, earlier.criterion) == (asked.drop_by, criterion)
+    if earlier is not None and alike and all(block.id in earlier.worth for block in blocks):
+        return earlier
     if criterion:
         made = BlockWorth(asked.drop_by, criterion, "", 0, summed(state.graph, scores[criterion]))
     else:

@@ -207,11 +207,8 @@ def refits(spec: RunSpec) -> set[str]:
 def reads_text(spec: RunSpec) -> bool:
     """Whether the model that a pruning run or a sweep makes depends on the calibration text."""
     ranking = spec.sweep.methods if spec.goal == "sweep" else [spec.prune.method]
-    return (
-        method_of(spec) is not None
-        or searches(spec)
-        or bool(needs(ranking) or refits(spec) or spec.prune.drop)
-    )
+    drops = any(spec.sweep.drops) if spec.goal == "sweep" else bool(spec.prune.drop)
+    return method_of(spec) is not None or searches(spec) or bool(needs(ranking) or refits(spec) or drops)
 
 
 def searches(spec: RunSpec) -> bool:

@@ -24,10 +24,11 @@ COLOURS = ("attention", "ffn", "residual", "good", "removed", "embedding", "warn
 SYMBOLS = {"circle": "●", "diamond": "◆", "square": "■", "cross": "✚", "triangle-up": "▲", "x": "✖"}
 #: What points of one line share, and the words for it.
 NAMES: dict[str, str] = {
-    "method": "Method", "scope": "Scope", "reconstruct": "Refit", "seed": "Seed", "samples": "Windows",
+    "method": "Method", "scope": "Scope", "reconstruct": "Refit", "drop": "Blocks gone", "seed": "Seed",
+    "samples": "Windows",
 }  # fmt: skip
-COLUMNS = ("method", "scope", "reconstruct", "seed", "samples", "target", "sparsity", "sparsity_total",
-           "params", "macs", "ppl", "ppl_stderr", "change_stderr", "kl", "kl_stderr",
+COLUMNS = ("method", "scope", "reconstruct", "drop", "seed", "samples", "target", "sparsity",
+           "sparsity_total", "params", "macs", "ppl", "ppl_stderr", "change_stderr", "kl", "kl_stderr",
            "seconds", "error")  # fmt: skip
 #: The columns that say what the perplexity of a row is of.
 MEASURED_ON = ("text", "protocol", "window", "tokens", "calibration")
@@ -51,9 +52,9 @@ class SweepInfo:
     texts: tuple[Sweep, ...]
 
     @property
-    def ways(self) -> list[tuple[str, str]]:
-        """How targets were spread and what stays refitted; each way has a sign of its own."""
-        return list(dict.fromkeys((point.scope, point.reconstruct) for point in self.sweep.points))
+    def ways(self) -> list[tuple[str, str, str]]:
+        """How targets were spread, what stays refitted, what went whole; each way has a sign of its own."""
+        return list(dict.fromkeys(_way_of(point) for point in self.sweep.points))
 
     @property
     def measured(self) -> list[Point]:
@@ -91,14 +92,24 @@ def sweep_info(sweep: Sweep, text: str | None = None) -> SweepInfo:
     return SweepInfo(sweep, series, front, tuple(varied), texts)
 
 
-def _way(scope: str, reconstruct: str) -> str:
-    return scope if reconstruct == "none" else f"{scope}, {reconstruct} refit"
+def _way_of(point: Point) -> tuple[str, str, str]:
+    return point.scope, point.reconstruct, point.drop
+
+
+def _way(scope: str, reconstruct: str, drop: str) -> str:
+    return ", ".join([scope, *_beside(reconstruct, drop)])
+
+
+def _beside(reconstruct: str, drop: str) -> list[str]:
+    """What is done beside ranking units, in words."""
+    refit = [] if reconstruct == "none" else [f"{reconstruct} refit"]
+    return [*refit, f"without {' and '.join(drop.split(','))}"] if drop else refit
 
 
 def label(point: Point) -> str:
     """One point in words, e.g. `wanda · 20 % · local · seed 0 · 16 windows`."""
-    refit = [] if point.reconstruct == "none" else [f"{point.reconstruct} refit"]
-    parts = [point.method, words.percent(point.target, 0), point.scope, *refit]
+    beside = _beside(point.reconstruct, point.drop)
+    parts = [point.method, words.percent(point.target, 0), point.scope, *beside]
     return " · ".join([*parts, f"seed {point.seed}", f"{point.samples} windows"])
 
 
@@ -112,7 +123,7 @@ def sweep_figure(info: SweepInfo, log: bool) -> go.Figure:
     for points in info.series.values():
         first = points[0]
         colour = f"var(--pv-{COLOURS[methods.index(first.method) % len(COLOURS)]})"
-        symbol = list(SYMBOLS)[info.ways.index((first.scope, first.reconstruct)) % len(SYMBOLS)]
+        symbol = list(SYMBOLS)[info.ways.index(_way_of(first)) % len(SYMBOLS)]
         figure.add_scatter(
             x=[_left(sweep, point) for point in points], y=[point.ppl for point in points],
             customdata=[[label(point), _hover(info, point)] for point in points], name=first.method,
@@ -215,7 +226,7 @@ def _row(info: SweepInfo, point: Point, axes: list[str]) -> dict[str, object]:
     """What the table says of a point; of one that could not be measured what was asked for, and why."""
     measured = point.ppl is not None
     return {
-        "shared": [getattr(point, axis) for axis in axes],
+        "shared": [words.DASH if value == "" else value for value in (getattr(point, axis) for axis in axes)],
         "removed": words.percent(point.sparsity_total) if measured else words.percent(point.target, 0),
         "measured": [_cells(each, point) for each in info.texts],
         "error": "" if measured else point.error or words.DASH,

@@ -1,7 +1,7 @@
 """The Sweep tab: many ways to prune the model, measured side by side while one runs.
 
-Element ids: sweep-methods, sweep-sparsities, sweep-scopes, sweep-reconstruct, sweep-seeds, sweep-samples,
-sweep-calibration, sweep-ppl, sweep-ppl-also,
+Element ids: sweep-methods, sweep-sparsities, sweep-scopes, sweep-reconstruct, sweep-drops, sweep-seeds,
+sweep-samples, sweep-calibration, sweep-ppl, sweep-ppl-also,
 sweep-count, sweep-state, sweep-launch, sweep-content, sweep-about, sweep-text, sweep-scale, sweep-chart,
 sweep-table, sweep-point, sweep-run, sweep-message.
 """
@@ -23,6 +23,7 @@ from core.results.sweep import SWEEP, planned, read_sweep, run_of
 from core.runs.artifacts import read_spec
 from core.runs.watch import log_tail
 from core.spec.choices import RECONSTRUCTIONS, SCOPES
+from core.spec.depth import NOTHING, drop_entries
 from core.spec.fields import OPTIONS, changed, field_of
 from core.spec.recommended import RECOMMENDED
 from core.spec.run import RunSpec
@@ -161,11 +162,15 @@ def _build_form() -> list[Any]:
             [RECOMMENDED, *RECONSTRUCTIONS], value=list(start.reconstruct), multiselect=True,
             label="Refit what stays", scale=2, elem_id="sweep-reconstruct", min_width=210,
         )  # fmt: skip
+        drops = gr.Textbox(
+            drop_entries(start.drops)[0], label=OPTIONS["sweep.drops"].title, max_lines=1, scale=2,
+            placeholder="none, layer=2", elem_id="sweep-drops", min_width=150,
+        )  # fmt: skip
         seeds = gr.Textbox("0", label="Seeds", max_lines=1, elem_id="sweep-seeds", min_width=80, scale=1)
         samples = gr.Textbox(
             "16", label="Windows", max_lines=1, elem_id="sweep-samples", min_width=110, scale=1
         )
-    return [ranking, sparsities, scopes, reconstruct, seeds, samples, *_build_texts()]
+    return [ranking, sparsities, scopes, reconstruct, drops, seeds, samples, *_build_texts()]
 
 
 def _build_texts() -> list[Any]:
@@ -188,6 +193,7 @@ def spec_from(
     sparsities: str,
     scopes: list[str],
     reconstruct: list[str],
+    drops: str,
     seeds: str,
     samples: str,
     *texts: str,
@@ -196,7 +202,7 @@ def spec_from(
     asked = SweepSpec(
         tuple(ranking or ()), OPTIONS["sweep.sparsities"].read(sparsities or ""), tuple(scopes or ()),
         tuple(reconstruct or ()), OPTIONS["sweep.seeds"].read(seeds or ""),
-        OPTIONS["sweep.samples"].read(samples or ""),
+        OPTIONS["sweep.samples"].read(samples or ""), OPTIONS["sweep.drops"].read(drops or NOTHING),
     )  # fmt: skip
     check_scopes(asked.methods, asked.scopes)
     spec = replace(app.usual(model), goal="sweep", sweep=asked)

@@ -240,6 +240,10 @@ def test_the_front_holds_what_no_other_beats() -> None:
             lambda: OPTIONS["sweep.seeds"].read("0,x"),
             "seeds must be whole numbers separated by commas, got '0,x'",
         ),
+        (lambda: OPTIONS["sweep.drops"].read("layer"), "drop takes a kind and how many, got 'layer'"),
+        (lambda: OPTIONS["sweep.drops"].read("none,none,layer=0"), "got 'layer=0'"),
+        (lambda: SweepSpec(drops=("", "")), "drops names a value twice"),
+        (lambda: SweepSpec(drops=("block=1",)), "block"),
     ],
 )
 def test_what_cannot_be_swept_is_refused(make: Any, named: str) -> None:
@@ -257,6 +261,10 @@ def test_spec_and_command_say_the_same(spec: RunSpec) -> None:
     words = command_line(spec)
     assert words.startswith("python -m core sweep ") and "--methods taylor_first,l2" in words
     assert "--sparsities 0.1,0.3" in words and "--seeds 0,1" in words and "--samples 2,4" in words
+    drops = OPTIONS["sweep.drops"].read("none, layer=2,layer=1+ffn_block=2")
+    assert drops == ("", "layer=2", "layer=1,ffn_block=2")
+    deep = replace(spec, sweep=replace(spec.sweep, drops=drops))
+    assert "--drops none,layer=2,layer=1+ffn_block=2" in command_line(deep) and "--drops" not in words
 
 
 def test_a_damaged_record_is_said(tmp_path: Path) -> None:

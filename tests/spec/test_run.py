@@ -229,7 +229,12 @@ def test_what_was_given_and_counts_for_nothing_is_said() -> None:
     used = {"reconstruct": "pre_pruning", "scope": "searched"}
     assert [said[:7] for said in RunSpec(prune=PruneSpec(**given, **used)).idle] == ["drop_by"]
     assert not RunSpec(prune=PruneSpec(drop="layer=1", drop_by="summed")).idle and not RunSpec().idle
-    assert not RunSpec(goal="sweep", prune=PruneSpec(**given)).idle, "a sweep has refits of its own"
+    in_points = SweepSpec(scopes=("local", "searched"), reconstruct=("pre_pruning",), drops=("", "layer=1"))
+    assert not RunSpec(goal="sweep", prune=PruneSpec(**given), sweep=in_points).idle
+    (said,) = RunSpec(goal="sweep", prune=PruneSpec(search_rounds=1)).idle
+    assert said == "search_rounds 1 counts for nothing without --scopes searched."
+    (said,) = RunSpec(goal="sweep", prune=PruneSpec(drop="layer=1")).idle
+    assert said.endswith("a sweep takes --drops.")
 
 
 def test_what_only_a_teacher_needs_counts_for_nothing_with_lora() -> None:

@@ -10,9 +10,9 @@ import pytest
 from core.errors import NotPrunableError, SpecError
 from core.models.saved import load
 from core.results.blocks import read_blocks
-from core.results.sweep import read_sweep
+from core.results.sweep import read_sweep, run_of
 from core.results.widths import read_widths
-from core.runs.artifacts import MODEL, read_metrics, read_plan
+from core.runs.artifacts import MODEL, read_metrics, read_plan, read_spec
 from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
@@ -58,9 +58,16 @@ def test_what_is_left_is_refitted_and_trained_back(tmp_path: Path, spec: RunSpec
 
 
 def test_points_of_a_sweep_drop_blocks_too(tmp_path: Path, spec: RunSpec) -> None:
-    asked = replace(spec.prune, drop="layer=1", drop_by="perplexity")
-    sweep = SweepSpec(("l2",), (0.5, 0.6), samples=(4,))
+    """Of every point other kinds of blocks; each is what a run of its own makes."""
+    asked = replace(spec.prune, drop_by="perplexity")
+    drops = ("", "layer=1", "ffn_block=1,attention_block=1")
+    sweep = SweepSpec(("l2",), (0.6,), samples=(4,), drops=drops)
     run_dir = done(tmp_path, replace(spec, goal="sweep", prune=asked, sweep=sweep))
-    assert [point.params for point in read_sweep(run_dir).points] and all(
-        point.sparsity == pytest.approx(point.target, abs=0.05) for point in read_sweep(run_dir).points
-    )
+    points = read_sweep(run_dir).points
+    assert [point.drop for point in points] == [*drops]
+    assert all(point.sparsity == pytest.approx(0.6, abs=0.05) for point in points)
+    assert len({point.ppl for point in points}) == 3
+    alone = run_of(read_spec(run_dir), points[2])
+    assert alone.prune.drop == drops[2]
+    metrics = read_metrics(done(tmp_path / "alone", alone))
+    assert metrics["ppl_after"] == pytest.approx(points[2].ppl, rel=1e-5)

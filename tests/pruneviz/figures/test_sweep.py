@@ -36,8 +36,8 @@ def info(points: tuple[Point, ...] = POINTS) -> Any:
 def test_points_that_differ_in_size_alone_make_a_line() -> None:
     found = info()
     lines = {key: [one.ppl for one in points] for key, points in found.series.items()}
-    assert lines[("wanda", "local", "none", 0, 16)] == [30.0, 90.0]
-    assert lines[("wanda", "local", "none", 1, 16)] == [31.0] and len(lines) == 3
+    assert lines[("wanda", "local", "none", "", 0, 16)] == [30.0, 90.0]
+    assert lines[("wanda", "local", "none", "", 1, 16)] == [31.0] and len(lines) == 3
     assert found.varied == ("method", "seed") and found.wide
 
 
@@ -75,6 +75,15 @@ def test_signs_are_explained_where_there_are_several() -> None:
         "circle",
         "diamond",
     }
+
+
+def test_points_that_dropped_blocks_have_a_sign_and_a_column() -> None:
+    deep = replace(POINTS[0], drop="layer=1,ffn_block=2")
+    shown = info((*POINTS, deep))
+    assert "◆ local, without layer=1 and ffn_block=2" in about_html(shown)
+    assert "Blocks gone" in table_html(shown) and "Blocks gone" not in table_html(info())
+    assert "without layer=1 and ffn_block=2" in label(deep)
+    assert ",drop," in table_csv(shown).splitlines()[0]
 
 
 def test_a_sweep_without_a_point_can_be_drawn() -> None:
