@@ -73,6 +73,11 @@ def trained_by(spec: RunSpec) -> int:
     return int(noted.get("processes", processes_of(spec)))
 
 
+def shards(spec: RunSpec) -> bool:
+    """Whether some training of a run is to shard its frozen weights in any case."""
+    return any(settings.shard_weights == "on" for settings in _trainings(spec))
+
+
 def batches_of(spec: RunSpec) -> list[int]:
     """How many sequences a step reads, in every training of a run."""
     return [settings.batch for settings in _trainings(spec)]

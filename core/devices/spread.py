@@ -109,6 +109,11 @@ def _where(place: str) -> str:
     return _WORDS.get(place, f"on {place}")
 
 
+def layers_of(model: nn.Module) -> list[nn.Module]:
+    """The layers of a model whose graph is not at hand."""
+    return [model.get_submodule(name) for name in _layers(model)]
+
+
 def _layers(model: nn.Module) -> list[str]:
     """The modules of the list that holds most parameters."""
     lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}

@@ -26,6 +26,7 @@ from core.graph.records import Graph, Group
 from core.nuteprune.gates import Gates
 from core.nuteprune.twin import STUDENT
 from core.recover.lora import lora_layers
+from core.recover.shards import whole_of
 
 
 class LoraGradient:
@@ -78,10 +79,11 @@ def _by_weight(model: nn.Module) -> Iterator[tuple[str, Any]]:
 def _merged_times_gradient(layer: Any) -> Tensor:
     """dL/dW' * W' as the docstring of this module derives it, float32, in the shape of the stored weight."""
     a, b = layer.lora_A[STUDENT].weight, layer.lora_B[STUDENT].weight  # (rank, in), (out, rank)
+    weight = whole_of(layer.get_base_layer().weight)
     if a.grad is None or b.grad is None:
-        return torch.zeros_like(layer.get_base_layer().weight, dtype=torch.float32)
+        return torch.zeros_like(weight, dtype=torch.float32)
     gradient = b.grad @ (a - a.grad) + b @ a.grad  # (out, in)
     update = layer.scaling[STUDENT] * (b @ a)
     if layer.fan_in_fan_out:
         gradient, update = gradient.T, update.T
-    return gradient.float() * (layer.get_base_layer().weight.float() + update.float())
+    return gradient.float() * (weight.float() + update.float())

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from core.capture.losses import next_token_loss
+from core.devices.spread import layers_of
 from core.graph.records import Graph, Group
 from core.nuteprune.bank import Bank
 from core.nuteprune.gates import Gates
@@ -27,6 +28,7 @@ from core.nuteprune.twin import Snapshot, Twin, forward
 from core.recover.loop import Course, Outcome
 from core.recover.losses import distillation, layer_loss, relative_layer_loss
 from core.recover.recompute import recomputing
+from core.recover.shards import Frozen
 from core.spec.nuteprune import Settings
 
 #: Adam's memory for the masks: short, so that they turn round when the target is passed.
@@ -129,6 +131,11 @@ class MaskTraining:
         masks = {"params": [gates.log_alpha], "lr": settings.mask_step, "betas": _BETAS}
         lora = {"params": list(twin.updates().values()), "lr": settings.lora_rate, "max_norm": 1.0}
         self.optimizer: torch.optim.Optimizer = torch.optim.AdamW([masks, lora], weight_decay=0.0)
+
+    def frozen(self) -> list[Frozen]:
+        """The models that are called, of which nothing but LoRA is trained."""
+        second = [] if self.second is None else [Frozen(self.second, layers_of(self.second))]
+        return [Frozen(self.twin.model, self.twin.layers, self.twin.adapters()), *second]
 
     @property
     def over(self) -> bool:

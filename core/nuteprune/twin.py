@@ -81,6 +81,10 @@ class Twin:
         """The student's LoRA tensors by name."""
         return self._of(STUDENT)
 
+    def adapters(self) -> list[nn.Parameter]:
+        """All LoRA tensors: the student's and the teacher's."""
+        return [*self._of(STUDENT).values(), *self._of(_TEACHER).values()]
+
     def _of(self, adapter: str) -> dict[str, nn.Parameter]:
         return {
             name.replace(f".{adapter}.", "."): parameter

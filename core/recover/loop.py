@@ -25,6 +25,7 @@ from torch.optim import Optimizer
 
 from core.errors import StopRequested, TrainingError
 from core.recover import checkpoint
+from core.recover.shards import Shards
 from core.recover.team import Team
 
 #: How many losses in a row that are not finite end the training.
@@ -123,13 +124,17 @@ class Loop(Generic[R_co]):
     Args:
         team: who trains; every process takes the same steps.
         path: of the checkpoint.
+        shards: the weights that are sharded over the team, if any are.
 
     Attributes:
         seconds: what each step took.
     """
 
-    def __init__(self, training: Training[R_co], team: Team, path: Path) -> None:
+    def __init__(
+        self, training: Training[R_co], team: Team, path: Path, shards: Shards | None = None
+    ) -> None:
         self.training, self.team, self.path = training, team, path
+        self.shards = shards or Shards(team)
         self.state, self.seconds = State(), list[float]()
 
     def run(self, on_step: Callable[[R_co], None], on_progress: Callable[[int, int], None]) -> None:
@@ -143,16 +148,21 @@ class Loop(Generic[R_co]):
             StorageError: the checkpoint before stays good. Else as `step`.
         """
         course, state = self.training.course, self.state
-        while not self.team.agree(self._over):
-            on_step(self.step())
-            if self._over or state.step % course.save_every == 0:
-                self.save()
-            try:
-                on_progress(state.step, course.steps)
-            except StopRequested:
-                self.save()
-                self.team.agree(True)
-                raise
+        with self.shards.in_touch():
+            while not self._agree(self._over):
+                on_step(self.step())
+                if self._over or state.step % course.save_every == 0:
+                    self.save()
+                try:
+                    on_progress(state.step, course.steps)
+                except StopRequested:
+                    self.save()
+                    self._agree(True)
+                    raise
+
+    def _agree(self, over: bool) -> bool:
+        self.shards.meet()
+        return self.team.agree(over)
 
     @property
     def _over(self) -> bool:
@@ -169,7 +179,8 @@ class Loop(Generic[R_co]):
         torch.manual_seed(_seed(course.seed, step) + self.team.accelerator.process_index)
         rows = rows_of_step(course.count, course.batch, step, course.seed)
         self.training.begin(step, rows)
-        numbers = self._gradients(self.team.share(rows))
+        with self.shards.together():
+            numbers = self._gradients(self.team.share(rows))
         finite = all(map(math.isfinite, numbers)) and self._finite_gradients()
         if finite:
             self.training.update(step)

@@ -31,6 +31,7 @@ class Taken:
         copies: of what is learned, beside itself. logits: of a token that are in memory at once, in float32.
         layers: tensors of every layer's output that a loss looks at. models: further ones in memory.
         precision: `bf16` where matrices are multiplied in it, whatever the weights are in.
+        shards: processes over which weights that are not trained are sharded; 1 for none.
     """
 
     tokens: int
@@ -43,6 +44,7 @@ class Taken:
     models: int = 0
     whole: bool = False
     precision: str = "no"
+    shards: int = 1
 
 
 def needed_bytes(model: PreTrainedModel, graph: Graph, taken: Taken) -> int:
@@ -66,10 +68,25 @@ def needed_bytes(model: PreTrainedModel, graph: Graph, taken: Taken) -> int:
     return (
         _learned(model, graph, taken, sizes, weights) * (_LEARNED + 4 * taken.copies)
         + taken.tokens * kept
-        + taken.models * weights * model.dtype.itemsize
+        + taken.models * weights * model.dtype.itemsize // taken.shards
         + (4 - model.dtype.itemsize) * weights * taken.whole
         + itemsize * weights * (itemsize < master)  # they are rounded once, and kept for the way back
     )
+
+
+def freed_bytes(model: PreTrainedModel, graph: Graph, shards: int) -> int:
+    """About what a process gains where the weights are sharded: the others' shares, but for what it gathers.
+
+    That is what lies outside the layers, and two layers: the one at work, and the next.
+    """
+    if shards == 1:
+        return 0
+    weights = sum(value.numel() for value in model.parameters())
+    layers = [
+        sum(value.numel() for value in model.get_submodule(name).parameters()) for name in graph.layer_modules
+    ]
+    gathered = weights - sum(layers) + 2 * max(layers, default=0)
+    return max(0, weights - weights // shards - gathered) * model.dtype.itemsize
 
 
 def _kept(sizes: dict[str, int], layers: tuple[str, ...], hidden: int, recompute: bool) -> int:

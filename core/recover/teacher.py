@@ -9,10 +9,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from core.devices.spread import layers_of
 from core.graph.hooks import outputs_of
 from core.recover.examples import Example
 from core.recover.logits import Kept
 from core.recover.losses import distillation, kept_distillation
+from core.recover.shards import Frozen
 
 
 class Lesson(Protocol):
@@ -38,6 +40,9 @@ class Teacher(Protocol):
         Args:
             inputs: the same as the model reads them, each (batch, longest).
         """
+
+    def frozen(self) -> list[Frozen]:
+        """The models that it has in memory."""
 
 
 @dataclass
@@ -76,6 +81,10 @@ class Live:
             outputs = [out[..., self.channels] for out in outputs]
         return Spoken(logits, self.temperature, tuple(outputs))
 
+    def frozen(self) -> list[Frozen]:
+        """See `Teacher`."""
+        return [Frozen(self.model, layers_of(self.model))]
+
 
 @dataclass(frozen=True)
 class Read:
@@ -103,3 +112,7 @@ class FromDisk:
         values, indices = self.kept.of(batch)
         device = inputs["input_ids"].device
         return Read(values.to(device), indices.to(device), self.temperature)
+
+    def frozen(self) -> list[Frozen]:
+        """See `Teacher`."""
+        return []

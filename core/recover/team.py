@@ -2,6 +2,7 @@
 
 All hold the same trained tensors, average their gradients, and so take the same step. That is little to
 exchange, so it goes over gloo, on CUDA too: gloo says at once that a process has died, where NCCL would wait.
+Only weights that are sharded (`shards`) go over NCCL between cards.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Team:
             return list(numbers)
         shared = list(tensors)
         flat = torch.cat([torch.tensor(numbers), *(one.detach().flatten().float().cpu() for one in shared)])
-        with self._in_touch():
+        with self.in_touch():
             flat = self.accelerator.reduce(flat, "mean")
         means, *parts = flat.split([len(numbers), *(one.numel() for one in shared)])
         for one, part in zip(shared, parts, strict=True):
@@ -92,12 +93,13 @@ class Team:
             LostTouchError: another process is gone.
         """
         held = tensor.detach().cpu().contiguous()
-        with self._in_touch():
+        with self.in_touch():
             dist.broadcast(held.view(-1).view(torch.uint8), 0)  # bytes: gloo does not know every type
         return held
 
     @contextmanager
-    def _in_touch(self) -> Iterator[None]:
+    def in_touch(self) -> Iterator[None]:
+        """Raise LostTouchError where something is exchanged, and that fails."""
         try:
             yield
         except RuntimeError as error:
@@ -168,23 +170,30 @@ def _environment(mine: Company, device: torch.device) -> dict[str, str]:
 
 @contextmanager
 def joined(
-    mine: Company, store: Store, device: torch.device, precision: str, why_lost: Callable[[], str]
+    mine: Company,
+    store: Store,
+    device: torch.device,
+    precision: str,
+    why_lost: Callable[[], str],
+    sharded: bool = False,
 ) -> Iterator[Team]:
     """The team that this process joins, until the block ends; begins when all have joined.
 
     Args:
         store: where they meet, of this training alone.
+        sharded: whether they exchange weights on their devices, too.
 
     Raises:
         LostTouchError: another process is gone.
     """
     environment, threads = _environment(mine, device), torch.get_num_threads()
+    backend = "cpu:gloo,cuda:nccl" if sharded and device.type == "cuda" else "gloo"
     try:
         torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
         with patch_environment(**environment):  # what this process starts later is alone again
             try:
                 dist.init_process_group(
-                    "gloo", store=store, rank=mine.rank, world_size=mine.size, timeout=PATIENCE
+                    backend, store=store, rank=mine.rank, world_size=mine.size, timeout=PATIENCE
                 )
             except RuntimeError as error:
                 raise LostTouchError(why_lost()) from error

@@ -26,6 +26,7 @@ from core.recover.loop import Course, Outcome
 from core.recover.lora import updates
 from core.recover.losses import relative_layer_loss
 from core.recover.recompute import recomputing
+from core.recover.shards import Frozen
 from core.recover.teacher import Teacher
 from core.recover.weights import trainable
 from core.spec.recover import RecoverSpec
@@ -111,6 +112,7 @@ class Recovery:
         self.data, self.recipe, self.device, self.on_curve = data, recipe, loaded.device, on_curve
         layers = [loaded.model.get_submodule(name) for name in graph.layer_modules]
         self._layers = layers if teacher and recipe.layer_weight else []
+        self._every_layer = layers
         self._forgetful = layers if recipe.gradient_checkpointing == "on" else []
         self.padding = loaded.tokenizer.pad_token_id or 0
         steps = steps_of(recipe, len(data.train))
@@ -123,6 +125,11 @@ class Recovery:
         self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
             [{"params": list(self.updates.values()), "max_norm": 1.0}], recipe.learning_rate, weight_decay=0.0
         )
+
+    def frozen(self) -> list[Frozen]:
+        """The models that are called, of which nothing but the updates is trained."""
+        ours = Frozen(self.model, self._every_layer, self.updates.values())
+        return [ours, *(self.teacher.frozen() if self.teacher else ())]
 
     @property
     def over(self) -> bool:

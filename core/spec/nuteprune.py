@@ -10,7 +10,15 @@ from core.errors import SpecError
 from core.option import option, options_of
 from core.spec.nuteprune_presets import PRESETS
 from core.spec.prune import PruneSpec
-from core.spec.recover import CHECKPOINTING, PRECISION_HELP, PRECISIONS, PROCESSES_HELP, TARGETS
+from core.spec.recover import (
+    CHECKPOINTING,
+    PRECISION_HELP,
+    PRECISIONS,
+    PROCESSES_HELP,
+    SHARDING,
+    SHARDING_HELP,
+    TARGETS,
+)
 
 #: Half of log alpha's range, and the fastest a mask may go however short a run is.
 _HALF_RANGE, _FASTEST = 4.605, 1.0
@@ -35,6 +43,7 @@ class Settings:
         choices=CHECKPOINTING,
     )
     processes: int = option(1, PROCESSES_HELP, ge=1, le=64)
+    shard_weights: str = option("auto", SHARDING_HELP, choices=SHARDING)
     warmup: float = option(0.4, "share of the steps in which the target rises to its full height", ge=0, le=1)
     settle: float = option(
         0.4, "share of the steps at the end in which the plan is fixed; 0 as in the paper", ge=0, le=1

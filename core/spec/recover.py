@@ -27,6 +27,12 @@ PRECISION_HELP = (
     "faster. What is trained, losses and norms stay in float32."
 )
 PROCESSES_HELP = "Devices that train together, each on its share of the batch."
+#: Whether processes that train together hold a share each of the weights that are not trained.
+SHARDING = ("auto", "on", "off")
+SHARDING_HELP = (
+    "Let each of several processes hold its share of the weights that are not trained (FSDP2), and gather a "
+    "layer when it runs; auto: where a training does not fit otherwise."
+)
 #: Trains all numbers of the model, and no LoRA.
 WEIGHTS = "weights"
 
@@ -159,6 +165,7 @@ class RecoverSpec:
         flag="--gradient-checkpointing",
     )
     processes: int = option(1, PROCESSES_HELP, ge=1, le=64, unit="devices", flag="--processes")
+    shard_weights: str = option("auto", SHARDING_HELP, choices=SHARDING, flag="--shard-weights")
     self_written: float = option(
         0.0,
         "Share of the sequences to train on that the dense model writes itself, 4,096 of them at most; what "
@@ -187,6 +194,8 @@ class RecoverSpec:
             self.targets,
             f"{', '.join(TARGETS)} with lora; distill trains {WEIGHTS}, too",
         )
+        frozen = self.targets != WEIGHTS or self.shard_weights != "on"
+        require(frozen, "shard_weights", "on", f"auto or off with targets {WEIGHTS}, which trains them all")
         kept = not (self.top_k and self.layer_weight)
         require(kept, "layer_weight", self.layer_weight, "0 with top_k, which keeps no layers")
         folder = self.logits is None or self.top_k > 0

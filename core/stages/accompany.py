@@ -94,13 +94,13 @@ def _train_along(meeting: Meeting, run_dir: Path, training: str) -> None:
         settings = fitted_settings(run_dir)
         loaded = models.load(**vars(spec.model))
         if meeting.ready():
-            with meeting.team(where, settings.precision) as team:
+            with meeting.team(where, settings.precision, sharded=settings.shard_weights == "on") as team:
                 nuteprune.train_along(work, loaded, settings, team)
         return
     work = recover.of_control(work) if training == recover.CONTROL else work
     recipe, loaded = noted_recipe(work, training), recover.load_along(work, training)
     if meeting.ready():
-        with meeting.team(where, recipe.precision) as team:
+        with meeting.team(where, recipe.precision, sharded=recipe.shard_weights == "on") as team:
             weights = meeting.spread(team, None) if recover.cuts(work, training) else {}
             recover.train_along(work, training, loaded, weights, recipe, team)
 

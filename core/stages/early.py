@@ -11,7 +11,7 @@ from core.criteria import CRITERIA
 from core.criteria.registry import Criterion, check_scopes
 from core.errors import SpecError
 from core.graph.records import Graph
-from core.methods import METHODS, criteria_of, criteria_options, method_of
+from core.methods import METHODS, criteria_of, criteria_options, method_of, processes_of, shards
 from core.models.configs import texts
 from core.models.early import check_files
 from core.models.sources import at_hand, groups_left
@@ -19,6 +19,7 @@ from core.plan.allocation import allocate
 from core.plan.records import check_plan
 from core.registry import Entry, check_options, unknown
 from core.results.scores import AL_AM
+from core.runs import company
 from core.runs.timings import newest_here
 from core.ship import delivery
 from core.spec.budget import latency_of, without_latency
@@ -42,6 +43,7 @@ def check_early(spec: RunSpec) -> None:
     check_method(settled)
     check_rounds(settled)
     check_map(settled)
+    check_shards(settled)
     values = check_files(spec.model, weights=not config_only(spec))
     *_, text = texts(values)
     config = SimpleNamespace(**{str(name): value for name, value in text.items()})
@@ -139,6 +141,16 @@ def _against(spec: RunSpec) -> Iterator[str]:
         yield "int8, which holds the model twice; leave one out."
     if not spec.cluster.here and spec.cluster.gpus == 0:
         yield f"--executor {spec.cluster.executor} and --gpus 0: there is no card to compute on; ask for one."
+
+
+def check_shards(spec: RunSpec) -> None:
+    """Raises SpecError where weights are to be sharded over one process."""
+    if shards(spec) and max(company.size(), processes_of(spec)) == 1:
+        raise SpecError(
+            "shard_weights shares weights out among processes that train together, and there is one; ask "
+            "for more (--processes 2, for NutePrune --set processes=2), start them with torchrun, or write "
+            "shard_weights auto."
+        )
 
 
 def config_only(spec: RunSpec) -> bool:

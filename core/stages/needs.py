@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from core.methods import FITTED, method_of
 from core.models.load import Loaded
 from core.recover.examples import examples, read_source
 from core.recover.examples import needed as wanted
-from core.recover.memory import Taken, needed_bytes
+from core.recover.memory import Taken, freed_bytes, needed_bytes
 from core.recover.team import multiplied_in
 from core.runs import company
 from core.runs.artifacts import read_spec
@@ -30,16 +31,22 @@ _PART, _AGAIN = 256, 1 / 3
 
 @dataclass(frozen=True)
 class Way:
-    """How a training goes through its batches: in how many parts, and whether layers forget their inside."""
+    """How a training goes through its batches: in how many parts, and whether layers forget their inside.
+
+    Attributes:
+        shards: processes over which the weights that are not trained are sharded; 1 for none.
+    """
 
     parts: int
     recompute: bool
+    shards: int = 1
 
     @property
     def words(self) -> str:
         """What it does, for people."""
         parts = f"batches in {self.parts} parts" if self.parts > 1 else "whole batches"
-        return parts + (", layers computed again on the way back" if self.recompute else "")
+        again = ", layers computed again on the way back" if self.recompute else ""
+        return parts + again + (f", frozen weights sharded over {self.shards}" if self.shards > 1 else "")
 
     @property
     def checkpointing(self) -> str:
@@ -47,20 +54,26 @@ class Way:
         return "on" if self.recompute else "off"
 
 
-def ways(share: int, least: int, tokens: int, checkpointing: str) -> list[Way]:
+def ways(
+    share: int, least: int, tokens: int, checkpointing: str, sharding: str = "off", processes: int = 1
+) -> list[Way]:
     """What may be done about memory, the quickest first, that asked for before all; all learn the same.
 
     Args:
         share: sequences of a batch that this process reads; least: parts asked for.
         tokens: in a sequence; checkpointing: the option `gradient_checkpointing`.
+        sharding: the option `shard_weights`, which is for several processes.
     """
 
-    def cost(way: Way) -> float:
-        return (1 + _AGAIN * way.recompute) * (share * tokens + _PART * way.parts)
+    def cost(way: Way) -> tuple[int, float]:
+        # every part gathers all weights once more, twice with the way back
+        return way.shards, (1 + _AGAIN * way.recompute) * (share * tokens + _PART * way.parts)
 
-    again = {"auto": (False, True), "on": (True,), "off": (False,)}[checkpointing]
+    switch = {"auto": (False, True), "on": (True,), "off": (False,)}
+    shards = dict.fromkeys(processes if on else 1 for on in switch[sharding])
     parts = [number for number in range(least, share + 1) if share % number == 0]
-    return sorted((Way(number, recompute) for number in parts for recompute in again), key=cost)
+    every = itertools.product(parts, switch[checkpointing], shards)
+    return sorted((Way(*way) for way in every), key=cost)
 
 
 def check_needs(work: Work, loaded: Loaded, graph: Graph) -> None:
@@ -82,10 +95,13 @@ def check_needs(work: Work, loaded: Loaded, graph: Graph) -> None:
             copies=2,  # the student's and the teacher's
             logits=3,  # the student's, the teacher's, and what the divergence makes of them
             layers=3 * (settings.layer_weight > 0), models=int(settings.distillation == "second_model"),
-            precision=precision,
+            precision=precision, shards=way.shards,
         )  # fmt: skip
 
-    every = ways(share, -(-share // settings.part), length, settings.gradient_checkpointing)
+    every = ways(
+        share, -(-share // settings.part), length, settings.gradient_checkpointing,
+        settings.shard_weights, company.size(),
+    )  # fmt: skip
     if not _noted(read_spec(work.run_dir), method.name):
         way = _fit(work, loaded, graph, every, taken)
         _note(work, method.name, way, precision, accumulate=way.parts, processes=company.size())
@@ -119,10 +135,11 @@ def fitted_recipe(work: Work, loaded: Loaded, graph: Graph, name: str) -> Recove
             copies=1 if whole else 2,  # the best so far
             logits=3 if recipe.distils else 2,
             layers=3 * (recipe.layer_weight > 0), models=int(live), whole=whole, precision=precision,
+            shards=way.shards,
         )  # fmt: skip
 
-    least = -(-share // recipe.micro_batch)
-    every = ways(share, least, recipe.length, recipe.gradient_checkpointing)
+    least, sharding = -(-share // recipe.micro_batch), "off" if whole else recipe.shard_weights
+    every = ways(share, least, recipe.length, recipe.gradient_checkpointing, sharding, company.size())
     if not _noted(read_spec(work.run_dir), name):
         way = _fit(work, loaded, graph, every, taken)
         _note(work, name, way, precision, micro_batch=share // way.parts)
@@ -139,17 +156,19 @@ def noted_recipe(work: Work, name: str) -> RecoverSpec:
 def _fit(work: Work, loaded: Loaded, graph: Graph, every: list[Way], taken: Callable[[Way], Taken]) -> Way:
     """The first way that memory holds, and word of it. Raises SpecError."""
     free = free_memory(loaded.device)
+    freed = {way.shards: freed_bytes(loaded.model, graph, way.shards) for way in every}
     sizes = {way: needed_bytes(loaded.model, graph, taken(way)) for way in every}
-    way = next((way for way in every if sizes[way] <= free), None)
+    way = next((way for way in every if sizes[way] <= free + freed[way.shards]), None)
     if way is None:
-        least = min(sizes.values())
+        least = min(sizes[way] - freed[way.shards] for way in every)
         raise SpecError(
             f"{_needs(sizes[every[0]], free)} on {loaded.device}, and {least / _GIB:.1f} GiB in any way; "
-            "take shorter sequences, a smaller model or another device."
+            "take shorter sequences, a smaller model, another device, or several (--processes)."
         )
     instead = "" if way is every[0] else f"; {every[0].words} would take {sizes[every[0]] / _GIB:.1f} GiB"
     products = ", products of matrices in bfloat16" if taken(way).precision == "bf16" else ""
-    work.recorder.message(f"{_needs(sizes[way], free)}: {way.words}{products}{instead}")
+    frees = f", which frees {freed[way.shards] / _GIB:.1f} GiB" if way.shards > 1 else ""
+    work.recorder.message(f"{_needs(sizes[way], free)}: {way.words}{frees}{products}{instead}")
     return way
 
 
@@ -160,6 +179,7 @@ def _needs(size: int, free: int) -> str:
 def _note(work: Work, training: str, way: Way, precision: str, **parts: int) -> None:
     """Write down how this training goes, by the names of its options."""
     choice = {**parts, "gradient_checkpointing": way.checkpointing, "precision": precision}
+    choice |= {"shard_weights": "on"} if way.shards > 1 else {}
     noted = read_spec(work.run_dir).extra.get(FITTED, {})
     add_facts(work, **{FITTED: {**noted, training: choice}})
 

@@ -26,6 +26,7 @@ from core.nuteprune.twin import Twin
 from core.plan.allocation import groups_in_scope
 from core.plan.records import PruningPlan
 from core.recover.loop import Loop
+from core.recover.shards import Shards
 from core.recover.team import Team
 from core.results.scores import ranked_by
 from core.runs import company
@@ -78,11 +79,14 @@ def _train(
     windows, held = _windows(work, loaded, settings)
     if company.size() > 1:
         save_arrays(_folder(work.run_dir) / _WINDOWS, {"windows": windows.numpy()}, {})
-    with together.team(work, FOLDER, loaded, settings.precision) as team:
+    sharded = settings.shard_weights == "on"
+    with together.team(work, FOLDER, loaded, settings.precision, sharded=sharded) as team:
         training = _training(work, loaded, graph, settings, windows, scores)
-        loop = Loop(training, team, _checkpoint(work.run_dir))
+        shards = together.shards(work, team, training.frozen() if sharded else [], loaded.device)
+        loop = Loop(training, team, _checkpoint(work.run_dir), shards)
         loop.resume()
         run(work.recorder, loop, training, held, watched(work.spec, loaded.tokenizer))
+        loop.shards.gather()
     return training
 
 
@@ -94,9 +98,11 @@ def train_along(work: Work, loaded: Loaded, settings: Settings, team: Team) -> N
     """
     graph, windows = read_graph(work.run_dir), _load_windows(work.run_dir)
     training = _training(work, loaded, graph, settings, windows, None, leads=False)
-    loop = Loop(training, team, _checkpoint(work.run_dir))
+    models = training.frozen() if settings.shard_weights == "on" else []
+    loop = Loop(training, team, _checkpoint(work.run_dir), Shards(team, models, loaded.device))
     loop.resume()
     loop.run(lambda report: None, lambda done, total: None)
+    loop.shards.gather()
 
 
 def _training(

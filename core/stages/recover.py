@@ -28,6 +28,7 @@ from core.recover.examples import (
 )
 from core.recover.loop import Loop
 from core.recover.lora import target_modules
+from core.recover.shards import Shards
 from core.recover.team import Team
 from core.recover.train import Recovery
 from core.recover.written import mixed, shares
@@ -61,18 +62,21 @@ def recover(work: Work, loaded: Loaded, graph: Graph, name: str = FOLDER) -> dic
         recorder.metric(f"{name}{curve.removeprefix(FOLDER)}", step, value)
 
     source, data = _data(work, loaded)
-    with together.team(work, name, loaded, recipe.precision, cut=cuts(work, name)) as team:
+    sharded = recipe.shard_weights == "on"
+    with together.team(work, name, loaded, recipe.precision, cut=cuts(work, name), sharded=sharded) as team:
         training = Recovery(
             loaded, graph, data, recipe,
             seed=work.spec.seed, on_curve=on_curve, watched=watched(work.spec, loaded.tokenizer),
             teacher=teacher.teacher_of(work, loaded, graph),
         )  # fmt: skip
-        loop = Loop(training, team, _checkpoint(work, name))
+        shards = together.shards(work, team, training.frozen() if sharded else [], loaded.device)
+        loop = Loop(training, team, _checkpoint(work, name), shards)
         if (_checkpoint(work, name).parent / "facts.json").is_file():
             recorder.warn("the checkpoint is of release 0.1, whose steps read other data; it starts again.")
             forget(work)
         loop.resume()
         run(recorder, loop)
+        loop.shards.gather()
     facts = asdict(training.finish())
     _tell(recorder, facts)
     return {
@@ -108,9 +112,11 @@ def train_along(
         seed=work.spec.seed, on_curve=lambda curve, step, value: None,
         teacher=teacher.teacher_of(work, loaded, graph), leads=False,
     )  # fmt: skip
-    loop = Loop(training, team, _checkpoint(work, name))
+    models = training.frozen() if recipe.shard_weights == "on" else []
+    loop = Loop(training, team, _checkpoint(work, name), Shards(team, models, loaded.device))
     loop.resume()
     loop.run(lambda report: None, lambda done, total: None)
+    loop.shards.gather()
 
 
 def load_along(work: Work, name: str) -> Loaded:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -22,6 +22,7 @@ from core.errors import LaunchError
 from core.graph.places import tied_names
 from core.models.load import Loaded
 from core.recover import team as teams
+from core.recover.shards import Frozen, Shards
 from core.recover.team import LOST, PATIENCE, Team, accelerator
 from core.runs.company import Company
 from core.runs.processes import alive, describe_exit, host, started_at
@@ -168,14 +169,14 @@ class Meeting:
         return f"training/{self._trainings}"
 
     @contextmanager
-    def team(self, device: torch.device, precision: str) -> Iterator[Team]:
+    def team(self, device: torch.device, precision: str, *, sharded: bool = False) -> Iterator[Team]:
         """All of them as the team of this training, until the block ends. Raises LostTouchError."""
         store = PrefixStore(f"{self._training}/gloo", self._store)
 
         def why_lost() -> str:
             return LOST if self.mine.rank else self.why_lost(_GONE_S)
 
-        with teams.joined(self.mine, store, device, precision, why_lost) as team:
+        with teams.joined(self.mine, store, device, precision, why_lost, sharded) as team:
             yield team
 
     def spread(self, team: Team, model: Any | None) -> dict[str, torch.Tensor]:
@@ -204,12 +205,15 @@ def meet(mine: Company) -> Meeting:
 
 
 @contextmanager
-def team(work: Work, training: str, loaded: Loaded, precision: str, *, cut: bool = False) -> Iterator[Team]:
+def team(
+    work: Work, training: str, loaded: Loaded, precision: str, *, cut: bool = False, sharded: bool = False
+) -> Iterator[Team]:
     """Whoever trains, led by this process, until the block ends.
 
     Args:
         training: what it is called, for those who are called; precision: see `accelerator`.
         cut: whether the others need this model's weights, because no file holds what was cut.
+        sharded: whether weights are to be sharded, see `shards`.
 
     Raises:
         LaunchError: another process failed, or is gone.
@@ -221,13 +225,27 @@ def team(work: Work, training: str, loaded: Loaded, precision: str, *, cut: bool
     meeting.call(str(work.run_dir.absolute()), training)
     try:
         meeting.gather(work.recorder.check_stop)
-        with meeting.team(loaded.device, precision) as ours:
+        with meeting.team(loaded.device, precision, sharded=sharded) as ours:
             work.recorder.message(f"{ours.size} processes train together")
             if cut:
                 meeting.spread(ours, loaded.model)
             yield ours
     finally:
         meeting.call_off()
+
+
+def shards(work: Work, team: Team, models: Sequence[Frozen], device: torch.device) -> Shards:
+    """The weights of models that are sharded from now on, and word of how much is held where."""
+    ours = Shards(team, models, device)
+    if ours:
+        held, whole = ours.held()
+        work.recorder.message(
+            f"Weights that are not trained are sharded: {held / whole:.1%} of them, "
+            f"{held / 2**20:,.1f} MiB, are with this process"
+        )
+    elif models:
+        work.recorder.message("One process trains, so that no weights are sharded")
+    return ours
 
 
 def why_lost() -> str:

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from core.devices.memory import free_memory
 from core.errors import DataError, NotPrunableError, SpecError
 from core.graph.records import Graph
 from core.methods import FITTED
-from core.recover.memory import Taken, needed_bytes
+from core.recover.memory import Taken, freed_bytes, needed_bytes
 from core.recover.team import multiplied_in
-from core.runs import launch
+from core.runs import company, launch
 from core.runs.artifacts import read_spec
 from core.runs.events import EventReader
 from core.runs.status import read_status
@@ -107,6 +108,45 @@ def test_the_quickest_way_comes_first_and_what_is_asked_for_before_it() -> None:
     ]  # fmt: skip
     assert all(way.recompute for way in ways(4, 1, 512, "on"))
     assert not any(way.recompute for way in ways(4, 1, 512, "off"))
+
+
+def test_weights_are_sharded_where_nothing_else_helps_or_where_that_is_asked_for() -> None:
+    every = ways(2, 1, 512, "auto", "auto", processes=4)
+    assert [way.shards for way in every] == [1, 1, 1, 1, 4, 4, 4, 4]
+    assert every[4].words == "whole batches, frozen weights sharded over 4"
+    assert {way.shards for way in ways(2, 1, 512, "auto", "on", processes=4)} == {4}
+    assert {way.shards for way in ways(2, 1, 512, "auto", "off", processes=4)} == {1}
+    assert {way.shards for way in ways(2, 1, 512, "auto", "on", processes=1)} == {1}  # a resumed run
+
+
+def test_a_training_that_does_not_fit_is_sharded_and_says_so(
+    tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(needs, "needed_bytes", lambda model, graph, taken: 100)
+    monkeypatch.setattr(needs, "free_memory", lambda device: 40)
+    monkeypatch.setattr(needs, "freed_bytes", lambda model, graph, shards: 70 if shards == 2 else 0)
+    monkeypatch.setattr(company, "size", lambda: 2)
+    run_dir, told = launch.create(tmp_path, spec, mine=True), list[str]()
+    work: Any = SimpleNamespace(
+        run_dir=run_dir, spec=spec, recorder=SimpleNamespace(message=told.append, artifact=lambda name: None)
+    )
+    loaded: Any = SimpleNamespace(device=torch.device("cpu"), model=None, tokenizer=None)
+    needs.check_needs(work, loaded, Graph("tiny", "llama", False, 0.0, {}, (), (), ()))
+    assert read_spec(run_dir).extra[FITTED]["nuteprune"]["shard_weights"] == "on"
+    assert needs.fitted_settings(run_dir).shard_weights == "on"
+    assert "frozen weights sharded over 2, which frees 0.0 GiB" in told[0]
+    assert told[0].endswith("; whole batches would take 0.0 GiB")
+
+
+def test_what_sharding_frees_is_all_but_a_share_and_what_is_gathered() -> None:
+    model: Any = nn.Module()
+    model.outside, model.dtype = nn.Linear(10, 10, bias=False), torch.float32
+    model.layers = nn.ModuleList(nn.Linear(10, 10, bias=False) for _ in range(8))
+    graph: Any = SimpleNamespace(layer_modules=tuple(f"layers.{number}" for number in range(8)))
+    assert freed_bytes(model, graph, 4) == 4 * (900 - 225 - 100 - 200)
+    assert freed_bytes(model, graph, 1) == 0
+    few: Any = SimpleNamespace(layer_modules=graph.layer_modules[:1])
+    assert freed_bytes(model, few, 64) == 0  # what is outside of layers is gathered as a whole
 
 
 def test_a_recovery_is_fitted_too_and_a_resumed_one_goes_on_alike(
