@@ -8,6 +8,7 @@ from typing import Any
 from core.cli import options
 from core.cli.ask import RUNS
 from core.cli.terminal import emit, stdout_kept_clean
+from core.errors import NotPrunableError
 from core.runs import advice
 from core.runs.advice import Advice
 from core.runs.request import FIELDS, Given, ask_to_prune
@@ -27,6 +28,8 @@ def advise(
         spec = ask_to_prune(model, given)
         graph = graph_of(spec.model, config_only=True)
     ways = advice.advise(spec, graph, advice.finished_runs(runs_dir, spec.model.source))
+    if all(way.problem for way in ways):
+        raise NotPrunableError(ways[0].problem)
     listed = [{key: value for key, value in asdict(way).items() if key != "spec"} for way in ways]
     emit(
         {"model": spec.model.source, "ways": listed}, as_json, [line for way in ways for line in _lines(way)]

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from core.errors import SpecError
 from core.option import Option
 from core.runs.command_line import TAKES
 from core.spec.fields import OPTIONS
@@ -54,7 +55,7 @@ def takes(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         def called(**values: Any) -> None:
             typed = {name: values.pop(name) for name in options}
             given = {
-                path: option.read(typed[name])
+                path: option.read(_single(option, typed[name]))
                 for name, (path, option) in options.items()
                 if typed[name] not in (None, [])
             }
@@ -71,8 +72,20 @@ def takes(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return decorate
 
 
+def _single(option: Option, typed: Any) -> Any:
+    """What was typed, once unless the option may be repeated. Raises SpecError."""
+    if option.repeated or option.kind is bool:
+        return typed
+    if len(typed) > 1:
+        several = " and ".join(map(str, typed))
+        once = "give it once" + (", several values with commas" if option.kind is tuple else "")
+        raise SpecError(f"{option.flag} was given {len(typed)} times: {several}; {once}.")
+    return typed[0]
+
+
 def _parameter(name: str, option: Option) -> inspect.Parameter:
-    kind: Any = list[str] if option.repeated else str if option.parse or option.kind is tuple else option.kind
+    single: Any = str if option.repeated or option.parse or option.kind is tuple else option.kind
+    kind: Any = bool if single is bool else list[single]  # a list shows what was given more than once
     metavar = option.metavar or option.unit.upper() or _metavar(option)
     said = typer.Option(option.flag, metavar=metavar, help=help_of(option))
     typed = Annotated[kind | None, said]

@@ -28,6 +28,8 @@ from core.spec.run import RunSpec
 #: Bytes per parameter: two models in float32 where nothing is trained; where all weights are, the model and
 #: its teacher, and for each weight its gradient and two numbers of Adam's.
 _CUT, _TAUGHT = 8, 20
+#: What starting, loading and saving take of any model, in seconds.
+START_S = 10
 #: Shares around those that were measured; beyond, a figure says little.
 _NEAR = (0.15, 0.3)
 
@@ -132,7 +134,7 @@ def _seconds(name: str, macs: int, finished: Sequence[tuple[RunSpec, dict[str, A
         if abs(ratio - 1) < 0.01
         else f"{ratio:.3g} x the demo model’s on two cores"
     )
-    return 60 * minutes * ratio, said
+    return START_S + 60 * minutes * ratio, said
 
 
 def _is_of(spec: RunSpec, name: str) -> bool:

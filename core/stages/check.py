@@ -89,6 +89,10 @@ def check(spec: RunSpec) -> RunSpec:
     return spec
 
 
+#: A share that the groups of any model can give; of more, whether they can is counted at launch.
+SURELY_THERE = 0.5
+
+
 def settle(spec: RunSpec) -> RunSpec:
     """A request with a name for all that is recommended; the model is traced only where it matters.
 
@@ -116,7 +120,8 @@ def check_reach(spec: RunSpec) -> None:
     Raises:
         NotPrunableError: they are not. ArtifactError: the files of an earlier cut are damaged.
     """
-    counted = bool(spec.prune.target or spec.prune.drop or spec.prune.rounds > 1)
+    asked = spec.prune
+    counted = bool(asked.target or asked.drop or asked.rounds > 1 or asked.sparsity > SURELY_THERE)
     if not (spec.prune.units or (spec.prunes and counted)):
         return
     graph = graph_of(spec.model, config_only=True)

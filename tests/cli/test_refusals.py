@@ -31,6 +31,16 @@ from tests.cli.calls import refused
         (["--target", "params=-9%", "--units", "L00.query_head=0"], "so leave out --target"),
         (["--target", "params=-9%", "--method", "nuteprune"], "nuteprune learns towards a sparsity"),
         (["--target", "params=1k"], "Target params=1k is out of reach: the least is params="),
+        (
+            ["--sparsity", "0.99"],
+            "of the parameters in scope can go, since one unit of every group",
+        ),
+        (
+            ["--target", "params=9k", "--target", "macs=9k"],
+            "--target was given 2 times: params=9k and macs",
+        ),
+        (["--samples", "4", "--samples", "8"], "--samples was given 2 times: 4 and 8; give it once."),
+        (["--kinds", "query_head", "--kinds", "ffn_channel"], "give it once, several values with commas."),
         (["--target", "size=3GiB"], "as it is, so target size=3GiB is met; ask for less."),
         (["--sparsity", "nan"], "got nan; write"),
         (["--method", "tailor_first"], "Did you mean 'taylor_first'? Available:"),

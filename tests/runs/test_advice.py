@@ -53,7 +53,7 @@ def test_time_is_that_of_such_runs_here_else_by_multiply_adds() -> None:
     asked = asking(sparsity=0.2)
     (none, *_) = advise(asked, graph(), [])
     macs = cost(graph(), {}).macs_per_token
-    assert none.seconds == pytest.approx(300 * macs / demo_figures.DEMO_MACS)
+    assert none.seconds == pytest.approx(10 + 300 * macs / demo_figures.DEMO_MACS), "starting takes time, too"
     runs = [(with_effort(asked, "recommended").settled(), {"seconds": 42.0})]
     none, minutes, _ = advise(asked, graph(), [*runs, (with_effort(asked, "minutes").settled(), {})])
     assert (none.seconds, none.seconds_from) == (42.0, "as 1 such run of this model took")
@@ -80,3 +80,5 @@ def test_the_command_prints_them(
     assert "not known" in capsys.readouterr().out
     assert main([*arguments, "--target", "params=-30%", "--sparsity", "0.3"]) == 2
     assert "both say how much goes" in capsys.readouterr().err
+    assert main([*arguments, "--target", "params=1"]) == 2
+    assert "the least is params=" in capsys.readouterr().err
