@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Bottom to top: a package or a module of this list imports only what stands before it.
 ORDER = {
     "core": "errors option checked registry files cache spec methods graph plan results runs cluster devices "
-    "surgery models capture criteria evaluate recover search nuteprune ship stages report cli engine export "
-    "__main__",
+    "surgery models capture criteria memory evaluate recover search nuteprune ship stages report cli engine "
+    "export __main__",
     "pruneviz": "access arguments boundary theme data figures context scripts actions components tabs "
     "present api ui serve __main__",
 }

@@ -18,10 +18,12 @@ from transformers import PreTrainedModel
 
 from core.capture.activations import FeatureSizes
 from core.capture.divergence import Divergences, attending_plainly
-from core.capture.gradients import COARSE, OVER_DATA, PER_INDEX, PER_SAMPLE, Gradients
+from core.capture.gradients import Gradients
 from core.capture.losses import sample_losses
-from core.capture.memory import FEW, Needed, Reading, reading, window_bytes
+from core.capture.memory import window_bytes
 from core.capture.moments import ModuleMoments, Moments, Squares
+from core.capture.names import COARSE, DIVERGENCE, GRADIENTS, OVER_DATA, PER_INDEX, PER_SAMPLE
+from core.capture.reading import FEW, Needed, Reading, reading
 from core.capture.slices import Key, slices
 from core.devices.memory import free_memory
 from core.errors import DataError, UnknownNameError
@@ -33,8 +35,6 @@ from core.models.tokens import Progress, special_positions
 #: Of the inputs of modules that read units, and of the outputs of modules that make FFN channels.
 INPUTS = ("input_mean", "input_variance", "input_norm", "input_second_moment")
 OUTPUTS = ("output_second_moment",)
-DIVERGENCE = "head_divergence"
-GRADIENTS = frozenset({*PER_INDEX, COARSE})
 #: What `capture` can measure, by the name that criteria ask for.
 STATISTICS = (*INPUTS, *OUTPUTS, DIVERGENCE, *PER_INDEX, COARSE)
 #: Residual channels run through every parameter, embeddings included: they are captured only if asked for.

@@ -58,12 +58,18 @@ def _watched() -> Iterator[ProgressBar]:
 
 
 def detached(runs_dir: Path, spec: RunSpec, as_json: bool) -> None:
-    """Leave a spec to a worker and print the run's id and state."""
+    """Leave a spec to a worker and print the run's id and state, and what memory it will hold."""
+    from core.memory.here import foreseen
     from core.stages.check import check
 
     with stdout_kept_clean():
-        run_dir = launch.start(runs_dir, check(spec))
-    emit_run(run_dir, {"id": run_dir.name}, as_json, [f"state   {record(run_dir)['state']}"])
+        checked = check(spec)
+        held = foreseen(checked)
+        run_dir = launch.start(runs_dir, checked)
+    lines = [f"state   {record(run_dir)['state']}"]
+    lines += [f"memory  {held.words}", *filter(None, [held.advice])] if held else []
+    told = {"run_memory_predicted_gib": held.gib} if held else {}
+    emit_run(run_dir, {"id": run_dir.name, **told}, as_json, lines)
 
 
 def source_of(runs_dir: Path, name: str) -> str:

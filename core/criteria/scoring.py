@@ -13,18 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from core.capture.gradients import COARSE
+from core.capture.names import COARSE, DIVERGENCE, GRADIENTS
 from core.capture.slices import Slice, slices
-from core.capture.statistics import (
-    CAPTURED_KINDS,
-    DIVERGENCE,
-    GRADIENTS,
-    INPUTS,
-    OUTPUTS,
-    Statistics,
-    capture,
-    check_weights,
-)
+from core.capture.statistics import CAPTURED_KINDS, INPUTS, OUTPUTS, Statistics, capture, check_weights
 from core.criteria.flap import al_am
 from core.criteria.registry import CRITERIA, Criterion, GroupView, Part, check_scopes
 from core.devices.lending import device_of

@@ -1,18 +1,28 @@
-"""What a device has left for this process."""
+"""What a device has left for this process; of the machine itself without torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def free_memory(device: torch.device) -> int:
     """Bytes that this process may still take on a device."""
     if device.type == "cuda":
+        import torch
+
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + idle
+    return free_here()
+
+
+def free_here() -> int:
+    """Bytes of the machine's memory that this process, or another of the same job, may still take."""
     return min([int(psutil.virtual_memory().available), *_allowances(Path("/sys/fs/cgroup"))])
 
 

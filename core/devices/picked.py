@@ -31,3 +31,18 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in names:
         raise ModelError(f"Unknown dtype '{name}'; write auto, {', '.join(names)}.")
     return names[name]
+
+
+def multiplied_in(precision: str, device: torch.device) -> str:
+    """What matrices are multiplied in on this device: `no` lower precision, or `bf16`.
+
+    Args:
+        precision: either of them, or `auto`: bfloat16 where the hardware has instructions for it.
+    """
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+    # Without such instructions a CPU takes longer for bfloat16 than for float32.
+    able = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if device.type == "cpu" and able else "no"

@@ -15,14 +15,11 @@ from transformers.pytorch_utils import Conv1D
 
 from core.errors import InputError
 from core.graph.records import Graph
+from core.memory.shapes import chosen
 from core.surgery.ragged import move_expansion
 
 if TYPE_CHECKING:  # peft takes a second to import
     from peft import PeftModel
-
-#: Kinds whose members lie in the feed-forward part of a layer.
-_FFN = ("ffn_channel", "expert")
-_ATTENTION = ("query_head", "kv_group")
 
 
 def target_modules(model: nn.Module, graph: Graph, targets: str) -> list[str]:
@@ -35,24 +32,8 @@ def target_modules(model: nn.Module, graph: Graph, targets: str) -> list[str]:
     Raises:
         InputError: the model has none of that kind as a module of its own.
     """
-    within = [f"{attention.module}." for attention in graph.attentions]
-    layers = tuple(f"{layer}." for layer in graph.layer_modules)
-    kinds = {"attention": _ATTENTION, "ffn": _FFN}.get(targets, ())
-    chosen = {member.parameter for group in graph.of_kind(*kinds) for member in group.members}
-    if targets == "query_value":
-        chosen = {name for attention in graph.attentions for name in (*attention.queries, *attention.values)}
-    coupled = {name.rpartition(".")[0] for name in chosen}
-
-    def wanted(name: str) -> bool:
-        if targets == "all" or name in coupled:
-            return True
-        return targets == "attention" and any(name.startswith(block) for block in within)
-
-    names = [
-        name
-        for name, module in model.named_modules()
-        if _plain(module) and name.startswith(layers) and wanted(name)
-    ]
+    wanted = chosen(graph, targets)
+    names = [name for name, module in model.named_modules() if _plain(module) and wanted(name)]
     if not names:
         raise InputError(
             f"This model has no matrices to train for targets '{targets}': they are no linear layers of "

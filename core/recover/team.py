@@ -22,6 +22,7 @@ from accelerate.utils import patch_environment
 from torch import Tensor
 from torch.distributed import Store  # type: ignore[attr-defined]
 
+from core.devices.picked import multiplied_in
 from core.errors import LaunchError, SpecError
 from core.runs.company import Company
 
@@ -115,21 +116,6 @@ def accelerator(device: torch.device, precision: str) -> Accelerator:
     # A training before this one may have had another precision, or company.
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(cpu=device.type == "cpu", mixed_precision=multiplied_in(precision, device))
-
-
-def multiplied_in(precision: str, device: torch.device) -> str:
-    """What matrices are multiplied in on this device: `no` lower precision, or `bf16`.
-
-    Args:
-        precision: either of them, or `auto`: bfloat16 where the hardware has instructions for it.
-    """
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
-    # Without such instructions a CPU takes longer for bfloat16 than for float32.
-    able = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return "bf16" if device.type == "cpu" and able else "no"
 
 
 def devices(first: torch.device, count: int) -> list[torch.device]:

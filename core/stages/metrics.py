@@ -143,9 +143,14 @@ def _costs(loaded: Loaded) -> Cost:
 
 
 def write(state: State) -> None:
-    """Write `metrics.json`, where the stages have found something that stands in it."""
+    """Write `metrics.json`, where the stages have found something that stands in it; log what was held."""
+    if state.foreseen is not None and state.peak_gib:
+        predicted = f"{state.foreseen.gib:.2f} GiB were predicted"
+        state.work.recorder.log(f"The run held {state.peak_gib:.2f} GiB of memory at most; {predicted}")
     if state.metrics:
         run = {"seconds": state.work.recorder.seconds, "run_memory_gib": state.peak_gib}
+        if state.foreseen is not None:
+            run["run_memory_predicted_gib"] = state.foreseen.gib
         write_json(state.work.run_dir / METRICS, {**state.metrics, **run})
         state.work.recorder.artifact(METRICS)
 

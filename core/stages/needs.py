@@ -2,78 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core.devices.memory import free_memory
+from core.devices.picked import multiplied_in
 from core.errors import SpecError
 from core.graph.records import Graph
+from core.memory.shapes import Shapes, shapes_of
+from core.memory.training import Taken, Way, freed_bytes, needed_bytes, of_masks, of_recipe
 from core.methods import FITTED, method_of
 from core.models.load import Loaded
 from core.recover.examples import examples, read_source
 from core.recover.examples import needed as wanted
-from core.recover.memory import Taken, freed_bytes, needed_bytes
-from core.recover.team import multiplied_in
 from core.runs import company
 from core.runs.artifacts import read_spec
 from core.spec.nuteprune import Settings
-from core.spec.recover import WEIGHTS, RecoverSpec
+from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
 from core.stages.work import Work, add_facts
 
 _GIB = 2**30
-#: What going through the model once more costs, in tokens; and what to compute the layers again does.
-_PART, _AGAIN = 256, 1 / 3
-
-
-@dataclass(frozen=True)
-class Way:
-    """How a training goes through its batches: in how many parts, and whether layers forget their inside.
-
-    Attributes:
-        shards: processes over which the weights that are not trained are sharded; 1 for none.
-    """
-
-    parts: int
-    recompute: bool
-    shards: int = 1
-
-    @property
-    def words(self) -> str:
-        """What it does, for people."""
-        parts = f"batches in {self.parts} parts" if self.parts > 1 else "whole batches"
-        again = ", layers computed again on the way back" if self.recompute else ""
-        return parts + again + (f", frozen weights sharded over {self.shards}" if self.shards > 1 else "")
-
-    @property
-    def checkpointing(self) -> str:
-        """The option `gradient_checkpointing` that asks for it."""
-        return "on" if self.recompute else "off"
-
-
-def ways(
-    share: int, least: int, tokens: int, checkpointing: str, sharding: str = "off", processes: int = 1
-) -> list[Way]:
-    """What may be done about memory, the quickest first, that asked for before all; all learn the same.
-
-    Args:
-        share: sequences of a batch that this process reads; least: parts asked for.
-        tokens: in a sequence; checkpointing: the option `gradient_checkpointing`.
-        sharding: the option `shard_weights`, which is for several processes.
-    """
-
-    def cost(way: Way) -> tuple[int, float]:
-        # every part gathers all weights once more, twice with the way back
-        return way.shards, (1 + _AGAIN * way.recompute) * (share * tokens + _PART * way.parts)
-
-    switch = {"auto": (False, True), "on": (True,), "off": (False,)}
-    shards = dict.fromkeys(processes if on else 1 for on in switch[sharding])
-    parts = [number for number in range(least, share + 1) if share % number == 0]
-    every = itertools.product(parts, switch[checkpointing], shards)
-    return sorted((Way(*way) for way in every), key=cost)
 
 
 def check_needs(work: Work, loaded: Loaded, graph: Graph) -> None:
@@ -86,24 +37,10 @@ def check_needs(work: Work, loaded: Loaded, graph: Graph) -> None:
     if method is None:
         return
     settings = method.settings(work.spec.prune.options)
-    length, share = work.spec.calibration.length, settings.batch // company.size()
     precision = multiplied_in(settings.precision, loaded.device)
-
-    def taken(way: Way) -> Taken:
-        return Taken(
-            share // way.parts * length, way.recompute, settings.lora_rank, settings.lora_targets,
-            copies=2,  # the student's and the teacher's
-            logits=3,  # the student's, the teacher's, and what the divergence makes of them
-            layers=3 * (settings.layer_weight > 0), models=int(settings.distillation == "second_model"),
-            precision=precision, shards=way.shards,
-        )  # fmt: skip
-
-    every = ways(
-        share, -(-share // settings.part), length, settings.gradient_checkpointing,
-        settings.shard_weights, company.size(),
-    )  # fmt: skip
+    every = of_masks(settings, work.spec.calibration.length, precision, company.size())
     if not _noted(read_spec(work.run_dir), method.name):
-        way = _fit(work, loaded, graph, every, taken)
+        way = _fit(work, loaded, graph, every)
         _note(work, method.name, way, precision, accumulate=way.parts, processes=company.size())
     if recipe.method != "none":
         source = read_source(recipe.data, wanted(recipe), recipe.length, work.spec.data_dir)
@@ -125,23 +62,11 @@ def fitted_recipe(work: Work, loaded: Loaded, graph: Graph, name: str) -> Recove
         name: of this training, of which a run may have several.
     """
     recipe = work.spec.recover
-    whole, live = recipe.targets == WEIGHTS, recipe.distils and not recipe.top_k
-    share = recipe.batch // company.size()
     precision = multiplied_in(recipe.precision, loaded.device)
-
-    def taken(way: Way) -> Taken:
-        return Taken(
-            share // way.parts * recipe.length, way.recompute, recipe.rank, recipe.targets,
-            copies=1 if whole else 2,  # the best so far
-            logits=3 if recipe.distils else 2,
-            layers=3 * (recipe.layer_weight > 0), models=int(live), whole=whole, precision=precision,
-            shards=way.shards,
-        )  # fmt: skip
-
-    least, sharding = -(-share // recipe.micro_batch), "off" if whole else recipe.shard_weights
-    every = ways(share, least, recipe.length, recipe.gradient_checkpointing, sharding, company.size())
+    every = of_recipe(recipe, precision, company.size())
     if not _noted(read_spec(work.run_dir), name):
-        way = _fit(work, loaded, graph, every, taken)
+        way = _fit(work, loaded, graph, every)
+        share = recipe.batch // company.size()
         _note(work, name, way, precision, micro_batch=share // way.parts)
     return noted_recipe(work, name)
 
@@ -153,23 +78,29 @@ def noted_recipe(work: Work, name: str) -> RecoverSpec:
     return replace(work.spec.recover, **noted)
 
 
-def _fit(work: Work, loaded: Loaded, graph: Graph, every: list[Way], taken: Callable[[Way], Taken]) -> Way:
+def _fit(work: Work, loaded: Loaded, graph: Graph, every: Mapping[Way, Taken]) -> Way:
     """The first way that memory holds, and word of it. Raises SpecError."""
-    free = free_memory(loaded.device)
-    freed = {way.shards: freed_bytes(loaded.model, graph, way.shards) for way in every}
-    sizes = {way: needed_bytes(loaded.model, graph, taken(way)) for way in every}
+    free, shapes, itemsize = free_memory(loaded.device), _shapes(loaded, graph), loaded.dtype.itemsize
+    freed = {way.shards: freed_bytes(shapes, way.shards, itemsize) for way in every}
+    sizes = {way: needed_bytes(shapes, taken, itemsize) for way, taken in every.items()}
+    first = next(iter(every))
     way = next((way for way in every if sizes[way] <= free + freed[way.shards]), None)
     if way is None:
         least = min(sizes[way] - freed[way.shards] for way in every)
         raise SpecError(
-            f"{_needs(sizes[every[0]], free)} on {loaded.device}, and {least / _GIB:.1f} GiB in any way; "
+            f"{_needs(sizes[first], free)} on {loaded.device}, and {least / _GIB:.1f} GiB in any way; "
             "take shorter sequences, a smaller model, another device, or several (--processes)."
         )
-    instead = "" if way is every[0] else f"; {every[0].words} would take {sizes[every[0]] / _GIB:.1f} GiB"
-    products = ", products of matrices in bfloat16" if taken(way).precision == "bf16" else ""
+    instead = "" if way is first else f"; {first.words} would take {sizes[first] / _GIB:.1f} GiB"
+    products = ", products of matrices in bfloat16" if every[way].precision == "bf16" else ""
     frees = f", which frees {freed[way.shards] / _GIB:.1f} GiB" if way.shards > 1 else ""
     work.recorder.message(f"{_needs(sizes[way], free)}: {way.words}{frees}{products}{instead}")
     return way
+
+
+def _shapes(loaded: Loaded, graph: Graph) -> Shapes:
+    """The sizes of a model as it is by now."""
+    return shapes_of(graph, {name: tuple(each.shape) for name, each in loaded.model.named_parameters()})
 
 
 def _needs(size: int, free: int) -> str:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.evaluate import dense as reference
+from core.memory.here import foreseen
 from core.methods import criteria_of, method_of
 from core.recover import written
 from core.runs.artifacts import read_plan
@@ -252,7 +253,11 @@ def run(spec: RunSpec, run_dir: Path, recorder: Recorder) -> None:
     """
     check_device(spec)  # a request from the page was not looked at yet
     measured = ablate.untimed(spec) if ablates(spec) else spec
-    state = State(Work(measured, run_dir, recorder), run_dir)
+    state = State(Work(measured, run_dir, recorder), run_dir, foreseen=foreseen(measured))
+    if state.foreseen is not None:
+        recorder.message(f"The run {state.foreseen.words}")
+        if state.foreseen.advice:
+            recorder.warn(state.foreseen.advice)
     run_stages(state, parts_of(spec))
     metrics.write(state)
     recover.forget(state.work)

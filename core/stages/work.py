@@ -16,6 +16,7 @@ from core.criteria import CRITERIA
 from core.errors import ArtifactError
 from core.files import write_text
 from core.graph.records import Graph
+from core.memory.forecast import Forecast
 from core.methods import method_of
 from core.models.load import Loaded
 from core.models.texts import Text, calibration_text, evaluation_text, same_text
@@ -79,7 +80,8 @@ class State:
         cut: the pruned model before it is trained, measured; coupled: the model under the plan with its
             couplings, where they are then ignored; coupled_recovered: that one trained; control: the dense
             model, trained alike; after: the final one, measured.
-        metrics: what `metrics.json` will say; peak_gib: the most memory that a stage held.
+        metrics: what `metrics.json` will say; peak_gib: the most memory that a stage held; foreseen: what
+            was said of it before the start.
     """
 
     work: Work
@@ -104,6 +106,7 @@ class State:
     sweep: Sweeping = field(init=False)
     metrics: dict[str, Any] = field(default_factory=dict)
     peak_gib: float = 0.0
+    foreseen: Forecast | None = None
 
 
 def kept(read: Callable[[Path], T], run_dir: Path) -> T | None:

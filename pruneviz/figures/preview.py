@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from core.errors import PruneError
 from core.graph.records import Graph
+from core.memory.forecast import Forecast
 from core.methods import method_of
 from core.plan.allocation import allocate
 from core.plan.chosen import chosen_plan
@@ -74,6 +75,7 @@ class PreviewInfo:
         recommended: what was left open, and what is taken; empty if nothing was.
         training: how what is left is trained; empty if it is not.
         timed: when and where the times were taken that a latency is predicted with; empty without one.
+        memory: how much it will hold and how much is free; empty where that is not known.
         untimed: there are no such times yet, so everything else but `command` is empty: the run takes them.
         problem: why there is no plan; then everything else but `command` is empty.
     """
@@ -94,27 +96,37 @@ class PreviewInfo:
     training: str = ""
     timed: str = ""
     untimed: bool = False
+    memory: str = ""
     problem: str = ""
 
 
 def preview_info(
-    spec: RunSpec, graph: Graph | None, scores: Scores | None, config: Mapping[str, Any] | None = None
+    spec: RunSpec,
+    graph: Graph | None,
+    scores: Scores | None,
+    config: Mapping[str, Any] | None = None,
+    held: Forecast | None = None,
 ) -> PreviewInfo:
     """Make the plan this run would make. A model that was never analysed has no preview yet.
 
     Args:
         config: the dense model's `config.json`, to tell where the result will run.
+        held: how much memory it will take.
     """
     spec = spec.settled()
     command, warnings, choice = command_line(spec), warnings_for(spec), spec.prune
-    recommended, training = spec.extra.get("recommended", ""), _training(spec.recover)
+    warnings += [held.advice] if held and held.advice else []
+    said: dict[str, Any] = {
+        "warnings": warnings,
+        "recommended": spec.extra.get("recommended", ""),
+        "training": _training(spec.recover),
+        "memory": f"{words.sentence(held.words)}." if held else "",
+    }
     if graph is None:
-        return PreviewInfo(command, warnings=warnings, recommended=recommended, training=training)
+        return PreviewInfo(command, **said)
     timings = newest_here(graph, choice)
     if timings is None and latency_of(choice.target):
-        return PreviewInfo(
-            command, warnings=warnings, recommended=recommended, training=training, untimed=True
-        )
+        return PreviewInfo(command, **said, untimed=True)
     try:
         plan = (
             chosen_plan(graph, choice.units, biased=choice.biased)
@@ -136,10 +148,8 @@ def preview_info(
         even=scores is None and not choice.units and choice.scope not in ("local", SEARCHED),
         searched=choice.scope == SEARCHED and not choice.units,
         learned=method_of(spec) is not None,
-        warnings=warnings,
         ways=_ways(graph, plan if exact else _like(graph, plan, choice, timings), config),
-        recommended=recommended,
-        training=training,
+        **said,
         timed=f"on {timings.machine}, {words.age(timings.at)}" if timings else "",
     )
 

@@ -39,7 +39,7 @@ from pruneviz.actions.forms import (
 )
 from pruneviz.components.base import panel, payload
 from pruneviz.context import AppContext, memory
-from pruneviz.data import exports, methods, runs
+from pruneviz.data import exports, methods, room, runs
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
 from pruneviz.figures.preview import preview_html, preview_info
@@ -221,7 +221,8 @@ def _preview(app: AppContext, model: str, values: tuple[Any, ...]) -> list[Any]:
     try:
         graph = _graph(app, model)
         spec = _asked(app, model, values, graph)
-        info = preview_info(spec, graph, _scores(app, model, spec), exports.config_of(model))
+        held = room.foreseen(spec, graph) if graph else None
+        info = preview_info(spec, graph, _scores(app, model, spec), exports.config_of(model), held)
     except PruneError as error:
         problem = states.error_html(str(error), title="This cannot be launched yet")
         return [problem, "", gr.Button(interactive=False), None]

@@ -36,7 +36,8 @@ def _times() -> list[Figure]:
     """Turn and turn about, so that a busy machine disturbs both alike; the median of the ratios."""
     import torch
 
-    from core.capture.statistics import GRADIENTS, STATISTICS, capture
+    from core.capture.names import GRADIENTS
+    from core.capture.statistics import STATISTICS, capture
 
     model, graph, windows = _loaded()
 
@@ -124,8 +125,8 @@ def _peak(way: str) -> float:
 
 def measure(way: str) -> None:
     """Print the peak memory in GiB of this process after three samples."""
-    from core.capture.gradients import OVER_DATA
-    from core.capture.statistics import GRADIENTS, capture
+    from core.capture.names import GRADIENTS, OVER_DATA
+    from core.capture.statistics import capture
     from tests.bench.graph import _peak_gib
 
     model, graph, windows = _loaded()

@@ -95,7 +95,8 @@ def _ratio(name: str, ours: tuple[float, float, float], bare: float, goal: float
 def _captures(made: _Made) -> Iterator[Figure]:
     import torch
 
-    from core.capture.statistics import GRADIENTS, STATISTICS, capture
+    from core.capture.names import GRADIENTS
+    from core.capture.statistics import STATISTICS, capture
 
     model, graph = made.model, made.graph
     ten, sixteen = made.ids[:10, :128], made.ids[:16, :256]

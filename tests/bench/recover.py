@@ -47,13 +47,14 @@ def _loops(folder: Path) -> dict[str, Any]:
     """The ways to train one model, each with a copy of its own."""
     import torch
 
+    from core.devices.picked import multiplied_in
     from core.graph.discover import discover
     from core.models import load as models
     from core.recover.examples import Example, TrainingData
     from core.recover.logits import About, Kept
     from core.recover.loop import Loop
     from core.recover.teacher import FromDisk, Live, Teacher
-    from core.recover.team import Team, accelerator, multiplied_in
+    from core.recover.team import Team, accelerator
     from core.recover.train import Recovery
     from core.spec.recover import RecoverSpec
 

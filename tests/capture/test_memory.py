@@ -10,7 +10,9 @@ from torch import nn
 
 from core.capture import memory
 from core.capture import statistics as capturing
-from core.capture.memory import GIB, Needed, reading, window_bytes
+from core.capture.memory import window_bytes
+from core.capture.peak import forget_peak, peak_gib
+from core.capture.reading import GIB, Needed, reading
 from core.capture.statistics import Statistics, capture
 from core.devices.memory import _allowances, free_memory
 from core.errors import DataError
@@ -166,3 +168,13 @@ def test_a_group_of_processes_may_have_less_than_the_machine(tmp_path: Path) -> 
     assert _allowances(tmp_path, membership) == [400]
     assert _allowances(tmp_path, tmp_path / "none") == []
     assert free_memory(torch.device("cpu")) > 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux counts a process anew")
+def test_the_peak_of_a_process_is_counted_anew() -> None:
+    here = torch.device("cpu")
+    large = torch.ones(2**26)
+    before = peak_gib(here)
+    del large
+    forget_peak(here)
+    assert peak_gib(here) < before - 0.2

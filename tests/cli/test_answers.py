@@ -189,7 +189,8 @@ def test_detach_leaves_the_run_to_a_worker(
     started: list[Path] = []
     monkeypatch.setattr(launch, "start_next", started.append)
     found = answer(capsys, [*asked["prune"], "--detach"])
-    assert set(found) == {"run_dir", "id"} and Path(found["run_dir"]).name == found["id"]
+    assert set(found) == {"run_dir", "id", "run_memory_predicted_gib"}
+    assert Path(found["run_dir"]).name == found["id"]
     assert watch.refresh(Path(found["run_dir"])).state == "queued" and len(started) == 1
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.recover.team import multiplied_in
+from core.devices.picked import multiplied_in
 from core.recover.train import Recovery
 from tests.recover.test_train import ASKED, RANDOM, Killed, data, pruned, recover, trained
 

@@ -32,7 +32,8 @@ def outcome(run_dir: Path) -> tuple[Any, Any, Any]:
     """Everything a run decides and measures; how long that took, and how much memory, is no result."""
     metrics = read_json(run_dir / METRICS)
     metrics.pop("seconds")
-    metrics.pop("run_memory_gib")
+    for name in ("run_memory_gib", "run_memory_predicted_gib"):
+        metrics.pop(name)
     samples = [
         (one["prompt"], one["dense"]["text"], one["pruned"]["text"]) for one in read_json(run_dir / SAMPLES)
     ]

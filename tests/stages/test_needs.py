@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from core.devices.memory import free_memory
+from core.devices.picked import multiplied_in
 from core.errors import DataError, NotPrunableError, SpecError
-from core.graph.records import Graph
+from core.graph.records import Graph, Parameter
+from core.memory.shapes import Shapes, shapes_of
+from core.memory.training import Taken, freed_bytes, needed_bytes, ways
 from core.methods import FITTED
-from core.recover.memory import Taken, freed_bytes, needed_bytes
-from core.recover.team import multiplied_in
 from core.runs import company, launch
 from core.runs.artifacts import read_spec
 from core.runs.events import EventReader
@@ -29,7 +30,6 @@ from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
 from core.stages import needs
-from core.stages.needs import ways
 from core.stages.worker import execute
 from tests.handmade import ids
 from tests.nuteprune.small import trainer
@@ -74,7 +74,7 @@ def test_a_training_is_fitted_into_memory_or_refused(
 ) -> None:
     """Half a batch at a time is as much as fits; later nothing does."""
 
-    def needed(model: Any, graph: Any, taken: Taken) -> int:
+    def needed(shapes: Shapes, taken: Taken, itemsize: int) -> int:
         return taken.tokens * (1 if taken.recompute else 2)
 
     whole = spec.prune.options["batch"] * spec.calibration.length
@@ -122,15 +122,17 @@ def test_weights_are_sharded_where_nothing_else_helps_or_where_that_is_asked_for
 def test_a_training_that_does_not_fit_is_sharded_and_says_so(
     tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(needs, "needed_bytes", lambda model, graph, taken: 100)
+    monkeypatch.setattr(needs, "needed_bytes", lambda shapes, taken, itemsize: 100)
     monkeypatch.setattr(needs, "free_memory", lambda device: 40)
-    monkeypatch.setattr(needs, "freed_bytes", lambda model, graph, shards: 70 if shards == 2 else 0)
+    monkeypatch.setattr(needs, "freed_bytes", lambda shapes, shards, itemsize: 70 if shards == 2 else 0)
     monkeypatch.setattr(company, "size", lambda: 2)
     run_dir, told = launch.create(tmp_path, spec, mine=True), list[str]()
     work: Any = SimpleNamespace(
         run_dir=run_dir, spec=spec, recorder=SimpleNamespace(message=told.append, artifact=lambda name: None)
     )
-    loaded: Any = SimpleNamespace(device=torch.device("cpu"), model=None, tokenizer=None)
+    loaded: Any = SimpleNamespace(
+        device=torch.device("cpu"), model=nn.Module(), tokenizer=None, dtype=torch.float32
+    )
     needs.check_needs(work, loaded, Graph("tiny", "llama", False, 0.0, {}, (), (), ()))
     assert read_spec(run_dir).extra[FITTED]["nuteprune"]["shard_weights"] == "on"
     assert needs.fitted_settings(run_dir).shard_weights == "on"
@@ -139,20 +141,23 @@ def test_a_training_that_does_not_fit_is_sharded_and_says_so(
 
 
 def test_what_sharding_frees_is_all_but_a_share_and_what_is_gathered() -> None:
-    model: Any = nn.Module()
-    model.outside, model.dtype = nn.Linear(10, 10, bias=False), torch.float32
-    model.layers = nn.ModuleList(nn.Linear(10, 10, bias=False) for _ in range(8))
-    graph: Any = SimpleNamespace(layer_modules=tuple(f"layers.{number}" for number in range(8)))
-    assert freed_bytes(model, graph, 4) == 4 * (900 - 225 - 100 - 200)
-    assert freed_bytes(model, graph, 1) == 0
-    few: Any = SimpleNamespace(layer_modules=graph.layer_modules[:1])
-    assert freed_bytes(model, few, 64) == 0  # what is outside of layers is gathered as a whole
+    layer = Parameter((10, 10), 1.0, "Linear", 0)
+    inside = {f"layers.{number}.weight": replace(layer, layer=number) for number in range(8)}
+    parameters = {**inside, "outside.weight": replace(layer, layer=None)}
+    names = tuple(f"layers.{number}" for number in range(8))
+    shapes = shapes_of(Graph("tiny", "llama", False, 0.0, parameters, (), (), names))
+    assert freed_bytes(shapes, 4, 4) == 4 * (900 - 225 - 100 - 200)
+    assert freed_bytes(shapes, 1, 4) == 0
+    few = shapes_of(
+        Graph("tiny", "llama", False, 0.0, {"outside.weight": replace(layer, layer=None)}, (), (), ())
+    )
+    assert freed_bytes(few, 64, 4) == 0  # what is outside of layers is gathered as a whole
 
 
 def test_a_recovery_is_fitted_too_and_a_resumed_one_goes_on_alike(
     tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def needed(model: Any, graph: Any, taken: Taken) -> int:
+    def needed(shapes: Shapes, taken: Taken, itemsize: int) -> int:
         return taken.tokens + 1000 * taken.recompute
 
     recipe = RecoverSpec("lora", spec.calibration.name, length=16, batch=4, micro_batch=4, steps=1, held=2)
@@ -201,9 +206,10 @@ def test_the_estimate_is_near_what_a_step_keeps(tmp_path: Path, precision: str) 
         training.loss([0, 1, 2, 3])
     fresh = trainer(tmp_path / "fresh", lora_rank=0).training
     taken = Taken(4 * ids(model).shape[1], False, 0, "all", copies=2, logits=3, layers=3, precision=precision)
-    estimate = needed_bytes(fresh.twin.model, fresh.masks.graph, taken)
+    shapes = shapes_of(fresh.masks.graph)
+    estimate = needed_bytes(shapes, taken, 4)
     assert 0.5 < estimate / sum(kept.values()) < 2.0
-    assert needed_bytes(fresh.twin.model, fresh.masks.graph, replace(taken, recompute=True)) < estimate
+    assert needed_bytes(shapes, replace(taken, recompute=True), 4) < estimate
 
 
 def test_the_machine_says_what_is_free() -> None:

@@ -38,7 +38,7 @@ METRIC_KEYS = {
     )),
     "sparsity", "sparsity_total", "ppl_text", "ppl_sha256", "ppl_window", "ppl_tokens", "ppl_windows",
     "ppl_scored", "ppl_protocol", "calibration_text", "perplexities", "seconds", "kv_bits",
-    "run_memory_gib",
+    "run_memory_gib", "run_memory_predicted_gib",
     "kl_after", "kl_stderr_after",
 }  # fmt: skip
 

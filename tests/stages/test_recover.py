@@ -70,7 +70,7 @@ def done(folder: Path, spec: RunSpec) -> Path:
 
 def metrics(run_dir: Path) -> dict[str, Any]:
     found: dict[str, Any] = read_json(run_dir / METRICS)
-    del found["seconds"], found["run_memory_gib"]
+    del found["seconds"], found["run_memory_gib"], found["run_memory_predicted_gib"]
     return found
 
 

@@ -7,17 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from core.memory.forecast import Place, forecast
+from core.memory.shapes import shapes_of
 from core.methods import with_preset
 from core.plan.allocation import allocate
 from core.plan.cost import cost
 from core.plan.latency import Machine, Timings, fingerprint
+from core.runs.gpus import Gpu
 from core.runs.timings import keep_timings
 from core.spec.calibration import DataSpec
+from core.spec.cluster import ClusterSpec
 from core.spec.efforts import with_effort
 from core.spec.evaluate import EvalSpec
+from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.recover import recover_preset
 from core.spec.run import RunSpec
+from pruneviz.data import room
 from pruneviz.figures.preview import preview_html, preview_info, warnings_for
 from tests.graph.families import graph_of
 from tests.pruneviz.samples import FFN, HEADS, graph
@@ -160,3 +166,32 @@ def test_a_time_is_predicted_where_this_machine_was_timed_and_otherwise_said_to_
     assert "the least is latency=" in far.problem
     keep_timings(replace(timings, machine=replace(machine, host="another")))
     assert preview_info(spec, graph(), None).timed == info.timed, "times of another host are no help"
+
+
+def test_the_preview_says_what_the_run_will_hold_and_what_to_make_smaller() -> None:
+    spec = RunSpec(prune=PruneSpec("wifv", sparsity=0.4))
+    roomy, tight = (forecast(spec, shapes_of(graph()), Place("cpu", size)) for size in (2**40, 2**20))
+    info = preview_info(spec, graph(), None, held=roomy)
+    assert info.memory.startswith("Needs about 0.6 GiB of memory, 1024 GiB free; most while it ")
+    assert info.memory in preview_html(info) and not any("not fit" in each for each in info.warnings)
+    assert (
+        "That will not fit: take --dtype bfloat16." in preview_info(spec, graph(), None, held=tight).warnings
+    )
+    assert preview_info(spec, graph(), None).memory == ""
+
+
+def test_the_page_knows_where_a_run_will_compute_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = (Gpu(0, "A", 4.0, 24.0, None), Gpu(1, "B", 0.0, 80.0, None))
+    monkeypatch.setattr(room, "gpus", lambda: cards)
+
+    def place(device: str) -> tuple[str, int | None]:
+        where = room.place_of(RunSpec(model=ModelSpec(device=device)))
+        return where.device, where.free and where.free // 2**30
+
+    assert (place("auto"), place("cuda:1")) == (("cuda:0", 20), ("cuda:1", 80))
+    assert place("cpu")[0] == "cpu"
+    monkeypatch.setattr(room, "gpus", lambda: ())
+    assert place("auto")[0] == "cpu"
+    away = RunSpec(cluster=ClusterSpec("ray", "10.0.0.1:6379"))
+    assert room.place_of(away).free is None
+    assert room.foreseen(RunSpec(model=ModelSpec(device_map="auto")), graph()) is None
