@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from core.models.windows import calibration_windows
     from core.plan.allocation import allocate
     from core.spec.run import RunSpec
-    from core.stages.worker import run
+    from core.stages.accompany import run
     from core.surgery.masks import masked
     from core.surgery.operate import cut
 
@@ -46,7 +46,7 @@ _HOMES = {
     "save": "core.models.saved",
     "from_pretrained": "core.models.saved",
     "RunSpec": "core.spec.run",
-    "run": "core.stages.worker",
+    "run": "core.stages.accompany",
 }
 
 

@@ -57,6 +57,12 @@ def join() -> Company | None:
     return _joined[0]
 
 
+def leave() -> None:
+    """Put what launchers said back into the environment, for whoever goes on in this process."""
+    while _joined:
+        os.environ.update(_joined.pop().variables)
+
+
 def company() -> Company | None:
     """The processes that this one has joined; None if it is alone."""
     return _joined[0] if _joined else None

@@ -1,11 +1,13 @@
 """Processes that were started together: one does what is asked for, the others train along.
 
-`python -m core` goes through here where a launcher started several of them. `python -m core.stages.accompany
-RUN_DIR HOST PID STARTED` is what a run starts with torchrun to have some: for the process that waits.
+`python -m core` and `core.run` go through here where a launcher started several of them. `python -m
+core.stages.accompany RUN_DIR HOST PID STARTED` is what a run starts with torchrun to have some: for the
+process that waits.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -14,8 +16,10 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import torch.distributed as dist
 from transformers.utils import logging
 
 from core.devices.picked import pick_device
@@ -24,12 +28,14 @@ from core.models import load as models
 from core.recover.team import LostTouchError, devices
 from core.runs import launch
 from core.runs.artifacts import read_spec
-from core.runs.company import Company, join
+from core.runs.company import Company, join, leave
+from core.runs.events import Event
 from core.runs.processes import alive, host
 from core.runs.recorder import Mute
-from core.stages import nuteprune, recover
+from core.spec.run import RunSpec
+from core.stages import nuteprune, recover, worker
 from core.stages.needs import fitted_settings, noted_recipe
-from core.stages.together import LeaderGoneError, Meeting, meet
+from core.stages.together import LeaderGoneError, Meeting, meet, part
 from core.stages.work import Work
 from core.stages.worker import kept, translate
 
@@ -46,23 +52,89 @@ def accompany(mine: Company, lead: Callable[[], int]) -> int:
         print(error, file=sys.stderr)
         return 2
     if mine.rank:
-        return follow(meeting)
+        try:
+            return int(_follow(meeting))
+        except LeaderGoneError:
+            return 1
     code = lead()
-    meeting.dismiss(code)
+    meeting.dismiss(str(code))
     return code
 
 
-def follow(meeting: Meeting) -> int:
-    """Train along wherever the first process trains, until its command has ended. Returns its exit code."""
+def run(
+    spec: RunSpec,
+    runs_dir: str | Path = "runs",
+    *,
+    on_begin: Callable[[Path], None] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Path:
+    """Do what a spec asks in this process, see `core.stages.worker.run`.
+
+    Where a launcher has started several, all call this alike: the first does it, and the others train along.
+
+    Returns:
+        The run's directory, to each of them.
+
+    Raises:
+        LaunchError: they cannot meet, or this is not the first, which failed or stopped and says why.
+    """
+    lead = partial(worker.run, spec, runs_dir, on_begin=on_begin, on_event=on_event)
+    if (mine := join()) is None:
+        return lead()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        _require_ungrouped()
+        return _ended(_follow(meet(mine))) if mine.rank else _lead(meet(mine), lead)
+    finally:
+        part()
+        leave()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _require_ungrouped() -> None:
+    """Raises LaunchError where a script has made a group of its processes itself."""
+    if dist.is_initialized():
+        raise LaunchError(
+            "torch.distributed is initialised in this process, and a run makes groups of its own; call "
+            "core.run before init_process_group or accelerate, or after destroy_process_group."
+        )
+
+
+def _lead(meeting: Meeting, lead: Callable[[], Path]) -> Path:
+    """Do a run; the others are told how it ended."""
+    word = {"failed": "it was ended"}
+    try:
+        run_dir = lead()
+        word = {"run_dir": str(run_dir.absolute())}
+        return run_dir
+    except Exception as error:
+        word = {"failed": str(error)}
+        raise
+    finally:
+        meeting.dismiss(json.dumps(word))
+
+
+def _ended(word: str) -> Path:
+    """The directory of a run that another process did. Raises LaunchError if it did not get there."""
+    told = json.loads(word)
+    if "failed" in told:
+        raise LaunchError(f"The first process of this launch did not finish its run: {told['failed']}")
+    return Path(told["run_dir"])
+
+
+def _follow(meeting: Meeting) -> str:
+    """Train along wherever the first process trains, until it has ended. Returns its last word.
+
+    Raises:
+        LeaderGoneError: it is gone.
+    """
     # Whoever ends the launch ends the first process, which ends the others after its step.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     logging.disable_progress_bar()
-    try:
-        while not isinstance(called := meeting.called(), int):
-            _try_along(meeting, Path(called[0]), called[1])
-    except LeaderGoneError:
-        return 1
+    while not isinstance(called := meeting.called(), str):
+        _try_along(meeting, Path(called[0]), called[1])
     return called
 
 

@@ -6,6 +6,7 @@ who has loaded its model, and how it all ended.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
@@ -45,15 +46,7 @@ class Meeting:
 
     def __init__(self, mine: Company) -> None:
         self.mine, self._trainings = mine, 0
-        try:
-            with patch_environment(**mine.variables):
-                store, _, _ = next(iter(rendezvous("env://", mine.rank, mine.size, timeout=PATIENCE)))
-        except (RuntimeError, ValueError) as error:
-            at = f"{mine.variables['MASTER_ADDR']}:{mine.variables['MASTER_PORT']}"
-            raise LaunchError(
-                f"The {mine.size} processes of this launch cannot meet at {at}: {error}"
-            ) from error
-        self._store: Store = PrefixStore("pruning", store)
+        self._store: Store = _store(mine)
         pid = os.getpid()
         self._tell(f"member/{mine.rank}", json.dumps([host(), pid, started_at(pid)]))
 
@@ -116,11 +109,11 @@ class Meeting:
         where, pid, since = json.loads(self._told(f"member/{rank}") or '["", 0, 0]')
         return where == host() and not alive(pid, since)
 
-    def dismiss(self, code: int) -> None:
-        """Say how the command ended, and wait for those who are there to leave."""
+    def dismiss(self, word: str) -> None:
+        """Say how it ended, and wait for those who are there to leave."""
         deadline = time.monotonic() + _GONE_S
         with suppress(LaunchError):
-            self._tell(_END, str(code))
+            self._tell(_END, word)
             left = [f"{_LEFT}/{rank}" for rank in range(1, self.mine.size)]
             while any(self._told(key) is None for key in left) and time.monotonic() < deadline:
                 if any(self._gone(rank) for rank in range(1, self.mine.size)):
@@ -129,8 +122,8 @@ class Meeting:
 
     # What the others do.
 
-    def called(self) -> tuple[str, str] | int:
-        """The next training, as the run's folder and a name; or the code with which the command ended.
+    def called(self) -> tuple[str, str] | str:
+        """The next training, as the run's folder and a name; or the word with which the first ended.
 
         Raises:
             LeaderGoneError: the first is gone.
@@ -139,7 +132,7 @@ class Meeting:
         key = self._first_of(f"{self._training}/called", _END)
         if key == _END:
             self._tell(f"{_LEFT}/{self.mine.rank}")
-            return int(self._told(key) or 0)
+            return self._told(key) or ""
         run_dir, training = json.loads(self._told(key) or "")
         return run_dir, training
 
@@ -194,6 +187,26 @@ class Meeting:
         return {name: team.spread(value) for name, value in values.items()}
 
 
+#: Where the processes of a launch leave words, by its address, and how often this one has gone there.
+_stores: dict[str, tuple[Store, Iterator[int]]] = {}
+
+
+def _store(mine: Company) -> Store:
+    """Where they meet this time. Raises LaunchError if they cannot."""
+    at = f"{mine.variables['MASTER_ADDR']}:{mine.variables['MASTER_PORT']}"
+    if at not in _stores:
+        try:
+            with patch_environment(**mine.variables):
+                store, _, _ = next(iter(rendezvous("env://", mine.rank, mine.size, timeout=PATIENCE)))
+        except (RuntimeError, ValueError) as error:
+            raise LaunchError(
+                f"The {mine.size} processes of this launch cannot meet at {at}: {error}"
+            ) from error
+        _stores[at] = (store, itertools.count())
+    store, times = _stores[at]
+    return PrefixStore(f"pruning/{next(times)}", store)
+
+
 #: The launch that this process is one of, if it is.
 _met: list[Meeting] = []
 
@@ -246,6 +259,11 @@ def shards(work: Work, team: Team, models: Sequence[Frozen], device: torch.devic
     elif models:
         work.recorder.message("One process trains, so that no weights are sharded")
     return ours
+
+
+def part() -> None:
+    """Be of no launch any more."""
+    _met.clear()
 
 
 def why_lost() -> str:
