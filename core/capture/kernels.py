@@ -1,4 +1,4 @@
-"""Two loops over many numbers: on the CPU each reads them once, elsewhere torch does the same in passes.
+"""Two loops over many numbers: on the CPU each reads them once, elsewhere torch does, or in passes.
 
 On the CPU torch makes a pass over memory for every step of a formula, which here took most of the time.
 These loops are compiled by numba when they are first called, and cached beside this file.
@@ -6,6 +6,7 @@ These loops are compiled by numba when they are first called, and cached beside 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.capture import fused
+
+logger = logging.getLogger(__name__)
 F32 = np.float32
 #: Sums may be taken in another order, and a product and a sum in one step; nothing else is loosened.
 _FAST = {"reassoc", "contract", "nsz"}
 _HALF, _ONE, _LN2 = F32(0.5), F32(1), F32(0.6931471805599453)
 #: Below any probability that matters; x log x of it is nothing.
-_TINY = F32(1e-30)
+_TINY = F32(fused.TINY)
 #: The bits of sqrt(1/2), and the polynomial of log(1 + x) for x near 0 (Moshier's Cephes library, logf).
 _ROOT_HALF = np.int32(0x3F3504F3)
 _C = tuple(
@@ -39,6 +43,10 @@ _LARGE = 1 << 24
 #: Pairs of numbers per thread: with fewer, another thread costs more than it saves.
 _WORTH_A_THREAD = 1 << 21
 _PRODUCTS_WORTH_A_THREAD = 1 << 18
+#: Means of two numbers with their logarithms: with fewer, compiling takes longer than it saves.
+_WORTH_COMPILING = 1 << 27
+#: Why nothing could be compiled, once that was tried.
+_unable: list[str] = []
 #: In the place of an array that nothing is added to.
 _EMPTY = np.empty((0, 0), F32)
 
@@ -54,7 +62,7 @@ def distances(probabilities: Tensor, counted: Tensor) -> Tensor:
         (heads, heads), above the diagonal, float32.
     """
     if probabilities.device.type != "cpu":
-        return distances_by_torch(probabilities, counted)
+        return _distances_elsewhere(probabilities, counted)
     heads, positions, keys = probabilities.shape[1], counted.numel(), probabilities.shape[3]
     p, seen = probabilities.float().contiguous().numpy(), counted.numpy()
 
@@ -65,6 +73,19 @@ def distances(probabilities: Tensor, counted: Tensor) -> Tensor:
 
     total = _shared(part, positions, positions * heads**2 * keys, _WORTH_A_THREAD)
     return torch.from_numpy(total).float()
+
+
+def _distances_elsewhere(probabilities: Tensor, counted: Tensor) -> Tensor:
+    """In one kernel where that is worth compiling it and can be, else in passes; says once that it cannot."""
+    batch, heads, queries, keys = probabilities.shape
+    work = batch * queries * keys * heads * (heads + 1) // 2
+    if probabilities.device.type == "cuda" and work >= _WORTH_COMPILING and not _unable:
+        try:
+            return fused.distances(probabilities, counted)
+        except fused.Unable as error:
+            _unable.append(str(error))
+            logger.warning("Head distances are computed in passes: no kernel of them compiles (%s)", error)
+    return distances_by_torch(probabilities, counted)
 
 
 def distances_by_torch(probabilities: Tensor, counted: Tensor) -> Tensor:

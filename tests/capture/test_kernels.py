@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 
-from core.capture import kernels
+from core.capture import fused, kernels
 from core.capture.kernels import distances, distances_by_torch, products, products_by_torch
 
 
@@ -49,6 +51,61 @@ def test_what_is_no_number_shows() -> None:
     assert got[0, 1].isnan() and got[1, 2].isnan() and got[0, 2].isfinite()
     counted[0, 7] = False  # and does not where it does not count
     assert distances(p, counted).isfinite().all()
+
+
+def alike(p: Tensor, counted: Tensor) -> bool:
+    """Whether the kernel says what the loop does, to 1e-5 a position, and that equal heads are equal."""
+    got = fused.distances(p, counted)
+    near = torch.allclose(got, distances(p, counted), atol=1e-5 * int(counted.sum()))
+    return near and float(got[0, 1]) == 0 and bool((got.tril() == 0).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_kernel_computes_what_the_loop_does(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here without a compiler; the slow test has one."""
+    monkeypatch.setattr(fused, "compiled", lambda: fused.entropies)
+    monkeypatch.setattr(fused, "_ENTROPIES", 15 * 7)  # seven positions at a time
+    p, counted = attention().to(dtype), torch.rand(2, 33) > 0.3
+    p[:, 1] = p[:, 0]
+    assert alike(p, counted)
+    p[0, 2, 7] = torch.nan
+    counted[0, 7] = False
+    assert fused.distances(p, counted).isfinite().all()
+
+
+@pytest.mark.slow
+def test_the_kernel_is_compiled_once_for_all_sizes() -> None:
+    compiled = fused.compiled()
+    for heads, queries in ((5, 33), (9, 40), (9, 64), (4, 65)):
+        p, counted = attention(heads, queries), torch.rand(2, queries) > 0.3
+        p[:, 1] = p[:, 0]
+        assert alike(p, counted) and alike(p[:1], counted[:1])
+    assert counters["stats"]["unique_graphs"] == 1 and compiled is fused.compiled()
+
+
+def test_where_nothing_compiles_that_is_said_once_and_it_goes_in_passes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Tensor) -> Tensor:
+        raise RuntimeError("Cannot find a working triton installation.\nIt was looked for.")
+
+    monkeypatch.setattr(fused, "compiled", lambda: broken)
+    monkeypatch.setattr(kernels, "_unable", [])
+    monkeypatch.setattr(kernels, "_WORTH_COMPILING", 1)
+    card = SimpleNamespace(type="cuda")
+    p, counted = attention(), torch.ones(2, 33, dtype=torch.bool)
+
+    class OnACard(Tensor):
+        device = card  # type: ignore[assignment]
+
+    monkeypatch.setattr(fused, "distances", lambda p, counted: fused._run(p, counted, counted))
+    monkeypatch.setattr(kernels, "distances_by_torch", lambda p, counted: "in passes")
+    shown = p.as_subclass(OnACard)
+    assert [distances(shown, counted), distances(shown, counted)] == ["in passes"] * 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "Head distances are computed in passes: no kernel of them compiles "
+        "(RuntimeError: Cannot find a working triton installation.)"
+    ]
 
 
 @pytest.mark.parametrize("axis", [0, 1])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from core.capture import fused
 from core.capture.divergence import js_distances, similarity
 from core.capture.statistics import capture
 from core.criteria import CRITERIA, scoring
@@ -67,3 +68,16 @@ def test_distances_of_long_windows_are_the_same(device: str) -> None:
     counted = torch.rand(2, 128) > 0.1
     ours, theirs = js_distances(attention, counted), js_distances(attention.to(device), counted.to(device))
     assert torch.allclose(ours / counted.sum(), theirs.cpu() / counted.sum(), atol=1e-5)
+
+
+def test_distances_in_one_kernel_are_the_same(device: str) -> None:
+    if device == "cpu":
+        pytest.skip("for a CPU the slow tests compile it")
+    torch.manual_seed(0)
+    for heads, length in ((8, 128), (12, 200)):
+        attention, counted = torch.randn(2, heads, length, length).softmax(-1), torch.rand(2, length) > 0.1
+        attention[:, 1] = attention[:, 0]
+        ours = js_distances(attention, counted)
+        theirs = fused.distances(attention.to(device), counted.to(device)).cpu()
+        assert torch.allclose(ours.triu(1) / counted.sum(), theirs / counted.sum(), atol=1e-5)
+        assert theirs[0, 1] == 0
