@@ -91,7 +91,7 @@ class _Mirror:
     def _last_words(self) -> str:
         self._said.seek(0)
         lines = self._said.read().decode(errors="replace").strip().splitlines() or ["it ended without a word"]
-        missing = "; install what requirements-track.txt names" if "No module named" in lines[-1] else ""
+        missing = f"; run pip install {self.name}" if "No module named" in lines[-1] else ""
         return f"{lines[-1][:300]}{missing}"
 
 
