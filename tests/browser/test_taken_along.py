@@ -19,6 +19,7 @@ EXAMPLES = ROOT / "assets" / "examples"
 
 def test_a_table_and_a_figure_are_files(page: Any, dashboard: Dashboard) -> None:
     page.goto(dashboard.url + "?tab=compare&model=demo&run=example-taylor_first-20")
+    expect(page.locator("#compare-table [data-csv]")).to_have_css("text-decoration-line", "underline")
     with page.expect_download() as saved:
         page.locator("#compare-table [data-csv]").click()
     rows = list(csv.reader(Path(saved.value.path()).read_text(encoding="utf-8").splitlines()))
