@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
 
 from core.errors import ArtifactError, PruneError
+from core.models.rows import SUFFIXES, suffix_of
 from core.results import words
 from core.runs.command_line import command_line
+from core.spec.fields import changed, field_of
 from core.spec.run import RunSpec
 from pruneviz import scripts
 from pruneviz.actions import launch as launcher
@@ -24,6 +27,9 @@ from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
 from pruneviz.figures.render import render
 from pruneviz.tabs.parts import QUIET, Parts, message
+
+#: Where a spec says what is read.
+_TEXTS = ("calibration.name", "evaluate.text")
 
 
 @dataclass(frozen=True)
@@ -86,17 +92,31 @@ def wire_yours(
 
 
 def fresh_spec(app: AppContext, example: RunRecord) -> RunSpec:
-    """What an example was asked for, on the device of this dashboard. Raises SpecError or ArtifactError."""
+    """What an example was asked for, on the device of this dashboard and on texts that are here.
+
+    Raises:
+        SpecError: that cannot be. ArtifactError: the example does not say.
+    """
     if example.spec is None:
         raise ArtifactError(f"What {example.id} was asked for cannot be read.")
     usual = app.usual(example.model)
-    return replace(example.spec, extra={}, model=usual.model, cluster=usual.cluster)
+    spec = replace(example.spec, extra={}, model=usual.model, cluster=usual.cluster)
+    return changed(spec, {path: field_of(usual, path) for path in _missing(spec)})
+
+
+def _missing(spec: RunSpec) -> dict[str, str]:
+    """The files of text that a spec names and this machine has not got: dotted path -> name."""
+    named = {path: str(field_of(spec, path)) for path in _TEXTS}
+    return {
+        p: name for p, name in named.items() if suffix_of(Path(name)) in SUFFIXES and not Path(name).is_file()
+    }
 
 
 def example_html(examples: list[RunRecord]) -> Markup:
     """That this is an example, the commands that made it, and how long they took; empty without any."""
     made = [(command_line(each.spec), worked(each)) for each in examples if each.spec]
-    return render("example.html", made=made)
+    missing = {name for each in examples if each.spec for name in _missing(each.spec).values()}
+    return render("example.html", made=made, missing=" and ".join(sorted(missing)))
 
 
 def worked(record: RunRecord) -> str:

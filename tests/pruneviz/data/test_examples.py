@@ -11,6 +11,8 @@ from core.results.sensitivity import SENSITIVITY
 from core.runs import launch
 from core.runs.artifacts import CHECKPOINT, GROUPS, MODEL, SPEC
 from core.runs.status import STATUS
+from core.spec.calibration import DataSpec
+from core.spec.evaluate import EvalSpec
 from core.spec.explore import ExploreSpec
 from core.spec.run import RunSpec
 from pruneviz import ASSETS
@@ -19,6 +21,7 @@ from pruneviz.data.examples import MANIFEST, read_examples
 from pruneviz.tabs import compare, widths
 from pruneviz.tabs import runs as runs_tab
 from pruneviz.tabs.analysis import standing
+from pruneviz.tabs.example import example_html, fresh_spec
 from tests.examples import COMMANDS, MOST_BYTES, seal
 from tests.pruneviz.samples import MEASURED, make_run
 
@@ -131,6 +134,19 @@ def test_a_run_like_an_example_is_launched_here(app: AppContext, monkeypatch: py
     runs_tab._clone(app, Form(), "example-a", "demo")
     (own,) = [record for record in app.records("demo") if not record.example]
     assert own.spec.explore == EXPLORE.explore and not own.spec.extra
+
+
+def test_a_text_that_did_not_come_along_is_the_bundled_one_of_ones_own(app: AppContext) -> None:
+    spec = RunSpec(
+        calibration=DataSpec("c4_sample.jsonl", length=64), evaluate=EvalSpec(text="c4", window=128)
+    )
+    make_run(app.examples_dir, "example-c", spec, metrics=MEASURED, created=3.0)
+    seal(app.examples_dir)
+    example, *_ = app.examples.records
+    assert fresh_spec(app, example).calibration == DataSpec("bundled", length=64)
+    assert fresh_spec(app, example).evaluate == spec.evaluate
+    assert "c4_sample.jsonl did not come along" in example_html([example])
+    assert "come along" not in example_html([*app.examples.records[1:]])
 
 
 def test_widths_offers_examples_of_the_model_alone(app: AppContext) -> None:
