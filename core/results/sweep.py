@@ -19,6 +19,8 @@ from core.spec.recommended import Recipe
 from core.spec.run import RunSpec
 
 SWEEP = "sweep.json"
+#: Plans land within a unit of their target: so much of the dense model apart, they are of one size.
+ALIKE = 0.002
 #: What tells two points of a sweep apart.
 AXES = ("method", "target", "scope", "reconstruct", "seed", "samples", "drop")
 
@@ -156,17 +158,21 @@ class Sweep:
 
     def front(self) -> list[Point]:
         """The Pareto front: points that no other one beats in both size and perplexity, largest first."""
-        return pareto(self.points)
+        return pareto(self.points, ALIKE * self.params)
 
 
-def pareto(points: Sequence[Point]) -> list[Point]:
-    """Points for which no other has both fewer or as many parameters and a lower perplexity."""
+def pareto(points: Sequence[Point], alike: float = 0.0) -> list[Point]:
+    """Points that are smaller than each one with a lower perplexity.
+
+    Args:
+        alike: two with no more parameters between them are of one size.
+    """
     measured = [point for point in points if point.ppl is not None and point.params is not None]
     front: list[Point] = []
-    for point in sorted(measured, key=lambda point: (point.params or 0, point.ppl or 0.0)):
-        if not front or (point.ppl or 0.0) < (front[-1].ppl or 0.0):
+    for point in sorted(measured, key=lambda point: (point.ppl or 0.0, point.params or 0)):
+        if all((point.params or 0) < (better.params or 0) - alike for better in front):
             front.append(point)
-    return front[::-1]
+    return sorted(front, key=lambda point: point.params or 0, reverse=True)
 
 
 def planned(spec: RunSpec) -> list[Point]:

@@ -225,6 +225,10 @@ def test_the_front_holds_what_no_other_beats() -> None:
     ]
     assert [(p.params, p.ppl) for p in pareto(points)] == [(90, 30.0), (80, 40.0), (70, 45.0)]
     assert pareto([]) == []
+    landed = [point(9000, 30.0), point(8000, 40.0), point(7990, 300.0)]  # the last a unit beyond its target
+    assert pareto(landed) == landed
+    whole = Sweep(20.0, 10_000, 1, "words", 8, 8, "words", planned=3, points=tuple(landed))
+    assert whole.front() == landed[:2]
 
 
 @pytest.mark.parametrize(
