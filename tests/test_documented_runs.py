@@ -21,7 +21,7 @@ PUT = {
     "commonsense": "bundled_capitals",
     "mirror": "{folder}",
     "100": "4",
-    "params=100M": "params=200k",
+    "params=100M": "params=190k",
 }
 #: A word anywhere in a command -> options that make it quick.
 MEASURED = "--window 32 --tokens 128 --ppl-also= --no-efficiency --prompt="
