@@ -1,7 +1,8 @@
 """`make examples`: the runs that a first visit shows, made from the demo model into assets/examples/.
 
 `make examples ARGS="NAME ..."` makes some of them. A finished run of that name in the runs folder is taken as
-it is. What is copied is small and of no machine: no weights, checkpoints or logs, no process, host or path.
+it is. The texts that a command names are files of the folder it is typed in. What is copied is small and of
+no machine: no weights, checkpoints or logs, no process, host or path.
 """
 
 from __future__ import annotations
@@ -42,22 +43,24 @@ COMMANDS = {
         "--ratio-by wanda",
     ),
     "example-sweep": (
-        "Three criteria, three shares",
-        "sweep demo --methods taylor_first,wanda,ifv --sparsities 0.1,0.2,0.4 --reconstructs none,bias "
-        "--samples 16 --tokens 2048",
+        "How a cut is spread over the layers",
+        "sweep demo --methods ifv --sparsities 0.2,0.4 --scopes al_am,local,global,searched "
+        "--reconstructs bias --search-rounds 0 --calibration c4_sample.jsonl --length 256 "
+        "--ppl wikitext2.valid.raw --window 1024 --tokens 12288",
     ),
     "example-taylor_first-20": (
         "First-order Taylor, every layer alike",
         f"prune demo --method taylor_first --sparsity 0.2 {_MEASURED}",
     ),
     "example-ifv-20": (
-        "Input variance, refitted",
-        f"prune demo --method ifv --sparsity 0.2 --scope al_am --reconstruct least_squares {_MEASURED}",
+        "The recommended recipe",
+        f"prune demo --sparsity 0.2 {_MEASURED}",
     ),
     "example-nuteprune-20": (
         "Masks learned by NutePrune",
-        "prune demo --method nuteprune --preset demo --sparsity 0.2 --steps 100 --set temperature=1 "
-        f"--set warmup=0.25 --set settle=0.6 --set last=0.8 --set lora_schedule=held {_MEASURED}",
+        "prune demo --method nuteprune --preset demo --sparsity 0.2 --set last=0.8 --set measure_every=75 "
+        "--calibration c4_sample.jsonl --ppl wikitext2.valid.raw --window 1024 --tokens 6144 "
+        "--no-efficiency --watch 0",
     ),
 }
 #: What a page reads of a run by its goal; it reads groups and scores of the analysis alone.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from core.results.sensitivity import SENSITIVITY
 from core.runs import launch
 from core.runs.artifacts import CHECKPOINT, GROUPS, MODEL, SPEC
+from core.runs.command_line import command_line
 from core.runs.status import STATUS
 from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
@@ -44,10 +46,20 @@ def look(app: AppContext, run: str = "") -> Any:
 
 def test_those_that_come_with_the_program_are_sound_and_small() -> None:
     there = read_examples(ASSETS / "examples")
-    assert there.notes == () and {record.id for record in there.records} <= set(COMMANDS)
+    assert there.notes == () and {record.id for record in there.records} == set(COMMANDS)
     files = [path for path in (ASSETS / "examples").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < MOST_BYTES
     assert not [path for path in files if {MODEL, CHECKPOINT} & set(path.parts[-2:-1])]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_made_an_example_is_what_it_says(name: str) -> None:
+    title, command = COMMANDS[name]
+    (example,) = (each for each in read_examples(ASSETS / "examples").records if each.id == name)
+    typed = shlex.split(command)
+    asked = {*shlex.split(command_line(example.spec))} - {"python", "-m", "core", "--name", title}
+    assert asked - {*typed} <= {"--method", "--scope", "--reconstruct", "ifv", "al_am", "bias"}
+    assert {*typed} <= asked
 
 
 def test_an_example_stands_behind_ones_own_and_can_still_be_chosen(app: AppContext) -> None:
