@@ -101,14 +101,33 @@ def lent(module: nn.Module) -> Iterator[None]:
         lending.take_back(module)
 
 
+def halt(model: nn.Module, halted: bool = True) -> set[nn.Module]:
+    """Lend nothing, for whoever brings weights to where they are multiplied himself; or lend again.
+
+    Returns:
+        The modules whose weights are lent otherwise.
+    """
+    lenders = {
+        module: hook
+        for module in model.modules()
+        for hook in module._forward_pre_hooks.values()
+        if isinstance(hook, _Lending)
+    }
+    for lending in lenders.values():
+        lending.halted = halted
+    return set(lenders)
+
+
 class _Lending:
     """A forward pre-hook: a module's parameters are copies on the device that computes, until `take_back`."""
 
     def __init__(self, device: str) -> None:
-        self.device = device
+        self.device, self.halted = device, False
         self._resting: list[dict[str, nn.Parameter | None]] = []
 
     def __call__(self, module: nn.Module, *_: Any) -> None:
+        if self.halted:
+            return
         self._resting.append(dict(module._parameters))
         for name, parameter in module._parameters.items():
             if parameter is not None:

@@ -13,6 +13,7 @@ from torch import nn
 from core.devices.lending import DISK, Spread
 from core.devices.memory import free_memory
 from core.errors import ModelError
+from core.runs import company
 from core.spec.model import memory_of
 
 _GIB = 2**30
@@ -81,7 +82,8 @@ def _most(main: str, max_memory: str) -> dict[str, int]:
     """What each device may hold: first the one that computes, then other cards, last the memory."""
     check_devices(max_memory)
     told = memory_of(max_memory)
-    cards = [f"cuda:{number}" for number in range(torch.cuda.device_count())] if main[:4] == "cuda" else []
+    count = torch.cuda.device_count() if main[:4] == "cuda" and company.size() == 1 else 0
+    cards = [f"cuda:{number}" for number in range(count)]  # in a launch they are the others'
     every = dict.fromkeys([main, *cards, "cpu"])
     shares = {name: _MAIN if name == main else _ELSEWHERE for name in every}
     return {

@@ -159,16 +159,20 @@ def needed_bytes(shapes: Shapes, taken: Taken, itemsize: int) -> int:
     )
 
 
-def freed_bytes(shapes: Shapes, shards: int, itemsize: int) -> int:
+def freed_bytes(shapes: Shapes, shards: int, itemsize: int, held: int | None = None) -> int:
     """About what a process gains where the weights are sharded: the others' shares, but for what it gathers.
 
-    That is what lies outside the layers, and two layers: the one at work, and the next.
+    That is what lies outside the layers, and two layers: the one at work, and the next. It is less than
+    nothing where the weights have rested elsewhere.
+
+    Args:
+        held: bytes of the weights that are on the device by now; None for all.
     """
     if shards == 1:
         return 0
     weights, layers = shapes.numbers, shapes.in_layers
     gathered = weights - sum(layers) + 2 * max(layers, default=0)
-    return max(0, weights - weights // shards - gathered) * itemsize
+    return (weights * itemsize if held is None else held) - (weights // shards + gathered) * itemsize
 
 
 def _kept(shapes: Shapes, recompute: bool) -> float:

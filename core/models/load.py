@@ -67,6 +67,7 @@ def load(
     device_map: str = "none",
     max_memory: str = "",
     attn_implementation: str = "sdpa",
+    resting: bool = False,
 ) -> Loaded:
     """Load a decoder in evaluation mode, with its tokenizer.
 
@@ -78,6 +79,7 @@ def load(
         adapter: one that is merged into the weights, a folder or a hub id; empty for none.
         device_map: none for all weights on the device, auto for as many as fit there.
         max_memory: what devices may hold of the weights then, such as cuda:0=20GiB,cpu=100GiB.
+        resting: leave all weights in memory, for whoever brings them to the device himself.
 
     Raises:
         ModelError: there is no such model, it is not a decoder, or it cannot be read.
@@ -86,8 +88,8 @@ def load(
     """
     where = pick_device(device)
     precision = pick_dtype(dtype, where)
-    resolved, mapped = resolve(source), device_map != "none"
-    first = torch.device("cpu") if mapped else where
+    resolved, mapped = resolve(source), device_map != "none" and not resting
+    first = torch.device("cpu") if mapped or resting else where
     if resolved.kind == "pruned":
         read = _pruned(resolved, source, first, precision, trust_remote_code)
     else:

@@ -24,6 +24,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
+from core.devices.lending import halt
 from core.graph.hooks import evaluating
 from core.recover.team import LostTouchError, Team
 
@@ -55,6 +56,7 @@ class Shards:
     """
 
     def __init__(self, team: Team, models: Sequence[Frozen] = (), device: torch.device = _CPU) -> None:
+        device = torch.empty(0, device=device).device  # with a number, as those of weights
         self._team, self._alone, self.device = team, team.leads, device
         self._models: list[_Sharded] = []
         if team.size > 1 and models:
@@ -133,25 +135,37 @@ class _Sharded:
 
     def __init__(self, model: Frozen, mesh: DeviceMesh, device: torch.device) -> None:
         self.called, modules = model.called, list(model.called.modules())
-        apart = set(model.apart)
+        lent, apart = halt(model.called), set(model.apart)
+        self._apart = {value: value.device for value in apart}
         self._whole = [
             (module, name, value)
             for module in modules
             for name, value in module._parameters.items()
             if value is not None and value not in apart
         ]
+        self._resting = {
+            value for module, _, value in self._whole if module in lent or value.device != device
+        }
         self._before = [_Before(module) for module in modules]
-        for _, _, value in self._whole:
-            value.data = value.data.contiguous()  # others FSDP2 refuses
         for part in (*model.layers, model.called):
-            fully_shard(part, mesh=mesh, reshard_after_forward=True, ignored_params=apart)
+            self._shard(part, mesh, apart)
         for value in apart:
             value.data = value.data.to(device)
-        for _, _, value in self._whole:
-            if value.device == device:
-                value.data = value.new_empty(0)
         for before in self._before:
             before.note_added()
+
+    def _shard(self, part: nn.Module, mesh: DeviceMesh, apart: set[nn.Parameter]) -> None:
+        """Shard what is not sharded yet, and drop the whole of it, unless it rests elsewhere."""
+        whole = {
+            value: value.data.contiguous()  # others FSDP2 refuses
+            for value in part.parameters()
+            if value not in apart and not isinstance(value, DTensor)
+        }
+        for value, data in whole.items():
+            value.data = data
+        fully_shard(part, mesh=mesh, reshard_after_forward=True, ignored_params=apart)
+        for value, data in whole.items():
+            value.data = data if value in self._resting else data.new_empty(0)
 
     def shards(self) -> list[DTensor]:
         """The shards that this process holds, each once."""
@@ -160,8 +174,8 @@ class _Sharded:
     def gather(self, keep: bool) -> None:
         """Let the model be what it was, with its weights where they were; without any if not to `keep` them.
 
-        Weights that were not on the device that trains have stayed where they were, and are gathered only
-        because the processes do not know that of each other.
+        Weights that rested elsewhere have stayed there, and are gathered only because the processes do not
+        know that of each other.
         """
         seen = set[nn.Parameter]()
         for module, name, value in self._whole:
@@ -171,10 +185,13 @@ class _Sharded:
                 continue
             seen.add(value)
             whole = whole_of(shard.detach())
-            if keep and not value.numel():
+            if keep and value not in self._resting:
                 value.data = whole.clone()  # it may be a view of what was padded to equal shares
         for before in self._before:
             before.restore()
+        for value, place in self._apart.items():
+            value.data = value.data.to(place)
+        halt(self.called, False)
 
 
 class _Before:

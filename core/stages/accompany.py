@@ -164,13 +164,14 @@ def _train_along(meeting: Meeting, run_dir: Path, training: str) -> None:
     work = Work(spec, run_dir, Mute(run_dir))
     if training == nuteprune.FOLDER:
         settings = fitted_settings(run_dir)
-        loaded = models.load(**vars(spec.model))
+        loaded = models.load(**vars(spec.model), resting=settings.shard_weights == "on")
         if meeting.ready():
             with meeting.team(where, settings.precision, sharded=settings.shard_weights == "on") as team:
                 nuteprune.train_along(work, loaded, settings, team)
         return
     work = recover.of_control(work) if training == recover.CONTROL else work
-    recipe, loaded = noted_recipe(work, training), recover.load_along(work, training)
+    recipe = noted_recipe(work, training)
+    loaded = recover.load_along(work, training, recipe)
     if meeting.ready():
         with meeting.team(where, recipe.precision, sharded=recipe.shard_weights == "on") as team:
             weights = meeting.spread(team, None) if recover.cuts(work, training) else {}

@@ -139,6 +139,11 @@ def check_device(spec: RunSpec) -> None:
     check_devices(spec.model.max_memory)
     ours, batches = company(), batches_of(spec)
     count, here = (ours.size, ours.local_size) if ours else (processes_of(spec),) * 2
+    if batches and count == 1 and spec.model.device_map != "none":
+        raise SpecError(
+            "Weights that rest elsewhere are trained around by several processes, and there is one; resume "
+            "it with torchrun --nproc-per-node 2 -m core runs resume."
+        )
     if not batches or count == 1:
         return
     if spec.goal == "prune" and spec.prune.without_dependency:

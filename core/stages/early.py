@@ -119,17 +119,22 @@ def _against(spec: RunSpec) -> Iterator[str]:
     """What cannot, and what to do instead, ends of a sentence."""
     asked, forward = spec.prune, "no gradient reaches weights that rest elsewhere"
     flags = {"prune": "--method", "sweep": "--methods", "explore": "--criterion"}
-    if method_of(spec):
-        yield f"method {asked.method}, which trains: {forward}; take a criterion, such as wifv or wanda."
+    sharding = "or let several processes share them out with shard_weights on"
+    if (method := method_of(spec)) and method.settings(asked.options).shard_weights != "on":
+        yield (
+            f"method {asked.method}, which trains: {forward}; take a criterion, such as wifv or wanda, "
+            f"{sharding}."
+        )
     for name in criteria_of(spec):
         if name != MANUAL and any(need.startswith("gradient") for need in CRITERIA[name].needs):
             picks = spec.goal == "explore" and name not in spec.explore.criteria
             flag = "--ratio-by" if picks else flags[spec.goal]
             yield f"{name}, which reads gradients: {forward}; take one that does not, such as {flag} wifv."
-    if spec.goal in ("prune", "recover") and spec.recover.method != "none":
+    recovers = spec.goal in ("prune", "recover") and spec.recover.method != "none"
+    if recovers and spec.recover.shard_weights != "on":
         yield (
-            f"recovery by {spec.recover.method}: {forward}; take --reconstruct least_squares, or "
-            "train the result where it fits."
+            f"recovery by {spec.recover.method}: {forward}; take --reconstruct least_squares, train the "
+            f"result where it fits, {sharding}."
         )
     if spec.prunes and asked.without_dependency:
         yield "without_dependency, which holds the model twice; leave one out."

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from core.devices.lending import spread_of
 from core.devices.memory import free_memory
 from core.devices.picked import multiplied_in
 from core.errors import SpecError
@@ -81,7 +82,8 @@ def noted_recipe(work: Work, name: str) -> RecoverSpec:
 def _fit(work: Work, loaded: Loaded, graph: Graph, every: Mapping[Way, Taken]) -> Way:
     """The first way that memory holds, and word of it. Raises SpecError."""
     free, shapes, itemsize = free_memory(loaded.device), _shapes(loaded, graph), loaded.dtype.itemsize
-    freed = {way.shards: freed_bytes(shapes, way.shards, itemsize) for way in every}
+    held = _held(loaded)
+    freed = {way.shards: freed_bytes(shapes, way.shards, itemsize, held) for way in every}
     sizes = {way: needed_bytes(shapes, taken, itemsize) for way, taken in every.items()}
     first = next(iter(every))
     way = next((way for way in every if sizes[way] <= free + freed[way.shards]), None)
@@ -93,9 +95,16 @@ def _fit(work: Work, loaded: Loaded, graph: Graph, every: Mapping[Way, Taken]) -
         )
     instead = "" if way is first else f"; {first.words} would take {sizes[first] / _GIB:.1f} GiB"
     products = ", products of matrices in bfloat16" if every[way].precision == "bf16" else ""
-    frees = f", which frees {freed[way.shards] / _GIB:.1f} GiB" if way.shards > 1 else ""
+    frees = f", which frees {max(0, freed[way.shards]) / _GIB:.1f} GiB" if way.shards > 1 else ""
     work.recorder.message(f"{_needs(sizes[way], free)}: {way.words}{frees}{products}{instead}")
     return way
+
+
+def _held(loaded: Loaded) -> int:
+    """Bytes of the weights that are on the device that trains."""
+    spread, values = spread_of(loaded.model), loaded.model.named_parameters()
+    here = [each for name, each in values if spread is None or spread.place(name) == spread.main]
+    return sum(each.numel() * each.element_size() for each in here)
 
 
 def _shapes(loaded: Loaded, graph: Graph) -> Shapes:

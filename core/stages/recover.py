@@ -67,7 +67,7 @@ def recover(work: Work, loaded: Loaded, graph: Graph, name: str = FOLDER) -> dic
         training = Recovery(
             loaded, graph, data, recipe,
             seed=work.spec.seed, on_curve=on_curve, watched=watched(work.spec, loaded.tokenizer),
-            teacher=teacher.teacher_of(work, loaded, graph),
+            teacher=teacher.teacher_of(work, loaded, graph, resting=sharded and team.size > 1),
         )  # fmt: skip
         shards = together.shards(work, team, training.frozen() if sharded else [], loaded.device)
         loop = Loop(training, team, _checkpoint(work, name), shards)
@@ -103,25 +103,26 @@ def train_along(
     Raises:
         LostTouchError: that one, or another, is gone.
     """
-    graph = read_graph(work.run_dir)
+    graph, sharded = read_graph(work.run_dir), recipe.shard_weights == "on"
     if weights:
         loaded = cut_before(loaded, graph, read_plan(work.run_dir), weights)
     _, data = _data(work, loaded)
     training = Recovery(
         loaded, graph, data, recipe,
         seed=work.spec.seed, on_curve=lambda curve, step, value: None,
-        teacher=teacher.teacher_of(work, loaded, graph), leads=False,
+        teacher=teacher.teacher_of(work, loaded, graph, resting=sharded), leads=False,
     )  # fmt: skip
-    models = training.frozen() if recipe.shard_weights == "on" else []
+    models = training.frozen() if sharded else []
     loop = Loop(training, team, _checkpoint(work, name), Shards(team, models, loaded.device))
     loop.resume()
     loop.run(lambda report: None, lambda done, total: None)
     loop.shards.gather()
 
 
-def load_along(work: Work, name: str) -> Loaded:
+def load_along(work: Work, name: str, recipe: RecoverSpec) -> Loaded:
     """The model that a process trains along with, before it is cut as the first one's was."""
-    return load(**vars(teacher.dense_of(work.spec) if name == CONTROL else work.spec.model))
+    model = teacher.dense_of(work.spec) if name == CONTROL else work.spec.model
+    return load(**vars(model), resting=recipe.shard_weights == "on")
 
 
 def cuts(work: Work, name: str) -> bool:

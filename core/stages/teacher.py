@@ -124,14 +124,18 @@ def _check_layers(model: ModelSpec, source: str) -> None:
         )
 
 
-def teacher_of(work: Work, loaded: Loaded, graph: Graph) -> Teacher | None:
-    """Who teaches this model; None where nobody does. Raises ModelError, ArtifactError."""
+def teacher_of(work: Work, loaded: Loaded, graph: Graph, *, resting: bool = False) -> Teacher | None:
+    """Who teaches this model; None where nobody does. Raises ModelError, ArtifactError.
+
+    Args:
+        resting: whether its weights stay in memory, because they are to be sharded.
+    """
     recipe = work.spec.recover
     if not recipe.distils:
         return None
     if recipe.top_k:
         return FromDisk(Kept(_folder(work)), recipe.temperature)
-    dense = load_model(work, source_of(work.spec))
+    dense = load_model(work, source_of(work.spec), resting=resting)
     layers = [dense.model.get_submodule(name) for name in graph.layer_modules] if recipe.layer_weight else []
     return Live(dense.model, recipe.temperature, layers, _channels(loaded, dense))
 
@@ -204,10 +208,10 @@ def dense_model(work: Work) -> Loaded:
     return load_model(work, dense_of(work.spec))
 
 
-def load_model(work: Work, model: ModelSpec) -> Loaded:
+def load_model(work: Work, model: ModelSpec, *, resting: bool = False) -> Loaded:
     """A model beside the pruned one, read as that was. Raises ModelError."""
     work.recorder.message(f"Loading {model.source}, which is dense")
-    return load(**vars(model))
+    return load(**vars(model), resting=resting)
 
 
 def _channels(loaded: Loaded, dense: Loaded) -> Tensor | None:
