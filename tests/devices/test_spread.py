@@ -13,6 +13,7 @@ from core.devices.lending import DISK, spread_of
 from core.devices.spread import planned, words
 from core.errors import ModelError, SpecError
 from core.models.load import load
+from core.runs import company
 from core.spec.model import ModelSpec, memory_of
 from tests.graph.families import model_of
 from tests.handmade import ids, logits
@@ -49,6 +50,14 @@ def test_what_fits_stays_together(three_cards: None) -> None:
     spread = planned(model_of("llama"), torch.device("cpu"), torch.float32, "")
     assert not spread.places
     assert words(model_of("llama"), spread).endswith("in memory; of 2 layers 2 in memory")
+
+
+def test_of_a_launch_each_process_has_the_card_that_it_computes_on(
+    three_cards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(company, "size", lambda: 3)
+    spread = planned(model_of("gemma3"), torch.device("cuda:1"), torch.float32, "cuda:1=120KiB")
+    assert spread.main == "cuda:1" and set(spread.places.values()) == {"cpu"}
 
 
 def test_what_memory_cannot_hold_rests_on_disk(tiny_llama_folder: Path) -> None:

@@ -111,6 +111,29 @@ def test_sharding_is_refused_for_one_process_and_where_all_weights_are_trained(s
         RecoverSpec("distill", targets="weights", shard_weights="on")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rule": "lora_gradient", "distillation": "dense"},
+        {"distillation": "second_model", "layer_weight": 0.1},
+    ],
+    ids=["lora_gradient", "second_model"],
+)
+def test_sharded_masks_that_look_at_weights_or_have_a_second_model(
+    tmp_path: Path, spec: RunSpec, second: Launch, changes: dict[str, Any]
+) -> None:
+    one = started(tmp_path / "one", shared(spec, accumulate=2, **changes))
+    execute(one)
+    other = second()
+    assert prune(shared(spec, shard_weights="on", **changes), tmp_path) == 0 == other.wait(20)
+    two = the_run(tmp_path)
+    assert sharded(two) == [pytest.approx(0.5, abs=0.02)] and read_plan(two) == read_plan(one)
+    for name in ("kl", "expected", "ppl_cut"):
+        ours, theirs = curves(two)[f"train.{name}"], curves(one)[f"train.{name}"]
+        assert ours == pytest.approx(theirs, rel=1e-3), name
+
+
 def test_a_model_whose_weights_rest_elsewhere_is_trained_by_shards(
     tmp_path: Path, spec: RunSpec, texts: tuple[Path, Path], second: Launch
 ) -> None:
