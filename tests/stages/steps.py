@@ -31,9 +31,9 @@ def again(run_dir: Path) -> None:
 def outcome(run_dir: Path) -> tuple[Any, Any, Any]:
     """Everything a run decides and measures; how long that took, and how much memory, is no result."""
     metrics = read_json(run_dir / METRICS)
-    metrics.pop("seconds")
-    for name in ("run_memory_gib", "run_memory_predicted_gib"):
-        metrics.pop(name, None)  # nothing is foretold of weights that rest elsewhere
+    for name in ("seconds", "run_memory_gib"):
+        metrics.pop(name)
+    metrics.pop("run_memory_predicted_gib", None)  # nothing is foretold of weights that rest elsewhere
     samples = [
         (one["prompt"], one["dense"]["text"], one["pruned"]["text"]) for one in read_json(run_dir / SAMPLES)
     ]
