@@ -21,16 +21,23 @@ class Part:
 
 
 class Split(Protocol):
-    """A run in parts. `unit` names several of them, `count` is how many there are in all."""
+    """A run in parts.
+
+    `unit` names several of them, `count` is how many there are in all, `does` is what all of it is.
+    """
 
     run_dir: Path
     spec: RunSpec
     recorder: Recorder
     unit: str
+    does: str
     count: int
 
     def left(self) -> list[Part]:
         """Those whose result is not in the run yet."""
+
+    def follow(self, folder: Path) -> list[Part]:
+        """Those that can begin only now that this one is done."""
 
     def hand_on(self, folder: Path) -> None:
         """Keep of a part at work what others need not find out again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from core.cluster import placed
@@ -12,6 +13,7 @@ from core.cluster.keeper import LOOK_S, reached
 from core.cluster.parts import Part, Split
 from core.cluster.placed import Placed
 from core.cluster.split_evaluate import SplitEvaluate
+from core.cluster.split_prune import SplitPrune, splits_off
 from core.cluster.split_sweep import SplitSweep
 from core.errors import LaunchError, StopRequested
 from core.files import there, write_text
@@ -27,8 +29,9 @@ STOP_S = 120.0
 
 
 def splits(spec: RunSpec) -> bool:
-    """Whether a run is done in parts side by side: a sweep's points, or several benchmarks."""
-    return spec.goal == "sweep" or (spec.goal == "evaluate" and len(spec.evaluate.tasks) > 1)
+    """Whether a run is done in parts side by side: a sweep's points, or benchmarks."""
+    several = spec.goal == "evaluate" and len(spec.evaluate.tasks) > 1
+    return spec.goal == "sweep" or several or splits_off(spec)
 
 
 def scatter(run_dir: Path, recorder: Recorder, module: str) -> None:
@@ -41,9 +44,10 @@ def scatter(run_dir: Path, recorder: Recorder, module: str) -> None:
         StopRequested: parts at work keep what they have. LaunchError: some parts failed on their nodes.
     """
     spec = read_spec(run_dir).settled()
-    split: Split = (SplitSweep if spec.goal == "sweep" else SplitEvaluate)(run_dir, spec, recorder)
+    ways: dict[str, Callable[[Path, RunSpec, Recorder], Split]] = {"sweep": SplitSweep, "prune": SplitPrune}
+    split = ways.get(spec.goal, SplitEvaluate)(run_dir, spec, recorder)
     with reached(spec, run_dir) as executor:
-        recorder.begin({spec.goal: f"Measuring {split.unit} side by side on {executor.title}"})
+        recorder.begin({spec.goal: f"{split.does} side by side on {executor.title}"})
         recorder.stage(spec.goal)
         work = _Scattered(split, executor, module)
         try:
@@ -92,7 +96,7 @@ class _Scattered:
             write_text(folder / SPEC, part.spec.to_json())
             write_status(folder, Status(created=time.time(), executor=self.split.spec.cluster.executor))
         if read_status(folder).state == "finished":
-            return self.split.collect(folder)
+            return self._collect(folder)
         run = Placed(
             self.executor, folder, self.module, lambda text: self.recorder.warn(f"{part.title}: {text}")
         )
@@ -104,6 +108,7 @@ class _Scattered:
         status = read_status(folder)
         if status.state == "finished":
             self.split.collect(folder)
+            self.left += self.split.follow(folder)
         elif status.state == "failed":
             self.failed[folder] = status.message
 

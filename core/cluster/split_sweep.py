@@ -26,7 +26,7 @@ _OF_DENSE = (PERPLEXITY, GROUPS, f"{CHECKPOINT}/references")
 class SplitSweep:
     """The points of a sweep."""
 
-    unit = "points"
+    unit, does = "points", "Measuring points"
 
     def __init__(self, run_dir: Path, spec: RunSpec, recorder: Recorder) -> None:
         self.run_dir, self.spec, self.recorder = run_dir, spec, recorder
@@ -61,6 +61,10 @@ class SplitSweep:
             for other in first.others:
                 self.recorder.metric(f"ppl_before.{other.text}", 0, other.ppl)
             self.recorder.artifact(SWEEP)
+
+    def follow(self, folder: Path) -> list[Part]:
+        """No point waits for another."""
+        return []
 
     def collect(self, folder: Path) -> None:
         """Add a point that is measured to the sweep."""

@@ -14,13 +14,15 @@ from typing import Any
 import psutil
 import pytest
 
+from core.models.load import load
 from core.results.sweep import read_sweep
 from core.runs import launch, watch
-from core.runs.artifacts import LOG, METRICS, PARTS, read_metrics
+from core.runs.artifacts import CHECKPOINT, LOG, METRICS, PARTS, read_metrics
 from core.runs.status import read_status
 from core.spec.cluster import ClusterSpec
 from core.spec.evaluate import EvalSpec
 from core.spec.model import ModelSpec
+from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from core.spec.sweep import SweepSpec
 from tests.runs.waiting import executed, state, until
@@ -161,3 +163,21 @@ def test_benchmarks_side_by_side_give_what_they_give_one_after_the_other(
     scores = [{name: task["acc"] for name, task in each["tasks"].items()} for each in (one, other)]
     assert scores[0] == scores[1]
     assert {path.name for path in here.iterdir()} <= {path.name for path in there.iterdir()}
+
+
+def test_a_pruning_run_with_benchmarks_gives_what_it_gives_here(
+    runs: Path, ray_cluster: Any, tiny_llama_folder: Path, texts: tuple[Path, Path]
+) -> None:
+    spec = measured(tiny_llama_folder, texts, prune=PruneSpec("l2", 0.3))
+    asked = replace(spec.evaluate, tasks=("bundled_capitals",), limit=3, prompts=(), efficiency=False)
+    spec = replace(spec, evaluate=asked)
+    there, here = launch.start(runs, on(ray_cluster, spec)), launch.start(runs, spec)
+    until(lambda: {state(there), state(here)} == {"finished"}, 300)
+    one, other = (read_metrics(path) for path in (there, here))
+    assert one.keys() == other.keys() and one["ppl_after"] == other["ppl_after"]
+    for key in ("tasks_before", "tasks_after"):
+        scores = [{name: task["acc"] for name, task in each[key].items()} for each in (one, other)]
+        assert scores[0] == scores[1]
+    assert {path.name for path in here.iterdir()} - {CHECKPOINT} <= {path.name for path in there.iterdir()}
+    assert load(str(there), device="cpu").plan == load(str(here), device="cpu").plan
+    assert len(list((there / PARTS).glob("*/status.json"))) == 3
