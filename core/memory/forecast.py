@@ -18,9 +18,9 @@ from core.spec.run import RunSpec
 from core.spec.units import MANUAL
 
 GIB = 2**30
-#: What a process holds beside a model: libraries, with their code. On a card, where tensors are counted
-#: alone, nothing; what CUDA itself takes there has to be free besides.
-PROCESS, CONTEXT = int(0.6 * GIB), int(0.5 * GIB)
+#: What a process holds beside a model: libraries, and what it has freed and not given back. On a card, where
+#: tensors are counted alone, nothing; what CUDA itself takes there has to be free besides.
+PROCESS, CONTEXT = int(0.7 * GIB), int(0.5 * GIB)
 _SHORTER = "fewer tokens in each window (--length)"
 
 
