@@ -13,12 +13,14 @@ from pruneviz.figures.training import PREFIX
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+#: Plans of a search: perplexity on the text that chooses, over the share that goes.
+_FRONT = "search.front"
 #: Metric -> (what a person reads, the colour it has everywhere).
 NAMES = {
     "sensitivity.attention": ("Perplexity, attention pruned", "var(--pv-attention)"),
     "sensitivity.ffn": ("Perplexity, feed-forward pruned", "var(--pv-ffn)"),
     "sensitivity.both": ("Perplexity, both pruned", "var(--pv-residual)"),
-    "search.front": ("Perplexity of the plans of the search, on the text that chooses", "var(--pv-accent)"),
+    _FRONT: ("Perplexity of the best plans", "var(--pv-accent)"),
     "recover.held_ppl": ("Perplexity of the text kept apart", "var(--pv-accent)"),
     "recover.ppl": ("Perplexity of", "var(--pv-removed)"),
     "recover.held_kl": ("Divergence from the teacher on the text kept apart", "var(--pv-accent)"),
@@ -46,7 +48,10 @@ class CurvesInfo:
 
 def curves_info(events: list[Event]) -> CurvesInfo:
     """Only what makes a line, but for trainings, which have a figure of their own."""
-    series = {name: thinned(points) for name, points in metric_series(events).items()}
+    told = metric_series(events)
+    if _FRONT in told:
+        told[_FRONT] = _best(told[_FRONT])
+    series = {name: thinned(points) for name, points in told.items()}
     return CurvesInfo(
         {
             name: ([step for step, _ in points], [value for _, value in points])
@@ -54,6 +59,14 @@ def curves_info(events: list[Event]) -> CurvesInfo:
             if len(points) > 1 and not name.startswith(PREFIX)
         }
     )
+
+
+def _best(plans: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of each share the lowest perplexity, shares rising: a search that aims twice starts again below."""
+    best: dict[float, float] = {}
+    for share, ppl in plans:
+        best[round(share, 1)] = min(ppl, best.get(round(share, 1), ppl))
+    return sorted(best.items())
 
 
 def _named(name: str) -> tuple[str, str]:
@@ -94,7 +107,7 @@ def curves_figure(info: CurvesInfo) -> go.Figure:
     figure.update_yaxes(rangemode="tozero")
     if by_layer:
         figure.update_yaxes(title={"text": "Perplexity", "font": {"size": 13}})
-    share = all(name == "search.front" for name in info.curves)
+    share = all(name == _FRONT for name in info.curves)
     below = "Layer" if by_layer else "Block parameters that go, in %" if share else "Step"
     last = {"text": below, "font": {"size": 13}}
     figure.update_xaxes(title=last, row=len(titles))

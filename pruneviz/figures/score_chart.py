@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from core.results import words
@@ -101,6 +102,10 @@ def _whiskers(values: Sequence[float | None], errors: Sequence[float | None]) ->
     return {**style, "array": list(errors), "arrayminus": down, "symmetric": False}
 
 
+#: Characters of a name before it goes on in the next line: bars need room on a phone.
+_WIDEST = 20
+
+
 def chart(info: ChartInfo, axis: str, description: str) -> go.Figure:
     """Grouped horizontal bars, the first name on top."""
     import plotly.graph_objects as go
@@ -118,10 +123,13 @@ def chart(info: ChartInfo, axis: str, description: str) -> go.Figure:
         )  # fmt: skip
     figure.update_layout(
         height=110 + len(info.names) * (22 + 15 * len(info.models)), barmode="group", bargap=0.28,
-        margin={"l": 190, "r": 16, "t": 16, "b": 58},
+        margin={"l": 90, "r": 16, "t": 16, "b": 58},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom"},
         xaxis={"title": {"text": axis, "font": {"size": 13}}, "rangemode": "tozero", "ticksuffix": " %"},
-        yaxis={"autorange": "reversed", "automargin": True},
+        yaxis={
+            "autorange": "reversed", "automargin": True, "tickvals": list(info.names),
+            "ticktext": ["<br>".join(wrap(name, _WIDEST)) for name in info.names],
+        },
         meta={"description": description},
     )  # fmt: skip
     return figure

@@ -41,3 +41,9 @@ def test_curves_of_different_things_have_a_scale_and_a_name_each():
         "Learning rate",
     ]
     assert figure.layout.xaxis2.title.text == "Step"
+
+
+def test_of_a_search_the_best_plan_of_each_share_is_drawn():
+    told = [(5.0, 40.0), (20.001, 56.0), (19.999, 79.0), (20.0, 63.0), (10.0, 44.0), (30.0, 80.0)]
+    info = curves_info([_metric("search.front", share, ppl) for share, ppl in told])
+    assert info.curves["search.front"] == ([5.0, 10.0, 20.0, 30.0], [40.0, 44.0, 56.0, 80.0])
