@@ -34,7 +34,8 @@ from core.runs.watch import list_runs
 from pruneviz.data.examples import MANIFEST
 from tests.browser.driver import ROOT
 
-_MEASURED = "--tasks bundled_capitals"
+_READ = "--calibration c4_sample.jsonl --ppl wikitext2.valid.raw --window 1024 --tokens 6144 --no-efficiency"
+_MEASURED = f"--length 256 {_READ} --tasks bundled_capitals"
 #: Name of an example -> what people read of it, and what is asked for after `python -m core`.
 COMMANDS = {
     "example-analysis": (
@@ -50,7 +51,7 @@ COMMANDS = {
     ),
     "example-taylor_first-20": (
         "First-order Taylor, every layer alike",
-        f"prune demo --method taylor_first --sparsity 0.2 {_MEASURED}",
+        "prune demo --method taylor_first --sparsity 0.2 --tasks bundled_capitals",
     ),
     "example-ifv-20": (
         "The recommended recipe",
@@ -59,8 +60,7 @@ COMMANDS = {
     "example-nuteprune-20": (
         "Masks learned by NutePrune",
         "prune demo --method nuteprune --preset demo --sparsity 0.2 --set last=0.8 --set measure_every=75 "
-        "--calibration c4_sample.jsonl --ppl wikitext2.valid.raw --window 1024 --tokens 6144 "
-        "--no-efficiency --watch 0",
+        f"{_READ} --watch 0",
     ),
 }
 #: What a page reads of a run by its goal; it reads groups and scores of the analysis alone.
