@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cache
 
@@ -71,7 +72,9 @@ def _blocks(values: Tensor, pairs: int) -> tuple[Tensor, ...]:
 
 def _run(p: Tensor, first: Tensor, second: Tensor) -> Tensor:
     try:
-        return compiled()(p, first, second)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's compiler, about what it uses itself
+            return compiled()(p, first, second)
     except Exception as error:  # of dynamo, inductor, Triton or a C++ compiler, each with classes of its own
         if isinstance(error, torch.OutOfMemoryError):
             raise
