@@ -51,7 +51,7 @@ COMMANDS = {
     ),
     "example-taylor_first-20": (
         "First-order Taylor, every layer alike",
-        "prune demo --method taylor_first --sparsity 0.2 --tasks bundled_capitals",
+        f"prune demo --method taylor_first --sparsity 0.2 {_MEASURED}",
     ),
     "example-ifv-20": (
         "The recommended recipe",
