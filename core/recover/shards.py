@@ -61,7 +61,8 @@ class Shards:
         self._models: list[_Sharded] = []
         if team.size > 1 and models:
             mesh = DeviceMesh(device.type, list(range(team.size)))
-            self._models = [_Sharded(model, mesh, device) for model in models]
+            keeps = [team.leads, *[False] * len(models)]
+            self._models = [_Sharded(*each, mesh, device) for each in zip(models, keeps, strict=False)]
         if team.leads:
             for number, model in enumerate(self._models, _FIRST):
                 model.called.register_forward_pre_hook(partial(self._announce, number), prepend=True)
@@ -131,9 +132,13 @@ class Shards:
 
 
 class _Sharded:
-    """A model that is sharded until `gather`."""
+    """A model that is sharded until `gather`.
 
-    def __init__(self, model: Frozen, mesh: DeviceMesh, device: torch.device) -> None:
+    Args:
+        keeps: whether weights that rest elsewhere stay there; otherwise they are dropped, too.
+    """
+
+    def __init__(self, model: Frozen, keeps: bool, mesh: DeviceMesh, device: torch.device) -> None:
         self.called, modules = model.called, list(model.called.modules())
         lent, apart = halt(model.called), set(model.apart)
         self._apart = {value: value.device for value in apart}
@@ -144,7 +149,7 @@ class _Sharded:
             if value is not None and value not in apart
         ]
         self._resting = {
-            value for module, _, value in self._whole if module in lent or value.device != device
+            value for module, _, value in self._whole if keeps and (module in lent or value.device != device)
         }
         self._before = [_Before(module) for module in modules]
         for part in (*model.layers, model.called):
