@@ -183,7 +183,7 @@ class Option(Words):
         """What is accepted, with what each choice means where a form has words for it."""
         if self.wanted or all(words == str(choice) for choice, words in self.choices.items()):
             return self.accepted()
-        meant = [f"{name} ({words[0].lower()}{words[1:]})" for name, words in self.choices.items()]
+        meant = [f"{name} ({_within_a_sentence(words)})" for name, words in self.choices.items()]
         return f"{'some' if self.kind is tuple else 'one'} of {', '.join(meant)}"
 
     def read(self, given: Any) -> Any:
@@ -222,6 +222,14 @@ class Option(Words):
         choices = {"choices": list(self.choices)} if self.choices else {}
         within = {"within": [self.least[0], self.most[0]]} if self.least and self.most else {}
         return {"default": self.value, "meaning": self.help, **choices, **within}
+
+
+def _within_a_sentence(words: str) -> str:
+    """Words as they stand inside a sentence; a name, such as LoRA or Weights & Biases, stays one."""
+    first, *others = words.split()
+    title = others and not any(other[0].islower() for other in others)
+    name = title or any(letter.isupper() for letter in first[1:])
+    return words if name else words[0].lower() + words[1:]
 
 
 def _bounds(least: tuple[float, bool] | None, most: tuple[float, bool] | None) -> str:

@@ -23,11 +23,12 @@ def advise(
 ) -> None:
     """Say what to do: no training, minutes, or an hour of it."""
     with stdout_kept_clean():
+        from core.memory.here import held
         from core.models.again import graph_of
 
         spec = ask_to_prune(model, given)
         graph = graph_of(spec.model, config_only=True)
-    ways = advice.advise(spec, graph, advice.finished_runs(runs_dir, spec.model.source))
+        ways = advice.advise(spec, graph, advice.finished_runs(runs_dir, spec.model.source), held)
     if all(way.problem for way in ways):
         raise NotPrunableError(ways[0].problem)
     listed = [{key: value for key, value in asdict(way).items() if key != "spec"} for way in ways]

@@ -12,6 +12,12 @@ from core.memory.forecast import Forecast, Place, forecast
 from core.spec.run import RunSpec
 
 
+def held(spec: RunSpec) -> float | None:
+    """What a run will hold at most, in GiB; None where `foreseen` cannot say."""
+    told = foreseen(spec)
+    return told.gib if told else None
+
+
 def foreseen(spec: RunSpec) -> Forecast | None:
     """What a run will hold, None where that cannot be said: weights rest elsewhere, or there are none.
 

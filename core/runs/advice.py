@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +25,6 @@ from core.spec.fields import field_of
 from core.spec.recover import recipe_of
 from core.spec.run import RunSpec
 
-#: Bytes per parameter: two models in float32 where nothing is trained; where all weights are, the model and
-#: its teacher, and for each weight its gradient and two numbers of Adam's.
-_CUT, _TAUGHT = 8, 20
 #: What starting, loading and saving take of any model, in seconds.
 START_S = 10
 #: Shares around those that were measured; beyond, a figure says little.
@@ -41,7 +38,8 @@ class Advice:
     Attributes:
         effort: of `core.spec.efforts`; title, about: what it is; spec: the run to launch, and its command.
         after: what is left, in words; empty where that is not known yet.
-        seconds, seconds_from: how long it will take, and what says so. gib: memory at least.
+        seconds, seconds_from: how long it will take, and what says so.
+        gib: of memory at most, None if that cannot be said.
         measured: what it gave of the demo model; doubts: what is not known.
         problem: why it cannot be launched; empty if it can.
     """
@@ -54,7 +52,7 @@ class Advice:
     after: str
     seconds: float
     seconds_from: str
-    gib: float
+    gib: float | None
     measured: str
     doubts: tuple[str, ...]
     problem: str = ""
@@ -62,20 +60,26 @@ class Advice:
     @property
     def takes(self) -> str:
         """Time and memory in words."""
-        return f"about {duration(self.seconds)} ({self.seconds_from}), {memory(self.gib)} of memory at least"
+        held = "" if self.gib is None else f", about {memory(self.gib)} of memory here"
+        return f"about {duration(self.seconds)} ({self.seconds_from}){held}"
 
 
 def advise(
-    asked: RunSpec, graph: Graph, finished: Sequence[tuple[RunSpec, dict[str, Any]]], scanned: bool = False
+    asked: RunSpec,
+    graph: Graph,
+    finished: Sequence[tuple[RunSpec, dict[str, Any]]],
+    held: Callable[[RunSpec], float | None],
+    scanned: bool = False,
 ) -> list[Advice]:
     """Three ways to prune a model to what is asked, from no training to an hour of it.
 
     Args:
         asked: model, sparsity or budget, kinds and layers; its texts stay.
         graph: of the model as it is; finished: runs of it, each with its `metrics.json`.
+        held: what memory a run will hold, in GiB.
         scanned: whether a scan of its layers is kept.
     """
-    return [_way(name, with_effort(asked, name), graph, finished, scanned) for name in EFFORTS]
+    return [_way(name, with_effort(asked, name), graph, finished, held, scanned) for name in EFFORTS]
 
 
 def finished_runs(runs_dir: Path, source: str) -> list[tuple[RunSpec, dict[str, Any]]]:
@@ -90,14 +94,18 @@ def finished_runs(runs_dir: Path, source: str) -> list[tuple[RunSpec, dict[str, 
 
 
 def _way(
-    name: str, spec: RunSpec, graph: Graph, finished: Sequence[tuple[RunSpec, dict[str, Any]]], scanned: bool
+    name: str,
+    spec: RunSpec,
+    graph: Graph,
+    finished: Sequence[tuple[RunSpec, dict[str, Any]]],
+    held: Callable[[RunSpec], float | None],
+    scanned: bool,
 ) -> Advice:
     effort, dense = EFFORTS[name], cost(graph, {})
     share, after, problem = _left(spec, graph)
     seconds, source = _seconds(name, dense.macs_per_token, finished)
-    gib = (_TAUGHT if effort.recipe else _CUT) * dense.params / 2**30
     return Advice(
-        name, effort.title, effort.about, spec, command_line(spec), after, seconds, source, gib,
+        name, effort.title, effort.about, spec, command_line(spec), after, seconds, source, held(spec),
         _measured(name), tuple(_doubts(name, spec, share, scanned)), problem,
     )  # fmt: skip
 
@@ -174,4 +182,4 @@ def _doubts(name: str, spec: RunSpec, share: float | None, scanned: bool) -> lis
         doubts.append("What your own text would change: the cut reads the bundled one (--calibration).")
     if EFFORTS[name].recipe:
         doubts.append("How it does on your task: the training text is a general one unless you give yours.")
-    return [*doubts, "Memory of activations, and times on a GPU: neither is predicted."]
+    return [*doubts, "How long it takes on a GPU: that is not predicted."]

@@ -20,29 +20,32 @@ BY = {
 _EXAMPLE = "write layer=3, attention_block=2 or ffn_block=2, several with commas"
 
 
-def drops_of(text: str) -> dict[str, int]:
-    """Read `layer=3,ffn_block=2`: kind -> how many. Raises SpecError."""
+def drops_of(text: str, example: str = _EXAMPLE) -> dict[str, int]:
+    """Read `layer=3,ffn_block=2`: kind -> how many. Raises SpecError, which ends with an example."""
     drops: dict[str, int] = {}
     for entry in filter(str.strip, text.split(",")):
         kind, _, number = (part.strip() for part in entry.partition("="))
         if not (number.isdecimal() and int(number) > 0):
-            raise SpecError(f"drop takes a kind and how many, got {entry.strip()!r}; {_EXAMPLE}.")
+            raise SpecError(f"drop takes a kind and how many, got {entry.strip()!r}; {example}.")
         check_name("drop", kind, list(DROPPED))
         if kind in drops:
-            raise SpecError(f"drop names {kind} twice; {_EXAMPLE}.")
+            raise SpecError(f"drop names {kind} twice; {example}.")
         drops[kind] = int(number)
     return drops
 
 
 #: What a sweep calls dropping nothing.
 NOTHING = "none"
+_SWEPT = "write none, layer=2 or layer=1+ffn_block=2, several points with commas"
 
 
 def parse_drops(given: str | Sequence[str]) -> tuple[str, ...]:
     """Read `none,layer=2,layer=1+ffn_block=2`, what points of a sweep drop. Raises SpecError."""
     texts = given.split(",") if isinstance(given, str) else given
     drops = [",".join(map(str.strip, text.split("+"))) for text in map(str.strip, texts) if text]
-    return tuple("" if drop == NOTHING else check_drop(drop) for drop in drops)
+    for drop in drops:
+        drops_of("" if drop == NOTHING else drop, _SWEPT)
+    return tuple("" if drop == NOTHING else drop for drop in drops)
 
 
 def drop_entries(drops: Sequence[str]) -> list[str]:

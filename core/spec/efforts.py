@@ -37,16 +37,18 @@ _CUT = MappingProxyType(
 EFFORTS = {
     RECOMMENDED: Effort(
         "No training (recommended)",
-        "the best known cut without training, 5 minutes with its measurements",
+        "the best known cut without training, 5 minutes of the demo model",
         MappingProxyType({}),
     ),
     "minutes": Effort(
         "A few minutes of training",
-        "a better refit, and the dense model teaches all weights, 18 minutes in all",
+        "a better refit, and the dense model teaches all weights, 18 minutes of the demo model",
         _CUT,
         "minutes",
     ),
-    "hour": Effort("An hour of training", "the same, taught four times as long: an hour", _CUT, "hour"),
+    "hour": Effort(
+        "An hour of training", "the same, taught four times as long: an hour of the demo model", _CUT, "hour"
+    ),
 }
 #: What an effort says of which units go, unless they were chosen by hand.
 CHOICE = ("prune.method", "prune.scope")

@@ -15,6 +15,7 @@ from core.models.again import graph_of
 from core.models.load import Loaded, check_model, load_config, load_tokenizer
 from core.models.texts import Text
 from core.models.windows import sample_windows
+from core.plan.dropping import dropped
 from core.plan.records import check_plan
 from core.recover.team import devices
 from core.results.sweep import planned, run_of
@@ -115,17 +116,20 @@ def _left_open(spec: RunSpec) -> tuple[str, ...]:
 
 
 def check_reach(spec: RunSpec) -> None:
-    """Whether units chosen by hand are there, and enough for budgets and rounds.
+    """Whether units chosen by hand are there, and enough for budgets, rounds and blocks of a sweep.
 
     Raises:
         NotPrunableError: they are not. ArtifactError: the files of an earlier cut are damaged.
     """
     asked = spec.prune
     counted = bool(asked.target or asked.drop or asked.rounds > 1 or asked.sparsity > SURELY_THERE)
-    if not (spec.prune.units or (spec.prunes and counted)):
+    swept = [drop for drop in spec.sweep.drops if drop] if spec.goal == "sweep" else []
+    if not (asked.units or swept or (spec.prunes and counted)):
         return
     graph = graph_of(spec.model, config_only=True)
-    check_plan(graph, spec.prune.units)
+    check_plan(graph, asked.units)
+    for drop in swept:
+        dropped(graph, drop, None, asked.layers)
     if counted:
         check_amount(spec, graph)
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from core.criteria.registry import check_scopes
-from core.errors import PruneError, StopRequested, StorageError
+from core.errors import NotPrunableError, PruneError, StopRequested, StorageError
 from core.evaluate import dense as reference
 from core.evaluate.perplexity import perplexity
 from core.models.texts import title_of
@@ -135,6 +135,12 @@ def _plan(work: Work, state: State) -> PruningPlan:
     arguments = asked.allocation() | {"method": asked.method, "model": graph.model}
     if asked.drop:
         arguments["worth"] = worth_of(work, state, scores).worth
+        alone = allocate(graph, ranked, **arguments | {"sparsity": 0.0}).sparsity
+        if alone > asked.sparsity:
+            raise NotPrunableError(
+                f"{asked.drop} alone takes {alone:.1%} of the parameters in scope, more than the "
+                f"{asked.sparsity:.1%} of this point; ask for more, or drop fewer."
+            )
     return allocate(graph, ranked, **arguments)
 
 

@@ -26,6 +26,7 @@ from pruneviz.actions import launch as actions
 from pruneviz.components.base import panel
 from pruneviz.context import AppContext
 from pruneviz.data import runs
+from pruneviz.data.room import foreseen
 from pruneviz.figures import states
 from pruneviz.figures.render import render
 from pruneviz.tabs.parts import QUIET
@@ -94,7 +95,12 @@ def _ways(app: AppContext, model: str, given: str) -> list[Advice]:
     kept = bool(scanned and curves_of_scan(read_sensitivity(scanned), graph))
     finished = [(r.spec, r.metrics) for r in records if r.spec and r.metrics and not r.example]
     mine = [(spec, metrics) for spec, metrics in finished if spec.model.source == model]
-    return advise(replace(asked, prune=_amount(given or "")), graph, mine, scanned=kept)
+
+    def held(spec: RunSpec) -> float | None:
+        told = foreseen(spec, graph)
+        return told.gib if told else None
+
+    return advise(replace(asked, prune=_amount(given or "")), graph, mine, held, scanned=kept)
 
 
 def _amount(given: str) -> PruneSpec:

@@ -107,7 +107,13 @@ def _wire(app: AppContext, page: ModelPage) -> None:
             launch.stop(record.path)
         return page.filled(_live(app, model))
 
-    gr.on([app.tabs["model"].select, url.model.change], show, url.model, everything, **QUIET)
+    def look_again(model: str) -> dict[Any, Any]:
+        described = _describe(app, model)
+        del described["source"]  # somebody may be typing there
+        return page.filled({**described, **_live(app, model)})
+
+    app.tabs["model"].select(look_again, url.model, everything, **QUIET)
+    url.model.change(show, url.model, everything, **QUIET)
     url.tab.change(None, url.tab, page.timer, js=scripts.pause_unless("model"), api_visibility="private")
     page.analyse.click(start, url.model, everything, **QUIET)
     page.stop.click(ask_to_stop, url.model, everything, **QUIET)

@@ -162,21 +162,21 @@ def _build_form() -> list[Any]:
             [RECOMMENDED, *RECONSTRUCTIONS], value=list(start.reconstruct), multiselect=True,
             label="Refit what stays", scale=2, elem_id="sweep-reconstruct", min_width=210,
         )  # fmt: skip
-        drops = gr.Textbox(
-            drop_entries(start.drops)[0], label=OPTIONS["sweep.drops"].title, max_lines=1, scale=2,
-            placeholder="none, layer=2", elem_id="sweep-drops", min_width=150,
-        )  # fmt: skip
         seeds = gr.Textbox("0", label="Seeds", max_lines=1, elem_id="sweep-seeds", min_width=80, scale=1)
         samples = gr.Textbox(
             "16", label="Windows", max_lines=1, elem_id="sweep-samples", min_width=110, scale=1
         )
-    return [ranking, sparsities, scopes, reconstruct, drops, seeds, samples, *_build_texts()]
+    return [ranking, sparsities, scopes, reconstruct, seeds, samples, *_build_rest()]
 
 
-def _build_texts() -> list[Any]:
-    """What calibrates and what is measured, in the order of `TEXTS`."""
-    fields = []
+def _build_rest() -> list[Any]:
+    """Blocks that go, what calibrates and what is measured: the last in the order of `TEXTS`."""
     with gr.Row(equal_height=True):
+        drops = gr.Textbox(
+            drop_entries(SweepSpec().drops)[0], label=OPTIONS["sweep.drops"].title, max_lines=1,
+            placeholder="none, layer=2, layer=1+ffn_block=2", elem_id="sweep-drops", min_width=220,
+        )  # fmt: skip
+        fields = [drops]
         for path in TEXTS:
             option, value = OPTIONS[path], held(path, field_of(RunSpec(), path))
             name = option.flag.removeprefix("--")
@@ -193,9 +193,9 @@ def spec_from(
     sparsities: str,
     scopes: list[str],
     reconstruct: list[str],
-    drops: str,
     seeds: str,
     samples: str,
+    drops: str = "",
     *texts: str,
 ) -> RunSpec:
     """What the form asks for; `texts` are those of `TEXTS`, left out for the usual ones. Raises SpecError."""

@@ -149,7 +149,7 @@ def pieces(records: list[runs.RunRecord]) -> Iterator[tuple[str, Callable[[], st
     yield "error", lambda: states.error_html(EVIL, EVIL, EVIL, EVIL)
     yield "loading", lambda: states.loading_html(EVIL, 3.0, EVIL)
     yield "notes", lambda: states.notes_html(EVIL)
-    doubtful = advise(RunSpec(), graph(), [])[0]
+    doubtful = advise(RunSpec(), graph(), [], lambda spec: None)[0]
     ways = [replace(doubtful, problem=EVIL, doubts=(EVIL,)), replace(doubtful, after=EVIL, title=EVIL)]
     yield "advice", lambda: advice_html(ways)
     yield "launched", lambda: states.launched_html(EVIL)

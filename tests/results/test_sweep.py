@@ -244,7 +244,7 @@ def test_the_front_holds_what_no_other_beats() -> None:
             lambda: OPTIONS["sweep.seeds"].read("0,x"),
             "seeds must be whole numbers separated by commas, got '0,x'",
         ),
-        (lambda: OPTIONS["sweep.drops"].read("layer"), "drop takes a kind and how many, got 'layer'"),
+        (lambda: OPTIONS["sweep.drops"].read("layer"), "got 'layer'; write none, layer=2 or layer=1"),
         (lambda: OPTIONS["sweep.drops"].read("none,none,layer=0"), "got 'layer=0'"),
         (lambda: SweepSpec(drops=("", "")), "drops names a value twice"),
         (lambda: SweepSpec(drops=("block=1",)), "block"),

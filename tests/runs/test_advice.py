@@ -22,6 +22,11 @@ from tests.pruneviz.samples import graph
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
+def held(spec: RunSpec) -> float:
+    """Memory that a run will hold, in GiB."""
+    return 1.0 if spec.recover.method == "none" else 2.0
+
+
 def asking(**prune: object) -> RunSpec:
     return RunSpec(prune=PruneSpec(**prune))  # type: ignore[arg-type]
 
@@ -36,26 +41,26 @@ def test_the_figures_are_those_of_the_docs() -> None:
 
 
 def test_each_way_says_what_is_left_what_it_takes_and_what_is_not_known() -> None:
-    ways = advise(asking(sparsity=0.4), graph(), [])
+    ways = advise(asking(sparsity=0.4), graph(), [], held)
     assert [way.effort for way in ways] == [*EFFORTS]
     plan = allocate(graph(), None, sparsity=0.4)
     assert plan.after
     assert all(f"{plan.after.params:,} of" in way.after or "k of" in way.after for way in ways)
     none, minutes, hour = ways
     assert "35.8" in none.measured and "28.5" in minutes.measured and "26.8" in hour.measured
-    assert any("187.4" in doubt for doubt in none.doubts) and none.gib < minutes.gib
+    assert any("187.4" in doubt for doubt in none.doubts) and none.gib == 1.0 < minutes.gib == 2.0
     assert "--recover distill" in minutes.command and "recover" not in none.command
-    own = advise(replace(asking(), model=ModelSpec("another")), graph(), [])[0]
+    own = advise(replace(asking(), model=ModelSpec("another")), graph(), [], held)[0]
     assert "of another one" in own.doubts[0]
 
 
 def test_time_is_that_of_such_runs_here_else_by_multiply_adds() -> None:
     asked = asking(sparsity=0.2)
-    (none, *_) = advise(asked, graph(), [])
+    (none, *_) = advise(asked, graph(), [], held)
     macs = cost(graph(), {}).macs_per_token
     assert none.seconds == pytest.approx(10 + 300 * macs / demo_figures.DEMO_MACS), "starting takes time, too"
     runs = [(with_effort(asked, "recommended").settled(), {"seconds": 42.0})]
-    none, minutes, _ = advise(asked, graph(), [*runs, (with_effort(asked, "minutes").settled(), {})])
+    none, minutes, _ = advise(asked, graph(), [*runs, (with_effort(asked, "minutes").settled(), {})], held)
     assert (none.seconds, none.seconds_from) == (42.0, "as 1 such run of this model took")
     assert minutes.seconds_from != none.seconds_from
 
@@ -64,8 +69,8 @@ def test_what_cannot_be_reached_says_the_least_and_a_time_waits_for_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PRUNEVIZ_STATE_DIR", str(tmp_path))
-    assert "the least is params=" in advise(asking(target="params=1"), graph(), [])[0].problem
-    waits = advise(asking(target="latency=-20%"), graph(), [])[0]
+    assert "the least is params=" in advise(asking(target="params=1"), graph(), [], held)[0].problem
+    waits = advise(asking(target="latency=-20%"), graph(), [], held)[0]
     assert "once this machine is timed" in waits.after and not waits.problem
 
 

@@ -41,6 +41,8 @@ def test_blocks_go_by_what_is_measured(by: str, tmp_path: Path, spec: RunSpec) -
 def test_more_blocks_than_there_are_are_refused_at_once(spec: RunSpec) -> None:
     with pytest.raises(NotPrunableError, match="at most 1 can go"):
         check(replace(spec, prune=PruneSpec(drop="layer=2")))
+    with pytest.raises(NotPrunableError, match="at most 1 can go"):
+        check(replace(spec, goal="sweep", sweep=SweepSpec(("l2",), drops=("", "layer=2"))))
     with pytest.raises(SpecError, match="with --drop; leave that out"):
         check(replace(spec, prune=PruneSpec(drop="layer=1", rounds=2)))
 
@@ -61,9 +63,11 @@ def test_points_of_a_sweep_drop_blocks_too(tmp_path: Path, spec: RunSpec) -> Non
     """Of every point other kinds of blocks; each is what a run of its own makes."""
     asked = replace(spec.prune, drop_by="perplexity")
     drops = ("", "layer=1", "ffn_block=1,attention_block=1")
-    sweep = SweepSpec(("l2",), (0.6,), samples=(4,), drops=drops)
+    sweep = SweepSpec(("l2",), (0.2, 0.6), samples=(4,), drops=drops)
     run_dir = done(tmp_path, replace(spec, goal="sweep", prune=asked, sweep=sweep))
-    points = read_sweep(run_dir).points
+    small, points = ([p for p in read_sweep(run_dir).points if p.target == part] for part in (0.2, 0.6))
+    assert [bool(point.error) for point in small] == [False, True, True]
+    assert "layer=1 alone takes 50.0% of the parameters in scope, more than the 20.0%" in small[1].error
     assert [point.drop for point in points] == [*drops]
     assert all(point.sparsity == pytest.approx(0.6, abs=0.05) for point in points)
     assert len({point.ppl for point in points}) == 3

@@ -22,7 +22,7 @@ from pruneviz.tabs import sweep
 from pruneviz.tabs.analysis import Standing, standing
 from tests.pruneviz.samples import make_run
 
-FORM: list[Any] = [["l2"], "0.1, 0.2", ["local"], ["none"], "none", "0,1", "16"]
+FORM: list[Any] = [["l2"], "0.1, 0.2", ["local"], ["none"], "0,1", "16", "none"]
 POINT = Point("l2", 0.2, "local", "none", 1, 16, sparsity=0.2, sparsity_total=0.1, params=9, macs=9, ppl=40.0)
 
 
@@ -62,8 +62,8 @@ def test_a_sweep_reads_the_texts_of_its_form(app: AppContext) -> None:
         (0, [], "methods is empty"),
         (1, "20", "write 0.2"),
         (1, "a", "numbers"),
-        (5, "", "seeds is empty"),
-        (4, "layer", "drop takes a kind and how many"),
+        (4, "", "seeds is empty"),
+        (6, "layer", "drop takes a kind and how many"),
     ],
 )
 def test_what_cannot_be_swept_is_said_in_place(app: AppContext, at: int, value: Any, said: str) -> None:
