@@ -50,6 +50,7 @@ class _Mirror:
         self._process = subprocess.Popen(
             [*_TRACKER, name, str(run_dir)], cwd=ROOT, text=True,
             stdin=subprocess.PIPE, stdout=self._said, stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C stops the run, which then sends what is left
         )  # fmt: skip
         self._thread = threading.Thread(target=self._talk, args=(settings,), name=name, daemon=True)
         self._thread.start()

@@ -72,5 +72,16 @@ def test_a_run_that_fails_ends_its_trackers_and_fails_as_before(
     assert "not mirrored to wandb: no network" in (recorder.run_dir / LOG).read_text()
 
 
+def test_a_stop_by_the_terminal_does_not_reach_a_tracker(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C goes to the whole group of the run's process."""
+    told = "import os, sys; sys.exit('another group' if os.getpgid(0) == os.getpid() else 'the same')"
+    monkeypatch.setattr(track, "_TRACKER", (sys.executable, "-c", told))
+    with mirrored(RunSpec(track=("wandb",)), recorder.run_dir, recorder):
+        pass
+    assert "another group" in (recorder.run_dir / LOG).read_text()
+
+
 def test_trackers_are_part_of_the_command() -> None:
     assert "--track trackio,tensorboard" in command_line(RunSpec(track=("trackio", "tensorboard")))
