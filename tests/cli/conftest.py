@@ -35,8 +35,6 @@ def asked(tiny_llama_folder: Path, texts: tuple[Path, Path], tmp_path: Path) -> 
             "0.1,0.3",
             "--seeds",
             "0",
-            "--samples",
-            "2",
         ],
         "evaluate": ["evaluate", model, *measure, *runs],
         "generate": ["generate", model, "--prompt", "the a of", "--max-new-tokens", "4", "--device", "cpu"],
