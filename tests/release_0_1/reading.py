@@ -18,7 +18,7 @@ from core.results.perplexity import read_perplexities
 from core.results.scores import read_scores
 from core.results.sensitivity import read_sensitivity
 from core.results.similarity import read_similarity
-from core.results.sweep import read_sweep
+from core.results.sweep import Point, read_sweep
 from core.results.tasks import read_benchmarks
 from core.results.widths import read_widths
 from core.runs.artifacts import read_graph, read_plan
@@ -126,8 +126,14 @@ def _masks(run_dir: Path) -> dict[str, Any]:
 
 def _sweep(run_dir: Path) -> dict[str, Any]:
     sweep = read_sweep(run_dir)
-    points = [[*point.key, point.params, point.ppl, point.ppl_stderr] for point in sweep.points]
-    return {"ppl": sweep.ppl, "points": points, "front": [list(point.key) for point in sweep.front()]}
+    points = [[*_key(point), point.params, point.ppl, point.ppl_stderr] for point in sweep.points]
+    return {"ppl": sweep.ppl, "points": points, "front": [_key(point) for point in sweep.front()]}
+
+
+def _key(point: Point) -> list[Any]:
+    """Its place on the axes that there were then: no blocks went."""
+    assert not point.drop
+    return list(point.key[:6])
 
 
 def _benchmarks(run_dir: Path) -> dict[str, Any]:
