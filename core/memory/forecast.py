@@ -95,7 +95,7 @@ class Forecast:
 
     @property
     def words(self) -> str:
-        """`Needs about 17 GiB on cuda:0, most of it for …; 24 GiB are free`."""
+        """`needs about 17 GiB of memory on cuda:0, 24 GiB free; most while it …`."""
         where = "" if self.place.device == "cpu" else f" on {self.place.device}"
         free = self.place.free
         known = "what is free there is not known here" if free is None else f"{gib(free)} free"

@@ -108,9 +108,7 @@ def _wire(app: AppContext, page: ModelPage) -> None:
         return page.filled(_live(app, model))
 
     def look_again(model: str) -> dict[Any, Any]:
-        described = _describe(app, model)
-        del described["source"]  # somebody may be typing there
-        return page.filled({**described, **_live(app, model)})
+        return page.filled(_reopened(app, model))
 
     app.tabs["model"].select(look_again, url.model, everything, **QUIET)
     url.model.change(show, url.model, everything, **QUIET)
@@ -186,14 +184,21 @@ def _explores(record: RunRecord, model: str) -> bool:
     return explores and record.model == model and not record.example
 
 
+def _reopened(app: AppContext, model: str) -> dict[str, Any]:
+    """What may have changed while another tab was looked at; what somebody types meanwhile stays."""
+    described = _describe(app, model)
+    del described["source"]
+    return {**described, **_live(app, model)}
+
+
 def _tick(app: AppContext, model: str) -> dict[str, Any]:
     """While a run is live only its progress changes; when it has ended, everything may."""
     live = _live(app, model)
     if runs.live_run(app.runs_dir, model):
         return live
-    described = _describe(app, model)
-    del described["source"], described["here"]  # somebody may be typing there
-    return {**described, **live}
+    reopened = _reopened(app, model)
+    del reopened["here"]  # somebody may be choosing there
+    return reopened
 
 
 def _open(app: AppContext, typed: str) -> Iterator[tuple[str, bool, str]]:
