@@ -20,7 +20,7 @@ from gradio.routes import App
 from starlette.routing import Mount
 
 from core.errors import LaunchError
-from pruneviz import ASSETS, access, api, boundary, present, scripts, ui
+from pruneviz import ASSETS, access, api, boundary, housekeeping, present, scripts, ui
 from pruneviz.arguments import Arguments
 from pruneviz.context import AppContext
 from pruneviz.theme import build_css, build_theme
@@ -57,6 +57,7 @@ def serve(arguments: Arguments) -> None:
     )
     try:
         thread = _started(uvicorn.Server(config), f"{arguments.host}:{arguments.port}")
+        housekeeping.start()
         print(_where(arguments), flush=True)
         thread.join()
     except KeyboardInterrupt:

@@ -18,8 +18,8 @@ ORDER = {
     "core": "errors option checked registry files cache spec methods graph plan results runs cluster devices "
     "surgery models capture criteria memory evaluate recover search nuteprune ship stages report cli engine "
     "export __main__",
-    "pruneviz": "access arguments boundary theme data figures context scripts actions components tabs "
-    "present api ui serve __main__",
+    "pruneviz": "access arguments boundary housekeeping theme data figures context scripts actions "
+    "components tabs present api ui serve __main__",
 }
 HEAVY = {"torch", "transformers", "peft", "lm_eval", "accelerate", "datasets"}
 PAGE = {"gradio", "plotly", "pruneviz"}
