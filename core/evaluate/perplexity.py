@@ -52,6 +52,7 @@ def perplexity(
         if on_logits:
             on_logits(logits, len(losses))
         losses += window_losses(logits, batch)
+        del logits  # a GiB perhaps, which would be held while the model makes the next
         if on_progress:
             on_progress(len(losses), len(windows))
     return replace(summarise(losses, windows), protocol=protocol, text=text)

@@ -66,15 +66,17 @@ class Keeping:
     """
 
     def __init__(self, count: int, window: int, vocabulary: int) -> None:
-        self._places, self._rows = places_of(count, window, vocabulary), list[Tensor]()
+        self._places, self._done = places_of(count, window, vocabulary), 0
+        self._expected = torch.empty(len(self._places), vocabulary, dtype=torch.float16)
 
     def __call__(self, logits: Tensor, first: int) -> None:
         for window, at in _within(self._places, first, len(logits)):
-            self._rows.append(logits[window, at].float().log_softmax(dim=-1).to("cpu", torch.float16))
+            self._expected[self._done] = logits[window, at].float().log_softmax(dim=-1)
+            self._done += 1
 
     def reference(self) -> Reference:
         """What was kept of all windows."""
-        return Reference(self._places, torch.stack(self._rows))
+        return Reference(self._places, self._expected)
 
 
 class Comparing:

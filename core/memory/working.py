@@ -49,7 +49,7 @@ class Working:
         """
         vocabulary, count = self.shapes.vocabulary, tokens or 2**30
         rows = max(1, min(_ROWS, _LOGITS // (window * max(1, vocabulary)), count // window))
-        # Row by row in float16, and all of them put together.
+        # In float16, and once more while it is written down.
         expected = 2 * 2 * min(_EXPECTED, count * vocabulary) if refers and not self.cuda else 0
         return rows * window * vocabulary * self.itemsize + self.forward(rows * window) + expected
 

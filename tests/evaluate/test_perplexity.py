@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,20 @@ def test_it_is_the_definition(tiny_llama: Any, windows: torch.Tensor) -> None:
     assert measured.ppl == pytest.approx(naive(tiny_llama, windows), rel=1e-5)
     assert measured.ppl == pytest.approx(math.exp(measured.nll))
     assert (measured.tokens, measured.window) == (60, 12)
+
+
+def test_logits_are_given_up_before_the_next_are_made(tiny_llama: Any, windows: torch.Tensor) -> None:
+    made: list[weakref.ref[torch.Tensor]] = []
+
+    class Watched:
+        parameters, config = tiny_llama.parameters, tiny_llama.config
+
+        def __call__(self, **named: Any) -> Any:
+            assert not any(logits() is not None for logits in made), "two batches of logits are held"
+            return tiny_llama(**named)
+
+    perplexity(Watched(), windows, batch_size=2, on_logits=lambda logits, _: made.append(weakref.ref(logits)))
+    assert len(made) == 3
 
 
 def test_its_error_is_that_of_the_windows(tiny_llama: Any, windows: torch.Tensor) -> None:

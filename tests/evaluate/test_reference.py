@@ -56,6 +56,15 @@ def test_positions_are_spread_evenly_and_bounded() -> None:
     assert int(per_window.max() - per_window.min()) <= 1
 
 
+def test_it_is_held_once() -> None:
+    dense = random_model(llama_config())
+    keeping = Keeping(5, 7, dense.config.vocab_size)
+    perplexity(dense, WINDOWS, batch_size=2, on_logits=keeping)
+    first, second = keeping.reference(), keeping.reference()
+    assert first.expected.data_ptr() == second.expected.data_ptr()
+    assert first.expected.isfinite().all()
+
+
 def test_it_is_kept_on_disk(tmp_path: Path) -> None:
     ours = kept()
     ours.save(tmp_path / "it.safetensors")
