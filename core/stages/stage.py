@@ -57,6 +57,7 @@ def _go_through(state: State, parts: Sequence[Stage | Repeated]) -> None:
         if isinstance(part, Repeated):
             for own in part.over(state):
                 _go_through(own, part.stages)
+                state.peak_gib = max(state.peak_gib, own.peak_gib)  # `own` may be a copy
         elif part.when(state.work.spec):
             state.work.recorder.stage(part.name)
             began = time.monotonic()

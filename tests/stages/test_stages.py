@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +19,9 @@ from core.spec.prune import PruneSpec
 from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
 from core.spec.sweep import SweepSpec
+from core.stages import stage
 from core.stages.pipeline import parts_of
-from core.stages.stage import due
+from core.stages.stage import Repeated, Stage, due
 from tests.stages.steps import done, staged
 from tests.stages.test_nuteprune import OPTIONS
 
@@ -161,3 +164,16 @@ def test_no_run_has_two_stages_of_one_name_and_each_has_words(spec: RunSpec) -> 
         stages = due(asked, parts_of(asked))
         assert len({stage.name for stage in stages}) == len(stages)
         assert all(stage.title[:1].isupper() and stage.title != stage.name for stage in stages)
+
+
+def test_a_run_held_what_its_repeated_stages_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = iter((1.0, 3.0, 2.0))
+    monkeypatch.setattr(stage, "peak_gib", lambda device: next(held))
+    recorder = SimpleNamespace(stage=lambda name: None, log=lambda text: None)
+    state: Any = SimpleNamespace(
+        loaded=SimpleNamespace(device="cpu"), peak_gib=0.0, work=SimpleNamespace(recorder=recorder, spec=None)
+    )
+    monkeypatch.setattr(stage, "forget_peak", lambda device: None)
+    step = Stage("step", "Step", lambda state: None)
+    stage._go_through(state, [step, Repeated(lambda state: [copy.copy(state), copy.copy(state)], (step,))])
+    assert state.peak_gib == 3.0
