@@ -1,16 +1,22 @@
-"""Rows of a data set on the hub, streamed; where the hub does not answer, of a copy in the cache."""
+"""Rows of a data set on the hub, streamed; where the hub does not answer, of a copy in the cache.
+
+Nothing waits for the hub's answer longer than some seconds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar, cast
 
 from core.errors import DataError
 
+T = TypeVar("T")
 #: How long the hub may take to answer, in seconds.
-_PATIENCE = 5.0
+PATIENCE = 6.0
 _INSTEAD = "Give 'bundled', a file, or a folder that holds it (--data-dir)"
 
 
@@ -75,7 +81,7 @@ def _reached(source: str, revision: str) -> str | None:
     )
 
     try:
-        HfApi().dataset_info(source, timeout=_PATIENCE)
+        answer_of(lambda: HfApi().dataset_info(source, timeout=PATIENCE), PATIENCE)
         return source
     except GatedRepoError as error:
         raise DataError(f"'{source}' is gated; accept its terms on the hub and log in there.") from error
@@ -94,6 +100,30 @@ def _reached(source: str, revision: str) -> str | None:
             f"'{source}' is no file or folder here, and the hub cannot be reached to look there ({error}); "
             f"the cache has no copy either. {_INSTEAD}."
         ) from error
+
+
+def answer_of(ask: Callable[[], T], seconds: float) -> T:
+    """What `ask` returns or raises. Nobody waits longer: the hub's client tries again and again.
+
+    Raises:
+        TimeoutError: there is no answer by then.
+    """
+    answers: SimpleQueue[tuple[T | None, Exception | None]] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            answers.put((ask(), None))
+        except Exception as error:  # handed over: the waiting side raises it
+            answers.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError(f"no answer within {seconds:.0f} s") from None
+    if error is not None:
+        raise error
+    return cast(T, answer)
 
 
 @contextmanager

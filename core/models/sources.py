@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +14,7 @@ from core.graph.records import Graph
 from core.models.adapters import CONFIG, alone, base_of
 from core.models.demo import DEMO_NAME, demo_folder
 from core.models.gguf import gguf_folder
+from core.models.hub import PATIENCE, answer_of
 from core.plan.composed import what_is_left
 from core.plan.records import check_plan
 from core.runs.artifacts import GROUPS, MODEL, PLAN, SPEC, read_graph, read_plan
@@ -19,6 +22,8 @@ from core.runs.artifacts import GROUPS, MODEL, PLAN, SPEC, read_graph, read_plan
 ACCEPTED = "'demo', a hub id such as 'org/name', a folder, a .gguf file, or a run directory"
 #: Files of a model that are fetched together; never a pickle.
 _READ = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.md", "*.py")
+#: So many names of a folder are compared with one that is not there.
+_LOOKED_AT = 10_000
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -67,10 +72,37 @@ def at_hand(source: str) -> Source | None:
     if source == "demo" or path.is_file():
         return None
     if path.is_absolute() or source.startswith((".", "~")) or path.suffix.lower() == ".gguf":
-        raise ModelError(f"There is no folder or file {source}; give {ACCEPTED}.")
+        raise ModelError(f"There is no folder or file {source}.{_meant(path)} Give {ACCEPTED}.")
     if not _HUB_ID.fullmatch(source):
         raise ModelError(f"'{source}' is not a model; give {ACCEPTED}.")
+    if (owner := Path(path.parts[0])) != path and owner.is_dir() and not _downloaded(source):
+        raise ModelError(
+            f"There is no {path.name} in the folder {owner}.{_meant(path)} Give {ACCEPTED}; for the hub's "
+            f"{source}, which has the name of that folder, download it first: hf download {source}."
+        )
     return None
+
+
+def _downloaded(source: str) -> bool:
+    """Whether the local cache has something of a model on the hub."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return (Path(HF_HUB_CACHE) / f"models--{source.replace('/', '--')}").is_dir()
+
+
+def _meant(path: Path) -> str:
+    """What there is with nearly the name of a path that is not there, as a sentence; empty without any."""
+    above = path.parent
+    while not above.is_dir() and above != above.parent:
+        path, above = above, above.parent
+    try:
+        names = [each.name for each in islice(above.iterdir(), _LOOKED_AT)]
+    except OSError:
+        return ""
+    near = get_close_matches(path.name, [*names, "demo"], n=1)
+    if not near:
+        return ""
+    return f" Did you mean {above / near[0] if near[0] in names else near[0]}?"
 
 
 def _resolve_folder(path: Path) -> Source:
@@ -96,7 +128,7 @@ def _resolve_hub(source: str) -> Source:
 
     hint = " Did you mean 'demo'?" if source.lower().startswith("demo") else ""
     try:
-        info = model_info(source, timeout=10)
+        info = answer_of(lambda: model_info(source, timeout=PATIENCE), PATIENCE)
     except GatedRepoError as error:
         raise ModelError(f"'{source}' is gated; accept its terms on the hub and log in there.") from error
     except (RepositoryNotFoundError, HFValidationError) as error:

@@ -6,20 +6,19 @@ The hub is asked only when somebody searches there, and nothing waits for it lon
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from core.errors import DataError
 from core.files import read_record
+from core.models.hub import PATIENCE, answer_of
 from core.results import words
 from pruneviz.data.cards import Card, card_from_config, refusal_of
 
 T = TypeVar("T")
-WAIT_S = 6.0
+WAIT_S = PATIENCE
 #: Found so many; more are found faster by a longer name.
 MOST = 20
 TOLD = ("config", "gated", "safetensors")
@@ -101,7 +100,7 @@ def _bytes(dtype: str, count: int) -> int:
 
 
 def _asked(ask: Callable[[], T], endpoint: str) -> T:
-    """What `ask` returns. Nobody waits for its thread: the hub's client tries again and again.
+    """What `ask` returns, if that comes within `WAIT_S`.
 
     Raises:
         GatedRepoError: as `ask`.
@@ -109,24 +108,14 @@ def _asked(ask: Callable[[], T], endpoint: str) -> T:
     """
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-    answers: SimpleQueue[tuple[T | None, Exception | None]] = SimpleQueue()
-
-    def work() -> None:
-        try:
-            answers.put((ask(), None))
-        except Exception as error:  # handed over: the waiting side raises it
-            answers.put((None, error))
-
-    threading.Thread(target=work, daemon=True).start()
     try:
-        answer, error = answers.get(timeout=WAIT_S)
-    except Empty:
-        raise DataError(f"{endpoint} cannot be asked: no answer within {WAIT_S:.0f} s.") from None
-    if isinstance(error, GatedRepoError):
-        raise error
-    if isinstance(error, RepositoryNotFoundError):
+        return answer_of(ask, WAIT_S)
+    except GatedRepoError:
+        raise
+    except RepositoryNotFoundError as error:
         raise DataError(f"{endpoint} has no such model, or it is private.") from error
-    if error is not None:
+    except TimeoutError as error:
+        raise DataError(f"{endpoint} cannot be asked: {error}.") from None
+    except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{endpoint} cannot be asked: {reason}") from error
-    return cast(T, answer)

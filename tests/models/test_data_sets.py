@@ -133,4 +133,4 @@ def test_the_table_of_names_is_whole() -> None:
     for name, data in NAMED.items():
         assert data.licence and data.used and data_name(name).named is data
         assert "{split}" in data.files or not data.files
-    assert DataSpec("c4").name == "c4" and hub._PATIENCE < 10
+    assert DataSpec("c4").name == "c4" and hub.PATIENCE < 10

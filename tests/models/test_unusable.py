@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from core.errors import ModelError
+from core.models import sources
 from core.models.load import load
-from core.models.sources import resolve
+from core.models.sources import at_hand, resolve
 from tests.conftest import llama_config, random_model
 
 
@@ -130,6 +133,52 @@ def test_a_bad_folder_is_refused_with_a_reason(tmp_path: Path, make, message: st
 def test_a_source_that_is_nothing_is_refused(source: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         resolve(source)
+
+
+def test_a_mistyped_path_is_answered_without_the_hub_and_with_the_nearest_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("huggingface_hub.model_info", asked)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "20260101-prune").mkdir(parents=True)
+    (tmp_path / "tiny.gguf").touch()
+    for source, message in (
+        ("runs/20260101-prine", r"no 20260101-prine in the folder runs\. Did you mean runs/20260101-prune\?"),
+        ("runs/xyz", r"There is no xyz in the folder runs\. Give .*hf download runs/xyz"),
+        ("./run", r"no folder or file \./run\. Did you mean runs\?"),
+        ("./rums/20260101-prune", r"Did you mean runs\?"),
+        ("./demoo", r"no folder or file \./demoo\. Did you mean demo\? Give"),
+        ("tinny.gguf", r"Did you mean tiny\.gguf\?"),
+    ):
+        with pytest.raises(ModelError, match=message) as refusal:
+            resolve(source)
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_model_in_the_cache_is_found_beside_a_folder_of_its_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org").mkdir()
+    (tmp_path / "cache" / "models--org--name").mkdir(parents=True)
+    assert at_hand("org/name") is None and at_hand("other/name") is None
+    with pytest.raises(ModelError, match="hf download org/else"):
+        at_hand("org/else")
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = threading.Event()
+    monkeypatch.setattr("huggingface_hub.model_info", lambda *_, **__: waits.wait(20))
+    monkeypatch.setattr(sources, "PATIENCE", 0.05)
+    began = time.monotonic()
+    with pytest.raises(ModelError, match=r"the hub cannot be reached .*no answer within"):
+        resolve("org/name")
+    waits.set()
+    assert time.monotonic() - began < 10
 
 
 def test_files_that_are_no_model_are_refused(tmp_path: Path) -> None:
