@@ -92,4 +92,12 @@ def _explain_value(option: Option, error: Any, who: str) -> SpecError:
     if hint := _hint(got, option.choices):
         return SpecError(f"{who}Unknown {option.spoken} '{got}'.{hint} Available: {names}.")
     why = f"; {option.help.rstrip('.')}" if who and option.help else ""
-    return SpecError(f"{who}{option.spoken} must be {option.accepted()}, got {got!r}{why}.")
+    meant = _percent(option, got)
+    return SpecError(f"{who}{option.spoken} must be {option.accepted()}, got {got!r}{meant}{why}.")
+
+
+def _percent(option: Option, got: Any) -> str:
+    """What was probably meant by a number that is no share, but may be one in percent."""
+    share = option.item is float and option.most is not None and option.most[0] == 1
+    number = isinstance(got, int | float) and 1 < got <= 100
+    return f" ({got:g} % is {got / 100:g})" if share and number else ""

@@ -25,12 +25,13 @@ class DataSpec:
         metavar="NAME_OR_FILE",
         place=True,
     )
-    samples: int = option(16, "Windows of calibration text.", title="Windows", ge=1, unit="windows")
+    samples: int = option(16, "Windows of calibration text.", title="Windows of text", ge=1, unit="windows")
     length: int = option(128, "Tokens in each window.", title="Tokens per window", ge=8, unit="tokens")
     batch: int | None = option(
         None,
         "Windows at once, where a criterion reads the gradient over all of them; changes memory, not scores.",
         title="Windows at once",
+        called="calibration-batch",
         default_text="all that memory holds",
         ge=1,
         unit="windows",

@@ -12,6 +12,8 @@ from core.registry import unknown
 
 #: Ranges of layers by names that specs may hold; on a model of fewer layers they are refused.
 LAYER_PRESETS = {"all": ":", "3-31": "3:31", "4-30": "4:30", "5-30": "5:30"}
+#: 0 and a comma, then digits and no point: of shares that is a fraction, not two of them.
+_DECIMAL_COMMA = re.compile(r"(?<![\d.])0,(\d+)(?![\d.])")
 
 
 def check_sparsity(value: object) -> float:
@@ -59,9 +61,11 @@ def check_targets(given: Any) -> Any:
 
 
 def parse_kind_sparsity(entries: Iterable[str]) -> dict[str, float]:
-    """Read `ffn_channel=0.3,query_head=0.1`, …. Raises SpecError."""
+    """Read `ffn_channel=0.3,query_head=10 %`, …. Raises SpecError."""
     targets = {}
-    for entry in filter(str.strip, ",".join(entries).split(",")):
+    text = _DECIMAL_COMMA.sub(r"0.\1", ",".join(entries))
+    text = re.sub(",?=,?", "=", text).replace(",%", "%")  # a form parts at blanks
+    for entry in filter(str.strip, text.split(",")):
         kind, equals, target = entry.partition("=")
         if not equals:
             raise SpecError(
@@ -94,10 +98,26 @@ def multiple_entries(multiple: int) -> list[str]:
 
 def parse_sparsity(text: str) -> float:
     """Read a sparsity as it is typed. Raises SpecError."""
+    share = parse_share(text)
+    fits = is_number(share) and 0 <= share < 1
+    return check_sparsity(share if fits or "%" not in text else text.strip())
+
+
+def parse_share(typed: Any) -> Any:
+    """Read a share as it is typed: `0.2`, `0,2`, `20 %` or `20%`. What is none of them stays as it is."""
+    if not isinstance(typed, str):
+        return typed
+    number = typed.strip().replace(",", ".")
     try:
-        return check_sparsity(float(text.replace(",", ".")))
+        return float(f"{number[:-1].rstrip()}e-2" if number.endswith("%") else number)
     except ValueError:
-        return check_sparsity(text)
+        return typed.strip()
+
+
+def parse_shares(typed: Any) -> Any:
+    """Read shares that commas separate; `0,2` is one of them, since 2 is no share."""
+    parts = _DECIMAL_COMMA.sub(r"0.\1", typed).split(",") if isinstance(typed, str) else typed
+    return tuple(parse_share(part) for part in parts if str(part).strip())
 
 
 def check_tau(value: object) -> float:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from core.checked import checked
 from core.option import option
-from core.spec.checks import check_tau, require
+from core.spec.checks import check_tau, parse_shares, require
 from core.spec.recommended import RECOMMENDED
 from core.spec.settings import own_options
 
@@ -34,6 +34,7 @@ class ExploreSpec:
     criteria: tuple[str, ...] = option(
         (RECOMMENDED, "taylor_first", "l2", "l1", "random"),
         "A criterion to score with, side by side with others in one pass; may be repeated. See `methods`.",
+        title="Criteria to score with",
         nonempty=True,
         flag="--criterion",
         repeated=True,
@@ -41,23 +42,37 @@ class ExploreSpec:
     sensitivity_kinds: tuple[str, ...] = option(
         ("attention", "ffn"),
         "What of a layer is pruned; head: every head alone.",
+        title="Part of the layer that is pruned",
         choices=SENSITIVITY_KINDS,
         nonempty=True,
         flag="--of",
     )
     sensitivity_ratios: tuple[float, ...] = option(
         (0.5,),
-        "Shares of one layer's units removed, one point for each, with commas.",
+        "Shares of one layer's units removed, as 0.5 or 50 %, one point for each, with commas.",
+        title="Share that goes",
         gt=0,
         le=1,
         nonempty=True,
         flag="--ratio",
+        called="ratio",
+        parse=parse_shares,
     )
     sensitivity_criterion: str = option(
-        "taylor_first", "What picks the units that --ratio removes.", flag="--ratio-by", metavar="CRITERION"
+        "taylor_first",
+        "What picks the units that --ratio removes.",
+        title="Units chosen by",
+        flag="--ratio-by",
+        metavar="CRITERION",
     )
     sensitivity_tokens: int = option(
-        1024, "Tokens of perplexity per point.", ge=8, unit="tokens", flag="--ratio-tokens"
+        1024,
+        "Tokens of perplexity per point.",
+        title="Tokens per point",
+        ge=8,
+        unit="tokens",
+        flag="--ratio-tokens",
+        called="ratio-tokens",
     )
     tau: float = option(
         TAU, "Heads closer than this distance say the same, in [0, 1].", ge=0, le=1, check=check_tau

@@ -17,6 +17,7 @@ from core.spec.checks import (
     multiple_entries,
     parse_kind_sparsity,
     parse_multiple,
+    parse_share,
     parse_sparsity,
     require,
 )
@@ -33,8 +34,7 @@ _WHICH = f"{RECOMMENDED} is {{}} for ifv, wifv and wifn, as in FLAP, and {{}} fo
 class PruneSpec:
     """How much goes, of what, and by which method.
 
-    Where units are chosen by hand `method` is `manual`, and sparsity, scope, kinds and layers follow from
-    them.
+    Where units are chosen by hand, `method` is `manual`; sparsity, scope, kinds and layers follow from them.
     """
 
     method: str = option(
@@ -45,7 +45,7 @@ class PruneSpec:
     )
     sparsity: float = option(
         0.2,
-        "Fraction of the block parameters that goes, in [0, 1); of a pruned MODEL, of those left.",
+        "Fraction of the block parameters that goes, as 0.2 or 20 %; of a pruned MODEL, of those left.",
         title="Sparsity",
         ge=0,
         lt=1,
@@ -179,6 +179,7 @@ class PruneSpec:
         title="Most of a group",
         gt=0,
         le=1,
+        parse=parse_share,
         ranking=True,
         allocates=True,
     )

@@ -8,7 +8,7 @@ from typing import Any
 from core.checked import checked
 from core.option import option
 from core.registry import unknown
-from core.spec.checks import require
+from core.spec.checks import parse_share, require
 from core.spec.texts import TRAIN_ON
 
 RECOVERIES = {
@@ -79,7 +79,12 @@ class RecoverSpec:
     rank: int = option(8, "Rank of each LoRA update.", ge=1)
     alpha: float = option(16.0, "LoRA updates are scaled by alpha over the rank.", gt=0)
     dropout: float = option(
-        0.05, "Share of a LoRA update's inputs dropped, in [0, 1).", ge=0, lt=1, flag="--lora-dropout"
+        0.05,
+        "Share of a LoRA update's inputs dropped, in [0, 1).",
+        ge=0,
+        lt=1,
+        flag="--lora-dropout",
+        parse=parse_share,
     )
     learning_rate: float = option(1e-4, "Highest learning rate.", gt=0)
     warmup: int = option(
@@ -173,6 +178,7 @@ class RecoverSpec:
         ge=0.0,
         le=1.0,
         called="self-written",
+        parse=parse_share,
         flag="--self-written",
     )
     control: bool = option(

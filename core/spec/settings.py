@@ -8,6 +8,7 @@ from typing import Any
 
 from core.errors import SpecError
 from core.option import option
+from core.spec.checks import parse_share
 
 
 def own_options(help: str) -> Any:
@@ -25,7 +26,7 @@ def own_options(help: str) -> Any:
 
 
 def parse_settings(entries: Iterable[str]) -> dict[str, Any]:
-    """Read `key=value`, …, each value as what it looks like: true or false, a number, or a text."""
+    """Read `key=value`, …, each value as what it looks like: true or false, a number, a share, or a text."""
     return dict(map(_setting, entries))
 
 
@@ -33,10 +34,15 @@ def _setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not key.strip() or not equals:
         raise SpecError(f"--set takes key=value, got {text!r}; `methods` lists what each method takes.")
-    for read in ({"true": True, "false": False}.__getitem__, int, float):
+    return key.strip(), parse_setting(value.strip())
+
+
+def parse_setting(text: str) -> Any:
+    """A value as what it looks like."""
+    for read in ({"true": True, "false": False}.__getitem__, int):
         with suppress(KeyError, ValueError):
-            return key.strip(), read(value.strip())
-    return key.strip(), value.strip()
+            return read(text)
+    return parse_share(text)
 
 
 def settings_entries(options: Mapping[str, Any]) -> list[str]:

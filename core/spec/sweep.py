@@ -7,7 +7,7 @@ import math
 from core.checked import checked
 from core.errors import SpecError
 from core.option import option
-from core.spec.checks import check_sparsity
+from core.spec.checks import check_sparsity, parse_shares
 from core.spec.choices import RECONSTRUCTIONS, SCOPES
 from core.spec.depth import check_drop, drop_entries, parse_drops
 from core.spec.recommended import RECOMMENDED
@@ -22,25 +22,39 @@ class SweepSpec:
     """The values on every axis of a sweep; every combination is a point."""
 
     methods: tuple[str, ...] = option(
-        (RECOMMENDED, "taylor_first", "random"), "What ranks units, with commas; see `methods`."
+        (RECOMMENDED, "taylor_first", "random"),
+        "What ranks units, with commas; see `methods`.",
+        title="Methods",
     )
-    sparsities: tuple[float, ...] = option((0.1, 0.2, 0.4), "Fractions that go, in [0, 1), with commas.")
+    sparsities: tuple[float, ...] = option(
+        (0.1, 0.2, 0.4),
+        "Fractions that go, as 0.2 or 20 %, with commas.",
+        title="Sparsities",
+        wanted="numbers below 1, such as 0.2 or 20 %",
+        parse=parse_shares,
+    )
     scopes: tuple[str, ...] = option(
-        (RECOMMENDED,), "How targets are spread.", choices={RECOMMENDED: _AS_OF_EACH, **SCOPES}
+        (RECOMMENDED,),
+        "How targets are spread.",
+        title="Scopes",
+        choices={RECOMMENDED: _AS_OF_EACH, **SCOPES},
     )
     reconstruct: tuple[str, ...] = option(
         (RECOMMENDED,),
         "How what stays is refitted.",
+        title="Refit what stays",
         choices={RECOMMENDED: _AS_OF_EACH, **RECONSTRUCTIONS},
         flag="--reconstructs",
     )
-    seeds: tuple[int, ...] = option((0,), "Seeds of every random choice, with commas.", ge=0)
-    samples: tuple[int, ...] = option((16,), "Windows of calibration text, with commas.", ge=1)
+    seeds: tuple[int, ...] = option((0,), "Seeds of every random choice, with commas.", title="Seeds", ge=0)
+    samples: tuple[int, ...] = option(
+        (16,), "Windows of calibration text, with commas.", title="Windows of text", ge=1
+    )
     drops: tuple[str, ...] = option(
         ("",),
         "Whole blocks that go first, with commas: none, layer=2, or layer=1+ffn_block=2. They count towards "
         "the sparsity, so points of one sparsity compare depth with width.",
-        title="Blocks that go",
+        title="Whole blocks that go",
         default_text="none",
         wanted="texts such as none, layer=2 or layer=1+ffn_block=2",
         parse=parse_drops,

@@ -6,7 +6,6 @@ Element ids: advice-amount, advice-ways, advice-launch-<effort>, advice-message.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -108,7 +107,4 @@ def _amount(given: str) -> PruneSpec:
     typed = given.replace(" ", "")
     if "=" in typed:
         return PruneSpec(target=typed)
-    with suppress(ValueError):  # what is no number is told as it stands
-        if typed.endswith("%"):
-            return PruneSpec(sparsity=float(typed[:-1].replace(",", ".")) / 100)
     return PruneSpec(sparsity=parse_sparsity(given))

@@ -107,7 +107,7 @@ def test_a_wrong_request_gets_one_line_and_starts_nothing(
         (["prune"], "prune needs a MODEL"),
         (["groups"], "Missing argument"),
         (["sweep", "demo", "--methods", "nuteprune"], "nuteprune trains, and scores no units"),
-        (["sensitivity", "demo", "--ratio", "x"], "ratio must be numbers separated by commas, got 'x'."),
+        (["sensitivity", "demo", "--ratio", "x"], "ratio must be numbers in (0, 1], got 'x'."),
         (["generate", "demo"], "Missing option '--prompt'"),
     ],
 )

@@ -123,7 +123,7 @@ def test_a_layer_that_does_not_exist_is_refused_with_the_range_there_is(text: st
         (lambda: EvalSpec(window=4), "window"),
         (lambda: EvalSpec(window=64, tokens=63), "tokens"),
         (lambda: ExploreSpec(analyses=("dreams",)), "analyses"),  # type: ignore[arg-type]
-        (lambda: ExploreSpec(sensitivity_ratios=(0.5, 0)), "sensitivity_ratios"),
+        (lambda: ExploreSpec(sensitivity_ratios=(0.5, 0)), "ratio must be numbers"),
         (lambda: ExploreSpec(sensitivity_kinds=("heads",)), "Did you mean 'head'"),
         (lambda: RunSpec(seed=-1), "seed"),
         (lambda: RunSpec(goal="dance"), "goal"),  # type: ignore[arg-type]
