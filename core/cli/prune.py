@@ -12,6 +12,7 @@ from core.cli.ask import RUNS, detached, emit_run, foreground, read_spec_file, w
 from core.cli.recover import AGAIN
 from core.cli.terminal import keys_and_values, perplexity_lines, score_lines
 from core.errors import SpecError
+from core.results.quantities import BUDGETS
 from core.runs.artifacts import read_metrics, read_spec
 from core.runs.request import FIELDS, Given, ask_to_prune
 from core.spec.checks import check_name
@@ -79,12 +80,15 @@ def prune(
     run_dir = foreground(runs_dir, spec)
     metrics = read_metrics(run_dir)
     result = {
-        key: metrics[key] for key in (*RESULT, *AGAIN, *TRAINED, *ABLATED, *SCORED, TEXTS) if key in metrics
+        key: metrics[key]
+        for key in (BUDGETS, *RESULT, *AGAIN, *TRAINED, *ABLATED, *SCORED, TEXTS)
+        if key in metrics
     }
-    plain = {key: value for key, value in result.items() if key not in (*SCORED, TEXTS)}
+    plain = {key: value for key, value in result.items() if key not in (*SCORED, TEXTS, BUDGETS)}
     if why := read_spec(run_dir).extra.get("recommended"):
         result["recommended"] = why
-    shown = [*keys_and_values(with_errors(plain, metrics)), *perplexity_lines(metrics)]
+    shown = [each["words"] for each in metrics.get(BUDGETS, ())]
+    shown += [*keys_and_values(with_errors(plain, metrics)), *perplexity_lines(metrics)]
     shown += [f"recommended: {why}"] if why else []
     scores = {key.removeprefix("tasks_"): metrics[key] for key in SCORED if key in metrics}
     return emit_run(run_dir, result, as_json, [*shown, *score_lines(scores)])

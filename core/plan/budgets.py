@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import lcm, prod
 
 from core.errors import NotPrunableError
@@ -11,9 +12,9 @@ from core.plan.cost import bytes_of, cost, stored_bytes
 from core.plan.latency import Timings
 from core.plan.meter import Counts, Meter
 from core.plan.ranking import Track
-from core.plan.records import missing_biases
+from core.plan.records import PruningPlan, missing_biases
 from core.plan.solving import Goal, Part, solve, useful
-from core.spec.budget import PACKINGS, Budget, budgets_of, typed
+from core.spec.budget import PACKINGS, Budget, answer, budgets_of, typed
 
 Removed = dict[str, tuple[int, ...]]
 _ROUNDING = 1e-12
@@ -39,6 +40,39 @@ def taken(
     left = cost(graph, removed, biases)
     by_quantity = {"params": left.params, "macs": left.macs_per_token, "kv": left.kv_bytes_per_token}
     return by_quantity[budget.quantity]
+
+
+@dataclass(frozen=True)
+class Met:
+    """What a plan leaves of a budget's quantity.
+
+    Attributes:
+        asked: the budget as it was given; left, before: in parameters, bytes, multiply-adds, or milliseconds
+            as far as they are predicted; words: for people, in the unit that was asked for.
+    """
+
+    asked: str
+    left: float
+    before: float
+    words: str
+
+
+def met(graph: Graph, target: str, plan: PruningPlan, timings: Timings | None) -> tuple[Met, ...]:
+    """What a plan leaves of every quantity that a target has a budget of."""
+    return tuple(
+        _met(
+            budget,
+            taken(graph, budget, plan.removed, plan.biases, timings),
+            taken(graph, budget, {}, (), timings),
+        )
+        for budget in budgets_of(target)
+        if timings or budget.quantity != "latency"
+    )
+
+
+def _met(budget: Budget, left: float, before: float) -> Met:
+    told = ", as predicted" if budget.quantity == "latency" else ""
+    return Met(budget.text, left, before, answer(budget, left, before) + told)
 
 
 def block_of(budgets: Sequence[Budget]) -> int:
@@ -131,7 +165,7 @@ def _check_reach(
     if short:
         # The biases that are added then are part of what has to go.
         beside = {b: goals[b].amount - (start[b] - b.most(dense[b])) for b in short}
-        least = ",".join(typed(b, start[b] - gone[b] + beside[b], up=True) for b in short)
+        least = ",".join(typed(b, start[b] - gone[b] + beside[b], up=True, dense=dense[b]) for b in short)
         raise NotPrunableError(
             f"Target {','.join(budget.text for budget in short)} is out of reach: the least is {least}, "
             "since one unit of every group must stay, and what kinds, layers, max_share and align leave. "

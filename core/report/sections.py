@@ -13,6 +13,7 @@ from core.report.numbers import VERDICTS, numbers
 from core.report.run import Run
 from core.results.efficiency import Efficiency
 from core.results.noise import NOISE, difference
+from core.results.quantities import BUDGETS
 from core.results.tasks import TaskResult
 from core.results.words import BESIDE, all_cuts, number, with_error
 from core.runs.command_line import command_line
@@ -51,9 +52,10 @@ def summary(run: Run) -> Markup:
     spec, plan = run.spec, run.plan
     said = f"{spec.model.source}: {spec.goal}, {run.status.state}."
     if plan is not None:
+        left = "".join(f"{each['words']}; " for each in run.metrics.get(BUDGETS, ()))
         said += (
-            f" Method {plan.method or 'by hand'}, scope {plan.scope}; removed {plan.sparsity:.1%} of block "
-            f"parameters, {plan.sparsity_total:.1%} of all."
+            f" Method {plan.method or 'by hand'}, scope {plan.scope}; {left}removed {plan.sparsity:.1%} of "
+            f"block parameters, {plan.sparsity_total:.1%} of all."
         )
     if run.metrics.get("base") is not None:
         said += f" With earlier cuts: {all_cuts(run.metrics)}."

@@ -63,6 +63,8 @@ QUANTITIES = {
 }
 
 
+#: In `metrics.json` the list of what is left of every quantity that a budget was given of.
+BUDGETS = "budgets"
 #: What is measured of every text.
 OF_TEXTS = ("ppl", "kl")
 

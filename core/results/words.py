@@ -160,6 +160,12 @@ def sparsity(of_block: float | None, of_all: float | None) -> str:
     return f"{percent(of_block)} of block parameters, {percent(of_all)} of all"
 
 
+def removed(metrics: Mapping[str, Any]) -> str:
+    """What a run took away: where it had a budget first what is left of that, in the units asked for."""
+    budgets = [str(each.get("words")) for each in metrics.get("budgets") or ()]
+    return "; ".join([*budgets, sparsity(metrics.get("sparsity"), metrics.get("sparsity_total"))])
+
+
 def all_cuts(metrics: Mapping[str, Any]) -> str:
     """What earlier cuts and this one took together; a dash where the model was not pruned before."""
     if metrics.get("base") is None:

@@ -12,6 +12,7 @@ from typing import Any
 from core.errors import ArtifactError, NotPrunableError
 from core.graph.records import Graph
 from core.plan.allocation import allocate
+from core.plan.budgets import met
 from core.plan.cost import cost
 from core.results.demo_figures import AT_20, DEMO_MACS, DENSE, PROTOCOL, SEARCHED_40, TEXTS, UNTRAINED_40
 from core.results.words import count, duration, memory, percent
@@ -121,8 +122,8 @@ def _left(spec: RunSpec, graph: Graph) -> tuple[float | None, str, str]:
         return None, "", str(error)
     assert plan.before and plan.after, "a plan is allocated with its costs"
     left = f"{count(plan.after.params)} of {count(plan.before.params)} parameters"
-    if timings:
-        left += f", {timings.predicted(graph, plan.removed):.3g} of {timings.dense_ms:.3g} ms predicted"
+    answers = [each.words for each in met(graph, spec.prune.target, plan, timings)]
+    left = "; ".join(answers) or left
     return plan.sparsity, f"{left}; {percent(plan.sparsity)} of the block parameters go", ""
 
 

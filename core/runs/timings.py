@@ -43,6 +43,11 @@ class Reached:
         return self.measured / self.predicted - 1
 
     @property
+    def was(self) -> float:
+        """What the dense model takes: timed in turns with it, or before."""
+        return self.timings.dense_ms if self.dense is None else self.dense
+
+    @property
     def drift(self) -> float | None:
         """By how much longer the dense model takes than when the prediction was made, as a share."""
         return None if self.dense is None else self.dense / self.timings.dense_ms - 1

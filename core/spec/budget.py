@@ -26,6 +26,10 @@ BYTES = {
     **{"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40},
 }
 _TIMES = {"us": 1e-3, "ms": 1.0, "s": 1e3}  # in milliseconds
+#: What is more than this of the dense model is no budget in percent any more.
+_LESS = 0.999
+#: Between these a number of a unit is read easily.
+_READABLE = 0.1, 10_000
 _SHAPE = re.compile(r"([a-z_]+)=(-?)(\d+(?:\.\d+)?)\s*([a-zA-Z]*|%)(?:@([\w+]+))?")
 _READS = re.compile(r"(\d+)x(\d+)(?:\+(\d+))?")
 _EXAMPLES = (
@@ -93,6 +97,16 @@ class Budget:
     def most(self, dense: float) -> float:
         """The amount, for a model that takes this much."""
         return self.amount * dense if self.of_dense else self.amount
+
+    @property
+    def plain(self) -> str:
+        """What was asked for, without its quantity and what stands after the @: `110M`, `-20%`."""
+        return self.text.partition("=")[2].partition("@")[0]
+
+    @property
+    def unit(self) -> str:
+        """As it was given: `M`, `MiB`, `ms`, `%`, or nothing."""
+        return self.plain.lstrip("-0123456789. ")
 
 
 def budgets_of(text: str) -> tuple[Budget, ...]:
@@ -167,16 +181,47 @@ def check_target(given: Any) -> Any:
     return given
 
 
-def typed(budget: Budget, amount: float, *, up: bool = False) -> str:
-    """An amount of a budget's quantity as it may be typed, in four digits; `up` rounds it upwards."""
+def typed(budget: Budget, amount: float, *, up: bool = False, dense: float = 0.0) -> str:
+    """An amount of a budget's quantity as it may be typed, in the unit of the budget and in four digits.
+
+    Args:
+        up: round it upwards; dense: what the dense model takes, for budgets in percent of that.
+    """
+    if dense and budget.of_dense and (not up or amount < _LESS * dense):
+        return f"{budget.quantity}={_in_percent(budget, amount / dense, up)}{_after(budget)}"
     units, _, names = _units(budget.quantity)
     name = next((each for each in names if amount >= units[each.lower()]), names[-1])
+    own = budget.unit and units.get(budget.unit.lower())
+    if own and _READABLE[0] <= amount / own < _READABLE[1]:
+        name = budget.unit
     scaled = amount / units[name.lower()]
     step = 10 ** (len(str(int(scaled))) - 4)
     scaled = (math.ceil(scaled / step) if up else round(scaled / step)) * step
-    at = f"@{budget.packing}" if budget.packing != Budget.packing else ""
-    at = f"@{budget.reads}" if budget.quantity == "latency" else at
-    return f"{budget.quantity}={scaled:.10g}{name}{at}"
+    return f"{budget.quantity}={scaled:.10g}{name}{_after(budget)}"
+
+
+def _after(budget: Budget) -> str:
+    if budget.quantity == "latency":
+        return f"@{budget.reads}"
+    return f"@{budget.packing}" if budget.packing != Budget.packing else ""
+
+
+def _in_percent(budget: Budget, share: float, up: bool) -> str:
+    """A share of what the dense model takes as the budget says it: what is left, or what goes."""
+    more = 100 * (share - 1 if budget.plain.startswith("-") else share)
+    tenths = math.ceil(10 * more - 1e-9) if up else round(10 * more)
+    return f"{tenths / 10:{'+' if budget.plain.startswith('-') else ''}.10g}%"
+
+
+def answer(budget: Budget, left: float, dense: float) -> str:
+    """What is left of a budget's quantity for people, in the unit that was asked for, then that itself.
+
+    `params=109.9M of 134.5M, at most 110M asked for`, `params=-20.3% (107.2M of 134.5M), -20% asked for`.
+    """
+    now, was = (typed(budget, value).partition("=")[2].partition("@")[0] for value in (left, dense))
+    if budget.of_dense:
+        return f"{typed(budget, left, dense=dense)} ({now} of {was}), {budget.plain} asked for"
+    return f"{budget.quantity}={now}{_after(budget)} of {was}, at most {budget.plain} asked for"
 
 
 def latency_of(target: str) -> Budget | None:

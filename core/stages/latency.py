@@ -85,8 +85,12 @@ def time_result(state: State) -> None:
 
 def words_of(reached: Reached, budget: Budget) -> str:
     """What was asked for, predicted and measured."""
+    took, asked = time_ms(reached.measured), f"at most {time_ms(reached.target)} asked for"
+    if budget.of_dense:
+        took = f"{difference(reached.was, reached.measured)} ({took})"
+        asked = f"{budget.plain} asked for, which is {time_ms(reached.target)}"
     text = (
-        f"{time_ms(reached.measured)} for {budget.reads.words}: at most {time_ms(reached.target)} asked for, "
+        f"{took} for {budget.reads.words}: {asked}, "
         f"{time_ms(reached.predicted)} predicted ({difference(reached.predicted, reached.measured)})"
     )
     if reached.drift is not None and abs(reached.drift) > TOLERANCE:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from core.files import write_json
 from core.models.again import groups_of
 from core.models.load import Loaded
 from core.models.texts import title_of
+from core.plan.budgets import Met, met
 from core.plan.cost import cost
 from core.plan.records import KV_BITS, Cost
 from core.results.efficiency import SPREADS
 from core.results.measured import TIMINGS, Measured
 from core.results.perplexity import Perplexity, by_text, on_text
-from core.results.quantities import OF_TEXTS
+from core.results.quantities import BUDGETS, OF_TEXTS
 from core.runs.artifacts import METRICS
+from core.runs.timings import read_reached
+from core.spec.budget import answer, latency_of
 from core.stages.work import State, Work, ablates, reads_text, source_metrics
 
 
@@ -49,6 +53,7 @@ def pruning(state: State) -> dict[str, Any]:
     return {
         **metrics,
         "kv_bits": KV_BITS,
+        **_answers(state),
         "sparsity": plan.sparsity,
         "sparsity_total": plan.sparsity_total,
         **_against_base(state),
@@ -56,6 +61,18 @@ def pruning(state: State) -> dict[str, Any]:
         "calibration_text": calibrated["calibration_text"],
         "seconds": work.recorder.seconds,
     }
+
+
+def _answers(state: State) -> dict[str, Any]:
+    """`budgets`: what is left of every quantity that a budget was given of."""
+    if not (target := state.work.spec.prune.target):
+        return {}
+    budgets = {each.asked: each for each in met(state.graph, target, state.plan, state.timings)}
+    budget, reached = latency_of(target), read_reached(state.work.run_dir)
+    if budget and reached:  # measured, no longer predicted
+        words = answer(budget, reached.measured, reached.was)
+        budgets[budget.text] = Met(budget.text, reached.measured, reached.was, words)
+    return {BUDGETS: [asdict(each) for each in budgets.values()]}
 
 
 def _against_base(state: State) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def reconstruct(state: State) -> None:
     removed = read_json(work.run_dir / RECONSTRUCTION)["removed"]
     final = recounted(state.graph, plan, {group: tuple(units) for group, units in removed.items()})
     if final != plan:
-        state.plan = keep_plan(work, state.graph, final)
+        state.plan = keep_plan(work, state.graph, final, state.timings)
 
 
 def _refitted(state: State) -> dict[str, NDArray[Any]]:

@@ -73,7 +73,7 @@ def rounds(state: State) -> Iterator[State]:
         yield own
         state.loaded = own.loaded
         state.plan = own.plan if number == 1 else composed(state.graph, state.plan, own.plan)
-        steps.keep_plan(work, state.graph, state.plan)
+        steps.keep_plan(work, state.graph, state.plan, state.timings)
         reconstruct.forget(work)  # the next round's matrices have other shapes
         _keep_round(state, number)
 

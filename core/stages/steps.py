@@ -22,7 +22,9 @@ from core.models.again import graph_of, groups_of
 from core.models.load import Loaded
 from core.models.windows import calibration_windows
 from core.plan.allocation import allocate
+from core.plan.budgets import met
 from core.plan.chosen import chosen_plan
+from core.plan.latency import Timings
 from core.plan.records import PruningPlan
 from core.results.activations import ACTIVATIONS, Activations, read_activations, write_activations
 from core.results.scores import AL_AM, SCORES, Scores, ranked_by, read_all_scores, write_scores
@@ -247,17 +249,23 @@ def plan(state: State) -> None:
         scores = state.scores[ranked_by(asked.method, asked.scope)]
         arguments = asked.allocation() | {"worth": state.worth, "method": asked.method}
         chosen = allocate(graph, scores, **arguments, timings=state.timings, model=graph.model)
-    state.plan = keep_plan(work, graph, chosen)
+    state.plan = keep_plan(work, graph, chosen, state.timings)
     state.dense = dense_to_time(state)
 
 
-def keep_plan(work: Work, graph: Graph, plan: PruningPlan) -> PruningPlan:
-    """Write a plan down unless it is there, with the widths it leaves, and say what it removes."""
+def keep_plan(work: Work, graph: Graph, plan: PruningPlan, timings: Timings | None = None) -> PruningPlan:
+    """Write a plan down unless it is there, with the widths it leaves, and say what it leaves and removes.
+
+    Args:
+        timings: of the model on this machine, where a budget is of time.
+    """
     if kept(read_plan, work.run_dir) != plan:
         write_text(work.run_dir / PLAN, plan.to_json())
     write_json(work.run_dir / WIDTHS, widths(graph, plan))
     share = f"{plan.sparsity:.1%} of block parameters, {plan.sparsity_total:.1%} of all"
-    work.recorder.message(f"The plan removes {share}")
+    answers = "; ".join(each.words for each in met(graph, work.spec.prune.target, plan, timings))
+    leaves = f"leaves {answers}; it " if answers else ""
+    work.recorder.message(f"The plan {leaves}removes {share}")
     if plan.target and not plan.removed:
         work.recorder.warn("no unit is as small as the target, so nothing goes; raise it.")
     for name in (PLAN, WIDTHS):

@@ -14,6 +14,7 @@ from core.graph.records import Graph
 from core.memory.forecast import Forecast
 from core.methods import method_of
 from core.plan.allocation import allocate
+from core.plan.budgets import met
 from core.plan.chosen import chosen_plan
 from core.plan.cost import stored_bytes
 from core.plan.latency import Timings
@@ -68,12 +69,12 @@ class PreviewInfo:
         widths: name -> (dense, narrowest, widest).
         exact: False where the plan was made without scores: the widths hold, the units do not.
         even: whether the scores will spread the target; without them every layer is shown to lose alike.
-        learned: whether training decides which units go; every layer is shown to lose alike here, too.
-        searched: whether measurements will spread the target; here, too, every layer is shown to lose alike.
+        learned, searched: whether training, or measurements, decide; every layer loses alike here, too.
         dropping: whether measurements will say which whole blocks go; the first are shown to.
         ways: title of a way to run the result, whether it is open, and why; empty where that is not known.
         recommended: what was left open, and what is taken; empty if nothing was.
         training: how what is left is trained; empty if it is not.
+        answers: what is left of every quantity of a budget, in the units that were asked for.
         timed: when and where the times were taken that a latency is predicted with; empty without one.
         memory: how much it will hold and how much is free; empty where that is not known.
         untimed: there are no such times yet, so everything else but `command` is empty: the run takes them.
@@ -94,6 +95,7 @@ class PreviewInfo:
     ways: list[tuple[str, bool, str]] = field(default_factory=list)
     recommended: str = ""
     training: str = ""
+    answers: list[str] = field(default_factory=list)
     timed: str = ""
     untimed: bool = False
     memory: str = ""
@@ -150,6 +152,7 @@ def preview_info(
         learned=method_of(spec) is not None,
         ways=_ways(graph, plan if exact else _like(graph, plan, choice, timings), config),
         **said,
+        answers=[each.words for each in met(graph, choice.target, plan, timings)],
         timed=f"on {timings.machine}, {words.age(timings.at)}" if timings else "",
     )
 

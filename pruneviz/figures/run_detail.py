@@ -83,7 +83,7 @@ def run_facts(record: RunRecord, now: float) -> list[tuple[str, str]]:
         facts.append(("Method", f"{spec.prune.method}{layers}{alone}"))
     if spec and spec.goal in ("prune", "recover"):
         facts += [
-            ("Removed", words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total"))),
+            ("Removed", words.removed(metrics)),
             ("With earlier cuts", words.all_cuts(metrics)),
             ("Parameters", before_after(metrics, "params", words.count)),
         ]

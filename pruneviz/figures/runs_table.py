@@ -87,7 +87,7 @@ def row_info(record: RunRecord, now: float | None = None) -> Row:
     """What is said of one run. Metrics count over what was asked for."""
     now = time.time() if now is None else now
     spec, status, metrics = record.spec, record.status, record.metrics
-    removed = words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total"))
+    removed = words.removed(metrics)
     if metrics.get("sparsity") is None and spec and spec.goal == "prune":
         removed = _target(spec)
     return Row(

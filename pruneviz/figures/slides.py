@@ -70,7 +70,7 @@ def cover(lineup: Lineup, entries: Sequence[Entry]) -> Slide:
 def _facts(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Name, value, and what the value depends on."""
     return [
-        ("Removed", words.sparsity(metrics.get("sparsity"), metrics.get("sparsity_total")), ""),
+        ("Removed", words.removed(metrics), ""),
         ("Parameters", _change(metrics, "params", words.count), ""),
         *_perplexities(metrics),
     ]

@@ -9,10 +9,10 @@ import pytest
 from core.errors import NotPrunableError, SpecError
 from core.graph.records import Parameter
 from core.plan.allocation import allocate
-from core.plan.budgets import taken
+from core.plan.budgets import met, taken
 from core.plan.cost import bytes_of, cost, stored_bytes
 from core.plan.records import implied
-from core.spec.budget import Budget, budgets_of
+from core.spec.budget import Budget, answer, budgets_of
 from tests.plan.made import model_graph, of_weights, random_scores
 
 GRAPH = model_graph()
@@ -40,6 +40,46 @@ def test_of_several_budgets_all_are_met_and_what_helps_none_stays() -> None:
     assert after.params <= 0.9 * before.params
     assert after.kv_bytes_per_token <= 0.4 * before.kv_bytes_per_token
     assert not any("ffn" in group for group in plan_for("kv=-50%").removed)
+
+
+@pytest.mark.parametrize(
+    ("target", "left", "dense", "words"),
+    [
+        ("params=110M", 109.876e6, 134.5e6, "params=109.9M of 134.5M, at most 110M asked for"),
+        ("params=0.11B", 109.876e6, 134.5e6, "params=0.11B of 0.134B, at most 0.11B asked for"),
+        ("params=-20%", 107.2e6, 134.5e6, "params=-20.3% (107.2M of 134.5M), -20% asked for"),
+        ("params=80%", 107.2e6, 134.5e6, "params=79.7% (107.2M of 134.5M), 80% asked for"),
+        ("size=120MB@q4_0", 119.7e6, 150e6, "size=119.7MB@q4_0 of 150MB, at most 120MB asked for"),
+        ("latency=30ms", 27.12, 33.4, "latency=27.12ms@1x128 of 33.4ms, at most 30ms asked for"),
+        ("latency=-20%@1x8", 27.12, 33.4, "latency=-18.8%@1x8 (27.12ms of 33.4ms), -20% asked for"),
+    ],
+)
+def test_a_budget_is_answered_in_the_unit_it_was_asked_in(
+    target: str, left: float, dense: float, words: str
+) -> None:
+    (budget,) = budgets_of(target)
+    assert answer(budget, left, dense) == words
+
+
+def test_what_a_plan_leaves_is_told_for_every_budget() -> None:
+    plan = plan_for("params=-10%,kv=-60%")
+    assert plan.before and plan.after
+    params, cache = met(GRAPH, "params=-10%,kv=-60%", plan, None)
+    assert (params.asked, params.left, params.before) == (
+        "params=-10%",
+        plan.after.params,
+        plan.before.params,
+    )
+    assert cache.asked == "kv=-60%" and cache.words.startswith("kv=-6")
+    assert met(GRAPH, "", plan, None) == ()
+
+
+def test_the_least_is_said_as_it_was_asked_and_can_be_asked_for() -> None:
+    with pytest.raises(NotPrunableError, match="the least is params=-") as refusal:
+        plan_for("params=-99%")
+    least = re.search(r"the least is (params=-[\d.]+%), since", str(refusal.value))
+    assert least
+    plan_for(least[1])
 
 
 def test_a_size_in_blocks_keeps_widths_that_can_be_packed() -> None:

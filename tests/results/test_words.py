@@ -73,3 +73,12 @@ def test_what_a_perplexity_is_of_is_said_with_its_protocol() -> None:
     old = {"ppl_text": "bundled", "ppl_window": 256, "ppl_tokens": None}
     assert words.measured_on(old) == ("bundled evaluation text, windows of 256 tokens, Workbench's protocol")
     assert words.measured_on({}) == ""
+
+
+def test_what_was_removed_begins_with_what_was_asked_for() -> None:
+    shares = {"sparsity": 0.2, "sparsity_total": 0.158}
+    budgets = [{"asked": "params=110M", "words": "params=109.9M of 134.5M, at most 110M asked for"}]
+    told = words.removed({**shares, "budgets": budgets})
+    assert told == f"{budgets[0]['words']}; 20.0 % of block parameters, 15.8 % of all"
+    assert words.removed(shares) == "20.0 % of block parameters, 15.8 % of all"
+    assert words.removed({}) == words.DASH

@@ -52,7 +52,12 @@ def test_a_time_is_met_predicted_and_measured_and_the_machine_timed_once(
     assert reached.measured == pytest.approx(reached.predicted, rel=0.1)
     assert metrics["latency_predicted_ms"] == reached.predicted
     assert metrics["latency_reached_ms"] == reached.measured
-    assert "asked for" in (run_dir / LOG).read_text()
+    (budget,) = metrics["budgets"]
+    assert (budget["asked"], budget["left"]) == ("latency=-25%@1x8", reached.measured)
+    assert budget["words"].startswith("latency=-2") and budget["words"].endswith("-25% asked for")
+    log = (run_dir / LOG).read_text()
+    assert "The plan leaves latency=-2" in log and "as predicted; it removes" in log
+    assert "-25% asked for, which is" in log
     first = timed.count("dense cut")
     again = done(tmp_path / "runs", asking(spec, "latency=-25%@1x8", drop="ffn_block=1"))
     assert timed.count("dense cut") == first > 5, "kept times are taken"
