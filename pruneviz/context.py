@@ -83,6 +83,20 @@ def build_url_state(model: str) -> UrlState:
     return UrlState(**{name: memory(f"url-{name}", first.get(name, "")) for name in ADDRESS})
 
 
+@dataclass(frozen=True)
+class Asking:
+    """An event that opens the New run form with a run that it asks for.
+
+    Attributes:
+        event: registers what follows it; spec: (model, the event's data) -> that run, may raise PruneError.
+        state: where it is said why there is none.
+    """
+
+    event: Callable[..., Any]
+    spec: Callable[[str, gr.EventData], RunSpec]
+    state: gr.HTML
+
+
 @dataclass
 class AppContext:
     """Shared by all tabs.
@@ -97,6 +111,7 @@ class AppContext:
         answers_stopped: how often Stop was pressed for the engine.
         cards: source -> what is known of a model, as far as somebody asked.
         handing_over: events after which the New run form opens with the units in the address.
+        asking: what else opens it, filled in.
         tabs: id -> gr.Tab; `tabs[id].select` also fires when the tab opens with the page.
     """
 
@@ -113,6 +128,7 @@ class AppContext:
     url: UrlState = field(init=False)
     cards: dict[str, Card] = field(default_factory=dict, init=False)
     handing_over: list[Callable[..., Any]] = field(default_factory=list, init=False)
+    asking: list[Asking] = field(default_factory=list, init=False)
     tabs: dict[str, gr.Tab] = field(default_factory=dict, init=False)
     answers_stopped: int = field(default=0, init=False)
     _engine: Engine | None = field(default=None, init=False, repr=False)

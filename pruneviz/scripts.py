@@ -40,6 +40,9 @@ HEAD = """<script>
     link.click();
     URL.revokeObjectURL(link.href);
   });
+  document.addEventListener("focusin", (event) => {
+    if (event.target.closest(".pv-number")) event.target.inputMode = "decimal";
+  });
   const wanted = localStorage.getItem("pv-theme");
   if (wanted) {
     const apply = () => document.body.classList.toggle("dark", wanted === "dark");

@@ -1,16 +1,17 @@
 // A budget spread over the groups by their measured curves. All of it arrives once; a drag asks nobody.
 
-let data = null, counts = new Map(), cells = new Map(), sending = false;
+let data = null, share = 0, counts = new Map(), cells = new Map(), sending = false;
 const UNITS = {share: "share of block parameters", params: "parameters", size: "weights at 16 bits", time: "time"};
 const range = make("input", {type: "range", min: 0, max: 1000, step: 1, value: 0, id: "budget-slider", oninput: () => setShare(range.value / 1000)});
-const number = make("input", {type: "number", min: 0, max: 95, step: 0.1, "aria-label": "Percent that goes", onchange: () => setShare(number.value / 100)});
-const quantity = make("select", {id: "budget-of", "aria-label": "What the budget is of", onchange: () => setShare(range.value / 1000)});
+const number = make("input", {type: "number", min: 0, max: 95, step: 0.1, id: "budget-percent", "aria-label": "Percent that goes", onchange: () => setShare(number.value === "" ? NaN : number.value / 100)});
+const quantity = make("select", {id: "budget-of", "aria-label": "What the budget is of", onchange: () => setShare(share)});
 const summary = make("p", {class: "pv-summary", "aria-live": "polite"}), readout = make("p", {class: "pv-readout"});
+const bounds = make("p", {class: "pv-note", id: "budget-bounds", role: "status", hidden: true});
 const rows = make("div", {class: "pv-widths"}), about = make("p", {class: "pv-quiet"});
-const launch = make("button", {type: "button", class: "pv-take", id: "budget-launch", onclick: send}, "Prune exactly this");
+const launch = make("button", {type: "button", class: "pv-take", id: "budget-launch", onclick: send}, "Prune exactly this…");
 element.replaceChildren(make("div", {class: "pv-panel pv-budget"},
   make("h3", {}, "Spread a budget over these curves"), about,
-  make("div", {class: "pv-budgetbar"}, make("label", {for: "budget-slider"}, "Goes"), range, number, make("span", {}, "% of"), quantity),
+  make("div", {class: "pv-budgetbar"}, make("label", {for: "budget-slider"}, "Goes"), range, number, make("span", {}, "% of"), quantity), bounds,
   summary, rows, readout, make("div", {class: "pv-tools"}, launch)));
 
 // y at x on the line through points (xs, ys), xs rising; flat beyond its ends.
@@ -71,15 +72,28 @@ function around(goal, plan) {
 
 function most() { return total(new Map(data.groups.map((group) => [group.id, group.most]))) / whole(); }
 
-function setShare(share) {
-  if (!data || !Number.isFinite(share)) return;
-  const began = performance.now();
-  share = Math.max(0, Math.min(share, most()));
+// A share that is no number leaves the last one; one that is out of reach is brought within, and that is said.
+function setShare(wanted) {
+  if (!data) return;
+  const began = performance.now(), limit = most();
+  share = Number.isFinite(wanted) ? Math.max(0, Math.min(wanted, limit)) : share;
+  bounds.textContent = wanted < 0 ? "The least is 0 %: then nothing goes." : wanted > limit ? atMost(limit) : "";
+  bounds.hidden = !bounds.textContent;
   range.value = Math.round(1000 * share);
-  if (document.activeElement !== number || Number(number.value) !== 100 * share) number.value = (100 * share).toFixed(1);
+  if (document.activeElement !== number || number.value === "" || Number(number.value) !== 100 * share) number.value = percent(share);
   counts = spread(share * whole());
   paint();
   element.dataset.took = (performance.now() - began).toFixed(1);
+}
+
+// Rounded down, so that it can be typed.
+function percent(value) { return (Math.floor(1000 * value + 1e-6) / 10).toFixed(1); }
+
+function atMost(limit) {
+  const held = data.groups.some((group) => group.most < group.units - 1);
+  const why = held ? "no group gives more than was measured of it" : "one unit of every group must stay";
+  const rest = quantity.value === "share" ? "" : ", and the rest is not in these groups";
+  return "The most is " + percent(limit) + " %: " + why + rest + ".";
 }
 
 function big(value) {
@@ -161,5 +175,5 @@ onValue((value) => {
   about.textContent = data.about + " The price of a unit is its loss per parameter; every group gives until its next unit would cost more than that of any other. Units go in the order of " + data.criterion + ".";
   build();
   readout.textContent = "Each box is a curve of one layer: how much it loses (up) as units go (right). Point at one to read it.";
-  setShare(range.value > 0 ? range.value / 1000 : 0.2);
+  setShare(share > 0 ? share : Math.min(0.2, most()));
 });

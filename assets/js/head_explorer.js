@@ -32,7 +32,11 @@ element.replaceChildren(make("div", {class: "pv-heads"},
 
 function setTau(text) {
   const value = Number(text);
-  if (!(value >= 0 && value <= 1)) { number.value = tau; return; }
+  if (!text.trim() || !(value >= 0 && value <= 1)) {
+    number.value = tau;
+    if (text.trim()) summary.textContent = "τ goes from 0 to 1, got " + text + "; it stays at " + tau + ".";
+    return;
+  }
   tau = value;
   refresh();
   tell();

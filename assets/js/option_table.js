@@ -15,7 +15,7 @@ function field(option) {
   const choices = option.kind === "flag" ? ["yes", "no"] : option.choices;
   if (choices.length) return make("select", shared, choices.map((choice) => make("option", {value: choice}, choice)));
   if (option.kind === "text") return make("input", {...shared, type: "text", placeholder: "none"});
-  return make("input", {...shared, type: "number", step: option.kind === "whole" ? 1 : "any"});
+  return make("input", {...shared, type: "text", inputmode: option.kind === "whole" ? "numeric" : "decimal"});
 }
 
 function build(options) {
@@ -38,12 +38,14 @@ function fill(option, value) {
 
 function reset(options) { options.forEach((option) => fill(option, option.preset)); }
 
-// An emptied number is what the preset says; a number nobody can read is told as it stands, to be refused in words.
+// An emptied number is what the preset says; what is no number is told as it stands, to be read or refused in words.
 function value(option) {
   const input = fields.get(option.name);
   if (option.kind === "flag") return input.value === "yes";
   if (option.kind === "choice" || option.kind === "text") return input.value.trim();
-  return ["", written(option.preset)].includes(input.value) ? option.preset : Number(input.value);
+  const text = input.value.trim(), number = Number(text.replace(",", "."));
+  if (["", written(option.preset)].includes(text)) return option.preset;
+  return Number.isNaN(number) ? text : number;
 }
 
 // What a criterion is told counts only while the training starts from it.
@@ -52,6 +54,8 @@ function counts(option) {
 }
 
 function tell() {
+  for (const option of data.options)
+    if (["whole", "number"].includes(option.kind) && !fields.get(option.name).value.trim()) fill(option, option.preset);
   const own = data.options.filter((option) => counts(option) && value(option) !== option.preset);
   told = own.length ? JSON.stringify(Object.fromEntries(own.map((option) => [option.name, value(option)]))) : "";
   toldAt = Date.now();

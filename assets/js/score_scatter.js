@@ -1,12 +1,12 @@
 // Every unit by two criteria, on a canvas. A box or lasso chooses units; nothing is asked of the server until they
 // are taken into a plan.
 
-let data = null, chosen = new Uint8Array(0), tool = "box", drag = null, bounds = null, near = null;
+let data = null, chosen = new Uint8Array(0), tool = "box", drag = null, bounds = null, near = null, percent = 10;
 const readout = make("p", {class: "pv-readout", id: "scores-point", "aria-live": "polite"});
 const summary = make("p", {class: "pv-summary", id: "scores-chosen", "aria-live": "polite"});
 const canvas = make("canvas", {tabindex: 0, role: "img"});
 const tools = ["box", "lasso"].map((name) => make("button", {type: "button", class: "pv-tool", "data-tool": name, onclick: () => use(name)}, name === "box" ? "Box" : "Lasso"));
-const share = make("input", {type: "number", min: 0.1, max: 99, step: 0.1, value: 10, id: "scores-share", "aria-label": "Share of units in percent"});
+const share = make("input", {type: "number", min: 0.1, max: 99, step: 0.1, value: 10, id: "scores-share", "aria-label": "Share of units in percent", onchange: () => setPercent()});
 const lowest = make("button", {type: "button", class: "pv-tool", id: "scores-lowest", onclick: () => chooseLowest()});
 const clear = make("button", {type: "button", class: "pv-tool", id: "scores-clear", onclick: () => choose(() => false)}, "Clear");
 const take = make("button", {type: "button", class: "pv-take", id: "scores-take", onclick: () => trigger("take", {removed: picked()})}, "Take into a plan");
@@ -159,8 +159,16 @@ function choose(holds) {
   draw();
 }
 
+// What is no number leaves the last one; what is out of reach is brought within, and that is said.
+function setPercent() {
+  const typed = share.value === "" ? percent : Number(share.value);
+  percent = Math.min(99, Math.max(0.1, typed));
+  share.value = percent;
+  if (percent !== typed) readout.textContent = "The lowest 0.1 to 99 % can be chosen, got " + typed + "; " + percent + " % is taken.";
+}
+
 function chooseLowest() {
-  const wanted = Math.round(data.xs.length * Math.min(99, Math.max(0, Number(share.value))) / 100);
+  const wanted = Math.round(data.xs.length * percent / 100);
   const order = [...data.xs.keys()].sort((a, b) => data.xs[a] - data.xs[b] || a - b), low = new Set(order.slice(0, wanted));
   choose((i) => low.has(i));
 }

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from core.results import words
 
+Writer = Callable[..., str]
 #: How templates write numbers; `size`, `count` and the like are those of `core.results.words`.
 FILTERS = (
     words.age, words.calibrated_on, words.count, words.duration, words.measured_on,
@@ -20,25 +21,27 @@ FILTERS = (
 
 
 @lru_cache
-def environment(folder: Path, autoescape: bool = True) -> Environment:
+def environment(folder: Path, autoescape: bool = True, filters: tuple[Writer, ...] = ()) -> Environment:
     """The templates in a folder. An undefined name is an error; strings are escaped unless made here."""
     templates = Environment(
         loader=FileSystemLoader(folder), autoescape=autoescape, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    templates.filters |= {write.__name__: write for write in FILTERS}
+    templates.filters |= {write.__name__: write for write in (*FILTERS, *filters)}
     templates.globals["dash"] = words.DASH
     return templates
 
 
-def renderer(folder: Path, autoescape: bool = True) -> Callable[..., Markup]:
+def renderer(
+    folder: Path, autoescape: bool = True, filters: tuple[Writer, ...] = ()
+) -> Callable[..., Markup]:
     """`render(template, **values)`: the template filled in, which other templates take as HTML.
 
     Args:
-        autoescape: False for text that is not HTML.
+        autoescape: False for text that is not HTML; filters: beside `FILTERS`.
     """
 
     def render(template: str, **values: object) -> Markup:
-        return Markup(environment(folder, autoescape).get_template(template).render(values).strip())
+        return Markup(environment(folder, autoescape, filters).get_template(template).render(values).strip())
 
     return render

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core.errors import PruneError
+from core.errors import PruneError, SpecError
 from core.runs.artifacts import MODEL
+from core.spec.fields import OPTIONS
 from core.spec.units import Units
+from pruneviz.actions.forms import typed
 from pruneviz.actions.waiting import Given, ticking_items
 from pruneviz.context import AppContext
 from pruneviz.data.contenders import Contender
@@ -28,19 +32,40 @@ class Question:
 
     prompt: str
     chat: bool = False
-    seed: float | None = 0
-    max_new_tokens: float | None = 64
+    seed: int = 0
+    max_new_tokens: int = 64
     temperature: float = 0.0
     blind: bool = False
 
     def settings(self) -> dict[str, Any]:
         """What `Engine.generate` takes beside the prompt; the same for every model."""
         return {
-            "max_new_tokens": int(self.max_new_tokens or 64),
-            "temperature": float(self.temperature),
-            "seed": int(self.seed or 0),
-            "chat": bool(self.chat),
+            "max_new_tokens": self.max_new_tokens,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "chat": self.chat,
         }
+
+
+#: Labels of the boxes of Compare, in messages, too.
+SEED, LENGTH, TEMPERATURE = "Seed", "Length", "Temperature"
+
+
+def question_of(prompt: str, chat: bool, seed: str, length: str, temperature: str, blind: bool) -> Question:
+    """The question that the boxes of Compare hold. Raises SpecError, naming the box."""
+    seeded = typed(replace(OPTIONS["seed"], called=SEED), seed)
+    tokens = typed(replace(OPTIONS["evaluate.max_new_tokens"], called=LENGTH), length)
+    return Question(prompt or "", bool(chat), seeded, tokens, _warmth(temperature), bool(blind))
+
+
+def _warmth(given: str) -> float:
+    text = str(given or "").strip()
+    with suppress(ValueError):
+        if 0 <= (warmth := float(text.replace(",", "."))) < math.inf:
+            return warmth
+    raise SpecError(
+        f"{TEMPERATURE} must be a number from 0 up, got {text or 'nothing'}; 0 takes the likeliest token."
+    )
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,13 @@ from core.spec.model import ModelSpec
 from core.spec.prune import ALLOCATION
 from core.spec.recover import WEIGHTS, RecoverSpec, recipe_of, recover_preset
 from core.spec.run import RunSpec
+from core.spec.settings import parse_setting
 from core.spec.units import MANUAL
 from pruneviz.data import methods
 
 OWN = "prune.options"
+#: More make no number that anything is counted by.
+_DIGITS = 15
 #: Paths of the fields with a label, and what methods that train are asked for besides.
 _OF_SPEC = tuple(path for path in OPTIONS if OPTIONS[path].title and path in TAKES["prune"])
 REST = "rest"
@@ -69,35 +72,44 @@ def spec_from(model: ModelSpec, form: Mapping[str, Any]) -> RunSpec:
 
 def _options(form: Mapping[str, Any]) -> dict[str, Any]:
     """The method's own options; those of a training start from its preset. Raises SpecError."""
-    method, options = form["prune.method"], json.loads(form[OWN] or "{}")
+    method, told = form["prune.method"], json.loads(form[OWN] or "{}")
+    options = {name: parse_setting(said) if isinstance(said, str) else said for name, said in told.items()}
     if methods.trains(method):
         entry, preset = METHODS[method], form["preset"] or METHODS[method].component.preset
         if preset not in entry.component.presets:
             raise unknown(f"preset of {method}", preset, list(entry.component.presets))
         options = {**entry.component.presets[preset].get(OWN, {}), **options}
-        if form["steps"] is not None and form["steps"] != entry.settings(options).steps:
-            options["steps"] = whole(entry.options["steps"], form["steps"])
+        steps = form["steps"]
+        steps = None if steps in (None, "") else typed(entry.options["steps"], steps)
+        if steps is not None and steps != entry.settings(options).steps:
+            options["steps"] = steps
     methods.check(method, options)
     return options
 
 
 def read(path: str, held: Any) -> Any:
     """The value of a field from what its component holds. Raises SpecError."""
-    option = OPTIONS[path]
-    if isinstance(held, str) or held is None:
-        return _typed(option, (held or "").strip())
-    if option.kind is int:
-        return whole(option, held)
-    return tuple(held) if option.kind is tuple else held
+    return typed(OPTIONS[path], held)
 
 
-def _typed(option: Option, text: str) -> Any:
-    """What is written in a text box; where nothing is, that is an empty value or the default."""
+def typed(option: Option, held: Any) -> Any:
+    """The value of an option from what its component holds. Raises SpecError.
+
+    Where nothing is written in a text box, that is an empty value or the default.
+    """
+    if option.kind is tuple and not isinstance(held, str | None):
+        return tuple(held)
+    if option.kind is int and isinstance(held, float):
+        held = f"{held:.{_DIGITS}g}"
+    if isinstance(held, bool | float | dict):
+        return held
+    text = "" if held is None else str(held).strip()
     if not text and (option.optional or option.kind is str):
         return option.value
     if option.kind is not int or option.parse is not None:
         return option.read(text)
-    if not text.isdecimal():
+    whole = text.isdecimal() and len(text) <= _DIGITS
+    if not whole or (option.least and int(text) < option.least[0]):
         raise SpecError(f"{option.spoken} must be {option.accepted()}, got {text or 'nothing'}.")
     return int(text)
 
@@ -109,8 +121,8 @@ def held(path: str, value: Any) -> Any:
         return list(value)
     if value is None:
         return ""
-    if option.kind in (int, bool) and not option.examples:
-        return str(value) if option.optional else value
+    if option.kind is bool:
+        return value
     return str(value).removesuffix(".0") if option.kind is float else " ".join(option.typed(value))
 
 
@@ -175,10 +187,3 @@ def _rest(asked: Mapping[str, Any]) -> str:
 
 def _plain(path: str, value: Any) -> Any:
     return tuple(value) if OPTIONS[path].kind is tuple else value
-
-
-def whole(option: Option, value: float) -> int:
-    """A number as a whole one. Raises SpecError."""
-    if value != int(value):
-        raise SpecError(f"{option.spoken} must be {option.accepted()}, got {value:g}.")
-    return int(value)

@@ -6,10 +6,13 @@ import time
 
 from markupsafe import Markup
 
-from core.errors import StopRequested
+from core.errors import InputError, NotPrunableError, StopRequested
 from core.results.words import duration
 from pruneviz.data.runs import RunRecord, share_done
 from pruneviz.figures.render import render
+
+#: Heads what was asked for and cannot be: nothing is broken.
+REFUSED = "This needs a change"
 
 
 def empty_html(title: str, text: str) -> Markup:
@@ -55,7 +58,9 @@ def failure_html(error: Exception, fix: str = "", log: str = "") -> Markup:
     """
     if isinstance(error, StopRequested):
         return notes_html(error)
-    return error_html(str(error) or type(error).__name__, fix, log)
+    refused = isinstance(error, InputError | NotPrunableError)
+    title = {"title": REFUSED} if refused else {}
+    return error_html(str(error) or type(error).__name__, fix, log, **title)
 
 
 def progress_html(record: RunRecord, now: float | None = None) -> Markup:

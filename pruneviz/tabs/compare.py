@@ -13,9 +13,20 @@ from typing import Any
 
 import gradio as gr
 
+from core.errors import SpecError
 from core.spec.evaluate import EvalSpec
 from pruneviz import scripts
-from pruneviz.actions.answers import Answer, Question, Round, ask, library_choices, sides_of
+from pruneviz.actions.answers import (
+    LENGTH,
+    SEED,
+    TEMPERATURE,
+    Answer,
+    Round,
+    ask,
+    library_choices,
+    question_of,
+    sides_of,
+)
 from pruneviz.components.answer_cards import answer_cards, round_payload
 from pruneviz.components.base import panel
 from pruneviz.context import AppContext, memory
@@ -33,7 +44,7 @@ from pruneviz.tabs.example import (
     example_html,
     wire_yours,
 )
-from pruneviz.tabs.parts import QUIET, Parts, intro, message, while_open
+from pruneviz.tabs.parts import QUIET, Parts, intro, message, number_box, while_open
 
 INTRO = "What the cut did: up to four models answer the same prompt, beside their numbers."
 NOTHING = states.empty_html(
@@ -97,16 +108,13 @@ def _build_question() -> tuple[gr.Dropdown, gr.Textbox, list[Any], gr.Button, gr
             prompt = gr.Textbox(EvalSpec().prompts[0], label="Prompt", lines=3, elem_id="compare-prompt")
         with gr.Column(scale=2, elem_id="compare-options"):
             with gr.Row():
-                seed = gr.Number(
-                    0, label="Seed", info="for sampling", precision=0, elem_id="compare-seed", min_width=90
+                seed = number_box(0, label=SEED, info="for sampling", elem_id="compare-seed", min_width=90)
+                tokens = number_box(
+                    64, label=LENGTH, info="in tokens", elem_id="compare-tokens", min_width=90
                 )
-                tokens = gr.Number(
-                    64, label="Length", info="in tokens", precision=0, elem_id="compare-tokens", min_width=90
+                warmth = number_box(
+                    0, label=TEMPERATURE, info="0: no sampling", min_width=110, elem_id="compare-temperature"
                 )
-                warmth = gr.Number(
-                    0, label="Temperature", info="0: no sampling", step=0.1, minimum=0, min_width=110,
-                    elem_id="compare-temperature",
-                )  # fmt: skip
             with gr.Row():
                 chat = gr.Checkbox(False, label="As a chat message", elem_id="compare-chat", min_width=140)
                 blind = gr.Checkbox(False, label="Blind, with a vote", elem_id="compare-blind", min_width=140)
@@ -275,5 +283,10 @@ def _answer(
     if not contenders:
         yield NOTHING, ""
         return
-    for answers in ask(app, sides_of(contenders), Question(*question)):
+    try:
+        asked = question_of(*question)
+    except SpecError as error:
+        yield states.failure_html(error), ""
+        return
+    for answers in ask(app, sides_of(contenders), asked):
         yield answers.state, round_payload(answers, contenders[0].key)

@@ -1,4 +1,4 @@
-"""The part of the Sensitivity tab where a budget is dragged and its plan launched.
+"""The part of the Sensitivity tab where a budget is dragged, and its plan handed to the New run form.
 
 Element ids: sensitivity-budget, sensitivity-budget-state; inside: budget-slider, budget-of, budget-launch.
 """
@@ -13,10 +13,9 @@ import gradio as gr
 
 from core.errors import ArtifactError, PruneError, SpecError
 from core.spec.run import RunSpec
-from pruneviz.actions import launch as actions
 from pruneviz.components.base import panel, payload
 from pruneviz.components.budget_planner import budget_planner
-from pruneviz.context import AppContext
+from pruneviz.context import AppContext, Asking
 from pruneviz.data.deciding import kept_curves, spec_of, to_browser
 from pruneviz.figures import states
 from pruneviz.tabs.parts import QUIET, while_open
@@ -35,14 +34,10 @@ def build_deciding(app: AppContext) -> Callable[[gr.Textbox], None]:
     def show(model: str) -> list[Any]:
         return _shown(app, model)
 
-    def launch(model: str, event: gr.EventData) -> Any:
-        try:
-            run_dir = actions.launch(app, _asked(app, model, event.counts))
-        except PruneError as error:
-            return gr.HTML(states.failure_html(error), visible=True)
-        return gr.HTML(states.launched_html(run_dir.name), visible=True)
+    def asked(model: str, event: gr.EventData) -> RunSpec:
+        return _asked(app, model, event.counts)
 
-    planner.launch(launch, app.url.model, state, **QUIET)
+    app.asking.append(Asking(planner.launch, asked, state))
 
     def wire(shown: gr.Textbox) -> None:
         changed = while_open(app, "sensitivity", app.url.model, shown).change
@@ -62,7 +57,7 @@ def _asked(app: AppContext, model: str, given: object) -> RunSpec:
         raise SpecError("The widths that were sent cannot be read; move the slider again.") from error
     if not isinstance(counts, dict):
         raise SpecError("The widths that were sent cannot be read; move the slider again.")
-    return spec_of(kept, RunSpec(model=app.model_spec(model)), counts)
+    return spec_of(kept, app.usual(model), counts)
 
 
 def _shown(app: AppContext, model: str) -> list[Any]:

@@ -89,7 +89,12 @@ def _attention(app: AppContext, model: str, pinned: str, text: str) -> Iterator[
     layer, _, heads = (pinned or "").partition(":")
     wanted = [int(head) for head in heads.split(",") if head.isdecimal()]
     if not text.strip() or not layer.isdecimal() or not wanted:
-        yield states.error_html("Type a few words first." if wanted else "Pin two heads first."), ""
+        yield (
+            states.error_html(
+                "Type a few words first." if wanted else "Pin two heads first.", title=states.REFUSED
+            ),
+            "",
+        )
         return
     try:
         for step in ticking(app.engine.attention, model, text, int(layer), wanted):

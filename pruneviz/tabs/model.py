@@ -204,7 +204,7 @@ def _tick(app: AppContext, model: str) -> dict[str, Any]:
 def _open(app: AppContext, typed: str) -> Iterator[tuple[str, bool, str]]:
     """What to say, whether a model is being read, and what the address calls it if there is such a one."""
     if not typed:
-        yield states.error_html("No model was given.", f"Type {SOURCES}."), False, ""
+        yield states.error_html("No model was given.", f"Type {SOURCES}.", title=states.REFUSED), False, ""
         return
     try:
         if read_card(typed) is None:

@@ -7,7 +7,6 @@ stand in `new_run_fields.py`.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -21,10 +20,8 @@ from core.spec.efforts import CHOICE, effort_of
 from core.spec.model import ModelSpec
 from core.spec.run import RunSpec
 from core.spec.units import MANUAL
-from pruneviz import scripts
 from pruneviz.actions import launch as actions
 from pruneviz.actions.forms import (
-    FIELDS,
     FILLED,
     OF_EFFORTS,
     OF_RANKING,
@@ -40,36 +37,15 @@ from pruneviz.actions.forms import (
 from pruneviz.components.base import panel, payload
 from pruneviz.context import AppContext, memory
 from pruneviz.data import exports, methods, room, runs
-from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
 from pruneviz.figures.preview import preview_html, preview_info
 from pruneviz.figures.training_options import options_info, own_options_info, to_browser
-from pruneviz.tabs.new_run_fields import Fields, build_fields
+from pruneviz.tabs.new_run_fields import NewRun, build_fields
+from pruneviz.tabs.opening import wire_opening
 from pruneviz.tabs.parts import QUIET
 
 #: What another preset empties first.
 OF_PRESETS = ("prune.kinds", "calibration.name", "recover.method", "recover.data", "recipe", REST)
-
-
-@dataclass(frozen=True)
-class NewRun:
-    """The form; `launched` holds the id of what it started."""
-
-    box: gr.Accordion
-    fields: Fields
-    launched: gr.Textbox
-
-    def filled(self) -> list[Any]:
-        """What `filled_from` fills."""
-        return [self.box, *self.fields.by_path.values(), self.fields.slider]
-
-    def filled_from(self, record: RunRecord | None) -> list[Any]:
-        """The open form with what another run was asked to do."""
-        if record is None or record.spec is None:
-            return [gr.skip()] * len(self.filled())
-        form = form_from(record.spec)
-        held = [form[path] for path in FIELDS]
-        return [gr.Accordion(open=True), *held, record.spec.prune.sparsity]
 
 
 def build_new_run(app: AppContext) -> NewRun:
@@ -93,6 +69,7 @@ def build_new_run(app: AppContext) -> NewRun:
     form = NewRun(box, fields, launched)
     _wire(app, form, preview, command, message, launch, discover)
     _wire_method(app, form)
+    wire_opening(app, form)
     return form
 
 
@@ -200,18 +177,12 @@ def _wire_method(app: AppContext, form: NewRun) -> None:
     recover.input(train, [recover, recipe, rest, app.url.model], trained, **QUIET)
     recipe.input(follow, [recipe, rest, recover], trained, **QUIET)
 
-    def take(chosen: str | None) -> dict[Any, Any]:
-        return {form.box: gr.Accordion(open=True), method: MANUAL, units: chosen or ""}
 
-    for event in app.handing_over:
-        taken = event(take, app.url.units, [form.box, method, units], **QUIET)
-        taken.then(None, None, None, js=scripts.open_tab("runs"), api_visibility="private")
-
-
-#: A number in range moves the slider; anything else leaves it where it is.
+#: A share in range moves the slider; anything else leaves it where it is.
 _TO_SLIDER = """(text) => {
-  const value = Number(String(text).replace(",", "."));
-  const good = String(text).trim() !== "" && value >= 0 && value < 1;
+  const typed = String(text).replace(",", ".").trim(), percent = typed.endsWith("%");
+  const value = percent ? Number(typed.slice(0, -1)) / 100 : Number(typed);
+  const good = typed !== "" && typed !== "%" && value >= 0 && value < 1;
   return good ? Math.min(value, 0.95) : {__type__: "update"};
 }"""
 

@@ -19,11 +19,14 @@ from core.spec.fields import OPTIONS
 from core.spec.nuteprune import Settings
 from core.spec.recommended import RECOMMENDED
 from core.spec.recover import PRESETS as RECIPES
-from pruneviz.actions.forms import FIELDS, OWN, REST, Form
+from core.spec.run import RunSpec
+from pruneviz.actions.forms import FIELDS, OWN, REST, Form, form_from
 from pruneviz.components.base import panel
 from pruneviz.components.option_table import option_table
 from pruneviz.context import memory
 from pruneviz.data import methods
+from pruneviz.data.runs import RunRecord
+from pruneviz.tabs.parts import NUMBER, number_box
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,31 @@ class Fields:
 
     def __getitem__(self, path: str) -> Any:
         return self.by_path[path]
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """The form; `launched` holds the id of what it started."""
+
+    box: gr.Accordion
+    fields: Fields
+    launched: gr.Textbox
+
+    def filled(self) -> list[Any]:
+        """What `filled_from` fills."""
+        return [self.box, *self.fields.by_path.values(), self.fields.slider]
+
+    def filled_from(self, record: RunRecord | None) -> list[Any]:
+        """The open form with what another run was asked to do."""
+        if record is None or record.spec is None:
+            return [gr.skip()] * len(self.filled())
+        return self.filled_with(record.spec)
+
+    def filled_with(self, spec: RunSpec) -> list[Any]:
+        """The open form with what a spec asks for."""
+        form = form_from(spec)
+        held = [form[path] for path in FIELDS]
+        return [gr.Accordion(open=True), *held, spec.prune.sparsity]
 
 
 class Builder:
@@ -92,9 +120,13 @@ def _kind(option: Option) -> tuple[Any, dict[str, Any]]:
         return gr.Dropdown, {"choices": list(map(str, option.examples)), "allow_custom_value": True}
     if option.kind is bool:
         return gr.Checkbox, {}
-    if option.kind is int and not option.optional:  # an empty number box turns into a zero
-        return gr.Number, {"precision": 0}
-    return gr.Textbox, {"max_lines": 1, "placeholder": option.default_text if option.optional else None}
+    # An emptied number box of Gradio sends a zero, and one with letters nothing: this one what was typed.
+    number = {"elem_classes": NUMBER} if option.kind is int else {}
+    return gr.Textbox, {
+        "max_lines": 1,
+        "placeholder": option.default_text if option.optional else None,
+        **number,
+    }
 
 
 def build_fields(start: Form) -> Fields:
@@ -169,7 +201,7 @@ def _build_training(form: Builder) -> gr.Column:
             methods.presets(), value=None, label="Preset", elem_id="new-preset", filterable=False,
             info="fills in windows, steps and options; a paper's also text, kinds, target, fine-tuning",
         )  # fmt: skip
-        form.built["steps"] = gr.Number(
-            None, label="Steps", info=options_of(Settings)["steps"].help, elem_id="new-steps", precision=0
+        form.built["steps"] = number_box(
+            "", label="Steps", info=options_of(Settings)["steps"].help, elem_id="new-steps"
         )
     return box

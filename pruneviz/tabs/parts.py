@@ -18,6 +18,10 @@ from pruneviz.figures import states
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
+#: Class of boxes for numbers, for which phones show digits (`pruneviz.scripts.HEAD`).
+NUMBER = "pv-number"
+
+
 class Parts:
     """Components of the page by name, for dataclasses whose fields are components, or `Parts` in turn."""
 
@@ -38,6 +42,14 @@ class Parts:
 def message(html: str) -> gr.HTML:
     """An update of a panel that is there only while it has something to say."""
     return gr.HTML(html, visible=bool(html))
+
+
+def number_box(value: Any, **words: Any) -> gr.Textbox:
+    """A box for a number that hands on what was typed, to be read or refused in words.
+
+    An emptied number box of Gradio sends a zero, one with letters nothing, and one out of bounds an error.
+    """
+    return gr.Textbox(str(value), max_lines=1, elem_classes=NUMBER, **words)
 
 
 def intro(text: str) -> None:

@@ -35,7 +35,8 @@ from pruneviz.figures.curves import curves_figure, curves_info
 from pruneviz.figures.run_detail import detail_html
 from pruneviz.figures.runs_table import of_this_machine, row_info, table_html
 from pruneviz.tabs.example import fresh_spec
-from pruneviz.tabs.new_run import NewRun, build_new_run
+from pruneviz.tabs.new_run import build_new_run
+from pruneviz.tabs.new_run_fields import NewRun
 from pruneviz.tabs.parts import QUIET, Parts, intro, message, only_changed, while_open
 from pruneviz.tabs.taking import TakingView, build_taking, start, taking_updates
 from pruneviz.tabs.training import TrainingView, build_training, training_updates

@@ -20,9 +20,11 @@ from core.registry import Entry
 from core.results.scores import SCORES, Scores, read_scores
 from core.runs.artifacts import read_spec
 from core.spec.calibration import DataSpec
+from core.spec.fields import OPTIONS
 from core.spec.recommended import RECOMMENDED
 from core.spec.run import RunSpec
 from pruneviz.actions import launch as actions
+from pruneviz.actions.forms import read
 from pruneviz.components.base import panel, payload
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.components.score_scatter import score_scatter
@@ -41,7 +43,7 @@ from pruneviz.figures.scores import (
     kinds_scored,
 )
 from pruneviz.tabs.analysis import AnalysisFrame
-from pruneviz.tabs.parts import QUIET, Parts, into_plan, intro
+from pruneviz.tabs.parts import QUIET, Parts, into_plan, intro, number_box
 from pruneviz.tabs.scores_activations import ActivationsPart, build_activations, show_activations
 
 INTRO = (
@@ -86,9 +88,10 @@ def build_scores_tab(app: AppContext) -> None:
     chosen = [url.criterion, url.versus, url.kind, url.layer, page.within, page.order]
     beside = page.activations.beside
 
-    def ask(model: str, chosen: list[str], windows: int, tokens: int) -> RunSpec:
+    def ask(model: str, chosen: list[str], windows: str, tokens: str) -> RunSpec:
         spec = actions.explore_spec(app, model, ("groups", "scores"), criteria=tuple(chosen))
-        return replace(spec, calibration=DataSpec(samples=windows, length=tokens))
+        data = {"samples": read("calibration.samples", windows), "length": read("calibration.length", tokens)}
+        return replace(spec, calibration=DataSpec(**data))
 
     def load(model: str, run_dir: Path, other: str, *choices: str) -> dict[Any, Any]:
         features = show_activations(app.runs_dir, run_dir, other)
@@ -120,15 +123,15 @@ def _build_form() -> list[Any]:
     with gr.Row(equal_height=True, elem_classes="pv-field-row"):
         criteria = gr.Dropdown(
             [RECOMMENDED, *methods.ranking()], value=list(standard.explore.criteria), multiselect=True,
-            label="Criteria to score with", elem_id="scores-criteria", scale=5,
+            label=OPTIONS["explore.criteria"].title, elem_id="scores-criteria", scale=5,
         )  # fmt: skip
-        samples = gr.Number(
-            standard.calibration.samples, label="Windows of text", precision=0, minimum=1, scale=1,
-            min_width=120, elem_id="scores-samples",
+        samples = number_box(
+            standard.calibration.samples, label=OPTIONS["calibration.samples"].title, scale=1, min_width=120,
+            elem_id="scores-samples",
         )  # fmt: skip
-        length = gr.Number(
-            standard.calibration.length, label="Tokens per window", precision=0, minimum=8, scale=1,
-            min_width=120, elem_id="scores-length",
+        length = number_box(
+            standard.calibration.length, label=OPTIONS["calibration.length"].title, scale=1, min_width=120,
+            elem_id="scores-length",
         )  # fmt: skip
     return [criteria, samples, length]
 

@@ -21,6 +21,7 @@ from core.spec.explore import ExploreSpec
 from core.spec.fields import OPTIONS
 from core.spec.run import RunSpec
 from pruneviz.actions import launch as actions
+from pruneviz.actions.forms import read
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.context import AppContext
@@ -38,7 +39,7 @@ from pruneviz.figures.sensitivity import (
 )
 from pruneviz.tabs.analysis import AnalysisFrame
 from pruneviz.tabs.deciding import build_deciding
-from pruneviz.tabs.parts import QUIET, Parts, intro
+from pruneviz.tabs.parts import QUIET, Parts, intro, number_box
 
 INTRO = (
     "Some layers can be pruned more than others. Each point prunes a part of one layer alone and measures "
@@ -107,36 +108,41 @@ def build_sensitivity_tab(app: AppContext) -> None:
 def _build_form() -> list[Any]:
     """What a scan asks for, in the order of `spec_from`."""
     start = ExploreSpec()
+
+    def label_of(name: str) -> str:
+        return OPTIONS[f"explore.{name}"].title
+
     with gr.Row(equal_height=True):
         kinds = gr.CheckboxGroup(
             list(OF.values()), value=[OF[kind] for kind in start.sensitivity_kinds],
-            label="Part of the layer that is pruned", elem_id="sensitivity-kinds", scale=4, min_width=420,
+            label=label_of("sensitivity_kinds"), elem_id="sensitivity-kinds", scale=4, min_width=420,
         )  # fmt: skip
         ratios = gr.Textbox(
-            ", ".join(f"{ratio:g}" for ratio in start.sensitivity_ratios), label="Share that goes, 0 to 1",
-            max_lines=1, elem_id="sensitivity-ratios", scale=2, min_width=130,
+            ", ".join(f"{ratio:g}" for ratio in start.sensitivity_ratios),
+            label=label_of("sensitivity_ratios"), max_lines=1, placeholder="0.5, or 50 %", scale=2,
+            elem_id="sensitivity-ratios", min_width=130,
         )  # fmt: skip
         criterion = gr.Dropdown(
-            methods.ranking(), value=start.sensitivity_criterion, label="Units chosen by", scale=2,
-            min_width=150, elem_id="sensitivity-criterion",
+            methods.ranking(), value=start.sensitivity_criterion, label=label_of("sensitivity_criterion"),
+            scale=2, min_width=150, elem_id="sensitivity-criterion",
         )  # fmt: skip
-        tokens = gr.Number(
-            start.sensitivity_tokens, label="Tokens per point", precision=0, minimum=8, scale=1,
-            min_width=130, elem_id="sensitivity-tokens",
+        tokens = number_box(
+            start.sensitivity_tokens, label=label_of("sensitivity_tokens"), scale=1, min_width=130,
+            elem_id="sensitivity-tokens",
         )  # fmt: skip
     return [kinds, ratios, criterion, tokens]
 
 
 def spec_from(
-    app: AppContext, model: str, kinds: list[str], ratios: str, criterion: str, tokens: int
+    app: AppContext, model: str, kinds: list[str], ratios: str, criterion: str, tokens: str
 ) -> RunSpec:
     """What the form asks for. Raises SpecError."""
     named = {word: kind for kind, word in OF.items()}
     settings = {
         "sensitivity_kinds": tuple(named[word] for word in kinds),
-        "sensitivity_ratios": OPTIONS["explore.sensitivity_ratios"].read(ratios or ""),
+        "sensitivity_ratios": read("explore.sensitivity_ratios", ratios),
         "sensitivity_criterion": criterion,
-        "sensitivity_tokens": tokens,
+        "sensitivity_tokens": read("explore.sensitivity_tokens", tokens),
     }
     return actions.explore_spec(app, model, ("groups", "sensitivity"), **settings)
 

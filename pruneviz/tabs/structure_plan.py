@@ -140,7 +140,11 @@ def _attempt(app: AppContext, model: str, units: str | None, prompt: str) -> Ite
         yield Trial(states.failure_html(error))
         return
     if not chosen:
-        yield Trial(states.error_html("No unit is chosen.", "Choose some above, then try again."))
+        yield Trial(
+            states.error_html(
+                "No unit is chosen.", "Choose some above, then try again.", title=states.REFUSED
+            )
+        )
         return
     yield from try_mask(app, model, chosen, prompt, TOKENS)
 

@@ -145,26 +145,32 @@ def _build_content() -> SweepPage:
 def _build_form() -> list[Any]:
     """The axes, in the order of `spec_from`."""
     start = SweepSpec()
+
+    def label_of(name: str) -> str:
+        return OPTIONS[f"sweep.{name}"].title
+
     with gr.Row(equal_height=True):
         ranking = gr.Dropdown(
             [RECOMMENDED, *methods.ranking()], value=list(start.methods), multiselect=True, scale=5,
-            label="Methods", elem_id="sweep-methods", min_width=300,
+            label=label_of("methods"), elem_id="sweep-methods", min_width=300,
         )  # fmt: skip
         sparsities = gr.Textbox(
-            ", ".join(f"{s:g}" for s in start.sparsities), label="Sparsities", max_lines=1, scale=2,
+            ", ".join(f"{s:g}" for s in start.sparsities), label=label_of("sparsities"), max_lines=1, scale=2,
             elem_id="sweep-sparsities", min_width=140,
         )  # fmt: skip
         scopes = gr.Dropdown(
-            [RECOMMENDED, *SCOPES], value=list(start.scopes), multiselect=True, label="Scopes", scale=3,
-            elem_id="sweep-scopes", min_width=180,
+            [RECOMMENDED, *SCOPES], value=list(start.scopes), multiselect=True, label=label_of("scopes"),
+            elem_id="sweep-scopes", min_width=180, scale=3,
         )  # fmt: skip
         reconstruct = gr.Dropdown(
             [RECOMMENDED, *RECONSTRUCTIONS], value=list(start.reconstruct), multiselect=True,
-            label="Refit what stays", scale=2, elem_id="sweep-reconstruct", min_width=210,
+            label=label_of("reconstruct"), scale=2, elem_id="sweep-reconstruct", min_width=210,
         )  # fmt: skip
-        seeds = gr.Textbox("0", label="Seeds", max_lines=1, elem_id="sweep-seeds", min_width=80, scale=1)
+        seeds = gr.Textbox(
+            "0", label=label_of("seeds"), max_lines=1, elem_id="sweep-seeds", min_width=80, scale=1
+        )
         samples = gr.Textbox(
-            "16", label="Windows", max_lines=1, elem_id="sweep-samples", min_width=110, scale=1
+            "16", label=label_of("samples"), max_lines=1, elem_id="sweep-samples", min_width=130, scale=1
         )
     return [ranking, sparsities, scopes, reconstruct, seeds, samples, *_build_rest()]
 
@@ -256,7 +262,7 @@ def _launch(app: AppContext, model: str, stand: Standing, chosen: str | None) ->
         points = read_sweep(run_dir).points if run_dir else ()
         point = next((each for each in points if label(each) == chosen), None)
         if run_dir is None or point is None:
-            return states.error_html("Choose a point of the sweep first."), ""
+            return states.error_html("Choose a point of the sweep first.", title=states.REFUSED), ""
         spec = run_of(read_spec(run_dir), point)
         own = methods.fitting(point.method, spec.prune.options)
         spec = replace(spec, prune=replace(spec.prune, options=own))

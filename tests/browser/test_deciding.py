@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,13 +60,48 @@ def test_widths_follow_the_budget_without_a_request_and_are_launched(page: Any, 
     took = planner.evaluate("(e) => [e, ...e.querySelectorAll('*')].map((x) => x.dataset.took).find(Boolean)")
     assert asked == [] and float(took) < 100
     page.locator("#budget-launch").click()
-    expect(page.locator("#sensitivity-budget-state")).to_contain_text("Started")
+    expect(page.locator("#new-preview")).to_contain_text("Exact: the units are known.")
+    expect(page.locator("#new-command textarea")).to_have_value(re.compile("--units .*--reconstruct bias"))
+    assert len(list_runs(board.runs_dir)) == 1, "nothing is started before somebody has seen it"
+    page.locator("#new-name input, #new-name textarea").first.fill("by the slider")
+    page.locator("#new-launch").click()
+    expect(page.locator("#run-detail")).to_contain_text("by the slider")
     run = next(run for run in list_runs(board.runs_dir) if run.name != "explored")
     launch.stop(run)
     spec, curves = read_spec(run), curves_of_scan(SCAN, graph())
     scores = {g.id: np.random.default_rng(0).random(g.units, np.float32) for g in graph().groups}
     like = allocate(graph(), scores, sparsity=0.3, scope="searched", curves=curves)
-    assert spec.prune.method == "manual"
+    assert spec.prune.method == "manual" and spec.name == "by the slider"
     for group in graph().of_kind("query_head", "ffn_channel"):
         here, there = (len(each.get(group.id, ())) for each in (spec.prune.units, like.removed))
         assert abs(here - there) <= 1, (group.id, spec.prune.units, like.removed)
+
+
+def test_a_typed_budget_out_of_reach_is_said_and_an_emptied_one_comes_back(
+    page: Any, board: Dashboard
+) -> None:
+    page.goto(board.url + "?tab=sensitivity")
+    number, said = page.locator("#budget-percent"), page.locator("#budget-bounds")
+    expect(page.locator("#sensitivity-budget .pv-width")).to_have_count(4)
+
+    def typed(text: str) -> None:
+        number.fill(text)
+        number.press("Enter")
+        number.blur()
+
+    typed("30")
+    expect(said).to_be_hidden()
+    typed("")
+    expect(number).to_have_value("30.0")
+    typed("99.9")
+    expect(said).to_have_text(re.compile(r"^The most is \d+\.\d %: one unit of every group must stay\.$"))
+    most = float(number.input_value())
+    assert 30 < most < 99.9 and f"The most is {most:.1f} %" in said.inner_text()
+    typed(str(most - 1))
+    expect(said).to_be_hidden()
+    page.locator("#budget-of").select_option("params")
+    typed("99.9")
+    expect(said).to_contain_text("and the rest is not in these groups")
+    typed("-5")
+    expect(said).to_contain_text("The least is 0 %")
+    expect(number).to_have_value("0.0")

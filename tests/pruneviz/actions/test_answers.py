@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from core.errors import InputError, LaunchError, PruneError
-from pruneviz.actions.answers import Question, Side, ask
+from core.errors import InputError, LaunchError, PruneError, SpecError
+from pruneviz.actions.answers import Question, Side, ask, question_of
 from pruneviz.components.answer_cards import marked
 from pruneviz.context import AppContext
 
@@ -38,6 +38,24 @@ def app(tmp_path):
     context = AppContext(tmp_path)
     context._engine = FakeEngine()  # type: ignore[assignment]
     return context
+
+
+@pytest.mark.parametrize(
+    ("at", "typed", "said"),
+    [
+        (2, "", "Seed must be a whole number from 0 up, got nothing"),
+        (3, "many", "Length must be a whole number from 1 up, got many"),
+        (3, "0", "Length must be a whole number from 1 up, got 0"),
+        (4, "hot", "Temperature must be a number from 0 up, got hot"),
+        (4, "-1", "Temperature must be a number from 0 up, got -1"),
+        (4, "inf", "Temperature must be a number from 0 up, got inf"),
+    ],
+)
+def test_what_the_boxes_hold_is_read_or_refused_by_their_labels(at: int, typed: str, said: str) -> None:
+    boxes: list[Any] = ["Hi", False, "3", "5", "0,5", True]
+    assert question_of(*boxes) == Question("Hi", False, 3, 5, 0.5, True)
+    with pytest.raises(SpecError, match=said):
+        question_of(*[*boxes[:at], typed, *boxes[at + 1 :]])
 
 
 def test_a_model_in_8_bits_is_asked_so(app):

@@ -93,6 +93,8 @@ def test_a_comma_is_a_decimal_point():
     [
         ({"calibration.samples": None}, "samples must be a whole number from 1 up, got nothing"),
         ({"calibration.length": 0.5}, "length must be a whole number from 8 up, got 0.5"),
+        ({"calibration.samples": "16 windows"}, "samples must be a whole number from 1 up, got 16 windows"),
+        ({"seed": "9" * 5000}, "seed must be a whole number from 0 up"),
         ({"calibration.length": 2}, "length must be"),
         ({"seed": -1}, "seed must be"),
         ({"prune.kinds": []}, "kinds is empty; give at least one of ffn_channel"),
@@ -126,6 +128,34 @@ def test_a_number_that_may_be_left_out_is_a_text_box():
     assert box in boxes
     assert spec_from(MODEL, {**START, box: "4"}).calibration.batch == 4
     assert form_from(spec_from(MODEL, {**START, box: "4"}))[box] == "4"
+
+
+@pytest.mark.parametrize(
+    "slip", ["", "abc", "20 %", "0,2", "-1", "1e400", "\u00b2", "=", "9" * 5000, "0:", ","]
+)
+def test_a_slip_in_any_box_is_read_or_refused_in_words(slip):
+    """Whatever is typed into a box that takes text, no box ends in an error that nobody foresaw."""
+    shown = [path for path in START if path in OPTIONS and OPTIONS[path].title]
+    boxes = [path for path in shown if _kind(OPTIONS[path])[0] in (gr.Textbox, gr.Number)]
+    assert len(boxes) > 15 and not [box for box in boxes if _kind(OPTIONS[box])[0] is gr.Number]
+    for box in (*boxes, "steps"):
+        start = trained() if box == "steps" else START
+        try:
+            spec_from(MODEL, {**start, box: slip})
+        except PruneError as error:
+            assert str(error) and "\n" not in str(error), box
+
+
+def test_an_option_of_the_methods_own_is_read_as_it_is_typed():
+    spec = spec_from(MODEL, trained(options='{"warmup": "20 %", "gap": "0,05"}'))
+    assert (spec.prune.options["warmup"], spec.prune.options["gap"]) == (0.2, 0.05)
+    with pytest.raises(SpecError, match="nuteprune: warmup must be a number from 0 to 1, got 'much'"):
+        spec_from(MODEL, trained(options='{"warmup": "much"}'))
+    with pytest.raises(SpecError, match=r"got 40.0 \(40 % is 0\.4\)"):
+        spec_from(MODEL, trained(options='{"warmup": "40"}'))
+    assert spec_from(MODEL, trained(steps="")).prune.options == PRESETS["demo"]["prune.options"]
+    with pytest.raises(SpecError, match=r"steps must be a whole number .*got many"):
+        spec_from(MODEL, trained(steps="many"))
 
 
 def test_text_boxes_nobody_touched_are_empty_texts():

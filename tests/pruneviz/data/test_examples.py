@@ -125,7 +125,7 @@ def test_compare_shows_what_examples_answered_and_does_not_ask_them(
             yield {"tokens_per_second": 1.0}
 
     monkeypatch.setattr(app, "_engine", Engine())
-    *_, (_, answers) = compare._answer(app, "", "", "demo", ("The capital is",))
+    *_, (_, answers) = compare._answer(app, "", "", "demo", ("The capital is", False, "0", "64", "0", False))
     assert "Paris" in answers and "came without its weights" in answers
 
 

@@ -55,6 +55,8 @@ def test_the_preview_of_a_budget_is_the_plan_that_meets_it():
     spec = RunSpec(prune=PruneSpec(target="params=-20%,size=-30%@f32"))
     info = preview_info(spec, graph(), None)
     assert "--target params=-20%,size=-30%@f32" in info.command and "--sparsity" not in info.command
+    assert [answer.partition("=")[0] for answer in info.answers] == ["params", "size"]
+    assert all(f"<h3>Leaves {answer}</h3>" in preview_html(info) for answer in info.answers)
     params, *_, size = info.lines
     assert size.title == "Weights at f32" and size.after == 4 * params.after <= 0.7 * size.before
     out = preview_info(RunSpec(prune=PruneSpec(target="params=1")), graph(), None)
@@ -93,7 +95,7 @@ def test_nothing_known_of_the_model_still_gives_the_command():
 
 def test_what_cannot_be_planned_is_said():
     info = preview_info(RunSpec(prune=PruneSpec(layers="1:9")), graph(), None)
-    assert "layers 1:9" in info.problem and "layers 1:9" in preview_html(info)
+    assert "layers 1:9" in info.problem and "“Layers” 1:9" in preview_html(info)
 
 
 def test_warnings():

@@ -46,6 +46,8 @@ def test_the_form_becomes_a_sweep(app: AppContext) -> None:
     assert asked.goal == "sweep" and asked.sweep.points == 4
     assert asked.sweep.sparsities == (0.1, 0.2) and asked.sweep.seeds == (0, 1)
     assert "4 points, 2 passes" in sweep._count(app, "demo", *FORM)
+    percent = [FORM[0], "10 %, 20%", *FORM[2:]]
+    assert sweep.spec_from(app, "demo", *percent) == asked
 
 
 def test_a_sweep_reads_the_texts_of_its_form(app: AppContext) -> None:
@@ -57,20 +59,22 @@ def test_a_sweep_reads_the_texts_of_its_form(app: AppContext) -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "value", "said"),
+    ("at", "value", "said", "shown"),
     [
-        (0, [], "methods is empty"),
-        (1, "20", "write 0.2"),
-        (1, "a", "numbers"),
-        (4, "", "seeds is empty"),
-        (6, "layer", "drop takes a kind and how many"),
+        (0, [], "methods is empty", "“Methods” is empty"),
+        (1, "20", "write 0.2", "“Sparsity” must be in [0, 1), got 20; write 0.2 for 20 %."),
+        (1, "a", "numbers", "“Sparsities” must be numbers below 1, such as 0.2 or 20 %, got"),
+        (4, "", "seeds is empty", "“Seeds” is empty"),
+        (6, "layer", "drop takes a kind and how many", "“Whole blocks that go” takes a kind and how many"),
     ],
 )
-def test_what_cannot_be_swept_is_said_in_place(app: AppContext, at: int, value: Any, said: str) -> None:
+def test_what_cannot_be_swept_is_said_in_place(
+    app: AppContext, at: int, value: Any, said: str, shown: str
+) -> None:
     form = [*FORM[:at], value, *FORM[at + 1 :]]
     with pytest.raises(SpecError, match=said):
         sweep.spec_from(app, "demo", *form)
-    assert said in sweep._count(app, "demo", *form)
+    assert shown in sweep._count(app, "demo", *form)
 
 
 def test_the_newest_sweep_of_the_model_is_shown(app: AppContext) -> None:
