@@ -8,8 +8,15 @@ from pruneviz.context import ADDRESS, DEFAULT_TAU, TABS
 
 #: Runs before anything is drawn: the visitor's own choice of theme, if there is one, and links of the form
 #: `<a data-go="runs" data-run="ID">`, which open a tab (and choose a run) without loading the page anew.
-#: `<button data-csv="NAME">` downloads the table of the card around it.
-HEAD = """<script>
+#: `<button data-csv="NAME">` downloads the table of the card around it. `pvTab(name)` is the button of a tab,
+#: which on a narrow page may lie in Gradio's menu of those that find no room, without an id.
+HEAD = (
+    f"""<script>
+window.pvTab = (name) => document.getElementById(`tab-${{name}}-button`)
+  || [...document.querySelectorAll("#tabs .overflow-dropdown button")]
+    .find((button) => button.textContent.trim() === {json.dumps(TABS)}[name]);
+</script>"""
+    + """<script>
 (() => {
   const set = (id, value) => {
     const box = document.querySelector(`#${id} textarea, #${id} input`);
@@ -24,7 +31,7 @@ HEAD = """<script>
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     if (link.dataset.run !== undefined) set("url-run", link.dataset.run);
-    const tab = document.getElementById(`tab-${link.dataset.go}-button`);
+    const tab = window.pvTab(link.dataset.go);
     if (tab && tab.getAttribute("aria-selected") !== "true") tab.click();
   });
   document.addEventListener("click", (event) => {
@@ -55,6 +62,7 @@ HEAD = """<script>
   }
 })();
 </script>"""
+)
 TOGGLE_THEME = """() => {
   window.pvThemeTouched = true;
   const dark = document.body.classList.toggle("dark");
@@ -83,7 +91,7 @@ FORGET_UNITS = """(model, units) => {
 
 def open_tab(name: str, unless: str = "") -> str:
     """Open a tab as a click on its title does; not where the input named `unless` says something."""
-    click = f'document.getElementById("tab-{name}-button").click()'
+    click = f'window.pvTab("{name}").click()'
     return f"({unless}) => {{ if (!{unless}) {click}; }}" if unless else f"() => {click}"
 
 

@@ -77,7 +77,7 @@ function setShare(wanted) {
   if (!data) return;
   const began = performance.now(), limit = most();
   share = Number.isFinite(wanted) ? Math.max(0, Math.min(wanted, limit)) : share;
-  bounds.textContent = wanted < 0 ? "The least is 0 %: then nothing goes." : wanted > limit ? atMost(limit) : "";
+  bounds.textContent = wanted < 0 ? "The least is 0 %: then nothing goes." : wanted > limit + 0.0005 ? atMost(limit) : "";
   bounds.hidden = !bounds.textContent;
   range.value = Math.round(1000 * share);
   if (document.activeElement !== number || number.value === "" || Number(number.value) !== 100 * share) number.value = percent(share);
@@ -86,8 +86,7 @@ function setShare(wanted) {
   element.dataset.took = (performance.now() - began).toFixed(1);
 }
 
-// Rounded down, so that it can be typed.
-function percent(value) { return (Math.floor(1000 * value + 1e-6) / 10).toFixed(1); }
+function percent(value) { return (100 * value).toFixed(1); }
 
 function atMost(limit) {
   const held = data.groups.some((group) => group.most < group.units - 1);

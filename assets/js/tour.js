@@ -38,7 +38,7 @@ function lead(stop, tries = 60) {
 function go(stop) {
   at = stop.id;
   draw();
-  const tab = document.getElementById("tab-" + stop.tab + "-button");
+  const tab = window.pvTab(stop.tab);
   if (tab && tab.getAttribute("aria-selected") !== "true") tab.click();
   lead(stop);
 }

@@ -105,3 +105,13 @@ def test_a_typed_budget_out_of_reach_is_said_and_an_emptied_one_comes_back(
     typed("-5")
     expect(said).to_contain_text("The least is 0 %")
     expect(number).to_have_value("0.0")
+
+
+def test_on_a_phone_the_form_opens_though_its_tab_is_in_a_menu(page: Any, board: Dashboard) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(board.url + "?tab=sensitivity")
+    expect(page.locator("#sensitivity-budget .pv-width")).to_have_count(4)
+    assert page.locator("#tab-runs-button").count() == 0
+    page.locator("#budget-launch").click()
+    expect(page.locator("#new-command textarea")).to_have_value(re.compile("--units"))
+    expect(page.locator("#new-launch")).to_be_visible()
