@@ -49,10 +49,18 @@ function stayDrawn() {
   host.querySelectorAll("[clip-path]").forEach((part) => part.setAttribute("clip-path", part.getAttribute("clip-path").replace(/^url\('[^#]*(#.*)'\)$/, "url($1)")));
 }
 
-// The library's own button takes a PNG.
-const asSvg = {
-  name: "svg", title: "Download plot as an SVG", icon: {width: 24, height: 24, path: "M5 3h14v12h-5l-2 3-2-3H5zM4 20h16v2H4z"},
-  click: (plot) => library.downloadImage(plot, {format: "svg", filename: "figure"}),
+// The library's own button for a PNG is told a name once for all, and the figure of another run has another.
+const picture = (format, scale, path) => ({
+  name: format, title: "Download plot as " + format.toUpperCase(), icon: {width: 24, height: 24, path},
+  click: (plot) => library.downloadImage(plot, {format, scale, filename: figure.name}),
+});
+// Always the same object: another one would have the library begin anew and forget who listens for clicks.
+const CONFIG = {
+  displaylogo: false, modeBarButtonsToRemove: ["toImage", "select2d", "lasso2d", "sendChartToCloud"],
+  modeBarButtonsToAdd: [
+    picture("png", 2, "M9 4l-1.8 2H4v14h16V6h-3.2L15 4zm3 13a4.5 4.5 0 1 1 0-9 4.5 4.5 0 0 1 0 9z"),
+    picture("svg", 1, "M5 3h14v12h-5l-2 3-2-3H5zM4 20h16v2H4z"),
+  ],
 };
 
 // What nobody sees is not drawn: a hidden page has no frames, and a hidden chart is drawn once it is shown.
@@ -71,8 +79,7 @@ async function draw() {
   host.setAttribute("aria-roledescription", "chart");
   host.setAttribute("aria-label", figure.layout.meta?.description || "Chart");
   const first = !host.data;
-  await library.react(host, resolve(figure.data), themed(resolve(figure.layout)), {displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "sendChartToCloud"],
-    toImageButtonOptions: {filename: "figure", scale: 2}, modeBarButtonsToAdd: [asSvg]});
+  await library.react(host, resolve(figure.data), themed(resolve(figure.layout)), CONFIG);
   stayDrawn();
   if (first) host.on("plotly_click", ({points}) => {
     const {x, y, curveNumber, customdata} = points[0];

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +34,16 @@ def plotly_figure(**options: Any) -> gr.HTML:
     return canvas("plotly_figure", constants={"libraryFile": str(library())}, **options)
 
 
-def figure_payload(figure: go.Figure) -> str:
+def figure_payload(figure: go.Figure, shows: str, *runs: str) -> str:
     """The figure for the browser, without the default template, which would fix the colours.
+
+    Args:
+        shows: what it shows, in a word or two, and of which `runs`: so its downloads are called.
 
     Colours may be written `var(--pv-attention)`, as in `pruneviz/theme.py`; `layout.meta["description"]` is
     what screen readers say.
     """
     raw = json.loads(figure.to_json())
     raw["layout"].pop("template", None)
-    return payload({"data": raw["data"], "layout": raw["layout"]})
+    name = re.sub(r"[^\w.-]+", "-", "-".join((shows, *runs)))
+    return payload({"data": raw["data"], "layout": raw["layout"], "name": name})

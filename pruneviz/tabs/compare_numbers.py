@@ -15,7 +15,7 @@ import gradio as gr
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.components.question_flips import flips_payload, question_flips
-from pruneviz.data.contenders import Lineup, with_before
+from pruneviz.data.contenders import DENSE, Lineup, with_before
 from pruneviz.data.measured import scores
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures.compare import compare_html, compare_info, entries_of
@@ -62,28 +62,29 @@ def fill(lineup: Lineup, records: Sequence[RunRecord]) -> dict[str, Any]:
     """What `Numbers` shows for these models."""
     entries = entries_of(lineup, records)
     info = compare_info(entries)
+    runs = tuple(each.key for each in lineup.contenders if each.key != DENSE)
     choices = flip_choices(lineup, records)
     chosen = choices[0][1] if choices else None
     return {
         "table": compare_html(info, taken=True) if entries else "",
-        **_chart("costs", costs_chart_info(info, entries), "of the first model", COSTS),
-        **_chart("scores", scores_chart_info(info), "score", SCORES),
+        **_chart("costs", costs_chart_info(info, entries), "of the first model", COSTS, runs),
+        **_chart("scores", scores_chart_info(info), "score", SCORES, runs),
         "flips_box": gr.Column(visible=bool(choices)),
         "flips_of": gr.Dropdown(choices, value=chosen),
         "flips": flips_of(lineup, records, chosen),
     }
 
 
-def _chart(name: str, info: ChartInfo, axis: str, description: str) -> dict[str, Any]:
+def _chart(name: str, info: ChartInfo, axis: str, description: str, runs: tuple[str, ...]) -> dict[str, Any]:
     if info.empty:
         return {f"{name}_box": gr.Column(visible=False)}
-    return {f"{name}_box": gr.Column(visible=True), name: _drawn(info, axis, description)}
+    return {f"{name}_box": gr.Column(visible=True), name: _drawn(info, axis, description, (name, *runs))}
 
 
 @lru_cache(maxsize=64)
-def _drawn(info: ChartInfo, axis: str, description: str) -> str:
+def _drawn(info: ChartInfo, axis: str, description: str, named: tuple[str, ...]) -> str:
     """The chart as it is sent; drawing it takes longer than all else on this tab."""
-    return figure_payload(chart(info, axis, description))
+    return figure_payload(chart(info, axis, description), *named)
 
 
 def flip_choices(lineup: Lineup, records: Sequence[RunRecord]) -> list[tuple[str, str]]:

@@ -268,7 +268,7 @@ def _curves(record: RunRecord, events: list[Event]) -> dict[str, Any]:
 
     def draw() -> str | None:
         info = curves_info(events)
-        return None if info.empty else figure_payload(curves_figure(info))
+        return None if info.empty else figure_payload(curves_figure(info), "curves", record.id)
 
     figure = drawn(record.path, "curves", len(events), record.live, draw)
     lines = gr.Column(visible=figure is not None)

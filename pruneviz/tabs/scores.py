@@ -218,7 +218,7 @@ def _scores(run_dir: Path, changed: int) -> Scores:
 def _agreement(run_dir: Path, changed: int, kind: str, within: str) -> str:
     """The drawing of how criteria agree: of a large model it takes seconds, and few choices change it."""
     info = agreement_info(_scores(run_dir, changed), runs.graph_of(run_dir), kind, within)
-    return figure_payload(agreement_figure(info))
+    return figure_payload(agreement_figure(info), f"agreement-{kind}", run_dir.name)
 
 
 def show(
@@ -250,7 +250,7 @@ def show(
         "criterion": gr.Dropdown(names, value=first),
         "kind": gr.Radio([UNIT_WORDS[each][0] for each in kinds], value=UNIT_WORDS[unit_kind][0]),
         "about": explained_html(first, run_dir),
-        "heat": figure_payload(heat_figure(heat)),
+        "heat": figure_payload(heat_figure(heat), f"scores-{first}-{unit_kind}", run_dir.name),
         "agreement": _agreement(run_dir, changed, unit_kind, measured),
         "versus": gr.Dropdown(names, value=second),
         "layer": gr.Dropdown(layers, value=ALL if chosen is None else str(chosen)),

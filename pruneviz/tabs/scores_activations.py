@@ -77,11 +77,11 @@ def show_activations(runs_dir: Path, run_dir: Path, beside: str) -> dict[str, An
     if chosen:
         other = _short(runs.read_run(runs_dir / chosen).model)
         records[other if other != own else f"{other} · {chosen}"] = read_activations(runs_dir / chosen)
-    info = activations_info(records)
+    info, named = activations_info(records), ("activations", run_dir.name, *([chosen] if chosen else []))
     return {
         "beside": dropdown,
         "about": about_html(info),
-        "chart": gr.HTML(figure_payload(activations_figure(info)), visible=not info.empty),
+        "chart": gr.HTML(figure_payload(activations_figure(info), *named), visible=not info.empty),
     }
 
 

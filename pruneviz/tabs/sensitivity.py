@@ -87,11 +87,11 @@ def build_sensitivity_tab(app: AppContext) -> None:
     page = SensitivityPage(method, lines, chart, box, heads, table)
 
     def load(model: str, run_dir: Path, scaled: str) -> dict[Any, Any]:
-        return page.filled(_shown(sensitivity_info(read_sensitivity(run_dir)), scaled))
+        return page.filled(_shown(sensitivity_info(read_sensitivity(run_dir)), scaled, run_dir.name))
 
     def partial(model: str, record: RunRecord, scaled: str) -> dict[Any, Any]:
         info = live_info(metric_series(read_events(record.path)))
-        return page.filled(_shown(info, scaled)) if info.curves or info.heads else {}
+        return page.filled(_shown(info, scaled, record.id)) if info.curves or info.heads else {}
 
     def rescale(model: str, run: str, scaled: str) -> Any:
         run_dir = frame.standing(model, run).run_dir
@@ -147,13 +147,13 @@ def spec_from(
     return actions.explore_spec(app, model, ("groups", "sensitivity"), **settings)
 
 
-def _shown(info: SensitivityInfo, scaled: str) -> dict[str, Any]:
+def _shown(info: SensitivityInfo, scaled: str, run: str) -> dict[str, Any]:
     log = info.wide if scaled == SCALES[0] else scaled == SCALES[2]
     return {
         "method": method_html(info),
         "lines": gr.Column(visible=bool(info.curves)),
-        "chart": figure_payload(sensitivity_figure(info, log)),
+        "chart": figure_payload(sensitivity_figure(info, log), "sensitivity", run),
         "box": gr.Column(visible=bool(info.heads)),
-        "heads": figure_payload(heads_figure(info)),
+        "heads": figure_payload(heads_figure(info), "sensitivity-heads", run),
         "table": table_html(info),
     }

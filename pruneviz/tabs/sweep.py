@@ -241,8 +241,8 @@ def shown(run_dir: Path, scaled: str, chosen: str | None, text: str | None = Non
     log = info.wide if scaled not in SCALES[1:] else scaled == SCALES[2]
     names = [label(point) for point in info.measured]
     point = gr.Dropdown(names, value=chosen if chosen in names else None)
-    about = about_html(info) + standing_html(runs.read_run(run_dir))
-    chart = figure_payload(sweep_figure(info, log))
+    record = runs.read_run(run_dir)
+    chart = figure_payload(sweep_figure(info, log), "sweep", run_dir.name)
     texts = [each.text for each in info.texts]
     choices = list(zip(words.short_texts(texts), texts, strict=True))
     switch = gr.Radio(choices, value=info.sweep.text, visible=len(texts) > 1)

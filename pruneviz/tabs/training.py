@@ -60,7 +60,11 @@ def training_updates(record: RunRecord | None, events: list[Event]) -> dict[str,
     steps = int(spec.prune.options.get("steps", method.options["steps"].value))
     processes = trained_by(spec)
     shown = drawn(
-        record.path, f"training {steps}", len(events), record.live, lambda: _drawn(events, steps, processes)
+        record.path,
+        f"training {steps}",
+        len(events),
+        record.live,
+        lambda: _drawn(record.id, events, steps, processes),
     )
     if shown is None:
         return _nothing()
@@ -70,12 +74,12 @@ def training_updates(record: RunRecord | None, events: list[Event]) -> dict[str,
     }  # fmt: skip
 
 
-def _drawn(events: list[Event], steps: int, processes: int) -> tuple[str, str, str] | None:
+def _drawn(run: str, events: list[Event], steps: int, processes: int) -> tuple[str, str, str] | None:
     """Facts, curves and cost; None while nothing was told."""
     info = training_info(events, steps, processes)
     if info.empty:
         return None
-    return training_html(info), figure_payload(training_figure(info)), cost_html(info)
+    return training_html(info), figure_payload(training_figure(info), "training", run), cost_html(info)
 
 
 def _nothing() -> dict[str, Any]:
@@ -96,4 +100,4 @@ def _masks(record: RunRecord) -> dict[str, Any]:
 def _drawn_masks(run_dir: Path, changed: int) -> tuple[str, str]:
     """What is said of the masks and their figure, until the file changes. Raises ArtifactError."""
     info = mask_info(read_masks(run_dir))
-    return mask_html(info), figure_payload(mask_figure(info))
+    return mask_html(info), figure_payload(mask_figure(info), "masks", run_dir.name)

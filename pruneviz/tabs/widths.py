@@ -153,7 +153,7 @@ def _shown(
     published = published_profiles()
     compared = [published[name] if name in published else _profile(records[name]) for name in others]
     info = widths_info(_profile(record), compared, uniform, _sensitivity(app, record.model))
-    chart = figure_payload(widths_figure(info))
+    chart = figure_payload(widths_figure(info), "widths", record.id)
     return {"summary": summary_html(info), "chart": chart, "table": table_html(info)}
 
 

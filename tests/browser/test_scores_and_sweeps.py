@@ -150,6 +150,10 @@ def test_a_point_of_a_sweep_becomes_a_run(page: Any, board: Dashboard) -> None:
     expect(page.locator("#sweep-chart .main-svg").first).to_be_visible()
     expect(page.locator("#sweep-about")).to_contain_text("2 of 2 points")
     expect(page.locator("#sweep-chart .errorbar")).to_have_count(2)
+    for kind in ("PNG", "SVG"):
+        with page.expect_download() as saved:
+            page.locator(f'#sweep-chart [data-title="Download plot as {kind}"]').click(force=True)
+        assert saved.value.suggested_filename == f"sweep-swept.{kind.lower()}"
     rows = page.locator("#sweep-table tbody tr")
     expect(rows.nth(0)).to_contain_text(re.compile(r"30\.0 ± 2\.0\s*\+50\.0 %, within noise"))
     expect(rows.nth(1)).to_contain_text(re.compile(r"90\.0 ± 2\.0\s*\+350 %"))

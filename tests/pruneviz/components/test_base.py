@@ -39,7 +39,8 @@ def test_scripts_reach_for_nothing_outside() -> None:
 
 def test_a_figure_keeps_its_colour_names_and_loses_the_template() -> None:
     figure = go.Figure(go.Scatter(x=[0, 1], y=[2.0, 3.0], line={"color": "var(--pv-attention)"}))
-    sent = json.loads(figure_payload(figure))
+    sent = json.loads(figure_payload(figure, "sweep", "a run:int8"))
+    assert sent["name"] == "sweep-a-run-int8"
     assert sent["data"][0]["line"]["color"] == "var(--pv-attention)" and "template" not in sent["layout"]
 
 
