@@ -28,7 +28,7 @@ from pruneviz.data import runs
 from pruneviz.data.room import foreseen
 from pruneviz.figures import states
 from pruneviz.figures.render import render
-from pruneviz.tabs.parts import QUIET
+from pruneviz.tabs.parts import LATEST, QUIET
 
 NO_GROUPS = "Analyse this model first: what can go, and what that leaves, follows from its coupled groups."
 AMOUNTS = "20 %, or a budget: params=100M, size=8GiB@q4_0, macs=-30%, latency=30ms@1x128"
@@ -53,7 +53,7 @@ def build_advice(app: AppContext) -> None:
         return _shown(app, model, given)
 
     asked, seen = [app.url.model, amount], [ways, *buttons.values()]
-    gr.on([app.tabs["model"].select, app.url.model.change, amount.change], show, asked, seen, **QUIET)
+    gr.on([app.tabs["model"].select, app.url.model.change, amount.change], show, asked, seen, **LATEST)
     for name, button in buttons.items():
 
         def start(model: str, given: str, effort: str = name) -> Any:

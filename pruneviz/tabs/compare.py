@@ -44,7 +44,7 @@ from pruneviz.tabs.example import (
     example_html,
     wire_yours,
 )
-from pruneviz.tabs.parts import QUIET, Parts, intro, message, number_box, while_open
+from pruneviz.tabs.parts import LATEST, QUIET, Parts, intro, message, number_box, while_open
 
 INTRO = "What the cut did: up to four models answer the same prompt, beside their numbers."
 NOTHING = states.empty_html(
@@ -147,8 +147,8 @@ def _wire(app: AppContext, page: Page, published: Published) -> None:
         return shown_table(name, *_lineup(app, models, run, model))
 
     events = [app.tabs["compare"].select, while_open(app, "compare", url.run, url.models).change]
-    gr.on(events, shown, [*where, page.shown, page.chat, page.blind], page.all(), **QUIET)
-    gr.on([*events, published.of.input], table, [*where, published.of], published.shown, **QUIET)
+    gr.on(events, shown, [*where, page.shown, page.chat, page.blind], page.all(), **LATEST)
+    gr.on([*events, published.of.input], table, [*where, published.of], published.shown, **LATEST)
     # Not `input`: Gradio leaves that out when the Backspace key takes a model away.
     page.models.change(chosen, [page.models, *where], [url.models, url.run], **QUIET)
     numbers.flips_of.input(flips, [*where, numbers.flips_of], numbers.flips, **QUIET)
@@ -174,7 +174,7 @@ def _wire_question(
 
     gr.on([go.click, page.prompt.submit], answer, [*where, *options], [waiting, page.answers], **QUIET)
     page.library.select(kept, [*where, page.library], [page.prompt, page.answers], **QUIET)
-    gr.on([page.chat.input, page.blind.input], link, [*where, page.chat, page.blind], page.present, **QUIET)
+    gr.on([page.chat.input, page.blind.input], link, [*where, page.chat, page.blind], page.present, **LATEST)
     stop.click(lambda: app.stop_answers(), None, None, **QUIET)
 
 

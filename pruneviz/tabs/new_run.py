@@ -42,7 +42,7 @@ from pruneviz.figures.preview import preview_html, preview_info
 from pruneviz.figures.training_options import options_info, own_options_info, to_browser
 from pruneviz.tabs.new_run_fields import NewRun, build_fields
 from pruneviz.tabs.opening import wire_opening
-from pruneviz.tabs.parts import QUIET
+from pruneviz.tabs.parts import LATEST, QUIET
 
 #: What another preset empties first.
 OF_PRESETS = ("prune.kinds", "calibration.name", "recover.method", "recover.data", "recipe", REST)
@@ -102,7 +102,7 @@ def _wire(
     triggers = [field.change for field in fields.by_path.values()]
     gr.on(
         [app.tabs["runs"].select, app.url.model.change, form.launched.change, *triggers],
-        show, asked, seen, trigger_mode="always_last", **QUIET,
+        show, asked, seen, **LATEST,
     )  # fmt: skip
     launch.click(start, asked, [message, form.launched, form.box], **QUIET)
     discover.click(find_groups, app.url.model, [message, form.launched], **QUIET)
@@ -142,13 +142,13 @@ def _wire_method(app: AppContext, form: NewRun) -> None:
         windows = {fields[path]: fresh[path] for path in FILLED if path != "prune.sparsity"} if before else {}
         return {**windows, **emptied}
 
-    gr.on([app.tabs["runs"].select, method.change], _about, method, fields.about, **QUIET)
+    gr.on([app.tabs["runs"].select, method.change], _about, method, fields.about, **LATEST)
     method.change(asked_of, method, [units, fields.ranking, fields.training, fields.every, *ranking], **QUIET)
     method.input(first_preset, [method, preset], filled, **QUIET)
     preset.input(other_preset, [method, preset], filled, **QUIET)
     gr.on(
         [method.change, preset.change, own.change],
-        _options, [method, preset, own], fields.table, trigger_mode="always_last", **QUIET,
+        _options, [method, preset, own], fields.table, **LATEST,
     )  # fmt: skip
     fields.table.set(_own_options, None, own, **QUIET)
 

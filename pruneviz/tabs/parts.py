@@ -16,6 +16,9 @@ from pruneviz.figures import states
 
 #: Options of events: no spinner over what stands there, and no public API endpoint.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+#: The same of several events, one of them a change: where one comes while another is answered, it is answered
+#: after that. Gradio would leave it out.
+LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 
 
 #: Class of boxes for numbers, for which phones show digits (`pruneviz.scripts.HEAD`).

@@ -37,7 +37,7 @@ from pruneviz.figures.runs_table import of_this_machine, row_info, table_html
 from pruneviz.tabs.example import fresh_spec
 from pruneviz.tabs.new_run import build_new_run
 from pruneviz.tabs.new_run_fields import NewRun
-from pruneviz.tabs.parts import QUIET, Parts, intro, message, only_changed, while_open
+from pruneviz.tabs.parts import LATEST, QUIET, Parts, intro, message, only_changed, while_open
 from pruneviz.tabs.taking import TakingView, build_taking, start, taking_updates
 from pruneviz.tabs.training import TrainingView, build_training, training_updates
 
@@ -128,30 +128,31 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column, problem: gr.
 
 def _wire(app: AppContext, view: View, form: NewRun, problem: gr.HTML, refresh: gr.Button) -> None:
     url = app.url
-    here = [url.run, url.tab, url.model]
+    here = [url.run, url.model]
 
-    def show(run: str, tab: str, model: str, sent: str = "") -> dict[Any, Any]:
+    # While the tab is being opened the address still names the one before: only a clock has to ask for it.
+    def show(run: str, model: str, sent: str = "", tab: str = "runs") -> dict[Any, Any]:
         changed, shown = only_changed(view.filled(_view(app, run, tab, model)), sent)
         return {**changed, view.sent: shown}
 
     def act(action: Any) -> Any:
-        def clicked(run: str, tab: str, model: str) -> dict[Any, Any]:
+        def clicked(run: str, model: str) -> dict[Any, Any]:
             done = _attempt(app, lambda record: action(record.path), run)
-            return {problem: message(done), **show(run, tab, model)}
+            return {problem: message(done), **show(run, model)}
 
         return clicked
 
     def export(to: str) -> Any:
-        def clicked(kind: str, run: str, tab: str, model: str) -> dict[Any, Any]:
+        def clicked(kind: str, run: str, model: str) -> dict[Any, Any]:
             asked = ExportSpec(to=to, type=kind)
             launched = _attempt(app, lambda record: start(app, record, asked), run)
-            return {**show(run, tab, model), view.taking.problem: message(launched)}
+            return {**show(run, model), view.taking.problem: message(launched)}
 
         return clicked
 
     events = [app.tabs["runs"].select, refresh.click, while_open(app, "runs", url.run).change]
-    gr.on(events, show, here, view.all(), **QUIET)
-    view.timer.tick(show, [*here, view.sent], view.all(), **QUIET)
+    gr.on(events, show, here, view.all(), **LATEST)
+    view.timer.tick(show, [*here, view.sent, url.tab], view.all(), **QUIET)
     url.tab.change(None, url.tab, view.timer, js=scripts.pause_unless("runs"), api_visibility="private")
     for button, action in ((view.stop, launch.stop), (view.end, launch.kill), (view.resume, launch.resume)):
         button.click(act(action), here, [problem, *view.all()], **QUIET)
@@ -159,7 +160,7 @@ def _wire(app: AppContext, view: View, form: NewRun, problem: gr.HTML, refresh: 
         button = getattr(view.taking, name)
         button.click(export(name), [view.taking.type, *here], view.all(), **QUIET)
     cloned = [problem, url.run, url.model, *form.filled()]
-    view.clone.click(lambda *where: _clone(app, form, *where), [url.run, url.model], cloned, **QUIET)
+    view.clone.click(lambda *where: _clone(app, form, *where), here, cloned, **QUIET)
     view.again.click(lambda run: _again(app, form, run), url.run, [url.model, *form.filled()], **QUIET)
     view.compare.click(None, None, None, js=scripts.open_tab("compare"), api_visibility="private")
     view.widths.click(None, None, None, js=scripts.open_tab("widths"), api_visibility="private")

@@ -43,7 +43,7 @@ from pruneviz.figures.scores import (
     kinds_scored,
 )
 from pruneviz.tabs.analysis import AnalysisFrame
-from pruneviz.tabs.parts import QUIET, Parts, into_plan, intro, number_box
+from pruneviz.tabs.parts import LATEST, QUIET, Parts, into_plan, intro, number_box
 from pruneviz.tabs.scores_activations import ActivationsPart, build_activations, show_activations
 
 INTRO = (
@@ -186,7 +186,7 @@ def _wire(app: AppContext, page: ScoresPage, redraw: Any, inputs: list[Any]) -> 
     changes = [box.change for box in (url.criterion, url.versus, url.kind, url.layer)]
     gr.on(
         [*changes, page.within.input, page.order.input], redraw, [url.tab, url.model, url.run, *inputs],
-        page.all(), trigger_mode="always_last", **QUIET,
+        page.all(), **LATEST,
     )  # fmt: skip
 
 

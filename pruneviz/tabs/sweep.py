@@ -41,7 +41,7 @@ from pruneviz.figures.preview import warnings_for
 from pruneviz.figures.render import render
 from pruneviz.figures.sweep import about_html, label, sweep_figure, sweep_info, table_html
 from pruneviz.tabs.analysis import AnalysisFrame, Standing
-from pruneviz.tabs.parts import QUIET, Parts, intro, message
+from pruneviz.tabs.parts import LATEST, QUIET, Parts, intro, message
 
 INTRO = (
     "Which method, how much, on how much text? A sweep measures every combination of the values below, with "
@@ -87,7 +87,7 @@ def build_sweep_tab(app: AppContext) -> None:
     _wire(app, page, frame)
     gr.on(
         [app.tabs["sweep"].select, *[axis.change for axis in axes]],
-        lambda model, *values: _count(app, model, *values), [app.url.model, *axes], count, **QUIET,
+        lambda model, *values: _count(app, model, *values), [app.url.model, *axes], count, **LATEST,
     )  # fmt: skip
 
 

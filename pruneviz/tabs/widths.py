@@ -33,7 +33,7 @@ from pruneviz.figures.widths import (
     widths_info,
 )
 from pruneviz.tabs.example import ExampleBar, build_example_bar, example_bar, wire_yours
-from pruneviz.tabs.parts import QUIET, Parts, intro, message, while_open
+from pruneviz.tabs.parts import LATEST, QUIET, Parts, intro, message, while_open
 
 INTRO = (
     "How much a run has left of every layer, and below it, how much worse the model gets when that layer "
@@ -82,7 +82,7 @@ def build_widths_tab(app: AppContext) -> None:
         return page.filled(fill(app, chosen, picked, model))
 
     events = [app.tabs["widths"].select, against.change, while_open(app, "widths", app.url.run).change]
-    gr.on(events, show, [app.url.run, app.url.model, against], page.all(), **QUIET)
+    gr.on(events, show, [app.url.run, app.url.model, against], page.all(), **LATEST)
     run.input(lambda chosen: chosen, run, app.url.run, **QUIET)
     wire_yours(app, bar, lambda *where: _examples(app, *where), [app.url.run, app.url.model], state)
     to_runs.click(None, None, None, js=scripts.open_tab("runs"), api_visibility="private")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import collections
 import json
+import shutil
 
 import gradio as gr
 import pytest
@@ -45,6 +46,13 @@ def test_quiet_events_name_one_box_as_loading_and_not_all_they_change(page):
     assert len(quiet) > 50 and len(marked) == 1
 
 
+def test_a_change_that_comes_while_one_is_answered_is_answered_too(page):
+    """An address is read in several steps: of the last one nothing would be seen."""
+    several = [f for f in page[0].fns.values() if f.fn and len(f.targets) > 1]
+    changing = [f for f in several if "change" in {event for _, event in f.targets}]
+    assert len(changing) > 5 and {f.trigger_mode for f in changing} == {"always_last"}
+
+
 def test_every_clock_stands_still_at_first(page):
     assert not [b for b in page[0].blocks.values() if isinstance(b, gr.Timer) and b.active]
 
@@ -86,6 +94,18 @@ def test_the_clock_runs_only_here_and_only_while_something_is_live(app):
     make_run(app.runs_dir, "a", state="queued", stage="", stages=[])
     assert _view(app, "a")["timer"].active and _view(app, "a")["stop"].interactive
     assert not _view(app, "a", tab="model")["timer"].active
+
+
+def test_opening_the_tab_starts_its_clock_whatever_tab_the_address_still_names(page, request):
+    blocks, app = page
+    run = make_run(app.runs_dir, "a", state="queued", stage="", stages=[])
+    request.addfinalizer(lambda: shutil.rmtree(run))
+    tab = app.tabs["runs"]
+    opened = [f for f in blocks.fns.values() if (tab._id, "select") in f.targets and f.fn]
+    (show,) = [f for f in opened if any(getattr(each, "elem_id", "") == "run-detail" for each in f.outputs)]
+    assert app.url.tab not in show.inputs
+    (clock,) = [update for part, update in show.fn("", "demo").items() if isinstance(part, gr.Timer)]
+    assert clock.active
 
 
 def test_buttons_follow_the_state(app):
