@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,7 +32,7 @@ from core.spec.run import RunSpec
 
 #: The name under which trackers gather runs.
 PROJECT = "pruneviz"
-#: Seconds that the end of a run waits for what was not yet sent.
+#: Seconds that the end of a run waits for what was not yet sent, all trackers together.
 _PATIENCE_S = 30.0
 #: So many points may wait to be sent.
 _MOST = 100_000
@@ -47,11 +50,15 @@ class _Mirror:
         self.name, self.trouble = name, ""
         self._points: queue.Queue[list[Any] | None] = queue.Queue(_MOST)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [*_TRACKER, name, str(run_dir)], cwd=ROOT, text=True,
-            stdin=subprocess.PIPE, stdout=self._said, stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C stops the run, which then sends what is left
-        )  # fmt: skip
+        try:
+            self._process = subprocess.Popen(
+                [*_TRACKER, name, str(run_dir)], cwd=ROOT, text=True,
+                stdin=subprocess.PIPE, stdout=self._said, stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C stops the run, which then sends what is left
+            )  # fmt: skip
+        except OSError:
+            self._said.close()
+            raise
         self._thread = threading.Thread(target=self._talk, args=(settings,), name=name, daemon=True)
         self._thread.start()
 
@@ -65,17 +72,21 @@ class _Mirror:
             with suppress(queue.Full):  # who takes nothing is told of at the end
                 self._points.put_nowait([name, value, step])
 
-    def end(self) -> None:
-        """Wait a while for what is left, but no longer."""
+    def close(self) -> None:
+        """Nothing more comes."""
         with suppress(queue.Full):
             self._points.put_nowait(None)
-        self._thread.join(_PATIENCE_S)
+
+    def end(self, deadline: float) -> None:
+        """Wait for what is left until then, by the monotonic clock, and no longer."""
+        self._thread.join(max(0.0, deadline - time.monotonic()))
         try:
-            code = self._process.wait(0.0 if self._thread.is_alive() else _PATIENCE_S)
+            code = self._process.wait(max(0.0, deadline - time.monotonic()))
             self.trouble = self.trouble or (self._last_words() if code else "")
         except subprocess.TimeoutExpired:
             self.trouble = f"it does not take what is sent; given up after {_PATIENCE_S:.0f} s"
-            self._process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # with what it has started itself
             self._process.wait()
         self._said.close()
 
@@ -102,7 +113,7 @@ def mirrored(spec: RunSpec, run_dir: Path, recorder: Recorder) -> Iterator[None]
     if not spec.track:
         yield
         return
-    mirrors = [_Mirror(name, run_dir, _settings(spec)) for name in spec.track]
+    mirrors = list(_begun(spec, run_dir, recorder))
     told: set[str] = set()
 
     def tell() -> None:
@@ -124,9 +135,21 @@ def mirrored(spec: RunSpec, run_dir: Path, recorder: Recorder) -> Iterator[None]
             for mirror in mirrors:
                 mirror.send(f"result.{name}", value, 0)
     finally:
+        deadline = time.monotonic() + _PATIENCE_S
         for mirror in mirrors:
-            mirror.end()
+            mirror.close()
+        for mirror in mirrors:
+            mirror.end(deadline)
         tell()
+
+
+def _begun(spec: RunSpec, run_dir: Path, recorder: Recorder) -> Iterator[_Mirror]:
+    """The trackers that can be started, and a warning of each other one."""
+    for name in spec.track:
+        try:
+            yield _Mirror(name, run_dir, _settings(spec))
+        except OSError as error:
+            recorder.warn(f"metrics are not mirrored to {name}: {error}")
 
 
 def _settings(spec: RunSpec) -> dict[str, Any]:

@@ -7,9 +7,13 @@ The first line holds the settings of the run; further ones are [name, value, ste
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from accelerate.state import PartialState
@@ -17,13 +21,18 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
 from core.runs.track import PROJECT
 
+#: Seconds within which a tracker has to answer when it is first asked; by themselves they try for minutes.
+_ANSWERS_S = 30
+
 
 def main(name: str, run_dir: Path, lines: Iterable[str]) -> None:
     """Mirror every line until there are no more."""
     PartialState(cpu=True)  # accelerate wants one, and no card is needed for this
     coming = iter(lines)
-    tracker = _started(name, run_dir)
-    tracker.store_init_configuration(json.loads(next(coming)))
+    settings = json.loads(next(coming))
+    with _within(_ANSWERS_S):
+        tracker = _started(name, run_dir)
+        tracker.store_init_configuration(settings)
     for line in coming:
         curve, value, step = json.loads(line)
         if name == "wandb":  # its steps must rise over all curves; ours belong to a curve each
@@ -33,10 +42,32 @@ def main(name: str, run_dir: Path, lines: Iterable[str]) -> None:
     tracker.finish()
 
 
+@contextmanager
+def _within(seconds: int) -> Iterator[None]:
+    """End this process where what is done takes longer.
+
+    An exception would not do: a tracker takes it for that of its connection, and tries again.
+    """
+
+    def late(number: int, frame: FrameType | None) -> None:
+        print(f"no answer within {seconds} s", flush=True)
+        os._exit(1)
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def _started(name: str, run_dir: Path) -> Any:
     """The tracker, with the run under its own name."""
     kind: Any = LOGGER_TYPE_TO_CLASS[name]
     run = run_dir.name
+    # By itself it would take the folder that this program lies in.
+    os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{run_dir.parent.absolute()}/mlflow.db")
     tracker = {
         "tensorboard": lambda: kind(run, logging_dir=run_dir / "tensorboard"),
         "trackio": lambda: kind(PROJECT, name=run, resume="allow", embed=False),

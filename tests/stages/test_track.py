@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
 import sqlite3
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from core.runs import launch, track
@@ -16,7 +20,9 @@ from core.runs.artifacts import LOG
 from core.runs.command_line import command_line
 from core.runs.recorder import Recorder
 from core.runs.track import mirrored
+from core.runs.tracker import _within
 from core.spec.run import RunSpec
+from tests.runs.waiting import until
 
 
 @pytest.fixture
@@ -58,6 +64,51 @@ def test_one_that_takes_nothing_is_given_up(recorder: Recorder, monkeypatch: pyt
     with mirrored(RunSpec(track=("mlflow",)), recorder.run_dir, recorder):
         recorder.metric("train.loss", 0, 1.0)
     assert "mlflow: it does not take what is sent; given up" in (recorder.run_dir / LOG).read_text()
+
+
+def at_work(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_all_that_take_nothing_are_waited_for_together_and_go_with_what_they_started(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); "
+    waits += "open(f'{sys.argv[2]}/{sys.argv[1]}.pid', 'w').write(f'{p.pid}.'); p.wait()"
+    monkeypatch.setattr(track, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(track, "_TRACKER", (sys.executable, "-c", waits))
+    names, run_dir = ("trackio", "tensorboard", "wandb", "mlflow"), recorder.run_dir
+    with mirrored(RunSpec(track=names), run_dir, recorder):
+        files = [run_dir / f"{name}.pid" for name in names]
+        until(lambda: all(file.exists() and file.read_text().endswith(".") for file in files))
+        began = time.monotonic()
+    assert time.monotonic() - began < 1.5, "each by itself would have taken 2 s"
+    until(lambda: not any(at_work(int(file.read_text()[:-1])) for file in files))
+
+
+def test_one_that_cannot_be_started_costs_a_warning(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(track, "_TRACKER", ("/no/such/program",))
+    with mirrored(RunSpec(track=("wandb", "mlflow")), recorder.run_dir, recorder):
+        recorder.metric("train.loss", 0, 1.0)
+    log = (recorder.run_dir / LOG).read_text()
+    assert log.count("not mirrored") == 2 and "/no/such/program" in log
+
+
+def test_one_that_does_not_answer_at_first_ends_instead_of_trying_for_minutes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    with _within(30):
+        signal.raise_signal(signal.SIGALRM)  # as after 30 s
+    assert ended == [1] and capsys.readouterr().out == "no answer within 30 s\n"
+    assert signal.alarm(0) == 0, "none goes off later"
 
 
 def test_a_run_that_fails_ends_its_trackers_and_fails_as_before(
