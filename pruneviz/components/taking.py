@@ -89,7 +89,7 @@ def _size(name: str, record: RunRecord, sizes: Mapping[str, int]) -> str:
 
 
 def _made(export: RunRecord, folder: str) -> Made:
-    share = share_done(export.status) if export.live else None
+    share = share_done(export) if export.live else None
     problem = (export.status.error or {}).get("message", "") if export.state == "failed" else ""
     gone = folder and not Path(folder).is_dir()
     problem = f"{folder} is no longer there; make it again." if gone else problem

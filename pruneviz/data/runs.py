@@ -20,6 +20,7 @@ from core.results import perplexity as perplexity_results
 from core.results import tasks as task_results
 from core.results.efficiency import EFFICIENCY, Efficiency
 from core.results.perplexity import PERPLEXITY, Perplexity
+from core.results.sweep import SWEEP, read_sweep
 from core.results.tasks import BENCHMARKS, BenchmarkResult
 from core.runs import watch
 from core.runs.artifacts import (
@@ -159,13 +160,27 @@ def live_run(runs_dir: Path, model: str, goal: str = "explore") -> RunRecord | N
     return None
 
 
-def share_done(status: Status) -> float:
-    """Share of all stages done, counting each alike."""
+def share_done(record: RunRecord) -> float:
+    """Share of a run that is done: of a sweep its points, of others its stages, counting each alike."""
+    status = record.status
     if status.state == "finished":
         return 1.0
+    if points := points_done(record):
+        return min(1.0, points[0] / max(points[1], 1))
     if not status.stages or status.stage not in status.stages:
         return 0.0
     return (status.stages.index(status.stage) + min(max(status.progress, 0.0), 1.0)) / len(status.stages)
+
+
+def points_done(record: RunRecord) -> tuple[int, int] | None:
+    """How many points of a sweep are measured, and how many will be; None for other runs."""
+    if record.spec is None or record.spec.goal != "sweep":
+        return None
+    try:
+        sweep = _read_once(read_sweep, record.path, _changed(record.path / SWEEP))
+    except ArtifactError:  # there is none before the dense model is measured; the tab tells of a damaged one
+        return 0, record.spec.sweep.points
+    return len(sweep.points), sweep.planned
 
 
 def training_notes(record: RunRecord, events: list[Event]) -> list[str]:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from core.errors import InputError, NotPrunableError, StopRequested
 from core.results.words import duration
-from pruneviz.data.runs import RunRecord, share_done
+from pruneviz.data.runs import RunRecord, points_done, share_done
 from pruneviz.figures.render import render
 
 #: Heads what was asked for and cannot be: nothing is broken.
@@ -73,9 +73,27 @@ def progress_html(record: RunRecord, now: float | None = None) -> Markup:
         facts.insert(0, f"stage {status.stages.index(status.stage) + 1} of {len(status.stages)}")
     if status.eta_s is not None:
         facts.append(f"about {duration(status.eta_s)} left in this stage")
-    if status.message:
+    points = points_done(record)
+    if points:
+        facts.insert(0, f"{points[0]:,} of {points[1]:,} points")
+    if status.message and not (points and status.message.endswith(" points")):
         facts.append(status.message)
-    return _state("loading", head, " · ".join(facts), share_done(status))
+    return _state("loading", head, " · ".join(facts), share_done(record))
+
+
+def attempt_html(record: RunRecord, log: str = "", *, earlier: bool = False) -> Markup:
+    """How the newest attempt at something ended without it, and which run that was; empty if it did not.
+
+    Args:
+        earlier: whether what an earlier run left is shown below.
+    """
+    if record.state not in ("failed", "crashed", "stopped", "damaged"):
+        return Markup()
+    cause = "" if record.state == "stopped" else _cause(record).rstrip(".")
+    return render(
+        "attempt.html", run=record.id, stopped=record.state == "stopped", earlier=earlier, cause=cause,
+        ended=ended_html(record, log),
+    )  # fmt: skip
 
 
 def ended_html(record: RunRecord, log: str = "") -> Markup:

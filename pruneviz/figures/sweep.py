@@ -15,7 +15,7 @@ from core.results.quantities import QUANTITIES
 from core.results.sweep import Point, Sweep
 from pruneviz.figures.axes import add_baseline, perplexity_axis
 from pruneviz.figures.render import render
-from pruneviz.figures.states import paragraph_html
+from pruneviz.figures.states import empty_html, paragraph_html
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -208,8 +208,30 @@ def about_html(info: SweepInfo) -> Markup:
     return paragraph_html(" ".join(parts), "readout")
 
 
+def unmeasured_html(info: SweepInfo, live: bool) -> Markup:
+    """What stands in the chart's place while no point has a perplexity; empty once one has.
+
+    Args:
+        live: whether the sweep goes on.
+    """
+    if info.measured:
+        return Markup()
+    if info.refused:
+        so_far = " so far" if live else ""
+        return empty_html("No point could be measured", f"The table says why of each that was tried{so_far}.")
+    if live:
+        text = f"The dense model is. Points appear here one by one, {info.sweep.planned:,} in all."
+        return empty_html("No point measured yet", text)
+    return empty_html("No point was measured", "The sweep ended before its first one; above stands why.")
+
+
 def table_html(info: SweepInfo) -> Markup:
-    """All points as a table, largest first, with what their numbers depend on; and the same as a CSV file."""
+    """All points as a table, largest first, with what their numbers depend on; and the same as a CSV file.
+
+    Nothing where there is no point yet.
+    """
+    if not info.sweep.points:
+        return Markup()
     always = ("method", "seed", "samples")
     axes = [axis for axis in NAMES if axis in info.varied or axis in always]
     rows = [_row(info, point, axes) for point in [*info.measured, *info.refused]]

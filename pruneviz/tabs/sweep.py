@@ -2,8 +2,8 @@
 
 Element ids: sweep-methods, sweep-sparsities, sweep-scopes, sweep-reconstruct, sweep-drops, sweep-seeds,
 sweep-samples, sweep-calibration, sweep-ppl, sweep-ppl-also,
-sweep-count, sweep-state, sweep-launch, sweep-content, sweep-about, sweep-text, sweep-scale, sweep-chart,
-sweep-table, sweep-point, sweep-run, sweep-message.
+sweep-count, sweep-state, sweep-launch, sweep-content, sweep-about, sweep-empty, sweep-text, sweep-scale,
+sweep-chart, sweep-table, sweep-point, sweep-run, sweep-message.
 """
 
 from __future__ import annotations
@@ -39,7 +39,14 @@ from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
 from pruneviz.figures.preview import warnings_for
 from pruneviz.figures.render import render
-from pruneviz.figures.sweep import about_html, label, sweep_figure, sweep_info, table_html
+from pruneviz.figures.sweep import (
+    about_html,
+    label,
+    sweep_figure,
+    sweep_info,
+    table_html,
+    unmeasured_html,
+)
 from pruneviz.tabs.analysis import AnalysisFrame, Standing
 from pruneviz.tabs.parts import LATEST, QUIET, Parts, intro, message
 
@@ -53,13 +60,18 @@ TEXTS = ("calibration.name", "evaluate.text", "evaluate.also")
 
 @dataclass(frozen=True)
 class SweepPage(Parts):
-    """Sentence, text and axis, chart, table, chosen point, its button, and what went wrong."""
+    """Sentence, what stands for a chart without points, column of text, axis and chart, table, row of the
+    chosen point and its button, and what went wrong.
+    """
 
     about: gr.HTML
+    empty: gr.HTML
+    lines: gr.Column
     text: gr.Radio
     scale: gr.Radio
     chart: gr.HTML
     table: gr.HTML
+    chooser: gr.Row
     point: gr.Dropdown
     run: gr.Button
     message: gr.HTML
@@ -121,8 +133,9 @@ def _wire(app: AppContext, page: SweepPage, frame: AnalysisFrame) -> None:
 def _build_content() -> SweepPage:
     """What shows a sweep."""
     about = panel("sweep-about", styled=True)
+    empty = panel("sweep-empty", visible=False)
     with gr.Row(equal_height=False):
-        with gr.Column(scale=7, min_width=480):
+        with gr.Column(scale=7, min_width=480) as lines:
             text = gr.Radio(
                 [], label="Text that is drawn", elem_id="sweep-text", container=False, visible=False
             )
@@ -132,14 +145,14 @@ def _build_content() -> SweepPage:
             chart = plotly_figure(elem_id="sweep-chart", min_height=500)
         with gr.Column(scale=5, min_width=380):
             table = panel("sweep-table", styled=True)
-    with gr.Row(equal_height=True, elem_classes="pv-field-row"):
+    with gr.Row(equal_height=True, elem_classes="pv-field-row") as chooser:
         point = gr.Dropdown(
             [], label="Chosen point", info="click one in the chart, or choose here",
             elem_id="sweep-point", scale=5,
         )  # fmt: skip
         run = gr.Button("Launch as a run", elem_id="sweep-run", scale=0, interactive=False)
     problem = panel("sweep-message", styled=True, visible=False)
-    return SweepPage(about, text, scale, chart, table, point, run, problem)
+    return SweepPage(about, empty, lines, text, scale, chart, table, chooser, point, run, problem)
 
 
 def _build_form() -> list[Any]:
@@ -246,7 +259,16 @@ def shown(run_dir: Path, scaled: str, chosen: str | None, text: str | None = Non
     texts = [each.text for each in info.texts]
     choices = list(zip(words.short_texts(texts), texts, strict=True))
     switch = gr.Radio(choices, value=info.sweep.text, visible=len(texts) > 1)
-    return {"about": about, "text": switch, "chart": chart, "table": table_html(info), "point": point}
+    return {
+        "about": about_html(info) + standing_html(record),
+        "empty": message(unmeasured_html(info, record.live)),
+        "lines": gr.Column(visible=bool(info.measured)),
+        "text": switch,
+        "chart": chart,
+        "table": table_html(info),
+        "chooser": gr.Row(visible=bool(info.measured)),
+        "point": point,
+    }
 
 
 def standing_html(record: RunRecord) -> Markup:

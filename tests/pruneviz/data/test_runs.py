@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 
 import pytest
 
 from core.errors import ArtifactError
 from core.files import write_json
 from core.results.scores import SCORES
+from core.results.sweep import Point, Sweep, write_sweep
 from core.runs.artifacts import GROUPS, METRICS, SAMPLES, SPEC
 from core.runs.processes import host, started_at
 from core.runs.status import STATUS, Status, write_status
 from core.spec.model import ModelSpec
 from core.spec.run import RunSpec
+from core.spec.sweep import SweepSpec
 from pruneviz.data import runs
 from tests.pruneviz.samples import MEASURED, graph, make_run
 
@@ -115,11 +118,27 @@ def test_a_name_cannot_lead_out_of_the_folder(tmp_path):
     assert runs.find(tmp_path / "runs", "") is None
 
 
-def test_share_done_counts_stages_alike():
-    stages = ["a", "b", "c", "d"]
-    assert runs.share_done(Status(state="running", stage="c", stages=stages, progress=0.5)) == 0.625
-    assert runs.share_done(Status(state="finished", stage="d", stages=stages)) == 1.0
-    assert runs.share_done(Status()) == 0.0
+def _share(run_dir, **status):
+    record = runs.read_run(run_dir)
+    return runs.share_done(replace(record, status=Status(**status)))
+
+
+def test_share_done_counts_stages_alike(tmp_path):
+    stages, run = ["a", "b", "c", "d"], make_run(tmp_path, "a")
+    assert _share(run, state="running", stage="c", stages=stages, progress=0.5) == 0.625
+    assert _share(run, state="finished", stage="d", stages=stages) == 1.0
+    assert _share(run) == 0.0
+
+
+def test_share_done_of_a_sweep_counts_its_points(tmp_path):
+    """Before the first one all stages but the last may be over, and each pass goes through them again."""
+    run = make_run(tmp_path, "a", RunSpec(goal="sweep", sweep=SweepSpec(("l2",), (0.1, 0.2), seeds=(0, 1))))
+    late = {"state": "running", "stage": "sweep", "stages": ["load", "score", "sweep"], "progress": 0.5}
+    assert _share(run, **late) == 0.0 and runs.points_done(runs.read_run(run)) == (0, 4)
+    point = Point("l2", 0.1, "local", "none", 0, 16)
+    write_sweep(run, Sweep(20.0, 10, 10, "bundled", 256, 4096, "bundled", 4, (point,)))
+    assert _share(run, **late) == 0.25 and _share(run, state="finished") == 1.0
+    assert runs.points_done(runs.read_run(make_run(tmp_path, "b"))) is None
 
 
 def test_a_changed_graph_is_read_again(tmp_path):

@@ -12,7 +12,15 @@ import pytest
 
 from core.results.sweep import Point, Sweep
 from pruneviz.figures.axes import perplexity_axis
-from pruneviz.figures.sweep import about_html, label, sweep_figure, sweep_info, table_csv, table_html
+from pruneviz.figures.sweep import (
+    about_html,
+    label,
+    sweep_figure,
+    sweep_info,
+    table_csv,
+    table_html,
+    unmeasured_html,
+)
 
 
 def point(method: str, target: float, ppl: float | None, seed: int = 0, error: str = "") -> Point:
@@ -89,7 +97,16 @@ def test_points_that_dropped_blocks_have_a_sign_and_a_column() -> None:
 def test_a_sweep_without_a_point_can_be_drawn() -> None:
     empty = info(())
     assert not empty.wide and sweep_figure(empty, log=False).to_json()
-    assert "0 of 8 points" in about_html(empty)
+    assert "0 of 8 points" in about_html(empty) and table_html(empty) == ""
+
+
+def test_without_a_perplexity_words_stand_for_the_chart() -> None:
+    refused = info(POINTS[-1:])
+    assert unmeasured_html(info(), True) == ""
+    assert "No point measured yet" in unmeasured_html(info(()), True)
+    assert "8 in all" in unmeasured_html(info(()), True)
+    assert "ended before its first" in unmeasured_html(info(()), False)
+    assert "No point could be measured" in unmeasured_html(refused, False) and "can go" in table_html(refused)
 
 
 def test_the_table_holds_what_failed_too_and_nothing_is_markup() -> None:

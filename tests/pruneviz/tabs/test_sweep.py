@@ -87,6 +87,14 @@ def test_the_newest_sweep_of_the_model_is_shown(app: AppContext) -> None:
     assert sweep.shown(run, "Automatic", "gone")["point"].value is None
 
 
+def test_before_the_first_point_there_is_no_chart_but_words(app: AppContext) -> None:
+    page = sweep.shown(made(app, points=()), "Automatic", None)
+    assert "No point was measured" in page["empty"].value and page["table"] == ""
+    assert not page["lines"].visible and not page["chooser"].visible
+    page = sweep.shown(made(app, "b"), "Automatic", None)
+    assert not page["empty"].visible and page["lines"].visible and page["chooser"].visible
+
+
 @pytest.mark.parametrize(("state", "said"), [("stopped", "resume it there"), ("failed", "no room")])
 def test_a_sweep_that_ended_early_says_so_beside_its_points(app: AppContext, state: str, said: str) -> None:
     run = made(app)
