@@ -103,5 +103,11 @@ def ended_html(record: RunRecord, log: str = "") -> Markup:
     if record.state not in ("failed", "crashed"):
         return Markup()
     error = record.status.error or {}
-    cause = error.get("message") or "The worker ended without a word: killed, or out of memory."
-    return error_html(cause, error.get("fix", ""), log or error.get("log", ""))
+    return error_html(_cause(record), error.get("fix", ""), log or error.get("log", ""))
+
+
+def _cause(record: RunRecord) -> str:
+    if record.damaged:
+        return record.damaged
+    told = (record.status.error or {}).get("message")
+    return told or "The worker ended without a word: killed, or out of memory."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from pruneviz.tabs.example import build_example_bar, example_bar, fresh_spec
 from pruneviz.tabs.parts import QUIET, message
 
 POLL_S = 1.5
+ENDED_EARLY = ("failed", "crashed", "damaged", "stopped")
 #: What a tab shows: an analysis of an exploring run, or a sweep.
 Made = Analysis | Literal["sweep"]
 
@@ -33,13 +35,14 @@ class Standing:
 
     Attributes:
         run_dir: the newest run that holds the artifact, else the example that does, or None.
-        live: a run that is making it now; failed: the newest attempt, if it failed and nothing came of it.
+        live: a run that is making it now.
+        attempt: the newest attempt, if it ended without it and no run left it since.
         example: the example that holds it; own: whether a run of this folder does.
     """
 
     run_dir: Path | None
     live: RunRecord | None
-    failed: RunRecord | None
+    attempt: RunRecord | None
     example: RunRecord | None = None
     own: bool = False
 
@@ -47,6 +50,12 @@ class Standing:
     def shows_example(self) -> bool:
         """Whether `run_dir` is the example."""
         return self.example is not None and self.run_dir == self.example.path
+
+    @property
+    def failed(self) -> RunRecord | None:
+        """The newest attempt, if it failed and no run left anything."""
+        gone = self.attempt is None or self.own or self.attempt.state == "stopped"
+        return None if gone else self.attempt
 
 
 def standing(
@@ -61,10 +70,11 @@ def standing(
     # A pruning run keeps what it needed itself, e.g. the scores of one criterion: less than is asked here.
     made = next((record.path for record in [*tries, *mine] if record.has(artifact)), None)
     live = next((record for record in tries if record.live), None)
-    last = tries[0] if tries else None
-    failed = last if last and made is None and last.state in ("failed", "crashed", "damaged") else None
+    since = itertools.takewhile(lambda record: record.path != made, mine)
+    attempt = next((r for r in since if _makes(r, analysis)), None)
+    attempt = attempt if attempt and attempt.state in ENDED_EARLY else None
     shown = example.path if example and (made is None or run == example.id) else made
-    return Standing(shown, live, failed, example, made is not None)
+    return Standing(shown, live, attempt, example, made is not None)
 
 
 def _makes(record: RunRecord, analysis: Made) -> bool:
@@ -202,14 +212,8 @@ class AnalysisFrame:
                 updates = load(model, stand.run_dir, *values)
         except PruneError as error:
             words = states.failure_html(error)
-        if stand.failed:
-            words = states.ended_html(stand.failed, log_tail(stand.failed.path))
-        if stand.live:
-            words = states.progress_html(stand.live)
         ready = bool(updates)
-        if not words and not ready:
-            left_out = states.notes_html(*self.app.examples.notes)
-            words = states.empty_html(self.title, self.text) + left_out
+        words = self._words(stand, words, ready)
         offered = (self.again or not ready) and not stand.live
         return {
             **self._frame(words, launch=offered, ticking=stand.live is not None),
@@ -218,6 +222,18 @@ class AnalysisFrame:
             **self.bar.filled(example_bar(stand.example, stand.shows_example, stand.own, bool(stand.live))),
             **updates,
         }
+
+    def _words(self, stand: Standing, problem: str, ready: bool) -> str:
+        """What stands above the artifact, or in its place; `problem` is why it cannot be shown."""
+        if stand.live:
+            return states.progress_html(stand.live)
+        ended, told = stand.attempt, ""
+        if ended:
+            told = states.attempt_html(ended, log_tail(ended.path), earlier=stand.own)
+        if problem or ready or stand.failed:
+            return problem or told
+        left_out = states.notes_html(*self.app.examples.notes)
+        return states.empty_html(self.title, self.text) + left_out + told
 
     def _mark(self, stand: Standing) -> str:
         """Which state of the artifact the page shows: the run, and when it was written if it grows."""

@@ -171,7 +171,7 @@ def _live(app: AppContext, model: str) -> dict[str, Any]:
     last = next((r for r in records if _explores(r, model)), None)
     return {
         "analyses": analyses_html(analyses_info(records, model), app.examples.notes),
-        "progress": message(states.progress_html(live) if live else states.ended_html(last) if last else ""),
+        "progress": message(states.progress_html(live) if live else ended),
         "analyse": gr.Button(interactive=live is None),
         "stop": gr.Button(visible=live is not None),
         "timer": gr.Timer(active=live is not None),
@@ -187,6 +187,7 @@ def _explores(record: RunRecord, model: str) -> bool:
 def _reopened(app: AppContext, model: str) -> dict[str, Any]:
     """What may have changed while another tab was looked at; what somebody types meanwhile stays."""
     described = _describe(app, model)
+    ended = states.attempt_html(last) if last else ""
     del described["source"]
     return {**described, **_live(app, model)}
 
