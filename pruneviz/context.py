@@ -19,7 +19,7 @@ from core.spec.explore import TAU
 from core.spec.model import ModelSpec
 from core.spec.run import RunSpec
 from pruneviz.data import runs
-from pruneviz.data.cards import Card, card_from_engine, read_card
+from pruneviz.data.cards import Card, card_from_engine, read_card, weightless
 from pruneviz.data.examples import Examples, read_examples
 from pruneviz.data.runs import RunRecord
 
@@ -176,7 +176,9 @@ class AppContext:
         for found in held:
             if found["source"] == source:
                 return card_from_engine(source, found)
-        card = self.cards.get(source) or read_card(source)
+        card = self.cards.get(source)
+        if card is None or card.bare != weightless(source):  # weights came since, or went
+            card = read_card(source)
         return replace(card, device="", dtype="", memory_gib=None) if card else None
 
     def card(self, source: str) -> Card:

@@ -36,6 +36,7 @@ class Card:
         device, dtype, memory_gib: as loaded in the engine, empty or None until then.
         refusal: why it cannot be read, or its config says that it cannot be pruned, for people; or empty.
         access: who may have it from the hub; empty for what is here.
+        bare: a config is here and no weights; `params` are then counted by the engine alone.
     """
 
     source: str
@@ -61,6 +62,7 @@ class Card:
     memory_gib: float | None = None
     refusal: str = ""
     access: str = ""
+    bare: bool = False
 
 
 def local_folder(source: str) -> Path | None:
@@ -103,6 +105,7 @@ def read_card(source: str) -> Card | None:
         raise ModelError(f"{folder / 'config.json'} cannot be read; download the model again.") from error
     params, size, dtype = stored_weights(folder)
     stored: dict[str, Any] = {"params": params, "stored_bytes": size, "stored_dtype": dtype}
+    stored["bare"] = weightless(source)
     return replace(card, **stored, chat_template=_has_chat_template(folder), refusal=refusal_of(config, name))
 
 

@@ -26,6 +26,8 @@ PARTS = {
     "embedding": "Embeddings and output",
     "other": "Norms and the rest",
 }
+#: What is said of a folder with a config alone.
+NO_WEIGHTS = "No weights are here, only a config: the structure can be shown, nothing measured or cut."
 _KIND_PARTS = {"query_head": "attention", "kv_group": "attention", "ffn_channel": "ffn", "expert": "ffn"}
 
 
@@ -95,15 +97,20 @@ def _either(value: bool | None, yes: str, no: str) -> str:
 def memory_words(card: Card, free: int | None = None) -> str:
     """Where the weights are, or what they would take of so many bytes of memory that are free."""
     if not card.device:
+        needed = "" if card.params is None or free is None else _needed(card.params, free)
+        if card.bare:
+            return NO_WEIGHTS + (f" Weights would take {needed}." if needed else "")
         where = "Not in memory. Weights are read when Compare or a what-if needs them"
-        if card.params is None or free is None:
-            return f"{where}."
-        plain, half = (words.size(card.params * wide) for wide in (4, 2))
-        short = "" if card.params * 4 <= free else ": more than is free in float32"
-        needed = f"they take {plain} in float32, half in 16 bits ({half})"
-        return f"{where}: {needed}; {words.size(free)} of this machine’s memory are free{short}."
+        return f"{where}: they take {needed}." if needed else f"{where}."
     gib = f", {card.memory_gib:.2f} GiB" if card.memory_gib is not None else ""
     return f"In memory on {card.device} in {card.dtype}{gib}."
+
+
+def _needed(params: int, free: int) -> str:
+    """`513 MiB in float32, half in 16 bits (257 MiB); 22 GiB of this machine’s memory are free`."""
+    plain, half, there = map(words.size, (params * 4, params * 2, free))
+    short = "" if params * 4 <= free else ": more than is free in float32"
+    return f"{plain} in float32, half in 16 bits ({half}); {there} of this machine’s memory are free{short}"
 
 
 def card_html(card: Card) -> Markup:

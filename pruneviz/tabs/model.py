@@ -6,7 +6,8 @@ model-analyse, model-stop, model-load, model-give-up, model-progress; those of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import gradio as gr
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from core.errors import ArtifactError, PruneError
+from core.models.sources import at_hand
 from core.runs import launch
 from core.runs.artifacts import GROUPS
 from core.spec.explore import ANALYSES
@@ -84,11 +86,11 @@ def build_model_tab(app: AppContext) -> None:
     timer = gr.Timer(POLL_S, active=False)
 
     page = ModelPage(source, here, state, card, parts, analyses, progress, analyse, stop, timer)
-    _wire(app, page)
-    _wire_reading(app, page, opener, load, give_up)
+    _wire_reading(app, page, _wire(app, page), opener, load, give_up)
 
 
-def _wire(app: AppContext, page: ModelPage) -> None:
+def _wire(app: AppContext, page: ModelPage) -> Any:
+    """Returns the event after which a model's files are shown."""
     url, everything = app.url, page.all()
 
     def show(model: str) -> dict[Any, Any]:
@@ -111,15 +113,16 @@ def _wire(app: AppContext, page: ModelPage) -> None:
         return page.filled(_reopened(app, model))
 
     app.tabs["model"].select(look_again, url.model, everything, **QUIET)
-    url.model.change(show, url.model, everything, **QUIET)
+    shown = url.model.change(show, url.model, everything, **QUIET)
     url.tab.change(None, url.tab, page.timer, js=scripts.pause_unless("model"), api_visibility="private")
     page.analyse.click(start, url.model, everything, **QUIET)
     page.stop.click(ask_to_stop, url.model, everything, **QUIET)
     page.timer.tick(lambda model: page.filled(_tick(app, model)), url.model, everything, **QUIET)
+    return shown
 
 
 def _wire_reading(
-    app: AppContext, page: ModelPage, opener: gr.Button, load: gr.Button, give_up: gr.Button
+    app: AppContext, page: ModelPage, shown: Any, opener: gr.Button, load: gr.Button, give_up: gr.Button
 ) -> None:
     """What the engine reads: a card, the weights; while it does, there is a button to stop it."""
     url = app.url
@@ -129,7 +132,13 @@ def _wire_reading(
             yield {**_said(said, reading), **({url.model: model} if model else {})}
 
     def load_now(model: str) -> Iterator[dict[Any, Any]]:
-        for said, reading, card in _load(app, model):
+        yield from _filled(_read(app.load, model, "Reading the weights"))
+
+    def count(model: str) -> Iterator[dict[Any, Any]]:
+        yield from _filled(_counted(app, model))
+
+    def _filled(steps: Iterator[tuple[str, bool, str]]) -> Iterator[dict[Any, Any]]:
+        for said, reading, card in steps:
             yield {**_said(said, reading), **({page.card: card} if card else {})}
 
     def _said(said: str, reading: bool) -> dict[Any, Any]:
@@ -139,7 +148,10 @@ def _wire_reading(
     gr.on([opener.click, page.source.submit], open_model, page.source, told, **QUIET)
     chosen = page.here.input(lambda source: source or gr.skip(), page.here, page.source, **QUIET)
     chosen.then(open_model, page.source, told, **QUIET)
-    load.click(load_now, url.model, [page.state, page.card, give_up], **QUIET)
+    described = [page.state, page.card, give_up]
+    load.click(load_now, url.model, described, **QUIET)
+    counting = shown.then(count, url.model, described, **QUIET)
+    url.model.change(None, None, None, cancels=[counting], api_visibility="private")
     give_up.click(lambda: app.stop_answers(), None, None, **QUIET)
 
 
@@ -148,10 +160,16 @@ def _describe(app: AppContext, model: str) -> dict[str, Any]:
     choices = model_choices(runs.list_runs(app.runs_dir), Path(HF_HUB_CACHE))
     fields = {"source": model, "here": gr.Dropdown(choices, value=None)}
     try:
-        card = app.known_card(model) or Card(model, model)
+        card = app.known_card(model) or _unread(model)
     except PruneError as error:
         return {**fields, "state": message(states.failure_html(error)), "card": "", "parts": ""}
     return {**fields, "state": message(""), "card": card_html(card), "parts": _parts(app, model)}
+
+
+def _unread(model: str) -> Card:
+    """The card of a model that nobody has looked at. Raises ModelError if it can be nowhere."""
+    at_hand(model)
+    return Card(model, model)
 
 
 def _parts(app: AppContext, model: str) -> str:
@@ -169,6 +187,7 @@ def _live(app: AppContext, model: str) -> dict[str, Any]:
     records = app.records(model)
     live = runs.live_run(app.runs_dir, model)
     last = next((r for r in records if _explores(r, model)), None)
+    ended = states.attempt_html(last) if last else ""
     return {
         "analyses": analyses_html(analyses_info(records, model), app.examples.notes),
         "progress": message(states.progress_html(live) if live else ended),
@@ -187,7 +206,6 @@ def _explores(record: RunRecord, model: str) -> bool:
 def _reopened(app: AppContext, model: str) -> dict[str, Any]:
     """What may have changed while another tab was looked at; what somebody types meanwhile stays."""
     described = _describe(app, model)
-    ended = states.attempt_html(last) if last else ""
     del described["source"]
     return {**described, **_live(app, model)}
 
@@ -219,13 +237,21 @@ def _open(app: AppContext, typed: str) -> Iterator[tuple[str, bool, str]]:
     yield "", False, runs.source_key(typed)
 
 
-def _load(app: AppContext, model: str) -> Iterator[tuple[str, bool, str]]:
-    """Have the engine read the weights: what to say, whether they are being read, and the card in the end."""
+def _counted(app: AppContext, model: str) -> Iterator[tuple[str, bool, str]]:
+    """Have the engine count a model of which only the config is here, unless it has; as `_read`."""
+    with suppress(PruneError):  # which the tab says already
+        card = app.known_card(model)
+        if card and card.bare and card.params is None and not card.refusal:
+            yield from _read(app.card, model, "Counting what the config describes")
+
+
+def _read(call: Callable[[str], Card], model: str, doing: str) -> Iterator[tuple[str, bool, str]]:
+    """Have the engine read something: what to say, whether it is at it, and the card in the end."""
     try:
-        for step in ticking(app.load, model):
+        for step in ticking(call, model):
             if isinstance(step, Given):
                 yield "", False, card_html(step.value)
             else:
-                yield states.loading_html("Reading the weights", step), True, ""
+                yield states.loading_html(doing, step), True, ""
     except PruneError as error:
         yield states.failure_html(error), False, ""

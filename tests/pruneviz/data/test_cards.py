@@ -100,3 +100,10 @@ def test_the_engine_adds_what_it_knows(folder):
         2,
         99,
     )
+
+
+def test_a_config_alone_is_told_from_a_model(folder):
+    assert cards.read_card(str(folder)).bare is False
+    (folder / "model.safetensors").unlink()
+    card = cards.read_card(str(folder))
+    assert card.bare is True and card.params is None and card.layers == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,14 @@ def test_the_memory_needed_stands_against_the_memory_there() -> None:
     assert "3.73 GiB" in memory_words(card, 8 * 2**30) and "8 GiB" in memory_words(card, 8 * 2**30)
     assert "more than is free" in memory_words(card, 2**30)
     assert "more than is free" not in memory_words(card, 8 * 2**30)
+
+
+def test_of_a_config_alone_it_is_said_that_no_weights_are_here() -> None:
+    card = Card("m", "m", bare=True)
+    assert "No weights are here" in memory_words(card, 8 * 2**30) and "GiB" not in memory_words(card, 2**33)
+    counted = memory_words(replace(card, params=10**9), 8 * 2**30)
+    assert "No weights are here" in counted and "3.73 GiB" in counted and "8 GiB" in counted
+    assert "Weights are read when" not in counted
 
 
 def test_a_card_is_made_without_torch(tmp_path: Path) -> None:
