@@ -18,7 +18,7 @@ from pruneviz.components.budget_planner import budget_planner
 from pruneviz.context import AppContext, Asking
 from pruneviz.data.deciding import kept_curves, spec_of, to_browser
 from pruneviz.figures import states
-from pruneviz.tabs.parts import LATEST, QUIET, while_open
+from pruneviz.tabs.parts import LATEST, while_open
 
 NO_CURVES = (
     "Scan attention and FFN at some shares, best 0.15, 0.35, 0.6, 0.85, or prune with scope searched; then a "

@@ -127,8 +127,7 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column, problem: gr.
 
 
 def _wire(app: AppContext, view: View, form: NewRun, problem: gr.HTML, refresh: gr.Button) -> None:
-    url = app.url
-    here = [url.run, url.model]
+    url, here = app.url, [app.url.run, app.url.model]
 
     # While the tab is being opened the address still names the one before: only a clock has to ask for it.
     def show(run: str, model: str, sent: str = "", tab: str = "runs") -> dict[Any, Any]:
