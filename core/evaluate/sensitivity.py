@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,16 @@ from torch import Tensor
 
 from core.evaluate.passes import losses_from, skipping_is_exact, whole_pass
 from core.evaluate.perplexity import batches, check_windows, summarise
-from core.evaluate.sensitivity_points import points
+from core.evaluate.sensitivity_points import Point, points
 from core.graph.records import Graph
 from core.results.sensitivity import Sensitivity
 from core.spec.evaluate import WORKBENCH
 from core.surgery.masks import masked
 
 _BATCH = 8
+Record = dict[str, Any]
+#: A point's name and what measures it -> its record; one that was measured before is not measured again.
+Keep = Callable[[str, Callable[[], Record]], Record]
 
 
 def scan(
@@ -40,7 +44,8 @@ def scan(
     text: str,
     protocol: str = WORKBENCH,
     on_progress: Callable[[int, int], None] | None = None,
-    on_point: Callable[[dict[str, Any]], None] | None = None,
+    on_point: Callable[[Record], None] | None = None,
+    keep: Keep | None = None,
 ) -> Sensitivity:
     """Prune one layer at a time, by masks, and measure perplexity.
 
@@ -55,6 +60,7 @@ def scan(
         on_progress: called with the points that are done and in all.
         on_point: called with each point once it is measured; first the dense model, as kind `baseline` of
             no layer.
+        keep: what knows points that were measured before, of the same model, scores and windows.
 
     Returns:
         A point per layer, kind and ratio, or per head. Its `ratio` is the share that went, in whole units,
@@ -73,14 +79,16 @@ def scan(
     dense = summarise([loss for dense_pass in passes for loss in dense_pass.losses], windows)
     tell = on_point or (lambda _: None)
     tell({"layer": None, "kind": "baseline", "ratio": 0.0, "ppl": dense.ppl})
-    records = []
-    for done, point in enumerate(todo, 1):
+
+    def measure(point: Point) -> Record:
         with masked(model, graph, point.removed):
             first = point.layer if skip else 0
-            losses = [
-                loss for dense_pass in passes for loss in losses_from(model, modules, first, dense_pass)
-            ]
-        records.append(point.record(dense, summarise(losses, windows)))
+            losses = [loss for each in passes for loss in losses_from(model, modules, first, each)]
+        return point.record(dense, summarise(losses, windows))
+
+    records = []
+    for done, point in enumerate(todo, 1):
+        records.append(keep(point.name, partial(measure, point)) if keep else measure(point))
         tell(records[-1])
         if on_progress:
             on_progress(done, len(todo))

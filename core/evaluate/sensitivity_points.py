@@ -36,6 +36,11 @@ class Point:
     removed: dict[str, tuple[int, ...]]
     unit: int | None = None
 
+    @property
+    def name(self) -> str:
+        """What tells it from the others of a scan: `12.ffn.0.5`, `3.head.7`."""
+        return f"{self.layer}.{self.kind}.{self.target if self.unit is None else self.unit}"
+
     def record(self, dense: Perplexity, measured: Perplexity) -> dict[str, Any]:
         """The point as `sensitivity.json` holds it."""
         record = {

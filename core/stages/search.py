@@ -63,7 +63,7 @@ def searched(work: Work, state: State, scores: Scores) -> PruningPlan:
         asked.method, text["name"], read.shape[1], fewer.numel(), read.numel(), asked.biased, {}, ()
     )
     name = f"{asked.method}-{fewer.numel()}-{'biased' if means else 'masks'}-{MEASURED}"
-    measured, ranked = Kept(state.folder / CHECKPOINT / name), order_of(scores, asked.method)
+    measured, ranked = Kept(state.folder / CHECKPOINT / name, float), order_of(scores, asked.method)
 
     def start(scope: str) -> PruningPlan:
         arguments = asked.allocation() | {"scope": scope}

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from core.criteria import CRITERIA
-from core.errors import DataError, InputError, ModelError, SpecError, UnknownNameError
+from core.errors import DataError, InputError, ModelError, SpecError, StopRequested, UnknownNameError
 from core.files import read_json
 from core.results.activations import ACTIVATIONS, read_activations
 from core.results.scores import read_scores
 from core.results.sensitivity import read_sensitivity
 from core.results.similarity import algorithm_1, pairs_below, read_similarity
-from core.runs.artifacts import EVENTS, METRICS, MODEL, PLAN
+from core.runs import launch
+from core.runs.artifacts import CHECKPOINT, EVENTS, METRICS, MODEL, PLAN
 from core.runs.events import EventReader
 from core.spec.calibration import DataSpec
 from core.spec.evaluate import EvalSpec
@@ -24,6 +26,8 @@ from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
 from core.stages.check import check
+from core.stages.worker import execute
+from core.surgery.masks import masked
 from tests.stages.steps import again, done, staged
 
 
@@ -42,6 +46,30 @@ def test_every_criterion_scores_in_one_run_with_its_options(tmp_path: Path, spec
     for group in scores["l1"]:
         assert np.array_equal(scores["similar_heads"][group], scores["second_moment"][group])
         assert (scores["fusion"][group] >= scores["taylor_mix_per_sample"][group]).all()
+
+
+def test_a_scan_that_is_stopped_goes_on_behind_its_last_point(
+    tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = replace(
+        spec, goal="explore", explore=ExploreSpec(("sensitivity",), sensitivity_ratios=(0.25, 0.5))
+    )
+    whole = read_sensitivity(done(tmp_path / "whole", asked))
+    cut, real, measured = launch.create(tmp_path / "cut", asked, mine=True), masked, list[Any]()
+
+    def stops(model: Any, graph: Any, removed: Any) -> Any:
+        measured.append(removed)
+        if len(measured) == 6:
+            raise StopRequested("enough")
+        return real(model, graph, removed)
+
+    monkeypatch.setattr("core.evaluate.sensitivity.masked", stops)
+    with pytest.raises(StopRequested):
+        execute(cut)
+    again(cut)
+    assert read_sensitivity(cut).points == whole.points
+    assert len(measured) == len(whole.points) + 1 and measured[6] == measured[5], "it goes on where it was"
+    assert not (cut / CHECKPOINT).exists(), "the points stand in sensitivity.json now"
 
 
 def test_exploring_makes_the_analyses_and_no_model(tmp_path: Path, spec: RunSpec) -> None:
