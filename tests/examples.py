@@ -41,7 +41,7 @@ COMMANDS = {
     "example-analysis": (
         "What the demo model is made of",
         "explore demo --criterion taylor_first --criterion ifv --criterion wanda --criterion l2 "
-        "--ratio-by wanda",
+        "--ratio 0.15,0.35,0.6,0.85 --ratio-by wanda",
     ),
     "example-sweep": (
         "How a cut is spread over the layers",
