@@ -131,7 +131,7 @@ def _response(title: str, pages: Sequence[Slide], status: int) -> HTMLResponse:
 def _style() -> Markup:
     bars = "".join(f".c{n}{{background:var(--pv-{name})}}" for n, name in enumerate(COLOURS))
     theme, own = ((ASSETS / name).read_text(encoding="utf-8") for name in ("theme.css", "present.css"))
-    colours = f":root{{{variables(LIGHT)}}}\n.dark{{{variables(DARK)}}}"
+    colours = f":root{{{variables(LIGHT)}}}\n@media screen{{.dark{{{variables(DARK)}}}}}"  # paper is white
     return Markup("\n".join([colours, theme, sheet(), own, bars]))
 
 

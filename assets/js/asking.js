@@ -10,7 +10,7 @@ async function* lines(body) {
 }
 
 document.addEventListener("DOMContentLoaded", () => {
-  const [form, prompt, go, stop, state, box] = ["asking", "asking-prompt", "asking-go", "asking-stop", "asking-state", "asking-answers"].map((id) => document.getElementById(id));
+  const [form, prompt, go, stop, state, asked, box] = ["asking", "asking-prompt", "asking-go", "asking-stop", "asking-state", "asking-asked", "asking-answers"].map((id) => document.getElementById(id));
   if (!form) return;
   const props = {value: ""};
   let redraw, running = null, last = null;
@@ -40,7 +40,9 @@ document.addEventListener("DOMContentLoaded", () => {
     for await (const line of lines(reply.body)) {
       const now = JSON.parse(line), round = JSON.parse(now.round);
       wait(now.state);
-      if (round.cards.length) show(round);
+      if (!round.cards.length) continue;
+      asked.textContent = "“" + wanted.prompt.trim() + "”";  // the field may hold the next one by then
+      show(round);
     }
     if (!last?.done) say("The answers ended too early: ask again.");
   }

@@ -1,4 +1,5 @@
-// Turns the slides: buttons, arrow keys outside of texts, and the number in the address. The theme is the visitor's.
+// Turns the slides: buttons, arrow keys outside of texts, and the number in the address; fills the screen. The theme is
+// the visitor's.
 const wanted = localStorage.getItem("pv-theme");
 const dark = wanted ? wanted === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 document.documentElement.classList.add("turning", dark ? "dark" : "light");
@@ -27,6 +28,16 @@ document.addEventListener("DOMContentLoaded", () => {
     history.replaceState(null, "", "#" + Math.min(last, Math.max(1, at() + step[event.key])));
     show();
   });
+  const nav = document.querySelector("nav");
+  if (nav && document.fullscreenEnabled) {
+    const full = document.createElement("button");
+    full.id = "full";
+    full.onclick = () => document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen();
+    const label = () => { full.textContent = document.fullscreenElement ? "Leave full screen" : "Full screen"; };
+    document.addEventListener("fullscreenchange", label);
+    label();
+    nav.append(full);
+  }
   window.addEventListener("hashchange", show);
   show();
 });

@@ -229,6 +229,10 @@ def test_present_turns_pages_by_keys_and_shares_the_place(page: Any, board: Dash
     expect(page.locator("#place")).to_have_text(re.compile(r"^1 / \d+$"))
     expect(page.locator(".slide:visible")).to_have_count(1)
     expect(page.locator(".slide:visible")).to_contain_text(IMAGE)
+    page.emulate_media(media="print")
+    expect(page.locator(".slide:visible")).to_have_count(page.locator(".slide").count() - 1)
+    expect(page.locator(".slide:has(#asking)")).to_be_hidden()
+    page.emulate_media(media="screen")
     page.keyboard.press("End")
     expect(page.locator(".slide:visible h2")).to_contain_text("How it was made")
     page.keyboard.press("ArrowLeft")
@@ -240,6 +244,11 @@ def test_present_turns_pages_by_keys_and_shares_the_place(page: Any, board: Dash
     expect(page.locator("#place")).not_to_have_text(place)
     assert_inert(page)
     assert page.locator("form").count() == 1, "for a prompt"
+    page.get_by_role("button", name="Full screen").click()
+    expect(page.get_by_role("button", name="Leave full screen")).to_be_visible()
+    assert page.evaluate("document.fullscreenElement === document.documentElement")
+    page.get_by_role("button", name="Leave full screen").click()
+    expect(page.get_by_role("button", name="Full screen", exact=True)).to_be_visible()
 
 
 def test_an_audience_asks_its_own_prompt(page: Any, board: Dashboard) -> None:
@@ -261,7 +270,13 @@ def test_an_audience_asks_its_own_prompt(page: Any, board: Dashboard) -> None:
     expect(cards).to_contain_text("Dense model")
     expect(cards.locator(".pv-answer-text").first).to_contain_text("pwned")
     expect(cards).to_contain_text("1 of 1 (21 to 100 %)")
+    expect(page.locator("#asking-asked")).to_have_text(f"“{IMAGE}4 {IMAGE}8”")
     assert page.locator("#place").inner_text() == place
+    page.emulate_media(media="print")
+    expect(page.locator("#asking-answers .pv-answer")).to_have_count(2)
+    expect(page.locator("#asking-asked")).to_be_visible()
+    expect(page.locator(".slide button:visible, nav:visible")).to_have_count(0)
+    page.emulate_media(media="screen")
     page.locator("#asking-prompt").fill("x " * 2001)
     page.locator("#asking-go").click()
     expect(page.get_by_role("alert")).to_contain_text("at most 4,000 characters, got 4,002")
