@@ -47,6 +47,11 @@ def test_nothing_on_the_page_changes_anything_or_fetches_anything(app):
     assert page(answer(app, "a")) != text, "a nonce is used once"
 
 
+def test_on_paper_it_is_light_whatever_the_theme(app):
+    text = page(answer(app, "a"))
+    assert "@media screen{.dark{" in text and "\n.dark{" not in text
+
+
 def test_no_model_is_loaded_for_it(app):
     answer(app, "a")
     assert app._engine is None
