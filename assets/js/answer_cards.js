@@ -80,7 +80,7 @@ function draw() {
   const marks = !hidden && round.done && round.cards.some((card) => card.stretches.some(([, differs]) => differs));
   element.replaceChildren(
     make("div", {class: "pv-answers", style: "--columns:" + Math.max(1, cards.length), "aria-live": "polite"}, ...cards),
-    make("div", {class: "pv-answer-line"}, even, marks ? make("p", {class: "pv-quiet"}, make("mark", {}, "marked"), " words are not in the first model's answer") : "", round.blind ? tallyLine() : ""));
+    make("div", {class: "pv-answer-line"}, even, marks ? make("p", {class: "pv-quiet"}, make("mark", {}, "marked"), " words are not in the answer of " + round.against) : "", round.blind ? tallyLine() : ""));
 }
 
 onValue((value) => {

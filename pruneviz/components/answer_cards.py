@@ -28,7 +28,9 @@ def round_payload(answered: Round, reference: str = "") -> str:
         {**asdict(answer), "stretches": stretches}
         for answer, stretches in zip(answered.answers, marked(answered, reference), strict=True)
     ]
-    return payload({"blind": answered.blind, "done": answered.done, "cards": cards})
+    first = _reference(answered.answers, reference)
+    against = first.title if first else ""
+    return payload({"blind": answered.blind, "done": answered.done, "cards": cards, "against": against})
 
 
 def marked(answered: Round, reference: str = "") -> list[list[tuple[str, bool]]]:

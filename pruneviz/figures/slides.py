@@ -84,20 +84,30 @@ def bars(info: ChartInfo, note: str) -> Markup:
 
 
 def answers(lineup: Lineup) -> list[Slide]:
-    """One slide a prompt that any run kept: every model's answer, words that differ from the first marked."""
+    """One slide a prompt that any model wrote something to: every answer, words that differ from the first's
+    marked.
+    """
     models = with_before(lineup.contenders)
     prompts = dict.fromkeys(str(sample["prompt"]) for model in models for sample in kept_samples(model))
+    told = {prompt: _sides(models, prompt) for prompt in prompts}
     return [
-        Slide(f"“{prompt}”", render("slides/answers.html", sides=_sides(models, prompt)))
-        for prompt in prompts
+        Slide(f"“{prompt}”", render("slides/answers.html", sides=sides))
+        for prompt, sides in told.items()
+        if any(stretches for _, stretches, _ in sides)
     ]
 
 
-def _sides(models: Sequence[Contender], prompt: str) -> list[tuple[str, list[tuple[str, bool]]]]:
-    texts = [str(kept_answer(model, prompt).get("text", "")) for model in models]
+def _sides(models: Sequence[Contender], prompt: str) -> list[tuple[str, list[tuple[str, bool]], str]]:
+    """Title, answer in stretches, and why there is none."""
+    kept = [kept_answer(model, prompt) for model in models]
+    texts = [str(answer.get("text", "")) for answer in kept]
     return [
-        (model.title, word_difference(texts[0], text) if texts[0] else [(text, False)] if text else [])
-        for model, text in zip(models, texts, strict=True)
+        (
+            model.title,
+            word_difference(texts[0], text) if texts[0] else [(text, False)] if text else [],
+            "The model ended its answer at once." if answer else "No answer kept.",
+        )
+        for model, text, answer in zip(models, texts, kept, strict=True)
     ]
 
 

@@ -133,6 +133,7 @@ def test_a_blind_round_shows_no_text_before_all_are_there(stage):
     _, lines = asked(stage, blind=True)
     assert not any(card["text"] for line in lines[:-1] for card in cards(line))
     assert all(card["text"] for card in cards(lines[-1]))
+    assert json.loads(lines[-1]["round"])["against"] == "Dense model", "wherever it stands"
 
 
 @pytest.mark.parametrize("prompt", ["", " \n", "x" * 4001])

@@ -46,6 +46,15 @@ def test_one_slide_a_prompt_with_differences_marked_and_everything_escaped(tmp_p
     assert "<img" not in slide.body and "<mark>&lt;img src=x" in slide.body and "It is Paris." in slide.body
 
 
+def test_a_prompt_that_nobody_wrote_anything_to_has_no_slide(tmp_path):
+    path = make_run(tmp_path, "a", metrics=MEASURED)
+    silent = {"prompt": "Why?", "dense": {"text": ""}, "pruned": {"text": ""}}
+    half = {"prompt": "Who?", "dense": {"text": ""}, "pruned": {"text": "Me."}}
+    (path / "samples.json").write_text(json.dumps([silent, half]))
+    (slide,) = [one for one in talk(tmp_path, "a") if one.title.startswith("“")]
+    assert slide.title == "“Who?”" and "ended its answer at once" in slide.body and "Me." in slide.body
+
+
 def test_what_a_run_did_not_leave_has_no_slide(tmp_path):
     make_run(tmp_path, "a")
     assert talk(tmp_path, "a")[0].title.startswith("Pruned and dense")
