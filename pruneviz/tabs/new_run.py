@@ -125,8 +125,10 @@ def _wire_method(app: AppContext, form: NewRun) -> None:
     def start(name: str, preset_name: str) -> dict[Any, Any]:
         return {fields[path]: value for path, value in training_start(name, preset_name).items()}
 
-    def other_preset(name: str, preset_name: str) -> dict[Any, Any]:
+    def other_preset(name: str, preset_name: str | None) -> dict[Any, Any]:
         """What it says; text and kinds of the preset before do not stay, a target that was typed does."""
+        if not preset_name:  # the list was closed again, nothing was chosen
+            return {preset: gr.skip()}
         fresh = form_from(RunSpec())
         usual = {fields[path]: fresh[path] for path in OF_PRESETS}
         return {**usual, **start(name, preset_name)}
@@ -170,7 +172,9 @@ def _wire_method(app: AppContext, form: NewRun) -> None:
             return {recipe: gr.skip()}
         return follow("demo" if model == "demo" else "paper", said, way)
 
-    def follow(name: str, said: str, way: str) -> dict[Any, Any]:
+    def follow(name: str | None, said: str, way: str) -> dict[Any, Any]:
+        if not name:
+            return {recipe: gr.skip()}
         return {fields[path]: value for path, value in recipe_start(name, said, way).items()}
 
     trained = [recipe, recover, fields["recover.data"], rest]
