@@ -183,7 +183,7 @@ def _build_form() -> list[Any]:
             "0", label=label_of("seeds"), max_lines=1, elem_id="sweep-seeds", min_width=80, scale=1
         )
         samples = gr.Textbox(
-            "16", label=label_of("samples"), max_lines=1, elem_id="sweep-samples", min_width=130, scale=1
+            "16", label=label_of("samples"), max_lines=1, elem_id="sweep-samples", min_width=150, scale=1
         )
     return [ranking, sparsities, scopes, reconstruct, seeds, samples, *_build_rest()]
 
