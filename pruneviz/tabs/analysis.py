@@ -16,6 +16,7 @@ from core.spec.explore import Analysis
 from core.spec.run import RunSpec
 from pruneviz import scripts
 from pruneviz.actions import launch as actions
+from pruneviz.components.base import panel
 from pruneviz.context import AppContext, memory
 from pruneviz.data import runs
 from pruneviz.data.runs import RunRecord
@@ -117,7 +118,7 @@ class AnalysisFrame:
     content: gr.Column = field(init=False)
 
     def __post_init__(self) -> None:
-        self.state = gr.HTML(elem_id=f"{self.name}-state", min_height=110)
+        self.state = panel(f"{self.name}-state", min_height=110)
         self.launch = gr.Button(
             self.button, variant="primary", elem_id=f"{self.name}-launch", visible=False, scale=0
         )
