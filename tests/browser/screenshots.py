@@ -1,21 +1,16 @@
-"""`make screenshots`: every tab in both themes, on the demo model, into assets/screenshots/.
-
-Uses the newest finished runs of a runs folder; what is missing there is run first, which takes minutes.
-"""
+"""`make screenshots`: every tab in both themes as a first visit shows it, and sliders that move."""
 
 from __future__ import annotations
 
 import argparse
-import time
+import io
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from core.runs import launch
-from core.runs.artifacts import read_spec
-from core.runs.status import ENDED
-from core.runs.watch import list_runs, refresh
-from core.spec.run import RunSpec
+from PIL import Image
+
 from tests.browser.driver import ROOT, Dashboard, chromium
 
 #: tab -> address after the `?`, and what has to be on the page before the picture is taken.
@@ -37,55 +32,78 @@ SIZE = {"width": 1400, "height": 1000}
 SETTLE_MS = 2500
 #: As for somebody who has been here before.
 NO_TOUR = """localStorage.setItem("pv-tour", '{"done": [], "away": true}')"""
+#: The moving picture: tab -> the slider that moves there, from, to, and what of the page is seen.
+MOVING = {
+    "heads": ("#heads-tau", 0.05, 0.45, "#heads-explorer"),
+    "sensitivity": ("#budget-slider", 50, 600, "#sensitivity-budget"),
+}
+STEPS, FRAME_MS, LAST_MS = 14, 110, 1200
+SEEN = {"width": 1100, "height": 640}
+MOVE = """(range, value) => {
+  range.value = value;
+  range.dispatchEvent(new Event("input", {bubbles: true}));
+}"""
 
 
 def main() -> None:
-    """Make the runs if need be, then all pictures."""
+    """Take all pictures, of a dashboard that has nothing but the examples."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--runs-dir", type=Path, default=ROOT / "runs")
     arguments.add_argument("--out", type=Path, default=ROOT / "assets" / "screenshots")
-    given = arguments.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    pruned = [prepare(given.runs_dir, RunSpec(goal=goal)) for goal in ("explore", "sweep", "prune")][-1]
-    dashboard = Dashboard(given.runs_dir)
-    dashboard.start()
-    try:
-        with chromium() as browser:
-            for path in pictures(browser, dashboard.url, given.out, pruned.name):
-                print(path, flush=True)
-    finally:
-        dashboard.stop()
+    out = arguments.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        dashboard = Dashboard(Path(name) / "runs")
+        dashboard.start()
+        try:
+            with chromium() as browser:
+                for path in pictures(browser, dashboard.url, out):
+                    print(path, flush=True)
+                print(moving(browser, dashboard.url, out / "sliders.webp"), flush=True)
+        finally:
+            dashboard.stop()
 
 
-def prepare(runs_dir: Path, spec: RunSpec) -> Path:
-    """The newest finished run with this goal, or a new one. Raises RuntimeError if that fails."""
-    for run in list_runs(runs_dir) if runs_dir.is_dir() else []:
-        made = read_spec(run) if refresh(run).state == "finished" else None
-        if made and (made.goal, made.prune) == (spec.goal, spec.prune):
-            return run
-    run = launch.start(runs_dir, spec)
-    while (status := refresh(run)).state not in ENDED:
-        time.sleep(2)
-    if status.state != "finished":
-        raise RuntimeError(f"{run} ended as {status.state}: {status.error}")
-    return run
-
-
-def pictures(browser: Any, url: str, out: Path, run: str) -> Iterator[Path]:
+def pictures(browser: Any, url: str, out: Path) -> Iterator[Path]:
     """Take them one by one."""
     for theme in ("light", "dark"):
         context = browser.new_context(viewport=SIZE, color_scheme=theme)
         context.add_init_script(NO_TOUR)
-        for tab, (query, wanted) in TABS.items():
-            page = context.new_page()
-            page.goto(f"{url}?{query}&run={run}")
-            page.locator(wanted).first.wait_for(state="visible", timeout=60_000)
-            page.wait_for_timeout(SETTLE_MS)
+        for tab in TABS:
+            page = opened(context, url, tab)
             path = out / f"{tab}-{theme}.png"
             page.screenshot(path=path, full_page=True)
             page.close()
             yield path
         context.close()
+
+
+def opened(context: Any, url: str, tab: str) -> Any:
+    """A page with a tab that is drawn."""
+    query, wanted = TABS[tab]
+    page = context.new_page()
+    page.goto(f"{url}?{query}")
+    page.locator(wanted).first.wait_for(state="visible", timeout=60_000)
+    page.wait_for_timeout(SETTLE_MS)
+    return page
+
+
+def moving(browser: Any, url: str, path: Path) -> Path:
+    """Move the sliders of `MOVING`, a frame for each step."""
+    frames, lengths = list[Image.Image](), list[int]()
+    context = browser.new_context(viewport=SEEN, color_scheme="light")
+    context.add_init_script(NO_TOUR)
+    for tab, (slider, first, last, seen) in MOVING.items():
+        page = opened(context, url, tab)
+        page.evaluate("(place) => document.querySelector(place).scrollIntoView()", seen)
+        for step in range(STEPS):
+            page.locator(slider).evaluate(MOVE, first + (last - first) * step / (STEPS - 1))
+            page.wait_for_timeout(SETTLE_MS if step == 0 else FRAME_MS)
+            frames.append(Image.open(io.BytesIO(page.screenshot())))
+            lengths.append(LAST_MS if step in (0, STEPS - 1) else FRAME_MS)
+        page.close()
+    context.close()
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=lengths, loop=0, quality=70)
+    return path
 
 
 if __name__ == "__main__":
