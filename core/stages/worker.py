@@ -248,7 +248,7 @@ def explain(error: Exception) -> dict[str, str]:
     if isinstance(error, StorageError):
         fix = "Free some space or choose another runs folder, then resume this run; nothing finished is lost."
     elif isinstance(error, InputError):
-        fix = "Clone this run, change what the message names, and launch it again."
+        fix = "Change what the message names, and launch it again; of a pruning run, Clone fills in the form."
     elif isinstance(error, PruneError):
         fix = "See the log, then resume the run or clone it with other settings."
     else:

@@ -161,7 +161,7 @@ class OutOfMemoryError(RuntimeError):
 @pytest.mark.parametrize(
     ("error", "kind", "message", "fix"),
     [
-        (DataError("The text is empty."), "DataError", "The text is empty.", "Clone this run"),
+        (DataError("The text is empty."), "DataError", "The text is empty.", "of a pruning run, Clone"),
         (NotPrunableError("No."), "NotPrunableError", "No.", "See the log"),
         (StorageError("Full."), "StorageError", "Full.", "nothing finished is lost"),
         (OSError(errno.ENOSPC, "No space left"), "StorageError", "free some space", "Free some space"),
