@@ -68,8 +68,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What setuptools would put into site-packages, built from what git would check out."""
     folder = tmp_path_factory.mktemp("install")
     source, target = folder / "source", folder / "target"
+    skipped = shutil.ignore_patterns("__pycache__", "screenshots")
     for name in ("core", "pruneviz", "assets"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.png"))
+        shutil.copytree(ROOT / name, source / name, ignore=skipped)
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     command = [sys.executable, "setup.py", "-q", "build", "--build-lib", str(target)]
@@ -81,7 +82,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_everything_is_in_the_wheel(installed: Path) -> None:
     code = {p.relative_to(ROOT) for top in ("core", "pruneviz") for p in (ROOT / top).rglob("*.*")}
     code = {path for path in code if path.suffix in (".py", ".html", ".md")}
-    drawn = {p.relative_to(ROOT) for p in (ROOT / "assets").rglob("*.*") if p.suffix != ".png"}
+    drawn = {p.relative_to(ROOT) for p in (ROOT / "assets").rglob("*.*") if p.parent.name != "screenshots"}
     there = {p.relative_to(installed) for p in installed.rglob("*") if p.is_file()}
     assert code | {Path("pruneviz", path) for path in drawn} <= there
     assert {path.parts[0] for path in there} == {"core", "pruneviz"}
