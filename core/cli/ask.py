@@ -16,6 +16,7 @@ from core.results.words import with_error
 from core.runs import launch, watch
 from core.runs.records import record
 from core.spec.run import RunSpec
+from core.stages.early import check_early
 
 RUNS = Path("runs")
 #: What is asked for where only the config is read.
@@ -35,6 +36,7 @@ def read_spec_file(path: Path | None) -> RunSpec:
 
 def foreground(runs_dir: Path, spec: RunSpec) -> Path:
     """Run a spec in this process, with a progress bar on stderr; Ctrl-C stops it. Returns the directory."""
+    check_early(spec)  # before torch is loaded, which takes seconds
     from core.stages.worker import run
 
     with _watched() as bar:
@@ -59,6 +61,7 @@ def _watched() -> Iterator[ProgressBar]:
 
 def detached(runs_dir: Path, spec: RunSpec, as_json: bool) -> None:
     """Leave a spec to a worker and print the run's id and state, and what memory it will hold."""
+    check_early(spec)
     from core.memory.here import foreseen
     from core.stages.check import check
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,16 @@ def test_a_damaged_weight_is_named_when_the_model_is_measured(
     assert "model.layers.1.mlp.up_proj.weight holds 1 of" in capsys.readouterr().err
     (events,) = (tmp_path / "runs").glob("*/events.jsonl")
     assert '"metric"' not in events.read_text()
+
+
+@pytest.mark.parametrize("more", [[], ["--detach"]])
+def test_a_path_that_is_not_there_is_refused_before_torch_is_loaded(
+    more: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("core.stages.worker", "core.stages.check"):
+        monkeypatch.setitem(sys.modules, name, None)  # importing them fails
+    monkeypatch.chdir(tmp_path)
+    assert "no folder or file ./demoo. Did you mean demo?" in refused(capsys, ["prune", "./demoo", *more])
 
 
 @pytest.mark.parametrize("extra", [[], ["--detach"]])
