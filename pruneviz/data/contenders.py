@@ -96,15 +96,18 @@ def baselines(records: Sequence[RunRecord]) -> list[RunRecord]:
 def keys_of(models: str, run: str, records: Sequence[RunRecord]) -> list[str]:
     """The keys in the address; without any, the dense model and the run shown elsewhere, or the newest.
 
-    Where no run has left a model, all examples, or the two that were measured last.
+    Where no run of one's own has left a model, all examples, before the run shown elsewhere if it left none;
+    where there are no examples, the two that were measured last.
     """
     keys, left = [key for key in dict.fromkeys(models.split(",")) if key], finished(records)
+    measured = baselines(records)
+    examples = [record.id for record in left[: MOST - 1]] if left and left[0].example else []
     if run and run not in map(plain_key, keys):
-        keys = [DENSE, run]
+        beside = [] if run in (record.id for record in (*left, *measured)) else examples
+        keys = [DENSE, *beside, run]
     if not keys and left:
-        side_by_side = left[: MOST - 1] if left[0].example else left[:1]
-        keys = [DENSE, *(record.id for record in side_by_side)]
-    return keys or [record.id for record in baselines(records)[:2]]
+        keys = [DENSE, *(examples or [left[0].id])]
+    return keys or [record.id for record in measured[:2]]
 
 
 def plain_key(key: str) -> str:

@@ -136,6 +136,20 @@ def test_own_models_take_the_place_of_examples_in_compare(app: AppContext) -> No
     assert "example-b" in [key for _, key in filled["models"].choices]
 
 
+@pytest.mark.parametrize("models", ["", "dense,example-b"])
+@pytest.mark.parametrize("state", ["queued", "running", "failed"])
+def test_examples_stay_in_compare_until_a_run_of_ones_own_has_finished(
+    app: AppContext, models: str, state: str
+) -> None:
+    make_run(app.runs_dir, "own", state=state)
+    filled = compare._fill(app, models, "own", "demo")
+    assert filled["models"].value == ["dense", "example-b"] and filled["bar"]["box"].visible
+    assert filled["state"].value.count("No model has come out of run own so far; it is left out.") == 1
+    make_run(app.runs_dir, "first", metrics=MEASURED)
+    assert compare._fill(app, models, "own", "demo")["models"].value == ["dense"]
+    assert compare._fill(app, models, "first", "demo")["models"].value == ["dense", "first"]
+
+
 def test_a_run_like_an_example_is_launched_here(app: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "_spawn", lambda run_dir, log: None)
 
