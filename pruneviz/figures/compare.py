@@ -91,7 +91,10 @@ class Row:
 
 @dataclass(frozen=True)
 class CompareInfo:
-    """The table: columns are (title, detail); notes say what was measured and what was refused, and why."""
+    """The table: columns are (title, detail); notes say what was measured and what was refused, and why.
+
+    What no model has a number for is in a note, unless there are no numbers at all.
+    """
 
     columns: tuple[tuple[str, str], ...]
     rows: tuple[Row, ...]
@@ -134,6 +137,10 @@ def compare_info(entries: Sequence[Entry]) -> CompareInfo:
         notes["Tasks marked “own” are the workbench's, not standard ones; they are never in the mean."] = None
     kinds = dict.fromkeys(entry.numbers["kind"] for entry in entries if "kind" in entry.numbers)
     notes |= dict.fromkeys(map(int8_words, kinds))
+    empty = [row for row in rows if all(cell.text == words.DASH for cell in row.cells)]
+    if empty and len(empty) < len(rows):
+        notes["Not measured of any: " + ", ".join(row.title for row in empty) + "."] = None
+        rows = [row for row in rows if row not in empty]
     columns = tuple((entry.title, entry.detail) for entry in entries)
     return CompareInfo(columns, tuple(rows), tuple(notes), tuple(tasks))
 

@@ -7,7 +7,7 @@ wrote is escaped by the templates.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
@@ -49,8 +49,7 @@ def slides(lineup: Lineup, entries: Sequence[Entry], asking: Slide | None = None
         ("What the models still can do", scores_chart_info(info), "Score in percent, ± one standard error"),
     ]
     drawn = [Slide(title, bars(chart, note)) for title, chart, note in charts if not chart.empty]
-    told = tuple(row for row in info.rows if any(cell.text != words.DASH for cell in row.cells))
-    numbers = Slide("In numbers", compare_html(replace(info, rows=told)))
+    numbers = Slide("In numbers", compare_html(info))
     runs = [run for run in map(_read, lineup.contenders) if run is not None]
     shown = [cover(lineup, entries), *drawn, numbers, *_layers(runs)]
     return [*shown, *answers(lineup), *([asking] if asking else []), *map(_made, runs)]
