@@ -20,10 +20,7 @@ from pruneviz.actions.answers import (
     LENGTH,
     SEED,
     TEMPERATURE,
-    Answer,
-    Round,
     ask,
-    library_choices,
     question_of,
     sides_of,
 )
@@ -31,12 +28,12 @@ from pruneviz.components.answer_cards import answer_cards, round_payload
 from pruneviz.components.base import panel
 from pruneviz.context import AppContext, memory
 from pruneviz.data.contenders import DENSE, MOST, Contender, Lineup, choices, keys_of, line_up, plain_key
-from pruneviz.data.measured import kept_answer, kept_samples
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
 from pruneviz.figures.render import render
 from pruneviz.tabs.compare_numbers import Numbers, build_numbers, fill, flips_of
 from pruneviz.tabs.compare_published import Published, build_published, shown_table
+from pruneviz.tabs.compare_question import answered, question
 from pruneviz.tabs.example import (
     ExampleBar,
     build_example_bar,
@@ -74,6 +71,7 @@ class Page(Parts):
     blind: gr.Checkbox
     answers: gr.HTML
     shown: gr.Textbox
+    first: gr.Textbox
     numbers: Numbers
 
 
@@ -94,9 +92,9 @@ def build_compare_tab(app: AppContext) -> None:
         answers = answer_cards(elem_id="compare-answers", min_height=180)
         numbers = build_numbers()
     published = build_published()
-    shown = memory("compare-shown")
+    remembered = (memory("compare-shown"), memory("compare-first"))
     asked_as = (prompt, options[1], options[-1])
-    page = Page(models, state, bar, to_runs, box, present, library, *asked_as, answers, shown, numbers)
+    page = Page(models, state, bar, to_runs, box, present, library, *asked_as, answers, *remembered, numbers)
     _wire(app, page, published)
     _wire_question(app, page, options, waiting, go, stop)
 
@@ -129,9 +127,11 @@ def _wire(app: AppContext, page: Page, published: Published) -> None:
     url, numbers = app.url, page.numbers
     where = [url.models, url.run, url.model]
 
-    def shown(models: str, run: str, model: str, before: str, chat: bool, blind: bool) -> dict[Any, Any]:
-        filled = _fill(app, models, run, model, before, chat=chat, blind=blind)
-        return page.filled(filled)
+    def shown(
+        models: str, run: str, model: str, before: str, prompt: str, first: str, chat: bool, blind: bool
+    ) -> dict[Any, Any]:
+        own = prompt if before and prompt != first else ""
+        return page.filled(_fill(app, models, run, model, before, own, chat=chat, blind=blind))
 
     def chosen(picked: list[str], models: str, run: str, model: str) -> Any:
         shown = [contender.key for contender in _lineup(app, models, run, model)[0].contenders]
@@ -147,7 +147,8 @@ def _wire(app: AppContext, page: Page, published: Published) -> None:
         return shown_table(name, *_lineup(app, models, run, model))
 
     events = [app.tabs["compare"].select, while_open(app, "compare", url.run, url.models).change]
-    gr.on(events, shown, [*where, page.shown, page.chat, page.blind], page.all(), **LATEST)
+    seen = [page.shown, page.prompt, page.first, page.chat, page.blind]
+    gr.on(events, shown, [*where, *seen], page.all(), **LATEST)
     gr.on([*events, published.of.input], table, [*where, published.of], published.shown, **LATEST)
     # Not `input`: Gradio leaves that out when the Backspace key takes a model away.
     page.models.change(chosen, [page.models, *where], [url.models, url.run], **QUIET)
@@ -162,15 +163,15 @@ def _wire_question(
     url = app.url
     where = [url.models, url.run, url.model]
 
-    def answer(models: str, run: str, model: str, *question: Any) -> Iterator[dict[Any, Any]]:
-        for said, answers in _answer(app, models, run, model, question):
+    def answer(models: str, run: str, model: str, *options: Any) -> Iterator[dict[Any, Any]]:
+        for said, answers in _answer(app, models, run, model, options):
             yield {waiting: message(said), **({page.answers: answers} if answers else {})}
 
     def link(models: str, run: str, model: str, chat: bool, blind: bool) -> str:
         return present_link(_lineup(app, models, run, model)[0].contenders, chat=chat, blind=blind)
 
     def kept(models: str, run: str, model: str, prompt: str) -> dict[Any, Any]:
-        return page.filled(_kept(_lineup(app, models, run, model)[0].contenders, prompt))
+        return page.filled(answered(_lineup(app, models, run, model)[0].contenders, prompt))
 
     gr.on([go.click, page.prompt.submit], answer, [*where, *options], [waiting, page.answers], **QUIET)
     page.library.select(kept, [*where, page.library], [page.prompt, page.answers], **QUIET)
@@ -190,12 +191,15 @@ def _lineup(app: AppContext, models: str, run: str, model: str) -> tuple[Lineup,
 
 
 def _fill(
-    app: AppContext, models: str, run: str, model: str, before: str | None = "", **asked_as: bool
+    app: AppContext, models: str, run: str, model: str, before: str = "", own: str = "", **asked_as: bool
 ) -> dict[str, Any]:
     """What `Page` shows for the models in the address.
 
     Several things ask for it while the page opens, and coming back to the tab does: where the same models
-    are shown as `before`, what was typed and answered since stays.
+    are shown as `before`, what was typed and answered since stays. Other models are asked the same.
+
+    Args:
+        own: the prompt that somebody typed or chose; empty for none.
     """
     lineup, records = _lineup(app, models, run, model)
     offered, contenders = choices(records), lineup.contenders
@@ -217,7 +221,7 @@ def _fill(
         "box": gr.Column(visible=True),
         "present": present_link(contenders, **asked_as),
         "bar": _example_bar(contenders),
-        **(_first_question(contenders) if names != before else {}),
+        **(question(contenders, own) if names != before else {}),
         "shown": names,
         "numbers": fill(lineup, records),
     }
@@ -233,12 +237,6 @@ def _example_bar(contenders: tuple[Contender, ...]) -> dict[str, Any]:
     examples = _examples(contenders)
     bar = example_bar(examples[0] if examples else None, bool(examples), own=False, live=False)
     return {**bar, "said": example_html(examples)}
-
-
-def _first_question(contenders: tuple[Contender, ...]) -> dict[str, Any]:
-    prompts = _library(contenders)
-    first = prompts[0][1]
-    return {"library": gr.Dropdown(prompts, value=first), **_kept(contenders, first)}
 
 
 def _notes_html(lineup: Lineup) -> str:
@@ -257,26 +255,8 @@ def present_link(contenders: tuple[Contender, ...], *, chat: bool = False, blind
     return render("present_link.html", address={"run": ",".join(ids), **chosen}) if ids else ""
 
 
-def _library(contenders: tuple[Contender, ...]) -> list[tuple[str, str]]:
-    """(label, prompt): what the runs answered already, then the library."""
-    answered = dict.fromkeys(sample["prompt"] for each in contenders for sample in kept_samples(each))
-    first = [(f"Answered in the run: {prompt}", prompt) for prompt in answered]
-    return first + [choice for choice in library_choices() if choice[1] not in answered]
-
-
-def _kept(contenders: tuple[Contender, ...], prompt: str) -> dict[str, Any]:
-    """The prompt, and the answers that the runs kept for it."""
-    answers = []
-    for each in contenders:
-        kept = kept_answer(each, prompt)
-        note, speed = "kept by the run" if kept else "", kept.get("tokens_per_second")
-        text = str(kept.get("text", ""))
-        answers.append(Answer(each.key, each.title, each.detail, text, speed, "done", note=note))
-    return {"prompt": prompt, "answers": round_payload(Round(tuple(answers), done=True))}
-
-
 def _answer(
-    app: AppContext, models: str, run: str, model: str, question: tuple[Any, ...]
+    app: AppContext, models: str, run: str, model: str, options: tuple[Any, ...]
 ) -> Iterator[tuple[str, str]]:
     """Stream all answers, each time after what is being waited for: a model that is read, or writes."""
     contenders = _lineup(app, models, run, model)[0].contenders
@@ -284,7 +264,7 @@ def _answer(
         yield NOTHING, ""
         return
     try:
-        asked = question_of(*question)
+        asked = question_of(*options)
     except SpecError as error:
         yield states.failure_html(error), ""
         return
