@@ -72,6 +72,7 @@ class Page(Parts):
     answers: gr.HTML
     shown: gr.Textbox
     first: gr.Textbox
+    taken: gr.Textbox
     numbers: Numbers
 
 
@@ -92,7 +93,7 @@ def build_compare_tab(app: AppContext) -> None:
         answers = answer_cards(elem_id="compare-answers", min_height=180)
         numbers = build_numbers()
     published = build_published()
-    remembered = (memory("compare-shown"), memory("compare-first"))
+    remembered = (memory("compare-shown"), memory("compare-first"), memory("compare-taken"))
     asked_as = (prompt, options[1], options[-1])
     page = Page(models, state, bar, to_runs, box, present, library, *asked_as, answers, *remembered, numbers)
     _wire(app, page, published)
@@ -171,10 +172,17 @@ def _wire_question(
         return present_link(_lineup(app, models, run, model)[0].contenders, chat=chat, blind=blind)
 
     def kept(models: str, run: str, model: str, prompt: str) -> dict[Any, Any]:
-        return page.filled(answered(_lineup(app, models, run, model)[0].contenders, prompt))
+        contenders = _lineup(app, models, run, model)[0].contenders
+        return page.filled({"taken": prompt, **answered(contenders, prompt)})
+
+    def entered(models: str, run: str, model: str, prompt: str | None, taken: str) -> Any:
+        return gr.skip() if not prompt or prompt == taken else kept(models, run, model, prompt)
 
     gr.on([go.click, page.prompt.submit], answer, [*where, *options], [waiting, page.answers], **QUIET)
-    page.library.select(kept, [*where, page.library], [page.prompt, page.answers], **QUIET)
+    chosen, taking = [*where, page.library], [page.prompt, page.answers, page.taken]
+    page.library.select(kept, chosen, taking, **QUIET)
+    # Gradio has no `select` for the Enter key, and an `input` for leaving the list without a choice, too.
+    page.library.input(entered, [*chosen, page.taken], taking, **QUIET)
     gr.on([page.chat.input, page.blind.input], link, [*where, page.chat, page.blind], page.present, **LATEST)
     stop.click(lambda: app.stop_answers(), None, None, **QUIET)
 

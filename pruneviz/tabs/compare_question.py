@@ -17,9 +17,11 @@ def question(contenders: tuple[Contender, ...], own: str) -> dict[str, Any]:
     prompts = _library(contenders)
     first = prompts[0][1]
     if not own.strip():
-        return {"library": gr.Dropdown(prompts, value=first), "first": first, **answered(contenders, first)}
+        library = gr.Dropdown(prompts, value=first)
+        return {"library": library, "first": first, "taken": first, **answered(contenders, first)}
     chosen = own if own in [prompt for _, prompt in prompts] else None
-    return {"library": gr.Dropdown(prompts, value=chosen), "answers": answered(contenders, own)["answers"]}
+    library, answers = gr.Dropdown(prompts, value=chosen), answered(contenders, own)["answers"]
+    return {"library": library, "taken": chosen or "", "answers": answers}
 
 
 def _library(contenders: tuple[Contender, ...]) -> list[tuple[str, str]]:

@@ -25,7 +25,8 @@ def called(tmp_path_factory: pytest.TempPathFactory, build_page: Any) -> Callabl
 
     def call(name: str, *values: Any) -> dict[str, Any]:
         (event,) = (each for each in events if each.name == name and _about_the_prompt(each))
-        return {part.elem_id: update for part, update in event.fn(*values).items()}
+        updates = event.fn(*values)
+        return {getattr(part, "elem_id", part): update for part, update in updates.items()}
 
     return call
 
@@ -52,3 +53,13 @@ def test_a_prompt_of_ones_own_stays_when_other_models_are_chosen(
     again = filled("dense,a", own["compare-shown"], "P", "another")
     assert "compare-prompt" not in again and again["compare-library"].value == "P"
     assert json.loads(again["compare-answers"])["cards"][1]["text"] == "Q"
+
+
+def test_a_prompt_is_taken_from_the_library_by_the_keyboard_and_not_by_leaving_it(
+    called: Callable[..., dict[str, Any]],
+) -> None:
+    by_mouse = called("kept", "dense,a", "", "demo", "P")
+    by_keys = called("entered", "dense,a", "", "demo", "P", "another")
+    assert by_keys == by_mouse and by_keys["compare-prompt"] == by_keys["compare-taken"] == "P"
+    for left in ("P", None, ""):
+        assert "compare-prompt" not in called("entered", "dense,a", "", "demo", left, "P")
