@@ -91,10 +91,7 @@ class Row:
 
 @dataclass(frozen=True)
 class CompareInfo:
-    """The table: columns are (title, detail); notes say what was measured and what was refused, and why.
-
-    What no model has a number for is in a note, unless there are no numbers at all.
-    """
+    """The table: columns are (title, detail); notes say what was measured, what of no model, and refusals."""
 
     columns: tuple[tuple[str, str], ...]
     rows: tuple[Row, ...]

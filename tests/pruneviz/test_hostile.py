@@ -31,6 +31,7 @@ from pruneviz.data import runs
 from pruneviz.data.cards import Card
 from pruneviz.data.command_pieces import Command
 from pruneviz.data.contenders import Contender
+from pruneviz.data.labels import on_page
 from pruneviz.data.published import PublishedTable
 from pruneviz.figures import (
     activations,
@@ -214,6 +215,8 @@ def pieces(records: list[runs.RunRecord]) -> Iterator[tuple[str, Callable[[], st
     yield "members", lambda: coupled_structure.members_html(info)
     yield "criterion", lambda: scores.explained_html(EVIL, folder / "a")
     yield "known criterion", lambda: scores.explained_html("l2", folder / "a")
+    yield "attempt", lambda: states.attempt_html(replace(records[0], id=EVIL), EVIL)
+    yield "earlier attempt", lambda: states.attempt_html(records[3], EVIL, earlier=True)
     yield "sweep's run", lambda: sweep_tab.standing_html(records[3])
     contender = Contender(EVIL, EVIL, EVIL, EVIL, "pruned", replace(records[0], id=EVIL))
     yield "link to slides", lambda: present_link((contender,))
@@ -232,8 +235,8 @@ def test_every_template_is_among_the_pieces(records: list[runs.RunRecord]) -> No
     environment.cache_clear()
     for _, render in pieces(records):
         render()
-    for folder in (TEMPLATES, Path(pruneviz.__file__).parent / "templates"):
-        made = environment(folder, True)
+    for folder, filters in ((TEMPLATES, ()), (Path(pruneviz.__file__).parent / "templates", (on_page,))):
+        made = environment(folder, True, filters)
         assert made.cache is not None
         assert set(made.list_templates()) == {name for _, name in made.cache.keys()}  # noqa: SIM118
 
