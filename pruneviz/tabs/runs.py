@@ -171,7 +171,7 @@ def _attempt(app: AppContext, action: Any, run: str) -> str:
     """Do something to the chosen run; what went wrong, in words, or nothing."""
     record = _chosen(app, run)
     if record is None:
-        return _missing(run)
+        return _missing(run, bool(app.records("", run)))
     try:
         action(record)
     except PruneError as error:
@@ -230,7 +230,7 @@ def _view(app: AppContext, run: str, tab: str, model: str = "") -> dict[str, Any
         "first": gr.Button(visible=all(record.example for record in records)),
         "timer": gr.Timer(active=tab == "runs" and any(record.live for record in records)),
         **_buttons(chosen),
-        **(_detail(chosen) if chosen else _no_detail(run)),
+        **(_detail(chosen) if chosen else _no_detail(run, bool(records))),
         "taking": taking_updates(chosen, records),
     }
 
@@ -250,11 +250,11 @@ def _detail(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _no_detail(run: str) -> dict[str, Any]:
-    """No run was chosen, or there is no such run."""
+def _no_detail(run: str, others: bool) -> dict[str, Any]:
+    """No run was chosen, or there is no such run; `others`: whether there is any to choose."""
     return {
         "box": gr.Column(visible=bool(run)),
-        "detail": _missing(run),
+        "detail": _missing(run, others),
         "lines": gr.Column(visible=False),
         "log": gr.Textbox("", visible=False),
         "command": "",
@@ -275,9 +275,9 @@ def _curves(record: RunRecord, events: list[Event]) -> dict[str, Any]:
     return {"lines": lines, "curves": figure} if figure else {"lines": lines}
 
 
-def _missing(run: str) -> str:
-    gone = f"There is no run {run} in this folder."
-    return states.error_html(gone, "Choose one from the table above.") if run else ""
+def _missing(run: str, others: bool) -> str:
+    advice = "Choose one from the table above." if others else "Start one with New run, above."
+    return run and states.empty_html("This run is gone", f"There is no run {run} in this folder. {advice}")
 
 
 def _buttons(record: RunRecord | None) -> dict[str, gr.Button]:

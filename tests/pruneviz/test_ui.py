@@ -91,8 +91,11 @@ def test_no_runs_is_an_empty_state(app):
 
 
 def test_a_run_that_is_not_there_is_said(app):
+    alone = _view(app, "missing")["detail"]
+    assert "no run missing" in alone and "New run" in alone and "table above" not in alone
     make_run(app.runs_dir, "a")
-    assert "no run missing" in _view(app, "missing")["detail"]
+    beside = _view(app, "missing")["detail"]
+    assert "no run missing" in beside and "table above" in beside and "went wrong" not in beside
 
 
 def test_the_newest_run_is_shown_where_none_was_chosen(app):
