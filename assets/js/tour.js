@@ -1,7 +1,7 @@
 // Six stops of a first visit. A stop opens its tab and puts the focus on what to do there; doing it, however one got
 // there, marks the stop. What is done and whether the tour was put away lives in this browser's localStorage.
 
-const KEPT = "pv-tour";
+const KEPT = "pv-tour", SETTLED_MS = 1200;  // charts above a control come while the page scrolls to it
 let at = null, lit = null;
 
 function kept() {
@@ -32,7 +32,17 @@ function lead(stop, tries = 60) {
   if (!target) return;
   light(target.closest(stop.around) || target);
   target.focus({preventScroll: true});
-  target.scrollIntoView({block: "nearest", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth"});
+  bring(target);
+  setTimeout(() => { if (at === stop.id && document.activeElement === target && !inSight(target)) bring(target); }, SETTLED_MS);
+}
+
+function bring(target) {
+  target.scrollIntoView({block: "center", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth"});
+}
+
+function inSight(target) {
+  const place = target.getBoundingClientRect();
+  return place.top >= box.getBoundingClientRect().bottom && place.bottom <= innerHeight;
 }
 
 function go(stop) {
@@ -46,6 +56,7 @@ function go(stop) {
 function happened(event) {
   if (!(event.target instanceof Element) || event.type === "keydown" && event.key !== "Enter") return;
   const done = kept().done;
+  if (done.length === STOPS.length && event.type === "click" && event.target.closest("[role=tab]")) { at = null; draw(); }
   for (const stop of STOPS) {
     if (done.includes(stop.id) || !stop.when[event.type] || !event.target.closest(stop.when[event.type])) continue;
     if (at === stop.id) light(null);

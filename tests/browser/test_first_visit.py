@@ -76,6 +76,23 @@ def test_the_stops_are_walked_by_keyboard_and_remembered(page: Any, visited: Das
     expect(page.locator("#tour h2")).to_have_text("First visit: 2 of 6 stops done")
 
 
+def test_a_stop_comes_into_sight_and_the_last_one_leaves_with_the_tab(page: Any, visited: Dashboard) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto(visited.url)
+    page.locator("[data-stop=sensitivity]").click()
+    axis = page.locator("#sensitivity-scale input").first
+    expect(axis).to_be_focused()
+    expect(axis).to_be_in_viewport()
+    expect(page.locator(".pv-tour.under-way")).to_have_count(1)
+    page.evaluate("""() => {
+      const stops = [...document.querySelectorAll("[data-stop]")].map((node) => node.dataset.stop);
+      localStorage.setItem("pv-tour", JSON.stringify({done: stops, away: false}));
+    }""")
+    page.get_by_role("tab", name="Model", exact=True).click()
+    expect(page.locator("#tour h2")).to_have_text("All 6 stops are done")
+    expect(page.locator(".pv-tour.under-way")).to_have_count(0)
+
+
 def test_ones_own_takes_the_place_of_the_example_which_can_be_chosen(page: Any, visited: Dashboard) -> None:
     page.goto(visited.url + "?tab=structure")
     page.locator("#structure-yours").click()
