@@ -31,9 +31,15 @@ function resolve(value) {
   return value;
 }
 
+// Marks that a figure wants at every so many layers, further apart where their numbers would overlap.
+function spaced({range, dtick}) {
+  const marks = range && dtick > 0 ? (range[1] - range[0]) / dtick : 0, room = Math.max(2, Math.floor((host.offsetWidth - 90) / 24));
+  return marks > room ? {dtick: dtick * Math.ceil(marks / room)} : {};
+}
+
 function themed(layout) {
   const axis = {gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), tickcolor: colour("line")};
-  const axes = Object.fromEntries(Object.entries(layout).filter(([key]) => /^[xy]axis/.test(key)).map(([key, own]) => [key, {...axis, ...own}]));
+  const axes = Object.fromEntries(Object.entries(layout).filter(([key]) => /^[xy]axis/.test(key)).map(([key, own]) => [key, {...axis, ...own, ...(key.startsWith("x") ? spaced(own) : {})}]));
   const letters = getComputedStyle(element).fontFamily;
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", uirevision: "keep", autosize: true,
