@@ -246,7 +246,10 @@ def _add_part(figure: go.Figure, info: WidthsInfo, part: str, axis: str, first: 
 
 
 def _add_sensitivity(figure: go.Figure, scan: SensitivityInfo, axis: str) -> None:
-    for (kind, ratio), curve in scan.curves.items():
+    """The curve of every kind with the largest share removed, which widths are held against."""
+    most = dict(sorted(scan.curves, key=lambda key: key[1] or 0.0))
+    for kind, ratio in most.items():
+        curve = scan.curves[kind, ratio]
         layers = [layer for layer in sorted(curve) if math.isfinite(curve[layer])]
         figure.add_scatter(
             x=layers, y=[curve[layer] for layer in layers], yaxis=axis, name=scan.title((kind, ratio)),

@@ -84,3 +84,10 @@ def test_the_csv_holds_every_layer_of_every_model():
     assert {"model": "other", "layer": "2", "part": "ffn", "left": "3", "dense": "12"} in rows
     assert "<b>" not in summary_html(widths_info(run("<b>"), [], True, None))
     assert table_html(widths_info(run(), [], True, None)).count("<tr>") == 4
+
+
+def test_of_a_scan_at_several_shares_the_largest_stands_below():
+    curves = {("ffn", 0.6): {0: 50.0}, ("ffn", 0.15): {0: 21.0}, ("attention", 0.15): {0: 22.0}}
+    figure = widths_figure(widths_info(run(), [], False, SensitivityInfo(curves)))
+    drawn = {line.name: tuple(line.y) for line in figure.data if line.yaxis == f"y{len(LAYERS)}"}
+    assert drawn == {"FFN, 60 % pruned": (50.0,), "Attention, 15 % pruned": (22.0,)}
