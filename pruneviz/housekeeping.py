@@ -1,4 +1,4 @@
-"""Give back memory that nobody needs: a page kept up for months stays as small as on its first day."""
+"""Give back what closed pages held: a page that is kept up would grow by all of it otherwise."""
 
 from __future__ import annotations
 
