@@ -34,6 +34,7 @@ MCP = "/gradio_api/mcp"
 
 def serve(arguments: Arguments) -> None:
     """Build the page, serve it until interrupted, then give the engine back. Raises LaunchError."""
+    housekeeping.spare()
     app = AppContext(
         arguments.runs_dir,
         arguments.model,
