@@ -23,6 +23,7 @@ from core.runs.watch import list_runs
 from core.spec.budget import latency_of
 from core.spec.efforts import EFFORTS, SAYS, with_effort
 from core.spec.fields import field_of
+from core.spec.prune import PruneSpec
 from core.spec.recover import recipe_of
 from core.spec.run import RunSpec
 
@@ -30,6 +31,8 @@ from core.spec.run import RunSpec
 START_S = 10
 #: Shares around those that were measured; beyond, a figure says little.
 _NEAR = (0.15, 0.3)
+#: The share of the block parameters that goes, what is left in words, and why nothing can.
+Left = tuple[float | None, str, str]
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,15 @@ def advise(
         held: what memory a run will hold, in GiB.
         scanned: whether a scan of its layers is kept.
     """
-    return [_way(name, with_effort(asked, name), graph, finished, held, scanned) for name in EFFORTS]
+    ways = list[Advice]()  # most differ by training alone: one plan is then enough
+    left = list[tuple[dict[str, Any], Left]]()
+    for name in EFFORTS:
+        spec = with_effort(asked, name)
+        spread = spec.settled().prune.allocation()
+        same = next((found for like, found in left if like == spread), None)
+        left.append((spread, same or _left(spec.prune, spread, graph)))
+        ways.append(_way(name, spec, graph, left[-1][1], finished, held, scanned))
+    return ways
 
 
 def finished_runs(runs_dir: Path, source: str) -> list[tuple[RunSpec, dict[str, Any]]]:
@@ -98,12 +109,13 @@ def _way(
     name: str,
     spec: RunSpec,
     graph: Graph,
+    left: Left,
     finished: Sequence[tuple[RunSpec, dict[str, Any]]],
     held: Callable[[RunSpec], float | None],
     scanned: bool,
 ) -> Advice:
     effort, dense = EFFORTS[name], cost(graph, {})
-    share, after, problem = _left(spec, graph)
+    share, after, problem = left
     seconds, source = _seconds(name, dense.macs_per_token, finished)
     return Advice(
         name, effort.title, effort.about, spec, command_line(spec), after, seconds, source, held(spec),
@@ -111,18 +123,18 @@ def _way(
     )  # fmt: skip
 
 
-def _left(spec: RunSpec, graph: Graph) -> tuple[float | None, str, str]:
-    """The share of the block parameters that goes, what is left in words, and why nothing can."""
-    timings = newest_here(graph, spec.prune)
-    if timings is None and latency_of(spec.prune.target):
+def _left(prune: PruneSpec, spread: dict[str, Any], graph: Graph) -> Left:
+    """What a plan of this budget, spread like this, leaves."""
+    timings = newest_here(graph, prune)
+    if timings is None and latency_of(prune.target):
         return None, "known once this machine is timed, which the run does first", ""
     try:
-        plan = allocate(graph, None, **spec.settled().prune.allocation(), timings=timings)
+        plan = allocate(graph, None, **spread, timings=timings)
     except NotPrunableError as error:
         return None, "", str(error)
     assert plan.before and plan.after, "a plan is allocated with its costs"
     left = f"{count(plan.after.params)} of {count(plan.before.params)} parameters"
-    answers = [each.words for each in met(graph, spec.prune.target, plan, timings)]
+    answers = [each.words for each in met(graph, prune.target, plan, timings)]
     left = "; ".join(answers) or left
     return plan.sparsity, f"{left}; {percent(plan.sparsity)} of the block parameters go", ""
 

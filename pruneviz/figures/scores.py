@@ -145,7 +145,7 @@ def heat_figure(info: HeatInfo) -> go.Figure:
     detail[:, :, 3] = np.array(info.layers, dtype=object).reshape(rows, 1)
     figure = go.Figure(
         go.Heatmap(
-            z=info.relative.tolist(), y=list(range(rows)), customdata=detail.tolist(), zmin=-most, zmax=most,
+            z=info.relative, y=list(range(rows)), customdata=detail, zmin=-most, zmax=most,
             colorscale=[[0, "var(--pv-removed)"], [0.5, "var(--pv-sunken)"], [1, "var(--pv-accent)"]],
             xgap=0 if columns > 40 else 1, ygap=1, hovertemplate=_hover(info), colorbar=_colorbar(info, most),
         )

@@ -12,6 +12,7 @@ from core.cli.app import main
 from core.plan.allocation import allocate
 from core.plan.cost import cost
 from core.results import demo_figures
+from core.runs import advice
 from core.runs.advice import advise
 from core.spec.efforts import EFFORTS, with_effort
 from core.spec.model import ModelSpec
@@ -52,6 +53,18 @@ def test_each_way_says_what_is_left_what_it_takes_and_what_is_not_known() -> Non
     assert "--recover distill" in minutes.command and "recover" not in none.command
     own = advise(replace(asking(), model=ModelSpec("another")), graph(), [], held)[0]
     assert "of another one" in own.doubts[0]
+
+
+def test_ways_that_cut_alike_are_planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = []
+
+    def counted(*args: object, **asked: object) -> object:
+        planned.append(asked)
+        return allocate(*args, **asked)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(advice, "allocate", counted)
+    ways = advise(asking(sparsity=0.3), graph(), [], held)
+    assert len({way.after for way in ways}) == len(planned) == 1
 
 
 def test_time_is_that_of_such_runs_here_else_by_multiply_adds() -> None:

@@ -72,7 +72,7 @@ def test_scores_without_a_logarithm_are_drawn_too(values: Any) -> None:
 def test_the_map_names_its_layers_and_hovers_the_raw_score() -> None:
     figure = heat_figure(heat(order="number"))
     assert figure.layout.yaxis.ticktext == ("0", "1")
-    assert figure.data[0].customdata[0][0][:2] == ["channel 0", 12.0]
+    assert figure.data[0].customdata[0][0][:2].tolist() == ["channel 0", 12.0]
 
 
 def test_agreement_is_spearmans_correlation() -> None:
