@@ -27,6 +27,8 @@ from pruneviz.figures.slides import Slide, slides
 from pruneviz.theme import DARK, LIGHT, variables
 
 PATH = "/present"
+#: What an address may name.
+KNOWN = ("run", "blind", "chat")
 #: Nothing is fetched but answers from here, and no script runs but the page's own, whatever a model wrote.
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -41,7 +43,8 @@ def add_route(server: App, app: AppContext) -> None:
 
     def present(request: Request, run: str = "", blind: str = "", chat: str = "") -> HTMLResponse:
         _check_login(server, request)
-        return answer(app, run, blind=blind == "1", chat=chat == "1")
+        strange = [name for name in request.query_params if name not in KNOWN]
+        return answer(app, run, blind=blind == "1", chat=chat == "1", strange=strange)
 
     def answers(request: Request, asked: Asked) -> Response:
         _check_login(server, request)
@@ -64,9 +67,18 @@ def logged_in(server: App, cookies: Mapping[str, str]) -> bool:
     return any(cookies.get(name) in server.tokens for name in names)
 
 
-def answer(app: AppContext, run: str, *, blind: bool = False, chat: bool = False) -> HTMLResponse:
-    """The slides of these runs; what can be chosen, where none was; 404 where none of them is there."""
+def answer(
+    app: AppContext, run: str, *, blind: bool = False, chat: bool = False, strange: Sequence[str] = ()
+) -> HTMLResponse:
+    """The slides of these runs; what can be chosen, where none was; 404 where none of them is there.
+
+    Args:
+        strange: names in the address that mean nothing here; then it is a 400 that says so.
+    """
     lineup, records = _presented(app, run)
+    if strange:
+        said = f"This page takes {', '.join(KNOWN)}; not {', '.join(strange)}. Choose a run."
+        return _response("Present runs", [chooser(records, (said,))], 400)
     if not any(contender.side != "dense" for contender in lineup.contenders):
         return _response("Present runs", [chooser(records, lineup.notes if run else ())], 404 if run else 200)
     pages = slides(lineup, entries_of(lineup, records), asking(lineup.contenders, run, blind, chat))

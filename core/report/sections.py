@@ -14,7 +14,7 @@ from core.report.run import Run
 from core.results.efficiency import Efficiency
 from core.results.noise import NOISE, difference
 from core.results.quantities import BUDGETS
-from core.results.tasks import TaskResult
+from core.results.tasks import TITLES, TaskResult
 from core.results.words import BESIDE, all_cuts, number, with_error
 from core.runs.command_line import command_line
 from core.runs.events import metric_series, warnings
@@ -110,7 +110,7 @@ def _score_row(results: Sequence[TaskResult | None]) -> list[object]:
     first = next(result for result in results if result is not None)
     cells = ["-" if result is None else with_error(result.value, result.stderr, ".4f") for result in results]
     return [
-        first.task,
+        TITLES.get(first.task, first.task),
         first.metric,
         *cells,
         _change(results),

@@ -12,6 +12,8 @@ from core.files import read_record, write_json
 BENCHMARKS = "benchmarks.json"
 #: Where the questions came from. `bundled` tasks are the workbench's own, not standard ones.
 SOURCES = ("hub", "folder", "bundled")
+#: What pages and reports call the workbench's own tasks; a standard one is known by its name.
+TITLES = {"bundled_capitals": "capitals", "bundled_next_sentence": "next sentence"}
 
 
 @dataclass(frozen=True)

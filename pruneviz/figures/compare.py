@@ -14,6 +14,7 @@ from core.results.efficiency import Efficiency
 from core.results.noise import Difference, error_of, perplexity_difference, time_difference
 from core.results.perplexity import PPL_ON, Perplexity
 from core.results.quantities import OF_TEXTS, QUANTITIES, int8_words
+from core.results.tasks import TITLES
 from pruneviz.data.contenders import DENSE, Contender, Lineup, plain_key
 from pruneviz.data.measured import (
     OnText,
@@ -259,7 +260,7 @@ def _task(row: TaskRow, notes: dict[str, None]) -> Row:
     for cell in row.cells:
         if cell.against_first.refused:
             notes[cell.against_first.refused] = None
-    title = f"{row.task} (own)" if row.own else row.task
+    title = TITLES.get(row.task, row.task) + " (own)" * row.own
     return Row(row.task, title, row.about, tuple(_task_cell(cell) for cell in row.cells))
 
 

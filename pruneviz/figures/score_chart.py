@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.results import words
 from core.results.quantities import OF_TEXTS, QUANTITIES
+from core.results.tasks import TITLES
 from pruneviz.figures.compare import CompareInfo, Entry, Row
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def scores_chart_info(info: CompareInfo) -> ChartInfo:
     errors = tuple(
         tuple(None if cell.stderr is None else 100 * cell.stderr for cell in column) for column in cells
     )
-    return ChartInfo(tuple(row.task for row in rows), _titles(info), values, errors)
+    return ChartInfo(tuple(TITLES.get(row.task, row.task) for row in rows), _titles(info), values, errors)
 
 
 def costs_chart_info(info: CompareInfo, entries: Sequence[Entry]) -> ChartInfo:

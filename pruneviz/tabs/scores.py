@@ -1,9 +1,10 @@
 """The Scores tab: how much each unit would be missed, by every criterion, and where criteria agree.
 
 Element ids: scores-criteria, scores-samples, scores-length, scores-state, scores-launch, scores-content,
-scores-criterion, scores-units, scores-within, scores-order, scores-about, scores-heat, scores-agreement,
-scores-versus, scores-layer, scores-scatter. Inside the scatter: scores-point, scores-chosen, scores-share,
-scores-lowest, scores-clear, scores-take. How large features are: `pruneviz.tabs.scores_activations`.
+scores-criterion, scores-units, scores-within, scores-order, scores-about, scores-heat, scores-agree,
+scores-agreement, scores-versus, scores-layer, scores-scatter. Inside the scatter: scores-point, scores-
+chosen, scores-share, scores-lowest, scores-clear, scores-take. How large features are:
+`pruneviz.tabs.scores_activations`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
 
 from core.errors import ArtifactError
+from core.graph.records import Graph
 from core.registry import Entry
 from core.results.scores import SCORES, Scores, read_scores
 from core.runs.artifacts import read_spec
@@ -65,6 +69,7 @@ class ScoresPage(Parts):
     order: gr.Radio
     about: gr.HTML
     heat: gr.HTML
+    agree: gr.HTML
     agreement: gr.HTML
     versus: gr.Dropdown
     layer: gr.Dropdown
@@ -152,7 +157,7 @@ def _build_content() -> ScoresPage:
     heat = plotly_figure(elem_id="scores-heat", min_height=560)
     with gr.Row():
         with gr.Column(scale=6, min_width=420):
-            gr.HTML(f"<h3>Do they agree?</h3>{states.paragraph_html(_AGREEMENT)}", apply_default_css=False)
+            agree = panel("scores-agree", _agree_html(several=True))
             agreement = plotly_figure(elem_id="scores-agreement", min_height=330)
         with gr.Column(scale=7, min_width=460):
             with gr.Row():
@@ -160,7 +165,18 @@ def _build_content() -> ScoresPage:
                 layer = gr.Dropdown([ALL], value=ALL, label="Layer", elem_id="scores-layer", min_width=120)
             scatter = score_scatter(elem_id="scores-scatter", min_height=470)
     return ScoresPage(
-        criterion, kind, within, order, about, heat, agreement, versus, layer, scatter, build_activations()
+        criterion,
+        kind,
+        within,
+        order,
+        about,
+        heat,
+        agree,
+        agreement,
+        versus,
+        layer,
+        scatter,
+        build_activations(),
     )
 
 
@@ -168,6 +184,11 @@ _AGREEMENT = (
     "Spearman’s rank correlation: 1 where two criteria put units in the same order, 0 where one says "
     "nothing of the other. Click a cell to compare the two unit by unit."
 )
+_ALONE = "One criterion was scored here, with nothing to hold it against: name a second one above, and score."
+
+
+def _agree_html(*, several: bool) -> str:
+    return f"<h3>Do they agree?</h3>{states.paragraph_html(_AGREEMENT if several else _ALONE)}"
 
 
 def _wire(app: AppContext, page: ScoresPage, redraw: Any, inputs: list[Any]) -> None:
@@ -234,7 +255,8 @@ def show(
     graph = runs.graph_of(run_dir)
     names = list(scores)
     first = criterion if criterion in scores else next(iter(names), "")
-    second = versus if versus in scores else next((name for name in names if name != first), first)
+    others = [name for name in names if name != first]
+    second = versus if versus in scores and others else next(iter(others), "layer")
     kinds = kinds_scored(scores.get(first, {}), graph)
     if not kinds:
         raise ArtifactError(f"{run_dir.name} holds no scores of this model; score its units again.")
@@ -245,14 +267,23 @@ def show(
     units = sum(group.units for group in groups_scored(scores[first], graph, unit_kind))
     layers = [*([ALL] if units <= MOST_POINTS else []), *map(str, range(len(graph.layer_modules)))]
     chosen = 0 if chosen is None and ALL not in layers else chosen
-    pairs = pair_info((first, scores[first]), (second, scores[second]), graph, unit_kind, chosen)
+    against = scores[second] if others else _layers(graph)
+    pairs = pair_info((first, scores[first]), (second, against), graph, unit_kind, chosen)
     return {
         "criterion": gr.Dropdown(names, value=first),
         "kind": gr.Radio([UNIT_WORDS[each][0] for each in kinds], value=UNIT_WORDS[unit_kind][0]),
         "about": explained_html(first, run_dir),
         "heat": figure_payload(heat_figure(heat), f"scores-{first}-{unit_kind}", run_dir.name),
-        "agreement": _agreement(run_dir, changed, unit_kind, measured),
-        "versus": gr.Dropdown(names, value=second),
+        "agree": _agree_html(several=bool(others)),
+        "agreement": gr.HTML(_agreement(run_dir, changed, unit_kind, measured), visible=bool(others)),
+        "versus": gr.Dropdown(
+            names if others else [], value=second if others else None, visible=bool(others)
+        ),
         "layer": gr.Dropdown(layers, value=ALL if chosen is None else str(chosen)),
         "scatter": payload(pairs.to_browser()),
     }
+
+
+def _layers(graph: Graph) -> dict[str, NDArray[np.float32]]:
+    """What a single criterion is drawn against: every unit's layer."""
+    return {each.id: np.full(each.units, each.layer or 0, np.float32) for each in graph.groups}

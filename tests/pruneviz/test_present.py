@@ -68,6 +68,22 @@ def test_a_run_that_is_gone_is_said(app):
     assert beside.status_code == 200 and "no run gone" in page(beside)
 
 
+def test_every_choice_leads_back_and_an_address_that_is_not_understood_says_so(app):
+    client = TestClient(serving(app))
+    strange = client.get("/present?runs=a")
+    assert strange.status_code == 400 and "takes run, blind, chat; not runs." in strange.text
+    for shown in (strange, client.get("/present?run=nope"), client.get("/present")):
+        assert '<a href="./">Back to the workbench</a>' in shown.text
+    assert client.get("/present?run=a&blind=1").status_code == 200
+
+
+def test_the_workbenchs_own_tasks_have_a_name_for_people(tmp_path):
+    text = page(answer(AppContext(tmp_path, examples_dir=EXAMPLES), "example-ifv-20"))
+    shown = text.split("How it was made")[0]
+    assert ">capitals (own)<" in shown and "<h4>capitals</h4>" in shown
+    assert not re.search(r">[^<]*bundled_capitals", shown)
+
+
 def test_an_empty_folder_says_so(tmp_path):
     assert "No run has finished" in page(answer(AppContext(tmp_path / "none"), ""))
 

@@ -58,6 +58,17 @@ def test_of_too_many_units_one_layer_is_drawn_at_once(run: Path, monkeypatch: py
     assert heads["layer"].value == scores.ALL
 
 
+def test_a_single_criterion_is_drawn_by_layer_and_not_against_itself(run: Path) -> None:
+    rng = np.random.default_rng(0)
+    write_scores(run, {"l2": {each.id: rng.random(each.units, np.float32) for each in graph().groups}})
+    page = shown(run, "l2", "l2", "", "", "Whole model", "Lowest first")
+    drawn = json.loads(page["scatter"])
+    assert (drawn["x"]["name"], drawn["y"]["name"]) == ("l2", "layer")
+    assert {group["layer"] for group in drawn["groups"]} == {0, 1}
+    assert page["versus"].visible is page["agreement"].visible is False
+    assert "a second one" in page["agree"] and "rank correlation" not in page["agree"]
+
+
 def test_what_does_not_exist_falls_back(run: Path) -> None:
     page = shown(run, "nothing", "nothing", "expert", "99", "", "")
     assert page["criterion"].value == "l2" and page["layer"].value == scores.ALL
