@@ -14,7 +14,7 @@ from typing import Any
 from core.errors import DataError
 from core.models.hub import UnreachableError, hub_rows
 from core.models.rows import ACCEPTED, SUFFIXES, check_readable, file_rows, files_of, is_plain, suffix_of
-from core.spec.texts import BUNDLED, FACTBOOK, NAMED, DataName, Part, data_name
+from core.spec.texts import BUNDLED, IN_PARTS, NAMED, DataName, Part, data_name
 
 #: Where `--data-dir` is not given: the folder with copies of named data sets.
 DATA_DIR = "PRUNEVIZ_DATA_DIR"
@@ -106,11 +106,11 @@ def _copies(asked: DataName, split: str, folder: Path) -> list[Path]:
 
 
 def _unknown(typed: str) -> DataError:
-    near = difflib.get_close_matches(typed.lower(), [BUNDLED, FACTBOOK, *NAMED], n=1)
+    near = difflib.get_close_matches(typed.lower(), [*IN_PARTS, *NAMED], n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    names = ", ".join(NAMED)
+    bundled, names = ", ".join(f"'{name}'" for name in IN_PARTS), ", ".join(NAMED)
     return DataError(
-        f"Unknown text '{typed}'.{hint} Give '{BUNDLED}', '{FACTBOOK}', a named data set ({names}), a file "
+        f"Unknown text '{typed}'.{hint} Give {bundled}, a named data set ({names}), a file "
         f"that exists ({ACCEPTED}), or a hub data set as owner/name:config:split:column; units can also be "
         "scored by 'self', text the model writes."
     )

@@ -3,6 +3,7 @@
 `bundled` is the State of the Union messages since 1946, split by speech, so that no speech both calibrates a
 plan and evaluates it. `factbook` is the prose of the World Factbook, what its introductions say of every
 country's history (public domain): of another domain, by other hands, and split by country in the same way.
+`mixed` is both, about as much of each: facts hang on units that speeches do not need.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from core.errors import DataError
 from core.models.columns import Chat, chat_of, row_text
 from core.models.data_sets import open_data
-from core.spec.texts import BUNDLED, FACTBOOK, IN_PARTS, NONE, SELF, Part, data_name
+from core.spec.texts import BUNDLED, FACTBOOK, IN_PARTS, MIXED, NONE, SELF, Part, data_name
 
 #: More than a token of a text has on average, so that enough is read before a tokenizer sees it.
 CHARACTERS = 8
@@ -84,6 +85,7 @@ def title_of(name: str, part: Part = "calibration") -> str:
         NONE: "no text",
         BUNDLED: f"State of the Union since {_FIRST_YEAR}, {part} part",
         FACTBOOK: f"World Factbook, {part} part",
+        MIXED: f"World Factbook and State of the Union, {part} part",
     }
     path = Path(name).expanduser()
     return own.get(name) or (path.name if path.is_file() else data_name(name).title(part))
@@ -100,9 +102,15 @@ def same_text(a: Text, b: Text) -> bool:
 @lru_cache(maxsize=4)
 def _bundled(name: str, part: Part) -> Text:
     """A part of a bundled text: every third speech or country by name evaluates, the others calibrate."""
-    pieces = _backgrounds() if name == FACTBOOK else _speeches()
-    chosen = [piece for i, piece in enumerate(pieces) if (i % 3 == 0) == (part == "evaluation")]
-    return hashed(title_of(name, part), "\n\n".join(chosen))
+    facts = _in_part(_backgrounds(), part) if name != BUNDLED else []
+    speeches = _in_part(_speeches(), part) if name != FACTBOOK else []
+    if name == MIXED:  # there is more of the speeches: every so many of them is as long as the facts
+        speeches = speeches[:: max(1, sum(map(len, speeches)) // sum(map(len, facts)))]
+    return hashed(title_of(name, part), "\n\n".join(facts + speeches))
+
+
+def _in_part(pieces: list[str], part: Part) -> list[str]:
+    return [piece for i, piece in enumerate(pieces) if (i % 3 == 0) == (part == "evaluation")]
 
 
 def _speeches() -> list[str]:

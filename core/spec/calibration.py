@@ -13,9 +13,9 @@ class DataSpec:
 
     name: str = option(
         "bundled",
-        "Text that scores units: bundled, factbook, a named data set (its train split), a file, a hub data "
-        "set (owner/name:config:split:column), self (the model writes it), or none where no criterion reads "
-        "text.",
+        "Text that scores units: bundled (speeches), factbook, mixed (half of each), a named data set (its "
+        "train split), a file, a hub data set (owner/name:config:split:column), self (the model writes it), "
+        "or none where no criterion reads text.",
         title="Calibration text",
         nonempty=True,
         wanted="bundled, a named data set, a file, a hub data set, self or none",

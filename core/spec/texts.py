@@ -13,7 +13,7 @@ from typing import Literal
 from core.errors import DataError
 
 #: Bundled texts: the part of each that calibrates shares nothing with the part that is measured.
-IN_PARTS = BUNDLED, FACTBOOK = "bundled", "factbook"
+IN_PARTS = BUNDLED, FACTBOOK, MIXED = "bundled", "factbook", "mixed"
 #: For calibration only: text that the model writes itself, and no text at all.
 SELF, NONE = "self", "none"
 Part = Literal["calibration", "evaluation"]
@@ -89,8 +89,8 @@ NAMED: Mapping[str, NamedText] = MappingProxyType(
     }
 )  # fmt: skip
 #: What a form offers to score or train on, and to measure on; anything else may be typed.
-CALIBRATE_ON = (BUNDLED, FACTBOOK, "c4", "bookcorpus", "wikitext2", "ptb", "alpaca", SELF, NONE)
-TRAIN_ON = (BUNDLED, FACTBOOK, "alpaca", "lamini", "c4", "wikitext2")
+CALIBRATE_ON = (BUNDLED, FACTBOOK, MIXED, "c4", "bookcorpus", "wikitext2", "ptb", "alpaca", SELF, NONE)
+TRAIN_ON = (BUNDLED, FACTBOOK, MIXED, "alpaca", "lamini", "c4", "wikitext2")
 MEASURE_ON = (BUNDLED, FACTBOOK, "wikitext2", "ptb", "c4")
 
 

@@ -39,6 +39,18 @@ def test_the_factbooks_parts_are_prose_and_disjoint_by_country_and_of_another_do
     assert not re.search(r"<\w|&\w+;|\s{3}", evaluation.text) and evaluation.name.startswith("World Factbook")
 
 
+def test_the_mixed_text_is_half_facts_half_speeches_and_in_parts_too() -> None:
+    facts, mixed = calibration_text("factbook").text, calibration_text("mixed").text
+    assert mixed.startswith(facts)
+    speeches = mixed.removeprefix(facts)
+    assert 0.7 < len(speeches) / len(facts) < 1.4
+    spoken = [part for part in speeches.split("\n\n") if part]
+    assert set(spoken) <= set(calibration_text("bundled").text.split("\n\n"))
+    assert not {part for part in mixed.split("\n\n") if len(part) > 40} & set(
+        evaluation_text("mixed").text.split("\n\n")
+    )
+
+
 def test_bundled_text_has_no_stage_directions_or_speaker_tags() -> None:
     for text in (calibration_text("bundled").text, evaluation_text("bundled").text):
         for mark in ("[Laughter]", "[Applause]", "[applause]", "\nThe President. ", "\nAudience members. "):
@@ -156,7 +168,7 @@ def test_conversations_are_read_plainly_or_by_the_template(
 
 
 def test_an_unknown_name_says_what_there_is() -> None:
-    with pytest.raises(DataError, match=r"Unknown text 'wikitext9'\..* Give 'bundled', 'factbook', a named"):
+    with pytest.raises(DataError, match=r"Unknown text 'wikitext9'\..*, 'mixed', a named"):
         evaluation_text("wikitext9")
     with pytest.raises(DataError, match="Did you mean 'wikitext2'"):
         evaluation_text("WikiText2")
