@@ -11,12 +11,19 @@ import typer
 from core.cli import options
 from core.cli.ask import RUNS, resume_here
 from core.cli.terminal import emit, keys_and_values, table
+from core.errors import InputError
+from core.results.words import size
 from core.runs import launch, watch
 from core.runs.company import company
+from core.runs.delete import delete as remove_run
+from core.runs.delete import readers, size_of
 from core.runs.records import full_record, record
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The run's id, or its beginning.")]
-app = typer.Typer(help="List, show, stop and resume runs.", no_args_is_help=True, rich_markup_mode=None)
+Yes = Annotated[bool, typer.Option("--yes", help="Remove it, without being asked.")]
+app = typer.Typer(
+    help="List, show, stop, resume and delete runs.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.command("list")
@@ -62,6 +69,24 @@ def resume(run: Id, runs_dir: options.RunsDir = RUNS, as_json: options.Json = Fa
     else:
         launch.resume(run_dir)
     _emit_status(run_dir, as_json)
+
+
+@app.command()
+def delete(
+    run: Id, yes: Yes = False, runs_dir: options.RunsDir = RUNS, as_json: options.Json = False
+) -> None:
+    """Remove a run that has ended, with all its files. It cannot be had back."""
+    run_dir = watch.find(runs_dir, run)
+    others = readers(run_dir)
+    used = f" {', '.join(others)} worked on the model it left." if others else ""
+    if not yes:
+        raise InputError(
+            f"{run_dir.name} has {size(size_of(run_dir))}.{used} To remove it for good, say so with --yes."
+        )
+    freed = remove_run(run_dir)
+    emit(
+        {"deleted": run_dir.name, "bytes": freed}, as_json, [f"{run_dir.name} is gone: {size(freed)} freed."]
+    )
 
 
 def _emit_status(run_dir: Path, as_json: bool) -> None:

@@ -197,6 +197,18 @@ def training_notes(record: RunRecord, events: list[Event]) -> list[str]:
     return []
 
 
+def ahead_of(record: RunRecord) -> list[str]:
+    """Ids of the runs that a queued one waits for, the next first; what a cluster runs holds nobody up."""
+    own = record.status
+    others = [
+        other
+        for other in list_runs(record.path.parent)
+        if own.executor == other.status.executor == "local"
+        and (other.state in watch.ACTIVE or (other.state == "queued" and other.status.created < own.created))
+    ]
+    return [other.id for other in sorted(others, key=lambda each: each.status.created)]
+
+
 def read_plan(run_dir: Path) -> PruningPlan | None:
     """`plan.json`, or None while there is none. Raises ArtifactError if it is damaged."""
     return read_kept_plan(run_dir) if (run_dir / PLAN).exists() else None

@@ -19,7 +19,7 @@ from pruneviz.data import exports, runs
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
 from pruneviz.figures.render import render
-from pruneviz.figures.runs_table import run_name, state_words
+from pruneviz.figures.runs_table import run_heading, state_words
 
 _CONTROL = "The dense model, trained on the same text"
 #: Status of a stage -> the sign before it.
@@ -66,7 +66,7 @@ def detail_html(
     if record.state == "stopped" and not any(note.startswith("Stopped") for note in notes):
         texts.insert(0, "Stopped on request. Resume goes on where it stopped.")
     return render(
-        "run_detail.html", id=record.id, title=run_name(record.spec, "Unreadable run"), texts=texts,
+        "run_detail.html", id=record.id, title=run_heading(record.spec), texts=texts,
         example=record.example, state=state_words(record.state), signs=SIGNS,
         standing=progress + states.ended_html(record, log),
         pairs=run_facts(record, time.time() if now is None else now), stages=stages_info(record),

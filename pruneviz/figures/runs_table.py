@@ -111,6 +111,17 @@ def run_name(spec: RunSpec | None, unreadable: str) -> str:
     return unreadable if spec is None else spec.name or GOALS.get(spec.goal, spec.goal)
 
 
+def run_heading(spec: RunSpec | None) -> str:
+    """The name people gave a run, or what it does, by what and how far."""
+    name = run_name(spec, "Unreadable run")
+    if spec is None or spec.name or spec.goal != "prune":
+        return name
+    amount = (
+        "chosen units" if spec.prune.units else spec.prune.target or words.percent(spec.prune.sparsity, 0)
+    )
+    return f"{name}: {spec.prune.method}, {amount}"
+
+
 def _method(spec: RunSpec | None) -> str:
     """What prunes, or what trains a model that is pruned."""
     if spec is None or spec.goal not in ("prune", "recover"):

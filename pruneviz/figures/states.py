@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from core.errors import InputError, NotPrunableError, StopRequested
 from core.results.words import duration
-from pruneviz.data.runs import RunRecord, points_done, share_done
+from pruneviz.data.runs import RunRecord, ahead_of, points_done, share_done
 from pruneviz.figures.render import render
 
 #: Heads what was asked for and cannot be: nothing is broken.
@@ -73,6 +73,8 @@ def progress_html(record: RunRecord, now: float | None = None) -> Markup:
         facts.insert(0, f"stage {status.stages.index(status.stage) + 1} of {len(status.stages)}")
     if status.eta_s is not None:
         facts.append(f"about {duration(status.eta_s)} left in this stage")
+    if status.state == "queued" and (ahead := ahead_of(record)):
+        facts.insert(0, f"behind {', '.join(ahead)}")
     points = points_done(record)
     if points:
         facts.insert(0, f"{points[0]:,} of {points[1]:,} points")

@@ -1,8 +1,8 @@
 """The Runs tab: every run in one table, one of them in detail, and the form for a new one.
 
 Element ids: runs-table, runs-first, runs-refresh, run-box, run-detail, run-curves, run-log, run-command,
-run-spec, run-stop, run-end, run-resume, run-clone, run-again, run-compare, run-widths, run-message; the
-form's are in `new_run.py`, those of a training in `training.py`, those of exports in `taking.py`.
+run-spec, run-message; those of the buttons are in `run_buttons.py`, the form's in `new_run.py`, those of a
+training in `training.py`, those of exports in `taking.py`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from typing import Any
 import gradio as gr
 
 from core.errors import PruneError
-from core.results.widths import WIDTHS
 from core.runs import launch
 from core.runs.command_line import command_line
 from core.runs.events import Event, warnings
-from core.runs.watch import log_tail, worker_alive
+from core.runs.watch import log_tail
 from core.spec.export import FORMATS, ExportSpec
 from core.spec.run import RunSpec
 from pruneviz import scripts
@@ -27,7 +26,6 @@ from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.context import AppContext, memory
 from pruneviz.data import runs
-from pruneviz.data.contenders import left_a_model
 from pruneviz.data.runs import RunRecord
 from pruneviz.data.tail import drawn, read_events
 from pruneviz.figures import states
@@ -38,11 +36,19 @@ from pruneviz.tabs.example import fresh_spec
 from pruneviz.tabs.new_run import build_new_run
 from pruneviz.tabs.new_run_fields import NewRun
 from pruneviz.tabs.parts import LATEST, QUIET, Parts, intro, message, only_changed, while_open
+from pruneviz.tabs.run_buttons import (
+    Deleting,
+    RunButtons,
+    Show,
+    build_deleting,
+    build_run_buttons,
+    run_buttons,
+    wire_deleting,
+)
 from pruneviz.tabs.taking import TakingView, build_taking, start, taking_updates
 from pruneviz.tabs.training import TrainingView, build_training, training_updates
 
 INTRO = "All runs in this folder. They go on when you close this page; come back any time."
-YOURS = "Make it yours"
 POLL_S = 1.5
 LOG_LINES = 12
 NO_RUNS = states.empty_html(
@@ -63,13 +69,7 @@ class View(Parts):
     log: gr.Textbox
     command: gr.Textbox
     spec: gr.Code
-    stop: gr.Button
-    end: gr.Button
-    resume: gr.Button
-    clone: gr.Button
-    again: gr.Button
-    compare: gr.Button
-    widths: gr.Button
+    buttons: RunButtons
     timer: gr.Timer
     training: TrainingView
     taking: TakingView
@@ -86,22 +86,18 @@ def build_runs_tab(app: AppContext) -> None:
     table = panel("runs-table", min_height=104)
     first = gr.Button("Set up the first run", variant="primary", elem_id="runs-first", visible=False, scale=0)
     with gr.Column(elem_id="run-box", visible=False) as box:
-        view = _build_detail(table, first, box, problem)
-    _wire(app, view, form, problem, refresh)
+        view, deleting = _build_detail(table, first, box, problem)
+    show = _wire(app, view, form, problem, refresh)
+    wire_deleting(app, view.buttons.delete, deleting, problem, show, view.all())
 
 
-def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column, problem: gr.HTML) -> View:
+def _build_detail(
+    table: gr.HTML, first: gr.Button, box: gr.Column, problem: gr.HTML
+) -> tuple[View, Deleting]:
     detail = panel("run-detail", min_height=150)
-    with gr.Row(elem_id="run-buttons"):
-        stop = gr.Button("Stop", elem_id="run-stop", scale=0, interactive=False)
-        resume = gr.Button("Resume", elem_id="run-resume", scale=0, interactive=False)
-        clone = gr.Button("Clone", elem_id="run-clone", scale=0, interactive=False)
-        again = gr.Button("Prune again", elem_id="run-again", scale=0, interactive=False)
-        compare = gr.Button("Open in Compare", elem_id="run-compare", scale=0, interactive=False)
-        widths = gr.Button("Open in Widths", elem_id="run-widths", scale=0, interactive=False)
-        # Last, so that none of the others moves under the pointer when it comes.
-        end = gr.Button("End now", variant="stop", elem_id="run-end", scale=0, visible=False)
+    buttons = build_run_buttons()
     problem.render()  # beside the buttons that it is about: on a phone the top of the page is out of sight
+    deleting = build_deleting()
     taking = build_taking()
     training = build_training()
     with gr.Column(visible=False) as lines:
@@ -121,13 +117,13 @@ def _build_detail(table: gr.HTML, first: gr.Button, box: gr.Column, problem: gr.
     timer = gr.Timer(POLL_S, active=False)
     sent = memory("runs-sent")
     return View(
-        table, first, box, detail, lines, curves, log, command, spec, stop, end, resume, clone, again,
-        compare, widths, timer, training, taking, sent,
-    )  # fmt: skip
+        table, first, box, detail, lines, curves, log, command, spec, buttons, timer, training, taking, sent
+    ), deleting
 
 
-def _wire(app: AppContext, view: View, form: NewRun, problem: gr.HTML, refresh: gr.Button) -> None:
-    url, here = app.url, [app.url.run, app.url.model]
+def _wire(app: AppContext, view: View, form: NewRun, problem: gr.HTML, refresh: gr.Button) -> Show:
+    """Returns what shows a run."""
+    url, row, here = app.url, view.buttons, [app.url.run, app.url.model]
 
     # While the tab is being opened the address still names the one before: only a clock has to ask for it.
     def show(run: str, model: str, sent: str = "", tab: str = "runs") -> dict[Any, Any]:
@@ -153,18 +149,19 @@ def _wire(app: AppContext, view: View, form: NewRun, problem: gr.HTML, refresh: 
     gr.on(events, show, here, view.all(), **LATEST)
     view.timer.tick(show, [*here, view.sent, url.tab], view.all(), **QUIET)
     url.tab.change(None, url.tab, view.timer, js=scripts.pause_unless("runs"), api_visibility="private")
-    for button, action in ((view.stop, launch.stop), (view.end, launch.kill), (view.resume, launch.resume)):
+    for button, action in ((row.stop, launch.stop), (row.end, launch.kill), (row.resume, launch.resume)):
         button.click(act(action), here, [problem, *view.all()], **QUIET)
     for name in FORMATS:
         button = getattr(view.taking, name)
         button.click(export(name), [view.taking.type, *here], view.all(), **QUIET)
     cloned = [problem, url.run, url.model, *form.filled()]
-    view.clone.click(lambda *where: _clone(app, form, *where), here, cloned, **QUIET)
-    view.again.click(lambda run: _again(app, form, run), url.run, [url.model, *form.filled()], **QUIET)
-    view.compare.click(None, None, None, js=scripts.open_tab("compare"), api_visibility="private")
-    view.widths.click(None, None, None, js=scripts.open_tab("widths"), api_visibility="private")
+    row.clone.click(lambda *where: _clone(app, form, *where), here, cloned, **QUIET)
+    row.again.click(lambda run: _again(app, form, run), url.run, [url.model, *form.filled()], **QUIET)
+    row.compare.click(None, None, None, js=scripts.open_tab("compare"), api_visibility="private")
+    row.widths.click(None, None, None, js=scripts.open_tab("widths"), api_visibility="private")
     view.first.click(lambda: gr.Accordion(open=True), None, form.box, **QUIET)
     form.launched.change(lambda run: run, form.launched, url.run, **QUIET)
+    return show
 
 
 def _attempt(app: AppContext, action: Any, run: str) -> str:
@@ -229,7 +226,7 @@ def _view(app: AppContext, run: str, tab: str, model: str = "") -> dict[str, Any
         "table": of_this_machine(records) + (table if records else NO_RUNS + states.notes_html(*notes)),
         "first": gr.Button(visible=all(record.example for record in records)),
         "timer": gr.Timer(active=tab == "runs" and any(record.live for record in records)),
-        **_buttons(chosen),
+        "buttons": run_buttons(chosen),
         **(_detail(chosen) if chosen else _no_detail(run, bool(records))),
         "taking": taking_updates(chosen, records),
     }
@@ -278,23 +275,3 @@ def _curves(record: RunRecord, events: list[Event]) -> dict[str, Any]:
 def _missing(run: str, others: bool) -> str:
     advice = "Choose one from the table above." if others else "Start one with New run, above."
     return run and states.empty_html("This run is gone", f"There is no run {run} in this folder. {advice}")
-
-
-def _buttons(record: RunRecord | None) -> dict[str, gr.Button]:
-    """Which buttons make sense."""
-    state = record.state if record else ""
-    spec = record.spec if record else None
-    pruned = spec is not None and spec.goal == "prune"
-    # One that is suspended counts as crashed after a while, and holds up the queue until it is ended.
-    silent = record is not None and state == "crashed" and worker_alive(record.status)
-    example = record is not None and record.example
-    has_widths = pruned and record is not None and record.has(WIDTHS)
-    return {
-        "stop": gr.Button(interactive=state in ("queued", "starting", "running")),
-        "end": gr.Button(visible=state == "stopping" or silent),
-        "resume": gr.Button(interactive=state in ("failed", "stopped", "crashed")),
-        "clone": gr.Button(YOURS if example else "Clone", interactive=pruned or example),
-        "again": gr.Button(interactive=record is not None and not example and left_a_model(record)),
-        "compare": gr.Button(interactive=record is not None and left_a_model(record)),
-        "widths": gr.Button(interactive=has_widths),
-    }

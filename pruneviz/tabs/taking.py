@@ -13,7 +13,7 @@ import gradio as gr
 
 from core.errors import ModelError, PruneError
 from core.option import options_of
-from core.runs.artifacts import MODEL
+from core.runs.artifacts import MODEL, PLAN
 from core.ship.routes import require
 from core.spec.export import FORMATS, ExportSpec
 from core.spec.run import RunSpec
@@ -26,6 +26,11 @@ from pruneviz.data import exports, runs
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
 from pruneviz.tabs.parts import Parts
+
+NO_PLAN = (
+    "Nothing can be made of this result",
+    f"Its folder has no {PLAN}; copy the whole folder of the run here.",
+)
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,13 @@ def taking_updates(record: RunRecord | None, records: Sequence[RunRecord]) -> di
     source = exports.source_of(record, records) if record else None
     if source is None:
         return {"box": gr.Column(visible=False)}
+    closed = {name: gr.Button(interactive=False) for name in FORMATS}
     try:
         ways = taking_info(source, records)
     except PruneError as error:
-        closed = {name: gr.Button(interactive=False) for name in FORMATS}
-        return {"box": gr.Column(visible=True), "ways": states.failure_html(error), **closed}
+        whole = (source.path / MODEL / PLAN).is_file()
+        said = states.failure_html(error) if whole else states.empty_html(*NO_PLAN)
+        return {"box": gr.Column(visible=True), "ways": said, **closed}
     open_ways = {way.name for way in ways if way.possible and not (way.made and way.made.share is not None)}
     buttons = {name: gr.Button(interactive=name in open_ways) for name in FORMATS}
     return {"box": gr.Column(visible=True), "ways": taking_html(ways), **buttons}

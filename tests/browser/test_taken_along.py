@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 
 from core.cli.app import main
 from tests.browser.driver import ROOT, Dashboard
+from tests.pruneviz.samples import MEASURED, make_run
 
 pytestmark = pytest.mark.browser
 EXAMPLES = ROOT / "assets" / "examples"
@@ -46,3 +47,21 @@ def test_a_report_fits_on_paper_whatever_the_theme(browser: Any, tmp_path: Path)
     assert page.evaluate("document.documentElement.scrollWidth") <= 720
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     page.close()
+
+
+def test_a_run_is_deleted_after_a_question(page: Any, dashboard: Dashboard) -> None:
+    kept, gone = (make_run(dashboard.runs_dir, name, metrics=MEASURED) for name in ("kept", "gone"))
+    page.goto(dashboard.url + "?tab=runs&run=gone")
+    page.locator("#run-delete").click()
+    expect(page.locator("#run-deleting-about")).to_contain_text("Delete gone with all its files?")
+    page.locator("#run-delete-keep").click()
+    expect(page.locator("#run-delete-go")).to_be_hidden()
+    page.locator("#run-delete").focus()
+    page.keyboard.press("Enter")
+    page.locator("#run-delete-go").click()
+    expect(page.locator("#runs-table [data-run=gone]")).to_have_count(0)
+    expect(page.locator("#run-delete-go")).to_be_hidden()
+    assert kept.is_dir() and not gone.exists()
+    page.goto(dashboard.url + "?tab=runs&run=example-ifv-20")
+    expect(page.locator("#run-clone")).to_be_enabled()
+    expect(page.locator("#run-delete")).to_be_disabled()

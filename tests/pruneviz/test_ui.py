@@ -102,13 +102,13 @@ def test_the_newest_run_is_shown_where_none_was_chosen(app):
     make_run(app.runs_dir, "a", created=1.0)
     make_run(app.runs_dir, "b", created=2.0, metrics=MEASURED)
     view = _view(app, "")
-    assert "26.2 → 59.2" in view["detail"] and view["compare"].interactive
+    assert "26.2 → 59.2" in view["detail"] and view["buttons"]["compare"].interactive
     assert view["command"].startswith("python -m core prune demo")
 
 
 def test_the_clock_runs_only_here_and_only_while_something_is_live(app):
     make_run(app.runs_dir, "a", state="queued", stage="", stages=[])
-    assert _view(app, "a")["timer"].active and _view(app, "a")["stop"].interactive
+    assert _view(app, "a")["timer"].active and _view(app, "a")["buttons"]["stop"].interactive
     assert not _view(app, "a", tab="model")["timer"].active
 
 
@@ -127,13 +127,14 @@ def test_opening_the_tab_starts_its_clock_whatever_tab_the_address_still_names(p
 def test_buttons_follow_the_state(app):
     make_run(app.runs_dir, "a", state="failed", error={"type": "x", "message": "no", "fix": "do"})
     view = _view(app, "a")
-    assert view["resume"].interactive and not view["stop"].interactive and not view["compare"].interactive
+    row = view["buttons"]
+    assert row["resume"].interactive and not row["stop"].interactive and not row["compare"].interactive
 
 
 def test_a_recovered_run_can_be_compared_too(app):
     recover = RunSpec(goal="recover", recover=RecoverSpec(method="lora"))
     make_run(app.runs_dir, "a", recover, metrics=MEASURED)
-    assert _view(app, "a")["compare"].interactive
+    assert _view(app, "a")["buttons"]["compare"].interactive
 
 
 def test_launching_makes_a_run_and_names_it(app, monkeypatch):

@@ -104,8 +104,10 @@ def test_nothing_can_be_done_to_an_example(app: AppContext) -> None:
     before = sorted((path, path.stat().st_mtime_ns) for path in app.examples_dir.rglob("*"))
     view = runs_tab._view(app, "", "runs", "demo")
     assert "Example" in view["table"] and view["first"].visible
-    assert not view["stop"].interactive and not view["resume"].interactive and not view["end"].visible
-    assert view["clone"].value == "Make it yours" and view["clone"].interactive
+    row = view["buttons"]
+    assert not row["stop"].interactive and not row["resume"].interactive and not row["end"].visible
+    assert row["clone"].value == "Make it yours" and row["clone"].interactive
+    assert not row["delete"].interactive
     for action in (launch.stop, launch.kill, launch.resume):
         assert "no run example-b" in runs_tab._attempt(app, action, "example-b")
     assert sorted((path, path.stat().st_mtime_ns) for path in app.examples_dir.rglob("*")) == before
