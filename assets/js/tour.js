@@ -1,7 +1,7 @@
 // Six stops of a first visit. A stop opens its tab and puts the focus on what to do there; doing it, however one got
 // there, marks the stop. What is done and whether the tour was put away lives in this browser's localStorage.
 
-const KEPT = "pv-tour", SETTLED_MS = 1200;  // charts above a control come while the page scrolls to it
+const KEPT = "pv-tour", SETTLED_MS = 1200, ROOM_PX = 60;  // charts above a control come while the page scrolls to it
 let at = null, lit = null;
 
 function kept() {
@@ -31,18 +31,21 @@ function lead(stop, tries = 60) {
   if (!target && tries) { setTimeout(() => lead(stop, tries - 1), 150); return; }
   if (!target) return;
   light(target.closest(stop.around) || target);
+  bring(target, stop.unfolds);
   target.focus({preventScroll: true});
-  bring(target);
-  setTimeout(() => { if (at === stop.id && document.activeElement === target && !inSight(target)) bring(target); }, SETTLED_MS);
+  setTimeout(() => { if (at === stop.id && document.activeElement === target && !inSight(target)) bring(target, stop.unfolds); }, SETTLED_MS);
 }
 
-function bring(target) {
-  target.scrollIntoView({block: "center", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth"});
+// Into the middle; what unfolds a list right below the words, at once: a list that finds no room below covers them.
+function bring(target, unfolds) {
+  if (!unfolds) { target.scrollIntoView({block: "center", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth"}); return; }
+  target.style.scrollMarginTop = foot.offsetHeight + ROOM_PX + "px";
+  target.scrollIntoView({block: "start", behavior: "instant"});
 }
 
 function inSight(target) {
   const place = target.getBoundingClientRect();
-  return place.top >= box.getBoundingClientRect().bottom && place.bottom <= innerHeight;
+  return place.top >= foot.getBoundingClientRect().bottom && place.bottom <= innerHeight;
 }
 
 function go(stop) {
@@ -94,11 +97,14 @@ const buttons = STOPS.map((stop) => make("button", {type: "button", class: "pv-s
 const words = make("p", {class: "pv-tour-words", "aria-live": "polite"});
 const onward = make("button", {type: "button", class: "pv-take", id: "tour-next", onclick: () => go(STOPS.find((stop) => !kept().done.includes(stop.id)))});
 const skip = make("button", {type: "button", class: "pv-tool", id: "tour-skip", onclick: () => { at = null; keep({away: true}); }});
+const stops = make("ol", {class: "pv-stops"}, ...buttons.map((button) => make("li", {}, button)));
+const foot = make("div", {class: "pv-tour-head pv-tour-foot"}, words, onward);
 const box = make("section", {class: "pv-tour", "aria-label": "First visit", hidden: true},
   make("div", {class: "pv-tour-head"}, title, skip),
-  make("ol", {class: "pv-stops"}, ...buttons.map((button) => make("li", {}, button))),
-  make("div", {class: "pv-tour-head pv-tour-foot"}, words, onward));
+  stops, foot);
 element.replaceChildren(box);
+const looking = new IntersectionObserver(([seen]) => box.classList.toggle("afar", !seen.isIntersecting));
+looking.observe(stops);
 
 const kinds = ["click", "change", "input", "keydown"], again = () => { at = null; keep({away: !kept().away}); };
 for (const kind of kinds) document.addEventListener(kind, happened, true);
@@ -109,5 +115,6 @@ onGone(() => {
   for (const kind of kinds) document.removeEventListener(kind, happened, true);
   document.removeEventListener("pv-tour", again);
   watcher.disconnect();
+  looking.disconnect();
 });
 draw();

@@ -12,7 +12,8 @@ from pruneviz.components.base import canvas
 #: Brings the tour back, or puts it away.
 TOGGLE = '() => document.dispatchEvent(new CustomEvent("pv-tour"))'
 #: In order. `tab` is opened and what `focus` selects gets the focus, inside `around`, which is marked; `open`
-#: is clicked first while that cannot be seen. `when` says what has to happen to what: event -> selector.
+#: is clicked first while that cannot be seen. `when` says what has to happen to what: event -> selector. What
+#: `unfolds` a list is brought to where that has room below.
 STOPS: tuple[dict[str, Any], ...] = (
     {
         "id": "structure", "title": "Structure", "tab": "structure",
@@ -50,7 +51,7 @@ STOPS: tuple[dict[str, Any], ...] = (
         "seen": "The run goes on even if this page is closed. When it is done, compare its model.",
     },
     {
-        "id": "compare", "title": "Compare", "tab": "compare",
+        "id": "compare", "title": "Compare", "tab": "compare", "unfolds": True,
         "focus": "#compare-library input", "around": "#compare-library",
         "when": {"click": "#compare-library li, #compare-go", "keydown": "#compare-library input"},
         "todo": "Choose a prompt: the answers stand side by side, above sizes, speeds and scores.",

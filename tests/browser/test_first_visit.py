@@ -93,6 +93,21 @@ def test_a_stop_comes_into_sight_and_the_last_one_leaves_with_the_tab(page: Any,
     expect(page.locator(".pv-tour.under-way")).to_have_count(0)
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_list_of_a_stop_leaves_its_words_readable(
+    page: Any, visited: Dashboard, width: int, height: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    page.goto(visited.url)
+    page.locator("[data-stop=compare]").click()
+    expect(page.locator("#compare-library input")).to_be_focused()
+    first = page.locator("#compare-library [role=option]").first
+    expect(first).to_be_in_viewport()
+    words = page.locator(".pv-tour-words")
+    expect(words).to_be_in_viewport(ratio=1)
+    assert first.bounding_box()["y"] >= words.bounding_box()["y"] + words.bounding_box()["height"]
+
+
 def test_ones_own_takes_the_place_of_the_example_which_can_be_chosen(page: Any, visited: Dashboard) -> None:
     page.goto(visited.url + "?tab=structure")
     page.locator("#structure-yours").click()
