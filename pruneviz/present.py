@@ -150,7 +150,7 @@ def _style() -> Markup:
 @lru_cache
 def _script() -> Markup:
     """Turns pages and asks; cards are drawn by Compare's script, given here what Gradio gives it there."""
-    files = [ASSETS / "js" / f"{name}.js" for name in ("present", "asking")]
-    turns, asks = (file.read_text(encoding="utf-8") for file in files)
+    files = [ASSETS / "js" / f"{name}.js" for name in ("full_screen", "present", "asking")]
+    fills, turns, asks = (file.read_text(encoding="utf-8") for file in files)
     cards = f"function answerCards(element, props, watch) {{\n{script('answer_cards')}\n}}"
-    return Markup("\n".join([turns, cards, asks]))
+    return Markup("\n".join([fills, turns, cards, asks]))

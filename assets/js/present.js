@@ -30,13 +30,9 @@ document.addEventListener("DOMContentLoaded", () => {
   });
   const nav = document.querySelector("nav");
   if (nav && document.fullscreenEnabled) {
-    const full = document.createElement("button");
-    full.id = "full";
-    full.onclick = () => document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen();
-    const label = () => { full.textContent = document.fullscreenElement ? "Leave full screen" : "Full screen"; };
-    document.addEventListener("fullscreenchange", label);
-    label();
-    nav.append(full);
+    const {button} = fullScreenButton("");
+    button.id = "full";
+    nav.append(button);
   }
   window.addEventListener("hashchange", show);
   show();

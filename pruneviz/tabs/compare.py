@@ -2,7 +2,7 @@
 
 Element ids: compare-models, compare-state, compare-to-runs, compare-library, compare-prompt, compare-chat,
 compare-seed, compare-tokens, compare-temperature, compare-blind, compare-go, compare-stop, compare-waiting,
-compare-answers, compare-present; the numbers' are in `compare_numbers.py`.
+compare-answers, compare-present, compare-full; the numbers' are in `compare_numbers.py`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pruneviz.actions.answers import (
 )
 from pruneviz.components.answer_cards import answer_cards, round_payload
 from pruneviz.components.base import panel
+from pruneviz.components.full_screen import full_screen
 from pruneviz.context import AppContext, memory
 from pruneviz.data.contenders import DENSE, MOST, Contender, Lineup, choices, keys_of, line_up, plain_key
 from pruneviz.data.runs import RunRecord
@@ -78,7 +79,9 @@ class Page(Parts):
 
 def build_compare_tab(app: AppContext) -> None:
     """Build the tab and wire it."""
-    intro(INTRO)
+    with gr.Row(elem_classes="pv-line", elem_id="compare-head"):
+        intro(INTRO)
+        full_screen("compare-full")
     models = gr.Dropdown(
         [], label="Models; the others are compared with the first", multiselect=True, max_choices=MOST,
         info="A model of equal size is a baseline here once it was measured: python -m core evaluate MODEL",
