@@ -58,7 +58,11 @@ def _read(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> Examples:
     for name in sorted({file.partition("/")[0] for file in sums}):
         own = {file: sums[file] for file in sums if file.startswith(f"{name}/")}
         if damaged := [file for file in own if _sum(folder / file) != own[file]]:
-            notes.append(f"The example {name} is left out: {', '.join(damaged)} is not as it came.")
+            gone = [file for file in damaged if not os.path.lexists(folder / file)]
+            changed = [file for file in damaged if file not in gone]
+            found = ((gone, "missing"), (changed, "not as it came"))
+            said = [f"{', '.join(some)} {'are' if some[1:] else 'is'} {how}" for some, how in found if some]
+            notes.append(f"The example {name} is left out: {'; '.join(said)}.")
             continue
         try:
             records.append(_record(folder / name))

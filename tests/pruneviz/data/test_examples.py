@@ -90,6 +90,7 @@ def test_a_damaged_example_is_left_out_with_a_note(app: AppContext, name: str, d
     assert [record.id for record in app.records("demo")] == ["example-b"]
     (note,) = app.examples.notes
     assert "example-a is left out" in note and name in note
+    assert ("is missing" if damage == "gone" else "is not as it came") in note
     assert look(app).run_dir is None
     assert note in runs_tab._view(app, "", "runs", "demo")["table"]
 
