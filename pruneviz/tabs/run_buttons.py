@@ -25,7 +25,7 @@ from pruneviz.data import runs
 from pruneviz.data.contenders import left_a_model
 from pruneviz.data.runs import RunRecord
 from pruneviz.figures import states
-from pruneviz.tabs.parts import LATEST, QUIET, Parts, message
+from pruneviz.tabs.parts import QUIET, Parts, message
 
 YOURS = "Make it yours"
 #: What shows a run, and of which model, on the tab.
@@ -140,11 +140,11 @@ def wire_deleting(
         except PruneError as error:
             said = states.failure_html(error)
         left = run if said else ""
-        return {box: gr.Column(visible=False), problem: message(said), url.run: left, **show(left, model)}
+        return {problem: message(said), url.run: left, **show(left, model)}
 
     ask.click(question, url.run, [box, deleting.about, deleting.run], **QUIET)
-    deleting.go.click(gone, [deleting.run, url.model], [box, problem, url.run, *shown], **QUIET)
-    gr.on([deleting.keep.click, url.run.change], lambda: gr.Column(visible=False), None, box, **LATEST)
+    deleting.go.click(gone, [deleting.run, url.model], [problem, url.run, *shown], **QUIET)
+    deleting.keep.click(lambda: gr.Column(visible=False), None, box, **QUIET)
 
 
 def question_html(run_dir: Path) -> str:

@@ -74,6 +74,7 @@ class View(Parts):
     training: TrainingView
     taking: TakingView
     sent: gr.Textbox
+    asking: gr.Column
 
 
 def build_runs_tab(app: AppContext) -> None:
@@ -117,7 +118,21 @@ def _build_detail(
     timer = gr.Timer(POLL_S, active=False)
     sent = memory("runs-sent")
     return View(
-        table, first, box, detail, lines, curves, log, command, spec, buttons, timer, training, taking, sent
+        table,
+        first,
+        box,
+        detail,
+        lines,
+        curves,
+        log,
+        command,
+        spec,
+        buttons,
+        timer,
+        training,
+        taking,
+        sent,
+        deleting.box,
     ), deleting
 
 
@@ -229,6 +244,7 @@ def _view(app: AppContext, run: str, tab: str, model: str = "") -> dict[str, Any
         "buttons": run_buttons(chosen),
         **(_detail(chosen) if chosen else _no_detail(run, bool(records))),
         "taking": taking_updates(chosen, records),
+        "asking": gr.Column(visible=False),  # whether to delete another
     }
 
 
