@@ -251,26 +251,6 @@ def test_present_turns_pages_by_keys_and_shares_the_place(page: Any, board: Dash
     expect(page.get_by_role("button", name="Full screen", exact=True)).to_be_visible()
 
 
-def test_compare_fills_the_screen_and_escape_or_another_tab_leaves_it(page: Any, board: Dashboard) -> None:
-    page.goto(board.url + f"?tab=compare&models=dense,{RUN}")
-    button, root, answers = page.locator("#compare-full button"), page.locator("html"), answer(page, 1)
-    expect(answers).to_contain_text("pwned")
-    button.focus()
-    page.keyboard.press("Enter")
-    expect(button).to_have_text("Leave full screen")
-    assert page.evaluate("document.fullscreenElement === document.documentElement")
-    expect(page.locator("#header")).to_be_hidden()
-    expect(answers).to_contain_text("pwned")
-    page.keyboard.press("Escape")
-    expect(button).to_have_text("Full screen")
-    expect(page.locator("#header")).to_be_visible()
-    button.click()
-    expect(root).to_have_class("pv-full")
-    page.evaluate("window.pvTab('model').click()")
-    expect(page.locator("#header")).to_be_visible()
-    assert not page.evaluate("Boolean(document.fullscreenElement)")
-
-
 def test_an_audience_asks_its_own_prompt(page: Any, board: Dashboard) -> None:
     page.goto(board.url + f"?tab=compare&models=dense,{RUN}")
     expect(answer(page, 1)).to_contain_text("pwned")
