@@ -84,9 +84,8 @@ def delete(
             f"{run_dir.name} has {size(size_of(run_dir))}.{used} To remove it for good, say so with --yes."
         )
     freed = remove_run(run_dir)
-    emit(
-        {"deleted": run_dir.name, "bytes": freed}, as_json, [f"{run_dir.name} is gone: {size(freed)} freed."]
-    )
+    said = f"{run_dir.name} is gone: {size(freed)} freed.{used}"
+    emit({"deleted": run_dir.name, "bytes": freed, "needed_by": others}, as_json, [said])
 
 
 def _emit_status(run_dir: Path, as_json: bool) -> None:

@@ -8,7 +8,8 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from core.errors import ArtifactError, InputError, storage_error
+from core.errors import ArtifactError, InputError, StorageError, storage_error
+from core.results.words import size
 from core.runs.artifacts import read_spec
 from core.runs.watch import ACTIVE, list_runs, locked, read, worker_alive
 
@@ -31,8 +32,10 @@ def readers(run_dir: Path) -> list[str]:
     found = []
     for other in list_runs(run_dir.parent):
         with suppress(ArtifactError):  # a damaged run reads nothing
-            source = Path(read_spec(other).model.source)
-            if other != run_dir and source.is_absolute() and source.is_relative_to(run_dir.absolute()):
+            model, within = read_spec(other).model, run_dir.absolute()
+            if other != run_dir and any(
+                Path(place).is_relative_to(within) for place in (model.source, model.adapter)
+            ):
                 found.append(other.name)
     return found
 
@@ -44,7 +47,7 @@ def delete(run_dir: Path) -> int:
 
     Raises:
         InputError: it waits or is at work, or a run that does needs the model it left.
-        StorageError: the folder cannot be written.
+        StorageError: the folder cannot be written, or not all of it goes; the run is gone from the list then.
     """
     gone = run_dir.with_name(f"{_GONE}{uuid.uuid4().hex}")
     with locked(run_dir.parent):
@@ -63,5 +66,13 @@ def delete(run_dir: Path) -> int:
             raise storage_error(run_dir, error) from error
     freed = size_of(gone)
     for left in run_dir.parent.glob(f"{_GONE}*"):  # those, too, that were left when somebody pulled a plug
-        shutil.rmtree(left, ignore_errors=True)
+        if left != gone:
+            shutil.rmtree(left, ignore_errors=True)
+    try:
+        shutil.rmtree(gone)
+    except OSError as error:
+        raise StorageError(
+            f"{run_dir.name} is deleted, but {size(size_of(gone))} of it are left in {gone}: "
+            f"{error.strerror or error}; remove that folder."
+        ) from error
     return freed

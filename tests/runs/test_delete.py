@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.cli.app import main
-from core.errors import InputError
+from core.errors import InputError, StorageError
 from core.runs import launch, watch
 from core.runs.delete import delete, readers, size_of
 from core.runs.status import read_status, write_status
@@ -46,6 +46,26 @@ def test_what_waits_or_is_at_work_stays(runs: Path) -> None:
         assert each.is_dir()
     launch.stop(run_dir)
     until(lambda: read_status(run_dir).state == "stopped")
+
+
+def test_what_cannot_be_removed_is_said_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = ended(tmp_path)
+
+    def refuse(folder: Path, ignore_errors: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("core.runs.delete.shutil.rmtree", refuse)
+    with pytest.raises(StorageError, match=r"is deleted, but .* are left in .*gone-.*: Permission denied"):
+        delete(run_dir)
+    assert watch.list_runs(tmp_path) == []
+
+
+def test_an_adapter_that_a_run_left_is_needed_by_who_merges_it(tmp_path: Path) -> None:
+    first = ended(tmp_path)
+    second = launch.create(tmp_path, RunSpec(model=ModelSpec("demo", adapter=str(first / "adapter"))))
+    assert readers(first) == [second.name]
 
 
 def test_a_model_that_a_waiting_run_needs_stays(tmp_path: Path) -> None:
