@@ -98,7 +98,8 @@ def criteria_of(spec: RunSpec) -> list[str]:
         name = method.component.start_from(spec.prune.options) if method else spec.prune.method
         return [] if spec.prune.units or name is None else [name]
     if spec.goal == "sweep":
-        return list(spec.sweep.methods)
+        recipes = spec.sweep.recipes(lent=spec.model.lent)
+        return list(dict.fromkeys(recipe.method for recipe in recipes))
     asked = list(spec.explore.criteria) if "scores" in spec.explore.analyses else []
     if "sensitivity" in spec.explore.analyses:
         asked.append(spec.explore.sensitivity_criterion)

@@ -34,33 +34,33 @@ from core.runs.watch import list_runs
 from pruneviz.data.examples import MANIFEST
 from tests.browser.driver import ROOT
 
-_READ = "--calibration c4_sample.jsonl --ppl wikitext2.valid.raw --window 1024 --tokens 6144 --no-efficiency"
-_MEASURED = f"--length 256 {_READ} --tasks bundled_capitals"
+_READ = "--ppl wikitext2.valid.raw --window 1024 --tokens 6144 --no-efficiency"
+_MEASURED = f"{_READ} --tasks bundled_capitals"
 #: Name of an example -> what people read of it, and what is asked for after `python -m core`.
 COMMANDS = {
     "example-analysis": (
         "What the demo model is made of",
-        "explore demo --criterion taylor_first --criterion ifv --criterion wanda --criterion l2 "
-        "--ratio 0.15,0.35,0.6,0.85 --ratio-by wanda",
+        "explore demo --criterion taylor_second --criterion taylor_first --criterion ifv --criterion wanda "
+        "--criterion l2 --ratio 0.15,0.35,0.6,0.85 --ratio-by wanda",
     ),
     "example-sweep": (
         "How a cut is spread over the layers",
         "sweep demo --methods ifv --sparsities 0.2,0.4 --scopes al_am,local,global,searched "
-        "--reconstructs bias --search-rounds 0 --calibration c4_sample.jsonl --length 256 "
+        "--reconstructs bias --search-rounds 0 --calibration c4_sample.jsonl "
         "--ppl wikitext2.valid.raw --window 1024 --tokens 12288",
     ),
     "example-taylor_first-20": (
         "First-order Taylor, every layer alike",
         f"prune demo --method taylor_first --sparsity 0.2 {_MEASURED}",
     ),
-    "example-ifv-20": (
+    "example-recommended-20": (
         "The recommended recipe",
         f"prune demo --sparsity 0.2 {_MEASURED}",
     ),
     "example-nuteprune-20": (
         "Masks learned by NutePrune",
         "prune demo --method nuteprune --preset demo --sparsity 0.2 --set last=0.8 --set measure_every=75 "
-        f"{_READ} --watch 0",
+        f"--calibration c4_sample.jsonl {_READ} --watch 0",
     ),
 }
 #: What a page reads of a run by its goal; it reads groups and scores of the analysis alone.

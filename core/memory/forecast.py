@@ -199,7 +199,7 @@ def _of_recovery(spec: RunSpec) -> str:
 def _copy(spec: RunSpec, work: Working) -> int:
     """The dense model that stays to be timed beside the smaller one, where memory holds both and again."""
     keeps = spec.goal == "prune" and spec.evaluate.efficiency and not spec.prune.without_dependency
-    roomy = not work.cuda and spec.model.device_map == "none" and work.free > 3 * work.weights
+    roomy = not work.cuda and not spec.model.lent and work.free > 3 * work.weights
     twice = spec.goal == "prune" and spec.prune.without_dependency and spec.recover.method != "none"
     return work.weights if (keeps and roomy) or twice else 0
 

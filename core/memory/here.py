@@ -24,7 +24,7 @@ def foreseen(spec: RunSpec) -> Forecast | None:
     What is free counts what this process holds already, since it becomes the run's.
     """
     bare = spec.goal == "explore" and spec.explore.config_only
-    if spec.goal == "export" or bare or spec.model.device_map != "none":
+    if spec.goal == "export" or bare or spec.model.lent:
         return None
     try:
         device, shapes = pick_device(spec.model.device), sizes_of(spec.model)

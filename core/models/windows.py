@@ -13,7 +13,7 @@ from core.models.self_text import write
 from core.models.texts import Text, calibration_text, hashed, title_of
 from core.models.tokens import Progress
 from core.spec.evaluate import PROTOCOLS, WORKBENCH
-from core.spec.texts import BUNDLED, NONE, SELF
+from core.spec.texts import MIXED, NONE, SELF
 
 _written: weakref.WeakKeyDictionary[Any, dict[tuple[int, int, int], LongTensor]] = weakref.WeakKeyDictionary()
 _tokens: weakref.WeakKeyDictionary[Any, dict[tuple[str, bool], LongTensor]] = weakref.WeakKeyDictionary()
@@ -22,10 +22,10 @@ _tokens: weakref.WeakKeyDictionary[Any, dict[tuple[str, bool], LongTensor]] = we
 def calibration_windows(
     model: Any,
     tokenizer: Any,
-    name: str = BUNDLED,
+    name: str = MIXED,
     *,
     samples: int = 16,
-    length: int = 128,
+    length: int = 256,
     seed: int = 0,
     on_progress: Progress | None = None,
     tokens: int | None = None,
@@ -45,7 +45,7 @@ def calibration_windows(
     """
     if name == NONE:
         raise DataError(
-            f"Calibration text is needed here, got '{NONE}'; give '{BUNDLED}', a file, or '{SELF}'."
+            f"Calibration text is needed here, got '{NONE}'; give '{MIXED}', a file, or '{SELF}'."
         )
     if name != SELF:
         text = calibration_text(name, tokens=tokens or samples * length, folder=folder)

@@ -180,14 +180,11 @@ def planned(spec: RunSpec) -> list[Point]:
 
     What is recommended for a method stands in its points by name.
     """
-    sweep = spec.sweep
-    axes = (
-        *(sweep.seeds, sweep.samples, sweep.methods, sweep.scopes, sweep.reconstruct),
-        *(sweep.drops, sweep.sparsities),
-    )
+    sweep, recipes = spec.sweep, spec.sweep.recipes(lent=spec.model.lent)
+    axes = (sweep.seeds, sweep.samples, recipes, sweep.drops, sweep.sparsities)
     points = [
-        _point(Recipe(method, scope, reconstruct).settled(), target, seed, samples, drop)
-        for seed, samples, method, scope, reconstruct, drop, target in itertools.product(*axes)
+        _point(recipe, target, seed, samples, drop)
+        for seed, samples, recipe, drop, target in itertools.product(*axes)
     ]
     return list({point.key: point for point in points}.values())
 

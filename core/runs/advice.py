@@ -14,14 +14,14 @@ from core.graph.records import Graph
 from core.plan.allocation import allocate
 from core.plan.budgets import met
 from core.plan.cost import cost
-from core.results.demo_figures import AT_20, DEMO_MACS, DENSE, PROTOCOL, SEARCHED_40, TEXTS, UNTRAINED_40
+from core.results.demo_figures import AT_20, AT_40, DEMO_MACS, DENSE, PROTOCOL, TEXTS
 from core.results.words import count, duration, memory, percent
 from core.runs.artifacts import METRICS, read_metrics, read_spec
 from core.runs.command_line import command_line
 from core.runs.timings import newest_here
 from core.runs.watch import list_runs
 from core.spec.budget import latency_of
-from core.spec.efforts import EFFORTS, SAYS, with_effort
+from core.spec.efforts import EFFORTS, SAYS, effort_of, with_effort
 from core.spec.fields import field_of
 from core.spec.prune import PruneSpec
 from core.spec.recover import recipe_of
@@ -87,11 +87,26 @@ def advise(
     left = list[tuple[dict[str, Any], Left]]()
     for name in EFFORTS:
         spec = with_effort(asked, name)
-        spread = spec.settled().prune.allocation()
+        # Without scores every scope takes the same share of every group.
+        spread = spec.settled().prune.allocation() | {"scope": "local"}
         same = next((found for like, found in left if like == spread), None)
         left.append((spread, same or _left(spec.prune, spread, graph)))
         ways.append(_way(name, spec, graph, left[-1][1], finished, held, scanned))
     return ways
+
+
+def takes(spec: RunSpec, macs: int, finished: Sequence[tuple[RunSpec, dict[str, Any]]]) -> str:
+    """How long a run will take, in words; empty where nothing like it was measured.
+
+    Args:
+        macs: multiply-adds per token of the dense model; finished: see `advise`.
+    """
+    name = None if spec.prune.units else effort_of(spec)
+    if name is None:
+        return ""
+    seconds, said = _seconds(name, macs, finished)
+    more = ", and its benchmarks on top" if spec.evaluate.tasks else ""
+    return f"about {duration(seconds)} ({said}){more}"
 
 
 def finished_runs(runs_dir: Path, source: str) -> list[tuple[RunSpec, dict[str, Any]]]:
@@ -172,7 +187,7 @@ def _measured(name: str) -> str:
     figure = AT_20[name]
     return (
         f"Demo model, 20 %: perplexity {DENSE.ppl} to {figure.ppl} on {TEXTS[0]}, "
-        f"{DENSE.book} to {figure.book} on the {TEXTS[1]}; {PROTOCOL}."
+        f"{DENSE.book} to {figure.book} on the {TEXTS[1]}; calibrated on {figure.calibrated}, {PROTOCOL}."
     )
 
 
@@ -184,7 +199,7 @@ def _doubts(name: str, spec: RunSpec, share: float | None, scanned: bool) -> lis
     if share is not None and share > _NEAR[1]:
         doubts.append(
             f"Figures are of 20 %, and {percent(share, 0)} go here. At 40 % the untrained demo model is at "
-            f"{UNTRAINED_40}, at {SEARCHED_40} by the curves of a search (--scope searched)."
+            f"{AT_40.ppl} on {TEXTS[0]}."
         )
     elif share is not None and share < _NEAR[0]:
         doubts.append(f"Figures are of 20 %, and only {percent(share, 0)} go here: it should be better.")

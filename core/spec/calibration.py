@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.checked import checked
 from core.option import option
-from core.spec.texts import CALIBRATE_ON
+from core.spec.texts import CALIBRATE_ON, MIXED
 
 
 @checked
@@ -12,7 +12,7 @@ class DataSpec:
     """Calibration text."""
 
     name: str = option(
-        "bundled",
+        MIXED,
         "Text that scores units: bundled (speeches), factbook, mixed (half of each), a named data set (its "
         "train split), a file, a hub data set (owner/name:config:split:column), self (the model writes it), "
         "or none where no criterion reads text.",
@@ -26,7 +26,7 @@ class DataSpec:
         place=True,
     )
     samples: int = option(16, "Windows of calibration text.", title="Windows of text", ge=1, unit="windows")
-    length: int = option(128, "Tokens in each window.", title="Tokens per window", ge=8, unit="tokens")
+    length: int = option(256, "Tokens in each window.", title="Tokens per window", ge=8, unit="tokens")
     batch: int | None = option(
         None,
         "Windows at once, where a criterion reads the gradient over all of them; changes memory, not scores.",

@@ -30,9 +30,16 @@ class Effort(NamedTuple):
     recipe: str = ""
 
 
+#: What an effort says of which units go, unless they were chosen by hand.
+CHOICE = ("prune.method", "prune.scope")
 #: The cut that gains most by being trained, see docs/measured.md, With training.
 _CUT = MappingProxyType(
-    {"prune.reconstruct": "least_squares", "calibration.samples": 16, "calibration.length": 256}
+    {
+        **dict(zip(CHOICE, ("ifv", "al_am"), strict=True)),
+        "prune.reconstruct": "least_squares",
+        "calibration.samples": 16,
+        "calibration.length": 256,
+    }
 )
 EFFORTS = {
     RECOMMENDED: Effort(
@@ -50,10 +57,8 @@ EFFORTS = {
         "An hour of training", "the same, taught four times as long: an hour of the demo model", _CUT, "hour"
     ),
 }
-#: What an effort says of which units go, unless they were chosen by hand.
-CHOICE = ("prune.method", "prune.scope")
 #: What an effort says, beside `recover`.
-SAYS = (*CHOICE, *_CUT)
+SAYS = tuple(_CUT)
 
 
 def with_effort(spec: RunSpec, name: str) -> RunSpec:
@@ -66,8 +71,9 @@ def with_effort(spec: RunSpec, name: str) -> RunSpec:
         raise unknown("preset", name, list(EFFORTS))
     effort, usual = EFFORTS[name], RunSpec()
     training = recover_preset(effort.recipe) if effort.recipe else RecoverSpec()
-    says = [path for path in SAYS if path not in CHOICE or not spec.prune.units]
-    fields = {path: field_of(usual, path) for path in says} | {**effort.changes}
+    fields = {path: field_of(usual, path) for path in SAYS} | {**effort.changes}
+    if spec.prune.units:
+        fields = {path: value for path, value in fields.items() if path not in CHOICE}
     return replace(changed(spec, fields), recover=replace(training, data=spec.recover.data))
 
 

@@ -86,6 +86,11 @@ class ModelSpec:
         wanted="devices with what they may hold, such as cuda:0=20GiB,cpu=100GiB",
     )
 
+    @property
+    def lent(self) -> bool:
+        """Whether weights may rest elsewhere than where they are computed with, and then get no gradients."""
+        return self.device_map != "none"
+
     def __post_init__(self) -> None:
         if self.max_memory and self.device_map == "none":
             raise SpecError(

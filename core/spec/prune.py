@@ -23,11 +23,11 @@ from core.spec.checks import (
 )
 from core.spec.choices import BIASED, KINDS, RECHOOSING, RECONSTRUCTIONS, SCOPES, SEARCHED
 from core.spec.depth import BY, check_drop, drops_of
-from core.spec.recommended import BEST, RECOMMENDED, UNSEEN, Recipe
+from core.spec.recommended import ALONE, BEST, FORWARD, RECOMMENDED, Recipe
 from core.spec.settings import own_options
 from core.spec.units import MANUAL, Units, checked_units, parse_units, units_entries
 
-_WHICH = f"{RECOMMENDED} is {{}} for ifv, wifv and wifn, as in FLAP, and {{}} for every other method."
+_WHICH = f"{RECOMMENDED} is {{}} where the method is, {{}} for ifv, wifv and wifn, as in FLAP, else {{}}."
 
 
 @checked
@@ -40,7 +40,8 @@ class PruneSpec:
     method: str = option(
         RECOMMENDED,
         f"What ranks units, or trains; see `methods`. {RECOMMENDED} is {BEST}, with its scope and refit the "
-        f"best that does not train, and {UNSEEN} where experts lie in one stack or couplings are left out.",
+        f"best that does not train, {FORWARD} where weights rest elsewhere or for scope al_am, and {ALONE} "
+        "without couplings.",
         title="Method",
     )
     sparsity: float = option(
@@ -57,7 +58,7 @@ class PruneSpec:
         RECOMMENDED,
         "Take the same share of every layer, or more where it matters less: al_am is FLAP's way (with ifv, "
         "wifv, wifn or wanda), standardised one like it for every criterion, best with a target per kind; "
-        "searched measures the loss. " + _WHICH.format("al_am", "local"),
+        "searched measures the loss. " + _WHICH.format("global", "al_am", "local"),
         title="How the target is spread",
         choices={RECOMMENDED: "As recommended for the method", **SCOPES},
         ranking=True,
@@ -207,7 +208,8 @@ class PruneSpec:
     )
     reconstruct: str = option(
         RECOMMENDED,
-        "Refit what stays on the calibration text, without training. " + _WHICH.format("bias", "none"),
+        "Refit what stays on the calibration text, without training. "
+        + _WHICH.format("bias", "the same", "none"),
         title="Refit what stays",
         choices={RECOMMENDED: "As recommended for the method", **RECONSTRUCTIONS},
         ranking=True,
@@ -229,22 +231,22 @@ class PruneSpec:
         flag="--without-dependency/--with-dependency",
     )
 
-    def settled(self, *, unseen: bool = False) -> PruneSpec:
-        """The same with what `recommended` stands for; `unseen` is of the model, see `Recipe.settled`."""
-        method, scope, refit = self._recipe.settled(**self._case(unseen))
+    def settled(self, *, unseen: bool = False, lent: bool = False) -> PruneSpec:
+        """The same with what `recommended` stands for; both are of the model, see `Recipe.settled`."""
+        method, scope, refit = self._recipe.settled(**self._case(unseen, lent))
         return replace(self, method=method, scope=scope, reconstruct=refit)
 
-    def because(self, *, unseen: bool = False) -> str:
+    def because(self, *, unseen: bool = False, lent: bool = False) -> str:
         """What is recommended, and why; empty where nothing was left open."""
-        return self._recipe.because(**self._case(unseen))
+        return self._recipe.because(**self._case(unseen, lent))
 
     @property
     def _recipe(self) -> Recipe:
         return Recipe(self.method, self.scope, self.reconstruct)
 
-    def _case(self, unseen: bool) -> dict[str, bool]:
+    def _case(self, unseen: bool, lent: bool) -> dict[str, bool]:
         alike = self.uniform or self.uniform_heads
-        return {"unseen": unseen, "alone": self.without_dependency, "unbiased": alike}
+        return {"unseen": unseen, "alone": self.without_dependency, "unbiased": alike, "lent": lent}
 
     @property
     def share(self) -> float | None:

@@ -114,21 +114,22 @@ class RunSpec:
         ]
 
     def settled(self, *, unseen: bool = False) -> RunSpec:
-        """The same with a name for all that is `recommended`, and in `extra` why; a sweep settles its points.
+        """The same with a name for all that is `recommended`, and in `extra` why. Points of a sweep name it.
 
         Args:
             unseen: what matrices read cannot be watched in this model.
         """
-        if self.goal in ("sweep", "explore"):
-            part, name = ("sweep", "methods") if self.goal == "sweep" else ("explore", "criteria")
-            asked = getattr(self, part)
-            named = {name: with_best(getattr(asked, name), unseen=unseen)}
-            return dataclasses.replace(self, **{part: dataclasses.replace(asked, **named)})
+        lent = self.model.lent
+        if self.goal == "explore":
+            named = with_best(self.explore.criteria, lent=lent)
+            return dataclasses.replace(self, explore=dataclasses.replace(self.explore, criteria=named))
+        if self.goal == "sweep":
+            return dataclasses.replace(self, sweep=self.sweep.settled(unseen=unseen))
         if self.goal != "prune":
             return self
-        why = self.prune.because(unseen=unseen)
+        why = self.prune.because(unseen=unseen, lent=lent)
         extra = {**self.extra, **({"recommended": why} if why else {})}
-        return dataclasses.replace(self, prune=self.prune.settled(unseen=unseen), extra=extra)
+        return dataclasses.replace(self, prune=self.prune.settled(unseen=unseen, lent=lent), extra=extra)
 
     @property
     def prunes(self) -> bool:

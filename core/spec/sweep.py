@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import replace
 
 from core.checked import checked
 from core.errors import SpecError
@@ -10,7 +12,7 @@ from core.option import option
 from core.spec.checks import check_sparsity, parse_shares
 from core.spec.choices import RECONSTRUCTIONS, SCOPES
 from core.spec.depth import check_drop, drop_entries, parse_drops
-from core.spec.recommended import RECOMMENDED
+from core.spec.recommended import RECOMMENDED, USUAL, Recipe
 
 #: More is a mistake, not a wish: weeks on a CPU.
 MOST_POINTS = 2000
@@ -80,6 +82,18 @@ class SweepSpec:
     def axes(self) -> dict[str, tuple[object, ...]]:
         """The values on each axis, by its name."""
         return dict(self.__dict__)
+
+    def settled(self, *, unseen: bool = False) -> SweepSpec:
+        """The same, without the refits that are recommended where what matrices read cannot be watched."""
+        if not unseen:
+            return self
+        named = (USUAL[1] if refit == RECOMMENDED else refit for refit in self.reconstruct)
+        return replace(self, reconstruct=tuple(dict.fromkeys(named)))
+
+    def recipes(self, *, lent: bool = False) -> list[Recipe]:
+        """Every way to prune, each once and by name; `lent`: see `Recipe.settled`."""
+        ways = itertools.product(self.methods, self.scopes, self.reconstruct)
+        return list(dict.fromkeys(Recipe(*way).settled(lent=lent) for way in ways))
 
     @property
     def points(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.capture.statistics import CAPTURED_KINDS
 from core.criteria.scoring import check_alone
 from core.devices.picked import pick_device
 from core.devices.spread import check_devices
@@ -24,7 +23,7 @@ from core.spec.checks import parse_layers
 from core.spec.choices import SEARCHED
 from core.spec.recommended import RECOMMENDED
 from core.spec.run import RunSpec
-from core.spec.texts import BUNDLED, NONE, SELF
+from core.spec.texts import MIXED, NONE, SELF
 from core.stages import recover
 from core.stages.benchmark import check as check_benchmarks
 from core.stages.early import (
@@ -103,13 +102,11 @@ def settle(spec: RunSpec) -> RunSpec:
     if RECOMMENDED not in _left_open(spec):
         return spec.settled()
     graph, kinds = graph_of(spec.model, config_only=True), spec.prune.kinds
-    return spec.settled(unseen=graph.unseen(*(kinds if spec.prunes else CAPTURED_KINDS)))
+    return spec.settled(unseen=graph.unseen(*kinds))
 
 
 def _left_open(spec: RunSpec) -> tuple[str, ...]:
-    """What ranks or scores in a run, where that depends on the model."""
-    if spec.goal == "explore":
-        return spec.explore.criteria if "scores" in spec.explore.analyses else ()
+    """What ranks in a run, where that depends on the model."""
     if spec.goal == "sweep":
         return spec.sweep.methods
     return (spec.prune.method,) if spec.goal == "prune" and not spec.prune.without_dependency else ()
@@ -143,7 +140,7 @@ def check_device(spec: RunSpec) -> None:
     check_devices(spec.model.max_memory)
     ours, batches = company(), batches_of(spec)
     count, here = (ours.size, ours.local_size) if ours else (processes_of(spec),) * 2
-    if batches and count == 1 and spec.model.device_map != "none":
+    if batches and count == 1 and spec.model.lent:
         raise SpecError(
             "Weights that rest elsewhere are trained around by several processes, and there is one; resume "
             "it with torchrun --nproc-per-node 2 -m core runs resume."
@@ -184,7 +181,7 @@ def check_calibration(spec: RunSpec) -> None:
         reads += ["similarity"] if spec.goal == "explore" and "similarity" in spec.explore.analyses else []
         if reads:
             raise DataError(
-                f"{', '.join(reads)} needs calibration text, got '{NONE}'; give '{BUNDLED}', a file or "
+                f"{', '.join(reads)} needs calibration text, got '{NONE}'; give '{MIXED}', a file or "
                 f"'{SELF}' (the model writes it), or take a criterion without data: second_moment_data_free."
             )
     if spec.calibration.name not in (SELF, NONE):

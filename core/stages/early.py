@@ -109,7 +109,7 @@ def check_rounds(spec: RunSpec) -> None:
 
 def check_map(spec: RunSpec) -> None:
     """Whether all that is asked for can do with weights that are lent. Raises SpecError."""
-    if spec.model.device_map == "none":
+    if not spec.model.lent:
         return
     if reason := next(_against(spec), None):
         raise SpecError(f"--device-map {spec.model.device_map} cannot go with {reason}")

@@ -17,7 +17,7 @@ from core.errors import ArtifactError
 from core.files import write_text
 from core.graph.records import Graph
 from core.memory.forecast import Forecast
-from core.methods import method_of
+from core.methods import criteria_of, method_of
 from core.models.load import Loaded
 from core.models.texts import Text, calibration_text, evaluation_text, same_text
 from core.nuteprune.training import MaskTraining
@@ -209,7 +209,7 @@ def refits(spec: RunSpec) -> set[str]:
 
 def reads_text(spec: RunSpec) -> bool:
     """Whether the model that a pruning run or a sweep makes depends on the calibration text."""
-    ranking = spec.sweep.methods if spec.goal == "sweep" else [spec.prune.method]
+    ranking = criteria_of(spec) if spec.goal == "sweep" else [spec.prune.method]
     drops = any(spec.sweep.drops) if spec.goal == "sweep" else bool(spec.prune.drop)
     return method_of(spec) is not None or searches(spec) or bool(needs(ranking) or refits(spec) or drops)
 

@@ -44,7 +44,7 @@ def ranking() -> list[str]:
 
 
 def _usual() -> list[str]:
-    return list(with_best(ExploreSpec().criteria, unseen=False))
+    return list(with_best(ExploreSpec().criteria))
 
 
 def find(name: str) -> Entry[Any] | None:

@@ -18,7 +18,7 @@ _ABLE = {"amx_tile", "avx512_bf16"}
 
 def foreseen(spec: RunSpec, graph: Graph) -> Forecast | None:
     """What a run of this model will hold; None where weights rest elsewhere, which is worked out by then."""
-    if spec.model.device_map != "none":
+    if spec.model.lent:
         return None
     place = place_of(spec)
     return forecast(spec, shapes_of(graph), place, bf16=place.cuda or _multiplies_halves())

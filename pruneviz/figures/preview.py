@@ -76,7 +76,7 @@ class PreviewInfo:
         training: how what is left is trained; empty if it is not.
         answers: what is left of every quantity of a budget, in the units that were asked for.
         timed: when and where the times were taken that a latency is predicted with; empty without one.
-        memory: how much it will hold and how much is free; empty where that is not known.
+        needs: how much it will hold, how much is free, how long it will take, as far as that is known.
         untimed: there are no such times yet, so everything else but `command` is empty: the run takes them.
         problem: why there is no plan; then everything else but `command` is empty.
     """
@@ -98,7 +98,7 @@ class PreviewInfo:
     answers: list[str] = field(default_factory=list)
     timed: str = ""
     untimed: bool = False
-    memory: str = ""
+    needs: str = ""
     problem: str = ""
 
 
@@ -122,7 +122,7 @@ def preview_info(
         "warnings": warnings,
         "recommended": spec.extra.get("recommended", ""),
         "training": _training(spec.recover),
-        "memory": f"{words.sentence(held.words)}." if held else "",
+        "needs": f"{words.sentence(held.words)}." if held else "",
     }
     if graph is None:
         return PreviewInfo(command, **said)

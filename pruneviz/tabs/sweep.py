@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from core.criteria.registry import check_scopes
 from core.errors import InputError, PruneError
+from core.methods import criteria_of
 from core.results import words
 from core.results.sweep import SWEEP, planned, read_sweep, run_of
 from core.runs.artifacts import read_spec
@@ -135,7 +136,7 @@ def _build_content() -> SweepPage:
     about = panel("sweep-about", styled=True)
     empty = panel("sweep-empty", visible=False)
     with gr.Row(equal_height=False):
-        with gr.Column(scale=7, min_width=480) as lines:
+        with gr.Column(scale=7, min_width=560) as lines:
             text = gr.Radio(
                 [], label="Text that is drawn", elem_id="sweep-text", container=False, visible=False
             )
@@ -143,7 +144,7 @@ def _build_content() -> SweepPage:
                 SCALES, value=SCALES[0], label="Perplexity axis", elem_id="sweep-scale", container=False
             )
             chart = plotly_figure(elem_id="sweep-chart", min_height=500)
-        with gr.Column(scale=5, min_width=380):
+        with gr.Column(scale=5, min_width=620):
             table = panel("sweep-table", styled=True)
     with gr.Row(equal_height=True, elem_classes="pv-field-row") as chooser:
         point = gr.Dropdown(
@@ -223,8 +224,8 @@ def spec_from(
         tuple(reconstruct or ()), OPTIONS["sweep.seeds"].read(seeds or ""),
         OPTIONS["sweep.samples"].read(samples or ""), OPTIONS["sweep.drops"].read(drops or NOTHING),
     )  # fmt: skip
-    check_scopes(asked.methods, asked.scopes)
     spec = replace(app.usual(model), goal="sweep", sweep=asked)
+    check_scopes(criteria_of(spec), asked.scopes)
     spec = changed(spec, {path: read(path, text) for path, text in zip(TEXTS, texts, strict=False)})
     for point in planned(spec.settled()):
         run_of(spec, point)  # its parts are checked as they are made

@@ -63,7 +63,7 @@ def test_axe_reports_nothing_serious(visitor: Any, first_visit: Dashboard) -> No
 
 def test_axe_reports_nothing_serious_of_the_slides(visitor: Any, first_visit: Dashboard) -> None:
     page = visitor.new_page()
-    page.goto(f"{first_visit.url}present?run=example-ifv-20,example-nuteprune-20")
+    page.goto(f"{first_visit.url}present?run=example-recommended-20,example-nuteprune-20")
     for _ in range(page.locator("section").count()):
         assert grave(page) == []
         page.keyboard.press("ArrowRight")

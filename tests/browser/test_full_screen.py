@@ -13,7 +13,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_compare_fills_the_screen_until_escape_or_another_tab(page: Any, dashboard: Dashboard) -> None:
-    page.goto(dashboard.url + "?tab=compare&model=demo&models=dense,example-ifv-20")
+    page.goto(dashboard.url + "?tab=compare&model=demo&models=dense,example-recommended-20")
     button, answers = page.locator("#compare-full button"), page.locator("#compare-answers")
     expect(answers).to_contain_text("The recommended recipe")
     button.focus()

@@ -62,6 +62,6 @@ def test_a_run_is_deleted_after_a_question(page: Any, dashboard: Dashboard) -> N
     expect(page.locator("#runs-table [data-run=gone]")).to_have_count(0)
     expect(page.locator("#run-delete-go")).to_be_hidden()
     assert kept.is_dir() and not gone.exists()
-    page.goto(dashboard.url + "?tab=runs&run=example-ifv-20")
+    page.goto(dashboard.url + "?tab=runs&run=example-recommended-20")
     expect(page.locator("#run-clone")).to_be_enabled()
     expect(page.locator("#run-delete")).to_be_disabled()

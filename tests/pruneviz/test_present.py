@@ -78,7 +78,7 @@ def test_every_choice_leads_back_and_an_address_that_is_not_understood_says_so(a
 
 
 def test_the_workbenchs_own_tasks_have_a_name_for_people(tmp_path):
-    text = page(answer(AppContext(tmp_path, examples_dir=EXAMPLES), "example-ifv-20"))
+    text = page(answer(AppContext(tmp_path, examples_dir=EXAMPLES), "example-recommended-20"))
     shown = text.split("How it was made")[0]
     assert ">capitals (own)<" in shown and "<h4>capitals</h4>" in shown
     assert not re.search(r">[^<]*bundled_capitals", shown)

@@ -88,7 +88,7 @@ def test_exploring_makes_the_analyses_and_no_model(tmp_path: Path, spec: RunSpec
         }
         for layer in (0, 1)
     ]
-    assert set(read_scores(run_dir)) == {"ifv", "taylor_first", "l2", "l1", "random"}
+    assert set(read_scores(run_dir)) == {"taylor_second", "taylor_first", "l2", "l1", "random"}
     sensitivity = read_sensitivity(run_dir)
     assert {(point["layer"], point["kind"]) for point in sensitivity.points} == {
         (layer, kind) for layer in (0, 1) for kind in ("attention", "ffn")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ModelError, StopRequested
+from core.results.sweep import planned
 from core.runs import launch
 from core.runs.artifacts import read_plan, read_spec
 from core.runs.events import Event
@@ -26,8 +27,12 @@ def test_a_run_writes_down_what_was_recommended_to_it(tmp_path: Path, spec: RunS
     asked = replace(spec, prune=PruneSpec(sparsity=0.3))
     run_dir = done(tmp_path, asked)
     kept, plan = read_spec(run_dir), read_plan(run_dir)
-    assert (kept.prune.method, kept.prune.scope, kept.prune.reconstruct) == ("ifv", "al_am", "bias")
-    assert (plan.method, plan.scope) == ("ifv", "al_am") and plan.biases
+    assert (kept.prune.method, kept.prune.scope, kept.prune.reconstruct) == (
+        "taylor_second",
+        "global",
+        "bias",
+    )
+    assert (plan.method, plan.scope) == ("taylor_second", "global") and plan.biases
     assert kept.extra["recommended"] == PruneSpec().because()
 
 
@@ -43,7 +48,7 @@ def test_a_run_that_may_run_a_model_s_code_still_may_after_what_is_recommended_i
 
     with pytest.raises(StopRequested):
         execute(run_dir, stop_there)
-    assert read_spec(run_dir).prune.method == "ifv"
+    assert read_spec(run_dir).prune.method == "taylor_second"
     launch.require_consent(run_dir, read_spec(run_dir))  # as Resume asks
 
 
@@ -51,16 +56,16 @@ def test_experts_in_one_stack_get_what_works_there(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(settling, "graph_of", lambda model, config_only: graph_of("mixtral"))
     prune = settle(RunSpec())
     assert (prune.prune.method, prune.prune.scope, prune.prune.reconstruct) == (
-        "taylor_first",
-        "local",
+        "taylor_second",
+        "global",
         "none",
     )
-    assert "stack of experts" in prune.extra["recommended"]
     heads = RunSpec(prune=PruneSpec(kinds=("query_head",)))
-    assert settle(heads).prune.method == "ifv"  # heads are read by a matrix of their own
+    assert settle(heads).prune.reconstruct == "bias"  # heads are read by a matrix of their own
     explore = RunSpec(goal="explore", explore=ExploreSpec(("scores",)))
-    assert settle(explore).explore.criteria == ("taylor_first", "l2", "l1", "random")
-    assert settle(replace(explore, goal="sweep")).sweep.methods == ("taylor_first", "random")
+    assert settle(explore).explore.criteria == ("taylor_second", "taylor_first", "l2", "l1", "random")
+    swept = settle(replace(explore, goal="sweep"))
+    assert {point.reconstruct for point in planned(swept)} == {"none"}
     assert settle(RunSpec(prune=PruneSpec("ifv"))).prune.method == "ifv"  # who asks for it is told
 
 

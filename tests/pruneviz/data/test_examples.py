@@ -58,7 +58,7 @@ def test_what_made_an_example_is_what_it_says(name: str) -> None:
     (example,) = (each for each in read_examples(ASSETS / "examples").records if each.id == name)
     typed = shlex.split(command)
     asked = {*shlex.split(command_line(example.spec))} - {"python", "-m", "core", "--name", title}
-    assert asked - {*typed} <= {"--method", "--scope", "--reconstruct", "ifv", "al_am", "bias"}
+    assert asked - {*typed} <= {"--method", "--scope", "--reconstruct", "taylor_second", "global", "bias"}
     assert {*typed} <= asked
 
 
@@ -172,7 +172,7 @@ def test_a_text_that_did_not_come_along_is_the_bundled_one_of_ones_own(app: AppC
     make_run(app.examples_dir, "example-c", spec, metrics=MEASURED, created=3.0)
     seal(app.examples_dir)
     example, *_ = app.examples.records
-    assert fresh_spec(app, example).calibration == DataSpec("bundled", length=64)
+    assert fresh_spec(app, example).calibration == DataSpec(length=64)
     assert fresh_spec(app, example).evaluate == spec.evaluate
     assert "c4_sample.jsonl did not come along" in example_html([example])
     assert "come along" not in example_html([*app.examples.records[1:]])

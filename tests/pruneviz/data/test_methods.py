@@ -10,7 +10,7 @@ from pruneviz.data import methods
 
 def test_every_method_is_offered_once_the_usual_ones_first():
     names = methods.names()
-    assert names[:4] == ["recommended", "ifv", "taylor_first", "l2"]
+    assert names[:4] == ["recommended", "taylor_second", "taylor_first", "l2"]
     assert names[4:8] == ["l1", "random", "nuteprune", "manual"]
     assert sorted(names) == sorted(["recommended", *CRITERIA.names(), *METHODS.names(), "manual"])
     assert methods.ranking() == [name for name in names if name in CRITERIA.names()]

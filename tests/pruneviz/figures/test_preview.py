@@ -174,12 +174,12 @@ def test_the_preview_says_what_the_run_will_hold_and_what_to_make_smaller() -> N
     spec = RunSpec(prune=PruneSpec("wifv", sparsity=0.4))
     roomy, tight = (forecast(spec, shapes_of(graph()), Place("cpu", size)) for size in (2**40, 2**20))
     info = preview_info(spec, graph(), None, held=roomy)
-    assert info.memory.startswith("Needs about 0.7 GiB of memory, 1024 GiB free; most while it ")
-    assert info.memory in preview_html(info) and not any("not fit" in each for each in info.warnings)
+    assert info.needs.startswith("Needs about 0.7 GiB of memory, 1024 GiB free; most while it ")
+    assert info.needs in preview_html(info) and not any("not fit" in each for each in info.warnings)
     assert (
         "That will not fit: take --dtype bfloat16." in preview_info(spec, graph(), None, held=tight).warnings
     )
-    assert preview_info(spec, graph(), None).memory == ""
+    assert preview_info(spec, graph(), None).needs == ""
 
 
 def test_the_page_knows_where_a_run_will_compute_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:

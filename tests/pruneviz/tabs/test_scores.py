@@ -84,7 +84,7 @@ def test_a_criterion_is_explained_with_its_equation_and_paper(run: Path) -> None
     words = scores.explained_html("l2", run)
     parts = ("The length of all weights", "sqrt(sum w^2)", "LLM-Pruner", "needs no text")
     assert all(part in words for part in parts)
-    assert "16 windows of 128 tokens" in scores.explained_html("taylor", run)
+    assert "16 windows of 256 tokens" in scores.explained_html("taylor", run)
 
 
 def test_features_are_shown_beside_those_of_another_run(run: Path, tmp_path: Path) -> None:
