@@ -7,6 +7,7 @@ stand in `new_run_fields.py`.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -14,7 +15,9 @@ import gradio as gr
 from core.errors import ArtifactError, PruneError
 from core.graph.records import Graph
 from core.methods import METHODS
+from core.plan.cost import cost
 from core.results.scores import SCORES, ranked_by, read_all_scores
+from core.runs.advice import takes
 from core.runs.artifacts import GROUPS
 from core.spec.efforts import CHOICE, effort_of
 from core.spec.model import ModelSpec
@@ -44,6 +47,8 @@ from pruneviz.tabs.new_run_fields import NewRun, build_fields
 from pruneviz.tabs.opening import wire_opening
 from pruneviz.tabs.parts import LATEST, QUIET
 
+#: What the button says, and what it says where the memory that the run needs is not free.
+LAUNCH, ANYWAY = "Launch", "Launch anyway"
 #: What another preset empties first.
 OF_PRESETS = ("prune.kinds", "calibration.name", "recover.method", "recover.data", "recipe", REST)
 
@@ -63,7 +68,7 @@ def build_new_run(app: AppContext) -> NewRun:
             )  # fmt: skip
             message = panel("new-message", visible=False)
             with gr.Row():
-                launch = gr.Button("Launch", variant="primary", elem_id="new-launch", scale=0)
+                launch = gr.Button(LAUNCH, variant="primary", elem_id="new-launch", scale=0)
                 discover = gr.Button("Discover groups", elem_id="new-discover", scale=0)
     launched = memory("new-launched")
     form = NewRun(box, fields, launched)
@@ -90,7 +95,9 @@ def _wire(
         return _preview(app, model, values)
 
     def start(model: str, *values: Any) -> list[Any]:
-        message, launched = _launch(app, lambda: _asked(app, model, values, _graph(app, model)))
+        message, launched = _launch(
+            app, lambda: _settled(spec_from(app.model_spec(model), form_of(values)), _graph(app, model))
+        )
         # Out of the way: the run is what there is to see now.
         return [message, launched, gr.Accordion(open=False) if isinstance(launched, str) else gr.skip()]
 
@@ -195,19 +202,32 @@ def _preview(app: AppContext, model: str, values: tuple[Any, ...]) -> list[Any]:
     """Preview, command, whether Launch makes sense, and whose effort this is."""
     try:
         graph = _graph(app, model)
-        spec = _asked(app, model, values, graph)
+        asked = spec_from(app.model_spec(model), form_of(values))
+        spec = _settled(asked, graph)
         held = room.foreseen(spec, graph) if graph else None
         info = preview_info(spec, graph, _scores(app, model, spec), exports.config_of(model), held)
     except PruneError as error:
         problem = states.error_html(str(error), title="This cannot be launched yet")
-        return [problem, "", gr.Button(interactive=False), None]
-    asked = effort_of(spec_from(app.model_spec(model), form_of(values)))
-    return [preview_html(info), info.command, gr.Button(interactive=not info.problem), asked]
+        return [problem, "", gr.Button(LAUNCH, interactive=False), None]
+    if graph and (time := _time(app, asked, graph)):
+        info = replace(info, needs=f"{info.needs} Takes {time}.".strip())
+    label = LAUNCH if held is None or held.fits else ANYWAY
+    return [
+        preview_html(info),
+        info.command,
+        gr.Button(label, interactive=not info.problem),
+        effort_of(asked),
+    ]
 
 
-def _asked(app: AppContext, model: str, values: tuple[Any, ...], graph: Graph | None) -> RunSpec:
-    """What the form asks for, settled as far as the model is known: a run does the rest. Raises SpecError."""
-    spec = spec_from(app.model_spec(model), form_of(values))
+def _time(app: AppContext, asked: RunSpec, graph: Graph) -> str:
+    """How long a run will take, in words; empty where nothing like it was measured."""
+    mine = [(r.spec, r.metrics) for r in app.records(asked.model.source) if r.spec and not r.example]
+    return takes(asked, cost(graph, {}).macs_per_token, mine)
+
+
+def _settled(spec: RunSpec, graph: Graph | None) -> RunSpec:
+    """The same, settled as far as the model is known: a run does the rest."""
     return spec.settled(unseen=graph.unseen(*spec.prune.kinds)) if graph else spec
 
 

@@ -17,6 +17,7 @@ BENCHES = (
     "capture",
     "graph",
     "benchmarks",
+    "capitals",
     "efficiency",
     "latency",
     "nuteprune",
