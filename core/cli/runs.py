@@ -78,14 +78,14 @@ def delete(
     """Remove a run that has ended, with all its files. It cannot be had back."""
     run_dir = watch.find(runs_dir, run)
     others = readers(run_dir)
-    used = f" {', '.join(others)} worked on the model it left." if others else ""
+    used = f" {', '.join(others)} worked on what it left." if others else ""
     if not yes:
         raise InputError(
             f"{run_dir.name} has {size(size_of(run_dir))}.{used} To remove it for good, say so with --yes."
         )
     freed = remove_run(run_dir)
     said = f"{run_dir.name} is gone: {size(freed)} freed.{used}"
-    emit({"deleted": run_dir.name, "bytes": freed, "needed_by": others}, as_json, [said])
+    emit({"deleted": run_dir.name, "bytes": freed, "used_by": others}, as_json, [said])
 
 
 def _emit_status(run_dir: Path, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from core.capture.names import GRADIENTS
+from core.capture.names import GRADIENTS, PER_SAMPLE
 from core.criteria import CRITERIA
 from core.memory.shapes import Shapes
 from core.memory.training import Taken, Way, freed_bytes, needed_bytes, of_masks, of_recipe
@@ -22,6 +22,8 @@ GIB = 2**30
 #: tensors are counted alone, nothing; what CUDA itself takes there has to be free besides.
 PROCESS, CONTEXT = int(0.7 * GIB), int(0.5 * GIB)
 _SHORTER = "fewer tokens in each window (--length)"
+_FEWER_AT_ONCE = "fewer windows at once (--calibration-batch 1)"
+_NO_GRADIENT = "or a criterion that reads no gradient (--method ifv)"
 
 
 @dataclass(frozen=True)
@@ -228,8 +230,10 @@ def _scoring(spec: RunSpec, work: Working) -> Iterator[Part]:
     kinds = spec.prune.kinds if spec.prunes else ("ffn_channel", "query_head", "kv_group")
     held = frozenset().union(*(work.shapes.units.get(kind, frozenset()) for kind in kinds))
     size = work.capture(needs, held, windows, data.length, data.batch)
-    gradients = bool(GRADIENTS & needs)
-    smaller = "fewer windows at once (--calibration-batch 1)" if gradients and data.batch != 1 else _SHORTER
+    smaller = _SHORTER
+    if GRADIENTS & needs:
+        together = not PER_SAMPLE & needs and data.batch != 1
+        smaller = _FEWER_AT_ONCE if together else f"{_SHORTER}, {_NO_GRADIENT}"
     yield Part("capture", "collects statistics on the calibration text", size, smaller)
 
 

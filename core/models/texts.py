@@ -54,7 +54,7 @@ class Text:
     first: int = 0
 
 
-def calibration_text(name: str = BUNDLED, *, tokens: int | None = None, folder: str | None = None) -> Text:
+def calibration_text(name: str = MIXED, *, tokens: int | None = None, folder: str | None = None) -> Text:
     """The text that scores units: a bundled one, a file or a data set.
 
     Args:

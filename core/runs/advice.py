@@ -21,16 +21,27 @@ from core.runs.command_line import command_line
 from core.runs.timings import newest_here
 from core.runs.watch import list_runs
 from core.spec.budget import latency_of
-from core.spec.efforts import EFFORTS, SAYS, effort_of, with_effort
+from core.spec.efforts import EFFORTS, SAYS, with_effort
 from core.spec.fields import field_of
 from core.spec.prune import PruneSpec
+from core.spec.recommended import BEST, FORWARD
 from core.spec.recover import recipe_of
 from core.spec.run import RunSpec
+from core.spec.texts import MIXED
 
 #: What starting, loading and saving take of any model, in seconds.
 START_S = 10
 #: Shares around those that were measured; beyond, a figure says little.
 _NEAR = (0.15, 0.3)
+#: What makes a run longer than its effort says.
+_LONGER = (
+    *("prune.rounds", "prune.drop", "prune.without_dependency"),
+    *(f"evaluate.{name}" for name in ("tokens", "protocol", "also", "int8")),
+)
+_UNSEEN = (
+    f"{FORWARD} has to see what matrices read, which nobody can where experts lie in one stack: take this "
+    f"preset with --method {BEST}."
+)
 #: The share of the block parameters that goes, what is left in words, and why nothing can.
 Left = tuple[float | None, str, str]
 
@@ -85,12 +96,15 @@ def advise(
     """
     ways = list[Advice]()  # most differ by training alone: one plan is then enough
     left = list[tuple[dict[str, Any], Left]]()
+    unseen = graph.unseen(*asked.prune.kinds)
     for name in EFFORTS:
         spec = with_effort(asked, name)
         # Without scores every scope takes the same share of every group.
-        spread = spec.settled().prune.allocation() | {"scope": "local"}
+        spread = spec.settled(unseen=unseen).prune.allocation() | {"scope": "local"}
         same = next((found for like, found in left if like == spread), None)
         left.append((spread, same or _left(spec.prune, spread, graph)))
+        if unseen and spec.prune.method == FORWARD:
+            left[-1] = (spread, (*left[-1][1][:2], _UNSEEN))
         ways.append(_way(name, spec, graph, left[-1][1], finished, held, scanned))
     return ways
 
@@ -99,10 +113,11 @@ def takes(spec: RunSpec, macs: int, finished: Sequence[tuple[RunSpec, dict[str, 
     """How long a run will take, in words; empty where nothing like it was measured.
 
     Args:
-        macs: multiply-adds per token of the dense model; finished: see `advise`.
+        spec: settled; macs: multiply-adds per token of the dense model; finished: see `advise`.
     """
-    name = None if spec.prune.units else effort_of(spec)
-    if name is None:
+    name = next((name for name in EFFORTS if _is_of(spec, name)), None)
+    usual = RunSpec()
+    if name is None or any(field_of(spec, path) != field_of(usual, path) for path in _LONGER):
         return ""
     seconds, said = _seconds(name, macs, finished)
     more = ", and its benchmarks on top" if spec.evaluate.tasks else ""
@@ -131,9 +146,10 @@ def _way(
 ) -> Advice:
     effort, dense = EFFORTS[name], cost(graph, {})
     share, after, problem = left
+    known = spec.settled(unseen=graph.unseen(*spec.prune.kinds))
     seconds, source = _seconds(name, dense.macs_per_token, finished)
     return Advice(
-        name, effort.title, effort.about, spec, command_line(spec), after, seconds, source, held(spec),
+        name, effort.title, effort.about, spec, command_line(known), after, seconds, source, held(spec),
         _measured(name), tuple(_doubts(name, spec, share, scanned)), problem,
     )  # fmt: skip
 
@@ -177,9 +193,13 @@ def _is_of(spec: RunSpec, name: str) -> bool:
     """Whether a run did what an effort asks for; its own spec names what was recommended."""
     if spec.goal != "prune" or spec.prune.units:
         return False
-    like, recipe = with_effort(spec, name).settled(), EFFORTS[name].recipe or None
-    same = all(field_of(spec, path) == field_of(like, path) for path in SAYS)
-    return same and spec.recover.method == like.recover.method and recipe_of(spec.recover) == recipe
+    asked, recipe = with_effort(spec, name), EFFORTS[name].recipe or None
+    same = any(  # with and without what matrices read
+        all(field_of(spec, path) == field_of(asked.settled(unseen=unseen), path) for path in SAYS)
+        for unseen in (False, True)
+    )
+    like = asked.recover
+    return same and spec.recover.method == like.method and recipe_of(spec.recover) == recipe
 
 
 def _measured(name: str) -> str:
@@ -207,7 +227,8 @@ def _doubts(name: str, spec: RunSpec, share: float | None, scanned: bool) -> lis
         drag = "drag this budget over the scan on Sensitivity to see, and to prune by it."
         scan = "scan them on Sensitivity, minutes, before you cut."
         doubts.append(f"Whether layers differ more than the rule allows for: {drag if scanned else scan}")
-        doubts.append("What your own text would change: the cut reads the bundled one (--calibration).")
+        if spec.calibration.name == MIXED:
+            doubts.append("What your text would change: the cut reads facts and speeches (--calibration).")
     if EFFORTS[name].recipe:
         doubts.append("How it does on your task: the training text is a general one unless you give yours.")
     return [*doubts, "How long it takes on a GPU: that is not predicted."]

@@ -71,6 +71,8 @@ def delete(run_dir: Path) -> int:
     try:
         shutil.rmtree(gone)
     except OSError as error:
+        if not gone.exists():  # somebody who deleted another run swept it away
+            return freed
         raise StorageError(
             f"{run_dir.name} is deleted, but {size(size_of(gone))} of it are left in {gone}: "
             f"{error.strerror or error}; remove that folder."

@@ -18,7 +18,7 @@ class DataSpec:
         "or none where no criterion reads text.",
         title="Calibration text",
         nonempty=True,
-        wanted="bundled, a named data set, a file, a hub data set, self or none",
+        wanted="mixed, bundled, factbook, a named data set, a file, a hub data set, self or none",
         examples=CALIBRATE_ON,
         called="calibration",
         flag="--calibration",

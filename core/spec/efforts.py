@@ -35,7 +35,8 @@ CHOICE = ("prune.method", "prune.scope")
 #: The cut that gains most by being trained, see docs/measured.md, With training.
 _CUT = MappingProxyType(
     {
-        **dict(zip(CHOICE, ("ifv", "al_am"), strict=True)),
+        "prune.method": "ifv",  # with its paper's scope, unless another method is taken
+        "prune.scope": RECOMMENDED,
         "prune.reconstruct": "least_squares",
         "calibration.samples": 16,
         "calibration.length": 256,

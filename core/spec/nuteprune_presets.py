@@ -47,7 +47,7 @@ def _paper(sparsity: float, warmup: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-#: For the demo model, ten minutes: 1.61 times dense on WikiText-2 at 20 %; docs/measured.md, With training.
+#: Ten minutes of the demo model: 1.61 times dense on WikiText-2 from C4, at 20 %; docs/measured.md.
 _DEMO = {
     "distillation": "dense", "next_token": 0.5, "temperature": 1.0, "warmup": 0.15, "settle": 0.75,
     "lora_schedule": "held", "start": 2.0, "start_spread": 2.0, "start_from": "ifv",

@@ -27,7 +27,10 @@ from core.spec.recommended import ALONE, BEST, FORWARD, RECOMMENDED, Recipe
 from core.spec.settings import own_options
 from core.spec.units import MANUAL, Units, checked_units, parse_units, units_entries
 
-_WHICH = f"{RECOMMENDED} is {{}} where the method is, {{}} for ifv, wifv and wifn, as in FLAP, else {{}}."
+_WHICH = (
+    f"{RECOMMENDED} is {{}} where the method is left open; of a named one as in its paper, {{}} for ifv, "
+    "wifv and wifn, {} for most others."
+)
 
 
 @checked

@@ -53,7 +53,7 @@ class Recipe(NamedTuple):
         )
         best = method == BEST != self.method
         scope, refit = BEST_WITH if best else RECOMMENDED_FOR.get(method, USUAL)
-        refit = USUAL[1] if unbiased or unseen else refit
+        refit = USUAL[1] if unbiased or unseen or alone else refit
         return Recipe(
             method,
             scope if self.scope == RECOMMENDED else self.scope,

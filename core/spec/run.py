@@ -22,7 +22,7 @@ from core.spec.export import ExportSpec
 from core.spec.model import ModelSpec
 from core.spec.past import FORMAT, upgrade
 from core.spec.prune import PruneSpec
-from core.spec.recommended import with_best
+from core.spec.recommended import RECOMMENDED, Recipe, with_best
 from core.spec.recover import OF_A_TEACHER, RecoverSpec
 from core.spec.sweep import SweepSpec
 
@@ -124,12 +124,18 @@ class RunSpec:
             named = with_best(self.explore.criteria, lent=lent)
             return dataclasses.replace(self, explore=dataclasses.replace(self.explore, criteria=named))
         if self.goal == "sweep":
-            return dataclasses.replace(self, sweep=self.sweep.settled(unseen=unseen))
+            swept = RECOMMENDED in self.sweep.methods
+            why = Recipe(*3 * [RECOMMENDED]).because(unseen=unseen, lent=lent) if swept else ""
+            sweep = self.sweep.settled(unseen=unseen)
+            return dataclasses.replace(self, sweep=sweep, extra=self._because(why))
         if self.goal != "prune":
             return self
         why = self.prune.because(unseen=unseen, lent=lent)
-        extra = {**self.extra, **({"recommended": why} if why else {})}
-        return dataclasses.replace(self, prune=self.prune.settled(unseen=unseen, lent=lent), extra=extra)
+        settled = self.prune.settled(unseen=unseen, lent=lent)
+        return dataclasses.replace(self, prune=settled, extra=self._because(why))
+
+    def _because(self, why: str) -> dict[str, Any]:
+        return {**self.extra, **({"recommended": why} if why else {})}
 
     @property
     def prunes(self) -> bool:

@@ -20,7 +20,7 @@ from core.recover.team import devices
 from core.results.sweep import planned, run_of
 from core.runs.company import company
 from core.spec.checks import parse_layers
-from core.spec.choices import SEARCHED
+from core.spec.choices import RECHOOSING, SEARCHED
 from core.spec.recommended import RECOMMENDED
 from core.spec.run import RunSpec
 from core.spec.texts import MIXED, NONE, SELF
@@ -209,6 +209,8 @@ def check_tokens(spec: RunSpec, tokenizer: Any = None) -> None:
     reads = spec.goal == "explore" or (spec.prunes and reads_text(spec))
     if reads and data.name not in (SELF, NONE):
         text, samples = calibration_of(spec), windows_of(spec)
+        if refits(spec) & set(RECHOOSING):
+            samples = max(samples, spec.prune.recovery_samples)
         if _short(text, samples * data.length):
             sample_windows(own(), text, samples=samples, length=data.length, seed=spec.seed)
     if spec.goal in ("prune", "recover") and spec.recover.method != "none":

@@ -209,7 +209,7 @@ def _preview(app: AppContext, model: str, values: tuple[Any, ...]) -> list[Any]:
     except PruneError as error:
         problem = states.error_html(str(error), title="This cannot be launched yet")
         return [problem, "", gr.Button(LAUNCH, interactive=False), None]
-    if graph and (time := _time(app, asked, graph)):
+    if graph and (time := _time(app, spec, graph)):
         info = replace(info, needs=f"{info.needs} Takes {time}.".strip())
     label = LAUNCH if held is None or held.fits else ANYWAY
     return [
@@ -220,10 +220,10 @@ def _preview(app: AppContext, model: str, values: tuple[Any, ...]) -> list[Any]:
     ]
 
 
-def _time(app: AppContext, asked: RunSpec, graph: Graph) -> str:
+def _time(app: AppContext, spec: RunSpec, graph: Graph) -> str:
     """How long a run will take, in words; empty where nothing like it was measured."""
-    mine = [(r.spec, r.metrics) for r in app.records(asked.model.source) if r.spec and not r.example]
-    return takes(asked, cost(graph, {}).macs_per_token, mine)
+    mine = [(r.spec, r.metrics) for r in app.records(spec.model.source) if r.spec and not r.example]
+    return takes(spec, cost(graph, {}).macs_per_token, mine)
 
 
 def _settled(spec: RunSpec, graph: Graph | None) -> RunSpec:

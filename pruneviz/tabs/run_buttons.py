@@ -150,6 +150,6 @@ def wire_deleting(
 def question_html(run_dir: Path) -> str:
     """What would be gone, and who worked on it."""
     others = readers(run_dir)
-    used = f"{', '.join(others)} worked on the model it left. " if others else ""
+    used = f"{', '.join(others)} worked on what it left. " if others else ""
     text = f"Its {size(size_of(run_dir))} cannot be had back. {used}"
     return states.notes_html(f"Delete {run_dir.name} with all its files? {text}".strip())

@@ -75,7 +75,8 @@ from tests.cli.calls import refused
         (["--sparsity="], "got nothing; write"),
         (
             ["--calibration", ""],
-            "calibration must be bundled, a named data set, a file, a hub data set, self or none, got ''.",
+            "calibration must be mixed, bundled, factbook, a named data set, a file, a hub data set, self or "
+            "none, got ''.",
         ),
         (["--samples", "0"], "samples must be a whole number from 1 up, got 0."),
         (["--seed", "-3"], "seed must be a whole number from 0 up, got -3."),

@@ -39,13 +39,19 @@ def graph() -> Graph:
             "down": (HIDDEN, FFN),
         }  # fmt: skip
         for name, shape in shapes.items():
-            parameters[at + name] = Parameter(shape, float(len(shape) > 1), "Linear", layer)
+            parameters[f"{at}{name}.weight"] = Parameter(shape, float(len(shape) > 1), "Linear", layer)
         name = f"L{layer:02d}"
         wide = HEAD_DIM * HEADS // KV_HEADS
-        keys = [_member(at + p, 0, KV_HEADS, HEAD_DIM) for p in ("k", "v")]
-        shared = [_member(at + "q", 0, KV_HEADS, wide), _member(at + "o", 1, KV_HEADS, wide, "layer2")]
-        heads = (_member(at + "q", 0, HEADS, HEAD_DIM), _member(at + "o", 1, HEADS, HEAD_DIM, "layer2"))
-        ffn = (_member(at + "up", 0, FFN), _member(at + "down", 1, FFN, role="layer2"))
+        keys = [_member(f"{at}{p}.weight", 0, KV_HEADS, HEAD_DIM) for p in ("k", "v")]
+        shared = [
+            _member(at + "q.weight", 0, KV_HEADS, wide),
+            _member(at + "o.weight", 1, KV_HEADS, wide, "layer2"),
+        ]
+        heads = (
+            _member(at + "q.weight", 0, HEADS, HEAD_DIM),
+            _member(at + "o.weight", 1, HEADS, HEAD_DIM, "layer2"),
+        )
+        ffn = (_member(at + "up.weight", 0, FFN), _member(at + "down.weight", 1, FFN, role="layer2"))
         groups += [
             Group(f"{name}.kv_group", "kv_group", layer, KV_HEADS, (*keys, *shared)),
             Group(

@@ -18,6 +18,7 @@ from core.spec.efforts import EFFORTS, with_effort
 from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
 from core.spec.run import RunSpec
+from tests.graph.families import graph_of
 from tests.pruneviz.samples import graph
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -74,6 +75,12 @@ def test_time_is_that_of_such_runs_here_else_by_multiply_adds() -> None:
     none, minutes, _ = advise(asked, graph(), [*runs, (with_effort(asked, "minutes").settled(), {})], held)
     assert (none.seconds, none.seconds_from) == (42.0, "as 1 such run of this model took")
     assert minutes.seconds_from != none.seconds_from
+
+
+def test_presets_that_watch_what_matrices_read_say_where_that_cannot_be() -> None:
+    none, minutes, hour = advise(asking(sparsity=0.2), graph_of("mixtral"), [], held)
+    assert not none.problem and "--reconstruct" not in none.command
+    assert "with --method taylor_second" in minutes.problem == hour.problem
 
 
 def test_what_cannot_be_reached_says_the_least_and_a_time_waits_for_the_machine(

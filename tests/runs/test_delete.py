@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +61,19 @@ def test_what_cannot_be_removed_is_said_with_its_place(
     with pytest.raises(StorageError, match=r"is deleted, but .* are left in .*gone-.*: Permission denied"):
         delete(run_dir)
     assert watch.list_runs(tmp_path) == []
+
+
+def test_two_that_delete_at_once_do_not_blame_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir, remove = ended(tmp_path), shutil.rmtree
+
+    def swept(folder: Path, ignore_errors: bool = False) -> None:
+        remove(folder)
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("core.runs.delete.shutil.rmtree", swept)
+    assert delete(run_dir) > 1024
 
 
 def test_an_adapter_that_a_run_left_is_needed_by_who_merges_it(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from core.criteria.registry import check_scopes
 from core.errors import UnknownNameError
+from core.runs.request import ask_to_prune
 from core.spec.efforts import EFFORTS, SAYS, effort_of, with_effort
 from core.spec.evaluate import EvalSpec
 from core.spec.fields import OPTIONS
@@ -25,6 +27,23 @@ def test_an_effort_is_told_from_what_it_asks_for(name: str) -> None:
     assert spec.recover == (PRESETS[recipe] if recipe else RecoverSpec())
     assert with_effort(with_effort(RunSpec(), "hour"), name) == spec  # nothing of the one before stays
     assert set(EFFORTS[name].changes) <= set(SAYS) <= set(OPTIONS)
+
+
+@pytest.mark.parametrize("name", ["minutes", "hour"])
+@pytest.mark.parametrize("method", ["taylor_second", "l2", "wifv", RECOMMENDED])
+def test_another_method_goes_with_every_effort(name: str, method: str) -> None:
+    settled = ask_to_prune(None, {"prune.method": method}, preset=name).settled().prune
+    alone = PruneSpec(method).settled()
+    assert (settled.method, settled.scope) == (alone.method, alone.scope)
+    assert settled.reconstruct == "least_squares"
+    if settled.scope == "al_am":
+        check_scopes([settled.method], [settled.scope])
+
+
+def test_the_efforts_that_train_cut_as_they_were_measured() -> None:
+    for name in ("minutes", "hour"):
+        prune = with_effort(RunSpec(), name).settled().prune
+        assert (prune.method, prune.scope, prune.reconstruct) == ("ifv", "al_am", "least_squares")
 
 
 def test_nothing_said_is_what_is_recommended() -> None:

@@ -16,7 +16,7 @@ from core.runs.command_line import command_line
 from core.spec.choices import RECONSTRUCTIONS, SCOPES
 from core.spec.model import ModelSpec
 from core.spec.prune import PruneSpec
-from core.spec.recommended import BEST, RECOMMENDED, RECOMMENDED_FOR, USUAL, Recipe
+from core.spec.recommended import BEST, FORWARD, RECOMMENDED, RECOMMENDED_FOR, USUAL, Recipe
 from core.spec.run import RunSpec
 from core.spec.sweep import SweepSpec
 from core.spec.texts import MIXED
@@ -40,6 +40,14 @@ def test_what_is_recommended_is_the_best_that_was_measured() -> None:
     assert len(right) > 12 and max(right.values()) < dense
     assert max(right, key=right.__getitem__) == ("Factbook and speeches", f"`{BEST}`, `global`, biases")
     assert RunSpec().calibration.name == MIXED and RunSpec().calibration.length == 256
+
+
+def test_of_what_al_am_ranks_the_one_without_gradients_is_the_best() -> None:
+    table = MEASURED.split("## Without training, from one text to another")[1].split("## What the default")[0]
+    rows = re.findall(r"^\| `(\w+)` \| `al_am` \| ([\w ]+) \| ([\d.]+) \(([\d.]+)\)", table, re.MULTILINE)
+    for refit in ("nothing", "biases"):
+        found = {name: (float(first), float(second)) for name, how, first, second in rows if how == refit}
+        assert len(found) == 3 and all(found[FORWARD] <= both for both in found.values()), refit
 
 
 @pytest.mark.parametrize(
@@ -113,6 +121,9 @@ def test_a_sweep_has_each_of_its_points_once() -> None:
         ("taylor_second", "local", "none"),
         ("l2", "local", "none"),
     ]
+    spec = RunSpec(goal="sweep", sweep=sweep)
     lent = RunSpec(goal="sweep", model=ModelSpec(device_map="auto"), sweep=SweepSpec((RECOMMENDED, "ifv")))
     assert criteria_of(lent) == ["ifv"]
+    assert lent.settled().extra["recommended"].startswith("ifv, scope al_am")
+    assert spec.settled().settled() == spec.settled()
     assert {(point.method, point.scope) for point in planned(lent)} == {("ifv", "al_am")}

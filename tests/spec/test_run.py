@@ -202,7 +202,8 @@ def test_a_run_of_a_past_release_is_read_and_says_what_is_left_out() -> None:
         (lambda: ExploreSpec(criteria=()), "criteria is empty; give at least one."),
         (
             lambda: DataSpec(" "),
-            "calibration must be bundled, a named data set, a file, a hub data set, self or none, got ' '.",
+            "calibration must be mixed, bundled, factbook, a named data set, a file, a hub data set, self or "
+            "none, got ' '.",
         ),
         (
             lambda: EvalSpec(""),

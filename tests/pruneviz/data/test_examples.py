@@ -165,7 +165,7 @@ def test_a_run_like_an_example_is_launched_here(app: AppContext, monkeypatch: py
     assert own.spec.explore == EXPLORE.explore and not own.spec.extra
 
 
-def test_a_text_that_did_not_come_along_is_the_bundled_one_of_ones_own(app: AppContext) -> None:
+def test_a_text_that_did_not_come_along_is_that_of_ones_own_runs(app: AppContext) -> None:
     spec = RunSpec(
         calibration=DataSpec("c4_sample.jsonl", length=64), evaluate=EvalSpec(text="c4", window=128)
     )

@@ -25,11 +25,13 @@ def test_what_stays_is_not_reached_and_what_no_link_reaches_comes_last():
 
 
 def test_the_path_names_parameters_and_tells_repeated_operations_once():
-    edge = Edge("layer0.up", "layer0.down", ("aten.mul", "aten.mul", "aten._softmax", "aten.mm"))
-    steps = path_info(replace(graph(), edges=(edge,)), "layer0.up", "layer0.down")
+    edge = Edge(
+        "layer0.up.weight", "layer0.down.weight", ("aten.mul", "aten.mul", "aten._softmax", "aten.mm")
+    )
+    steps = path_info(replace(graph(), edges=(edge,)), "layer0.up.weight", "layer0.down.weight")
     assert steps == [
-        Step("parameter", "layer0.up"), Step("operation", "mul", 2), Step("operation", "softmax"),
-        Step("operation", "mm"), Step("parameter", "layer0.down"),
+        Step("parameter", "layer0.up.weight"), Step("operation", "mul", 2), Step("operation", "softmax"),
+        Step("operation", "mm"), Step("parameter", "layer0.down.weight"),
     ]  # fmt: skip
     page = path_html(steps, "a", "b")
     assert "mul ×2" in page and "Path of 4 operations" in page
@@ -38,4 +40,4 @@ def test_the_path_names_parameters_and_tells_repeated_operations_once():
 def test_no_path_and_no_choice_are_said():
     assert "Choose two parameters" in path_html([], "", "")
     assert "No data flows between &lt;a&gt; and b" in path_html([], "<a>", "b")
-    assert path_info(graph(), "layer0.up", "layer1.up") == []
+    assert path_info(graph(), "layer0.up.weight", "layer1.up.weight") == []

@@ -50,9 +50,9 @@ def with_residual() -> Graph:
     runs = to_runs(np.arange(HIDDEN))
     members = [Member("embed", 1, "embedding", 1, runs)]
     for i in range(LAYERS):
-        members += [Member(f"layer{i}.norm", 0, "vector", 1, runs)]
-        members += [Member(f"layer{i}.down", 0, "layer1", 1, runs)]
-        members += [Member(f"layer{i}.up", 1, "layer2", 1, runs)]
+        members += [Member(f"layer{i}.norm.weight", 0, "vector", 1, runs)]
+        members += [Member(f"layer{i}.down.weight", 0, "layer1", 1, runs)]
+        members += [Member(f"layer{i}.up.weight", 1, "layer2", 1, runs)]
     group = Group("residual_channel", "residual_channel", None, HIDDEN, tuple(members))
     return replace(base, groups=(*base.groups, group), tied={"head.weight": "embed"})
 
@@ -68,7 +68,13 @@ def test_the_same_slice_of_every_layer_is_drawn_once() -> None:
 
 def test_links_are_the_edges_of_the_graph_and_name_what_computes() -> None:
     ops = ("aten.view", "aten.silu", "aten.mul.Tensor", "aten.t", "aten.bmm", "aten._softmax", "aten.mm")
-    base = replace(graph(), edges=(Edge("layer0.up", "layer0.down", ops), Edge("layer0.q", "layer0.o", ops)))
+    base = replace(
+        graph(),
+        edges=(
+            Edge("layer0.up.weight", "layer0.down.weight", ops),
+            Edge("layer0.q.weight", "layer0.o.weight", ops),
+        ),
+    )
     info = structure_info(base, "L00.ffn_channel", 0)
     wanted = [(0, 1, "silu · mul · matmul · softmax")]
     assert [(link.source, link.target, link.label) for link in info.links] == wanted

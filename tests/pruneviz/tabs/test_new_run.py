@@ -46,6 +46,8 @@ def test_the_time_of_an_effort_is_told_and_no_other(app: AppContext) -> None:
     assert "Takes about" in preview(app, RunSpec())[0]
     tasked = replace(RunSpec(), evaluate=replace(RunSpec().evaluate, tasks=("bundled_capitals",)))
     assert "and its benchmarks on top" in preview(app, tasked)[0]
-    assert "Takes about" not in preview(app, RunSpec(prune=PruneSpec("l2")))[0]
+    for other in (PruneSpec("l2"), PruneSpec(rounds=2), PruneSpec(drop="layer=1")):
+        assert "Takes about" not in preview(app, RunSpec(prune=other))[0]
+    assert "Takes about" in preview(app, RunSpec().settled())[0], "a clone of it, too"
     make_run(app.runs_dir, "b", RunSpec().settled(), metrics={"seconds": 42.0})
     assert "Takes about 42 s (as 1 such run of this model took)." in preview(app, RunSpec())[0]

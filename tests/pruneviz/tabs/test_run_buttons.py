@@ -42,7 +42,7 @@ def test_the_question_says_what_goes_and_who_used_it(tmp_path: Path) -> None:
     (run_dir / "weights").write_bytes(bytes(3 * 2**20))
     make_run(tmp_path, "b", RunSpec(model=ModelSpec(str(run_dir))))
     said = question_html(run_dir)
-    assert "Delete a with all its files?" in said and "3 MiB" in said and "b worked on the model" in said
+    assert "Delete a with all its files?" in said and "3 MiB" in said and "b worked on what it left" in said
 
 
 def test_a_run_that_waits_says_behind_which(tmp_path: Path) -> None:

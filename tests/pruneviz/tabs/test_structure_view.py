@@ -72,7 +72,7 @@ def test_looking_at_a_unit_shows_what_the_group_shows_and_more():
         "fixed": None,
     }  # fmt: skip
     assert "Everything in this unit" in unit["members"] and unit["unit"].visible and not unit["whole"].visible
-    assert [choice[0] for choice in unit["first"].choices] == ["layer1.down", "layer1.up"]
+    assert [choice[0] for choice in unit["first"].choices] == ["layer1.down.weight", "layer1.up.weight"]
     group = look(graph(), Focus("L01.ffn_channel"), "")
     assert "One unit saves" in group["price"] and group["group"].visible and not group["unit"].visible
     assert look(graph(), Focus(), "")["whole"].visible
