@@ -36,9 +36,9 @@ class DemoFigure:
 DENSE = DemoFigure(0.0, "19.6", "12.7")
 #: An effort of `core.spec.efforts` -> what it gives at 20 %; the hour was taken while other work ran.
 AT_20 = {
-    "recommended": DemoFigure(0.2, "37.4 ± 2.4", "19.3 ± 0.5", 5, "facts and speeches"),
+    "recommended": DemoFigure(0.2, "37.4 ± 2.4", "19.3 ± 0.5", 3, "facts and speeches"),
     "minutes": DemoFigure(0.2, "28.5 ± 1.7", "19.7 ± 0.5", 18, "C4"),
     "hour": DemoFigure(0.2, "26.8 ± 1.5", "18.5 ± 0.5", 61, "C4"),
 }
 #: The recommended cut at 40 %.
-AT_40 = DemoFigure(0.4, "96.7 ± 6.2", "43.7 ± 1.4", 5, "facts and speeches")
+AT_40 = DemoFigure(0.4, "96.7 ± 6.2", "43.7 ± 1.4", 3, "facts and speeches")

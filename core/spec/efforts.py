@@ -45,7 +45,7 @@ _CUT = MappingProxyType(
 EFFORTS = {
     RECOMMENDED: Effort(
         "No training (recommended)",
-        "the best known cut without training, 5 minutes of the demo model",
+        "the best known cut without training, 3 minutes of the demo model",
         MappingProxyType({}),
     ),
     "minutes": Effort(
