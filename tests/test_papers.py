@@ -15,7 +15,7 @@ from core.spec.choices import RECONSTRUCTIONS, SCOPES, STRATEGIES
 from core.spec.fields import OPTIONS
 from core.spec.recover import PRESETS as RECIPES
 from core.spec.recover import RECOVERIES, TARGETS
-from core.spec.texts import NAMED
+from core.spec.texts import IN_PARTS, NAMED
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")
@@ -36,8 +36,8 @@ ACCEPTED: dict[str, Any] = {
     "--reconstruct": RECONSTRUCTIONS,
     "--recover": RECOVERIES,
     "--targets": TARGETS,
-    "--recover-data": NAMED,
-    "--calibration": {*NAMED, "self"},
+    "--recover-data": {*NAMED, *IN_PARTS},
+    "--calibration": {*NAMED, *IN_PARTS, "self"},
     "--preset": {*RECIPES, *METHODS["nuteprune"].component.presets},
 }
 #: Words in code that are neither options nor names of components.
@@ -87,6 +87,7 @@ def test_every_name_exists(span: str) -> None:
             *CRITERIA.names(),
             *METHODS.names(),
             *RECONSTRUCTIONS,
+            *IN_PARTS,
             *METHODS["nuteprune"].component.presets,
         }
         assert span in names, span

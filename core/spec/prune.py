@@ -7,9 +7,8 @@ from typing import Any
 
 from core.checked import checked
 from core.option import option, options_of
-from core.spec.budget import check_target, latency_of
+from core.spec.budget import check_target
 from core.spec.checks import (
-    check_kind_sparsity,
     check_layers,
     check_sparsity,
     check_targets,
@@ -19,13 +18,13 @@ from core.spec.checks import (
     parse_multiple,
     parse_share,
     parse_sparsity,
-    require,
 )
-from core.spec.choices import BIASED, KINDS, RECHOOSING, RECONSTRUCTIONS, SCOPES, SEARCHED
-from core.spec.depth import BY, check_drop, drops_of
+from core.spec.choices import BIASED, KINDS, RECONSTRUCTIONS, SCOPES
+from core.spec.depth import BY, check_drop
+from core.spec.prune_together import check_together
 from core.spec.recommended import ALONE, BEST, FORWARD, RECOMMENDED, Recipe
 from core.spec.settings import own_options
-from core.spec.units import MANUAL, Units, checked_units, parse_units, units_entries
+from core.spec.units import Units, checked_units, parse_units, units_entries
 
 _WHICH = (
     f"{RECOMMENDED} is {{}} where the method is left open; of a named one as in its paper, {{}} for ifv, "
@@ -266,39 +265,7 @@ class PruneSpec:
         return {name: getattr(self, name) for name in (*ALLOCATION, "biased")}
 
     def __post_init__(self) -> None:
-        wanted = "a method that ranks units, or manual with the units that go"
-        got = f"{self.method} with {' '.join(units_entries(self.units)) or 'no units'}"
-        require((self.method == MANUAL) == bool(self.units), "method", got, wanted)
-        both = {"query_head", "kv_group"} <= set(self.kinds)
-        wanted = "either query_head or kv_group, since both own the same heads"
-        require(not both, "kinds", list(self.kinds), wanted)
-        within = self.scope != SEARCHED or "residual_channel" not in self.kinds
-        wanted = "another than searched where hidden channels go, which run through all layers"
-        require(within, "scope", self.scope, wanted)
-        ragged = self.scope != SEARCHED or not (self.uniform or self.uniform_heads)
-        require(ragged, "scope", self.scope, "another than searched where layers are to end alike")
-        check_kind_sparsity(self.kind_sparsity, self.kinds)
-        timed = "residual_channel" not in self.kinds or latency_of(self.target) is None
-        wanted = "other kinds where a latency is asked for, since hidden channels are not timed; or macs=-30%"
-        require(timed, "kinds", list(self.kinds), wanted)
-        alone = not (self.target and self.kind_sparsity)
-        require(alone, "target", self.target, "left out where kinds have sparsities of their own")
-        bound = self.max_share == 1 or self.reconstruct not in RECHOOSING
-        require(bound, "max_share", self.max_share, f"1 with {self.reconstruct}, which chooses units again")
-        alike = self.uniform or self.uniform_heads
-        wanted = "all, where layers are to end alike"
-        require(not alike or self.layers is None, "layers", self.layers, wanted)
-        free = not alike or self.reconstruct not in RECHOOSING
-        wanted = f"left out with {self.reconstruct}, which chooses units again"
-        require(free, "uniform", alike, wanted)
-        whole = not (self.drop and (self.units or self.kind_sparsity or self.without_dependency))
-        wanted = "left out with units chosen by hand, targets per kind, or couplings left out"
-        require(whole, "drop", self.drop, wanted)
-        chosen = self.reconstruct in RECHOOSING or self.scope == SEARCHED
-        wanted = "left out with scope searched and refits that choose units again"
-        require(not (drops_of(self.drop) and chosen), "drop", self.drop, wanted)
-        ranked = not (self.without_dependency and self.units)
-        require(ranked, "without_dependency", True, "left out where units are chosen by hand")
+        check_together(self)
 
 
 #: Fields that say how a target is met, and so how units are ranked against each other.

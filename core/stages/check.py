@@ -20,7 +20,7 @@ from core.recover.team import devices
 from core.results.sweep import planned, run_of
 from core.runs.company import company
 from core.spec.checks import parse_layers
-from core.spec.choices import RECHOOSING, SEARCHED
+from core.spec.choices import SEARCHED
 from core.spec.recommended import RECOMMENDED
 from core.spec.run import RunSpec
 from core.spec.texts import MIXED, NONE, SELF
@@ -208,13 +208,23 @@ def check_tokens(spec: RunSpec, tokenizer: Any = None) -> None:
             text_windows(own(), spec, name, scanned)
     reads = spec.goal == "explore" or (spec.prunes and reads_text(spec))
     if reads and data.name not in (SELF, NONE):
-        text, samples = calibration_of(spec), windows_of(spec)
-        if refits(spec) & set(RECHOOSING):
-            samples = max(samples, spec.prune.recovery_samples)
-        if _short(text, samples * data.length):
-            sample_windows(own(), text, samples=samples, length=data.length, seed=spec.seed)
+        text = calibration_of(spec)
+        for samples, of in _windows(spec):
+            if _short(text, samples * data.length):
+                try:
+                    sample_windows(own(), text, samples=samples, length=data.length, seed=spec.seed)
+                except DataError as error:
+                    raise DataError(f"{of}{error}") from error
     if spec.goal in ("prune", "recover") and spec.recover.method != "none":
         recover.check_enough(spec, own)
+
+
+def _windows(spec: RunSpec) -> list[tuple[int, str]]:
+    """How many windows of the calibration text are read at once, and how a refusal of so many begins."""
+    read, samples = [(windows_of(spec), "")], spec.prune.recovery_samples
+    if "pre_pruning" in refits(spec):
+        read.append((samples, f"pre_pruning takes {samples:,} recovery_samples. "))
+    return read
 
 
 def _short(text: Text, tokens: int) -> bool:

@@ -13,7 +13,6 @@ from core.criteria import CRITERIA, scoring
 from core.criteria.scoring import check_readable
 from core.devices.lending import spread_of
 from core.devices.spread import words
-from core.errors import DataError
 from core.files import write_json, write_text
 from core.graph.records import Graph
 from core.methods import criteria_of, criteria_options, method_of
@@ -32,7 +31,6 @@ from core.results.widths import WIDTHS, widths
 from core.runs.artifacts import GROUPS, PLAN, read_graph, read_plan
 from core.spec.choices import KINDS
 from core.spec.run import RunSpec
-from core.spec.texts import SELF
 from core.stages.check import check_graph, check_tokens
 from core.stages.early import check_lengths, config_only
 from core.stages.measure import dense_to_time
@@ -46,7 +44,6 @@ from core.stages.work import (
     needs,
     reading,
     record_facts,
-    refits,
 )
 
 
@@ -102,8 +99,6 @@ def graph(state: State) -> None:
     if work.spec.goal == "prune":
         check_graph(work.spec, state.loaded, traced)
         check_needs(work, state.loaded, traced)
-    if work.spec.calibration.name != SELF and "pre_pruning" in refits(work.spec):
-        recovery_windows(work, state.loaded)  # too few tokens are found before anything is measured
 
 
 def windows(
@@ -141,16 +136,8 @@ def windows(
 
 
 def recovery_windows(work: Work, loaded: Loaded) -> torch.Tensor:
-    """Windows that `pre_pruning` reconstructs on, (samples, length): a draw of their own from the text.
-
-    Raises:
-        DataError: the text has too few tokens; says how many there are.
-    """
-    samples = work.spec.prune.recovery_samples
-    try:
-        return windows(work, loaded, samples=samples, seed=work.spec.seed + 1)[0]
-    except DataError as error:
-        raise DataError(f"pre_pruning takes {samples:,} recovery_samples. {error}") from error
+    """Windows that `pre_pruning` reconstructs on, (samples, length): a draw of their own from the text."""
+    return windows(work, loaded, samples=work.spec.prune.recovery_samples, seed=work.spec.seed + 1)[0]
 
 
 def capture(state: State) -> None:

@@ -138,7 +138,11 @@ def test_masked_equals_sliced_equals_reloaded_after_refitting(family: str, how: 
     assert sum(p.numel() for p in small.parameters()) == plan.after.params
     save(small, None, graph, plan, tmp_path / "model", facts={})
     again, _, read = load(tmp_path / "model")
-    assert read == plan and (logits(again, tokens) - expected).abs().max() < 1e-4
+    # Weights come back bit by bit. They lie otherwise in memory, and what is refitted without a ridge can be
+    # large, so that logits are rounded otherwise: by 2e-5 of the largest one.
+    weights = small.state_dict()
+    assert all(torch.equal(weights[name], weight) for name, weight in again.state_dict().items())
+    assert read == plan and (logits(again, tokens) - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
 def test_level_1_undoes_what_the_layers_before_do_to_its_input(llama: Any) -> None:
