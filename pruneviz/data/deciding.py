@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,21 @@ def kept_curves(records: Sequence[RunRecord], model: str) -> Kept | None:
     about += f": no group gives more than that. {FINER}" if few < FEW else "."
     name, scores = _scores(records, model, run, criterion, curves)
     return Kept(run, about, graph, curves, name, scores, biased, timings)
+
+
+def read_for_curves(records: Sequence[RunRecord], model: str) -> Hashable:
+    """What changes with everything that `kept_curves` reads. Raises ArtifactError for damaged groups."""
+    described, *others = (runs.latest(records, model, name) for name in (GROUPS, SEARCH, SENSITIVITY, SCORES))
+    if described is None:
+        return ()
+    timings = timings_here(runs.graph_of(described))
+    files = [
+        folder / name
+        for folder in dict.fromkeys((described, *others))
+        for name in (GROUPS, SEARCH, SENSITIVITY, SCORES)
+        if folder
+    ]
+    return (*((str(file), runs.changed(file)) for file in files), timings and timings.at)
 
 
 def _scores(

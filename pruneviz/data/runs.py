@@ -177,7 +177,7 @@ def points_done(record: RunRecord) -> tuple[int, int] | None:
     if record.spec is None or record.spec.goal != "sweep":
         return None
     try:
-        sweep = _read_once(read_sweep, record.path, _changed(record.path / SWEEP))
+        sweep = _read_once(read_sweep, record.path, changed(record.path / SWEEP))
     except ArtifactError:  # there is none before the dense model is measured; the tab tells of a damaged one
         return 0, record.spec.sweep.points
     return len(sweep.points), sweep.planned
@@ -216,7 +216,7 @@ def read_plan(run_dir: Path) -> PruningPlan | None:
 
 def graph_of(run_dir: Path) -> Graph:
     """`groups.json`, kept in memory until the file changes. Raises ArtifactError."""
-    return _graph(run_dir, _changed(run_dir / GROUPS))
+    return _graph(run_dir, changed(run_dir / GROUPS))
 
 
 @lru_cache(maxsize=4)
@@ -229,7 +229,7 @@ def graph_left(model: str) -> Graph | None:
     folder = Path(model) / MODEL
     if not (folder / PLAN).is_file():
         return None
-    return _graph_left(folder, _changed(folder / GROUPS), _changed(folder / PLAN))
+    return _graph_left(folder, changed(folder / GROUPS), changed(folder / PLAN))
 
 
 @lru_cache(maxsize=2)
@@ -249,13 +249,13 @@ def read_benchmarks(run_dir: Path) -> dict[str, BenchmarkResult]:
     Raises:
         ArtifactError: it is damaged.
     """
-    return _read_once(task_results.read_benchmarks, run_dir, _changed(run_dir / BENCHMARKS))
+    return _read_once(task_results.read_benchmarks, run_dir, changed(run_dir / BENCHMARKS))
 
 
 def read_perplexities(run_dir: Path) -> dict[str, tuple[Perplexity, ...]]:
     """`perplexity.json`: side -> one per text, window by window; empty if there is none, or it is damaged."""
     try:
-        return _read_once(perplexity_results.read_perplexities, run_dir, _changed(run_dir / PERPLEXITY))
+        return _read_once(perplexity_results.read_perplexities, run_dir, changed(run_dir / PERPLEXITY))
     except ArtifactError:  # the value itself is in metrics.json; its noise is then unknown, which is said
         return {}
 
@@ -263,12 +263,12 @@ def read_perplexities(run_dir: Path) -> dict[str, tuple[Perplexity, ...]]:
 def read_efficiency(run_dir: Path) -> dict[str, Efficiency]:
     """`efficiency.json`: side -> what it costs, round by round; empty if there is none, or it is damaged."""
     try:
-        return _read_once(efficiency_results.read_efficiency, run_dir, _changed(run_dir / EFFICIENCY))
+        return _read_once(efficiency_results.read_efficiency, run_dir, changed(run_dir / EFFICIENCY))
     except ArtifactError:  # the medians are in metrics.json; their noise is then unknown, which is said
         return {}
 
 
-def _changed(path: Path) -> int:
+def changed(path: Path) -> int:
     """When a file was last written; 0 if there is none."""
     return path.lstat().st_mtime_ns if there(path) else 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,10 +40,10 @@ class _Tail:
 
 @dataclass
 class _Drawn:
-    """What was drawn last, from how many events and when."""
+    """What was drawn last, from what and when."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    told: int = -1
+    told: Hashable = None
     at: float = 0.0
     value: Any = None
 
@@ -77,18 +77,19 @@ def read_events(run_dir: Path) -> list[Event]:
     return tail.read()
 
 
-def drawn(run_dir: Path, name: str, told: int, live: bool, draw: Callable[[], T]) -> T:
-    """What `draw` makes of a run's events, made anew where more was told.
+def drawn(run_dir: Path, name: str, told: Hashable, live: bool, draw: Callable[[], T]) -> T:
+    """What `draw` makes of a run's files, made anew where they changed.
 
     Args:
-        name: which drawing of this run, and all else that it depends on.
-        told: how many events there are.
+        run_dir: the run, or the folder of those that it is drawn from.
+        name: which drawing, and all else that it depends on.
+        told: changes with what it is drawn from: how many events there are, or `runs.changed` of a file.
         live: whether the run goes on; its drawing is then at most `EVERY_S` old, not always the newest.
     """
     kept: _Drawn = _drawings.of((run_dir, name), _Drawn)
     with kept.lock:
         recent = live and time.monotonic() - kept.at < EVERY_S
-        if kept.told != told and not (kept.told >= 0 and recent):
+        if kept.told != told and not (kept.told is not None and recent):
             kept.value = draw()
             kept.told, kept.at = told, time.monotonic()
         value: T = kept.value

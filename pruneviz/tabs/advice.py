@@ -6,7 +6,7 @@ Element ids: advice-amount, advice-ways, advice-launch-<effort>, advice-message.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,7 +16,8 @@ from core.errors import ArtifactError, PruneError
 from core.results.curves import curves_of_scan
 from core.results.sensitivity import SENSITIVITY, read_sensitivity
 from core.runs.advice import Advice, advise
-from core.runs.artifacts import GROUPS
+from core.runs.artifacts import GROUPS, METRICS, MODEL, PLAN
+from core.runs.timings import newest_here
 from core.spec.checks import parse_sparsity
 from core.spec.efforts import EFFORTS
 from core.spec.prune import PruneSpec
@@ -26,6 +27,7 @@ from pruneviz.components.base import panel
 from pruneviz.context import AppContext
 from pruneviz.data import runs
 from pruneviz.data.room import foreseen
+from pruneviz.data.tail import drawn
 from pruneviz.figures import states
 from pruneviz.figures.render import render
 from pruneviz.tabs.parts import LATEST, QUIET
@@ -89,17 +91,24 @@ def _ways(app: AppContext, model: str, given: str) -> list[Advice]:
     graph = runs.graph_of(run) if run else runs.graph_left(model)
     if graph is None:
         raise ArtifactError(NO_GROUPS)
-    asked = RunSpec(model=app.model_spec(model))
+    asked = RunSpec(model=app.model_spec(model), prune=_amount(given or ""))
     scanned = runs.latest(records, model, SENSITIVITY)
-    kept = bool(scanned and curves_of_scan(read_sensitivity(scanned), graph))
-    finished = [(r.spec, r.metrics) for r in records if r.spec and r.metrics and not r.example]
-    mine = [(spec, metrics) for spec, metrics in finished if spec.model.source == model]
+    mine = [r for r in records if r.spec and r.spec.model.source == model and r.metrics and not r.example]
 
     def held(spec: RunSpec) -> float | None:
         told = foreseen(spec, graph)
         return told.gib if told else None
 
-    return advise(replace(asked, prune=_amount(given or "")), graph, mine, held, scanned=kept)
+    def show() -> list[Advice]:
+        kept = bool(scanned and curves_of_scan(read_sensitivity(scanned), graph))
+        finished = [(record.spec, record.metrics) for record in mine if record.spec]
+        return advise(asked, graph, finished, held, scanned=kept)
+
+    timings = newest_here(graph, asked.prune)
+    files = [run / GROUPS if run else Path(model) / MODEL / PLAN, *(r.path / METRICS for r in mine)]
+    files += [scanned / SENSITIVITY] if scanned else []
+    told = (*((str(file), runs.changed(file)) for file in files), timings and timings.at)
+    return drawn(app.runs_dir, f"advice for {asked}", told, False, show)
 
 
 def _amount(given: str) -> PruneSpec:

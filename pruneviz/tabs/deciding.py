@@ -16,7 +16,8 @@ from core.spec.run import RunSpec
 from pruneviz.components.base import panel, payload
 from pruneviz.components.budget_planner import budget_planner
 from pruneviz.context import AppContext, Asking
-from pruneviz.data.deciding import kept_curves, spec_of, to_browser
+from pruneviz.data.deciding import kept_curves, read_for_curves, spec_of, to_browser
+from pruneviz.data.tail import drawn
 from pruneviz.figures import states
 from pruneviz.tabs.parts import LATEST, while_open
 
@@ -62,10 +63,16 @@ def _asked(app: AppContext, model: str, given: object) -> RunSpec:
 
 def _shown(app: AppContext, model: str) -> list[Any]:
     """What the planner and its state hold."""
+    records = app.records(model)
+
+    def show() -> str:
+        kept = kept_curves(records, model)
+        return payload({} if kept is None else to_browser(kept))
+
     try:
-        kept = kept_curves(app.records(model), model)
+        sent = drawn(app.runs_dir, f"budget of {model}", read_for_curves(records, model), False, show)
     except PruneError as error:
         return [payload({}), gr.HTML(states.failure_html(error), visible=True)]
-    if kept is None:
-        return [payload({}), gr.HTML(states.notes_html(NO_CURVES), visible=True)]
-    return [payload(to_browser(kept)), gr.HTML(visible=False)]
+    if sent == payload({}):
+        return [sent, gr.HTML(states.notes_html(NO_CURVES), visible=True)]
+    return [sent, gr.HTML(visible=False)]

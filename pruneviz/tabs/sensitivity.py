@@ -25,9 +25,9 @@ from pruneviz.actions.forms import read
 from pruneviz.components.base import panel
 from pruneviz.components.plotly_figure import figure_payload, plotly_figure
 from pruneviz.context import AppContext
-from pruneviz.data import methods
+from pruneviz.data import methods, runs
 from pruneviz.data.runs import RunRecord
-from pruneviz.data.tail import read_events
+from pruneviz.data.tail import drawn, read_events
 from pruneviz.figures.sensitivity import (
     SensitivityInfo,
     heads_figure,
@@ -87,11 +87,15 @@ def build_sensitivity_tab(app: AppContext) -> None:
     page = SensitivityPage(method, lines, chart, box, heads, table)
 
     def load(model: str, run_dir: Path, scaled: str) -> dict[Any, Any]:
-        return page.filled(_shown(sensitivity_info(read_sensitivity(run_dir)), scaled, run_dir.name))
+        def draw() -> dict[str, Any]:
+            return _drawn(sensitivity_info(read_sensitivity(run_dir)), scaled, run_dir.name)
+
+        told = runs.changed(run_dir / SENSITIVITY)
+        return page.filled(_shown(drawn(run_dir, f"sensitivity, {scaled}", told, False, draw)))
 
     def partial(model: str, record: RunRecord, scaled: str) -> dict[Any, Any]:
         info = live_info(metric_series(read_events(record.path)))
-        return page.filled(_shown(info, scaled, record.id)) if info.curves or info.heads else {}
+        return page.filled(_shown(_drawn(info, scaled, record.id))) if info.curves or info.heads else {}
 
     def rescale(model: str, run: str, scaled: str) -> Any:
         run_dir = frame.standing(model, run).run_dir
@@ -147,13 +151,18 @@ def spec_from(
     return actions.explore_spec(app, model, ("groups", "sensitivity"), **settings)
 
 
-def _shown(info: SensitivityInfo, scaled: str, run: str) -> dict[str, Any]:
+def _drawn(info: SensitivityInfo, scaled: str, run: str) -> dict[str, Any]:
+    """What the parts of the page show, and of those that may have nothing to show whether they have."""
     log = info.wide if scaled == SCALES[0] else scaled == SCALES[2]
     return {
         "method": method_html(info),
-        "lines": gr.Column(visible=bool(info.curves)),
+        "lines": bool(info.curves),
         "chart": figure_payload(sensitivity_figure(info, log), "sensitivity", run),
-        "box": gr.Column(visible=bool(info.heads)),
+        "box": bool(info.heads),
         "heads": figure_payload(heads_figure(info), "sensitivity-heads", run),
         "table": table_html(info),
     }
+
+
+def _shown(made: dict[str, Any]) -> dict[str, Any]:
+    return {**made, **{part: gr.Column(visible=made[part]) for part in ("lines", "box")}}

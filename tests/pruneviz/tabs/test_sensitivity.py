@@ -38,7 +38,7 @@ def test_what_cannot_be_scanned_is_refused(tmp_path: Path, at: int, value: Any, 
 
 
 def test_only_what_was_measured_is_shown() -> None:
-    page = sensitivity._shown(SensitivityInfo({}, 20.0, heads={(0, 1): 21.0}), "Automatic", "a")
-    assert not page["lines"].visible and page["box"].visible
-    page = sensitivity._shown(SensitivityInfo({("ffn", 0.5): {0: 21.0}}), "Automatic", "a")
-    assert page["lines"].visible and not page["box"].visible
+    infos = SensitivityInfo({}, 20.0, heads={(0, 1): 21.0}), SensitivityInfo({("ffn", 0.5): {0: 21.0}})
+    one, other = (sensitivity._shown(sensitivity._drawn(info, "Automatic", "a")) for info in infos)
+    assert not one["lines"].visible and one["box"].visible
+    assert other["lines"].visible and not other["box"].visible
