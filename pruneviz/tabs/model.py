@@ -40,6 +40,8 @@ INTRO = (
 )
 SOURCES = "demo, a hub id such as HuggingFaceTB/SmolLM2-135M, a folder, or a .gguf file"
 POLL_S = 1.5
+NOWHERE = "It cannot be read. Open one of those that are here already, or see above what to mend."
+UNCOUNTED, COUNTED_BY = "No analysis of it is here.", "Analyse this model to see where its parameters sit."
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,8 @@ def _describe(app: AppContext, model: str) -> dict[str, Any]:
     try:
         card = app.known_card(model) or _unread(model)
     except PruneError as error:
-        return {**fields, "state": message(states.failure_html(error)), "card": "", "parts": ""}
+        nothing = {"card": states.empty_html("The model", NOWHERE), "parts": _parts(app, model, UNCOUNTED)}
+        return {**fields, "state": message(states.failure_html(error)), **nothing}
     return {**fields, "state": message(""), "card": card_html(card), "parts": _parts(app, model)}
 
 
@@ -172,10 +175,11 @@ def _unread(model: str) -> Card:
     return Card(model, model)
 
 
-def _parts(app: AppContext, model: str) -> str:
+def _parts(app: AppContext, model: str, unknown: str = COUNTED_BY) -> str:
+    """The parameters by kind, or what to say where no run has counted them."""
     run = app.latest(model, GROUPS)
     if run is None:
-        return states.empty_html("Parameters by kind", "Analyse this model to see where its parameters sit.")
+        return states.empty_html("Parameters by kind", unknown)
     try:
         return parts_html(parts_info(runs.graph_of(run)))
     except ArtifactError as error:

@@ -51,4 +51,5 @@ def test_a_config_alone_is_counted_by_the_engine_once(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
     described = model._describe(AppContext(tmp_path / "runs"), str(tmp_path / "gone"))
-    assert "There is no folder or file" in described["state"].value and described["card"] == ""
+    assert "There is no folder or file" in described["state"].value
+    assert model.NOWHERE in described["card"] and model.UNCOUNTED in described["parts"]
