@@ -37,6 +37,12 @@ function spaced({range, dtick}) {
   return marks > room ? {dtick: dtick * Math.ceil(marks / room)} : {};
 }
 
+// Names in a legend, which go on in the next line where the chart is narrower than they are.
+function legible(data) {
+  const room = Math.max(12, Math.floor((host.offsetWidth - 110) / 7)), line = new RegExp(`.{1,${room - 1}}([ _·:/-]|$)|.{1,${room}}`, "gu");
+  return data.map((trace) => trace.name?.length > room ? {...trace, name: trace.name.match(line).map((part) => part.trim()).join("<br>")} : trace);
+}
+
 function themed(layout) {
   const axis = {gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), tickcolor: colour("line")};
   const axes = Object.fromEntries(Object.entries(layout).filter(([key]) => /^[xy]axis/.test(key)).map(([key, own]) => [key, {...axis, ...own, ...(key.startsWith("x") ? spaced(own) : {})}]));
@@ -85,7 +91,7 @@ async function draw() {
   host.setAttribute("aria-roledescription", "chart");
   host.setAttribute("aria-label", figure.layout.meta?.description || "Chart");
   const first = !host.data;
-  await library.react(host, resolve(figure.data), themed(resolve(figure.layout)), CONFIG);
+  await library.react(host, legible(resolve(figure.data)), themed(resolve(figure.layout)), CONFIG);
   stayDrawn();
   if (first) host.on("plotly_click", ({points}) => {
     const {x, y, curveNumber, customdata} = points[0];

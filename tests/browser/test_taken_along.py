@@ -65,3 +65,14 @@ def test_a_run_is_deleted_after_a_question(page: Any, dashboard: Dashboard) -> N
     page.goto(dashboard.url + "?tab=runs&run=example-recommended-20")
     expect(page.locator("#run-clone")).to_be_enabled()
     expect(page.locator("#run-delete")).to_be_disabled()
+
+
+def test_long_names_in_a_legend_go_on_in_the_next_line_of_a_phone(page: Any, dashboard: Dashboard) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(dashboard.url + "?tab=compare&model=demo&models=dense,example-taylor_first-20")
+    names = page.locator("#compare-costs .legendtext")
+    expect(names).to_have_count(2)
+    assert names.nth(1).locator("tspan").count() == 2, names.nth(1).text_content()
+    right = page.locator("#compare-costs .pv-plot").evaluate("(plot) => plot.getBoundingClientRect().right")
+    for name in names.all():
+        assert name.evaluate("(text) => text.getBoundingClientRect().right") <= right
