@@ -39,8 +39,8 @@ _LONGER = (
     *(f"evaluate.{name}" for name in ("tokens", "protocol", "also", "int8")),
 )
 _UNSEEN = (
-    f"{FORWARD} has to see what matrices read, which nobody can where experts lie in one stack: take this "
-    f"preset with --method {BEST}."
+    f"{FORWARD} has to see what matrices read, which nobody can where experts lie in one stack, and {BEST} "
+    "reads gradients, which weights that rest elsewhere do not get: load them all into one memory."
 )
 #: The share of the block parameters that goes, what is left in words, and why nothing can.
 Left = tuple[float | None, str, str]
@@ -100,10 +100,11 @@ def advise(
     for name in EFFORTS:
         spec = with_effort(asked, name)
         # Without scores every scope takes the same share of every group.
-        spread = spec.settled(unseen=unseen).prune.allocation() | {"scope": "local"}
+        settled = spec.settled(unseen=unseen).prune
+        spread = settled.allocation() | {"scope": "local"}
         same = next((found for like, found in left if like == spread), None)
         left.append((spread, same or _left(spec.prune, spread, graph)))
-        if unseen and spec.prune.method == FORWARD:
+        if unseen and settled.method == FORWARD:
             left[-1] = (spread, (*left[-1][1][:2], _UNSEEN))
         ways.append(_way(name, spec, graph, left[-1][1], finished, held, scanned))
     return ways

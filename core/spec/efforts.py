@@ -32,10 +32,10 @@ class Effort(NamedTuple):
 
 #: What an effort says of which units go, unless they were chosen by hand.
 CHOICE = ("prune.method", "prune.scope")
-#: The cut that gains most by being trained, see docs/measured.md, With training.
+#: The recommended cut with the best refit: what it keeps training keeps, see docs/measured.md, With training.
 _CUT = MappingProxyType(
     {
-        "prune.method": "ifv",  # with its paper's scope, unless another method is taken
+        "prune.method": RECOMMENDED,
         "prune.scope": RECOMMENDED,
         "prune.reconstruct": "least_squares",
         "calibration.samples": 16,

@@ -9,7 +9,7 @@ from core.checked import checked
 from core.option import option
 from core.registry import unknown
 from core.spec.checks import parse_share, require
-from core.spec.texts import TRAIN_ON
+from core.spec.texts import MIXED, TRAIN_ON
 
 RECOVERIES = {
     "none": "Nothing is trained",
@@ -59,13 +59,14 @@ class RecoverSpec:
         flag="--recover",
     )
     data: str = option(
-        "bundled",
-        "What to train on: bundled (the calibration part), a named data set, a text, rows with instruction "
-        "and output or with messages, or a hub data set; with commas the first that can be reached.",
+        MIXED,
+        "What to train on: mixed (facts and speeches, half of each) or bundled (speeches), the calibration "
+        "part, a named data set, a text, rows with instruction and output or with messages, or a hub data "
+        "set; with commas the first that can be reached.",
         title="Text to train on",
         nonempty=True,
         called="recover data",
-        wanted="bundled, a file, or a data set's name",
+        wanted="mixed, bundled, a file, or a data set's name",
         examples=TRAIN_ON,
         flag="--recover-data",
         metavar="NAME_OR_FILE",

@@ -90,7 +90,7 @@ NAMED: Mapping[str, NamedText] = MappingProxyType(
 )  # fmt: skip
 #: What a form offers to score or train on, and to measure on; anything else may be typed.
 CALIBRATE_ON = (MIXED, BUNDLED, FACTBOOK, "c4", "bookcorpus", "wikitext2", "ptb", "alpaca", SELF, NONE)
-TRAIN_ON = (BUNDLED, FACTBOOK, MIXED, "alpaca", "lamini", "c4", "wikitext2")
+TRAIN_ON = (MIXED, BUNDLED, FACTBOOK, "alpaca", "lamini", "c4", "wikitext2")
 MEASURE_ON = (BUNDLED, FACTBOOK, "wikitext2", "ptb", "c4")
 
 

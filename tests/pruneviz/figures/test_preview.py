@@ -142,7 +142,7 @@ def test_where_the_result_will_run_is_said_before_anything_is_cut():
 
 def test_a_training_after_the_cut_is_said_with_its_length():
     taught = preview_info(with_effort(RunSpec(), "minutes"), None, None)
-    said = "the dense model teaches all weights: 150 steps of 4 sequences of 128 tokens, from bundled"
+    said = "the dense model teaches all weights: 150 steps of 4 sequences of 128 tokens, from mixed"
     assert taught.training == said and f"Then {said}." in preview_html(taught)
     lora = preview_info(RunSpec(recover=recover_preset("paper")), None, None)
     assert lora.training.startswith("LoRA learns the next token: 2 passes over the text, in steps of 64")
