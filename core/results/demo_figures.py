@@ -34,8 +34,8 @@ class DemoFigure:
 
 
 DENSE = DemoFigure(0.0, "19.6", "12.7")
-#: An effort of `core.spec.efforts` -> what it gives at 20 %. The hour was taken before the cut was changed and
-#: while other work ran, and the time of `minutes` is that of the cut before, which took as long.
+#: An effort of `core.spec.efforts` -> what it gives at 20 %. The hour was taken before the cut was changed
+#: and while other work ran, and the time of `minutes` is that of the cut before, which took as long.
 AT_20 = {
     "recommended": DemoFigure(0.2, "37.4 ± 2.4", "19.3 ± 0.5", 3, "facts and speeches"),
     "minutes": DemoFigure(0.2, "29.7 ± 1.8", "13.2 ± 0.4", 18, "facts and speeches"),
