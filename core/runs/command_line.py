@@ -43,6 +43,8 @@ TAKES: dict[str, tuple[str, ...]] = {
 ALWAYS = ("prune.method", "prune.sparsity", "sweep.methods", "sweep.sparsities")
 #: Left out where the units were chosen by hand: it follows from them.
 RANKING = ("prune.method", *(f"prune.{name}" for name in ALLOCATION))
+#: Left out where nothing is trained.
+TRAINING = tuple(path for path in paths("recover") if path != "recover.method")
 
 
 def command_line(spec: RunSpec) -> str:
@@ -55,6 +57,8 @@ def command_line(spec: RunSpec) -> str:
     for path in TAKES[spec.goal]:
         value = field_of(spec, path)
         if (spec.prune.units and path in RANKING) or (spec.prune.target and path == "prune.sparsity"):
+            continue
+        if path in TRAINING and spec.recover.method == "none":
             continue
         if path == "prune.method" and preset:
             typed += [*words(path, value), "--preset", preset.name]

@@ -24,6 +24,7 @@ from core.spec.model import ModelSpec
 from core.spec.nuteprune import Settings
 from core.spec.nuteprune_presets import PRESETS
 from core.spec.prune import PruneSpec
+from core.spec.recover import RecoverSpec
 from core.spec.run import RunSpec
 
 #: What the preset `demo` says otherwise, as it is without a preset.
@@ -106,6 +107,13 @@ def test_a_command_line_gives_its_spec_back(monkeypatch: pytest.MonkeyPatch, spe
     assert main(words[3:]) == 130
     settled = [replace(each.settled(), extra={}) for each in (*parsed, spec)]
     assert len(parsed) == 1 and settled[0] == settled[1]
+
+
+def test_settings_of_a_training_that_is_not_done_are_not_typed() -> None:
+    left = RunSpec(recover=RecoverSpec(data="bundled"))
+    assert "--recover-data" not in command_line(left)
+    trained = replace(left, recover=replace(left.recover, method="lora"))
+    assert "--recover-data bundled" in command_line(trained)
 
 
 def test_a_saved_spec_is_run_again_and_may_be_changed(
