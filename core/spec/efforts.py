@@ -32,7 +32,7 @@ class Effort(NamedTuple):
 
 #: What an effort says of which units go, unless they were chosen by hand.
 CHOICE = ("prune.method", "prune.scope")
-#: The recommended cut with the best refit: what it keeps training keeps, see docs/measured.md, With training.
+#: The recommended cut with the best refit, see docs/measured.md, What the default still knows.
 _CUT = MappingProxyType(
     {
         "prune.method": RECOMMENDED,
